@@ -1,0 +1,157 @@
+"""Every exception of the bridge. ``str(error)`` is a message to a person.
+
+::
+
+    BridgeError
+    ├── SettingsError            an environment variable is wrong
+    ├── ConfigError              the routing table has mistakes (all of them at once)
+    ├── ExpressionError          a path, a pattern or an expression is written wrongly
+    ├── EvaluationError          an expression gives no value for this event
+    │   ├── MissingField         a field that is not there
+    │   └── Incomparable         an order comparison of unlike things
+    ├── Refusal                  a request that is not taken on, with its HTTP status
+    │   ├── Unreadable           400
+    │   ├── NotAuthentic         401
+    │   ├── UnknownSource        404
+    │   ├── TooLarge             413
+    │   ├── UnsupportedContent   415
+    │   └── NotStored            503
+    ├── SendError                a POST to TheEye that got no answer
+    │   ├── NotSent              no byte of the request was written
+    │   └── AnswerLost           the request was written, wholly or in part
+    └── OutboxError              the store cannot do what was asked
+        ├── NoSuchJob
+        └── WrongState           the job is in a state that does not allow it
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.config.problem import Problem
+
+
+class BridgeError(Exception):
+    """The base of all; never raised itself."""
+
+
+class SettingsError(BridgeError):
+    """An environment variable is missing or has a value that cannot be used."""
+
+
+class ConfigError(BridgeError):
+    """The routing table has mistakes; `problems` holds every one, warnings too."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ExpressionError(BridgeError):
+    """A path, a pattern or an expression is written wrongly.
+
+    `offset` counts characters from the start of the text that was given; `hint`
+    says what to write instead.
+    """
+
+    def __init__(self, message: str, offset: int = 0, hint: str | None = None) -> None:
+        self.message = message
+        self.offset = offset
+        self.hint = hint
+        super().__init__(message if hint is None else f"{message}; {hint}")
+
+    def moved(self, by: int) -> ExpressionError:
+        """The same mistake, `by` characters further on in a longer text."""
+        return ExpressionError(self.message, self.offset + by, self.hint)
+
+
+class EvaluationError(BridgeError):
+    """An expression gives no value for this event."""
+
+
+class MissingField(EvaluationError):
+    """A field that is not there, with its full path and what there was instead."""
+
+
+class Incomparable(EvaluationError):
+    """An order comparison with what is missing or null, or of unlike types."""
+
+
+class Refusal(BridgeError):
+    """A request that is not taken on.
+
+    `title` goes to the sender and never says which secret or how far it got;
+    the message (`str`) goes to the log alone.
+    """
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+
+
+class Unreadable(Refusal):
+    """The body is not what its sender says it is."""
+
+    status = 400
+    title = "The request cannot be read"
+
+
+class NotAuthentic(Refusal):
+    """No proof, or a wrong one, that the request comes from its source."""
+
+    status = 401
+    title = "The request is not authentic"
+
+
+class UnknownSource(Refusal):
+    """No source of that name in the routing table."""
+
+    status = 404
+    title = "There is no such source"
+
+
+class TooLarge(Refusal):
+    """The body is larger than the limit, or would make more jobs than the limit."""
+
+    status = 413
+    title = "The request is too large"
+
+
+class UnsupportedContent(Refusal):
+    """A content type or an encoding that this source does not take."""
+
+    status = 415
+    title = "The content type or encoding is not supported"
+
+
+class NotStored(Refusal):
+    """The store could not commit: the sender must send again."""
+
+    status = 503
+    title = "The request could not be stored; send it again"
+
+
+class SendError(BridgeError):
+    """A POST to TheEye that got no answer."""
+
+
+class NotSent(SendError):
+    """No byte of the request was written: it is safe to send again."""
+
+
+class AnswerLost(SendError):
+    """The request was written, wholly or in part: TheEye may have taken the job."""
+
+
+class OutboxError(BridgeError):
+    """The store cannot do what was asked."""
+
+
+class NoSuchJob(OutboxError):
+    """No job of that id."""
+
+
+class WrongState(OutboxError):
+    """The job is in a state that does not allow what was asked."""

@@ -1,0 +1,99 @@
+"""Request, the raw facts of one POST, and Event, what is left once it is authentic and parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+#: What orjson gives: None, bool, int, float, str, list, dict.
+JSON = Any
+
+
+class Headers(Mapping[str, str]):
+    """Header names to values, in whatever case they are asked for. Read only."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Iterable[tuple[str, str]] = ()) -> None:
+        self._values = {name.lower(): value for name, value in values}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def without(self, names: Iterable[str]) -> Headers:
+        """The same headers, but for those of these names."""
+        gone = {name.lower() for name in names}
+        return Headers((name, value) for name, value in self._values.items() if name not in gone)
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The raw facts of one POST."""
+
+    #: The last part of the URL: the name of a source.
+    source: str
+    headers: Headers
+    #: The last value of each parameter.
+    query: Mapping[str, str]
+    #: The body's bytes as they came: what signatures are made over.
+    body: bytes
+    #: Seconds since the epoch.
+    received_at: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """One authentic, parsed request."""
+
+    source: str
+    #: The sender's name of what happened, such as ``push``.
+    event: str
+    #: Its sub-type, such as ``opened``, where the sender has one.
+    action: str | None
+    #: What identifies the webhook to its sender.
+    delivery_id: str
+    #: Without credentials and signatures.
+    headers: Headers
+    #: Without ``token``.
+    query: Mapping[str, str]
+    payload: JSON
+    #: Seconds since the epoch.
+    received_at: float
+    #: The payload as JSON text: what is stored.
+    body: bytes = field(repr=False, default=b"")
+
+    @property
+    def full_name(self) -> str:
+        """``event.action``, or the event where it has no action."""
+        return f"{self.event}.{self.action}" if self.action else self.event
+
+    @cached_property
+    def scope(self) -> dict[str, JSON]:
+        """What paths and expressions see, by name."""
+        return {
+            "payload": self.payload,
+            "headers": self.headers,
+            "query": self.query,
+            "event": self.event,
+            "action": self.action,
+            "source": self.source,
+            "delivery_id": self.delivery_id,
+            "received_at": rfc3339(self.received_at),
+        }

@@ -1,0 +1,112 @@
+"""Job, one order to run one task, and Attempt, one POST of it to TheEye."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bridge.event import JSON
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    #: Due now or later.
+    WAITING = "waiting"
+    #: From the claim's commit to its record.
+    SENDING = "sending"
+    #: TheEye took it.
+    ACCEPTED = "accepted"
+    #: Refused, time ran out, or its arguments could not be built: a person must look.
+    DEAD = "dead"
+    #: TheEye may have it: a person must say.
+    UNKNOWN = "unknown"
+    #: Throttled or superseded.
+    SKIPPED = "skipped"
+    #: By a person.
+    CANCELED = "canceled"
+
+
+class Outcome(StrEnum):
+    """What one attempt came to."""
+
+    #: TheEye took the job on.
+    ACCEPTED = "accepted"
+    #: TheEye will never run it as it is.
+    REFUSED = "refused"
+    #: TheEye did not take it on, and may later.
+    UNAVAILABLE = "unavailable"
+    #: TheEye may have taken it on.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job as a route makes it from an event, before it is stored."""
+
+    #: The route's name.
+    route: str
+    #: TheEye's id of the task.
+    task_id: str
+    #: The task's name in the table, or its id where it has none.
+    task: str
+    #: Identifies the item of a loop within its event; empty where there is no loop.
+    item_key: str
+    #: The item's place in the loop, from 0.
+    item_index: int | None
+    #: The values in TheEye's order; None where they could not be built.
+    arguments: tuple[JSON, ...] | None
+    #: Why the arguments could not be built.
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stored job."""
+
+    id: int
+    event_id: int
+    route: str
+    task_id: str
+    task: str
+    item_index: int | None
+    state: JobState
+    arguments: tuple[JSON, ...] | None
+    #: Why it is dead, unknown, skipped or canceled, or waits again; masked.
+    reason: str | None
+    #: When it was made, seconds since the epoch.
+    made_at: float
+    #: When it may be sent, seconds since the epoch.
+    due_at: float
+    #: From when ``retry.for`` counts: its making, or a person's or the sender's asking again.
+    fresh_at: float
+    #: Attempts since `fresh_at`.
+    tries: int
+    #: Attempts since `fresh_at` that ended as unknown.
+    unknowns: int
+    #: TheEye's id of its own job.
+    theeye_job_id: str | None = None
+    #: The token of the claim that holds it.
+    claim: str | None = None
+    #: When that claim ends, seconds since the epoch.
+    lease_until: float | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One POST of a job to TheEye. Written when it starts, completed once, never changed after."""
+
+    id: int
+    job_id: int
+    #: From 1.
+    number: int
+    #: Seconds since the epoch.
+    started_at: float
+    #: Seconds; None while it runs.
+    seconds: float | None = None
+    outcome: Outcome | None = None
+    #: The HTTP status, where there was an answer.
+    status: int | None = None
+    #: What TheEye said, or what went wrong; masked.
+    detail: str | None = None
+    theeye_job_id: str | None = None

@@ -1,0 +1,246 @@
+"""The environment, read once: Settings, the variables of the table, Secret, the mask.
+
+The only module that touches ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import orjson
+import re2
+
+from bridge.errors import SettingsError
+
+T = TypeVar("T")
+
+#: Of a byte count's unit, how many bytes it is.
+BYTE_UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+#: Of a duration's unit, how many seconds it is.
+DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """The seconds of ``30s``, ``10m``, ``24h`` or ``7d``. Raises ValueError."""
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if not found or not int(found[1]):
+        raise ValueError("a duration is a number and s, m, h or d, such as 30s, 10m, 24h, 7d")
+    return float(int(found[1]) * DURATION_UNITS[found[2]])
+
+
+def byte_count(text: str) -> int:
+    """The bytes of ``25MiB``, ``512KiB`` or a plain number. Raises ValueError."""
+    found = re.fullmatch(r"(\d{1,12})\s*(|B|KiB|MiB|GiB)", text)
+    if not found or not int(found[1]):
+        raise ValueError("a size is a number and KiB, MiB or GiB, such as 25MiB")
+    return int(found[1]) * BYTE_UNITS[found[2]]
+
+
+@dataclass(frozen=True, repr=False)
+class Secret:
+    """A text that must not be seen: it prints as ``<secret>``; `reveal` gives it."""
+
+    _text: str
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    __str__ = __repr__
+
+
+class Mask:
+    """Takes every known secret out of a text, and what stands where secrets stand.
+
+    Known secrets go in any case and in the spellings they travel in (as they are,
+    in a URL, inside JSON, as base64). The places are those of TheEye's API (``/job/secret/<key>``,
+    ``access_token=``), of an ``Authorization`` value, and of ``?token=``.
+    """
+
+    PLACES = (
+        r"(/secret/)[^/?#\s\"'<>\\]+",
+        r"((?:access_)?token=)[^&\s\"'<>\\]+",
+        r"((?:Bearer|Basic) )[A-Za-z0-9._~+/=-]{6,}",
+    )
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        options = re2.Options()
+        options.log_errors = False
+        options.case_sensitive = False
+        options.max_mem = 64 << 20
+        self._places = re2.compile("|".join(self.PLACES), options)
+        self._options = options
+        self._spellings: frozenset[str] = frozenset()
+        self._known = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[Secret]) -> None:
+        """Mask these too from now on."""
+        texts = {secret.reveal() for secret in secrets}
+        self._spellings |= {spelling for text in texts if text for spelling in _spellings(text)}
+        if self._spellings:
+            longest_first = sorted(self._spellings, key=len, reverse=True)
+            self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
+
+    def __call__(self, text: str) -> str:
+        text = text.encode("utf-8", "backslashreplace").decode()  # RE2 raises on lone surrogates
+        if self._known is not None:
+            text = self._known.sub("<secret>", text)
+        masked: str = self._places.sub(
+            lambda found: (found[1] or found[2] or found[3]) + "<secret>", text
+        )
+        return masked
+
+
+def _spellings(text: str) -> set[str]:
+    in_json = orjson.dumps(text.encode("utf-8", "replace").decode()).decode()[1:-1]
+    in_base64 = b64encode(text.encode("utf-8", "replace")).decode()
+    return {text, quote(text, safe=""), in_json, in_base64}
+
+
+class Variables(Mapping[str, str]):
+    """The environment as the routing table sees it: ``NAME``, or else the file that ``NAME_FILE`` names.
+
+    An empty variable counts as unset. A file's one trailing newline is cut.
+    Raises SettingsError where the file cannot be read.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        value = self._environ.get(name, "")
+        if not value and (path := self._environ.get(f"{name}_FILE", "")):
+            try:
+                value = Path(path).read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{name}_FILE names {path}, which cannot be read: {error}") from error
+            value = value.removesuffix("\n").removesuffix("\r")
+        if not value:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise ValueError("a number of processes is from 1 to 64")
+    return int(text)
+
+
+def _database_url(text: str) -> str:
+    if text.startswith(("postgres://", "postgresql")):
+        raise ValueError("PostgreSQL is not supported yet; use sqlite:///path/to/file.db")
+    if not re.fullmatch(r"sqlite:///[^?]+", text):
+        raise ValueError("a database URL is sqlite:///path/to/file.db")
+    return text
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        for word in words:
+            if text.lower() == word.lower():
+                return word
+        raise ValueError(f"expected one of {', '.join(words)}")
+
+    return read
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: its name, its default as one would write it, what it is for."""
+
+    name: str
+    default: str
+    meaning: str
+    read: Callable[[str], Any]
+
+
+#: Every variable that the bridge itself reads; the README's table is tested against it.
+VARIABLES = (
+    Variable("PORT", "8000", "the port that the web process listens on", _port),
+    Variable("DATABASE_URL", "sqlite:///var/bridge.db", "where events, jobs and attempts are stored", _database_url),
+    Variable("BRIDGE_CONFIG", "config", "the folder, or the one file, of the routing table", Path),
+    Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
+    Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
+    Variable("WEB_CONCURRENCY", "1", "the number of web processes", _processes),
+    Variable("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
+    Variable("LOG_FORMAT", "json", "json (an object a line) or text", _one_of("json", "text")),
+)
+
+#: Variables of the design that have not come yet: set, they are refused and not ignored.
+LATER = (
+    "BRIDGE_ADMIN_PASSWORD",
+    "BRIDGE_DELIVER",
+    "BRIDGE_DRY_RUN",
+    "BRIDGE_ENCRYPTION_KEY",
+    "BRIDGE_RETENTION",
+    "BRIDGE_TRUSTED_PROXIES",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, read and checked."""
+
+    port: int
+    #: An SQLAlchemy URL.
+    database_url: str
+    #: The folder or file of the routing table.
+    config: Path
+    #: Bytes.
+    max_body: int
+    #: Seconds.
+    stop: float
+    web_concurrency: int
+    log_level: str
+    log_format: str
+    #: What ``${{ env.NAME }}`` reads.
+    variables: Mapping[str, str]
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read `environ` (default: the process's own). Raises SettingsError naming every wrong variable."""
+        environ = os.environ if environ is None else environ
+        mistakes = [f"{name} is not supported yet; unset it" for name in LATER if environ.get(name)]
+        values: dict[str, Any] = {}
+        for variable in VARIABLES:
+            text = environ.get(variable.name) or variable.default
+            try:
+                values[variable.name] = variable.read(text)
+            except ValueError as error:
+                mistakes.append(f"{variable.name}: found {text!r}; {error}")
+        if mistakes:
+            raise SettingsError("\n".join(mistakes))
+        return cls(
+            port=values["PORT"],
+            database_url=values["DATABASE_URL"],
+            config=values["BRIDGE_CONFIG"],
+            max_body=values["BRIDGE_MAX_BODY"],
+            stop=values["BRIDGE_STOP"],
+            web_concurrency=values["WEB_CONCURRENCY"],
+            log_level=values["LOG_LEVEL"],
+            log_format=values["LOG_FORMAT"],
+            variables=Variables(environ),
+        )
