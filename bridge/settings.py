@@ -81,7 +81,7 @@ class Mask:
         self._places = re2.compile("|".join(self.PLACES), options)
         self._options = options
         self._spellings: frozenset[str] = frozenset()
-        self._known = None
+        self._known: Any = None
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
@@ -96,9 +96,7 @@ class Mask:
         text = text.encode("utf-8", "backslashreplace").decode()  # RE2 raises on lone surrogates
         if self._known is not None:
             text = self._known.sub("<secret>", text)
-        masked: str = self._places.sub(
-            lambda found: (found[1] or found[2] or found[3]) + "<secret>", text
-        )
+        masked: str = self._places.sub(lambda found: (found[1] or found[2] or found[3]) + "<secret>", text)
         return masked
 
 
@@ -180,12 +178,16 @@ class Variable:
 #: Every variable that the bridge itself reads; the README's table is tested against it.
 VARIABLES = (
     Variable("PORT", "8000", "the port that the web process listens on", _port),
-    Variable("DATABASE_URL", "sqlite:///var/bridge.db", "where events, jobs and attempts are stored", _database_url),
+    Variable(
+        "DATABASE_URL", "sqlite:///var/bridge.db", "where events, jobs and attempts are stored", _database_url
+    ),
     Variable("BRIDGE_CONFIG", "config", "the folder, or the one file, of the routing table", Path),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
     Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes", _processes),
-    Variable("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
+    Variable(
+        "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
+    ),
     Variable("LOG_FORMAT", "json", "json (an object a line) or text", _one_of("json", "text")),
 )
 

@@ -1,0 +1,183 @@
+"""``${{ … }}``: scanned, checked and compiled when the table loads, evaluated against an event; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import jinja2
+
+from bridge.errors import EvaluationError, ExpressionError, Incomparable
+from bridge.event import JSON
+from bridge.expressions.rewrite import Rewriter
+from bridge.expressions.sandbox import Sandbox
+from bridge.expressions.values import Missing, MissingInCondition, plain, text_of
+from bridge.fields import EVENT_NAMES
+
+__all__ = ["Expression", "Language", "Template", "scan"]
+
+T = TypeVar("T")
+
+_OPENING = "${{"
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a text: literal, or the inside of a ``${{ }}``; `offset` is where that inside begins."""
+
+    text: str
+    is_expression: bool
+    offset: int
+
+
+def scan(text: str) -> list[Part]:
+    """Cut ``${{ … }}`` out of `text`; quotes and brackets inside are respected.
+
+    Raises ExpressionError where one is not closed or is empty.
+    """
+    parts: list[Part] = []
+    at = 0
+    while (start := text.find(_OPENING, at)) >= 0:
+        if start > at:
+            parts.append(Part(text[at:start], False, at))
+        end = _closing(text, start)
+        inside = text[start + len(_OPENING) : end]
+        if not inside.strip():
+            raise ExpressionError("${{ }} holds no expression", start)
+        parts.append(Part(inside, True, start + len(_OPENING)))
+        at = end + 2
+    if at < len(text):
+        parts.append(Part(text[at:], False, at))
+    return parts
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the ``}}`` stands that closes the ``${{`` at `start`."""
+    expected: list[str] = []
+    at = start + len(_OPENING)
+    while at < len(text):
+        character = text[at]
+        if character in "'\"":
+            at = _after_quote(text, at)
+            continue
+        if not expected and text.startswith("}}", at):
+            return at
+        if character in _BRACKETS:
+            expected.append(_BRACKETS[character])
+        elif character in ")]}" and (not expected or expected.pop() != character):
+            raise ExpressionError(f"{character!r} closes no bracket", at)
+        at += 1
+    missing = f"; {expected[-1]!r} is missing" if expected else ""
+    raise ExpressionError(f"the ${{{{ is not closed{missing}", start, "end the expression with }}")
+
+
+def _after_quote(text: str, start: int) -> int:
+    at = start + 1
+    while at < len(text):
+        if text[at] == "\\":
+            at += 2
+        elif text[at] == text[start]:
+            return at + 1
+        else:
+            at += 1
+    raise ExpressionError(f"the quote {text[start]} is not closed", start)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One compiled expression."""
+
+    text: str
+    #: What it reads: of payload, headers, item, …
+    names: frozenset[str]
+    _sandbox: Sandbox = field(repr=False, compare=False)
+    _code: jinja2.Template = field(repr=False, compare=False)
+
+    def value(self, scope: Mapping[str, JSON]) -> JSON:
+        """Its value in JSON's types. Raises EvaluationError."""
+        return self._evaluate(scope, plain)
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        """Whether it is true, and what went wrong where it is false for an error."""
+        try:
+            return self._evaluate(scope, bool), None
+        except Incomparable:
+            return False, None
+        except EvaluationError as error:
+            return False, str(error)
+
+    def _evaluate(self, scope: Mapping[str, JSON], finish: Callable[[Any], T]) -> T:
+        try:
+            return finish(self._sandbox.evaluate(self._code, scope))
+        except EvaluationError:
+            raise
+        except Exception as error:
+            # A filter raises whatever an event's data makes it raise.
+            raise EvaluationError(f"{self.text}: {error or type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class Template:
+    """A value of the table with any number of expressions in it."""
+
+    text: str
+    _parts: tuple[str | Expression, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        used = [part.names for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*used)
+
+    def value(self, scope: Mapping[str, JSON]) -> JSON:
+        """One ``${{ }}`` alone keeps its type; among other text all is text. Raises EvaluationError."""
+        if len(self._parts) == 1:
+            only = self._parts[0]
+            return only.value(scope) if isinstance(only, Expression) else only
+        values = (part.value(scope) if isinstance(part, Expression) else part for part in self._parts)
+        return "".join(text_of(value) for value in values)
+
+
+class Language:
+    """Compiles the expressions of one table."""
+
+    def __init__(self) -> None:
+        self._strict = Sandbox(Missing)
+        self._lenient = Sandbox(MissingInCondition)
+
+    def template(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Template:
+        """An argument's text: what is missing in it is an error. Raises ExpressionError."""
+        parts = [
+            self._compile(self._strict, part, names) if part.is_expression else part.text
+            for part in scan(text)
+        ]
+        return Template(text, tuple(parts) or ("",))
+
+    def condition(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Expression:
+        """A ``when`` or ``loop``, with or without ``${{ }}``: what is missing in it is false.
+
+        Raises ExpressionError.
+        """
+        part = Part(text, True, 0)
+        if _OPENING in text:
+            parts = scan(text)
+            if len(parts) != 1 or not parts[0].is_expression:
+                raise ExpressionError(
+                    "found text around ${{ }}, expected one expression", 0, "leave the ${{ }} out"
+                )
+            part = parts[0]
+        return self._compile(self._lenient, part, names)
+
+    def _compile(self, sandbox: Sandbox, part: Part, names: Iterable[str]) -> Expression:
+        stripped = part.text.strip()
+        offset = part.offset + part.text.index(stripped)
+        try:
+            tree = sandbox.parse_one(stripped)
+            rewriter = Rewriter(sandbox, stripped, names)
+            code = sandbox.compile_one(rewriter.visit(tree))
+        except jinja2.TemplateSyntaxError as error:
+            raise ExpressionError(f"{stripped!r} is no expression: {error.message}", offset) from error
+        except ExpressionError as error:
+            raise error.moved(offset) from error.__cause__
+        return Expression(stripped, frozenset(rewriter.used), sandbox, code)

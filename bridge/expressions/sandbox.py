@@ -1,0 +1,97 @@
+"""Jinja's immutable sandbox, narrowed to JSON's values: fields win, operators know their types; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bridge.errors import EvaluationError
+from bridge.event import JSON
+from bridge.expressions.filters import BUDGET, FILTERS, INTERNAL, REGEXES, TESTS
+from bridge.expressions.values import Budget, Missing, present
+from bridge.fields import MISSING, is_number, kind, take
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Where expressions are parsed, compiled and evaluated.
+
+    `undefined` is what a missing field becomes: Missing, or MissingInCondition.
+    """
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%"})
+
+    def __init__(self, undefined: type[Missing]) -> None:
+        # Delimiters that no YAML file can hold, so that Jinja's own play no part.
+        super().__init__(
+            variable_start_string="\x00{", variable_end_string="}\x00",
+            block_start_string="\x00%", block_end_string="%\x00",
+            comment_start_string="\x00#", comment_end_string="#\x00",
+            undefined=undefined, optimized=False, cache_size=0,
+        )  # fmt: skip
+        self.globals.clear()
+        self.filters = {**FILTERS, **INTERNAL}
+        self.tests = dict(TESTS)
+        #: Compiled regular expressions by their text, filled when the table loads.
+        self.regexes: dict[str, Any] = {}
+
+    def parse_one(self, text: str) -> nodes.Expr:
+        """The syntax tree of one expression. Raises jinja2.TemplateSyntaxError."""
+        parser = Parser(self, text, state="variable")
+        expression = parser.parse_expression()
+        if not parser.stream.eos:
+            token = parser.stream.current
+            raise jinja2.TemplateSyntaxError(f"unexpected {token.value!r}", token.lineno)
+        expression.set_environment(self)
+        return expression
+
+    def compile_one(self, expression: nodes.Expr) -> jinja2.Template:
+        """The code of one (rewritten) expression, for `evaluate`."""
+        body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)]
+        return self.from_string(nodes.Template(body, lineno=1))
+
+    def evaluate(self, template: jinja2.Template, scope: Mapping[str, JSON]) -> JSON:
+        """The raw value of a compiled expression: it may be a Missing or an iterator."""
+        names = {**scope, BUDGET: Budget(), REGEXES: self.regexes}
+        context = template.new_context(names, shared=True)
+        for _ in template.root_render_func(context):
+            pass
+        return context.vars["result"]
+
+    # What Jinja's compiled code and its own filters call.
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return self._take(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, slice) and isinstance(obj, str | list):
+            return obj[argument]
+        return self._take(obj, present(argument))
+
+    def _take(self, obj: Any, step: Any) -> Any:
+        if isinstance(obj, Missing):
+            return obj
+        found = take(obj, step) if isinstance(step, str | int) else MISSING
+        return self.undefined(f"{step!r} is missing in {kind(obj)}") if found is MISSING else found
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        present(left), present(right)
+        if is_number(left) and is_number(right):
+            try:
+                return super().call_binop(context, operator, left, right)
+            except ArithmeticError as error:
+                raise EvaluationError(str(error)) from error
+        if operator == "+" and isinstance(left, str) and isinstance(right, str):
+            context.parent[BUDGET].spend(len(left) + len(right))
+            return left + right
+        if operator == "+" and isinstance(left, list) and isinstance(right, list):
+            return left + right
+        raise EvaluationError(f"{operator} does not go with {kind(left)} and {kind(right)}")
+
+    def call(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise EvaluationError("objects have no methods")

@@ -1,0 +1,227 @@
+"""Field paths, such as ``payload.a.b[0]["c.d"]`` and ``payload.commits[*].id``; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+
+from bridge.errors import ExpressionError
+from bridge.event import JSON, Headers
+
+
+class Absent(Enum):
+    """Stands for a field that is not there, which is not the same as null."""
+
+    MISSING = "missing"
+
+
+MISSING = Absent.MISSING
+
+#: What a path or an expression may begin with, and what it is there for.
+EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
+ITEM_NAMES = ("item", "index")
+
+#: Of the names, those that hold fields.
+_CONTAINERS = {"payload", "headers", "query", "item"}
+
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_INDEX = re.compile(r"\[(-?\d{1,9})\]")
+_QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
+
+#: How many names a message lists before it stops.
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Each:
+    """The step ``[*]``: every element of a list."""
+
+
+Step = str | int | Each
+
+
+@dataclass(frozen=True)
+class Path:
+    """A compiled field path."""
+
+    text: str
+    root: str
+    steps: tuple[Step, ...]
+
+    def value(self, scope: Mapping[str, JSON]) -> JSON | Absent:
+        """The field's value in `scope`, or MISSING. For paths without ``[*]``."""
+        value = scope.get(self.root, MISSING)
+        for step in self.steps:
+            value = take(value, step)
+            if value is MISSING:
+                break
+        return value
+
+    def values(self, scope: Mapping[str, JSON]) -> list[JSON] | Absent:
+        """Every value that the path leads to; MISSING where the field or its list is not there.
+
+        Elements of ``[*]`` that lack the field are passed over, so the list may be empty.
+        """
+        found = [scope.get(self.root, MISSING)]
+        starred = False
+        for step in self.steps:
+            if isinstance(step, Each):
+                lists = [value for value in found if isinstance(value, list)]
+                if not starred and not lists:
+                    return MISSING
+                starred = True
+                found = [element for value in lists for element in value]
+            else:
+                found = [taken for value in found if (taken := take(value, step)) is not MISSING]
+                if not starred and not found:
+                    return MISSING
+        return MISSING if found == [MISSING] else found
+
+
+def take(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
+    """One step into a value: a field of an object, an element of a list, a header; or MISSING."""
+    if isinstance(step, str):
+        if isinstance(value, dict | Headers):
+            return value.get(step, MISSING)
+    elif isinstance(step, int) and isinstance(value, list) and -len(value) <= step < len(value):
+        return value[step]
+    return MISSING
+
+
+def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
+    """Compile `text`. Raises ExpressionError with the offset of what cannot be read."""
+    names = tuple(names)
+    root = _NAME.match(text)
+    if root is None:
+        raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
+    if root[0] not in names:
+        raise ExpressionError(f"unknown name {root[0]!r}{did_you_mean(root[0], names)}", 0, _known(names))
+    steps: list[Step] = []
+    at = root.end()
+    while at < len(text):
+        step, end = _parse_step(text, at)
+        steps.append(step)
+        at = end
+    if steps and root[0] not in _CONTAINERS:
+        raise ExpressionError(f"{root[0]} is text or a number, it has no fields", root.end())
+    return Path(text, root[0], tuple(steps))
+
+
+def _parse_step(text: str, at: int) -> tuple[Step, int]:
+    if text.startswith("[*]", at):
+        return Each(), at + 3
+    if index := _INDEX.match(text, at):
+        return int(index[1]), index.end()
+    if quoted := _QUOTED.match(text, at):
+        inner = quoted[1] if quoted[1] is not None else quoted[2]
+        return re.sub(r"\\(.)", r"\1", inner), quoted.end()
+    if text[at] == ".":
+        name = _NAME.match(text, at + 1)
+        rest = text[name.end()] if name and name.end() < len(text) else ""
+        if name and rest in ("", ".", "["):
+            return name[0], name.end()
+        odd = re.match(r"[^.\[\]\s]*", text[at + 1 :])
+        whole = odd[0] if odd else ""
+        raise ExpressionError(
+            f"after a dot a name is letters, digits and _; found {whole!r}",
+            at + 1,
+            f'write {text[:at]}["{whole}"]' if whole else None,
+        )
+    raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at)
+
+
+def path_text(root: str, steps: Iterable[Step]) -> str:
+    """The path as one would write it."""
+    text = root
+    for step in steps:
+        if isinstance(step, Each):
+            text += "[*]"
+        elif isinstance(step, int):
+            text += f"[{step}]"
+        elif _NAME.fullmatch(step):
+            text += f".{step}"
+        else:
+            text += '["' + step.replace("\\", "\\\\").replace('"', '\\"') + '"]'
+    return text
+
+
+def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
+    """What is missing, what there was in its place, and a guess at what was meant."""
+    value: JSON | Absent = scope.get(path.root, MISSING)
+    for at, step in enumerate(path.steps):
+        inner = take(value, step)
+        if inner is not MISSING:
+            value = inner
+            continue
+        reached = path_text(path.root, path.steps[:at])
+        missing = path_text(path.root, path.steps[: at + 1])
+        holder = f"a {scope.get('event')}" if reached == "payload" else reached
+        return f"{missing} is missing; {_inventory(holder, value)}{_guess(reached, value, step)}"
+    return f"{path.text} is missing"
+
+
+def _inventory(holder: str, value: JSON | Absent) -> str:
+    if isinstance(value, dict | Headers):
+        names = sorted(value)
+        if not names:
+            return f"{holder} has no fields"
+        return f"{holder} has: {', '.join(names[:_LISTED])}{', …' if len(names) > _LISTED else ''}"
+    if isinstance(value, list):
+        return f"{holder} is a list of {len(value)}"
+    return f"{holder} is {kind(value)}"
+
+
+def _guess(reached: str, value: JSON | Absent, step: Step) -> str:
+    if isinstance(step, str) and isinstance(value, dict | Headers):
+        close = get_close_matches(step, list(value), n=1)
+        if close:
+            return f"; did you mean {path_text(reached, [close[0]])}?"
+    return ""
+
+
+def kind(value: object) -> str:
+    """The value's JSON type, in words."""
+    if value is MISSING:
+        return "missing"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list | tuple) else "an object"
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a JSON number; booleans are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two JSON values are equal: booleans are no numbers, 5 = 5.0, missing equals nothing."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if is_number(one) and is_number(other):
+        return one == other
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
+    return one is None and other is None
+
+
+def did_you_mean(word: str, among: Iterable[str]) -> str:
+    """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
+    close = get_close_matches(word, list(among), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"a path begins with one of {', '.join(names)}"

@@ -1,0 +1,237 @@
+"""What a route asks: ``event:``, the lines of ``match:``, ``when:``; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import re2
+
+from bridge.event import JSON
+from bridge.expressions import Expression
+from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, same
+from bridge.regex import compile_regex
+
+#: Of a value shown to a person, how many characters.
+_SHOWN = 200
+
+
+class Pattern(Protocol):
+    """What a value is held against."""
+
+    def matches(self, value: JSON) -> bool: ...
+
+    #: As the table says it, in JSON's spelling.
+    def __str__(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Glob:
+    """Text in which only ``*`` (any text) and ``?`` (any character) are special; ``\\*`` is literal."""
+
+    text: str
+    _exact: str | None
+    _regex: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Glob:
+        literal: list[str] = []
+        regex: list[str] = []
+        special = False
+        characters = iter(text)
+        for character in characters:
+            if character == "\\":
+                following = next(characters, "\\")
+                # A backslash before anything else is a backslash.
+                taken = following if following in "*?\\" else "\\" + following
+                literal.append(taken)
+                regex.append(re2.escape(taken))
+            elif character in "*?":
+                special = True
+                regex.append("(?s:.*)" if character == "*" else "(?s:.)")
+            else:
+                literal.append(character)
+                regex.append(re2.escape(character))
+        if special:
+            return cls(text, None, compile_regex("".join(regex)))
+        return cls(text, "".join(literal), None)
+
+    @property
+    def is_exact(self) -> bool:
+        return self._exact is not None
+
+    def matches(self, value: JSON) -> bool:
+        if not isinstance(value, str):
+            return False
+        if self._exact is not None:
+            return value == self._exact
+        return self._regex.fullmatch(value) is not None
+
+    def __str__(self) -> str:
+        return show(self.text)
+
+
+@dataclass(frozen=True)
+class Literal:
+    """``true``, ``5`` or ``null``: that JSON value, or the same text (labels are text)."""
+
+    value: bool | int | float | None
+    text: str
+
+    def matches(self, value: JSON) -> bool:
+        return value == self.text if isinstance(value, str) else same(value, self.value)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Regex:
+    """Searches text, with RE2."""
+
+    text: str
+    _regex: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Regex:
+        return cls(text, compile_regex(text))
+
+    def matches(self, value: JSON) -> bool:
+        return isinstance(value, str) and self._regex.search(value) is not None
+
+    def __str__(self) -> str:
+        return f"text with /{self.text}/"
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """A list: any of them."""
+
+    patterns: tuple[Pattern, ...]
+
+    def matches(self, value: JSON) -> bool:
+        return any(pattern.matches(value) for pattern in self.patterns)
+
+    def __str__(self) -> str:
+        return "any of " + ", ".join(map(str, self.patterns))
+
+
+class Check(Protocol):
+    """One thing that a route asks of an event, or of one item of it."""
+
+    @property
+    def about(self) -> str:
+        """What is looked at: a path, ``event`` or ``when``."""
+
+    @property
+    def about_item(self) -> bool:
+        """Whether it must be asked for each item of the loop."""
+
+    @property
+    def wanted(self) -> str: ...
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        """Whether it holds, and what went wrong where it does not for an error."""
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        """What stands there instead, for a person."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One line of ``match:``: a path, and what its value must be or must not be."""
+
+    path: Path
+    pattern: Pattern
+    negated: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.path.text
+
+    @property
+    def about_item(self) -> bool:
+        return self.path.root in ITEM_NAMES
+
+    @property
+    def wanted(self) -> str:
+        return f"not {self.pattern}" if self.negated else str(self.pattern)
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        values = self.path.values(scope)
+        if isinstance(values, Absent):
+            return not self.negated and _takes_missing(self.pattern), None
+        return any(map(self.pattern.matches, values)) is not self.negated, None
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        values = self.path.values(scope)
+        if isinstance(values, Absent):
+            return missing_message(self.path, scope)
+        return show(values) if Each() in self.path.steps else show(values[0])
+
+
+def _takes_missing(pattern: Pattern) -> bool:
+    if isinstance(pattern, AnyOf):
+        return any(map(_takes_missing, pattern.patterns))
+    return isinstance(pattern, Literal) and pattern.value is None
+
+
+@dataclass(frozen=True)
+class EventCheck:
+    """A route's ``event:``, any of its entries.
+
+    An entry without ``*`` and ``?`` equals the event, or ``event.action``. A glob is held
+    against ``event.action``, or the event where it has no action.
+    """
+
+    globs: tuple[Glob, ...]
+
+    about = "event"
+    about_item = False
+
+    @property
+    def wanted(self) -> str:
+        return " or ".join(glob.text for glob in self.globs)
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        event, full = scope["event"], self.found(scope)
+        return any(glob.matches(full) or (glob.is_exact and glob.matches(event)) for glob in self.globs), None
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        event, action = scope["event"], scope["action"]
+        return f"{event}.{action}" if action else str(event)
+
+
+@dataclass(frozen=True)
+class When:
+    """A route's ``when:``."""
+
+    expression: Expression
+
+    about = "when"
+
+    @property
+    def about_item(self) -> bool:
+        return not self.expression.names.isdisjoint(ITEM_NAMES)
+
+    @property
+    def wanted(self) -> str:
+        return self.expression.text
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        holds, warning = self.expression.holds(scope)
+        return holds, f"when: {warning}" if warning else None
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        holds, warning = self.expression.holds(scope)
+        return warning or ("true" if holds else "false")
+
+
+def show(value: JSON | Absent) -> str:
+    """A value for a person: JSON text, cut where it is long."""
+    if value is MISSING:
+        return "missing"
+    text = orjson.dumps(value, default=dict).decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
