@@ -19,7 +19,11 @@
     ├── SendError                a POST to TheEye that got no answer
     │   ├── NotSent              no byte of the request was written
     │   └── AnswerLost           the request was written, wholly or in part
+    ├── DemoFailed               a step of the demo did not do what it should
+    │   └── ServerFailed         the demo's bridge did not start
     └── OutboxError              the store cannot do what was asked
+        ├── StoreUnavailable     the database cannot be reached, read or written
+        ├── NoSuchEvent
         ├── NoSuchJob
         └── WrongState           the job is in a state that does not allow it
 """
@@ -145,8 +149,24 @@ class AnswerLost(SendError):
     """The request was written, wholly or in part: TheEye may have taken the job."""
 
 
+class DemoFailed(BridgeError):
+    """A step of the demo did not do what it should."""
+
+
+class ServerFailed(DemoFailed):
+    """The demo's bridge did not start."""
+
+
 class OutboxError(BridgeError):
     """The store cannot do what was asked."""
+
+
+class StoreUnavailable(OutboxError):
+    """The database cannot be reached, read or written."""
+
+
+class NoSuchEvent(OutboxError):
+    """No event of that id."""
 
 
 class NoSuchJob(OutboxError):

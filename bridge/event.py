@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -56,6 +56,10 @@ class Request:
     body: bytes
     #: Seconds since the epoch.
     received_at: float
+
+    def with_body(self, body: bytes) -> Request:
+        """The same request, its body read."""
+        return replace(self, body=body)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ class Job:
     route: str
     task_id: str
     task: str
+    #: Identifies the item of a loop within its event.
+    item_key: str
     item_index: int | None
     state: JobState
     arguments: tuple[JSON, ...] | None

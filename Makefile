@@ -1,0 +1,35 @@
+# make demo    shows a whole delivery against a stand-in TheEye
+# make test    style, types, the law of imports, tests
+# Each makes its own virtual environment in .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/.run
+	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+clean:
+	rm -rf .venv
+
+.venv/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ echo "Python's venv module is needed: on Debian, apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.test: tests/requirements.txt .venv/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@

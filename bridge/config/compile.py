@@ -1,0 +1,108 @@
+"""Scalars that hold paths, patterns and expressions: compiled, with mistakes at their column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from bridge.config.document import Empty, Items, Node, Scalar, Section
+from bridge.config.problem import Problems
+from bridge.config.shapes import found
+from bridge.errors import ExpressionError
+from bridge.expressions import Expression, Language
+from bridge.fields import EVENT_NAMES, Path, parse_path
+from bridge.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex
+from bridge.route import Value
+
+T = TypeVar("T")
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+class Compiler:
+    """Compiles for one table; what cannot be compiled is reported and gives None."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+        self._language = Language()
+
+    def path(self, scalar: Scalar, names: Iterable[str] = EVENT_NAMES) -> Path | None:
+        return self._try(scalar, lambda: parse_path(scalar, names))
+
+    def condition(self, scalar: Scalar, names: Iterable[str]) -> Expression | None:
+        """A ``when`` or a ``loop``."""
+        return self._try(scalar, lambda: self._language.condition(scalar, names))
+
+    def events(self, scalars: Iterable[Scalar]) -> EventCheck | None:
+        globs = [self._try(scalar, lambda scalar=scalar: Glob.parse(scalar)) for scalar in scalars]  # type: ignore[misc] # binds the loop's value
+        return EventCheck(tuple(glob for glob in globs if glob is not None)) if globs else None
+
+    def line(self, key: Scalar, node: Node, names: Iterable[str]) -> Condition | None:
+        """One line of ``match:``."""
+        path = self.path(key, names)
+        negated = isinstance(node, Section) and set(node) == {"not"}
+        pattern = self._any(node.named("not") if isinstance(node, Section) and negated else node)
+        return None if path is None or pattern is None else Condition(path, pattern, negated)
+
+    def _any(self, node: Node) -> Pattern | None:
+        if not isinstance(node, Items):
+            return self._pattern(node)
+        if not node:
+            self._problems.error(node.place, "found an empty list, expected at least one pattern")
+            return None
+        patterns = [self._pattern(item) for item in node]
+        return AnyOf(tuple(pattern for pattern in patterns if pattern is not None))
+
+    def _pattern(self, node: Node) -> Pattern | None:
+        if isinstance(node, Empty):
+            return None
+        if isinstance(node, Scalar):
+            return self._scalar_pattern(node)
+        if isinstance(node, Section) and set(node) == {"regex"}:
+            text = node.named("regex")
+            if isinstance(text, Scalar):
+                return self._try(text, lambda: Regex.parse(text))
+        self._problems.error(
+            node.place,
+            f"found {found(node)}, expected a pattern",
+            "write text, a list of texts, {not: …} or {regex: …}",
+        )
+        return None
+
+    def _scalar_pattern(self, scalar: Scalar) -> Pattern | None:
+        if "${{" in scalar:
+            self._problems.error(
+                scalar.place, "found an expression, expected a pattern", "for an expression use when:"
+            )
+            return None
+        if scalar.plain:
+            if scalar in _WORDS:
+                return Literal(_WORDS[scalar], str(scalar))
+            if _INTEGER.fullmatch(scalar):
+                return Literal(int(scalar), str(scalar))
+            if _DECIMAL.fullmatch(scalar):
+                return Literal(float(scalar), str(scalar))
+        return self._try(scalar, lambda: Glob.parse(scalar))
+
+    def value(self, node: Node, names: Iterable[str]) -> Value:
+        """An argument: text with expressions, true, false, null, an integer, or a list or mapping of such."""
+        if isinstance(node, Items):
+            return tuple(self.value(item, names) for item in node)
+        if isinstance(node, Section):
+            return {str(key): self.value(inner, names) for key, inner in node.items()}
+        if node.plain and node in _WORDS:
+            return _WORDS[node]
+        if node.plain and _INTEGER.fullmatch(node):
+            return int(node)
+        return self._try(node, lambda: self._language.template(node, names))
+
+    def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
+        try:
+            return compile_it()
+        except ExpressionError as error:
+            if not scalar.cut:  # else the comment that cut it is reported
+                self._problems.error(scalar.at(error.offset), error.message, error.hint)
+            return None

@@ -1,0 +1,53 @@
+"""``${{ env.NAME }}``: read when the table loads, from the variables it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.config.document import Scalar
+from bridge.config.problem import Problems
+from bridge.config.shapes import env_name
+from bridge.errors import SettingsError
+from bridge.settings import Secret
+
+
+class Environment:
+    """Reads variables for one load, and remembers which of them are secret."""
+
+    def __init__(self, variables: Mapping[str, str], problems: Problems, *, required: bool) -> None:
+        self._variables = variables
+        self._problems = problems
+        self._report_unset = problems.error if required else problems.warning
+        self.secrets: list[Secret] = []
+
+    def text(self, scalar: Scalar) -> str | None:
+        """A value written out, or as ``${{ env.NAME }}``; None (reported) where it has none."""
+        name = env_name(scalar)
+        if name is not None:
+            return self._read(name, scalar)
+        if "${{" in scalar:
+            self._problems.error(
+                scalar.place,
+                "only ${{ env.NAME }} may stand here, alone",
+                "no other expression is evaluated here",
+            )
+            return None
+        return str(scalar)
+
+    def secret(self, scalar: Scalar) -> Secret | None:
+        """The secret of a ``${{ env.NAME }}``; None (reported) where the variable is not set."""
+        value = self._read(env_name(scalar) or "", scalar)
+        if value is None:
+            return None
+        secret = Secret(value)
+        self.secrets.append(secret)
+        return secret
+
+    def _read(self, name: str, scalar: Scalar) -> str | None:
+        try:
+            return self._variables[name]
+        except KeyError:
+            self._report_unset(scalar.place, f"the variable {name} is not set", f"set {name}, or {name}_FILE")
+        except SettingsError as error:
+            self._problems.error(scalar.place, str(error))
+        return None

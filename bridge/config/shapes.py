@@ -1,0 +1,282 @@
+"""The table's shape as pydantic models, and how a scalar is read by its field's type.
+
+A mistake is raised as a PydanticCustomError whose context may carry a hint; load.py turns
+each into a Problem at its place. Values never stand in messages where they could be secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.route import ArgumentsType, OnUnknown
+from bridge.settings import duration
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+_ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def refuse(message: str, hint: str | None = None) -> NoReturn:
+    """Report a mistake at the value that is being read."""
+    raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint})
+
+
+def found(value: Any) -> str:
+    """What stands there, for a message."""
+    if isinstance(value, Scalar):
+        text = str(value)
+        return repr(text if len(text) <= 60 else text[:60] + "…")
+    return "a list" if isinstance(value, Items) else "a mapping"
+
+
+def env_name(value: str) -> str | None:
+    """NAME of a ``${{ env.NAME }}``, or None."""
+    match = _ENV.fullmatch(value)
+    return match[1] if match else None
+
+
+def read_text(value: Any) -> Scalar:
+    if not isinstance(value, Scalar):
+        refuse(f"found {found(value)}, expected text")
+    return value
+
+
+def read_name(value: Any) -> Scalar:
+    text = read_text(value)
+    if not _NAME.fullmatch(text):
+        refuse(f"found {found(value)}, expected a name of letters, digits, _, - and .")
+    return text
+
+
+def read_boolean(value: Any) -> bool:
+    if isinstance(value, Scalar) and value.plain and value in ("true", "false"):
+        return value == "true"
+    refuse(f"found {found(value)}, expected true or false")
+
+
+def read_duration(value: Any) -> float:
+    try:
+        return duration(read_text(value))
+    except ValueError as error:
+        refuse(f"found {found(value)}; {error}")
+
+
+def read_dedupe(value: Any) -> float | None:
+    return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
+
+
+def read_choice(choices: type[E]) -> Callable[[Any], E]:
+    def read(value: Any) -> E:
+        try:
+            return choices(read_text(value))
+        except ValueError:
+            refuse(f"found {found(value)}, expected one of {', '.join(choices)}")
+
+    return read
+
+
+def read_url(value: Any) -> Scalar:
+    text = read_text(value)
+    if env_name(text) is None:
+        check_url(text)
+    return text
+
+
+def check_url(text: str) -> None:
+    """TheEye's address: https, but for a loopback address; no path that could move a key elsewhere."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        refuse(f"found no URL: {error}")
+    if parts.scheme not in ("https", "http") or not host:
+        refuse("found no URL, expected one such as https://api.theeye.io")
+    if parts.username is not None or parts.query or parts.fragment:
+        refuse("the URL may have no user, query or fragment")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        refuse("found http, expected https: task keys stand in the URL's path", "write https://")
+
+
+def read_list(one: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    """One, or a list of at least one."""
+
+    def read(value: Any) -> tuple[T, ...]:
+        if isinstance(value, Items):
+            if not value:
+                refuse("found an empty list, expected at least one")
+            return tuple(one(item) for item in value if not isinstance(item, Empty))
+        return (one(value),)
+
+    return read
+
+
+def read_secret(value: Any) -> Scalar:
+    """A secret is written as ``${{ env.NAME }}``; the message shows the line, never the literal."""
+    text = value if isinstance(value, Scalar) else None
+    if text is None:
+        refuse(f"found {found(value)}, expected ${{{{ env.NAME }}}}")
+    if env_name(text) is None and not isinstance(text, Empty):
+        what = "an expression" if "${{" in text else "a literal secret"
+        message = f"found {what}, expected ${{{{ env.NAME }}}}"
+        raise PydanticCustomError("literal_secret", "{message}", {"message": message})
+    return text
+
+
+def read_argument_names(value: Any) -> tuple[str | None, ...]:
+    if not isinstance(value, Items):
+        refuse(f"found {found(value)}, expected a list of argument names in TheEye's order")
+    names: list[str | None] = []
+    for item in value:
+        fixed = isinstance(item, Scalar) and item.plain and item == "null"
+        names.append(None if fixed else str(read_name(item)))
+        if not fixed and names.count(names[-1]) > 1:
+            refuse(f"the argument name {names[-1]!r} stands twice")
+    return tuple(names)
+
+
+def read_items(value: Any) -> Items:
+    if not isinstance(value, Items):
+        refuse(f"found {found(value)}, expected a list")
+    return value
+
+
+def as_list(value: Any) -> Any:
+    """One alone stands for a list of it."""
+    return [value] if isinstance(value, Section) else value
+
+
+def read_section(value: Any) -> Section:
+    if not isinstance(value, Section):
+        refuse(f"found {found(value)}, expected a mapping")
+    return value
+
+
+def read_arguments(value: Any) -> Items | Section:
+    if not isinstance(value, Items | Section):
+        refuse(
+            f"found {found(value)}, expected a list, or a mapping by argument name",
+            "begin each argument with '- '",
+        )  # fmt: skip
+    return value
+
+
+Text = Annotated[Scalar, PlainValidator(read_text)]
+Name = Annotated[Scalar, PlainValidator(read_name)]
+Boolean = Annotated[bool, PlainValidator(read_boolean)]
+Duration = Annotated[float, PlainValidator(read_duration)]
+Texts = Annotated[tuple[Scalar, ...], PlainValidator(read_list(read_text))]
+SecretText = Annotated[Scalar, PlainValidator(read_secret)]
+SecretTexts = Annotated[tuple[Scalar, ...], PlainValidator(read_list(read_secret))]
+ArgumentNames = Annotated[tuple[str | None, ...], PlainValidator(read_argument_names)]
+Mapping = Annotated[Section, PlainValidator(read_section)]
+Arguments = Annotated[Items | Section, PlainValidator(read_arguments)]
+Kind = Annotated[ArgumentsType, PlainValidator(read_choice(ArgumentsType))]
+Unknown = Annotated[OnUnknown, PlainValidator(read_choice(OnUnknown))]
+
+
+class Shape(BaseModel):
+    """Strict: a key that is not there is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class RetryShape(Shape):
+    """``theeye.retry``."""
+
+    retry_for: Duration = Field(default=24 * 3600.0, alias="for")
+    longest_wait: Duration = 15 * 60.0
+
+
+class TheEyeShape(Shape):
+    """``theeye``."""
+
+    url: Annotated[Scalar | None, PlainValidator(read_url)] = None
+    customer: Text
+    timeout: Duration = 30.0
+    retry: RetryShape = RetryShape()
+
+
+class BasicAuthShape(Shape):
+    """One of ``basic_auth``."""
+
+    username: Text
+    password: SecretText
+
+
+class ProofShapes(Shape):
+    """The kinds of proof, on a source or under its ``any_of``."""
+
+    secret: SecretTexts | None = None
+    token: SecretTexts | None = None
+    bearer_token: SecretTexts | None = None
+    basic_auth: Annotated[tuple[BasicAuthShape, ...], BeforeValidator(as_list)] | None = None
+
+
+class SourceShape(ProofShapes):
+    """One of ``sources``."""
+
+    type: Name | None = None
+    any_of: ProofShapes | None = None
+    allow_unsigned: Boolean = False
+    dedupe: Annotated[float | None, PlainValidator(read_dedupe)] = None
+    header: Name | None = None
+    event: Text | None = None
+    action: Text | None = None
+    delivery_id: Text | None = None
+
+
+class TaskKeys(Shape):
+    """What a task may set, under ``tasks`` or on its route."""
+
+    secret_key: SecretText | None = None
+    arguments: ArgumentNames | None = None
+    arguments_type: Kind = ArgumentsType.LEGACY
+    on_unknown: Unknown = OnUnknown.RETRY
+
+
+class TaskShape(TaskKeys):
+    """One of ``tasks``."""
+
+    id: Text
+
+
+class RouteShape(TaskKeys):
+    """One of ``routes``."""
+
+    name: Text | None = None
+    source: Name
+    event: Texts | None = None
+    match: Mapping | None = None
+    when: Text | None = None
+    loop: Text | None = None
+    task: Text
+    task_arguments: Arguments | None = None
+    allow_data_urls: Boolean = False
+
+
+#: Keys of the design that have not come yet, by where they stand: refused, never ignored.
+LATER: dict[str, tuple[str, ...]] = {
+    "the table": ("tests", "on_dead"),
+    "theeye": ("access_token",),
+    "a source": ("keep", "redact", "signature", "topic_arns", "url_token"),
+    "a task": ("follow_result", "rate"),
+    "a route": ("concurrency", "follow_result", "once_key", "once_within", "otherwise", "rate"),
+}
+
+#: Source types of the design that have not come yet.
+LATER_TYPES = (
+    "azure-devops", "bitbucket", "bitbucket-server", "circleci", "datadog", "dockerhub", "forgejo", "gitea",
+    "gitlab", "gogs", "grafana", "jira", "pagerduty", "sentry", "slack", "sns", "standard-webhooks", "stripe",
+    "svix", "zoom",
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""What runs on this machine alone: a stand-in for TheEye, for the demo and for the tests."""

@@ -1,0 +1,78 @@
+"""The bridge as it is deployed: gunicorn in a process of its own, on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.errors import SendError, ServerFailed
+from bridge.http import HttpClient
+from bridge.watchdog import Watchdog
+
+#: How long the server may take until it is ready, seconds.
+READY_WITHIN = 30.0
+
+#: The folder that holds the package `bridge`.
+ROOT = Path(__file__).parents[2]
+
+
+class ServerProcess:
+    """One gunicorn with the bridge, from `start` until `stop`; its log goes to a file."""
+
+    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+        self.port = _free_port()
+        self.log = log
+        self._environ = {**os.environ, **environ, "PORT": str(self.port)}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it is ready. Raises ServerFailed with its log's end."""
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server", "bridge.wsgi:app"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is fixed
+                command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        watchdog = Watchdog()
+        client = HttpClient(watchdog)
+        deadline = time.monotonic() + READY_WITHIN
+        while not _is_ready(client, self.url):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise ServerFailed(f"the bridge did not start:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+        client.close()
+        watchdog.close()
+
+    def stop(self) -> None:
+        """Let it finish what it does; kill it where it does not end."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _is_ready(client: HttpClient, url: str) -> bool:
+    try:
+        return client.get(f"{url}/readyz", {}, timeout=2.0).status == 200
+    except SendError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

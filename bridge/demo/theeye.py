@@ -1,0 +1,429 @@
+"""A stand-in for TheEye on 127.0.0.1: its Job API as its supervisor answers it, with faults on demand.
+
+Three parts: the records (what came in, what jobs that made), the API (`create_app`, the true
+answers alone), and `StandIn`, the network before it, which is where the faults are.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+from urllib.parse import urlencode
+
+import orjson
+from flask import Flask, Request, Response, abort, request
+from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from bridge.demo.arguments import ACCESS_LIST, ENVIRONMENT, StandInJob, StandInTask, Supervisor, Verdict
+from bridge.event import JSON, Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+T = TypeVar("T")
+
+#: The stand-in is for this machine alone.
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request, as it came."""
+
+    #: Seconds since the epoch.
+    at: float
+    method: str
+    #: Undecoded, without the query; a task's key stands in it.
+    path: str = field(repr=False)
+    #: The last value of each parameter.
+    query: Mapping[str, str] = field(repr=False)
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    #: The task that it names, where it names one.
+    task_id: str | None
+    #: What was answered; None while it is held, and where the connection ended without an answer.
+    status: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with a request; the parts combine, and the first fault that fits is taken.
+
+    In this order: the job is saved (if `saves`), the request is held (`hang`), the answer is
+    replaced (`answer`), and it goes out slowly (`drip`) or the connection is reset (`reset`).
+    Where nothing replaces the answer, the true one is made after the hang, or before it with `saves`.
+    """
+
+    #: What is answered instead of the truth.
+    answer: Answer | None = None
+    #: The connection is reset instead of an answer.
+    reset: bool = False
+    #: The request has done its work before the fault shows: TheEye has the job, whatever the sender sees.
+    saves: bool = False
+    #: Seconds; `clear` and `stop` end it.
+    hang: float = 0
+    #: Seconds between one byte of the answer, its headers too, and the next; `clear` and `stop` end it.
+    drip: float = 0
+    #: Only for requests that name this task.
+    task_id: str | None = None
+    #: Only for requests of this method: POST orders a job, GET asks whether TheEye is there.
+    method: str | None = None
+    #: Only for the next so many; None: until `clear`.
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.reset and (self.answer or self.drip):
+            raise ValueError("a fault with reset has no answer; leave answer and drip out")
+        if self.times is not None and self.times < 1:
+            raise ValueError(f"times is {self.times}; it is 1 or more, or None for until clear()")
+
+    def fits(self, received: Received) -> bool:
+        return (self.task_id is None or self.task_id == received.task_id) and (
+            self.method is None or self.method == received.method
+        )
+
+
+class Records:
+    """What came in and what jobs that made. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._received: list[Received] = []
+        self._jobs: list[StandInJob] = []
+
+    @property
+    def received(self) -> tuple[Received, ...]:
+        """Every request, in the order of their arrival."""
+        with self._changed:
+            return tuple(self._received)
+
+    @property
+    def jobs(self) -> tuple[StandInJob, ...]:
+        """Every job that was stored, oldest first, those that will never run too."""
+        with self._changed:
+            return tuple(self._jobs)
+
+    def note(self, received: Received) -> int:
+        """Keep a request; returns its place, for `answered`."""
+        with self._changed:
+            self._received.append(received)
+            self._changed.notify_all()
+            return len(self._received) - 1
+
+    def answered(self, place: int, status: int) -> None:
+        with self._changed:
+            self._received[place] = replace(self._received[place], status=status)
+            self._changed.notify_all()
+
+    def save(self, job: StandInJob) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def wait_for(self, jobs: int, timeout: float = 10) -> tuple[StandInJob, ...]:
+        """The jobs, as soon as there are so many. Raises TimeoutError after `timeout` seconds."""
+        return self._wait("jobs", self._jobs, jobs, timeout)
+
+    def wait_for_requests(self, requests: int, timeout: float = 10) -> tuple[Received, ...]:
+        """The requests, as soon as so many came in, answered or not. Raises TimeoutError."""
+        return self._wait("requests", self._received, requests, timeout)
+
+    def _wait(self, what: str, items: list[T], wanted: int, timeout: float) -> tuple[T, ...]:
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(items) >= wanted, timeout):
+                raise TimeoutError(
+                    f"the stand-in waited {timeout} s for {wanted} {what} and got {len(items)}"
+                )
+            return tuple(items)
+
+
+def create_app(supervisor: Supervisor, save: Callable[[StandInJob], None]) -> Flask:
+    """TheEye's Job API with its true answers; each job that is made goes to `save`."""
+    app = Flask(__name__, static_folder=None)
+
+    @app.get("/")
+    def alive() -> Response:
+        return _json(200, {"status": "ok"})
+
+    @app.post("/job/secret/<key>")
+    def order_by_key(key: str) -> Response:
+        return answered(supervisor.order_by_key(key, _body(request), request.args))
+
+    @app.post("/job")
+    def order_by_token() -> Response:
+        given = request.authorization
+        token = given.token if given and given.type == "bearer" else request.args.get("access_token")
+        return answered(supervisor.order_by_token(token, _body(request), request.args))
+
+    @app.errorhandler(HTTPException)
+    def no_such_thing(error: HTTPException) -> Response:
+        if error.code == 404:
+            return _json(404, {"code": "ResourceNotFound", "message": f"{request.path} does not exist"})
+        return _json(error.code or 500, {"code": error.name.replace(" ", ""), "message": error.description})
+
+    def answered(verdict: Verdict) -> Response:
+        response = _json(verdict.status, verdict.answer)
+        if verdict.job:
+            save(verdict.job)
+            if verdict.status == 303:
+                result = f"/job/{verdict.job.id}/secret/{verdict.job.secret}/result"
+                query = urlencode({**request.args, "counter": 0, "limit": 10, "timeout": 10})
+                response.headers["Location"] = f"{result}?{query}"
+        return response
+
+    return app
+
+
+def _body(request: Request) -> JSON:
+    """The request's JSON; None where it has none. Answers 406 and 400 itself."""
+    if request.headers.get("Accept", "").strip().lower() != "application/json":
+        abort(_json(406, {"code": "NotAcceptable", "message": "Server accepts: application/json"}))
+    if request.mimetype != "application/json" or not request.content_length:
+        return None
+    try:
+        return orjson.loads(request.get_data())
+    except orjson.JSONDecodeError as error:
+        abort(_json(400, {"code": "InvalidContent", "message": f"Invalid JSON: {error}"}))
+
+
+def _json(status: int, value: JSON) -> Response:
+    return Response(orjson.dumps(value), status, content_type="application/json")
+
+
+class StandIn(Records):
+    """TheEye on 127.0.0.1, as long as the ``with`` block lasts, or from `start` to `stop`.
+
+    `organizations` are exact names. `port` 0 takes a free one, and keeps it over a restart.
+    """
+
+    def __init__(
+        self,
+        organizations: Iterable[str],
+        tasks: Iterable[StandInTask],
+        *,
+        access_token: str | None = None,
+        port: int = 0,
+    ) -> None:
+        super().__init__()
+        self._tasks = tuple(tasks)
+        self._access_token = access_token
+        self._app = create_app(Supervisor(organizations, self._tasks, access_token), self.save)
+        self._port = port
+        self._server: BaseWSGIServer | None = None
+        self._thread: threading.Thread | None = None
+        self._placeholder: socket.socket | None = None
+        self._faults: list[Fault] = []
+        self._released = threading.Event()
+        self._stopping = False
+        self._connections: set[socket.socket] = set()
+
+    @property
+    def url(self) -> str:
+        """Without a slash at its end."""
+        if not self._port:
+            raise RuntimeError("the stand-in has no port before it is started; call start() first")
+        return f"http://{HOST}:{self._port}"
+
+    @property
+    def confidential(self) -> frozenset[str]:
+        """Every text that its answers show, or that its requests carry, and that nobody may keep."""
+        tasks = self._tasks
+        fixed = (argument.fixed for task in tasks for argument in task.arguments if argument.fixed)
+        keys = (task.secret_key for task in tasks)
+        token = (self._access_token,) if self._access_token else ()
+        secrets = (job.secret for job in self.jobs)
+        return frozenset((*fixed, *keys, *token, *secrets, *ENVIRONMENT.values(), *ACCESS_LIST))
+
+    def start(self) -> StandIn:
+        """Listen. Raises OSError where the port is taken."""
+        with self._changed:
+            self._stopping = False
+            self._released = threading.Event()
+        self.listen()
+        return self
+
+    def stop(self) -> None:
+        """End every request that is held, without an answer, and listen no more."""
+        with self._changed:
+            self._stopping = True
+            self._released.set()
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+        self._close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._connections, timeout=5)
+
+    def __enter__(self) -> StandIn:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def fault(self, fault: Fault) -> None:
+        """From now on; of several that fit a request, the one that was given first is taken."""
+        with self._changed:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        """No faults any more; what is held goes on at once."""
+        with self._changed:
+            self._faults.clear()
+            self._released.set()
+            self._released = threading.Event()
+
+    def refuse(self) -> None:
+        """Refuse every connection from now on, until `listen`; the port stays taken meanwhile."""
+        self._close()
+        self._placeholder = socket.socket()
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind((HOST, self._port))
+
+    def listen(self) -> None:
+        """Take connections again, on the same port. Raises OSError where it is taken."""
+        self._close()
+        with socket.create_server((HOST, self._port), backlog=128) as listening:
+            self._server = make_server(
+                HOST, 0, self._serve, threaded=True, request_handler=_Handler, fd=listening.fileno()
+            )
+        self._port = self._server.port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def _close(self) -> None:
+        if self._placeholder:
+            self._placeholder.close()
+            self._placeholder = None
+        if self._server and self._thread:
+            self._server.shutdown()
+            self._thread.join()
+            self._server = self._thread = None
+
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        connection: socket.socket = environ["werkzeug.socket"]
+        with self._in_flight(connection):
+            received = _received(environ)
+            place = self.note(received)
+            fault, released = self._take(received)
+            answer = self._true_answer(environ) if fault.saves else None
+            if fault.hang:
+                self._pause(fault.hang, released)
+            if fault.reset:
+                _reset(connection)
+            answer = fault.answer or answer or self._true_answer(environ)
+            self.answered(place, answer.status)
+            if fault.drip:
+                for byte in _wire(answer):
+                    connection.sendall(bytes([byte]))
+                    self._pause(fault.drip, released)
+                raise ConnectionAbortedError("the answer has been dripped")
+        return Response(answer.body, answer.status, answer.headers)(environ, start_response)
+
+    @contextmanager
+    def _in_flight(self, connection: socket.socket) -> Iterator[None]:
+        with self._changed:
+            self._connections.add(connection)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._connections.discard(connection)
+                self._changed.notify_all()
+
+    def _take(self, received: Received) -> tuple[Fault, threading.Event]:
+        """The fault of a request, one time less of it left, and what ends its waits."""
+        with self._changed:
+            for place, fault in enumerate(self._faults):
+                if fault.fits(received):
+                    if fault.times == 1:
+                        del self._faults[place]
+                    elif fault.times:
+                        self._faults[place] = replace(fault, times=fault.times - 1)
+                    return fault, self._released
+            return Fault(), self._released
+
+    def _pause(self, seconds: float, released: threading.Event) -> None:
+        released.wait(seconds)
+        if self._stopping:
+            raise ConnectionAbortedError("the stand-in was stopped")
+
+    def _true_answer(self, environ: WSGIEnvironment) -> Answer:
+        response = Response.from_app(self._app, environ, buffered=True)
+        return Answer(response.status_code, response.get_data(), tuple(response.headers.items()))
+
+
+class _Handler(WSGIRequestHandler):
+    """Silent, and done with a connection that was dropped or reset."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: object, **__: object) -> None:
+        pass
+
+    def connection_dropped(self, *_: object, **__: object) -> None:
+        self.close_connection = True
+
+
+def _received(environ: WSGIEnvironment) -> Received:
+    """The request, read whole; the API can read its body again. Raises ConnectionAbortedError."""
+    try:
+        asked = Request(environ)
+        body = asked.get_data()
+    except ClientDisconnected as error:
+        raise ConnectionAbortedError("the sender went away in the middle of its request") from error
+    for header in ("HTTP_TRANSFER_ENCODING", "wsgi.input_terminated"):
+        environ.pop(header, None)
+    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    query = {name: values[-1] for name, values in asked.args.lists()}
+    return Received(
+        at=time.time(),
+        method=asked.method,
+        path=environ["RAW_URI"].partition("?")[0],
+        query=query,
+        headers=Headers(asked.headers.items()),
+        body=body,
+        task_id=_task_named(body) or query.get("task"),
+    )
+
+
+def _task_named(body: bytes) -> str | None:
+    try:
+        order = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    named = order.get("task") if isinstance(order, dict) else None
+    return named if isinstance(named, str) else None
+
+
+def _reset(connection: socket.socket) -> NoReturn:
+    """Close it so that the sender gets a reset, and not an end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+    raise ConnectionAbortedError("the connection was reset on purpose")
+
+
+def _wire(answer: Answer) -> bytes:
+    """The answer's bytes, headers too."""
+    headers = dict(answer.headers) | {"Content-Length": str(len(answer.body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {answer.status} {HTTP_STATUS_CODES.get(answer.status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body

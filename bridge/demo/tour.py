@@ -1,0 +1,217 @@
+"""The demo: the bridge under gunicorn, a stand-in TheEye, two senders; shown step by step."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from bridge.config.load import load
+from bridge.demo.arguments import Argument, StandInJob, StandInTask
+from bridge.demo.server import ServerProcess
+from bridge.demo.theeye import StandIn
+from bridge.errors import DemoFailed
+from bridge.event import Event, Headers, Request
+from bridge.http import Answer, HttpClient
+from bridge.job import Job, JobState
+from bridge.outbox import Outbox
+from bridge.report import explanation_lines, job_lines
+from bridge.route import Explanation
+from bridge.sources import discover
+from bridge.sources.signatures import signing_headers
+from bridge.table import RoutingTable
+from bridge.watchdog import Watchdog
+
+HERE = Path(__file__).parent
+#: How long a job may take until TheEye has it, seconds.
+PATIENCE = 20.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One stop of the tour: a webhook and what must come of it."""
+
+    title: str
+    source: str
+    #: The event, where its sender says it in a header.
+    event: str | None
+    body: bytes
+    #: For each job, in their order, what the task's script must see.
+    scripts_see: tuple[tuple[str, ...], ...]
+
+
+STOPS = (
+    Stop(
+        "GitHub pushes to main of acme/api",
+        "github",
+        "push",
+        (HERE / "push.json").read_bytes(),
+        (("acme/api", "main", "3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36"),),
+    ),
+    Stop(
+        "Alertmanager tells of three alerts, two of them critical",
+        "alerts",
+        None,
+        (HERE / "alerts.json").read_bytes(),
+        (
+            ("DiskFull on db1:9100", "The disk of db1 is full in two hours"),
+            ("DiskFull on db2:9100", ""),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the tour runs against."""
+
+    table: RoutingTable
+    theeye: StandIn
+    bridge: ServerProcess
+    outbox: Outbox
+    client: HttpClient
+    github_secret: str
+
+
+def run(say: Say, *, once: bool) -> None:
+    """Show every stop, then stay up until interrupted, unless `once`. Raises DemoFailed, BridgeError."""
+    with tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder, _stage(Path(folder)) as stage:
+        say(f"A stand-in TheEye listens on {stage.theeye.url}, the bridge on {stage.bridge.url}.")
+        say(f"The routing table is {HERE.relative_to(HERE.parents[1]) / 'table.yml'}.")
+        for number, stop in enumerate(STOPS, 1):
+            say("")
+            say(f"=== {number}. {stop.title}")
+            _show(stop, stage, say)
+        say("")
+        say("Every step did what it should.")
+        if not once:
+            _stay_up(stage, say)
+
+
+@contextmanager
+def _stage(folder: Path) -> Iterator[Stage]:
+    variables = {
+        "DEMO_GITHUB_SECRET": secrets.token_hex(16),
+        "DEMO_ALERTMANAGER_TOKEN": secrets.token_hex(16),
+        "DEMO_DEPLOY_KEY": secrets.token_hex(32),
+        "DEMO_PAGE_KEY": secrets.token_hex(32),
+    }
+    tasks = (
+        StandInTask(
+            "5f3c9a7be4b0a1c2d3e4f501",
+            variables["DEMO_DEPLOY_KEY"],
+            "deploy",
+            (Argument("repository"), Argument("branch"), Argument("commit")),
+        ),
+        StandInTask(
+            "5f3c9a7be4b0a1c2d3e4f502",
+            variables["DEMO_PAGE_KEY"],
+            "page",
+            (Argument("what"), Argument("summary")),
+            "text",
+        ),
+    )
+    with StandIn(["acme"], tasks) as theeye:
+        variables["DEMO_THEEYE_URL"] = theeye.url
+        environ = {
+            "BRIDGE_CONFIG": str(HERE / "table.yml"),
+            "DATABASE_URL": f"sqlite:///{folder}/demo.db",
+            "LOG_FORMAT": "text",
+            **variables,
+        }
+        bridge = ServerProcess(environ, folder / "bridge.log")
+        bridge.start()
+        outbox = Outbox(environ["DATABASE_URL"], beside_a_server=True)
+        watchdog = Watchdog()
+        client = HttpClient(watchdog)
+        try:
+            table = load(HERE / "table.yml", variables, discover()).table
+            yield Stage(table, theeye, bridge, outbox, client, variables["DEMO_GITHUB_SECRET"])
+        finally:
+            client.close()
+            watchdog.close()
+            outbox.close()
+            bridge.stop()
+
+
+def _show(stop: Stop, stage: Stage, say: Say) -> None:
+    source = stage.table.sources[stop.source]
+    headers = source.type.headers_for(stop.event)
+    proofs = signing_headers(source.required, stop.body)
+    say(f"POST {stage.bridge.url}/hooks/{stop.source}, {len(stop.body)} bytes, proved by {', '.join(proofs)}")
+    already = len(stage.theeye.jobs)
+    answer = stage.client.post(
+        f"{stage.bridge.url}/hooks/{stop.source}", {**headers, **proofs}, stop.body, PATIENCE
+    )
+    say(f"The bridge answered {answer.status} {answer.body.decode()}")
+    job_ids = _expect_jobs(answer, len(stop.scripts_see))
+    say("")
+    say("Why:")
+    for line in explanation_lines(*_explained(stop, stage, headers)):
+        say(f"  {line}")
+    say("")
+    say("What became of it:")
+    for job_id in job_ids:
+        job = _wait_for(stage.outbox, job_id)
+        for line in job_lines(job, stage.outbox.attempts(job_id)):
+            say(f"  {line}")
+    _show_scripts(stop, stage.theeye.wait_for(already + len(job_ids), PATIENCE)[already:], say)
+
+
+def _explained(
+    stop: Stop, stage: Stage, headers: dict[str, str]
+) -> tuple[Event, tuple[Explanation, ...], RoutingTable]:
+    request = Request(stop.source, Headers(headers.items()), {}, stop.body, time.time())
+    event, _ = stage.table.sources[stop.source].read(request)
+    return event, stage.table.explain(event), stage.table
+
+
+def _expect_jobs(answer: Answer, count: int) -> list[int]:
+    made = orjson.loads(answer.body).get("jobs", []) if answer.status == 202 else []
+    if len(made) != count:
+        raise DemoFailed(f"expected 202 with {count} jobs, found {answer.status} with {len(made)}")
+    return [job["id"] for job in made]
+
+
+def _wait_for(outbox: Outbox, job_id: int) -> Job:
+    deadline = time.monotonic() + PATIENCE
+    while (job := outbox.job(job_id)).state is not JobState.ACCEPTED:
+        if time.monotonic() > deadline or job.state is JobState.DEAD:
+            raise DemoFailed(f"expected job {job_id} to be accepted, found {job.state}: {job.reason}")
+        time.sleep(0.05)
+    return job
+
+
+def _show_scripts(stop: Stop, jobs: tuple[StandInJob, ...], say: Say) -> None:
+    seen = sorted(job.script_arguments or () for job in jobs)
+    for arguments in seen:
+        say(f"  the task's script sees {list(arguments)}")
+    if seen != sorted(stop.scripts_see):
+        raise DemoFailed(f"expected scripts to see {stop.scripts_see}, found {seen}")
+
+
+def _stay_up(stage: Stage, say: Say) -> None:
+    url = f"{stage.bridge.url}/hooks/github"
+    say("")
+    say("It stays up until you press Ctrl-C. Send it another push, signed as GitHub would:")
+    say("")
+    say(f"  body={HERE / 'push.json'}")
+    say(f"  signature=$(openssl dgst -sha256 -hmac {stage.github_secret} < $body | sed 's/.*= //')")
+    say(f"  curl -i {url} --data-binary @$body -H 'Content-Type: application/json' \\")
+    say("    -H 'X-GitHub-Event: push' -H \"X-GitHub-Delivery: $(date +%s)\" \\")
+    say('    -H "X-Hub-Signature-256: sha256=$signature"')
+    say("")
+    say(f"The bridge's log is {stage.bridge.log}")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        say("")

@@ -1,0 +1,149 @@
+"""Storing an event and its jobs: one unit of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from bridge.event import Event, rfc3339
+from bridge.job import JobState, NewJob
+from bridge.outbox.records import event_row, fresh, job_row, storable
+from bridge.outbox.schema import events, jobs
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """A job that a request made or set waiting."""
+
+    id: int
+    route: str
+    task: str
+    state: JobState
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What storing a webhook came to."""
+
+    event_id: int
+    #: Whether the event was there already.
+    duplicate: bool
+    jobs: tuple[StoredJob, ...]
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """What is stored of one webhook."""
+
+    event: Event
+    #: Stands for the delivery id where the sender has none.
+    fingerprint: str | None
+    #: How long from its first sight a fingerprint counts as the same webhook, seconds; None: never.
+    window: float | None
+    jobs: tuple[NewJob, ...]
+    warnings: tuple[str, ...]
+
+
+# Compiled once: the hot path builds no statements.
+_BY_DELIVERY = select(events.c.id).where(
+    events.c.source == bindparam("source"), events.c.delivery_id == bindparam("delivery_id")
+)
+_BY_FINGERPRINT = (
+    select(events.c.id)
+    .where(
+        events.c.source == bindparam("source"),
+        events.c.fingerprint == bindparam("fingerprint"),
+        events.c.received_at.between(bindparam("earliest"), bindparam("latest")),
+    )
+    .order_by(events.c.received_at.desc())
+    .limit(1)
+)
+_INSERT_EVENT = insert(events).returning(events.c.id)
+_INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
+_JOBS_OF = select(jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state).where(
+    jobs.c.event_id == bindparam("event_id"), jobs.c.replay == 0
+)
+
+
+def store(connection: Connection, webhook: Webhook, now: float) -> Stored:
+    """Store a webhook and its jobs; one that comes again is completed.
+
+    What is missing is made, what is dead is built again, the rest is left alone.
+    """
+    known = _find(connection, webhook)
+    if known is None:
+        event_id = _insert_event(connection, webhook)
+        return Stored(event_id, False, _insert_jobs(connection, event_id, webhook.jobs, now))
+    return Stored(known, True, _complete(connection, known, webhook, now))
+
+
+def _find(connection: Connection, webhook: Webhook) -> int | None:
+    event = webhook.event
+    if webhook.fingerprint is None:
+        found = connection.execute(_BY_DELIVERY, {"source": event.source, "delivery_id": event.delivery_id})
+    elif webhook.window is None:
+        return None
+    else:
+        span = {"earliest": event.received_at - webhook.window, "latest": event.received_at + webhook.window}
+        found = connection.execute(
+            _BY_FINGERPRINT, {"source": event.source, "fingerprint": webhook.fingerprint, **span}
+        )
+    return found.scalar_one_or_none()
+
+
+def _insert_event(connection: Connection, webhook: Webhook) -> int:
+    row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
+    if webhook.fingerprint is not None:
+        # Two sights in one microsecond are two webhooks all the same.
+        key = {"source": row["source"], "delivery_id": row["delivery_id"]}
+        while connection.execute(_BY_DELIVERY, key).first() is not None:
+            row["received_at"] += 1e-6
+            key["delivery_id"] = row["delivery_id"] = f"{webhook.fingerprint}@{rfc3339(row['received_at'])}"
+    event_id: int = connection.execute(_INSERT_EVENT, row).scalar_one()
+    return event_id
+
+
+def _insert_jobs(
+    connection: Connection, event_id: int, new: tuple[NewJob, ...], now: float
+) -> tuple[StoredJob, ...]:
+    if not new:
+        return ()
+    rows = [job_row(event_id, job, now) for job in new]
+    ids = connection.execute(_INSERT_JOBS, rows).scalars().all()
+    return tuple(
+        StoredJob(job_id, job.route, job.task, row["state"])
+        for job_id, job, row in zip(ids, new, rows, strict=True)
+    )
+
+
+def _complete(connection: Connection, event_id: int, webhook: Webhook, now: float) -> tuple[StoredJob, ...]:
+    there = {
+        (row.route, row.item_key): (row.id, row.state)
+        for row in connection.execute(_JOBS_OF, {"event_id": event_id})
+    }
+    wanted = {(job.route, job.item_key): job for job in webhook.jobs}
+    missing = tuple(job for key, job in wanted.items() if key not in there)
+    done = list(_insert_jobs(connection, event_id, missing, now))
+    for key, (job_id, state) in there.items():
+        if state == JobState.DEAD and revive(connection, job_id, wanted.get(key), now):
+            done.append(StoredJob(job_id, wanted[key].route, wanted[key].task, JobState.WAITING))
+    connection.execute(
+        update(events).where(events.c.id == event_id).values(warnings=orjson.dumps(list(webhook.warnings)))
+    )
+    return tuple(done)
+
+
+def revive(connection: Connection, job_id: int, new: NewJob | None, now: float) -> bool:
+    """Set a dead job waiting with arguments that were built again; whether it waits now.
+
+    `new` is what today's table makes of its event; None where its route is gone or does not match.
+    """
+    if new is None:
+        reason = "asked for again, but its route is gone or no longer matches"
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(reason=reason))
+        return False
+    values = {"task_id": new.task_id, "task": new.task, **fresh(new, now), "reason": storable(new.reason)}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    return new.arguments is not None

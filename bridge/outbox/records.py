@@ -1,0 +1,141 @@
+"""From rows to Event, Job and Attempt, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from bridge.event import Event, Headers
+from bridge.job import Attempt, Job, JobState, NewJob, Outcome
+
+
+@dataclass(frozen=True)
+class EventSummary:
+    """A stored event without its payload."""
+
+    id: int
+    source: str
+    event: str
+    action: str | None
+    delivery_id: str
+    #: Seconds since the epoch.
+    received_at: float
+    warnings: tuple[str, ...]
+    #: How many jobs it has made.
+    jobs: int
+
+
+def event_row(event: Event, fingerprint: str | None, warnings: Iterable[str]) -> dict[str, Any]:
+    return {
+        "source": event.source,
+        "event": event.event,
+        "action": event.action,
+        "delivery_id": event.delivery_id,
+        "fingerprint": fingerprint,
+        "headers": orjson.dumps(dict(event.headers)),
+        "query": orjson.dumps(dict(event.query)),
+        "body": event.body,
+        "received_at": event.received_at,
+        "warnings": orjson.dumps(list(warnings)),
+    }
+
+
+def event_of(row: Row[Any]) -> Event:
+    return Event(
+        source=row.source,
+        event=row.event,
+        action=row.action,
+        delivery_id=row.delivery_id,
+        headers=Headers(orjson.loads(row.headers).items()),
+        query=orjson.loads(row.query),
+        payload=orjson.loads(row.body),
+        received_at=row.received_at,
+        body=row.body,
+    )
+
+
+def summary_of(row: Row[Any]) -> EventSummary:
+    return EventSummary(
+        id=row.id,
+        source=row.source,
+        event=row.event,
+        action=row.action,
+        delivery_id=row.delivery_id,
+        received_at=row.received_at,
+        warnings=tuple(orjson.loads(row.warnings)),
+        jobs=row.jobs,
+    )
+
+
+def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "route": job.route,
+        "task_id": job.task_id,
+        "task": job.task,
+        "item_key": job.item_key,
+        "item_index": job.item_index,
+        "replay": 0,
+        "made_at": now,
+        "attempts": 0,
+        **fresh(job, now),
+    }
+
+
+def fresh(job: NewJob, now: float) -> dict[str, Any]:
+    """What a job has when it is made, and again when it is asked for anew."""
+    return {
+        "state": JobState.DEAD if job.arguments is None else JobState.WAITING,
+        "arguments": None if job.arguments is None else orjson.dumps(job.arguments),
+        "reason": storable(job.reason),
+        "due_at": now,
+        "fresh_at": now,
+        "tries": 0,
+        "unknowns": 0,
+    }
+
+
+def job_of(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        event_id=row.event_id,
+        route=row.route,
+        task_id=row.task_id,
+        task=row.task,
+        item_key=row.item_key,
+        item_index=row.item_index,
+        state=JobState(row.state),
+        arguments=None if row.arguments is None else tuple(orjson.loads(row.arguments)),
+        reason=row.reason,
+        made_at=row.made_at,
+        due_at=row.due_at,
+        fresh_at=row.fresh_at,
+        tries=row.tries,
+        unknowns=row.unknowns,
+        theeye_job_id=row.theeye_job_id,
+        claim=row.claim,
+        lease_until=row.lease_until,
+    )
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    return Attempt(
+        id=row.id,
+        job_id=row.job_id,
+        number=row.number,
+        started_at=row.started_at,
+        seconds=row.seconds,
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        status=row.status,
+        detail=row.detail,
+        theeye_job_id=row.theeye_job_id,
+    )
+
+
+def storable(text: str | None) -> str | None:
+    """Text without NUL, which not every database takes."""
+    return None if text is None else text.replace("\x00", "\\u0000")

@@ -1,0 +1,87 @@
+"""The outbox's tables. Times are seconds since the epoch; bodies and arguments are bytes of JSON."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("action", Text),
+    Column("delivery_id", Text, nullable=False),
+    # Stands for the delivery id where the sender has none.
+    Column("fingerprint", Text),
+    Column("headers", LargeBinary, nullable=False),
+    Column("query", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_at", Double, nullable=False),
+    # What went wrong in conditions and loops: a JSON list of texts.
+    Column("warnings", LargeBinary, nullable=False),
+    UniqueConstraint("source", "delivery_id"),
+    Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
+    sqlite_autoincrement=True,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("event_id", ForeignKey("events.id"), nullable=False),
+    Column("route", Text, nullable=False),
+    Column("task_id", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("item_key", Text, nullable=False),
+    Column("item_index", Integer),
+    Column("replay", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("arguments", LargeBinary),
+    Column("reason", Text),
+    Column("made_at", Double, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("fresh_at", Double, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("unknowns", Integer, nullable=False),
+    # Attempts in its whole life: the number of the last one.
+    Column("attempts", Integer, nullable=False),
+    Column("theeye_job_id", Text),
+    Column("claim", Text),
+    Column("lease_until", Double),
+    UniqueConstraint("event_id", "route", "item_key", "replay"),
+    Index("jobs_by_state", "state", "id"),
+    Index("jobs_due", "due_at", "id", "task_id", sqlite_where=text("state = 'waiting'")),
+    Index("jobs_claimed", "lease_until", sqlite_where=text("state = 'sending'")),
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seconds", Double),
+    Column("outcome", Text),
+    Column("status", Integer),
+    Column("detail", Text),
+    Column("theeye_job_id", Text),
+    UniqueConstraint("job_id", "number"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,191 @@
+"""What people read in a terminal, and programs with ``--json``: explanations, jobs, events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from bridge.event import JSON, Event, rfc3339
+from bridge.job import Attempt, Job, NewJob
+from bridge.outbox import EventSummary
+from bridge.route import Explanation, Finding
+from bridge.table import RoutingTable
+from bridge.theeye import job_request
+
+_MARKS = {True: "yes", False: "NO "}
+
+
+def explanation_lines(
+    event: Event, explanations: Iterable[Explanation], table: RoutingTable
+) -> Iterator[str]:
+    """For every route each check, wanted and found; then the requests that would be sent."""
+    yield f"event {event.full_name} of source {event.source}, delivery {event.delivery_id}"
+    for each in explanations:
+        yield ""
+        yield f"route {each.route.name!r}: {_outcome(each)}"
+        yield from _finding_lines(each.findings, "  ")
+        if each.route.loop is not None and each.matched:
+            yield f"  loop {each.route.loop.text}: {len(each.items)} items"
+            for item in each.items:
+                made = "" if item.matched and item.job is not None else ": no job"
+                same = " (equal to an earlier item)" if item.matched and item.job is None else ""
+                yield f"    item {item.index}{made}{same}"
+                yield from _finding_lines(item.findings, "      ")
+        for warning in each.warnings:
+            yield f"  warning: {warning}"
+        for job in each.jobs:
+            yield from _job_lines(job, table)
+
+
+def _outcome(each: Explanation) -> str:
+    if not each.jobs:
+        return "no job"
+    dead = sum(job.arguments is None for job in each.jobs)
+    count = f"{len(each.jobs)} job{'s' if len(each.jobs) > 1 else ''}"
+    return f"{count}, {dead} of them dead: arguments could not be built" if dead else count
+
+
+def _finding_lines(findings: Iterable[Finding], indent: str) -> Iterator[str]:
+    for each in findings:
+        yield f"{indent}{_MARKS[each.holds]} {each.about}: wanted {each.wanted}, found {each.found}"
+
+
+def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[str]:
+    item = "" if job.item_index is None else f" for item {job.item_index}"
+    if job.arguments is None:
+        yield f"  DEAD{item}: {job.reason}"
+        return
+    request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
+    yield f"  sends{item}: POST {request.shown_url}"
+    yield f"    {request.body.decode()}"
+
+
+def explanation_json(event: Event, explanations: Iterable[Explanation], table: RoutingTable) -> JSON:
+    """The same as data."""
+    return {
+        "event": {
+            "source": event.source,
+            "event": event.event,
+            "action": event.action,
+            "delivery_id": event.delivery_id,
+        },
+        "routes": [
+            {
+                "route": each.route.name,
+                "matched": bool(each.jobs),
+                "conditions": [_finding_json(finding) for finding in each.findings],
+                "items": [
+                    {
+                        "index": item.index,
+                        "matched": item.matched,
+                        "conditions": [_finding_json(finding) for finding in item.findings],
+                    }
+                    for item in each.items
+                ],
+                "jobs": [_new_job_json(job, table) for job in each.jobs],
+                "warnings": list(each.warnings),
+            }
+            for each in explanations
+        ],
+    }
+
+
+def _finding_json(finding: Finding) -> JSON:
+    return {
+        "about": finding.about,
+        "wanted": finding.wanted,
+        "found": finding.found,
+        "holds": finding.holds,
+    }
+
+
+def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
+    shown: dict[str, JSON] = {"task": job.task, "task_id": job.task_id, "item": job.item_index}
+    if job.arguments is None:
+        return {**shown, "reason": job.reason}
+    request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
+    sent = {"method": "POST", "url": request.shown_url, "body": orjson.loads(request.body)}
+    return {**shown, "task_arguments": list(job.arguments), "request": sent}
+
+
+def job_line(job: Job) -> str:
+    """One job in a list."""
+    reason = f"  {_one_line(job.reason)}" if job.reason else ""
+    return f"{job.id:>6}  {job.state:<8}  {rfc3339(job.made_at)[:19]}Z  {job.route} -> {job.task}{reason}"
+
+
+def job_json(job: Job) -> JSON:
+    return {
+        "id": job.id,
+        "event": job.event_id,
+        "route": job.route,
+        "task": job.task,
+        "task_id": job.task_id,
+        "item": job.item_index,
+        "state": job.state,
+        "reason": job.reason,
+        "task_arguments": None if job.arguments is None else list(job.arguments),
+        "made_at": rfc3339(job.made_at),
+        "due_at": rfc3339(job.due_at),
+        "theeye_job_id": job.theeye_job_id,
+    }
+
+
+def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
+    """One job with its attempts."""
+    yield f"job {job.id}: {job.state}" + (f", {_one_line(job.reason)}" if job.reason else "")
+    item = "" if job.item_index is None else f", item {job.item_index}"
+    yield f"  made {rfc3339(job.made_at)} by route {job.route!r} from event {job.event_id}{item}"
+    yield f"  task {job.task}" + (f" ({job.task_id})" if job.task != job.task_id else "")
+    if job.arguments is None:
+        yield "  arguments could not be built"
+    else:
+        yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
+    if job.state == "waiting":
+        yield f"  due {rfc3339(job.due_at)}"
+    if job.theeye_job_id:
+        yield f"  TheEye's job {job.theeye_job_id}"
+    for attempt in attempts:
+        end = "runs" if attempt.outcome is None else f"{attempt.outcome} after {attempt.seconds or 0:.3f} s"
+        status = "" if attempt.status is None else f", status {attempt.status}"
+        detail = f": {_one_line(attempt.detail)}" if attempt.detail else ""
+        yield f"  attempt {attempt.number} at {rfc3339(attempt.started_at)}: {end}{status}{detail}"
+
+
+def attempt_json(attempt: Attempt) -> JSON:
+    return {
+        "number": attempt.number,
+        "started_at": rfc3339(attempt.started_at),
+        "seconds": attempt.seconds,
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "detail": attempt.detail,
+        "theeye_job_id": attempt.theeye_job_id,
+    }
+
+
+def event_line(event: EventSummary) -> str:
+    """One event in a list."""
+    name = f"{event.event}.{event.action}" if event.action else event.event
+    jobs = f"{event.jobs} job{'' if event.jobs == 1 else 's'}"
+    warnings = "".join(f"\n        warning: {_one_line(warning)}" for warning in event.warnings)
+    time = f"{rfc3339(event.received_at)[:19]}Z"
+    return f"{event.id:>6}  {time}  {event.source} {name}  {jobs}  {event.delivery_id}{warnings}"
+
+
+def event_json(event: EventSummary) -> JSON:
+    return {
+        "id": event.id,
+        "source": event.source,
+        "event": event.event,
+        "action": event.action,
+        "delivery_id": event.delivery_id,
+        "received_at": rfc3339(event.received_at),
+        "jobs": event.jobs,
+        "warnings": list(event.warnings),
+    }
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,253 @@
+"""Task, what TheEye runs, and Route, which events run it with which fields as its arguments; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from hashlib import sha256
+from typing import Protocol
+
+import orjson
+
+from bridge.errors import EvaluationError
+from bridge.event import JSON, Event
+from bridge.expressions import Expression, Template
+from bridge.fields import kind
+from bridge.job import NewJob
+from bridge.match import Check
+from bridge.settings import Secret
+
+#: The longest argument, in bytes of JSON text.
+MAX_ARGUMENT = 256 * 1024
+
+#: TheEye's agent turns such a text into a file: theeye-job-api, "How arguments are matched", 5.
+_DATA_URL = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
+
+
+class ArgumentsType(StrEnum):
+    """How TheEye turns a task's arguments into text for its script."""
+
+    LEGACY = "legacy"
+    JSON = "json"
+    TEXT = "text"
+
+
+class OnUnknown(StrEnum):
+    """What becomes of a job whose answer was lost."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True)
+class Task:
+    """TheEye's runnable thing, as configured here."""
+
+    #: 24 hex digits.
+    id: str
+    #: As the table names it, or its id.
+    name: str
+    secret_key: Secret
+    #: Argument names in TheEye's order, None for a fixed one; None where the table names none.
+    arguments: tuple[str | None, ...] | None = None
+    arguments_type: ArgumentsType = ArgumentsType.LEGACY
+    on_unknown: OnUnknown = OnUnknown.RETRY
+
+
+#: An argument as the table writes it: text with expressions, a literal, or a list or object of such.
+Value = Template | bool | int | None | tuple["Value", ...] | dict[str, "Value"]
+
+
+def build(value: Value, scope: Mapping[str, JSON]) -> JSON:
+    """The JSON value of an argument for one event or item. Raises EvaluationError."""
+    if isinstance(value, Template):
+        return value.value(scope)
+    if isinstance(value, tuple):
+        return [build(inner, scope) for inner in value]
+    if isinstance(value, dict):
+        return {key: build(inner, scope) for key, inner in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One of a route's `task_arguments`, at its place in TheEye's order."""
+
+    #: Its name, or ``argument 0``, for messages.
+    label: str
+    value: Value
+
+    def build(self, scope: Mapping[str, JSON], *, allow_data_urls: bool) -> JSON:
+        """Raises EvaluationError naming the argument."""
+        try:
+            built = build(self.value, scope)
+        except EvaluationError as error:
+            raise EvaluationError(f"{self.label}: {error}") from error
+        size = len(orjson.dumps(built))
+        if size > MAX_ARGUMENT:
+            raise EvaluationError(
+                f"{self.label}: {size:,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
+            )
+        if not allow_data_urls and isinstance(built, str) and _DATA_URL.match(built):
+            raise EvaluationError(
+                f"{self.label}: the value is a data URL, which TheEye turns into a file; "
+                "if that is wanted, set allow_data_urls: true on the route"
+            )
+        return built
+
+
+class ItemIdentity(Protocol):
+    """What makes an item of a loop the same one when its webhook comes again; see bridge.sources."""
+
+    def item_identity(self, item: JSON) -> JSON: ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one check of a route went for one event or item."""
+
+    about: str
+    wanted: str
+    found: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class ItemExplanation:
+    """What a route makes of one item of its loop."""
+
+    index: int
+    findings: tuple[Finding, ...]
+    matched: bool
+    job: NewJob | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a route makes of one event: each check, asked or not, and the jobs."""
+
+    route: Route
+    findings: tuple[Finding, ...]
+    #: Whether everything that is asked of the event as a whole holds.
+    matched: bool
+    items: tuple[ItemExplanation, ...]
+    jobs: tuple[NewJob, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the routing table."""
+
+    name: str
+    source: str
+    task: Task
+    #: Every one must hold: the event, the lines of match, when.
+    checks: tuple[Check, ...]
+    loop: Expression | None
+    arguments: tuple[Argument, ...]
+    allow_data_urls: bool = False
+
+    @cached_property
+    def event_checks(self) -> tuple[Check, ...]:
+        """Those asked once, before the loop is evaluated."""
+        return tuple(check for check in self.checks if not check.about_item)
+
+    @cached_property
+    def item_checks(self) -> tuple[Check, ...]:
+        """Those asked for each item."""
+        return tuple(check for check in self.checks if check.about_item)
+
+    def jobs_for(self, event: Event, identity: ItemIdentity, warnings: list[str]) -> Iterator[NewJob]:
+        """The jobs that this route makes from the event; what went wrong is added to `warnings`."""
+        if not self._all_hold(self.event_checks, event.scope, warnings):
+            return
+        if self.loop is None:
+            yield self._job(event.scope, "", None)
+            return
+        seen: set[str] = set()
+        for index, item, scope in self._items(event, warnings):
+            if self._all_hold(self.item_checks, scope, warnings):
+                key = item_key(identity.item_identity(item))
+                if key not in seen:
+                    seen.add(key)
+                    yield self._job(scope, key, index)
+
+    def explain(self, event: Event, identity: ItemIdentity) -> Explanation:
+        """The same with every check's finding; jobs are those that `jobs_for` makes."""
+        warnings: list[str] = []
+        findings = _findings(self.event_checks, event.scope)
+        matched = all(finding.holds for finding in findings)
+        jobs = tuple(self.jobs_for(event, identity, warnings))
+        items: tuple[ItemExplanation, ...] = ()
+        if matched and self.loop is not None:
+            by_index = {job.item_index: job for job in jobs}
+            items = tuple(
+                ItemExplanation(index, found, all(finding.holds for finding in found), by_index.get(index))
+                for index, _, scope in self._items(event, [])
+                for found in [_findings(self.item_checks, scope)]
+            )
+        return Explanation(self, findings, matched, items, jobs, tuple(warnings))
+
+    def _all_hold(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
+        for check in checks:
+            holds, warning = check.holds(scope)
+            if warning:
+                self._warn(warning, warnings)
+            if not holds:
+                return False
+        return True
+
+    def _items(self, event: Event, warnings: list[str]) -> Iterator[tuple[int, JSON, Mapping[str, JSON]]]:
+        assert self.loop is not None  # noqa: S101 - asked only of a route with a loop
+        try:
+            items = self.loop.value(event.scope)
+        except EvaluationError as error:
+            self._warn(f"loop: {error}", warnings)
+            return
+        if not isinstance(items, list):
+            self._warn(f"loop: {self.loop.text} is {kind(items)}, expected a list", warnings)
+            return
+        for index, item in enumerate(items):
+            yield index, item, {**event.scope, "item": item, "index": index}
+
+    def _job(self, scope: Mapping[str, JSON], key: str, index: int | None) -> NewJob:
+        values: tuple[JSON, ...] | None = None
+        reason = None
+        try:
+            values = tuple(
+                argument.build(scope, allow_data_urls=self.allow_data_urls) for argument in self.arguments
+            )
+        except EvaluationError as error:
+            reason = str(error)
+        return NewJob(self.name, self.task.id, self.task.name, key, index, values, reason)
+
+    def _warn(self, warning: str, warnings: list[str]) -> None:
+        text = f"route {self.name!r}: {warning}"
+        if text not in warnings and len(warnings) < MAX_WARNINGS:
+            warnings.append(text)
+
+
+def other_source(route: Route, event: Event) -> Explanation:
+    """What a route of another source makes of the event: nothing."""
+    finding = Finding("source", route.source, event.source, holds=False)
+    return Explanation(route, (finding,), False, (), (), ())
+
+
+#: Of one event, how many warnings are kept.
+MAX_WARNINGS = 20
+
+
+def item_key(identity: JSON) -> str:
+    """What identifies an item within its event: a hash of its identity's canonical JSON."""
+    canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    return sha256(canonical).hexdigest()
+
+
+def _findings(checks: tuple[Check, ...], scope: Mapping[str, JSON]) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(check.about, check.wanted, check.found(scope), check.holds(scope)[0]) for check in checks
+    )

@@ -1,0 +1,96 @@
+"""gunicorn's settings: ``gunicorn -c python:bridge.server bridge.wsgi:app``.
+
+https://gunicorn.org/reference/settings/ says what each name means.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
+
+from bridge.app import Bridge, read_table
+from bridge.errors import BridgeError
+from bridge.log import configure
+from bridge.settings import Mask, Settings
+
+#: Of the time a stop may take, what is left for closing the store, seconds.
+CLOSING = 1.0
+
+
+class BridgeLogger(Logger):
+    """gunicorn's own lines go where the bridge's go, through the same mask."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+class BridgeWorker(ThreadWorker):
+    """Stops delivering at once on SIGTERM, while the requests in flight are answered."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.alive and (bridge := _bridge_of(self)) is not None:
+            self._stopped_at = time.monotonic()
+            seconds = max(0.0, bridge.settings.stop - CLOSING)
+            self.delivery_stop = threading.Thread(target=bridge.delivery.stop, args=(seconds,), name="stop")
+            self.delivery_stop.start()
+        super().handle_exit(sig, frame)
+
+
+def _bridge_of(worker: ThreadWorker) -> Bridge | None:
+    app = getattr(worker, "wsgi", None)
+    return app.extensions["bridge"] if app is not None else None
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environ()
+    except BridgeError as error:
+        raise SystemExit(str(error)) from None
+
+
+_current = _settings()
+configure(_current.log_level, _current.log_format, Mask())
+
+bind = f"0.0.0.0:{_current.port}"
+workers = _current.web_concurrency
+worker_class = BridgeWorker
+threads = 64
+timeout = 60
+graceful_timeout = max(1, int(_current.stop))
+control_socket_disable = True
+logger_class = BridgeLogger
+loglevel = _current.log_level
+proc_name = "bridge"
+
+
+def on_starting(server: Arbiter) -> None:
+    """Refuse to start on a table with mistakes, with `check`'s own lines."""
+    del server
+    try:
+        read_table(_current)
+    except BridgeError as error:
+        raise SystemExit(str(error)) from None
+
+
+def worker_exit(server: Arbiter, worker: BridgeWorker) -> None:
+    """Close the store once delivery has stopped and the last request is answered."""
+    del server
+    bridge = _bridge_of(worker)
+    if bridge is None:
+        return
+    stop = getattr(worker, "delivery_stop", None)
+    if stop is None:
+        bridge.delivery.stop(CLOSING)
+    else:
+        stop.join(timeout=bridge.settings.stop)
+    bridge.close()
+    logging.shutdown()

@@ -1,0 +1,228 @@
+"""The contract that every source type keeps, their discovery, and Source, one as it is configured.
+
+A type is one file of this folder that holds one subclass of SourceType. It declares how
+its sender proves itself and reads the sender's requests; everything else (the shape of its part of
+the table, the order of checks, what is stored) follows from the declaration.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import ClassVar
+
+from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
+from bridge.event import JSON, Event, Headers, Request, rfc3339
+from bridge.fields import Path
+from bridge.payload import parse_form, parse_json
+from bridge.sources.signatures import Proof, Required
+
+JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+#: Headers that hold credentials whatever the type.
+CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
+
+#: The longest name of an event, action or delivery, in characters.
+MAX_NAME = 255
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a table may set on a source of a type that takes it."""
+
+    #: The header of ``token:``.
+    header: str | None = None
+    #: Where the event, the action and the delivery id are found.
+    event: Path | None = None
+    action: Path | None = None
+    delivery_id: Path | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a type reads out of an authentic request."""
+
+    event: str
+    action: str | None
+    payload: JSON
+    #: The payload as JSON text.
+    body: bytes
+    #: What identifies the webhook to its sender; None where the sender has no id.
+    delivery_id: str | None = None
+    #: Without an id: the bytes of a hash that stands for it within a window.
+    fingerprint: str | None = None
+    #: A test or confirmation by the sender, which no route is asked about.
+    handshake: bool = False
+
+
+class SourceType(ABC):
+    """One kind of sender."""
+
+    #: As the table names it.
+    name: ClassVar[str]
+    #: The proofs that its sender can give.
+    proofs: ClassVar[tuple[Proof, ...]]
+    #: Content types that its sender uses.
+    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE,)
+    #: Headers with a signature or a credential besides those of `proofs`.
+    private_headers: ClassVar[tuple[str, ...]] = ()
+    #: The keys of Options that the table may set.
+    options: ClassVar[tuple[str, ...]] = ()
+    #: Known events and the keys that their bodies must have.
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Whether `events` is all there can be.
+    events_are_closed: ClassVar[bool] = False
+    #: How long, in seconds from the first sight, a webhook without an id counts as come again.
+    dedupe: ClassVar[float | None] = None
+
+    @abstractmethod
+    def read(self, request: Request, options: Options) -> Reading:
+        """What the request says. Raises Unreadable."""
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        """The headers, besides those of its proofs, with which its sender would send this event.
+
+        `event` is the event's name where the sender says it in a header. Raises Unreadable where it
+        must be given and is not.
+        """
+        del event
+        return {"Content-Type": JSON_TYPE}
+
+    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
+        """The proofs that its sender can give, under these options."""
+        del options
+        return self.proofs
+
+    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+        """What is likely not meant by a route for these events, and what to write instead."""
+        del events, loops
+        return None
+
+    def item_identity(self, item: JSON) -> JSON:
+        """What makes an item of a loop the same one when its webhook comes again."""
+        return item
+
+
+def discover() -> dict[str, SourceType]:
+    """Every type by its name: one a module of this folder."""
+    types: dict[str, SourceType] = {}
+    for module in iter_modules(__path__):
+        for value in vars(import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, SourceType) and value is not SourceType:
+                types[value.name] = value()
+    return types
+
+
+@dataclass(frozen=True)
+class Source:
+    """A configured sender of webhooks."""
+
+    #: The last part of its URL.
+    name: str
+    type: SourceType
+    #: All must hold, or any where `any_of`.
+    required: tuple[Required, ...]
+    any_of: bool = False
+    #: Seconds; None turns it off.
+    dedupe: float | None = None
+    options: Options = field(default_factory=Options)
+
+    def verify_head(self, request: Request) -> None:
+        """Check what needs no body. Raises UnsupportedContent or NotAuthentic."""
+        if self.any_of and any(one.proof.needs_body for one in self.required):
+            self._check_content(request)
+            return
+        heads = [one for one in self.required if not one.proof.needs_body]
+        self._check(heads, request)
+        self._check_content(request)
+
+    def verify(self, request: Request) -> None:
+        """Check everything. Raises UnsupportedContent or NotAuthentic."""
+        self._check(self.required, request)
+        self._check_content(request)
+
+    def read(self, request: Request) -> tuple[Event, Reading]:
+        """The event of an authentic request, as its type reads it. Raises Unreadable."""
+        reading = self.type.read(request, self.options)
+        identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
+        for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
+            _check_name(what, name)
+        missing = [
+            key
+            for key in self.type.events.get(reading.event, ())
+            if not isinstance(reading.payload, dict) or key not in reading.payload
+        ]
+        if missing:
+            raise Unreadable(f"a {self.type.name} {reading.event} without {', '.join(missing)}")
+        event = Event(
+            source=self.name,
+            event=reading.event,
+            action=reading.action,
+            delivery_id=identity,
+            headers=self._public(request.headers),
+            query={name: value for name, value in request.query.items() if name != "token"},
+            payload=reading.payload,
+            received_at=request.received_at,
+            body=reading.body,
+        )
+        return event, reading
+
+    def _check(self, required: Iterable[Required], request: Request) -> None:
+        verdicts = [one.holds(request) for one in required]
+        if verdicts and not (any(verdicts) if self.any_of else all(verdicts)):
+            raise NotAuthentic(f"source {self.name}: {self._what_failed(request)}")
+
+    def _what_failed(self, request: Request) -> str:
+        """The class of reason, for the log: never which secret."""
+        headers = sorted({one.proof.header for one in self.required})
+        absent = [name for name in headers if name not in request.headers]
+        if absent:
+            return f"the request has no {' and no '.join(absent)}"
+        return f"{' or '.join(headers)} does not match"
+
+    def _check_content(self, request: Request) -> None:
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding.strip().lower() != "identity":
+            raise UnsupportedContent(f"Content-Encoding {encoding[:80]!r}; expected none")
+        content = content_type(request.headers)
+        # A form is what a browser sends across sites without asking; a signature rules that out.
+        signed = any(one.proof.needs_body for one in self.required)
+        taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
+        if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
+            raise UnsupportedContent(f"content type {content[:80]!r}; expected {' or '.join(taken)}")
+
+    def _public(self, headers: Headers) -> Headers:
+        proofs = (proof.header for proof in self.type.proofs_with(self.options))
+        return headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs])
+
+
+def _check_name(what: str, name: str | None) -> None:
+    if name is None:
+        return
+    if not name or len(name) > MAX_NAME or "\x00" in name:
+        raise Unreadable(f"the {what} must be 1 to {MAX_NAME} characters without NUL")
+
+
+def content_type(headers: Headers) -> str:
+    """The media type of the body, lower case, without parameters; empty where there is none."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def read_json(request: Request) -> tuple[JSON, bytes]:
+    """The payload of a JSON body and its bytes. Raises Unreadable."""
+    return parse_json(request.body), request.body
+
+
+def read_json_or_form(request: Request, name: str) -> tuple[JSON, bytes]:
+    """The payload of a JSON body, or of the form field `name` that holds JSON. Raises Unreadable."""
+    if content_type(request.headers) != FORM_TYPE:
+        return read_json(request)
+    form = parse_form(request.body)
+    if name not in form:
+        raise Unreadable(f"the form has no field {name!r}")
+    body = form[name].encode()
+    return parse_json(body), body

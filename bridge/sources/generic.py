@@ -1,0 +1,60 @@
+"""Any sender of JSON that can send a shared token, a bearer token or basic auth."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import ClassVar
+
+from bridge.errors import Unreadable
+from bridge.event import JSON, Request, rfc3339
+from bridge.fields import Absent, Path, kind
+from bridge.sources import Options, Reading, SourceType, read_json
+from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, Proof
+
+
+class Generic(SourceType):
+    """Event, action and delivery id stand where the table's field paths say.
+
+    Without a path the event is ``event``. Without a delivery id a hash over the body stands for it.
+    """
+
+    name: ClassVar[str] = "generic"
+    proofs: ClassVar[tuple[Proof, ...]] = (HeaderToken("X-Token"), BearerToken(), BasicAuth())
+    options: ClassVar[tuple[str, ...]] = ("header", "event", "action", "delivery_id")
+    dedupe: ClassVar[float | None] = 30.0
+
+    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
+        return (HeaderToken(options.header or "X-Token"), *self.proofs[1:])
+
+    def read(self, request: Request, options: Options) -> Reading:
+        payload, body = read_json(request)
+        scope = {
+            "payload": payload,
+            "headers": request.headers,
+            "query": request.query,
+            "received_at": rfc3339(request.received_at),
+        }
+        event = _name(options.event, scope, "event")
+        if options.event is not None and event is None:
+            raise Unreadable(f"{options.event.text} is missing, where the event stands")
+        delivery = _name(options.delivery_id, scope, "delivery id")
+        if options.delivery_id is not None and delivery is None:
+            raise Unreadable(f"{options.delivery_id.text} is missing, where the delivery id stands")
+        return Reading(
+            event=event or "event",
+            action=_name(options.action, scope, "action"),
+            payload=payload,
+            body=body,
+            delivery_id=delivery,
+            fingerprint=sha256(body).hexdigest(),
+        )
+
+
+def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:
+    """The text or number at `path`; None where nothing stands there. Raises Unreadable."""
+    value = path.value(scope) if path is not None else None
+    if value is None or isinstance(value, Absent):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Unreadable(f"the {what} at {path.text if path else ''} is {kind(value)}, expected text")
+    return str(value)

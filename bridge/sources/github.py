@@ -1,0 +1,94 @@
+"""GitHub: repository, organization and app webhooks.
+
+Source of the rules: https://docs.github.com/webhooks (validating deliveries, events and payloads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+from uuid import uuid4
+
+from bridge.errors import Unreadable
+from bridge.event import Request
+from bridge.sources import FORM_TYPE, JSON_TYPE, Options, Reading, SourceType, read_json_or_form
+from bridge.sources.signatures import HmacSignature, Proof
+
+
+class GitHub(SourceType):
+    """An HMAC over the raw body in ``X-Hub-Signature-256``; the older SHA-1 alone is refused.
+
+    The signature covers no header, so a body must have the keys of the event that
+    ``X-GitHub-Event`` names.
+    """
+
+    name: ClassVar[str] = "github"
+    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
+    private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
+    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "branch_protection_rule": ("action", "rule"),
+        "check_run": ("action", "check_run"),
+        "check_suite": ("action", "check_suite"),
+        "code_scanning_alert": ("action", "alert"),
+        "commit_comment": ("action", "comment"),
+        "create": ("ref", "ref_type"),
+        "delete": ("ref", "ref_type"),
+        "dependabot_alert": ("action", "alert"),
+        "deployment": ("action", "deployment"),
+        "deployment_status": ("action", "deployment_status"),
+        "discussion": ("action", "discussion"),
+        "discussion_comment": ("action", "comment"),
+        "fork": ("forkee",),
+        "gollum": ("pages",),
+        "issue_comment": ("action", "issue", "comment"),
+        "issues": ("action", "issue"),
+        "label": ("action", "label"),
+        "member": ("action", "member"),
+        "merge_group": ("action", "merge_group"),
+        "milestone": ("action", "milestone"),
+        "organization": ("action", "organization"),
+        "package": ("action", "package"),
+        "ping": ("zen", "hook_id"),
+        "public": ("repository",),
+        "pull_request": ("action", "number", "pull_request"),
+        "pull_request_review": ("action", "pull_request", "review"),
+        "pull_request_review_comment": ("action", "pull_request", "comment"),
+        "pull_request_review_thread": ("action", "pull_request", "thread"),
+        "push": ("ref", "before", "after"),
+        "registry_package": ("action", "registry_package"),
+        "release": ("action", "release"),
+        "repository": ("action", "repository"),
+        "repository_dispatch": ("action", "branch"),
+        "secret_scanning_alert": ("action", "alert"),
+        "star": ("action", "repository"),
+        "status": ("sha", "state"),
+        "team": ("action", "team"),
+        "watch": ("action", "repository"),
+        "workflow_dispatch": ("ref", "workflow"),
+        "workflow_job": ("action", "workflow_job"),
+        "workflow_run": ("action", "workflow_run"),
+    }
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        if event is None:
+            raise Unreadable("GitHub names the event in a header: say which, as in --event push")
+        delivery = str(uuid4())
+        return {**super().headers_for(event), "X-GitHub-Event": event, "X-GitHub-Delivery": delivery}
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        event = request.headers.get("X-GitHub-Event")
+        delivery = request.headers.get("X-GitHub-Delivery")
+        if not event or not delivery:
+            raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
+        payload, body = read_json_or_form(request, "payload")
+        action = payload.get("action") if isinstance(payload, dict) else None
+        return Reading(
+            event=event,
+            action=action if isinstance(action, str) and action else None,
+            payload=payload,
+            body=body,
+            delivery_id=delivery,
+            handshake=event == "ping",
+        )

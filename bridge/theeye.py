@@ -1,0 +1,175 @@
+"""TheEye's Job API: the request of a job, and what an answer means; pure.
+
+The rules are those of TheEye's public page "Via API" and of what its supervisor 4.15.3 answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from bridge.event import JSON
+from bridge.job import Outcome
+from bridge.route import ArgumentsType, Task
+
+#: The length of a task's secret key: TheEye refuses any other.
+KEY_LENGTH = 64
+
+#: Statuses by which TheEye, or a proxy before it, says that it has not taken the job on.
+NOT_TAKEN_ON = (425, 429, 503)
+#: Statuses after which TheEye may have the job, besides all that are not listed anywhere.
+AMBIGUOUS = (408,)
+
+#: Of what an error's answer says, how many bytes are looked at. Who shows or stores them masks
+#: first and cuts then: a cut before could leave a part of a key that no mask knows.
+MAX_SAID = 16 * 1024
+
+#: The longest Retry-After that is believed, in seconds.
+MAX_RETRY_AFTER = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class TheEye:
+    """The table's ``theeye:``: where jobs go."""
+
+    customer: str
+    #: Without a slash at the end.
+    url: str = "https://api.theeye.io"
+    #: Of one attempt as a whole, seconds.
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, repr=False)
+class JobRequest:
+    """The POST of one job. Its URL holds the task's key: it is never logged or stored."""
+
+    url: str
+    #: The URL without the key, for people.
+    shown_url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an answer means for its job."""
+
+    outcome: Outcome
+    #: In words; not masked yet.
+    detail: str
+    theeye_job_id: str | None = None
+    #: Seconds, where the answer names a wait.
+    retry_after: float | None = None
+
+
+def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobRequest:
+    """The request that starts `task` with `arguments`, in TheEye's order."""
+    body = {
+        "task": task.id,
+        "customer": theeye.customer,
+        "task_arguments": elements(arguments, task.arguments_type),
+    }
+    before, after = f"{theeye.url}/job/secret/", "?" + urlencode({"customer": theeye.customer})
+    return JobRequest(
+        url=f"{before}{quote(task.secret_key.reveal(), safe='')}{after}",
+        shown_url=f"{before}{task.secret_key}{after}",
+        headers={"Accept": "application/json", "Content-Type": "application/json"},
+        body=orjson.dumps(body),
+    )
+
+
+def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:
+    """The array on the wire that is right on every kind of task.
+
+    One element an order, its index the order. An object with order and value is the documented
+    form; where TheEye would hand that object itself to the script (an empty text, null, 0, false),
+    the bare value stands. A text task gets everything but null as text.
+    """
+    return [_element(order, value, arguments_type) for order, value in enumerate(arguments)]
+
+
+def _element(order: int, value: JSON, arguments_type: ArgumentsType) -> JSON:
+    if arguments_type is ArgumentsType.TEXT and value is not None and not isinstance(value, str):
+        value = orjson.dumps(value).decode()
+    if value is None or value is False or value == "" or (isinstance(value, int | float) and value == 0):
+        return value
+    return {"order": order, "value": value}
+
+
+def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Verdict:
+    """The outcome of an answer, from its status and its body. `now` is seconds since the epoch."""
+    if status == HTTPStatus.OK:
+        return _read_job(body)
+    detail = f"{status} {_said(body)}".rstrip()
+    if status in NOT_TAKEN_ON:
+        return Verdict(Outcome.UNAVAILABLE, detail, retry_after=read_retry_after(headers, now))
+    if status in AMBIGUOUS:
+        return Verdict(Outcome.UNKNOWN, detail)
+    if 300 <= status < 400:
+        return Verdict(Outcome.REFUSED, f"{status}, a redirect, which is never followed; check theeye.url")
+    if 400 <= status < 500:
+        return Verdict(Outcome.REFUSED, detail)
+    return Verdict(Outcome.UNKNOWN, detail, retry_after=read_retry_after(headers, now))
+
+
+def _read_job(body: bytes) -> Verdict:
+    try:
+        job = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Verdict(Outcome.UNKNOWN, "200, but the answer cannot be read")
+    if not isinstance(job, dict) or not all(
+        isinstance(job.get(key), str) and job[key] for key in ("id", "lifecycle", "state")
+    ):
+        return Verdict(Outcome.UNKNOWN, "200, but the answer is no job")
+    job_id, lifecycle, state = job["id"][:100], job["lifecycle"], job["state"]
+    if lifecycle == "terminated" or state == "error":
+        detail = f"200, but the job will never run: {_words(job.get('output'))}".rstrip(": ")
+        return Verdict(Outcome.REFUSED, detail, job_id)
+    if lifecycle == "onhold":
+        held = "TheEye holds the job for a person's input and has dropped its arguments"
+        return Verdict(Outcome.ACCEPTED, held, job_id)
+    return Verdict(Outcome.ACCEPTED, "", job_id)
+
+
+def _said(body: bytes) -> str:
+    """What an error's body says, in both of TheEye's forms; a proxy's HTML as it is, cut."""
+    body = body[:MAX_SAID]
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = " ".join(body.decode("utf-8", "replace").split())
+    if isinstance(value, dict):
+        parts = [_words(value[key]) for key in ("message", "errors") if value.get(key)]
+        return ": ".join(parts)
+    return _words(value)
+
+
+def _words(value: JSON) -> str:
+    """A value as text; TheEye wraps some texts in JSON twice."""
+    if isinstance(value, str):
+        try:
+            inner = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            inner = value
+        return (inner if isinstance(inner, str) else value)[:MAX_SAID]
+    return "" if value is None else orjson.dumps(value).decode()[:MAX_SAID]
+
+
+def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """The wait of a Retry-After in seconds, from seconds or a date (RFC 9110 10.2.3)."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(text)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        seconds = (date - datetime.fromtimestamp(now, UTC)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)

@@ -1,0 +1,42 @@
+"""``POST /hooks/<source>``."""
+
+from __future__ import annotations
+
+import orjson
+from flask import Blueprint, Response, request
+from gunicorn.http.errors import ParseException
+
+from bridge.errors import Unreadable
+from bridge.event import Headers, Request
+from bridge.receive import Receiver
+
+
+def intake(receiver: Receiver) -> Blueprint:
+    """The URLs that senders post to."""
+    blueprint = Blueprint("intake", __name__)
+
+    @blueprint.post("/hooks/<source>", strict_slashes=False)
+    def hook(source: str) -> Response:
+        head = Request(
+            source=source,
+            headers=Headers(request.headers.items()),
+            query={name: values[-1] for name, values in request.args.lists()},
+            body=b"",
+            received_at=receiver.clock(),
+        )
+        receiver.admit(head)
+        answer = receiver.receive(head.with_body(_read_body()))
+        return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
+
+    return blueprint
+
+
+def _read_body() -> bytes:
+    """The body, whole and within the limit. Raises Unreadable, or Werkzeug's 413 and 400."""
+    try:
+        body = request.get_data(cache=False)
+    except ParseException as error:  # gunicorn reads a chunked body only now
+        raise Unreadable(f"the body's chunks cannot be read: {error}") from error
+    if request.content_length is not None and len(body) != request.content_length:
+        raise Unreadable(f"{len(body)} bytes came, Content-Length says {request.content_length}")
+    return body

@@ -1,0 +1,30 @@
+"""The door for a WSGI server: ``gunicorn -c python:bridge.server bridge.wsgi:app``.
+
+Importing it wires one process and begins to deliver.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge.app import build
+from bridge.errors import BridgeError
+from bridge.settings import Settings
+from bridge.web import create_app
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def _start() -> Flask:
+    try:
+        bridge = build(Settings.from_environ())
+    except BridgeError as error:
+        raise SystemExit(str(error)) from None
+    bridge.delivery.start()
+    app = create_app(bridge)
+    app.extensions["bridge"] = bridge
+    return app
+
+
+app = _start()

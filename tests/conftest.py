@@ -1,0 +1,20 @@
+"""Fixtures that every test file shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+#: The senders' vectors and samples, where they are there: the project passes its tests without them.
+SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def senders() -> Path:
+    """The folder with vectors.json and samples of real senders; skips where there is none."""
+    folder = SHARED / "senders"
+    if not folder.is_dir():
+        pytest.skip("no senders' samples beside the checkout")
+    return folder
