@@ -103,8 +103,8 @@ def check(terminal: Terminal, path: Path | None, require_env: bool) -> None:
     problems = loaded.problems
     terminal.say(str(problem) for problem in problems)
     table = loaded.table
-    counts = [f"{len(part)} {name}" for part, name in (
-        (table.sources, "sources"), (table.tasks, "tasks"), (table.routes, "routes"),
+    counts = [f"{len(part)} {name}{'' if len(part) == 1 else 's'}" for part, name in (
+        (table.sources, "source"), (table.tasks, "task"), (table.routes, "route"),
     )]  # fmt: skip
     terminal.say([f"{', '.join(counts)}; no mistakes, {len(problems)} warnings"])
 

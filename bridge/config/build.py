@@ -9,7 +9,15 @@ from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.config.env import Environment
 from bridge.config.problem import Place, Problems
-from bridge.config.shapes import RouteShape, SourceShape, TaskKeys, TaskShape, TheEyeShape, check_url
+from bridge.config.shapes import (
+    RouteShape,
+    SourceShape,
+    TaskKeys,
+    TaskShape,
+    TheEyeShape,
+    check_url,
+    env_name,
+)
 from bridge.config.sources import SourceBuilder
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, did_you_mean
 from bridge.match import Check, When
@@ -88,11 +96,12 @@ class Builder:
             self._problems.error(
                 name.place, message, "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
             )
-        task = None if task_id is None else self._own_task(task_id, str(name), shape, name.place)
-        if task is None:
-            self.broken.add(str(name))
-        else:
-            self._tasks[str(name)] = task
+        if task_id is not None:
+            self._tasks[str(name)] = self._own_task(task_id, str(name), shape, name.place)
+            return
+        self.broken.add(str(name))
+        if shape.secret_key is not None:
+            self._key(shape.secret_key)  # for what is wrong with it
 
     def add_route(self, place: Place, shape: RouteShape) -> None:
         task = self._task_of(shape)
@@ -182,7 +191,7 @@ class Builder:
         text = self._environment.text(scalar)
         if text is None or isinstance(scalar, Empty):
             return None
-        if not _TASK_ID.fullmatch(text):
+        if not _TASK_ID.fullmatch(text) and text != f"<{env_name(scalar)}>":
             message = f"a task's id is 24 hex digits, found {len(text)} characters"
             self._problems.error(scalar.place, message, "TheEye shows it in the task's address")
             return None

@@ -17,14 +17,18 @@ class Environment:
     def __init__(self, variables: Mapping[str, str], problems: Problems, *, required: bool) -> None:
         self._variables = variables
         self._problems = problems
-        self._report_unset = problems.error if required else problems.warning
+        self._required = required
         self.secrets: list[Secret] = []
 
     def text(self, scalar: Scalar) -> str | None:
-        """A value written out, or as ``${{ env.NAME }}``; None (reported) where it has none."""
+        """A value written out, or as ``${{ env.NAME }}``; None (reported) where it has none.
+
+        Where an unset variable is only a warning, ``<NAME>`` stands for its value.
+        """
         name = env_name(scalar)
         if name is not None:
-            return self._read(name, scalar)
+            value = self._read(name, scalar)
+            return f"<{name}>" if value is None and not self._required else value
         if "${{" in scalar:
             self._problems.error(
                 scalar.place,
@@ -47,7 +51,8 @@ class Environment:
         try:
             return self._variables[name]
         except KeyError:
-            self._report_unset(scalar.place, f"the variable {name} is not set", f"set {name}, or {name}_FILE")
+            report = self._problems.error if self._required else self._problems.warning
+            report(scalar.place, f"the variable {name} is not set", f"set {name}, or {name}_FILE")
         except SettingsError as error:
             self._problems.error(scalar.place, str(error))
         return None

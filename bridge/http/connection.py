@@ -1,198 +1,25 @@
-"""The one outgoing HTTP client: an answer within a bounded time, or whether anything was sent.
-
-TheEye's task keys stand in the path of its URLs. So no message, traceback or log record that
-comes from here holds a URL's path or query, and what `requests` and `urllib3` say is replaced by
-words of our own.
-"""
+"""urllib3's connections, made to keep to a deadline and to tell whether anything was written."""
 
 from __future__ import annotations
 
 import http.client
 import io
-import logging
-import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
-import requests
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from bridge.errors import AnswerLost, NotSent, SendError
-from bridge.event import Headers
-from bridge.watchdog import Guard, Watchdog
+from bridge.http.exchange import Exchange
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
     from urllib3.response import HTTPResponse
 
-#: The largest body of an answer, in bytes.
-MAX_ANSWER = 20 * 1024**2
-
-#: How long a kept connection may have been idle to be used again, in seconds.
-MAX_IDLE = 2.0
-
-USER_AGENT = "theeye-webhook-bridge"
-
 CLOSED = "the connection was closed before the answer came"
-CUT_OFF = "the answer broke off before its end"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back, whatever its status. Its headers and body may hold secrets and are not printed."""
-
-    status: int
-    #: Of a header that came twice, the last.
-    headers: Headers = field(repr=False)
-    #: The bytes as they came, in the encoding that the headers name.
-    body: bytes = field(repr=False)
-
-
-class HttpClient:
-    """Sends requests and reads their answers, one at a time; keeps its connection between them.
-
-    Each sending thread has its own; the watchdog is shared. It follows no redirect, sends nothing
-    twice, keeps no cookie, and reads nothing from the environment (proxies, netrc, certificates).
-
-    `ca_bundle` is a file of certificates to trust instead of the public ones; certificates are
-    always verified.
-    """
-
-    def __init__(
-        self,
-        watchdog: Watchdog,
-        ca_bundle: str | Literal[True] = True,
-        *,
-        max_idle: float = MAX_IDLE,
-        max_answer: int = MAX_ANSWER,
-    ) -> None:
-        self._watchdog = watchdog
-        self._adapter = _Adapter(ca_bundle, max_idle)
-        self._max_answer = max_answer
-
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
-        """POST `body` and give the answer, within `timeout` seconds.
-
-        The time bounds the whole attempt: connecting, the TLS handshake, writing, waiting, and an
-        answer that comes a byte at a time; only the operating system's look-up of the host's name
-        cannot be cut short, it counts but may overrun. Sent are `headers` and, where they are not
-        among these, Host, User-Agent, Accept-Encoding (identity) and Content-Length.
-
-        Raises NotSent where no byte of the request was handed to the connection, and AnswerLost
-        where one was and no whole answer came back.
-        """
-        return self._ask("POST", url, headers, body, timeout)
-
-    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answer:
-        """GET, with the limits and errors of `post`."""
-        return self._ask("GET", url, headers, None, timeout)
-
-    def close(self) -> None:
-        """Close the connections that are kept."""
-        self._adapter.close()
-
-    def _ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
-    ) -> Answer:
-        exchange = _Exchange(self._watchdog, timeout)
-        answer: Answer | None = None
-        try:
-            answer = self._send(exchange, method, url, headers, body)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, what was written decides
-            what = "the answer cannot be read" if exchange.written else "the request cannot be made"
-            exchange.note(f"{what}: {type(error).__name__}")
-        finally:
-            exchange.end()
-        # A shutdown by the watchdog looks like the regular end of a body without a length.
-        if answer is None or exchange.fired:
-            # Out here, so that the error has no context: that one's text holds the URL.
-            raise exchange.failure()
-        return answer
-
-    def _send(
-        self, exchange: _Exchange, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        request = requests.Request(
-            method, url, {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers), data=body
-        ).prepare()
-        self._adapter.exchange = exchange
-        response: BaseHTTPResponse = self._adapter.send(request, stream=True, timeout=exchange.left()).raw
-        with closing(response):  # one that was read to its end has handed its connection back by then
-            return Answer(response.status, Headers(response.headers.items()), self._read(exchange, response))
-
-    def _read(self, exchange: _Exchange, response: BaseHTTPResponse) -> bytes:
-        body = bytearray()
-        try:
-            for piece in response.stream(65536, decode_content=False):
-                body += piece
-                if len(body) > self._max_answer:
-                    break
-        except Exception:
-            exchange.note(CUT_OFF)
-            raise
-        if len(body) > self._max_answer:
-            exchange.note(f"the answer is larger than {self._max_answer:,} bytes")
-            raise ValueError
-        return bytes(body)
-
-
-class _Exchange:
-    """One request and its answer: until when they may last, and how far they came."""
-
-    def __init__(self, watchdog: Watchdog, timeout: float) -> None:
-        self._watchdog = watchdog
-        self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
-        self._line: socket.socket | None = None
-        self._guard: Guard | None = None
-        self._reason = ""
-        #: What does not come if time runs out.
-        self.awaited = "connection"
-        #: The request, or a part of it, was handed to the connection.
-        self.written = False
-
-    @property
-    def fired(self) -> bool:
-        return self._guard is not None and self._guard.fired
-
-    def left(self) -> float:
-        """Seconds until the deadline. Raises TimeoutError when there are none."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-    def watch(self, sock: socket.socket) -> None:
-        """Have the connection shut down at the deadline."""
-        # A copy that nobody else closes: TLS empties the socket that it wraps, and urllib3 closes
-        # a connection that the server will not keep before the answer's body is read.
-        self._line = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        self._guard = self._watchdog.watch(self._line, self._deadline)
-
-    def end(self) -> None:
-        """Take the connection out of the watchdog's reach."""
-        if self._guard is not None:
-            self._guard.release()
-        if self._line is not None:
-            self._line.close()
-
-    def note(self, reason: str) -> None:
-        """Why it failed, for a person. The first one, nearest to the cause, stays."""
-        self._reason = self._reason or reason
-
-    def failure(self) -> SendError:
-        """The error to raise."""
-        if time.monotonic() >= self._deadline:
-            # Whatever broke then, broke because of the watchdog.
-            self._reason = f"no {self.awaited} within {self._timeout:g} s"
-        return AnswerLost(self._reason) if self.written else NotSent(self._reason)
 
 
 class _Lines(io.BufferedReader):
@@ -232,7 +59,7 @@ class _Connection(HTTPConnection):
     """A connection that keeps to the deadline of its exchange, and tells it how far it came."""
 
     response_class = _Reply
-    exchange: _Exchange
+    exchange: Exchange
     #: When it was last handed back, in seconds of ``time.monotonic()``.
     idle_since = 0.0
 
@@ -331,7 +158,7 @@ class _Pool(HTTPConnectionPool):
     """Hands a connection to the exchange in hand; one that was idle for too long is made anew."""
 
     ConnectionCls = _Connection
-    exchange: _Exchange
+    exchange: Exchange
     max_idle: float
 
     def _get_conn(self, timeout: float | None = None) -> Any:
@@ -362,10 +189,10 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
-class _Adapter(HTTPAdapter):
+class Adapter(HTTPAdapter):
     """Makes the connections of one client."""
 
-    exchange: _Exchange
+    exchange: Exchange
 
     def __init__(self, ca_bundle: str | Literal[True], max_idle: float) -> None:
         self._ca_bundle = DEFAULT_CA_BUNDLE_PATH if ca_bundle is True else ca_bundle
@@ -400,23 +227,3 @@ class _Adapter(HTTPAdapter):
 
 def _words(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
-
-
-def _drop(_record: logging.LogRecord) -> bool:
-    return False
-
-
-def _silence() -> None:
-    """Drop every record of `urllib3` and `requests`.
-
-    Their records hold the path: at DEBUG each request's, at WARNING that of an answer whose
-    headers are odd. A level could be set again by whoever configures logging, and propagation
-    does not stop a handler on the logger itself, so each logger gets a filter. Nothing is lost:
-    what they tell also comes as an exception.
-    """
-    for name in [*logging.root.manager.loggerDict]:
-        if name.partition(".")[0] in ("urllib3", "requests"):
-            logging.getLogger(name).addFilter(_drop)
-
-
-_silence()

@@ -1,0 +1,62 @@
+"""One request and its answer: until when they may last, and how far they came."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from bridge.errors import AnswerLost, NotSent, SendError
+from bridge.watchdog import Guard, Watchdog
+
+
+class Exchange:
+    """What the connection and the client tell each other about one request."""
+
+    def __init__(self, watchdog: Watchdog, timeout: float) -> None:
+        self._watchdog = watchdog
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._line: socket.socket | None = None
+        self._guard: Guard | None = None
+        self._reason = ""
+        #: What does not come if time runs out.
+        self.awaited = "connection"
+        #: The request, or a part of it, was handed to the connection.
+        self.written = False
+
+    @property
+    def fired(self) -> bool:
+        return self._guard is not None and self._guard.fired
+
+    def left(self) -> float:
+        """Seconds until the deadline. Raises TimeoutError when there are none."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def watch(self, sock: socket.socket) -> None:
+        """Have the connection shut down at the deadline."""
+        # A copy that nobody else closes: TLS empties the socket that it wraps, and urllib3 closes
+        # a connection that the server will not keep before the answer's body is read.
+        self._line = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        self._guard = self._watchdog.watch(self._line, self._deadline)
+
+    def end(self) -> None:
+        """Take the connection out of the watchdog's reach."""
+        if self._guard is not None:
+            self._guard.release()
+        if self._line is not None:
+            self._line.close()
+
+    def note(self, reason: str) -> None:
+        """Why it failed, for a person. The first one, nearest to the cause, stays."""
+        self._reason = self._reason or reason
+
+    def failure(self) -> SendError:
+        """The error to raise."""
+        if time.monotonic() >= self._deadline:
+            # Whatever broke then, broke because of the watchdog.
+            self._reason = f"no {self.awaited} within {self._timeout:g} s"
+        return AnswerLost(self._reason) if self.written else NotSent(self._reason)
