@@ -112,7 +112,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool) -> None:
 @main.command()
 @click.option("--source", required=True, help="The source that sent it, as the table names it.")
 @click.option("--event", help="The event, where its sender says it in a header, such as push.")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb", lazy=True))
 @as_json
 @click.pass_obj
 def explain(terminal: Terminal, source: str, event: str | None, file: IO[bytes], in_json: bool) -> None:

@@ -22,10 +22,12 @@ from bridge.demo.arguments import (
     StandInTask,
     as_json,
     elements_of,
+    job_of,
     matched,
     script_arguments,
 )
-from bridge.demo.theeye import Answer, Fault, StandIn
+from bridge.demo.theeye import Answer, Fault, Received, Records, StandIn
+from bridge.event import Headers
 
 TOKEN = "a-user-s-access-token"
 DATA_URL = "data:text/plain;base64,aGk="
@@ -105,7 +107,7 @@ def silence(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
     """Nothing is printed and nothing is logged, whatever a test does to the stand-in."""
     yield
     assert capfd.readouterr() == ("", "")
-    assert caplog.records == []
+    assert caplog.get_records("call") + caplog.get_records("teardown") == []
 
 
 @pytest.fixture
@@ -686,15 +688,19 @@ class TestRecords:
         assert [job.script_arguments for job in waiting.result(10)] == [("a",), ("b",)]
         assert stand_in.wait_for(1) == stand_in.jobs
 
-    def test_waiting_does_not_need_the_answer(self, stand_in: StandIn, pool: ThreadPoolExecutor) -> None:
-        stand_in.fault(Fault(saves=True, hang=600))
-        job = pool.submit(stand_in.wait_for, 1, timeout=3)
-        request = pool.submit(stand_in.wait_for_requests, 1, timeout=3)
-        sending = pool.submit(send_order, stand_in, ONE, numbered("a"))
+    def test_what_is_waited_for_wakes_at_once(self, pool: ThreadPoolExecutor) -> None:
+        records = Records()
+        job, request = job_of(ONE, "acme", ()), Received(0, "GET", "/", {}, Headers(), b"", None)
 
-        assert (len(job.result(10)), request.result(10)[0].status, sending.done()) == (1, None, False)
-        stand_in.clear()
-        assert sending.result(10).status == 200
+        waiting = pool.submit(records.wait_for, 1, timeout=8)
+        assert is_held(waiting)
+        records.save(job)
+        assert waiting.result(4) == (job,)
+
+        waiting_for_request = pool.submit(records.wait_for_requests, 1, timeout=8)
+        assert is_held(waiting_for_request)
+        records.note(request)
+        assert waiting_for_request.result(4) == (request,)
 
     def test_waiting_in_vain_says_what_was_waited_for(self, stand_in: StandIn) -> None:
         send_order(stand_in, ONE, numbered("a"))
@@ -953,8 +959,8 @@ class TestStartAndStop:
             assert b"400" in read_all(connection)
 
 
-def is_held(sending: Future[Reply]) -> bool:
-    return wait([sending], timeout=0.05).not_done == {sending}
+def is_held(future: Future[Any]) -> bool:
+    return bool(wait([future], timeout=0.05).not_done)
 
 
 def raw_connection(stand_in: StandIn) -> socket.socket:

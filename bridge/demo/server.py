@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -22,12 +21,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class ServerProcess:
-    """One gunicorn with the bridge, from `start` until `stop`; its log goes to a file."""
+    """One gunicorn with the bridge, from `start` until `stop`; its log goes to a file.
+
+    `environ` is all of its environment: nothing that is set outside gets in its way.
+    """
 
     def __init__(self, environ: Mapping[str, str], log: Path) -> None:
         self.port = _free_port()
         self.log = log
-        self._environ = {**os.environ, **environ, "PORT": str(self.port)}
+        self._environ = {**environ, "PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,7 +38,8 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it and wait until it is ready. Raises ServerFailed with its log's end."""
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server", "bridge.wsgi:app"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is fixed
                 command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -1,0 +1,66 @@
+"""TheEye's Job API over HTTP, with its true answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import orjson
+from flask import Flask, Request, Response, abort, request
+from werkzeug.exceptions import HTTPException
+
+from bridge.demo.arguments import StandInJob, Supervisor, Verdict
+from bridge.event import JSON
+
+
+def create_app(supervisor: Supervisor, save: Callable[[StandInJob], None]) -> Flask:
+    """TheEye's Job API with its true answers; each job that is made goes to `save`."""
+    app = Flask(__name__, static_folder=None)
+
+    @app.get("/")
+    def alive() -> Response:
+        return _json(200, {"status": "ok"})
+
+    @app.post("/job/secret/<key>")
+    def order_by_key(key: str) -> Response:
+        return answered(supervisor.order_by_key(key, _body(request), request.args))
+
+    @app.post("/job")
+    def order_by_token() -> Response:
+        given = request.authorization
+        token = given.token if given and given.type == "bearer" else request.args.get("access_token")
+        return answered(supervisor.order_by_token(token, _body(request), request.args))
+
+    @app.errorhandler(HTTPException)
+    def no_such_thing(error: HTTPException) -> Response:
+        if error.code == 404:
+            return _json(404, {"code": "ResourceNotFound", "message": f"{request.path} does not exist"})
+        return _json(error.code or 500, {"code": error.name.replace(" ", ""), "message": error.description})
+
+    def answered(verdict: Verdict) -> Response:
+        response = _json(verdict.status, verdict.answer)
+        if verdict.job:
+            save(verdict.job)
+            if verdict.status == 303:
+                result = f"/job/{verdict.job.id}/secret/{verdict.job.secret}/result"
+                query = urlencode({**request.args, "counter": 0, "limit": 10, "timeout": 10})
+                response.headers["Location"] = f"{result}?{query}"
+        return response
+
+    return app
+
+
+def _body(request: Request) -> JSON:
+    """The request's JSON; None where it has none. Answers 406 and 400 itself."""
+    if request.headers.get("Accept", "").strip().lower() != "application/json":
+        abort(_json(406, {"code": "NotAcceptable", "message": "Server accepts: application/json"}))
+    if request.mimetype != "application/json" or not request.content_length:
+        return None
+    try:
+        return orjson.loads(request.get_data())
+    except orjson.JSONDecodeError as error:
+        abort(_json(400, {"code": "InvalidContent", "message": f"Invalid JSON: {error}"}))
+
+
+def _json(status: int, value: JSON) -> Response:
+    return Response(orjson.dumps(value), status, content_type="application/json")

@@ -1,0 +1,238 @@
+"""The commands, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge.cli import main
+from bridge.event import Event, Headers
+from bridge.job import Job, JobState, NewJob, Outcome
+from bridge.outbox import Completion, Outbox, Webhook
+from bridge.retry import Decision
+
+TABLE = """
+theeye:
+  customer: acme
+sources:
+  github:
+    secret: ${{ env.HOOK_SECRET }}
+tasks:
+  deploy:
+    id: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+routes:
+  - name: deploy
+    source: github
+    event: push
+    match:
+      payload.ref: refs/heads/main
+    when: payload.commits | length > 0
+    task: deploy
+    task_arguments:
+      - ${{ payload.after }}
+"""
+
+PUSH = {"ref": "refs/heads/main", "before": "0", "after": "abc", "commits": [1]}
+
+
+class Terminal:
+    """A folder with a table and a store, and commands run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "table.yml"
+        self.config.write_text(TABLE)
+        self.push = folder / "push.json"
+        self.push.write_text(json.dumps(PUSH))
+        self.database_url = f"sqlite:///{folder / 'bridge.db'}"
+        self.environ = {"BRIDGE_CONFIG": str(self.config), "DATABASE_URL": self.database_url}
+
+    def run(self, *arguments: str, stdin: str | None = None, **environ: str) -> Result:
+        return CliRunner().invoke(main, arguments, input=stdin, env={**self.environ, **environ})
+
+    def store(self, arguments: tuple[str, ...] | None, payload: Mapping[str, object] = PUSH) -> Job:
+        """A job of the route, waiting, or dead where its arguments could not be built."""
+        outbox = Outbox(self.database_url)
+        body = json.dumps(dict(payload)).encode()
+        event = Event("github", "push", None, f"d{time.time_ns()}", Headers(), {}, payload, time.time(), body)
+        reason = None if arguments is not None else "argument 0: payload.after is missing"
+        new = NewJob("deploy", "5f3c9a7be4b0a1c2d3e4f501", "deploy", "", None, arguments, reason)
+        stored = outbox.store(Webhook(event, None, None, (new,), ("route 'deploy': when: odd",)))
+        job = outbox.job(stored.jobs[0].id)
+        outbox.close()
+        return job
+
+    def attempt(self, decision: Decision, outcome: Outcome) -> None:
+        """One attempt of the next due job, with this end."""
+        outbox = Outbox(self.database_url)
+        token, (job,) = outbox.claim(free=1, busy={}, per_task=1, lease=60)
+        attempt_id = outbox.start(job, token, time.time())
+        assert attempt_id is not None
+        outbox.record(job, token, attempt_id, Completion(0.25, outcome, 500, "500 oh", None), decision)
+        outbox.close()
+
+    def job(self, job_id: int) -> Job:
+        outbox = Outbox(self.database_url)
+        job = outbox.job(job_id)
+        outbox.close()
+        return job
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+def test_check_counts_what_is_there(terminal: Terminal) -> None:
+    result = terminal.run("check", HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    assert (result.exit_code, result.output) == (0, "1 source, 1 task, 1 route; no mistakes, 0 warnings\n")
+
+
+def test_check_warns_of_unset_variables_and_refuses_them_with_env(terminal: Terminal) -> None:
+    assert "warning: the variable HOOK_SECRET is not set" in terminal.run("check").output
+    assert terminal.run("check").exit_code == 0
+    strict = terminal.run("check", "--env")
+    assert strict.exit_code == 1
+    assert "table.yml:6:13: error: the variable HOOK_SECRET is not set" in strict.output
+
+
+def test_check_says_every_mistake_and_ends_with_1(terminal: Terminal) -> None:
+    terminal.config.write_text(TABLE.replace("event:", "evnt:").replace("after }}", "after | uper }}"))
+    result = terminal.run("check")
+    assert result.exit_code == 1
+    assert "error: unknown key 'evnt'; did you mean event?" in result.output
+    assert "error: unknown filter 'uper'; did you mean upper?" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_usage_errors_end_with_2(terminal: Terminal) -> None:
+    assert terminal.run("check", "nowhere.yml").exit_code == 2
+    assert terminal.run("explain", str(terminal.push)).exit_code == 2
+    assert terminal.run("explain", "--source", "nobody", str(terminal.push)).exit_code == 2
+    assert terminal.run("jobs", "resolve", "1").exit_code == 2
+    assert terminal.run("jobs", "list", "--state", "odd").exit_code == 2
+
+
+def test_explain_says_what_was_wanted_and_found(terminal: Terminal) -> None:
+    terminal.push.write_text(json.dumps({**PUSH, "ref": "refs/heads/dev"}))
+    output = terminal.run("explain", "--source", "github", "--event", "push", str(terminal.push)).output
+    assert 'NO  payload.ref: wanted "refs/heads/main", found "refs/heads/dev"' in output
+    assert "yes when: wanted payload.commits | length > 0, found true" in output
+    assert "sends" not in output
+
+
+def test_explain_shows_the_exact_request_without_the_key(terminal: Terminal) -> None:
+    key = "k" * 64
+    arguments = ("explain", "--source", "github", "--event", "push")
+    output = terminal.run(*arguments, "-", stdin=json.dumps(PUSH), TASK_KEY=key).output
+    assert "POST https://api.theeye.io/job/secret/<secret>?customer=acme" in output
+    sent = (
+        '{"task":"5f3c9a7be4b0a1c2d3e4f501","customer":"acme","task_arguments":[{"order":0,"value":"abc"}]}'
+    )
+    assert sent in output
+    assert key not in output
+
+
+def test_explain_as_json(terminal: Terminal) -> None:
+    result = terminal.run("explain", "--source", "github", "--event", "push", "--json", str(terminal.push))
+    (route,) = json.loads(result.output)["routes"]
+    assert route["matched"]
+    assert [condition["about"] for condition in route["conditions"]] == ["event", "payload.ref", "when"]
+    assert route["jobs"][0]["request"]["body"]["task_arguments"] == [{"order": 0, "value": "abc"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "event", "message"),
+    [
+        ("{", "push", "the body is no JSON"),
+        ('{"ref": "x"}', "push", "a github push without before, after"),
+        ("{}", None, "say which, as in --event push"),
+    ],
+)
+def test_explain_of_an_unreadable_body_says_why(
+    terminal: Terminal, body: str, event: str | None, message: str
+) -> None:
+    named = () if event is None else ("--event", event)
+    result = terminal.run("explain", "--source", "github", *named, "-", stdin=body)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_empty_store_says_so(terminal: Terminal) -> None:
+    assert terminal.run("jobs", "list").output == "no jobs\n"
+    assert terminal.run("events", "list").output == "no events\n"
+    missing = terminal.run("jobs", "show", "7")
+    assert (missing.exit_code, missing.output) == (1, "there is no job 7\n")
+
+
+def test_jobs_and_events_are_listed(terminal: Terminal) -> None:
+    job = terminal.store(("abc",))
+    terminal.store(None)
+    assert "waiting" in terminal.run("jobs", "list").output
+    dead = terminal.run("jobs", "list", "--state", "dead").output
+    assert "payload.after is missing" in dead
+    assert "waiting" not in dead
+    events = terminal.run("events", "list", "--source", "github").output
+    assert "github push  1 job " in events
+    assert "warning: route 'deploy': when: odd" in events
+    assert terminal.run("events", "list", "--source", "nobody").output == "no events\n"
+    (newest, oldest) = json.loads(terminal.run("jobs", "list", "--json").output)
+    assert (oldest["id"], oldest["state"], oldest["task_arguments"]) == (job.id, "waiting", ["abc"])
+    assert newest["state"] == "dead"
+    assert len(json.loads(terminal.run("events", "list", "--json", "--limit", "1").output)) == 1
+
+
+def test_a_job_is_shown_with_its_attempts(terminal: Terminal) -> None:
+    job = terminal.store(("abc",))
+    terminal.attempt(Decision(JobState.WAITING, time.time() + 60, "500 oh"), Outcome.UNKNOWN)
+    output = terminal.run("jobs", "show", str(job.id)).output
+    assert f"job {job.id}: waiting, 500 oh" in output
+    assert 'task_arguments ["abc"]' in output
+    assert "unknown after 0.250 s, status 500: 500 oh" in output
+    shown = json.loads(terminal.run("jobs", "show", "--json", str(job.id)).output)
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["unknown"]
+
+
+def test_retry_builds_a_dead_job_again_from_todays_table(terminal: Terminal) -> None:
+    job = terminal.store(None)
+    result = terminal.run("jobs", "retry", str(job.id))
+    assert (result.exit_code, result.output) == (0, f"job {job.id} waits to be sent\n")
+    again = terminal.job(job.id)
+    assert (again.state, again.arguments, again.reason) == (JobState.WAITING, ("abc",), None)
+
+
+def test_retry_of_a_job_whose_route_does_not_match_any_more_says_so(terminal: Terminal) -> None:
+    job = terminal.store(None, {**PUSH, "ref": "refs/heads/dev"})
+    result = terminal.run("jobs", "retry", str(job.id))
+    assert result.exit_code == 1
+    assert "stays dead: asked for again, but its route is gone or no longer matches" in result.output
+    assert terminal.job(job.id).state is JobState.DEAD
+
+
+def test_retry_of_a_job_that_is_not_dead_is_refused(terminal: Terminal) -> None:
+    job = terminal.store(("abc",))
+    result = terminal.run("jobs", "retry", str(job.id))
+    assert (result.exit_code, result.output) == (1, f"job {job.id} is waiting, expected dead\n")
+
+
+@pytest.mark.parametrize(("answer", "state"), [("--sent", JobState.ACCEPTED), ("--again", JobState.WAITING)])
+def test_resolve_says_whether_theeye_has_it(terminal: Terminal, answer: str, state: JobState) -> None:
+    job = terminal.store(("abc",))
+    terminal.attempt(Decision(JobState.UNKNOWN, None, "500 oh"), Outcome.UNKNOWN)
+    assert terminal.run("jobs", "resolve", answer, str(job.id)).exit_code == 0
+    resolved = terminal.job(job.id)
+    assert (resolved.state, resolved.unknowns) == (state, 1 if answer == "--sent" else 0)
+    assert terminal.run("jobs", "resolve", answer, str(job.id)).exit_code == 1
+
+
+def test_wrong_settings_are_said_without_a_traceback(terminal: Terminal) -> None:
+    result = terminal.run("check", PORT="many", BRIDGE_DRY_RUN="1")
+    assert result.exit_code == 1
+    assert "PORT: found 'many'; a port is a number from 0 to 65535" in result.output
+    assert "BRIDGE_DRY_RUN is not supported yet" in result.output

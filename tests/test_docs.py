@@ -1,0 +1,128 @@
+"""The docs say what the code does: tables, commands and examples are held against it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from bridge import payload, table
+from bridge.cli import main
+from bridge.config.load import load
+from bridge.config.problem import Severity
+from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
+from bridge.job import JobState
+from bridge.route import MAX_ARGUMENT
+from bridge.settings import VARIABLES
+from bridge.sources import discover
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCS = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+
+YAML_BLOCKS = [
+    (name, number, block)
+    for name, text in DOCS.items()
+    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL), 1)
+]
+
+
+def rows_below(heading: str, text: str) -> list[list[str]]:
+    """The cells of the table below a heading, without its first two lines."""
+    section = text.split(f"{heading}\n", 1)[1]
+    lines = re.findall(r"^\|(.*)\|$", section.split("\n## ")[0], re.MULTILINE)
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines[2:]]
+
+
+def commands(group: click.Group, prefix: str = "") -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        inner = f"{prefix}{name}"
+        found += commands(command, f"{inner} ") if isinstance(command, click.Group) else [inner]
+    return found
+
+
+def test_the_environment_table_is_that_of_the_settings() -> None:
+    documented = rows_below("## Environment", README)
+    assert documented == [[f"`{each.name}`", f"`{each.default}`", each.meaning] for each in VARIABLES]
+
+
+def test_every_dependency_has_a_reason() -> None:
+    required = re.findall(r"^([A-Za-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    documented = [row[0] for row in rows_below("## Dependencies", README)]
+    assert sorted(documented, key=str.lower) == sorted(required, key=str.lower)
+
+
+def test_every_command_is_documented_and_every_documented_command_exists() -> None:
+    existing = set(commands(main))
+    text = "\n".join(DOCS.values())
+    mentioned = set(re.findall(r"python -m bridge ([a-z]+(?: (?:list|show|retry|resolve))?)", text)) | {
+        "demo"
+    }
+    assert mentioned == existing
+
+
+@pytest.mark.parametrize(("name", "number", "block"), YAML_BLOCKS, ids=lambda value: str(value)[:12])
+def test_every_example_passes_check(tmp_path: Path, name: str, number: int, block: str) -> None:
+    if block.startswith("# alertmanager.yml"):
+        return
+    path = tmp_path / "table.yml"
+    path.write_text(block)
+    problems = load(path, {}, discover(), require_env=False).problems
+    assert {problem.severity for problem in problems} <= {Severity.WARNING}
+    assert all("is not set" in problem.message for problem in problems), problems
+
+
+def test_there_are_examples() -> None:
+    assert len(YAML_BLOCKS) >= 5
+
+
+def test_the_shipped_table_passes_check() -> None:
+    load(ROOT / "config", {}, discover(), require_env=False)
+
+
+def test_every_filter_test_and_text_method_is_documented() -> None:
+    text = DOCS["routing-table.md"].replace("\n  ", " ")
+    filters = re.search(r"Filters: `([^`]*)`", text)
+    tests = re.search(r"Tests: `([^`]*)`", text)
+    methods = re.search(r"text has `([^`]*)`", text)
+    assert filters and filters[1].split() == sorted(FILTERS)
+    assert tests and tests[1].split() == sorted(TESTS)
+    assert methods and methods[1].split() == list(TEXT_METHODS)
+
+
+def test_every_source_type_and_proof_is_documented() -> None:
+    rows = {
+        row[0].strip("`"): row[1] for row in rows_below("## Sources and secrets", DOCS["routing-table.md"])
+    }
+    types = discover()
+    assert rows.keys() == types.keys()
+    for name, kind in types.items():
+        assert re.findall(r"`([a-z_]+)`", rows[name].replace("with `header`", "")) == [
+            proof.key for proof in kind.proofs
+        ]
+
+
+def test_every_state_is_documented() -> None:
+    documented = {row[0].strip("`") for row in rows_below("## Did it run, and if not, why?", README)}
+    later = {JobState.SKIPPED, JobState.CANCELED}
+    assert documented == {str(state) for state in JobState} - later
+
+
+def test_limits_are_those_of_the_code() -> None:
+    limits = README.split("Limits:")[1].split("\n\n")[0].replace("\n", " ")
+    for figure in (
+        f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} values",
+        f"forms of {payload.MAX_FORM_FIELDS} fields",
+        f"{table.MAX_JOBS:,} jobs",
+        f"an argument of {MAX_ARGUMENT // 1024} KiB",
+    ):
+        assert figure in limits
+
+
+def test_links_inside_the_docs_lead_somewhere() -> None:
+    for text in DOCS.values():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("https://") or (ROOT / target).exists(), target
