@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
+from itertools import islice
 
 from bridge.errors import ExpressionError
 from bridge.event import JSON, Headers
@@ -28,11 +29,14 @@ ITEM_NAMES = ("item", "index")
 _CONTAINERS = {"payload", "headers", "query", "item"}
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_INDEX = re.compile(r"\[(-?\d{1,9})\]")
+_INDEX = re.compile(r"\[(-?\d{1,9})\]", re.ASCII)
 _QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
 
-#: How many names a message lists before it stops.
+#: How many names a message lists before it stops, and of how many characters each.
 _LISTED = 20
+_NAME_SHOWN = 60
+#: Among how many names it looks for them and for a guess: the rest of a huge object costs nothing.
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,29 @@ def take(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
     if isinstance(step, str):
         if isinstance(value, dict | Headers):
             return value.get(step, MISSING)
-    elif isinstance(step, int) and isinstance(value, list) and -len(value) <= step < len(value):
+    elif type(step) is int and isinstance(value, list | tuple) and -len(value) <= step < len(value):
         return value[step]
     return MISSING
+
+
+def refuse_half_pairs(text: str) -> str:
+    """The text itself. Raises ExpressionError where half a surrogate pair stands, which no JSON text holds.
+
+    YAML's ``"\\ud800"`` makes one; neither RE2 nor the store can take it.
+    """
+    if not text.isascii():
+        for at, character in enumerate(text):
+            if "\ud800" <= character <= "\udfff":
+                raise ExpressionError(
+                    f"found {character!a}, half a surrogate pair", at, "write the character itself"
+                )
+    return text
 
 
 def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
     """Compile `text`. Raises ExpressionError with the offset of what cannot be read."""
     names = tuple(names)
-    root = _NAME.match(text)
+    root = _NAME.match(refuse_half_pairs(text))
     if root is None:
         raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
     if root[0] not in names:
@@ -123,12 +141,13 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         rest = text[name.end()] if name and name.end() < len(text) else ""
         if name and rest in ("", ".", "["):
             return name[0], name.end()
-        odd = re.match(r"[^.\[\]\s]*", text[at + 1 :])
+        odd = re.match(r"[^.\[\]]*", text[at + 1 :])
         whole = odd[0] if odd else ""
+        meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else whole
         raise ExpressionError(
             f"after a dot a name is letters, digits and _; found {whole!r}",
             at + 1,
-            f'write {text[:at]}["{whole}"]' if whole else None,
+            f"write {path_text(text[:at], [meant])}" if whole else None,
         )
     raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at)
 
@@ -156,8 +175,8 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
         if inner is not MISSING:
             value = inner
             continue
-        reached = path_text(path.root, path.steps[:at])
-        missing = path_text(path.root, path.steps[: at + 1])
+        shown = [_shown(step) for step in path.steps[: at + 1]]
+        reached, missing = path_text(path.root, shown[:-1]), path_text(path.root, shown)
         holder = f"a {scope.get('event')}" if reached == "payload" else reached
         return f"{missing} is missing; {_inventory(holder, value)}{_guess(reached, value, step)}"
     return f"{path.text} is missing"
@@ -165,10 +184,11 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
 
 def _inventory(holder: str, value: JSON | Absent) -> str:
     if isinstance(value, dict | Headers):
-        names = sorted(value)
+        names = sorted(islice(value, _LOOKED_AT))[:_LISTED]
         if not names:
             return f"{holder} has no fields"
-        return f"{holder} has: {', '.join(names[:_LISTED])}{', …' if len(names) > _LISTED else ''}"
+        listed = ", ".join(name[:_NAME_SHOWN] for name in names)
+        return f"{holder} has: {listed}{', …' if len(value) > _LISTED else ''}"
     if isinstance(value, list):
         return f"{holder} is a list of {len(value)}"
     return f"{holder} is {kind(value)}"
@@ -176,10 +196,15 @@ def _inventory(holder: str, value: JSON | Absent) -> str:
 
 def _guess(reached: str, value: JSON | Absent, step: Step) -> str:
     if isinstance(step, str) and isinstance(value, dict | Headers):
-        close = get_close_matches(step, list(value), n=1)
+        close = get_close_matches(step[:_NAME_SHOWN], islice(value, _LOOKED_AT), n=1)
         if close:
             return f"; did you mean {path_text(reached, [close[0]])}?"
     return ""
+
+
+def _shown(step: Step) -> Step:
+    """The step, cut where it is a text that an event made long."""
+    return f"{step[:_NAME_SHOWN]}…" if isinstance(step, str) and len(step) > _NAME_SHOWN else step
 
 
 def kind(value: object) -> str:

@@ -11,7 +11,7 @@ import re2
 
 from bridge.event import JSON
 from bridge.expressions import Expression
-from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, same
+from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, refuse_half_pairs, same
 from bridge.regex import compile_regex
 
 #: Of a value shown to a person, how many characters.
@@ -40,7 +40,7 @@ class Glob:
         literal: list[str] = []
         regex: list[str] = []
         special = False
-        characters = iter(text)
+        characters = iter(refuse_half_pairs(text))
         for character in characters:
             if character == "\\":
                 following = next(characters, "\\")

@@ -12,8 +12,8 @@ from bridge.errors import EvaluationError, ExpressionError, Incomparable
 from bridge.event import JSON
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
-from bridge.expressions.values import Missing, MissingInCondition, plain, text_of
-from bridge.fields import EVENT_NAMES
+from bridge.expressions.values import Budget, Missing, MissingInCondition, plain, text_of
+from bridge.fields import EVENT_NAMES, refuse_half_pairs
 
 __all__ = ["Expression", "Language", "Template", "scan"]
 
@@ -115,7 +115,7 @@ class Expression:
             raise
         except Exception as error:
             # A filter raises whatever an event's data makes it raise.
-            raise EvaluationError(f"{self.text}: {error or type(error).__name__}") from error
+            raise EvaluationError(f"{self.text}: {str(error) or type(error).__name__}") from error
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ class Template:
             only = self._parts[0]
             return only.value(scope) if isinstance(only, Expression) else only
         values = (part.value(scope) if isinstance(part, Expression) else part for part in self._parts)
-        return "".join(text_of(value) for value in values)
+        texts = [text_of(value) for value in values]
+        Budget().fits(sum(map(len, texts)))
+        return "".join(texts)
 
 
 class Language:
@@ -148,9 +150,10 @@ class Language:
 
     def template(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Template:
         """An argument's text: what is missing in it is an error. Raises ExpressionError."""
+        names = tuple(names)
         parts = [
             self._compile(self._strict, part, names) if part.is_expression else part.text
-            for part in scan(text)
+            for part in scan(refuse_half_pairs(text))
         ]
         return Template(text, tuple(parts) or ("",))
 
@@ -159,9 +162,10 @@ class Language:
 
         Raises ExpressionError.
         """
-        part = Part(text, True, 0)
+        part = Part(refuse_half_pairs(text), True, 0)
         if _OPENING in text:
-            parts = scan(text)
+            # The blanks and line breaks around it are YAML's.
+            parts = [part for part in scan(text) if part.text.strip()]
             if len(parts) != 1 or not parts[0].is_expression:
                 raise ExpressionError(
                     "found text around ${{ }}, expected one expression", 0, "leave the ${{ }} out"
@@ -180,4 +184,8 @@ class Language:
             raise ExpressionError(f"{stripped!r} is no expression: {error.message}", offset) from error
         except ExpressionError as error:
             raise error.moved(offset) from error.__cause__
+        except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
+            raise ExpressionError(
+                "the expression, or a number in it, is too long or nested too deeply", offset
+            ) from error
         return Expression(stripped, frozenset(rewriter.used), sandbox, code)

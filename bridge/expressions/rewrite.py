@@ -6,14 +6,17 @@ functions with JSON's types. What is not on a list raises ExpressionError at its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NoReturn
+import math
+from collections.abc import Callable, Iterable
+from inspect import signature
+from typing import Any, NoReturn
 
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.errors import ExpressionError
 from bridge.expressions.filters import (
+    ATTRIBUTE_FILTERS,
     FILTERS,
     NAMING_FILTERS,
     REGEX_FILTERS,
@@ -21,9 +24,10 @@ from bridge.expressions.filters import (
     TESTS,
     TEXT_METHODS,
 )
+from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
-from bridge.fields import Step, did_you_mean, path_text
-from bridge.regex import compile_regex
+from bridge.fields import Step, did_you_mean, path_text, refuse_half_pairs
+from bridge.regex import compile_regex, compile_replacement
 
 _ALLOWED = (
     nodes.Add, nodes.And, nodes.Compare, nodes.Concat, nodes.CondExpr, nodes.Const, nodes.Dict, nodes.Div,
@@ -31,9 +35,6 @@ _ALLOWED = (
     nodes.Mul, nodes.Name, nodes.Neg, nodes.Not, nodes.Operand, nodes.Or, nodes.Pair, nodes.Pos,
     nodes.Slice, nodes.Sub, nodes.Test, nodes.Tuple, nodes.Call,
 )  # fmt: skip
-
-#: Methods that people know from Python's dict, and what to write here.
-_DICT_METHODS = {"get": "| default(…)", "items": "the field itself", "keys": "the field itself"}
 
 
 class Rewriter(NodeTransformer):
@@ -47,10 +48,15 @@ class Rewriter(NodeTransformer):
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
-            self._refuse(f"{type(node).__name__} is not part of the expression language", "")
+            what = getattr(node, "operator", type(node).__name__)
+            self._refuse(f"{what} is not part of the expression language", "")
         return super().generic_visit(node, *args, **kwargs)
 
-    def visit_Name(self, node: nodes.Name) -> nodes.Expr:  # noqa: N802 - Jinja's visitor calls it so
+    def visit_Const(self, node: nodes.Const) -> nodes.Expr:  # noqa: N802 - Jinja's visitor calls it so
+        self._constant(node.value)
+        return node
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Expr:  # noqa: N802
         if node.name == "null":
             return nodes.Const(None, lineno=node.lineno)
         if node.name == "env":
@@ -70,7 +76,21 @@ class Rewriter(NodeTransformer):
         return self._field(node)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
+        if isinstance(node.arg, nodes.Slice):
+            bounds = (node.arg.start, node.arg.stop, node.arg.step)
+            return self._function(
+                ".slice",
+                self.visit(node.node),
+                [nodes.Const(None) if bound is None else self.visit(bound) for bound in bounds],
+            )
         return self._field(node)
+
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Expr:  # noqa: N802
+        self.generic_visit(node)
+        if node.expr2 is None:
+            # Jinja's own stand-in is neither missing nor false nor JSON.
+            node.expr2 = self._function(".no_else", nodes.Const(None), [])
+        return node
 
     def visit_Call(self, node: nodes.Call) -> nodes.Expr:  # noqa: N802
         method = node.node
@@ -79,36 +99,44 @@ class Rewriter(NodeTransformer):
             hint = f"write it as a filter: x | {name}" if name in FILTERS else None
             self._refuse(f"there is no function {name!r}", name, hint)
         if method.attr not in TEXT_METHODS:
-            base = self._source(method.node)
-            hint = f"text has: {', '.join(TEXT_METHODS)}"
-            if method.attr == "get":
-                fields = [argument.value for argument in node.args if isinstance(argument, nodes.Const)]
-                field = f".{fields[0]}" if fields else "…"
-                otherwise = f"{fields[1]!r}" if len(fields) > 1 else "…"
-                hint = f"write {base}{field} | default({otherwise})"
-            elif method.attr in FILTERS:
-                hint = f"write it as a filter: {base} | {method.attr}"
             guess = did_you_mean(method.attr, TEXT_METHODS)
-            self._refuse(f"there is no method {method.attr!r}; objects have none{guess}", method.attr, hint)
+            self._refuse(
+                f"there is no method {method.attr!r}; objects have none{guess}", method.attr,
+                self._instead(method, node.args), after=".",
+            )  # fmt: skip
         if node.kwargs or node.dyn_args or node.dyn_kwargs:
-            self._refuse(f"{method.attr} takes its arguments in order, without names or stars", method.attr)
+            self._refuse(
+                f"{method.attr} takes its arguments in order, without names or stars", method.attr, after="."
+            )
         return self._function(
             f".text.{method.attr}", self.visit(method.node), [self.visit(arg) for arg in node.args]
         )
+
+    def _instead(self, method: nodes.Getattr, arguments: list[nodes.Expr]) -> str:
+        base = self._source(method.node)
+        if method.attr == "get":
+            field, otherwise = base + "…", "…"
+            if arguments and (step := _constant_step(arguments[0])) is not None:
+                self._constant(step)
+                field = path_text(base, [step])
+            if len(arguments) > 1 and isinstance(arguments[1], nodes.Const):
+                otherwise = repr(arguments[1].value)
+            return f"write {field} | default({otherwise})"
+        if method.attr in FILTERS:
+            return f"write it as a filter: {base} | {method.attr}"
+        return f"text has: {', '.join(TEXT_METHODS)}"
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Expr:  # noqa: N802
         if node.name not in FILTERS:
             self._refuse(
                 f"unknown filter {node.name!r}{did_you_mean(node.name, FILTERS)}", node.name,
-                f"filters: {', '.join(sorted(FILTERS))}",
+                f"filters: {', '.join(sorted(FILTERS))}", after="|",
             )  # fmt: skip
         if node.node is None:
             self._refuse("a filter needs a value before it", node.name)
-        if node.name in REGEX_FILTERS:
-            self._regex(node)
         if node.name in ("default", "d") and len(node.args) != 1:
-            self._refuse("default takes one value, as in x | default('')", node.name)
-        self._named(node)
+            self._refuse("default takes one value, as in x | default('')", node.name, after="|")
+        self._arguments(node, FILTERS[node.name])
         self.generic_visit(node)
         return node
 
@@ -116,10 +144,9 @@ class Rewriter(NodeTransformer):
         if node.name not in TESTS:
             self._refuse(
                 f"unknown test {node.name!r}{did_you_mean(node.name, TESTS)}", node.name,
-                f"tests: {', '.join(sorted(TESTS))}",
+                f"tests: {', '.join(sorted(TESTS))}", after="is",
             )  # fmt: skip
-        if node.name in REGEX_TESTS:
-            self._regex(node)
+        self._arguments(node, TESTS[node.name])
         self.generic_visit(node)
         return node
 
@@ -128,15 +155,9 @@ class Rewriter(NodeTransformer):
         return self._function(".concatenate", first, others)
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:  # noqa: N802
-        left: nodes.Expr = self.visit(node.expr)
-        whole: nodes.Expr | None = None
-        for operand in node.ops:
-            right: nodes.Expr = self.visit(operand.expr)
-            pair = self._function(f".compare.{operand.op}", left, [right])
-            whole = pair if whole is None else nodes.And(whole, pair, lineno=node.lineno)
-            left = right
-        assert whole is not None  # noqa: S101 - Jinja makes no comparison without an operand
-        return whole
+        operators = tuple(operand.op for operand in node.ops)
+        others = [self.visit(operand.expr) for operand in node.ops]
+        return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
         call = nodes.Filter(first, name, others, [], None, None, lineno=1)
@@ -144,66 +165,111 @@ class Rewriter(NodeTransformer):
         return call
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Expr:
-        """A chain of fields from a name on becomes one look-up; a chain from elsewhere stays."""
-        steps: list[Step] = []
+        """A chain of fields becomes one look-up, which can name the whole path."""
+        steps: list[nodes.Expr] = []
         at: nodes.Expr = node
-        while isinstance(at, nodes.Getattr | nodes.Getitem):
-            if isinstance(at, nodes.Getattr):
-                steps.append(at.attr)
-            elif isinstance(at.arg, nodes.Const) and type(at.arg.value) in (str, int):
-                steps.append(at.arg.value)
-            else:
-                break
+        while isinstance(at, nodes.Getattr) or (
+            isinstance(at, nodes.Getitem) and not isinstance(at.arg, nodes.Slice)
+        ):
+            steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
-        if isinstance(at, nodes.Name):
-            root = self.visit(at)
-            constants: list[nodes.Expr] = [nodes.Const(at.name), nodes.Const(tuple(reversed(steps)))]
-            return self._function(".field", root, constants)
-        self.generic_visit(node)
-        return node
+        root = at.name if isinstance(at, nodes.Name) else VALUE
+        constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
+        return self._function(".field", self.visit(at), constants)
+
+    def _constant(self, value: Any) -> None:
+        if isinstance(value, str):
+            try:
+                refuse_half_pairs(value)
+            except ExpressionError as error:
+                self._refuse(error.message, "", error.hint)
+        if isinstance(value, float) and not math.isfinite(value):
+            self._refuse("a number is too large for JSON", "")
+        if type(value) is int and value >= 2**64:
+            self._refuse("a whole number has more than 64 bits", "")
+
+    def _arguments(self, node: nodes.Filter | nodes.Test, function: Callable[..., Any]) -> None:
+        """What a filter or test is given: as many as it takes, and nothing that an event may not choose."""
+        if node.dyn_args or node.dyn_kwargs:
+            self._refuse(f"{node.name} takes its arguments one by one, without stars", node.name)
+        given: list[None] = [None] * (len(node.args) + 1 + hasattr(function, "jinja_pass_arg"))
+        try:
+            signature(function).bind(*given, **{str(option.key): None for option in node.kwargs})
+        except TypeError as error:
+            self._refuse(f"{node.name}: {error}", node.name)
+        if node.name in REGEX_TESTS or node.name in REGEX_FILTERS:
+            self._regex(node)
+        if node.name in ATTRIBUTE_FILTERS:
+            self._attribute(node)
+        if node.name in NAMING_FILTERS:
+            self._named(node)
 
     def _regex(self, node: nodes.Filter | nodes.Test) -> None:
-        pattern = node.args[0] if node.args else None
-        if not isinstance(pattern, nodes.Const) or not isinstance(pattern.value, str):
-            self._refuse(
-                f"{node.name} needs a regular expression in quotes, not one from elsewhere", node.name
-            )
+        pattern = self._quoted(node, 0, "a regular expression")
         try:
-            self._sandbox.regexes[pattern.value] = compile_regex(pattern.value)
+            regex = self._sandbox.regexes[pattern] = compile_regex(pattern)
+            if node.name == "regex_replace":
+                # \1 has a meaning in it, so it is none of an event's texts either.
+                compile_replacement(self._quoted(node, 1, "a replacement"), regex)
         except ExpressionError as error:
-            self._refuse(error.message, node.name, "the syntax is RE2's")
+            self._refuse(error.message, node.name, error.hint or "the syntax is RE2's")
 
-    def _named(self, node: nodes.Filter) -> None:
+    def _attribute(self, node: nodes.Filter | nodes.Test) -> None:
+        place = ATTRIBUTE_FILTERS[node.name]
+        given = [option.value for option in node.kwargs if option.key == "attribute"]
+        if place is not None:
+            given += node.args[place : place + 1]
+        if not all(isinstance(attribute, nodes.Const) for attribute in given):
+            self._refuse(f"{node.name} needs its attribute in quotes, not one from elsewhere", node.name)
+
+    def _named(self, node: nodes.Filter | nodes.Test) -> None:
         """Filters that take another's name must spell it out: an event chooses nothing."""
-        what = NAMING_FILTERS.get(node.name)
-        place = 1 if node.name.endswith("attr") else 0
-        if what is None or len(node.args) <= place:
+        what, place = NAMING_FILTERS[node.name]
+        if len(node.args) <= place:
+            if node.name == "map" and not any(option.key == "attribute" for option in node.kwargs):
+                self._refuse("map needs the name of a filter in quotes, or attribute='…'", node.name)
+            if len(node.args) < place:
+                self._refuse(f"{node.name} needs the name of a field in quotes", node.name)
             return
         known = FILTERS if what == "filter" else TESTS
-        named = node.args[place]
-        name = named.value if isinstance(named, nodes.Const) else None
+        name = self._quoted(node, place, f"the name of a {what}")
         if name not in known:
-            guess = did_you_mean(str(name), known)
-            self._refuse(f"{node.name} needs the name of a {what} in quotes{guess}", node.name)
-        if name in REGEX_FILTERS or name in REGEX_TESTS:
-            pattern = node.args[place + 1] if len(node.args) > place + 1 else None
-            self._regex(nodes.Filter(None, name, [pattern] if pattern else [], [], None, None, lineno=1))
+            self._refuse(f"{node.name}: unknown {what} {name!r}{did_you_mean(name, known)}", node.name)
+        inner = nodes.Filter(None, name, node.args[place + 1 :], node.kwargs, None, None, lineno=1)
+        self._arguments(inner, known[name])
+
+    def _quoted(self, node: nodes.Filter | nodes.Test, place: int, what: str) -> str:
+        given = node.args[place] if len(node.args) > place else None
+        if not isinstance(given, nodes.Const) or not isinstance(given.value, str):
+            self._refuse(f"{node.name} needs {what} in quotes, not one from elsewhere", node.name)
+        return given.value
 
     def _source(self, node: nodes.Expr) -> str:
         if isinstance(node, nodes.Name):
             return node.name
         if isinstance(node, nodes.Getattr):
             return path_text(self._source(node.node), [node.attr])
-        return "…"
+        if isinstance(node, nodes.Getitem) and (step := _constant_step(node.arg)) is not None:
+            self._constant(step)
+            return path_text(self._source(node.node), [step])
+        return VALUE
 
-    def _refuse(self, message: str, word: str, hint: str | None = None) -> NoReturn:
-        raise ExpressionError(message, self._offset(word), hint)
+    def _refuse(self, message: str, word: str, hint: str | None = None, after: str | None = None) -> NoReturn:
+        raise ExpressionError(message, self._offset(word, after), hint)
 
-    def _offset(self, word: str) -> int:
-        """Where `word` first stands as a name of its own; 0 where that is not known."""
+    def _offset(self, word: str, after: str | None) -> int:
+        """Where `word` first stands as a name of its own, after that sign; 0 where that is not known."""
         at = 0
+        before = ""
         for _, token, value in self._sandbox.lexer.tokeniter(self._text, None, state="variable"):
-            if token == "name" and value == word:  # noqa: S105 - a kind of token, no secret
+            if token == "name" and value == word and (before == after if after else before != "."):  # noqa: S105 - a kind of token, no secret
                 return at
+            if token != "whitespace" and not (value == "not" and before == "is"):  # noqa: S105 - the same
+                before = value
             at += len(value)
         return 0
+
+
+def _constant_step(node: nodes.Expr) -> Step | None:
+    value = node.value if isinstance(node, nodes.Const) else None
+    return value if type(value) in (str, int) else None

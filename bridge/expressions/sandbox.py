@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import jinja2
 from jinja2 import nodes
@@ -13,9 +13,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bridge.errors import EvaluationError
 from bridge.event import JSON
-from bridge.expressions.filters import BUDGET, FILTERS, INTERNAL, REGEXES, TESTS
+from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
+from bridge.expressions.operators import BUDGET, VALUE, budget, spend
 from bridge.expressions.values import Budget, Missing, present
-from bridge.fields import MISSING, is_number, kind, take
+from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, take
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -25,6 +26,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%"})
+    intercepted_unops = frozenset({"+", "-"})
 
     def __init__(self, undefined: type[Missing]) -> None:
         # Delimiters that no YAML file can hold, so that Jinja's own play no part.
@@ -35,7 +37,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             undefined=undefined, optimized=False, cache_size=0,
         )  # fmt: skip
         self.globals.clear()
-        self.filters = {**FILTERS, **INTERNAL}
+        self.filters = dict(CALLABLE)
         self.tests = dict(TESTS)
         #: Compiled regular expressions by their text, filled when the table loads.
         self.regexes: dict[str, Any] = {}
@@ -56,7 +58,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.from_string(nodes.Template(body, lineno=1))
 
     def evaluate(self, template: jinja2.Template, scope: Mapping[str, JSON]) -> JSON:
-        """The raw value of a compiled expression: it may be a Missing or an iterator."""
+        """The raw value of a compiled expression: it may be a Missing, or hold one."""
         names = {**scope, BUDGET: Budget(), REGEXES: self.regexes}
         context = template.new_context(names, shared=True)
         for _ in template.root_render_func(context):
@@ -66,18 +68,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
     # What Jinja's compiled code and its own filters call.
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        return self._take(obj, attribute)
+        return self.getitem(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, slice) and isinstance(obj, str | list):
-            return obj[argument]
-        return self._take(obj, present(argument))
-
-    def _take(self, obj: Any, step: Any) -> Any:
         if isinstance(obj, Missing):
             return obj
-        found = take(obj, step) if isinstance(step, str | int) else MISSING
-        return self.undefined(f"{step!r} is missing in {kind(obj)}") if found is MISSING else found
+        found = take(obj, argument)
+        if found is not MISSING:
+            return found
+
+        def why() -> str:
+            return missing_message(Path(path_text(VALUE, [argument]), VALUE, (argument,)), {VALUE: obj})
+
+        return cast(type[Missing], self.undefined)(why=why)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         present(left), present(right)
@@ -87,11 +90,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             except ArithmeticError as error:
                 raise EvaluationError(str(error)) from error
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
-            context.parent[BUDGET].spend(len(left) + len(right))
+            spend(context, len(left) + len(right))
             return left + right
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
+            budget(context).step(len(left) + len(right))
             return left + right
         raise EvaluationError(f"{operator} does not go with {kind(left)} and {kind(right)}")
+
+    def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
+        if not is_number(present(arg)):
+            raise EvaluationError(f"{operator} does not go with {kind(arg)}")
+        return super().call_unop(context, operator, arg)
 
     def call(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise EvaluationError("objects have no methods")

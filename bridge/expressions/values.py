@@ -1,9 +1,9 @@
-"""What an expression works with: JSON values, a field that is missing, a budget of text; pure."""
+"""What an expression works with: JSON values, a field that is missing, a budget; pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jinja2
@@ -17,33 +17,62 @@ from bridge.fields import kind
 MAX_TEXT = 1024 * 1024
 #: All the text that one evaluation may build, in characters.
 MAX_TEXT_BUILT = 16 * MAX_TEXT
+#: What one evaluation may do element by element: about a second's work.
+MAX_STEPS = 1_000_000
+#: How deep lists and objects may stand in each other: orjson writes at most 254.
+MAX_DEPTH = 128
 
 
 class Budget:
-    """How much more text one evaluation may build."""
+    """How much more text one evaluation may build, and how many more steps it may take."""
 
-    def __init__(self) -> None:
-        self.left = MAX_TEXT_BUILT
+    def __init__(self, characters: int = MAX_TEXT_BUILT) -> None:
+        self._characters = self._left = characters
+        self._steps = MAX_STEPS
 
-    def spend(self, characters: int) -> None:
+    def spend(self, characters: int, times: int = 1) -> None:
+        """As `fits`, and counts the text as built that many `times`. Raises EvaluationError."""
+        self.fits(characters)
+        self._left -= characters * times
+        if self._left < 0:
+            raise EvaluationError(f"this builds more than {self._characters:,} characters of text")
+
+    def fits(self, characters: int) -> None:
         """Raises EvaluationError before a text that is too long is built."""
-        self.left -= characters
         if characters > MAX_TEXT:
             raise EvaluationError(f"a text of {characters:,} characters; at most {MAX_TEXT:,} are allowed")
-        if self.left < 0:
-            raise EvaluationError(f"the expression builds more than {MAX_TEXT_BUILT:,} characters of text")
+
+    def step(self, steps: int) -> None:
+        """Raises EvaluationError before work that takes too long is done."""
+        self._steps -= steps
+        if self._steps < 0:
+            raise EvaluationError(
+                f"more than {MAX_STEPS:,} steps: this compares or replaces too much in lists or texts so long"
+            )
 
 
 class Missing(jinja2.Undefined):
-    """A field that is not there. Going further into it is allowed, using it raises MissingField."""
+    """A field that is not there. Going further into it is allowed, using it raises MissingField.
 
-    __slots__ = ()
+    `why` gives the message, which costs too much to make for a field that nobody uses.
+    """
+
+    __slots__ = ("_why",)
+
+    def __init__(self, *hints: Any, why: Callable[[], str] | None = None, **named: Any) -> None:
+        super().__init__(*hints, **named)
+        self._why = why
 
     def fail(self) -> NoReturn:
-        raise MissingField(self._undefined_hint or f"{self._undefined_name} is missing")
+        raise MissingField(
+            self._why() if self._why else self._undefined_hint or f"{self._undefined_name} is missing"
+        )
 
     def _fail_with_undefined_error(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         self.fail()
+
+    # The base class binds its own function to these names.
+    __lt__ = __le__ = __gt__ = __ge__ = _fail_with_undefined_error
 
     def __getattr__(self, name: str) -> Any:
         # Jinja asks for marks such as unsafe_callable and __html__: there are none.
@@ -91,37 +120,60 @@ def present(value: JSON) -> JSON:
 
 
 def text_of(value: JSON) -> str:
-    """The value inside other text: text as it is, anything else as JSON."""
-    if isinstance(value, str):
-        return str(value)
-    return orjson.dumps(plain(value)).decode()
+    """The value inside other text: text as it is, anything else as JSON. Raises as `json_of`."""
+    return str(value) if isinstance(value, str) else json_of(value)
 
 
-def plain(value: JSON) -> JSON:
-    """The value in JSON's own types. Raises MissingField or EvaluationError where it has none."""
+def json_of(value: JSON) -> str:
+    """The value as JSON text. Raises MissingField, or EvaluationError before a text too long is built."""
+    return orjson.dumps(plain(value, Budget(MAX_TEXT))).decode()
+
+
+def plain(value: JSON, budget: Budget | None = None, depth: int = 0) -> JSON:
+    """The value in JSON's own types. Raises MissingField or EvaluationError where it has none.
+
+    `budget` pays for as many characters as its JSON text has at the least.
+    """
+    if budget is not None:
+        budget.spend(2)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(present(value), str):
-        return str(value)
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**64:
-            raise EvaluationError("a whole number of more than 64 bits")
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise EvaluationError(f"{value} is no JSON number")
-        return value
+        return _text(value, budget)
+    if isinstance(value, int | float):
+        return _number(value)
+    if depth == MAX_DEPTH:
+        raise EvaluationError(f"lists and objects in each other more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
-        return {_key(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, Iterable):
-        return [plain(inner) for inner in value]
+        return {_key(key, budget): plain(inner, budget, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, budget, depth + 1) for inner in value]
     raise EvaluationError(f"a {type(value).__name__} is no JSON value")
 
 
-def _key(key: object) -> str:
-    if not isinstance(key, str):
+def _number(value: int | float) -> int | float:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise EvaluationError("a whole number of more than 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise EvaluationError(f"{value} is no JSON number")
+    return value
+
+
+def _key(key: object, budget: Budget | None) -> str:
+    if not isinstance(present(key), str):
         raise EvaluationError(f"an object's key must be text, found {kind(key)}")
-    return key
+    return _text(key, budget)
+
+
+def _text(value: Any, budget: Budget | None) -> str:
+    if budget is not None:
+        budget.spend(len(value))
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise EvaluationError("a text with half a surrogate pair in it is no JSON text") from error
+    return str(value)
 
 
 def text(value: JSON, operation: str) -> str:
@@ -129,3 +181,11 @@ def text(value: JSON, operation: str) -> str:
     if not isinstance(present(value), str):
         raise EvaluationError(f"{operation} is for text, found {kind(value)}")
     return str(value)
+
+
+def elements(value: JSON, operation: str) -> list[JSON]:
+    """A list's elements or an object's names. Raises MissingField or EvaluationError naming `operation`."""
+    # Not a text's characters: an event that sends text for a list would be taken apart.
+    if not isinstance(present(value), list | tuple | Mapping):
+        raise EvaluationError(f"{operation} is for a list, found {kind(value)}")
+    return list(value)

@@ -1,0 +1,168 @@
+"""What the rewriter puts in for fields, slices, comparisons and ``~``: functions with JSON's types; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, cast
+
+from jinja2.runtime import Context
+from jinja2.utils import pass_context
+
+from bridge.errors import EvaluationError, Incomparable
+from bridge.event import JSON, Headers
+from bridge.expressions.values import Budget, Missing, present, text_of
+from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, same, take
+
+#: The name under which a scope carries its Budget; no expression can spell it.
+BUDGET = ".budget"
+
+#: How a message calls a value that is no field of the event.
+VALUE = "(…)"
+
+
+def budget(context: Context) -> Budget:
+    """What is left for this evaluation."""
+    return cast(Budget, context.parent[BUDGET])
+
+
+def spend(context: Context, characters: int, times: int = 1) -> None:
+    """Raises EvaluationError before a text that is too long is built."""
+    budget(context).spend(characters, times)
+
+
+def undefined(context: Context, why: Callable[[], str]) -> Missing:
+    """What stands for a field that is missing; `why` gives the message."""
+    kind_of_missing = cast(type[Missing], context.environment.undefined)
+    return kind_of_missing(why=why)
+
+
+@pass_context
+def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> JSON:
+    found = value
+    for step in steps:
+        if isinstance(found, Missing):
+            return found
+        if isinstance(step, Missing):
+            return step
+        if type(step) is not int and not isinstance(step, str):
+            raise EvaluationError(
+                f"{root}[…]: a field is text, a place in a list a number; found {kind(step)}"
+            )
+        found = take(found, step)
+        if found is MISSING:
+            scope = context.parent if root != VALUE else {VALUE: value}
+            path = Path(path_text(root, steps), root, steps)
+            return undefined(context, partial(missing_message, path, scope))
+    return found
+
+
+@pass_context
+def _slice(context: Context, value: JSON, *bounds: JSON) -> JSON:
+    if isinstance(value, Missing):
+        return value
+    for bound in map(present, bounds):
+        if bound is not None and type(bound) is not int:
+            raise EvaluationError(f"a slice is from one whole number to another, found {kind(bound)}")
+    wanted = slice(*bounds)
+    if isinstance(value, str):
+        spend(context, len(range(*wanted.indices(len(value)))))
+    elif not isinstance(value, list | tuple):
+        raise EvaluationError(f"a slice is of text or a list, found {kind(value)}")
+    return value[wanted]
+
+
+def joined(context: Context, between: str, values: Iterable[JSON]) -> str:
+    """The values as one text, `between` them that. Raises EvaluationError before it gets too long."""
+    texts: list[str] = []
+    length = 0
+    for value in values:
+        texts.append(text_of(value))
+        length += len(texts[-1]) + (len(between) if len(texts) > 1 else 0)
+        budget(context).fits(length)
+    spend(context, length)
+    return between.join(texts)
+
+
+@pass_context
+def _concatenate(context: Context, first: JSON, *others: JSON) -> str:
+    return joined(context, "", (first, *others))
+
+
+@pass_context
+def _no_else(context: Context, _value: None) -> Missing:
+    return undefined(context, lambda: "an if without else has no value where it is false")
+
+
+@pass_context
+def _compare(context: Context, first: JSON, operators: tuple[str, ...], *others: JSON) -> bool:
+    left = first
+    for operator, right in zip(operators, others, strict=True):
+        if not COMPARISONS[operator](context, left, right):
+            return False
+        left = right
+    return True
+
+
+def _equal(one: JSON, other: JSON) -> bool:
+    for side in (one, other):
+        if isinstance(side, Missing):
+            return bool(side)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    return same(one, other)
+
+
+def _within(context: Context, one: JSON, other: JSON) -> bool:
+    for side in (one, other):
+        if isinstance(side, Missing):
+            return bool(side)
+    if isinstance(other, str):
+        spend(context, len(other))
+        return isinstance(one, str) and one in other
+    if isinstance(other, dict | Headers):
+        return isinstance(one, str) and one in other
+    if isinstance(other, list | tuple):
+        budget(context).step(len(other))
+        return any(_equal(one, element) for element in other)
+    raise EvaluationError(f"nothing is in {kind(other)}; expected a list, text or an object")
+
+
+def _ordered(one: JSON, other: JSON) -> None:
+    for side in (one, other):
+        if isinstance(side, Missing) and not side:
+            raise Incomparable("what is missing has no order")
+    if not (is_number(one) and is_number(other)) and not (isinstance(one, str) and isinstance(other, str)):
+        raise Incomparable(f"{kind(one)} and {kind(other)} have no order")
+
+
+def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Context, JSON, JSON], bool]:
+    def ordered(_context: Context, one: JSON, other: JSON) -> bool:
+        _ordered(one, other)
+        return compare(one, other)
+
+    return pass_context(ordered)
+
+
+#: By Jinja's name of the operator.
+COMPARISONS: Mapping[str, Callable[[Context, JSON, JSON], bool]] = {
+    "eq": pass_context(lambda _context, one, other: _equal(one, other)),
+    "ne": pass_context(lambda _context, one, other: not _equal(one, other)),
+    "in": pass_context(_within),
+    "notin": pass_context(lambda context, one, other: not _within(context, one, other)),
+    "lt": _order(lambda one, other: one < other),
+    "lteq": _order(lambda one, other: one <= other),
+    "gt": _order(lambda one, other: one > other),
+    "gteq": _order(lambda one, other: one >= other),
+}
+
+#: Under names that cannot be written.
+INTERNAL: dict[str, Callable[..., Any]] = {
+    ".field": _field,
+    ".slice": _slice,
+    ".concatenate": _concatenate,
+    ".compare": _compare,
+    ".no_else": _no_else,
+}
