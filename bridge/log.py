@@ -12,7 +12,7 @@ from bridge.settings import Mask
 
 
 class MaskedFormatter(logging.Formatter):
-    """``json``: an object a line; ``text``: words, with the traceback of an exception below."""
+    """``json``: an object a line; ``text``: words, and what takes more lines is indented below."""
 
     def __init__(self, form: str, mask: Mask) -> None:
         super().__init__()
@@ -20,16 +20,26 @@ class MaskedFormatter(logging.Formatter):
         self._mask = mask
 
     def format(self, record: logging.LogRecord) -> str:
-        message = self._mask(record.getMessage())
+        message = self._mask(_message(record))
         trace = self._mask(self.formatException(record.exc_info)) if record.exc_info else None
         time = rfc3339(record.created)
         if not self._json:
             line = f"{time} {record.levelname} {record.name}: {message}"
-            return line if trace is None else f"{line}\n{trace}"
+            whole = line if trace is None else f"{line}\n{trace}"
+            return "\n    ".join(whole.splitlines())  # so that no event's text can look like a record
         fields = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": message}
         if trace is not None:
             fields["exception"] = trace
         return orjson.dumps(fields).decode()
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 - whatever the arguments raise
+        # Left to itself, logging prints the arguments as they are, past the mask.
+        what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        return f"{what} (its arguments cannot be shown: {type(error).__name__})"
 
 
 def configure(level: str, form: str, mask: Mask) -> None:

@@ -27,18 +27,24 @@ BYTE_UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: Of a duration's unit, how many seconds it is.
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+#: Seconds: ten years. A longer one would overflow clocks and time-outs.
+LONGEST_DURATION = 3650 * 86400
+
 
 def duration(text: str) -> float:
     """The seconds of ``30s``, ``10m``, ``24h`` or ``7d``. Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if not found or not int(found[1]):
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    seconds = int(found[1]) * DURATION_UNITS[found[2]] if found else 0
+    if not seconds:
         raise ValueError("a duration is a number and s, m, h or d, such as 30s, 10m, 24h, 7d")
-    return float(int(found[1]) * DURATION_UNITS[found[2]])
+    if seconds > LONGEST_DURATION:
+        raise ValueError(f"a duration is at most {LONGEST_DURATION // 86400}d")
+    return float(seconds)
 
 
 def byte_count(text: str) -> int:
     """The bytes of ``25MiB``, ``512KiB`` or a plain number. Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,12})\s*(|B|KiB|MiB|GiB)", text)
+    found = re.fullmatch(r"([0-9]{1,12}) *(|B|KiB|MiB|GiB)", text)
     if not found or not int(found[1]):
         raise ValueError("a size is a number and KiB, MiB or GiB, such as 25MiB")
     return int(found[1]) * BYTE_UNITS[found[2]]
@@ -86,31 +92,36 @@ class Mask:
 
     def learn(self, secrets: Iterable[Secret]) -> None:
         """Mask these too from now on."""
-        texts = {secret.reveal() for secret in secrets}
+        texts = {_encodable(secret.reveal()) for secret in secrets}
         self._spellings |= {spelling for text in texts if text for spelling in _spellings(text)}
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
             self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
 
     def __call__(self, text: str) -> str:
-        text = text.encode("utf-8", "backslashreplace").decode()  # RE2 raises on lone surrogates
+        text = _encodable(text)
         if self._known is not None:
             text = self._known.sub("<secret>", text)
         masked: str = self._places.sub(lambda found: (found[1] or found[2] or found[3]) + "<secret>", text)
         return masked
 
 
+def _encodable(text: str) -> str:
+    """The text without lone surrogates (bytes of the environment that are no UTF-8), which RE2 refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _spellings(text: str) -> set[str]:
-    in_json = orjson.dumps(text.encode("utf-8", "replace").decode()).decode()[1:-1]
-    in_base64 = b64encode(text.encode("utf-8", "replace")).decode()
-    return {text, quote(text, safe=""), in_json, in_base64}
+    in_json = orjson.dumps(text).decode()[1:-1]
+    return {text, quote(text, safe=""), in_json, b64encode(text.encode()).decode()}
 
 
 class Variables(Mapping[str, str]):
     """The environment as the routing table sees it: ``NAME``, or else the file that ``NAME_FILE`` names.
 
     An empty variable counts as unset. A file's one trailing newline is cut.
-    Raises SettingsError where the file cannot be read.
+    Raises SettingsError where the file cannot be read; it does not say the file's name, which
+    may be the secret itself in the wrong variable.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -120,10 +131,14 @@ class Variables(Mapping[str, str]):
         value = self._environ.get(name, "")
         if not value and (path := self._environ.get(f"{name}_FILE", "")):
             try:
-                value = Path(path).read_text("utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"{name}_FILE names {path}, which cannot be read: {error}") from error
-            value = value.removesuffix("\n").removesuffix("\r")
+                value = Path(path).read_bytes().decode()
+            except OSError as error:
+                raise SettingsError(
+                    f"the file that {name}_FILE names cannot be read: {error.strerror}"
+                ) from None
+            except UnicodeDecodeError:
+                raise SettingsError(f"the file that {name}_FILE names is not UTF-8 text") from None
+            value = value.removesuffix("\r\n") if value.endswith("\r\n") else value.removesuffix("\n")
         if not value:
             raise KeyError(name)
         return value
@@ -150,6 +165,8 @@ def _processes(text: str) -> int:
 def _database_url(text: str) -> str:
     if text.startswith(("postgres://", "postgresql")):
         raise ValueError("PostgreSQL is not supported yet; use sqlite:///path/to/file.db")
+    if text == "sqlite:///:memory:":
+        raise ValueError("a database in memory loses what was answered; use sqlite:///path/to/file.db")
     if not re.fullmatch(r"sqlite:///[^?]+", text):
         raise ValueError("a database URL is sqlite:///path/to/file.db")
     return text
@@ -173,13 +190,19 @@ class Variable:
     default: str
     meaning: str
     read: Callable[[str], Any]
+    #: Its value may hold a password: no message shows it.
+    private: bool = False
 
 
 #: Every variable that the bridge itself reads; the README's table is tested against it.
 VARIABLES = (
     Variable("PORT", "8000", "the port that the web process listens on", _port),
     Variable(
-        "DATABASE_URL", "sqlite:///var/bridge.db", "where events, jobs and attempts are stored", _database_url
+        "DATABASE_URL",
+        "sqlite:///var/bridge.db",
+        "where events, jobs and attempts are stored",
+        _database_url,
+        private=True,
     ),
     Variable("BRIDGE_CONFIG", "config", "the folder, or the one file, of the routing table", Path),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
@@ -232,7 +255,8 @@ class Settings:
             try:
                 values[variable.name] = variable.read(text)
             except ValueError as error:
-                mistakes.append(f"{variable.name}: found {text!r}; {error}")
+                shown = "" if variable.private else f"found {text!r}; "
+                mistakes.append(f"{variable.name}: {shown}{error}")
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         return cls(

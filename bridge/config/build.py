@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.config.env import Environment
-from bridge.config.problem import Place, Problems
+from bridge.config.problem import Place, Problems, closest
 from bridge.config.shapes import (
     RouteShape,
     SourceShape,
@@ -16,13 +16,13 @@ from bridge.config.shapes import (
     TaskShape,
     TheEyeShape,
     check_url,
-    env_name,
+    found,
 )
 from bridge.config.sources import SourceBuilder
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, did_you_mean
 from bridge.match import Check, When
 from bridge.retry import RetryPolicy
-from bridge.route import Argument, Route, Task, Value
+from bridge.route import Argument, ArgumentsType, OnUnknown, Route, Task, Value
 from bridge.settings import Secret
 from bridge.sources import Source, SourceType
 from bridge.table import RoutingTable
@@ -30,6 +30,10 @@ from bridge.theeye import KEY_LENGTH, TheEye
 
 _TASK_ID = re.compile(r"[0-9a-fA-F]{24}")
 _KEY = re.compile(r"[A-Za-z0-9._~-]*")
+
+#: How many names a guess is made among, and how many a message lists.
+_GUESSED = 500
+_LISTED = 20
 
 #: Stands for a key whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
@@ -45,7 +49,9 @@ class Builder:
         problems: Problems,
         *,
         require_env: bool,
+        complete: bool,
     ) -> None:
+        """Without `complete`, what seems missing may stand where nothing could be read."""
         self._problems = problems
         self._environment = Environment(variables, problems, required=require_env)
         self._compiler = Compiler(problems)
@@ -55,8 +61,10 @@ class Builder:
         self._tasks: dict[str, Task] = {}
         self._tasks_by_id: dict[str, tuple[Task, Place]] = {}
         self._routes: dict[str, tuple[Route, Place]] = {}
-        #: Names of sources and tasks that are there but could not be read.
-        self.broken: set[str] = set()
+        self._complete = complete
+        #: Names of those that are there but could not be read.
+        self._broken_sources: set[str] = set()
+        self._broken_tasks: set[str] = set()
 
     @property
     def secrets(self) -> Iterable[Secret]:
@@ -66,7 +74,7 @@ class Builder:
         """The whole, once all is added."""
         customer = self._environment.text(shape.customer)
         url = self._environment.text(shape.url) if shape.url is not None else TheEye.url
-        if url is not None and shape.url is not None:
+        if url is not None and shape.url is not None and not self._environment.stands_in(url, shape.url):
             try:
                 check_url(url)
             except ValueError as error:
@@ -79,46 +87,49 @@ class Builder:
             routes=tuple(route for route, _ in self._routes.values()),
         )
 
-    def add_source(self, name: Scalar, shape: SourceShape) -> None:
+    def add_source(self, name: Scalar, shape: SourceShape | None) -> None:
+        """Without a shape it is one that could not be read."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             hint = "it is the last part of the source's URL"
             self._problems.error(name.place, "a source's name is of letters, digits, _, - and .", hint)
-        source = self._source_builder.build(name, shape)
+        source = None if shape is None else self._source_builder.build(name, shape)
         if source is None:
-            self.broken.add(str(name))
+            self._broken_sources.add(str(name))
         else:
             self._sources[str(name)] = source
 
-    def add_task(self, name: Scalar, shape: TaskShape) -> None:
-        task_id = self._task_id(shape.id)
-        if shape.secret_key is None:
-            message = f"task {name} has no secret_key"
-            self._problems.error(
-                name.place, message, "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
-            )
-        if task_id is not None:
-            self._tasks[str(name)] = self._own_task(task_id, str(name), shape, name.place)
+    def add_task(self, name: Scalar, shape: TaskShape | None) -> None:
+        """Without a shape it is one that could not be read."""
+        if not name.strip() or not name.isprintable():
+            self._problems.error(name.place, f"found {found(name)}, expected a task's name, one line of text")
+        if shape is None:
+            self._broken_tasks.add(str(name))
             return
-        self.broken.add(str(name))
-        if shape.secret_key is not None:
-            self._key(shape.secret_key)  # for what is wrong with it
+        task_id = self._task_id(shape.id)
+        key = self._key(shape.secret_key)
+        if shape.secret_key is None:
+            hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
+            self._problems.error(name.place, f"task {name} has no secret_key", hint)
+        if task_id is None:
+            self._broken_tasks.add(str(name))
+        else:
+            self._tasks[str(name)] = self._own_task(task_id, str(name), key, shape, name.place)
 
     def add_route(self, place: Place, shape: RouteShape) -> None:
         task = self._task_of(shape)
         source = self._sources.get(shape.source)
-        if source is None and shape.source not in self.broken:
-            guess = did_you_mean(shape.source, self._sources)
-            known = ", ".join(self._sources) or "none"
-            self._problems.error(
-                shape.source.place, f"unknown source {str(shape.source)!r}{guess}", f"sources: {known}"
-            )
+        known_elsewhere = shape.source in self._broken_sources or isinstance(shape.source, Empty)
+        if source is None and self._complete and not known_elsewhere:
+            guess, known = _guess(shape.source, {*self._sources, *self._broken_sources})
+            message = f"unknown source {found(shape.source)}{guess}"
+            self._problems.error(shape.source.place, message, f"sources: {known}")
         names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
         checks = self._checks(shape, names)
         loop = self._compiler.condition(shape.loop, EVENT_NAMES) if shape.loop is not None else None
         arguments = self._arguments(shape, task, names)
         if source is not None:
             self._advise(place, shape, source)
-        if task is None:
+        if task is None or any(isinstance(each, Empty) for each in (shape.name, *(shape.event or ()))):
             return
         events = ",".join(shape.event) if shape.event is not None else "*"
         name = str(shape.name) if shape.name is not None else f"{shape.source} {events} {task.name}"
@@ -129,7 +140,7 @@ class Builder:
                 at, f"two routes are named {name!r}; the first at {first}", "give one another name:"
             )
             return
-        route = Route(name, str(shape.source), task, checks, loop, arguments, shape.allow_data_urls)
+        route = Route(name, str(shape.source), task, checks, loop, arguments, bool(shape.allow_data_urls))
         self._routes[name] = (route, place)
 
     def _checks(self, shape: RouteShape, names: tuple[str, ...]) -> tuple[Check, ...]:
@@ -157,31 +168,41 @@ class Builder:
                 message = f"{own[0]} stands on the route, but task {shape.task} is under tasks"
                 self._problems.error(shape.task.place, message, f"set it at tasks: {shape.task}:")
             return self._tasks[shape.task]
-        if shape.task in self.broken:
+        key = self._key(shape.secret_key)
+        if isinstance(shape.task, Empty) or shape.task in self._broken_tasks:
             return None
         if "${{" not in shape.task and not _TASK_ID.fullmatch(shape.task):
-            guess = did_you_mean(shape.task, self._tasks)
-            hint = "write a name under tasks:, or TheEye's id of 24 hex digits"
-            self._problems.error(shape.task.place, f"unknown task {str(shape.task)!r}{guess}", hint)
+            if self._complete:
+                guess, _ = _guess(shape.task, {*self._tasks, *self._broken_tasks})
+                hint = "write a name under tasks:, or TheEye's id of 24 hex digits"
+                self._problems.error(shape.task.place, f"unknown task {found(shape.task)}{guess}", hint)
             return None
         task_id = self._task_id(shape.task)
         if task_id is None:
             return None
         if shape.secret_key is None and task_id not in self._tasks_by_id:
-            hint = "write secret_key: ${{ env.NAME }} on the route, or name a task under tasks:"
-            self._problems.error(shape.task.place, f"task {task_id} has no secret_key", hint)
+            if self._complete:
+                hint = "write secret_key: ${{ env.NAME }} on the route, or name a task under tasks:"
+                self._problems.error(shape.task.place, f"task {task_id} has no secret_key", hint)
             return None
-        return self._own_task(task_id, task_id, shape, shape.task.place)
+        return self._own_task(task_id, task_id, key, shape, shape.task.place)
 
-    def _own_task(self, task_id: str, name: str, shape: TaskKeys, place: Place) -> Task:
-        key = self._key(shape.secret_key) if shape.secret_key is not None else _UNSET
-        task = Task(task_id, name, key, shape.arguments, shape.arguments_type, shape.on_unknown)
+    def _own_task(self, task_id: str, name: str, key: Secret, shape: TaskKeys, place: Place) -> Task:
+        arguments = shape.arguments
+        names = (
+            None if arguments is None else tuple(None if name is None else str(name) for name in arguments)
+        )
+        arguments_type = shape.arguments_type or ArgumentsType.LEGACY
+        task = Task(task_id, name, key, names, arguments_type, shape.on_unknown or OnUnknown.RETRY)
         known = self._tasks_by_id.get(task_id)
         if known is None:
             self._tasks_by_id[task_id] = (task, place)
             return task
         earlier, first = known
         for setting in sorted(_given_keys(shape)):
+            given = getattr(shape, setting)
+            if given is None or isinstance(given, Empty):
+                continue
             if getattr(task, setting) != getattr(earlier, setting):
                 message = f"task {task_id} has another {setting} here than at {first}"
                 self._problems.error(place, message, "one task has one setting; define it once under tasks:")
@@ -191,19 +212,23 @@ class Builder:
         text = self._environment.text(scalar)
         if text is None or isinstance(scalar, Empty):
             return None
-        if not _TASK_ID.fullmatch(text) and text != f"<{env_name(scalar)}>":
-            message = f"a task's id is 24 hex digits, found {len(text)} characters"
+        if self._environment.stands_in(text, scalar):
+            return text
+        if not _TASK_ID.fullmatch(text):
+            counted = "others among them" if len(text) == 24 else f"{len(text)} characters"
+            message = f"a task's id is 24 hex digits, found {counted}"
             self._problems.error(scalar.place, message, "TheEye shows it in the task's address")
             return None
-        return text
+        return text.lower()
 
-    def _key(self, scalar: Scalar) -> Secret:
-        secret = self._environment.secret(scalar)
-        if secret is None:
+    def _key(self, scalar: Scalar | None) -> Secret:
+        secret = None if scalar is None else self._environment.secret(scalar)
+        if scalar is None or secret is None:
             return _UNSET
         length = len(secret.reveal())
         if length != KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
-            message = f"a task's secret key is {KEY_LENGTH} letters and digits, found {length} characters"
+            counted = "others among them" if length == KEY_LENGTH else f"{length} characters"
+            message = f"a task's secret key is {KEY_LENGTH} letters and digits, found {counted}"
             self._problems.error(scalar.place, message, "copy it from the task at TheEye, without spaces")
         return secret
 
@@ -212,6 +237,8 @@ class Builder:
     ) -> tuple[Argument, ...]:
         given = shape.task_arguments
         declared = None if task is None else task.arguments
+        if isinstance(given, Empty):
+            return ()
         if isinstance(given, Section):
             return self._by_name(given, declared, names, task_is_known=task is not None)
         if given is None:
@@ -219,7 +246,7 @@ class Builder:
             if wanted:
                 message = f"task_arguments is missing: the task has {', '.join(wanted)}"
                 self._problems.error(shape.task.place, message, "write task_arguments:")
-            return ()
+            return tuple(Argument(name or "fixed", None) for name in declared or ())
         values = [self._compiler.value(item, names) for item in given]
         if declared is None:
             return tuple(Argument(f"argument {order}", value) for order, value in enumerate(values))
@@ -254,19 +281,30 @@ class Builder:
                     given.place, message, "write arguments: [first, second] on the task, or a list here"
                 )
             return ()
+        if "" in declared:
+            return ()  # one of the names is wrong
         wanted = [name for name in declared if name is not None]
+        meant: set[str | None] = set()
         for key in given:
             if key not in wanted:
+                meant.add(closest(key, wanted))
                 guess = did_you_mean(key, wanted)
                 hint = f"arguments: {', '.join(wanted) or 'none'}"
                 self._problems.error(key.place, f"the task has no argument {str(key)!r}{guess}", hint)
-        missing = [name for name in wanted if name not in values]
-        if missing:
+        missing = [name for name in wanted if name not in values and name not in meant]
+        if missing and given.complete:
             message = f"task_arguments lacks {', '.join(missing)}"
             self._problems.error(given.place, message, "write null where nothing is meant")
         return tuple(
             Argument(name or "fixed", values.get(name) if name is not None else None) for name in declared
         )
+
+
+def _guess(word: str, names: Iterable[str]) -> tuple[str, str]:
+    """What was probably meant, and what there is; of many names only some, for the time that each takes."""
+    known = sorted(names)[:_GUESSED]
+    listed = ", ".join(known[:_LISTED]) or "none"
+    return did_you_mean(word, known), f"{listed}, …" if len(known) > _LISTED else listed
 
 
 def _given_keys(shape: TaskKeys) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TypeVar
 
 from bridge.config.document import Empty, Items, Node, Scalar, Section
@@ -17,6 +18,9 @@ from bridge.route import Value
 
 T = TypeVar("T")
 
+#: How many characters a path, a pattern, or a text with expressions may have.
+LONGEST = 10_000
+
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 _WORDS = {"true": True, "false": False, "null": None}
@@ -27,20 +31,23 @@ class Compiler:
 
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
-        self._language = Language()
+        language = Language()
+        # Many routes read the same fields: each text is compiled once.
+        self._template = cache(language.template)
+        self._condition = cache(language.condition)
 
-    def path(self, scalar: Scalar, names: Iterable[str] = EVENT_NAMES) -> Path | None:
+    def path(self, scalar: Scalar, names: tuple[str, ...] = EVENT_NAMES) -> Path | None:
         return self._try(scalar, lambda: parse_path(scalar, names))
 
-    def condition(self, scalar: Scalar, names: Iterable[str]) -> Expression | None:
+    def condition(self, scalar: Scalar, names: tuple[str, ...]) -> Expression | None:
         """A ``when`` or a ``loop``."""
-        return self._try(scalar, lambda: self._language.condition(scalar, names))
+        return self._try(scalar, lambda: self._condition(scalar, names))
 
     def events(self, scalars: Iterable[Scalar]) -> EventCheck | None:
-        globs = [self._try(scalar, lambda scalar=scalar: Glob.parse(scalar)) for scalar in scalars]  # type: ignore[misc] # binds the loop's value
+        globs = [self._glob(scalar) for scalar in scalars]
         return EventCheck(tuple(glob for glob in globs if glob is not None)) if globs else None
 
-    def line(self, key: Scalar, node: Node, names: Iterable[str]) -> Condition | None:
+    def line(self, key: Scalar, node: Node, names: tuple[str, ...]) -> Condition | None:
         """One line of ``match:``."""
         path = self.path(key, names)
         negated = isinstance(node, Section) and set(node) == {"not"}
@@ -64,7 +71,7 @@ class Compiler:
         if isinstance(node, Section) and set(node) == {"regex"}:
             text = node.named("regex")
             if isinstance(text, Scalar):
-                return self._try(text, lambda: Regex.parse(text))
+                return None if self._is_expression(text) else self._try(text, lambda: Regex.parse(text))
         self._problems.error(
             node.place,
             f"found {found(node)}, expected a pattern",
@@ -73,11 +80,6 @@ class Compiler:
         return None
 
     def _scalar_pattern(self, scalar: Scalar) -> Pattern | None:
-        if "${{" in scalar:
-            self._problems.error(
-                scalar.place, "found an expression, expected a pattern", "for an expression use when:"
-            )
-            return None
         if scalar.plain:
             if scalar in _WORDS:
                 return Literal(_WORDS[scalar], str(scalar))
@@ -85,9 +87,20 @@ class Compiler:
                 return Literal(int(scalar), str(scalar))
             if _DECIMAL.fullmatch(scalar):
                 return Literal(float(scalar), str(scalar))
-        return self._try(scalar, lambda: Glob.parse(scalar))
+        return self._glob(scalar)
 
-    def value(self, node: Node, names: Iterable[str]) -> Value:
+    def _glob(self, scalar: Scalar) -> Glob | None:
+        return None if self._is_expression(scalar) else self._try(scalar, lambda: Glob.parse(scalar))
+
+    def _is_expression(self, scalar: Scalar) -> bool:
+        """Whether it is one where none is evaluated, which is reported."""
+        if "${{" in scalar and not scalar.cut:
+            self._problems.error(
+                scalar.place, "found an expression, expected a pattern", "for an expression use when:"
+            )
+        return "${{" in scalar
+
+    def value(self, node: Node, names: tuple[str, ...]) -> Value:
         """An argument: text with expressions, true, false, null, an integer, or a list or mapping of such."""
         if isinstance(node, Items):
             return tuple(self.value(item, names) for item in node)
@@ -97,9 +110,17 @@ class Compiler:
             return _WORDS[node]
         if node.plain and _INTEGER.fullmatch(node):
             return int(node)
-        return self._try(node, lambda: self._language.template(node, names))
+        if "${{" not in node:
+            return self._template(node, names)
+        return self._try(node, lambda: self._template(node, names))
 
     def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
+        if isinstance(scalar, Empty):
+            return None  # reported where the file was read
+        if len(scalar) > LONGEST:
+            message = f"found {len(scalar):,} characters, expected at most {LONGEST:,}"
+            self._problems.error(scalar.place, message)
+            return None
         try:
             return compile_it()
         except ExpressionError as error:

@@ -21,8 +21,11 @@ MAX_DEPTH = 40
 
 _COMMENT = re.compile(r"[ \t]+#(\S?)")
 
+_BRACES_HINT = "put a value that begins with { or [ in quotes; an expression is written ${{ … }}"
 _FLOW_HINT = 'inside [ ] and { } an expression must be in quotes: ["${{ payload.after }}"]'
 _COLON_HINT = "YAML reads ': ' as a key; put the whole value in quotes"
+_BLANK_HINT = "leave it out, or write the value; null too is written out where it is meant"
+_MARK_HINT = "put quotes around a value that begins so; else leave it out"
 _COMMENT_HINT = "put the whole value in quotes"
 
 
@@ -47,30 +50,63 @@ class Scalar(str):
 
 
 class Empty(Scalar):
-    """A value that is not there; reported when it is read."""
+    """Stands for a value that is not there or is wrong, which is reported already."""
 
     __slots__ = ()
+
+    @classmethod
+    def at_place(cls, place: Place) -> Empty:
+        empty = cls()
+        empty.place, empty.plain, empty.exact, empty.cut = place, True, None, False
+        return empty
 
 
 class Section(dict[Scalar, Any]):
     """A mapping with its place; its keys are scalars."""
 
-    place: Place
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        #: Whether every key could be read: else nothing can be said about what is not there.
+        self.complete = True
+        self._keys: dict[str, Scalar] = {}
+
+    def __setitem__(self, key: Scalar, value: Any) -> None:
+        self._keys.setdefault(key, key)
+        super().__setitem__(key, value)
 
     def key(self, name: str) -> Scalar:
         """The key as it stands in the file."""
-        return next(key for key in self if key == name)
+        return self._keys[name]
 
     def named(self, name: str) -> Node:
         """The value of the key `name`."""
         node: Node = self[self.key(name)]
         return node
 
+    def remove(self, name: str) -> None:
+        """Leave the key `name` out."""
+        del self[self._keys.pop(name)]
+
+    def rename(self, name: str, to: str) -> None:
+        """Let the value of the key `name` stand under the key `to`, at the same place."""
+        place, value = self.key(name).place, self.named(name)
+        self.remove(name)
+        self.put(to, place, value)
+
+    def put(self, name: str, place: Place, value: Node) -> None:
+        """Let `value` stand under the key `name`."""
+        key = Scalar(name)
+        key.place, key.plain, key.exact, key.cut = place, True, None, False
+        self[key] = value
+
 
 class Items(list[Any]):
     """A list with its place."""
 
-    place: Place
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
 
 
 Node = Scalar | Section | Items
@@ -89,8 +125,8 @@ class _Reader:
         mark = _mark(event.start_mark)
         return Place(self.file, mark.line + 1, mark.column + 1)
 
-    def document(self) -> Node | None:
-        node: Node | None = None
+    def document(self) -> Node:
+        node: Node = Section(Place(self.file, 1, 1))
         documents = 0
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -99,77 +135,109 @@ class _Reader:
                     self.problems.error(
                         self.place(event),
                         "a second document begins here; one file is one document",
+                        "leave the --- out, or make two files of it",
                     )
-                    return node
-                node = self.node(next(self.events), 0)
+                    if isinstance(node, Section):
+                        node.complete = False
+                    break
+                root = next(self.events)
+                node = node if _is_blank(root) else self.node(root, 0)
         return node
 
     def node(self, event: yaml.Event, depth: int) -> Node:
+        """The node that begins with `event`; an Empty, reported, where it is none that a table takes."""
         place = self.place(event)
         if depth > MAX_DEPTH:
             raise _TooDeep(place)
+        # Names are left out: what begins with *, & or ! may be a secret without quotes.
         if isinstance(event, yaml.AliasEvent):
-            self.problems.error(
-                place, f"found an alias *{event.anchor}; the table takes none", "write the value out"
-            )
-            return self._empty(place)
+            hint = "put quotes around a value that begins so; else write out what it stands for"
+            self.problems.error(place, "found an alias (*); the table takes none", hint)
+            return Empty.at_place(place)
         if isinstance(event, yaml.NodeEvent) and event.anchor:
-            self.problems.error(
-                place, f"found an anchor &{event.anchor}; the table takes none", "leave it out"
-            )
+            self.problems.error(place, "found an anchor (&); the table takes none", _MARK_HINT)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            self.problems.error(place, f"found a tag {event.tag}; the table takes none", "leave it out")
+            self.problems.error(place, "found a tag (!); the table takes none", _MARK_HINT)
         if isinstance(event, yaml.MappingStartEvent):
             return self._section(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._items(place, depth)
         assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - the only kind of node that is left
-        return self._scalar(event)
+        return Empty.at_place(place) if event.anchor or event.tag else self._scalar(event)
 
-    def _section(self, place: Place, depth: int) -> Section:
-        section = Section()
-        section.place = place
+    def _section(self, place: Place, depth: int) -> Section | Empty:
+        section = Section(place)
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            key = self.node(event, depth + 1)
+            key = self._key(event, depth + 1)
             value_event = next(self.events)
             value = self.node(value_event, depth + 1)
-            if not isinstance(key, Scalar):
-                self.problems.error(key.place, "a key must be text", _FLOW_HINT if depth else None)
-                continue
-            if key == "<<":
-                self.problems.error(key.place, "found a merge <<; the table takes none", "write the keys out")
+            if key is None:
+                section.complete = False
                 continue
             if isinstance(value, Scalar):
                 self._look_for_a_comment(value, value_event)
-                if isinstance(value, Empty):
-                    self.problems.error(
-                        value.place, f"{key} has no value", "write null where nothing is meant"
-                    )
+                if _is_blank(value_event):
+                    between = self.text[_mark(event.end_mark).index : _mark(value_event.start_mark).index]
+                    if ":" not in between:
+                        # Alone in { } it may be anything, a secret too: it is not shown.
+                        self.problems.error(key.place, "found a key without a value", _BRACES_HINT)
+                        section.complete = False
+                        continue
+                    self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
             if key in section:
                 first = section.key(key).place
                 self.problems.error(key.place, f"{key} stands here twice; first at {first}", "leave one out")
                 continue
             section[key] = value
-        return section
+        return section if section or section.complete else Empty.at_place(place)
+
+    def _key(self, event: yaml.Event, depth: int) -> Scalar | None:
+        """None, reported, where it is no key that a table takes."""
+        place = self.place(event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._skip_collection()
+            self.problems.error(place, "found a mapping or a list, expected a key", _BRACES_HINT)
+            return None
+        key = self.node(event, depth)
+        if not isinstance(key, Scalar) or isinstance(key, Empty):
+            if _is_blank(event):
+                self.problems.error(place, "found nothing before ':', expected a key")
+            return None
+        if key == "<<":
+            self.problems.error(place, "found a merge <<; the table takes none", "write the keys out")
+            return None
+        if "${{" in key:
+            end = _mark(event.end_mark)
+            if _is_open(key):
+                at = Place(self.file, end.line + 1, end.column + 1)
+                self.problems.error(at, "the expression is cut off here", _COLON_HINT)
+            else:
+                self.problems.error(place, "found an expression, expected a key", "a key is never evaluated")
+            return None
+        return key
+
+    def _skip_collection(self) -> None:
+        depth = 1
+        while depth:
+            event = next(self.events)
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
 
     def _items(self, place: Place, depth: int) -> Items:
-        items = Items()
-        items.place = place
+        items = Items(place)
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             item = self.node(event, depth + 1)
             if isinstance(item, Scalar):
                 self._look_for_a_comment(item, event)
-                if isinstance(item, Empty):
-                    self.problems.error(
-                        item.place, "an item of the list has no value", "write null where nothing is meant"
-                    )
+                if _is_blank(event):
+                    self.problems.error(item.place, "an item of the list has no value", _BLANK_HINT)
             items.append(item)
         return items
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         plain = not event.style
         if plain and event.value == "":
-            return self._empty(self.place(event))
+            return Empty.at_place(self.place(event))
         scalar = Scalar(event.value)
         scalar.place = self.place(event)
         scalar.plain = plain
@@ -178,11 +246,6 @@ class _Reader:
         scalar.exact = quote if source == event.value else None
         scalar.cut = False
         return scalar
-
-    def _empty(self, place: Place) -> Empty:
-        empty = Empty()
-        empty.place, empty.plain, empty.exact, empty.cut = place, True, None, False
-        return empty
 
     def _look_for_a_comment(self, scalar: Scalar, event: yaml.Event) -> None:
         """YAML silently cuts off what follows ` #`."""
@@ -193,7 +256,7 @@ class _Reader:
         if not comment:
             return
         place = Place(self.file, end.line + 1, end.column + 1 + comment.group().index("#"))
-        if scalar.rfind("${{") > scalar.rfind("}}"):
+        if _is_open(scalar):
             scalar.cut = True
             self.problems.error(
                 place, "YAML reads ' #' as a comment: the expression is cut off here", _COMMENT_HINT
@@ -203,6 +266,18 @@ class _Reader:
                 place, "YAML reads ' #' as a comment: the value ends before it",
                 f"{_COMMENT_HINT} if it belongs to the value, or write a space after #",
             )  # fmt: skip
+
+
+def _is_open(text: str) -> bool:
+    """Whether an expression begins in `text` that does not end in it."""
+    return text.rfind("${{") > text.rfind("}}")
+
+
+def _is_blank(event: yaml.Event) -> bool:
+    """Whether nothing at all stands where a value should."""
+    return isinstance(event, yaml.ScalarEvent) and not (
+        event.value or event.style or event.anchor or event.tag
+    )
 
 
 def _mark(mark: yaml.Mark | yaml._yaml.Mark | None) -> yaml.Mark | yaml._yaml.Mark:
@@ -216,7 +291,7 @@ class _TooDeep(Exception):
 
 
 def read_file(path: Path, problems: Problems) -> Node | None:
-    """The file's data; None where it has none, or cannot be read at all (which is then a problem)."""
+    """The file's data, an empty mapping where it has none; None, reported, where it cannot be read."""
     name = str(path)
     start = Place(name, 1, 1)
     try:
@@ -232,7 +307,9 @@ def read_file(path: Path, problems: Problems) -> Node | None:
     except _TooDeep as error:
         problems.error(error.place, f"nested more than {MAX_DEPTH} deep")
     except yaml.reader.ReaderError as error:
-        problems.error(start, f"the file holds a character that YAML does not allow: {error.reason}")
+        before = text.encode()[: error.position].decode(errors="ignore")
+        place = Place(name, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        problems.error(place, f"the file holds a character that YAML does not allow: {error.reason}")
     except yaml.MarkedYAMLError as error:
         _report_syntax(error, name, text, problems)
     return None
@@ -240,6 +317,8 @@ def read_file(path: Path, problems: Problems) -> Node | None:
 
 def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: Problems) -> None:
     mark = error.problem_mark or error.context_mark
+    if mark and error.context_mark and mark.index >= len(text):
+        mark = error.context_mark  # what is not closed says more than the end of the file
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name, 1, 1)

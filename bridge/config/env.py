@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.config.document import Scalar
+from bridge.config.document import Empty, Scalar
 from bridge.config.problem import Problems
 from bridge.config.shapes import env_name
 from bridge.errors import SettingsError
@@ -25,6 +25,8 @@ class Environment:
 
         Where an unset variable is only a warning, ``<NAME>`` stands for its value.
         """
+        if isinstance(scalar, Empty):
+            return None
         name = env_name(scalar)
         if name is not None:
             value = self._read(name, scalar)
@@ -38,9 +40,13 @@ class Environment:
             return None
         return str(scalar)
 
+    def stands_in(self, text: str, scalar: Scalar) -> bool:
+        """Whether `text` is what stands for the value of an unset variable."""
+        return text == f"<{env_name(scalar)}>"
+
     def secret(self, scalar: Scalar) -> Secret | None:
         """The secret of a ``${{ env.NAME }}``; None (reported) where the variable is not set."""
-        value = self._read(env_name(scalar) or "", scalar)
+        value = None if isinstance(scalar, Empty) else self._read(env_name(scalar) or "", scalar)
         if value is None:
             return None
         secret = Secret(value)

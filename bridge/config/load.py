@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
-from bridge.config.problem import Place, Problem, Problems
+from bridge.config.problem import Place, Problem, Problems, closest
 from bridge.config.shapes import (
     LATER,
+    BasicAuthShape,
     ProofShapes,
     RetryShape,
     RouteShape,
@@ -22,9 +24,9 @@ from bridge.config.shapes import (
     SourceShape,
     TaskShape,
     TheEyeShape,
+    found,
 )
 from bridge.errors import ConfigError
-from bridge.fields import did_you_mean
 from bridge.settings import Secret
 from bridge.sources import SourceType
 from bridge.table import RoutingTable
@@ -55,7 +57,7 @@ def load(
     """
     problems = Problems()
     whole = _read_all(config, problems)
-    builder = Builder(variables, types, problems, require_env=require_env)
+    builder = Builder(variables, types, problems, require_env=require_env, complete=whole.complete)
     table = _assemble(whole, builder, problems)
     if table is None or problems.has_errors:
         raise ConfigError(problems.sorted())
@@ -67,93 +69,110 @@ class _Whole:
     """The sections of all files, as if they were one."""
 
     place: Place
+    sources: Section
+    tasks: Section
     theeye: Section | None = None
-    sources: dict[Scalar, Node] = field(default_factory=dict)
-    tasks: dict[Scalar, Node] = field(default_factory=dict)
     routes: list[Node] = field(default_factory=list)
+    #: Whether every part could be read: else nothing is said about what is not there.
+    complete: bool = True
 
 
 def _read_all(config: Path, problems: Problems) -> _Whole:
-    whole = _Whole(Place(str(config), 1, 1))
-    if config.is_dir():
-        paths = sorted(
-            path
-            for path in config.iterdir()
-            if path.suffix in (".yml", ".yaml") and not path.name.startswith(".") and path.is_file()
-        )
-        if not paths:
-            problems.error(
-                whole.place, "the folder holds no .yml or .yaml file", "put the routing table there"
-            )
-    elif config.exists():
-        paths = [config]
-    else:
-        paths = []
-        problems.error(
-            whole.place, "there is no such file or folder", "BRIDGE_CONFIG names the routing table"
-        )
-    for path in paths:
+    place = Place(str(config), 1, 1)
+    whole = _Whole(place, Section(place), Section(place))
+    files = _files(config, place, problems)
+    whole.complete = bool(files)
+    for path in files:
         node = read_file(path, problems)
         if isinstance(node, Section):
             _add_file(node, whole, problems)
-        elif node is not None and not isinstance(node, Empty):
-            kind = "a list" if isinstance(node, Items) else "text"
+            continue
+        whole.complete = False
+        if node is not None and not isinstance(node, Empty):
             problems.error(
-                node.place, f"the file is {kind}, expected a mapping", f"of {', '.join(_SECTIONS)}"
+                node.place, f"the file is {_kind(node)}, expected a mapping", f"of {', '.join(_SECTIONS)}"
             )
     return whole
 
 
+def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
+    """The files of the table in their order; none, reported, where there is none."""
+    try:
+        if not config.is_dir():
+            if config.exists():
+                return [config]
+            problems.error(place, "there is no such file or folder", "BRIDGE_CONFIG names the routing table")
+            return []
+        paths = sorted(
+            path
+            for path in config.iterdir()
+            if path.suffix in (".yml", ".yaml")
+            and not path.name.startswith(".")
+            # A link that leads nowhere is reported when it is read.
+            and (path.is_file() or path.is_symlink())
+        )
+    except OSError as error:
+        problems.error(place, f"the routing table cannot be read: {error.strerror}")
+        return []
+    if not paths:
+        problems.error(place, "the folder holds no .yml or .yaml file", "put the routing table there")
+    return paths
+
+
 def _add_file(document: Section, whole: _Whole, problems: Problems) -> None:
+    whole.complete = whole.complete and document.complete
     for key, node in document.items():
-        if isinstance(node, Empty):
-            continue
         if key in LATER["the table"]:
             problems.error(key.place, f"{key} is not supported yet", "leave it out")
-        elif key not in _SECTIONS:
-            guess = did_you_mean(key, _SECTIONS)
-            problems.error(key.place, f"unknown key {str(key)!r}{guess}", f"expected {', '.join(_SECTIONS)}")
-        elif key == "routes":
-            if isinstance(node, Items):
-                whole.routes += node
-            else:
-                problems.error(node.place, "routes must be a list", "begin each route with '- '")
-        elif not isinstance(node, Section):
-            problems.error(node.place, f"{key} must be a mapping of names, or of keys")
-        elif key == "theeye":
-            _add_names(node, whole.theeye if whole.theeye is not None else node, problems)
-            whole.theeye = whole.theeye if whole.theeye is not None else node
+        elif (name := closest(key, _SECTIONS)) is None:
+            problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
+            whole.complete = False
         else:
-            _add_names(node, whole.sources if key == "sources" else whole.tasks, problems)
+            if name != key:
+                hint = f"expected {', '.join(_SECTIONS)}"
+                problems.error(key.place, f"unknown key {str(key)!r}; did you mean {name}?", hint)
+            _add_section(name, node, whole, problems)
 
 
-def _add_names(names: Section, into: dict[Scalar, Any], problems: Problems) -> None:
-    if names is into:
-        return
+def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> None:
+    if name == "routes" and isinstance(node, Items):
+        whole.routes += node
+    elif name != "routes" and isinstance(node, Section):
+        whole.complete = whole.complete and node.complete
+        if name == "theeye":
+            whole.theeye = Section(node.place) if whole.theeye is None else whole.theeye
+            _add_names(node, whole.theeye, problems)
+        else:
+            _add_names(node, whole.sources if name == "sources" else whole.tasks, problems)
+    else:
+        whole.complete = False
+        if isinstance(node, Empty):
+            return  # reported where the file was read
+        if name == "routes":
+            problems.error(node.place, "routes must be a list", "begin each route with '- '")
+        else:
+            problems.error(node.place, f"{name} must be a mapping of names, or of keys")
+
+
+def _add_names(names: Section, into: Section, problems: Problems) -> None:
     for name, node in names.items():
-        first = next((other for other in into if other == name), None)
-        if first is not None:
-            problems.error(name.place, f"{name} is defined twice; first at {first.place}", "leave one out")
+        if name in into:
+            first = into.key(name).place
+            problems.error(name.place, f"{name} is defined twice; first at {first}", "leave one out")
         else:
             into[name] = node
 
 
 def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTable | None:
-    if whole.theeye is None and not problems.has_errors:
+    if whole.theeye is None and whole.complete:
         problems.error(
             whole.place, "theeye is missing", "write theeye: and below it customer: <organization>"
         )
     theeye = _read(TheEyeShape, whole.theeye, "theeye", "theeye", problems)
     for name, node in whole.sources.items():
-        if (source := _read(SourceShape, node, "a source", name, problems)) is not None:
-            builder.add_source(name, source)
-        else:
-            builder.broken.add(str(name))
+        builder.add_source(name, _read(SourceShape, node, "a source", name, problems))
     for name, node in whole.tasks.items():
-        if (task := _read(TaskShape, node, "a task", name, problems)) is not None:
-            builder.add_task(name, task)
-        else:
-            builder.broken.add(str(name))
+        builder.add_task(name, _read(TaskShape, node, "a task", name, problems))
     for node in whole.routes:
         if (route := _read(RouteShape, node, "a route", "task", problems)) is not None:
             builder.add_route(node.place, route)
@@ -163,70 +182,129 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
 
 
 def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Problems) -> S | None:
+    """The shape of `node`, in which an Empty stands for each value that is wrong and reported.
+
+    None where too much is wrong for more to be said.
+    """
     if node is None or isinstance(node, Empty):
         return None
     if not isinstance(node, Section):
-        kind = "a list" if isinstance(node, Items) else "text"
-        problems.error(node.place, f"found {kind}, expected the keys of {where}")
+        problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}")
         return None
-    try:
-        return shape.model_validate(node)
-    except ValidationError as error:
-        for mistake in error.errors(include_url=False):
-            _report(mistake, node, shape, where, name, problems)
-        return None
+    guessed: set[str] = set()
+    while True:
+        try:
+            return shape.model_validate(node)
+        except ValidationError as error:
+            mistakes = error.errors(include_url=False)
+        # First what unknown keys stand for: what seems missing may be there, misspelt.
+        unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
+        for mistake in unknown:
+            guessed |= _set_right(mistake, node, shape, where, problems)
+        if unknown:
+            continue
+        for mistake in mistakes:
+            _report(mistake, node, where, name, guessed, problems)
+        passed_over = [_pass_over(mistake, node) for mistake in mistakes]
+        if not all(passed_over):
+            return None
+
+
+def _set_right(
+    mistake: ErrorDetails, node: Section, shape: type[Shape], where: str, problems: Problems
+) -> set[str]:
+    """Report an unknown key, and take it for the one that was probably meant, or leave it out.
+
+    What it was taken for.
+    """
+    *path, key = mistake["loc"]
+    holder = list(_walk(node, path))[-1]
+    assert isinstance(holder, Section) and isinstance(key, str)  # noqa: S101 - it has a key
+    place = holder.key(key).place
+    inner: dict[int | str, type[Shape]] = {
+        "retry": RetryShape, "any_of": ProofShapes, "basic_auth": BasicAuthShape,
+    }  # fmt: skip
+    held = next((inner[part] for part in reversed(path) if part in inner), shape)
+    known = [each.alias or name for name, each in held.model_fields.items()]
+    meant = closest(key, known)
+    if key in LATER[where]:
+        problems.error(place, f"{key} is not supported yet", "leave it out")
+        meant = None
+    else:
+        # Among proofs what is no misspelt key may be a secret.
+        shown = f" {key!r}" if meant or held not in (ProofShapes, BasicAuthShape) else ""
+        guess = f"; did you mean {meant}?" if meant else ""
+        problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
+    if meant is None or meant in holder:
+        holder.remove(key)
+        return set()
+    if closest(key, known, sure=True) is None:
+        holder[holder.key(key)] = Empty.at_place(place)
+    holder.rename(key, meant)
+    return {meant}
 
 
 def _report(
-    mistake: ErrorDetails, node: Section, shape: type[Shape], where: str, name: str, problems: Problems
+    mistake: ErrorDetails, node: Section, where: str, name: str, guessed: set[str], problems: Problems
 ) -> None:
-    path = list(_walk(node, mistake["loc"]))
-    at = path[-1]
-    if isinstance(at, Empty):
+    """Report one mistake of pydantic's. Under a key that was only guessed, no value is shown."""
+    at = list(_walk(node, mistake["loc"]))[-1]
+    if isinstance(at, Empty) or (isinstance(at, Scalar) and at.cut):
         return  # reported where the file was read
-    key = str(mistake["loc"][-1]) if mistake["loc"] else ""
+    keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
     match mistake["type"]:
-        case "extra_forbidden":
-            holder = path[-2]
-            place = holder.key(key).place if isinstance(holder, Section) else at.place
-            _report_unknown_key(place, key, _shape_at(shape, mistake["loc"][:-1]), where, problems)
         case "missing":
-            problems.error(at.place, f"{key} is missing", f"{where} needs {key}")
+            problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")
         case "literal_secret":
-            variable = f"{name}_{key}" if isinstance(mistake["loc"][-1], str) else f"{name}_secret"
-            variable = "".join(letter if letter.isalnum() else "_" for letter in variable).upper()
-            hint = f"write {key}: ${{{{ env.{variable} }}}} and set the variable {variable}"
+            variable = re.sub(r"[^A-Z0-9]", "_", f"{name}_{keys[-1]}".upper())
+            variable = f"_{variable}" if variable[0].isdigit() else variable
+            hint = f"write {keys[-1]}: ${{{{ env.{variable} }}}} and set the variable {variable}"
             problems.error(at.place, context["message"], hint)
         case "mistake":
-            problems.error(at.place, f"{key}: {context['message']}", context["hint"])
+            message = str(context["message"])
+            if not guessed.isdisjoint(keys):
+                message = message.replace(found(at), "'…'")
+            problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"])
         case _:
-            problems.error(at.place, f"{key}: expected the keys of a mapping")
+            problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping")
 
 
-def _walk(node: Node, loc: tuple[int | str, ...]) -> Iterator[Node]:
+def _kind(node: Node) -> str:
+    """What stands there, without showing it: it may be a secret."""
+    return "a list" if isinstance(node, Items) else "text"
+
+
+def _pass_over(mistake: ErrorDetails, node: Section) -> bool:
+    """Let an Empty stand for what is wrong or missing; False where one does and that is not enough."""
+    holder, key, at = list(_steps(node, mistake["loc"]))[-1]
+    empty = Empty.at_place(at.place)
+    if mistake["type"] == "missing" and isinstance(at, Section):
+        at.put(str(mistake["loc"][-1]), at.place, empty)
+    elif isinstance(at, Empty):
+        return False
+    elif isinstance(holder, Section):
+        holder[holder.key(str(key))] = empty
+    elif isinstance(holder, Items) and isinstance(key, int):
+        holder[key] = empty
+    return True
+
+
+def _walk(node: Node, loc: Iterable[int | str]) -> Iterator[Node]:
     """The nodes that an error's location leads to, as far as they are in the file."""
-    yield node
+    return (at for _, _, at in _steps(node, loc))
+
+
+def _steps(node: Node, loc: Iterable[int | str]) -> Iterator[tuple[Node | None, int | str, Node]]:
+    """The same with what holds each node, and under which key or number."""
+    holder: Node | None = None
+    key: int | str = ""
+    yield holder, key, node
     for part in loc:
         if isinstance(node, Section) and part in node:
-            node = node.named(str(part))
+            holder, key, node = node, part, node.named(str(part))
         elif isinstance(node, Items) and isinstance(part, int) and part < len(node):
-            node = node[part]
+            holder, key, node = node, part, node[part]
         elif not isinstance(part, int):  # where a list may stand, one alone may, too
             return
-        yield node
-
-
-def _shape_at(shape: type[Shape], loc: tuple[int | str, ...]) -> type[Shape]:
-    inner: dict[tuple[int | str, ...], type[Shape]] = {("retry",): RetryShape, ("any_of",): ProofShapes}
-    return inner.get(loc, shape)
-
-
-def _report_unknown_key(place: Place, key: str, shape: type[Shape], where: str, problems: Problems) -> None:
-    known = [each.alias or name for name, each in shape.model_fields.items()]
-    if key in LATER[where]:
-        problems.error(place, f"{key} is not supported yet", "leave it out")
-    else:
-        problems.error(
-            place, f"unknown key {key!r}{did_you_mean(key, known)}", f"expected {', '.join(known)}"
-        )
+        yield holder, key, node

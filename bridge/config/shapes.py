@@ -1,7 +1,8 @@
 """The table's shape as pydantic models, and how a scalar is read by its field's type.
 
 A mistake is raised as a PydanticCustomError whose context may carry a hint; load.py turns
-each into a Problem at its place. Values never stand in messages where they could be secrets.
+each into a Problem at its place. An Empty, which is reported already, is passed over by every reader:
+None, or an Empty, then stands in the shape. Values never stand in messages where they could be secrets.
 """
 
 from __future__ import annotations
@@ -9,34 +10,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.config.problem import Place
 from bridge.route import ArgumentsType, OnUnknown
 from bridge.settings import duration
 
-T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 _ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+#: Of what stands in the table, how many characters a message shows; what is longer may be a key.
+_SHOWN = 40
 
 
-def refuse(message: str, hint: str | None = None) -> NoReturn:
-    """Report a mistake at the value that is being read."""
-    raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint})
+def refuse(message: str, hint: str | None = None, at: Place | None = None) -> NoReturn:
+    """Report a mistake at the value that is being read, or at a place inside it."""
+    raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint, "at": at})
 
 
 def found(value: Any) -> str:
     """What stands there, for a message."""
     if isinstance(value, Scalar):
-        text = str(value)
-        return repr(text if len(text) <= 60 else text[:60] + "…")
+        return repr(str(value)) if len(value) <= _SHOWN else f"'…' ({len(value)} characters)"
     return "a list" if isinstance(value, Items) else "a mapping"
 
 
@@ -52,34 +55,58 @@ def read_text(value: Any) -> Scalar:
     return value
 
 
+def read_line(value: Any) -> Scalar:
+    """Text that people and other programs know something by."""
+    text = read_text(value)
+    if not isinstance(text, Empty) and (not text.strip() or not text.isprintable()):
+        refuse(f"found {found(value)}, expected one line of text")
+    return text
+
+
+def read_title(value: Any) -> Scalar:
+    text = read_line(value)
+    if "${{" in text:
+        refuse("found an expression, expected text", "a name is never evaluated")
+    return text
+
+
 def read_name(value: Any) -> Scalar:
     text = read_text(value)
-    if not _NAME.fullmatch(text):
+    if not isinstance(text, Empty) and not _NAME.fullmatch(text):
         refuse(f"found {found(value)}, expected a name of letters, digits, _, - and .")
     return text
 
 
-def read_boolean(value: Any) -> bool:
+def read_boolean(value: Any) -> bool | None:
+    if isinstance(value, Empty):
+        return None
     if isinstance(value, Scalar) and value.plain and value in ("true", "false"):
         return value == "true"
     refuse(f"found {found(value)}, expected true or false")
 
 
 def read_duration(value: Any) -> float:
+    text = read_text(value)
+    if isinstance(text, Empty):
+        return 0.0
     try:
-        return duration(read_text(value))
+        return duration(text)
     except ValueError as error:
         refuse(f"found {found(value)}; {error}")
 
 
 def read_dedupe(value: Any) -> float | None:
+    """None for ``off``."""
     return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
 
 
-def read_choice(choices: type[E]) -> Callable[[Any], E]:
-    def read(value: Any) -> E:
+def read_choice(choices: type[E]) -> Callable[[Any], E | None]:
+    def read(value: Any) -> E | None:
+        text = read_text(value)
+        if isinstance(text, Empty):
+            return None
         try:
-            return choices(read_text(value))
+            return choices(text)
         except ValueError:
             refuse(f"found {found(value)}, expected one of {', '.join(choices)}")
 
@@ -88,7 +115,7 @@ def read_choice(choices: type[E]) -> Callable[[Any], E]:
 
 def read_url(value: Any) -> Scalar:
     text = read_text(value)
-    if env_name(text) is None:
+    if env_name(text) is None and not isinstance(text, Empty):
         check_url(text)
     return text
 
@@ -98,27 +125,28 @@ def check_url(text: str) -> None:
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        refuse(f"found no URL: {error}")
-    if parts.scheme not in ("https", "http") or not host:
+    except ValueError:
+        host = None  # what is wrong is not shown: it may be a password
+    if host is None or parts.scheme not in ("https", "http") or " " in text or not text.isprintable():
         refuse("found no URL, expected one such as https://api.theeye.io")
-    if parts.username is not None or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
         refuse("the URL may have no user, query or fragment")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and not _is_loopback(host):
         refuse("found http, expected https: task keys stand in the URL's path", "write https://")
 
 
-def read_list(one: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
-    """One, or a list of at least one."""
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
-    def read(value: Any) -> tuple[T, ...]:
-        if isinstance(value, Items):
-            if not value:
-                refuse("found an empty list, expected at least one")
-            return tuple(one(item) for item in value if not isinstance(item, Empty))
-        return (one(value),)
 
-    return read
+def as_list(value: Any) -> Any:
+    """One alone stands for a list of it."""
+    if isinstance(value, Items) and not value:
+        refuse("found an empty list, expected at least one")
+    return value if isinstance(value, Items) else [value]
 
 
 def read_secret(value: Any) -> Scalar:
@@ -133,37 +161,38 @@ def read_secret(value: Any) -> Scalar:
     return text
 
 
-def read_argument_names(value: Any) -> tuple[str | None, ...]:
-    if not isinstance(value, Items):
-        refuse(f"found {found(value)}, expected a list of argument names in TheEye's order")
-    names: list[str | None] = []
-    for item in value:
-        fixed = isinstance(item, Scalar) and item.plain and item == "null"
-        names.append(None if fixed else str(read_name(item)))
-        if not fixed and names.count(names[-1]) > 1:
-            refuse(f"the argument name {names[-1]!r} stands twice")
-    return tuple(names)
+def read_argument_name(value: Any) -> Scalar | None:
+    """None for ``null``, which stands for a fixed argument."""
+    fixed = isinstance(value, Scalar) and value.plain and value == "null"
+    return None if fixed else read_name(value)
+
+
+def check_argument_names(names: tuple[Scalar | None, ...]) -> tuple[Scalar | None, ...]:
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            refuse(f"the argument name {str(name)!r} stands twice", at=name.place)
+        if name is not None:
+            seen.add(name)
+    return names
 
 
 def read_items(value: Any) -> Items:
     if not isinstance(value, Items):
-        refuse(f"found {found(value)}, expected a list")
+        refuse(f"found {found(value)}, expected a list of argument names in TheEye's order")
     return value
 
 
-def as_list(value: Any) -> Any:
-    """One alone stands for a list of it."""
-    return [value] if isinstance(value, Section) else value
-
-
 def read_section(value: Any) -> Section:
+    if isinstance(value, Empty):
+        return Section(value.place)
     if not isinstance(value, Section):
         refuse(f"found {found(value)}, expected a mapping")
     return value
 
 
-def read_arguments(value: Any) -> Items | Section:
-    if not isinstance(value, Items | Section):
+def read_arguments(value: Any) -> Items | Section | Empty:
+    if not isinstance(value, Items | Section | Empty):
         refuse(
             f"found {found(value)}, expected a list, or a mapping by argument name",
             "begin each argument with '- '",
@@ -172,17 +201,22 @@ def read_arguments(value: Any) -> Items | Section:
 
 
 Text = Annotated[Scalar, PlainValidator(read_text)]
+Line = Annotated[Scalar, PlainValidator(read_line)]
+Title = Annotated[Scalar, PlainValidator(read_title)]
 Name = Annotated[Scalar, PlainValidator(read_name)]
-Boolean = Annotated[bool, PlainValidator(read_boolean)]
+Boolean = Annotated[bool | None, PlainValidator(read_boolean)]
 Duration = Annotated[float, PlainValidator(read_duration)]
-Texts = Annotated[tuple[Scalar, ...], PlainValidator(read_list(read_text))]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(as_list)]
 SecretText = Annotated[Scalar, PlainValidator(read_secret)]
-SecretTexts = Annotated[tuple[Scalar, ...], PlainValidator(read_list(read_secret))]
-ArgumentNames = Annotated[tuple[str | None, ...], PlainValidator(read_argument_names)]
+SecretTexts = Annotated[tuple[SecretText, ...], BeforeValidator(as_list)]
+ArgumentName = Annotated[Scalar | None, PlainValidator(read_argument_name)]
+ArgumentNames = Annotated[
+    tuple[ArgumentName, ...], BeforeValidator(read_items), AfterValidator(check_argument_names)
+]
 Mapping = Annotated[Section, PlainValidator(read_section)]
-Arguments = Annotated[Items | Section, PlainValidator(read_arguments)]
-Kind = Annotated[ArgumentsType, PlainValidator(read_choice(ArgumentsType))]
-Unknown = Annotated[OnUnknown, PlainValidator(read_choice(OnUnknown))]
+Arguments = Annotated[Items | Section | Empty, PlainValidator(read_arguments)]
+Kind = Annotated[ArgumentsType | None, PlainValidator(read_choice(ArgumentsType))]
+Unknown = Annotated[OnUnknown | None, PlainValidator(read_choice(OnUnknown))]
 
 
 class Shape(BaseModel):
@@ -202,7 +236,7 @@ class TheEyeShape(Shape):
     """``theeye``."""
 
     url: Annotated[Scalar | None, PlainValidator(read_url)] = None
-    customer: Text
+    customer: Line
     timeout: Duration = 30.0
     retry: RetryShape = RetryShape()
 
@@ -254,8 +288,8 @@ class TaskShape(TaskKeys):
 class RouteShape(TaskKeys):
     """One of ``routes``."""
 
-    name: Text | None = None
-    source: Name
+    name: Title | None = None
+    source: Text
     event: Texts | None = None
     match: Mapping | None = None
     when: Text | None = None

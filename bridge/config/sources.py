@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.config.compile import Compiler
-from bridge.config.document import Scalar
+from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
 from bridge.config.problem import Place, Problems
 from bridge.config.shapes import LATER_TYPES, BasicAuthShape, ProofShapes, SourceShape
-from bridge.fields import did_you_mean
+from bridge.fields import Each, Path, did_you_mean
 from bridge.settings import Secret
 from bridge.sources import Options, Source, SourceType
 from bridge.sources.signatures import Credentials, Proof, Required
@@ -54,6 +54,8 @@ class SourceBuilder:
 
     def _type(self, name: Scalar, shape: SourceShape) -> SourceType | None:
         given = shape.type if shape.type is not None else name
+        if isinstance(given, Empty):
+            return None
         known = ", ".join(sorted(self._types))
         if given in self._types:
             return self._types[given]
@@ -89,16 +91,25 @@ class SourceBuilder:
             if key not in source_type.options:
                 message = f"{source_type.name} does not take {key}: its webhooks say it themselves"
                 self._problems.error(value.place, message, "leave it out, or use type: generic")
-        paths = {
-            key: self._compiler.path(value, _OPTION_NAMES) for key, value in values.items() if key != "header"
-        }
+        paths = {key: self._path(key, value) for key, value in values.items() if key != "header"}
         given = _given(shape)
-        if "header" in source_type.options and "token" in given and "header" not in values:
+        if "header" in source_type.options and "token" in given and shape.header is None:
             self._problems.error(
                 name.place, "token needs header", "write header: the name of the header it stands in"
             )
         header = values.get("header")
+        if header and "header" in source_type.options and "token" not in given:
+            self._problems.error(
+                header.place, "header is where token stands, and there is no token", "leave it out"
+            )
         return Options(header=str(header) if header else None, **paths)
+
+    def _path(self, key: str, value: Scalar) -> Path | None:
+        path = self._compiler.path(value, _OPTION_NAMES)
+        if path is not None and Each() in path.steps:
+            message = f"{key}: found [*], expected the path of one field"
+            self._problems.error(value.place, message, "name one element, such as [0]")
+        return path
 
     def _required(self, name: Scalar, shape: SourceShape, proofs: tuple[Proof, ...]) -> tuple[Required, ...]:
         by_key = {proof.key: proof for proof in proofs}
@@ -132,12 +143,12 @@ class SourceBuilder:
         if given and shape.allow_unsigned:
             message = f"source {name} has a proof and allow_unsigned: true"
             self._problems.error(place, message, "leave one of them out")
-        elif not given and not shape.allow_unsigned:
+        elif not given and shape.allow_unsigned is False:
             key = next(iter(by_key))
             message = f"source {name} has nothing to prove itself by"
             hint = f"write {key}: ${{{{ env.NAME }}}} ({' or '.join(by_key)}), or allow_unsigned: true"
             self._problems.error(place, message, hint)
-        elif not given:
+        elif not given and shape.allow_unsigned:
             message = f"source {name} takes requests from anybody (allow_unsigned: true)"
             self._problems.warning(place, message, "whoever knows its URL can start its tasks")
 

@@ -1,0 +1,546 @@
+"""Tables without a mistake: what they compile to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.config.load import Loaded, load
+from bridge.event import JSON, Event, Headers
+from bridge.match import Condition, EventCheck, Glob, Literal, Regex
+from bridge.retry import RetryPolicy
+from bridge.route import ArgumentsType, OnUnknown, Route
+from bridge.settings import Secret, Variables
+from bridge.sources import Options, discover
+from bridge.sources.signatures import Credentials
+from bridge.table import RoutingTable
+from bridge.theeye import TheEye
+
+TYPES = discover()
+ID = "5f3c9a7be4b0a1c2d3e4f501"
+OTHER_ID = "5f3c9a7be4b0a1c2d3e4f502"
+KEY = "k" * 64
+
+ENVIRONMENT = {
+    "SECRET": "marked-secret",
+    "OLD_SECRET": "marked-old-secret",
+    "TOKEN": "marked-token",
+    "PASSWORD": "marked-password",
+    "KEY": KEY,
+    "CUSTOMER": "acme inc",
+    "URL": "https://theeye.example/base/",
+    "ID": ID,
+}
+
+HEAD = "theeye: {customer: acme}\n"
+GITHUB = 'sources: {github: {secret: "${{ env.SECRET }}"}}\n'
+DEPLOY = f'tasks: {{deploy: {{id: {ID}, secret_key: "${{{{ env.KEY }}}}"}}}}\n'
+START = HEAD + GITHUB + DEPLOY
+
+#: Loads a table's text, which must have neither a mistake nor a warning.
+Table = Callable[[str], RoutingTable]
+
+
+def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
+    return load(config, Variables(environment), TYPES)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    def table(text: str) -> RoutingTable:
+        config = tmp_path / "table.yml"
+        config.write_text(text, "utf-8")
+        loaded = load_all(config)
+        assert [str(problem) for problem in loaded.problems if "no routes" not in problem.message] == []
+        return loaded.table
+
+    return table
+
+
+@pytest.fixture
+def route(table: Table) -> Callable[[str], Route]:
+    """The one route of the given lines, of a source github and a task deploy."""
+
+    def route(lines: str) -> Route:
+        text = "".join(f"    {line}\n" for line in lines.splitlines())
+        return table(f"{START}routes:\n  - source: github\n    task: deploy\n{text}").routes[0]
+
+    return route
+
+
+def push(payload: JSON) -> Event:
+    return Event("github", "push", None, "1", Headers(), {}, payload, 0.0)
+
+
+def arguments(route: Route, payload: JSON = None) -> list[JSON]:
+    scope = push(payload).scope
+    return [argument.build(scope, allow_data_urls=route.allow_data_urls) for argument in route.arguments]
+
+
+# The whole
+
+
+def test_the_smallest_table_of_the_design() -> None:
+    path = Path(__file__).parent / "fixtures" / "config" / "good" / "smallest.yml"
+    loaded = load_all(path, {"GITHUB_WEBHOOK_SECRET": "marked-secret", "DEPLOY_TASK_KEY": KEY})
+    assert loaded.problems == ()
+    assert loaded.table.theeye == TheEye("acme", "https://api.theeye.io", 30.0)
+    assert loaded.table.retry == RetryPolicy(24 * 3600.0, 15 * 60.0)
+    assert [(name, source.type.name, source.dedupe) for name, source in loaded.table.sources.items()] == [
+        ("github", "github", None)
+    ]
+    (route,) = loaded.table.routes
+    assert route.name == "github push 5f3c9a7be4b0a1c2d3e4f501"
+    assert route.task is loaded.table.tasks[ID]
+    payload = {
+        "ref": "refs/heads/main",
+        "after": "abc",
+        "repository": {"full_name": "acme/api"},
+        "pusher": {"name": "bob"},
+    }
+    (job,) = loaded.table.jobs_for(push(payload)).jobs
+    assert job.arguments == ("abc", "acme/api", "bob")
+    assert loaded.table.jobs_for(push({**payload, "ref": "refs/heads/other"})).jobs == ()
+
+
+def test_the_table_that_comes_with_the_project() -> None:
+    config = Path(__file__).parents[1] / "config"
+    loaded = load(config, Variables({}), TYPES, require_env=False)
+    assert {str(problem.severity) for problem in loaded.problems} == {"warning"}
+    assert loaded.table.theeye.customer == "<THEEYE_CUSTOMER>"
+
+
+def test_the_parts_of_theeye(table: Table) -> None:
+    text = "theeye:\n  customer: ${{ env.CUSTOMER }}\n  url: ${{env.URL}}\n  timeout: 5s\n"
+    found = table(f"{text}  retry: {{for: 7d, longest_wait: 10m}}\n")
+    assert found.theeye == TheEye("acme inc", "https://theeye.example/base", 5.0)
+    assert found.retry == RetryPolicy(7 * 86400.0, 600.0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:8080", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:8080", "https://x.example/a"],
+)  # fmt: skip
+def test_an_address_without_tls_must_be_this_machines(table: Table, url: str) -> None:
+    assert table(f"theeye: {{customer: acme, url: '{url}'}}").theeye.url == url
+
+
+def test_a_table_without_routes_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(START, "utf-8")
+    assert [str(problem) for problem in load_all(tmp_path).problems] == [
+        f"{tmp_path}:1:1: warning: there are no routes: every webhook is stored and makes no job"
+    ]
+
+
+# Files
+
+
+def test_sections_may_be_spread_over_files_whose_names_order_the_routes(tmp_path: Path) -> None:
+    one = "routes:\n  - {name: %s, source: github, task: deploy}\n"
+    files = {
+        "20.yaml": one % "third",
+        "10-b.yml": one % "second" + "theeye: {timeout: 5s}\n",
+        "10-a.yml": one % "first" + GITHUB,
+        "90.yml": HEAD,
+        "deploy.yml": DEPLOY,
+        "zz.yml": one % "last" + "tasks: {}\nsources: {}\n",
+        "empty.yml": "",
+        "comment.yml": "# nothing\n",
+        "notes.txt": "{",
+        ".hidden.yml": "{",
+        "old.yml.bak": "{",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.yml").write_text("{", "utf-8")
+    (tmp_path / "folder.yml").mkdir()
+    loaded = load_all(tmp_path)
+    assert loaded.problems == ()
+    assert [route.name for route in loaded.table.routes] == ["first", "second", "third", "last"]
+    assert loaded.table.theeye == TheEye("acme", timeout=5.0)
+    assert list(loaded.table.sources) == ["github"]
+    assert list(loaded.table.tasks) == [ID]
+
+
+def test_one_file_of_any_name_is_a_table(tmp_path: Path) -> None:
+    config = tmp_path / "routing.conf"
+    config.write_text(START, "utf-8")
+    assert list(load_all(config).table.tasks) == [ID]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "..data").write_text(START, "utf-8")
+    (tmp_path / "table.yml").symlink_to("..data")
+    assert list(load_all(tmp_path).table.tasks) == [ID]
+
+
+@pytest.mark.parametrize("change", ["bom", "crlf", "cr", "indented", "document"])
+def test_how_the_file_is_written_changes_nothing(tmp_path: Path, change: str) -> None:
+    route = "source: github\n    task: deploy\n    task_arguments:\n      - ${{ payload.ref }}\n"
+    text = f"{START}routes:\n  - {route}"
+    text = {
+        "bom": "\ufeff" + text,
+        "crlf": text.replace("\n", "\r\n"),
+        "cr": text.replace("\n", "\r"),
+        "indented": "".join(f"  {line}\n" for line in text.splitlines()),
+        "document": f"%YAML 1.1\n---\n{text}...\n",
+    }[change]
+    config = tmp_path / "table.yml"
+    config.write_bytes(text.encode())
+    loaded = load_all(config)
+    assert loaded.problems == ()
+    assert arguments(loaded.table.routes[0], {"ref": "main"}) == ["main"]
+
+
+# Scalars
+
+
+def test_ids_keys_names_and_globs_are_never_numbers(table: Table) -> None:
+    for word in (
+        "5",
+        "007",
+        "1e3",
+        "0x1F",
+        "12:30",
+        "1_000",
+        "on",
+        "no",
+        "true",
+        "null",
+        "~",
+        "2026-01-02",
+        "-1",
+        ".5",
+    ):
+        found = table(
+            f"theeye: {{customer: {word}}}\n{GITHUB}tasks: {{{word}: {{id: 123456789012345678901234, "
+            f"secret_key: '${{{{ env.KEY }}}}'}}}}\nroutes:\n"
+            f"  - {{source: github, name: {word}, event: {word}, task: {word}}}\n"
+        )  # fmt: skip
+        (route,) = found.routes
+        assert (found.theeye.customer, route.name, route.task.name) == (word, word, word)
+        assert route.task.id == "123456789012345678901234"
+        assert [check.wanted for check in route.checks] == [word]
+
+
+def test_a_sources_name_may_be_a_number(table: Table) -> None:
+    found = table(HEAD + "sources: {5: {type: github, secret: '${{ env.SECRET }}'}}\n" + DEPLOY
+                  + "routes: [{source: 5, task: deploy}]\n")  # fmt: skip
+    assert list(found.sources) == ["5"]
+    assert found.routes[0].source == "5"
+
+
+#: What YAML would read as a number, a boolean, null or a date, or what looks like it.
+TEXTS = (
+    "True", "FALSE", "yes", "on", "no", "off", "~", "Null", "012", "+5", "1.5", "1.0", "1e3", "0x1F", "0o7",
+    "1_000", ".5", ".inf", ".nan", "12:30", "2026-01-02", "2026-01-02T03:04:05Z", "5s", "=", "٣", "a:b",
+    "a#b", "$", "${x}", "123456789012345678901234",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("true", True), ("false", False), ("null", None), ("5", 5), ("0", 0), ("-3", -3), ("-0", 0),
+        ("123456789012345678", 123456789012345678),
+        *((text, text) for text in TEXTS),
+        ("a b", "a b"), ("a # b", "a"), ("a\n        b", "a b"), ("- 5", [5]),
+        ('"5"', "5"), ("'true'", "true"), ('"null"', "null"), ("''", ""),
+        ('"a\\tb"', "a\tb"), ("'it''s'", "it's"),
+        ("|\n        5\n", "5\n"), (">-\n        true\n", "true"), ("[]", []), ("{}", {}),
+        ("[1, two, [true], {k: null}]", [1, "two", [True], {"k": None}]),
+        ("{a: 1, b: {c: '2'}}", {"a": 1, "b": {"c": "2"}}),
+        ("${{ 5 }}", 5), ("'${{ 5 }}'", 5), ("'${{ payload.n }}'", 1.5), ("n=${{ payload.n }}", "n=1.5"),
+        ("'${{ ''a: b'' }}'", "a: b"), ('"${{ \'a #b\' }}"', "a #b"),
+        ("[\"${{ payload.n }}\", '${{ 5 }}']", [1.5, 5]),
+        ("'{{ payload.n }}'", "{{ payload.n }}"), ("'{% if %}'", "{% if %}"), ("'{# x #}'", "{# x #}"),
+    ],
+)  # fmt: skip
+def test_an_argument_is_read_from_its_text(route: Callable[[str], Route], written: str, value: JSON) -> None:
+    found = arguments(route(f"task_arguments:\n  - {written}"), {"n": 1.5})
+    assert found == [value]
+    assert type(found[0]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "wanted"),
+    [
+        *((word, Literal, word) for word in ("true", "false", "null", "5", "0", "-1", "5.0", "-0.25")),
+        *((word, Glob, f'"{word}"') for word in (*TEXTS, "main", "refs/*") if word not in ("1.5", "1.0")),
+        ("'5'", Glob, '"5"'), ('"null"', Glob, '"null"'), ("''", Glob, '""'), ("'true'", Glob, '"true"'),
+        ("{regex: '^v[0-9]+$'}", Regex, "text with /^v[0-9]+$/"), ("{regex: 5}", Regex, "text with /5/"),
+    ],
+)  # fmt: skip
+def test_a_pattern_is_read_from_its_text(
+    route: Callable[[str], Route], written: str, kind: type, wanted: str
+) -> None:
+    (check,) = route(f"match:\n  payload.x: {written}").checks
+    assert isinstance(check, Condition)
+    assert isinstance(check.pattern, kind)
+    assert (check.about, check.wanted, check.negated) == ("payload.x", wanted, False)
+
+
+def test_patterns_in_lists_and_under_not(route: Callable[[str], Route]) -> None:
+    checks = route(
+        "match:\n"
+        "  payload.a: [main, 5, {regex: x}]\n"
+        "  payload.b: {not: 'dependabot[bot]'}\n"
+        "  payload.c: {not: [a, null]}\n"
+        "  payload.d: {not: {regex: x}}\n"
+        '  payload["e.f"][0][*]: x\n'
+        "  headers.Host: x\n"
+    ).checks
+    assert [(check.about, check.wanted) for check in checks] == [
+        ("payload.a", 'any of "main", 5, text with /x/'),
+        ("payload.b", 'not "dependabot[bot]"'),
+        ("payload.c", 'not any of "a", null'),
+        ("payload.d", "not text with /x/"),
+        ('payload["e.f"][0][*]', '"x"'),
+        ("headers.Host", '"x"'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [("push", "push"), ("[push, pull_request.*]", "push or pull_request.*"), ("'*'", "*")],
+)
+def test_an_event_is_one_or_a_list(route: Callable[[str], Route], written: str, wanted: str) -> None:
+    (check,) = route(f"event: {written}").checks
+    assert isinstance(check, EventCheck)
+    assert check.wanted == wanted
+
+
+def test_the_checks_stand_in_the_order_in_which_they_are_asked(route: Callable[[str], Route]) -> None:
+    found = route(
+        "when: ${{ payload.n > 1 }}\nloop: payload.items\nmatch: {item.a: x, index: 0}\nevent: push"
+    )
+    assert [check.about for check in found.checks] == ["event", "item.a", "index", "when"]
+    assert [check.about for check in found.event_checks] == ["event", "when"]
+    assert found.loop is not None
+    assert found.loop.text == "payload.items"
+
+
+def test_booleans(route: Callable[[str], Route]) -> None:
+    assert route("allow_data_urls: true").allow_data_urls is True
+    assert route("allow_data_urls: false").allow_data_urls is False
+    assert route("").allow_data_urls is False
+
+
+# Sources
+
+
+def source(table: Table, lines: str, name: str = "source") -> Any:
+    text = "".join(f"    {line}\n" for line in lines.splitlines())
+    return table(f"{HEAD}sources:\n  {name}:\n{text}").sources[name]
+
+
+def proofs(source: Any) -> dict[str, list[str | tuple[str, str]]]:
+    def shown(secret: Secret | Credentials) -> str | tuple[str, str]:
+        if isinstance(secret, Credentials):
+            return secret.username, secret.password.reveal()
+        return secret.reveal()
+
+    return {one.proof.key: [shown(secret) for secret in one.secrets] for one in source.required}
+
+
+def test_a_source_is_of_the_type_of_its_name_or_says_another(table: Table) -> None:
+    assert source(table, "secret: ${{ env.SECRET }}", "github").type is TYPES["github"]
+    found = source(table, "type: github\nsecret: ${{ env.SECRET }}", "alertmanager")
+    assert (found.name, found.type, found.any_of, found.options) == (
+        "alertmanager", TYPES["github"], False, Options(),
+    )  # fmt: skip
+
+
+def test_one_secret_or_several(table: Table) -> None:
+    one = source(table, "type: github\nsecret: '${{env.SECRET}}'")
+    assert proofs(one) == {"secret": ["marked-secret"]}
+    both = source(table, "type: github\nsecret:\n  - ${{ env.SECRET }}\n  - ${{ env.OLD_SECRET }}")
+    assert proofs(both) == {"secret": ["marked-secret", "marked-old-secret"]}
+
+
+def test_basic_auth_one_or_several(table: Table) -> None:
+    one = "basic_auth: {username: bob, password: '${{ env.PASSWORD }}'}"
+    assert proofs(source(table, f"type: alertmanager\n{one}")) == {"basic_auth": [("bob", "marked-password")]}
+    several = (
+        "basic_auth:\n  - {username: 5, password: '${{ env.PASSWORD }}'}\n  - username: ${{ env.CUSTOMER }}\n"
+    )
+    found = source(table, f"type: alertmanager\n{several}    password: ${{{{ env.TOKEN }}}}")
+    assert proofs(found) == {"basic_auth": [("5", "marked-password"), ("acme inc", "marked-token")]}
+
+
+def test_several_kinds_all_hold_or_any(table: Table) -> None:
+    kinds = "{token: '${{ env.TOKEN }}', bearer_token: '${{ env.SECRET }}'}"
+    any_of = source(table, f"type: generic\nheader: X-Key\nany_of: {kinds}")
+    assert any_of.any_of
+    assert proofs(any_of) == {"token": ["marked-token"], "bearer_token": ["marked-secret"]}
+    token = "token: ${{ env.TOKEN }}\nbearer_token: ${{ env.SECRET }}"
+    all_of = source(table, f"type: generic\nheader: X-Key\n{token}")
+    assert not all_of.any_of
+    assert proofs(all_of) == proofs(any_of)
+    assert [one.proof.header for one in all_of.required] == ["X-Key", "Authorization"]
+
+
+def test_a_source_without_proof_says_so(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + "sources: {generic: {allow_unsigned: true}}\n", "utf-8")
+    loaded = load_all(tmp_path)
+    assert loaded.table.sources["generic"].required == ()
+    assert any("takes requests from anybody" in problem.message for problem in loaded.problems)
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"), [("", 30.0), ("dedupe: 2m", 120.0), ("dedupe: off", None), ('dedupe: "off"', None)]
+)
+def test_dedupe(table: Table, lines: str, seconds: float | None) -> None:
+    found = source(table, f"type: alertmanager\nbearer_token: ${{{{ env.TOKEN }}}}\n{lines}")
+    assert found.dedupe == seconds
+
+
+def test_the_options_of_generic(table: Table) -> None:
+    paths = 'event: headers["X-Event"]\naction: query.action\ndelivery_id: payload.ids[0]'
+    options = source(table, f"type: generic\nheader: X-Key\ntoken: ${{{{ env.TOKEN }}}}\n{paths}").options
+    assert options.header == "X-Key"
+    found = [options.event, options.action, options.delivery_id]
+    assert [path.text for path in found] == ['headers["X-Event"]', "query.action", "payload.ids[0]"]
+
+
+# Tasks and routes
+
+
+def test_a_task_by_name(table: Table) -> None:
+    text = "arguments: [repository, null, commit-id], arguments_type: text, on_unknown: hold"
+    found = table(
+        f"{HEAD}{GITHUB}tasks: {{deploy: {{id: {ID}, secret_key: '${{{{ env.KEY }}}}', {text}}}}}\n"
+    )
+    task = found.tasks[ID]
+    assert (task.id, task.name, task.secret_key.reveal()) == (ID, "deploy", KEY)
+    assert task.arguments == ("repository", None, "commit-id")
+    assert (task.arguments_type, task.on_unknown) == (ArgumentsType.TEXT, OnUnknown.HOLD)
+
+
+def test_a_task_of_a_route(table: Table) -> None:
+    route = f"{{source: github, task: {OTHER_ID}, secret_key: '${{{{ env.KEY }}}}', arguments_type: json"
+    found = table(
+        f"{START}routes:\n  - {route}, name: a}}\n  - {{source: github, task: {OTHER_ID}, name: b}}\n"
+    )
+    assert {route.task.name for route in found.routes} == {OTHER_ID}
+    assert found.routes[0].task is found.routes[1].task is found.tasks[OTHER_ID]
+    assert found.tasks[OTHER_ID].arguments_type is ArgumentsType.JSON
+    assert found.tasks[OTHER_ID].arguments is None
+    assert found.tasks[OTHER_ID].on_unknown is OnUnknown.RETRY
+
+
+def test_one_id_with_equal_settings_is_one_task(table: Table) -> None:
+    route = "source: github, secret_key: '${{ env.KEY }}', arguments_type: legacy, on_unknown: retry"
+    both = [f"  - {{{route}, name: {name}, task: {task}}}\n" for name, task in (("a", ID), ("b", ID.upper()))]
+    found = table(f"{START}routes:\n{''.join(both)}")
+    assert [route.task.name for route in found.routes] == ["deploy", "deploy"]
+    assert list(found.tasks) == [ID]
+
+
+def test_an_id_may_come_from_a_variable(table: Table) -> None:
+    found = table(f"{START}routes:\n  - {{source: github, task: '${{{{ env.ID }}}}'}}\n")
+    assert found.routes[0].task is found.tasks[ID]
+
+
+def test_a_name_of_24_hex_digits_under_tasks_is_that_task(table: Table) -> None:
+    tasks = f"tasks: {{{OTHER_ID}: {{id: {ID}, secret_key: '${{{{ env.KEY }}}}'}}}}\n"
+    found = table(f"{HEAD}{GITHUB}{tasks}routes: [{{source: github, task: {OTHER_ID}}}]\n")
+    assert found.routes[0].task.id == ID
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("", "github * deploy"),
+        ("event: push", "github push deploy"),
+        ("event: [push, pull_request.opened, 'issue*']", "github push,pull_request.opened,issue* deploy"),
+        ("name: a name of many words", "a name of many words"),
+    ],
+)
+def test_the_name_of_a_route(route: Callable[[str], Route], lines: str, name: str) -> None:
+    assert route(lines).name == name
+
+
+NAMED = START.replace(f"id: {ID}", f"id: {ID}, arguments: [repository, null, commit]")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{repository: '${{ payload.r }}', commit: 5}",
+        "{commit: 5, repository: '${{ payload.r }}'}",
+        "['${{ payload.r }}', 5]",
+    ],
+)
+def test_arguments_by_name_or_in_order_leave_the_fixed_one_null(table: Table, written: str) -> None:
+    found = table(f"{NAMED}routes: [{{source: github, task: deploy, task_arguments: {written}}}]\n")
+    assert arguments(found.routes[0], {"r": "api"}) == ["api", None, 5]
+    assert [argument.label for argument in found.routes[0].arguments] == ["repository", "fixed", "commit"]
+
+
+def test_arguments_of_a_task_that_names_none(route: Callable[[str], Route]) -> None:
+    found = route("task_arguments: ['${{ payload.r }}', x]")
+    assert arguments(found, {"r": "api"}) == ["api", "x"]
+    assert [argument.label for argument in found.arguments] == ["argument 0", "argument 1"]
+    assert route("").arguments == ()
+    assert route("task_arguments: []").arguments == ()
+
+
+@pytest.mark.parametrize("written", ["", "task_arguments: []", "task_arguments: {}"])
+def test_a_task_with_fixed_arguments_alone_gets_their_places(table: Table, written: str) -> None:
+    text = START.replace(f"id: {ID}", f"id: {ID}, arguments: [null, null]")
+    found = table(f"{text}routes:\n  - source: github\n    task: deploy\n    {written}\n")
+    assert arguments(found.routes[0]) == [None, None]
+
+
+def test_equal_texts_share_what_they_compile_to(table: Table) -> None:
+    one = "{source: github, task: deploy, name: %s, task_arguments: ['${{ payload.r }}'], when: payload.r}"
+    first, second = table(f"{START}routes:\n  - {one % 'a'}\n  - {one % 'b'}\n").routes
+    assert first.arguments[0].value is second.arguments[0].value
+
+
+# Secrets
+
+
+def test_every_secret_is_known_and_none_is_shown(tmp_path: Path) -> None:
+    text = f"""{HEAD}
+sources:
+  github: {{secret: ["${{{{ env.SECRET }}}}", "${{{{ env.OLD_SECRET }}}}"]}}
+  alertmanager:
+    any_of:
+      bearer_token: ${{{{ env.TOKEN }}}}
+      basic_auth: {{username: bob, password: "${{{{ env.PASSWORD }}}}"}}
+tasks: {{deploy: {{id: {ID}, secret_key: "${{{{ env.KEY }}}}"}}}}
+"""
+    (tmp_path / "table.yml").write_text(text, "utf-8")
+    loaded = load_all(tmp_path)
+    assert {secret.reveal() for secret in loaded.secrets} == {
+        "marked-secret", "marked-old-secret", "marked-token", "marked-password", KEY,
+    }  # fmt: skip
+    for part in (loaded, loaded.table, loaded.table.sources, loaded.table.tasks, str(loaded.problems)):
+        assert "marked" not in f"{part} {part!r}"
+        assert KEY not in f"{part} {part!r}"
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("marked-secret\n", "utf-8")
+    config = tmp_path / "table.yml"
+    config.write_text(HEAD + GITHUB, "utf-8")
+    loaded = load_all(config, {"SECRET_FILE": str(tmp_path / "secret"), "SECRET": ""})
+    assert [secret.reveal() for secret in loaded.secrets] == ["marked-secret"]
+
+
+def test_without_require_env_what_is_not_set_has_a_name_to_show(tmp_path: Path) -> None:
+    config = tmp_path / "table.yml"
+    theeye = "theeye: {customer: '${{ env.A }}', url: '${{ env.B }}'}\n"
+    task = "tasks: {deploy: {id: '${{ env.C }}', secret_key: '${{ env.D }}'}}\n"
+    config.write_text(f"{theeye}{GITHUB}{task}routes: [{{source: github, task: deploy}}]\n", "utf-8")
+    loaded = load(config, Variables({}), TYPES, require_env=False)
+    assert loaded.table.theeye.customer == "<A>"
+    assert loaded.table.routes[0].task.id == "<C>"
+    assert loaded.table.sources["github"].required[0].secrets == ()
+    assert loaded.secrets == ()

@@ -1,0 +1,174 @@
+"""The log: one record a line, nothing past the mask."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bridge.log import MaskedFormatter, configure
+from bridge.settings import Mask, Secret
+
+MARK = "marked-secret"
+KEY = "k" * 64
+
+FORMS = pytest.mark.parametrize("form", ["json", "text"])
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """The root logger and the handling of warnings, as they were before the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def formatted(form: str, message: object, *args: object, **more: Any) -> str:
+    record = logging.LogRecord("bridge.deliver", logging.WARNING, "deliver.py", 1, message, args, None)
+    record.created = 1700000000.25
+    record.__dict__.update(more)
+    return MaskedFormatter(form, Mask([Secret(MARK)])).format(record)
+
+
+def caught(error: Exception, cause: Exception | None = None) -> Any:
+    """The exc_info of a raised error."""
+    try:
+        raise error from cause
+    except type(error):
+        return sys.exc_info()
+
+
+class Unshowable(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError(MARK)
+
+    __repr__ = __str__
+
+
+def test_a_record_as_json() -> None:
+    assert formatted("json", "job %d sent to %s", 7, "TheEye") == (
+        '{"time":"2023-11-14T22:13:20.250000Z","level":"warning","logger":"bridge.deliver",'
+        '"message":"job 7 sent to TheEye"}'
+    )
+
+
+def test_a_record_as_text() -> None:
+    assert formatted("text", "job %d sent to %s", 7, "TheEye") == (
+        "2023-11-14T22:13:20.250000Z WARNING bridge.deliver: job 7 sent to TheEye"
+    )
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        (f"the secret {MARK}", ()),
+        ("the secret %s", (MARK,)),
+        ("the secret %r", ([MARK],)),
+        ("the URL %s", (f"https://x/job/secret/{KEY}?customer=acme",)),
+        ("the error %s", (ValueError(f"Authorization: Bearer {KEY}"),)),
+    ],
+)
+def test_no_message_passes_the_mask(form: str, message: str, args: tuple[object, ...]) -> None:
+    line = formatted(form, message, *args)
+    assert "<secret>" in line
+    assert MARK not in line
+    assert KEY not in line
+
+
+@FORMS
+def test_no_traceback_passes_the_mask(form: str) -> None:
+    cause = ConnectionError(f"POST /job/secret/{KEY} failed")
+    line = formatted(form, "it failed", exc_info=caught(RuntimeError(f"with {MARK}"), cause))
+    assert MARK not in line
+    assert KEY not in line
+    assert "RuntimeError: with <secret>" in line
+    assert "ConnectionError: POST /job/secret/<secret> failed" in line
+    assert "direct cause" in line
+
+
+def test_a_traceback_stands_in_its_own_field_of_one_line() -> None:
+    line = formatted("json", "it failed", exc_info=caught(ValueError("x")))
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert fields["message"] == "it failed"
+    assert fields["exception"].startswith("Traceback (most recent call last):\n")
+    assert fields["exception"].endswith("ValueError: x")
+
+
+def test_what_takes_more_lines_of_text_is_indented() -> None:
+    forged = "a\n2026-01-01T00:00:00Z ERROR bridge: forged\rand\x0bso\u2028on"
+    lines = formatted("text", "%s", forged, exc_info=caught(ValueError(f"b\n{forged}"))).splitlines()
+    assert lines[0] == "2023-11-14T22:13:20.250000Z WARNING bridge.deliver: a"
+    assert lines[1] == "    2026-01-01T00:00:00Z ERROR bridge: forged"
+    assert [line for line in lines[1:] if not line.startswith("    ")] == []
+
+
+@FORMS
+@pytest.mark.parametrize("text", ["\ud800", "\x00", "\x1b[31m", "😀", "x" * 100_000])
+def test_any_text_can_be_logged(form: str, text: str) -> None:
+    formatted(form, text).encode()
+    formatted(form, "%s", text).encode()
+    formatted(form, "x", exc_info=caught(ValueError(text))).encode()
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        ("%d jobs", (MARK,)), ("%s and %s", (MARK,)), ("none", (MARK,)), ("%(name)s", ({"other": MARK},)),
+        ("%s", (Unshowable(),)), (Unshowable(), ()),
+    ],
+)  # fmt: skip
+def test_arguments_that_do_not_fit_are_not_shown_past_the_mask(
+    form: str, message: object, args: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("INFO", form, Mask([Secret(MARK)]))
+    logging.getLogger("bridge").warning(message, *args)
+    shown = capsys.readouterr().err
+    assert MARK not in shown
+    assert "its arguments cannot be shown" in shown
+    assert shown.count("\n") == 1
+
+
+@FORMS
+def test_every_logger_writes_to_standard_error_through_the_mask(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.getLogger().addHandler(logging.StreamHandler(io.StringIO()))
+    mask = Mask()
+    configure("WARNING", form, mask)
+    configure("WARNING", form, mask)
+    mask.learn([Secret(MARK)])
+    logging.getLogger("another.library").error("POST %s", MARK)
+    logging.getLogger("bridge").info("not shown")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(f"deprecated {MARK}", stacklevel=1)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith(" ")]
+    assert out == ""
+    assert len(lines) == 2
+    assert MARK not in err
+    assert "POST <secret>" in lines[0]
+    assert "deprecated <secret>" in lines[1]
+    assert len(logging.getLogger().handlers) == 1
+
+
+@pytest.mark.parametrize(("level", "shown"), [("DEBUG", 4), ("INFO", 3), ("WARNING", 2), ("ERROR", 1)])
+def test_the_level(level: str, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(level, "json", Mask())
+    for name in ("debug", "info", "warning", "error"):
+        getattr(logging.getLogger("bridge"), name)("x")
+    assert len(capsys.readouterr().err.splitlines()) == shown

@@ -1,0 +1,328 @@
+"""The environment: settings, the table's variables, secrets and the mask."""
+
+from __future__ import annotations
+
+import logging
+import re
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import quote
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import SettingsError
+from bridge.settings import LATER, VARIABLES, Mask, Secret, Settings, Variables, byte_count, duration
+from bridge.sources.signatures import Credentials
+
+# Durations and sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("1s", 1), ("10m", 600), ("24h", 86400), ("7d", 604800), ("007s", 7), ("3650d", 315360000)],
+)
+def test_duration(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+    assert isinstance(duration(text), float)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "30", "s", "0s", "00d", "-1s", "+1s", "1.5h", "1 s", " 1s", "1s ", "1s\n", "1S", "1w", "1ms",
+     "12:30", "1h30m", "1e3s", "0x1s", "٣s", "³s", "off", "9" * 5000 + "s", "3651d", "999999999d"],
+)  # fmt: skip
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="a duration is"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("25MiB", 25 << 20), ("512KiB", 512 << 10), ("1GiB", 1 << 30), ("7", 7), ("7B", 7), ("2 MiB", 2 << 20)],
+)  # fmt: skip
+def test_byte_count(text: str, size: int) -> None:
+    assert byte_count(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0MiB", "-1", "25MB", "25mib", "25M", "1.5MiB", "٣MiB", "MiB", "25\nMiB", "9" * 5000]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="a size is"):
+        byte_count(text)
+
+
+# Settings
+
+
+def test_the_defaults() -> None:
+    settings = Settings.from_environ({})
+    assert (settings.port, settings.database_url, settings.config) == (
+        8000, "sqlite:///var/bridge.db", Path("config"),
+    )  # fmt: skip
+    assert (settings.max_body, settings.stop, settings.web_concurrency) == (25 * 1024 * 1024, 20.0, 1)
+    assert (settings.log_level, settings.log_format) == ("INFO", "json")
+
+
+def test_every_variable_is_read() -> None:
+    environ = {
+        "PORT": "0", "DATABASE_URL": "sqlite:////tmp/x y.db", "BRIDGE_CONFIG": "routes.yml",
+        "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4", "LOG_LEVEL": "debug",
+        "LOG_FORMAT": "Text",
+    }  # fmt: skip
+    assert set(environ) == {variable.name for variable in VARIABLES}
+    settings = Settings.from_environ(environ)
+    assert (settings.port, settings.database_url, settings.config) == (
+        0, "sqlite:////tmp/x y.db", Path("routes.yml"),
+    )  # fmt: skip
+    assert (settings.max_body, settings.stop, settings.web_concurrency) == (1024 * 1024, 60.0, 4)
+    assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
+
+
+def test_an_empty_variable_is_unset() -> None:
+    names = [*(variable.name for variable in VARIABLES), *LATER]
+    empty, unset = Settings.from_environ(dict.fromkeys(names, "")), Settings.from_environ({})
+    assert [getattr(empty, name) for name in ("port", "database_url", "config", "log_level")] == [
+        getattr(unset, name) for name in ("port", "database_url", "config", "log_level")
+    ]
+
+
+def test_the_defaults_are_read_as_one_would_write_them() -> None:
+    for variable in VARIABLES:
+        variable.read(variable.default)
+        assert variable.meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PORT", "http", "found 'http'; a port is a number from 0 to 65535"),
+        ("PORT", "65536", "found '65536'; a port is a number from 0 to 65535"),
+        ("PORT", "-1", "found '-1'; a port is a number from 0 to 65535"),
+        ("PORT", "²", "found '²'; a port is a number from 0 to 65535"),
+        ("WEB_CONCURRENCY", "0", "found '0'; a number of processes is from 1 to 64"),
+        ("WEB_CONCURRENCY", "65", "found '65'; a number of processes is from 1 to 64"),
+        ("BRIDGE_STOP", "4000d", "found '4000d'; a duration is at most 3650d"),
+        ("BRIDGE_MAX_BODY", "25MB", "found '25MB'; a size is a number and KiB, MiB or GiB, such as 25MiB"),
+        ("LOG_LEVEL", "TRACE", "found 'TRACE'; expected one of DEBUG, INFO, WARNING, ERROR"),
+        ("LOG_FORMAT", "xml", "found 'xml'; expected one of json, text"),
+        ("DATABASE_URL", "mysql://bob:marked@db/x", "a database URL is sqlite:///path/to/file.db"),
+        ("DATABASE_URL", "sqlite://", "a database URL is sqlite:///path/to/file.db"),
+        ("DATABASE_URL", "sqlite:///x.db?mode=memory", "a database URL is sqlite:///path/to/file.db"),
+        ("DATABASE_URL", "sqlite:///:memory:",
+         "a database in memory loses what was answered; use sqlite:///path/to/file.db"),
+        ("DATABASE_URL", "postgres://bob:marked@db/x",
+         "PostgreSQL is not supported yet; use sqlite:///path/to/file.db"),
+        ("DATABASE_URL", "postgresql+psycopg://bob:marked@db/x",
+         "PostgreSQL is not supported yet; use sqlite:///path/to/file.db"),
+    ],
+)  # fmt: skip
+def test_a_wrong_variable(name: str, value: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({name: value})
+    assert str(caught.value) == f"{name}: {message}"
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_variable_that_has_not_come_yet_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({name: "marked"})
+    assert str(caught.value) == f"{name} is not supported yet; unset it"
+
+
+def test_every_wrong_variable_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y", "BRIDGE_DRY_RUN": "1"})
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "BRIDGE_DRY_RUN is not supported yet; unset it",
+        "PORT",
+        "LOG_LEVEL",
+    ]
+
+
+def test_settings_show_no_variable_of_the_table() -> None:
+    settings = Settings.from_environ({"GITHUB_SECRET": "marked"})
+    assert settings.variables["GITHUB_SECRET"] == "marked"
+    assert "marked" not in repr(settings)
+
+
+def test_settings_come_from_the_process_where_nothing_else_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*(variable.name for variable in VARIABLES), *LATER):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PORT", "1234")
+    assert Settings.from_environ().port == 1234
+
+
+# The table's variables
+
+
+def test_a_variable_or_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"from the file\n")
+    environ = {
+        "A": "a",
+        "B": "",
+        "B_FILE": str(file),
+        "C_FILE": str(file),
+        "D": "",
+        "E_FILE": "",
+        "A_FILE": "/none",
+    }
+    variables = Variables(environ)
+    assert variables["A"] == "a"
+    assert variables["B"] == variables["C"] == "from the file"
+    for name in ("D", "E", "F", ""):
+        assert name not in variables
+        with pytest.raises(KeyError):
+            variables[name]
+    assert variables.get("F", "other") == "other"
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b"x", "x"), (b"x\n", "x"), (b"x\n\n", "x\n"), (b"x\r\n", "x"), (b"x\r", "x\r"), (b"\nx", "\nx"),
+        (b"x\r\n\r\n", "x\r\n"), (b" x \n", " x "), (b"a\nb\n", "a\nb"), (b"a\r\nb", "a\r\nb"),
+        ("pä😀\n".encode(), "pä😀"),
+    ],
+)  # fmt: skip
+def test_one_trailing_newline_of_a_file_is_cut(tmp_path: Path, content: bytes, value: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert Variables({"A_FILE": str(tmp_path / "secret")})["A"] == value
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
+def test_an_empty_file_is_unset(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert "A" not in Variables({"A_FILE": str(tmp_path / "secret")})
+
+
+def test_a_file_that_cannot_be_read_is_named_by_its_variable_alone(tmp_path: Path) -> None:
+    (tmp_path / "marked").write_bytes(b"\xffmarked")
+    for path, message in [
+        ("/marked/none", "cannot be read: No such file or directory"),
+        (str(tmp_path), "cannot be read: Is a directory"),
+        ("marked" * 1000, "cannot be read: File name too long"),
+        (str(tmp_path / "marked"), "is not UTF-8 text"),
+    ]:
+        with pytest.raises(SettingsError) as caught:
+            Variables({"A_FILE": path})["A"]
+        assert str(caught.value) == f"the file that A_FILE names {message}"
+
+
+# Secrets
+
+
+def test_a_secret_shows_in_no_way() -> None:
+    secret = Secret("marked")
+    shown = [
+        str(secret),
+        repr(secret),
+        f"{secret}",
+        f"{secret!r}",
+        f"{secret!s:>20}",
+        logging.LogRecord("x", logging.INFO, "x.py", 1, "%s and %r", (secret, [secret]), None).getMessage(),
+        repr([secret]),
+        repr({"key": secret}),
+        str((secret,)),
+    ]
+    assert b"marked" not in orjson.dumps([secret, Credentials("bob", secret)])
+    assert not [text for text in shown if "marked" in text or "<secret>" not in text]
+    assert secret.reveal() == "marked"
+    assert secret == Secret("marked")
+    assert secret != Secret("other")
+
+
+SECRETS = (
+    "s3cret-one",
+    'with "quotes" \\ and\ttab',
+    "ümläut😀",
+    "a/b?c=d&e f+g",
+    "(.*)[",
+    "line\nline",
+    "byte\udcff",
+    "'",
+)
+
+
+@pytest.mark.parametrize("text", SECRETS)
+@pytest.mark.parametrize("spelling", ["as it is", "in a URL", "in JSON", "as base64", "in capitals"])
+def test_a_known_secret_is_masked_in_every_spelling(text: str, spelling: str) -> None:
+    encodable = text.encode("utf-8", "backslashreplace").decode()
+    spelled = {
+        "as it is": text,
+        "in a URL": quote(encodable, safe=""),
+        "in JSON": orjson.dumps(encodable).decode()[1:-1],
+        "as base64": b64encode(encodable.encode()).decode(),
+        "in capitals": text.swapcase(),
+    }[spelling]
+    assert Mask([Secret(text)])(f"before <{spelled}> after") == "before <<secret>> after"
+
+
+def test_the_longest_secret_is_masked_first() -> None:
+    mask = Mask([Secret("abc"), Secret("abcdef"), Secret("")])
+    assert mask("abcdef abc ab") == "<secret> <secret> ab"
+
+
+def test_a_mask_learns() -> None:
+    mask = Mask()
+    assert mask("one two") == "one two"
+    mask.learn([Secret("one")])
+    mask.learn([Secret("two")])
+    mask.learn([])
+    assert mask("one two three") == "<secret> <secret> three"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (
+            "POST https://x/job/secret/abc123?customer=acme",
+            "POST https://x/job/secret/<secret>?customer=acme",
+        ),
+        ("url: /job/secret/abc/ (Caused by", "url: /job/secret/<secret>/ (Caused by"),
+        ("'/job/secret/abc'", "'/job/secret/<secret>'"),
+        ("/JOB/SECRET/abc", "/JOB/SECRET/<secret>"),
+        ("?access_token=abc&x=1", "?access_token=<secret>&x=1"),
+        ("/hooks/x?token=a.b-c HTTP/1.1", "/hooks/x?token=<secret> HTTP/1.1"),
+        ("Authorization: Bearer abc.def-123", "Authorization: Bearer <secret>"),
+        ("authorization: basic Ym9iOnB3", "authorization: basic <secret>"),
+        ("/job/secret/<secret>?customer=acme", "/job/secret/<secret>?customer=acme"),
+        ("nothing to hide", "nothing to hide"),
+        ("half a pair \ud800", "half a pair \\ud800"),
+        ("nul \x00 and\nlines", "nul \x00 and\nlines"),
+    ],
+)
+def test_where_secrets_stand_is_masked(text: str, masked: str) -> None:
+    assert Mask()(text) == masked
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_no_text_around_a_secret_unmasks_it(secret: str, before: str, after: str) -> None:
+    unmistakable = f"marked{secret}marked"
+    masked = Mask([Secret(unmistakable)])(before + unmistakable + after)
+    outside = Mask()(before) + Mask()(after)
+    assert masked.lower().count("marked") <= outside.lower().count("marked")
+
+
+@given(st.text())
+def test_a_mask_never_raises(text: str) -> None:
+    assert isinstance(Mask([Secret(text), Secret("x")])(text), str)
+
+
+def test_what_a_mask_leaves_can_be_written_as_utf_8() -> None:
+    for text in ("\ud800", "a\udfffb", "\udcff" * 3):
+        Mask([Secret(text)])(text).encode()
+
+
+def test_the_environment_is_read_by_one_module_alone() -> None:
+    bridge = Path(__file__).parents[1] / "bridge"
+    uses = [
+        path.name
+        for path in bridge.rglob("*.py")
+        if re.search(r"os\.(environ|getenv)", path.read_text("utf-8"))
+    ]
+    assert uses == ["settings.py"]
