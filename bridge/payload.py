@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
 import orjson
 
 from bridge.errors import Unreadable
@@ -52,10 +50,18 @@ def parse_form(body: bytes) -> dict[str, str]:
 
     Raises Unreadable.
     """
+    fields = body.split(b"&", MAX_FORM_FIELDS)
+    if len(fields) > MAX_FORM_FIELDS:
+        raise Unreadable(f"the form has more than {MAX_FORM_FIELDS} fields")
+    pairs = (field.partition(b"=") for field in fields)
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
-        )
-    except ValueError as error:
-        raise Unreadable(f"the body is no form of at most {MAX_FORM_FIELDS} fields: {error}") from error
-    return dict(pairs)
+        return {_unquote(name): _unquote(value) for name, _, value in pairs}
+    except UnicodeError as error:
+        raise Unreadable(f"the form is not percent-encoded UTF-8: {error}") from error
+
+
+def _unquote(text: bytes) -> str:
+    """The text that a form's name or value spells. Raises UnicodeError."""
+    # As escapes that Python's own codec knows: urllib makes an object of each, 1.8 GB for 25 MiB of them.
+    escaped = text.replace(b"+", b" ").replace(b"\\", b"\\x5c").replace(b"%", b"\\x")
+    return escaped.decode("unicode_escape").encode("latin-1").decode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import ClassVar
@@ -147,6 +147,7 @@ class Source:
 
     def read(self, request: Request) -> tuple[Event, Reading]:
         """The event of an authentic request, as its type reads it. Raises Unreadable."""
+        request = self._without_credentials(request)
         reading = self.type.read(request, self.options)
         identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
@@ -163,8 +164,8 @@ class Source:
             event=reading.event,
             action=reading.action,
             delivery_id=identity,
-            headers=self._public(request.headers),
-            query={name: value for name, value in request.query.items() if name != "token"},
+            headers=request.headers,
+            query=request.query,
             payload=reading.payload,
             received_at=request.received_at,
             body=reading.body,
@@ -195,9 +196,14 @@ class Source:
         if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
             raise UnsupportedContent(f"content type {content[:80]!r}; expected {' or '.join(taken)}")
 
-    def _public(self, headers: Headers) -> Headers:
+    def _without_credentials(self, request: Request) -> Request:
+        """The request as an event may show it, and as its type and the table's paths read it."""
         proofs = (proof.header for proof in self.type.proofs_with(self.options))
-        return headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs])
+        return replace(
+            request,
+            headers=request.headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs]),
+            query={name: value for name, value in request.query.items() if name != "token"},
+        )
 
 
 def _check_name(what: str, name: str | None) -> None:

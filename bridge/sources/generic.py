@@ -53,7 +53,7 @@ class Generic(SourceType):
 def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:
     """The text or number at `path`; None where nothing stands there. Raises Unreadable."""
     value = path.value(scope) if path is not None else None
-    if value is None or isinstance(value, Absent):
+    if value is None or value == "" or isinstance(value, Absent):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Unreadable(f"the {what} at {path.text if path else ''} is {kind(value)}, expected text")

@@ -6,7 +6,7 @@ import orjson
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 
-from bridge.errors import Unreadable
+from bridge.errors import TooLarge, Unreadable
 from bridge.event import Headers, Request
 from bridge.receive import Receiver
 
@@ -32,11 +32,17 @@ def intake(receiver: Receiver) -> Blueprint:
 
 
 def _read_body() -> bytes:
-    """The body, whole and within the limit. Raises Unreadable, or Werkzeug's 413 and 400."""
+    """The body, whole and within the limit. Raises Unreadable or TooLarge, or Werkzeug's 413 and 400."""
+    limit = request.max_content_length
+    if limit is not None and request.content_length is None:
+        # Of a chunked body Werkzeug gives what is within its limit and is silent about the rest.
+        request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
     except ParseException as error:  # gunicorn reads a chunked body only now
         raise Unreadable(f"the body's chunks cannot be read: {error}") from error
     if request.content_length is not None and len(body) != request.content_length:
         raise Unreadable(f"{len(body)} bytes came, Content-Length says {request.content_length}")
+    if limit is not None and len(body) > limit:
+        raise TooLarge(f"the body is longer than {limit:,} bytes")
     return body

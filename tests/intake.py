@@ -1,0 +1,184 @@
+"""Intake as a process has it, without HTTP: a table, a store in a file, a clock that tests move.
+
+Signatures are made here with the standard library alone, as the senders' documentation says: a test
+that signed with the code under test would agree with any mistake of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import sqlite3
+from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bridge.config.load import load
+from bridge.event import Headers, Request
+from bridge.job import Job, JobState
+from bridge.outbox import Outbox
+from bridge.receive import Answer, Receiver
+from bridge.sources import Source, discover
+from bridge.table import RoutingTable
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+#: What `${{ env.… }}` reads in the tests' tables.
+VARIABLES = {
+    "GITHUB_SECRET": "It's a Secret to Everybody",
+    "GITHUB_SECRET_OLD": "the one before",
+    "TOKEN": "t0ken-0123456789",
+    "TOKEN_OLD": "t0ken-before",
+    "PASSWORD": "pass:w0rd-é",
+    "TASK_KEY": "k" * 64,
+}
+
+TASK = "5f3c9a7be4b0a1c2d3e4f501"
+
+JSON_HEADERS = {"Content-Type": "application/json"}
+
+BEARER = {"Authorization": f"Bearer {VARIABLES['TOKEN']}"}
+
+
+def table(text: str) -> str:
+    """A table's YAML below its first section; TASK and KEY stand for a task and its key."""
+    text = text.replace("TASK", TASK).replace("KEY", '"${{ env.TASK_KEY }}"')
+    return f"theeye: {{customer: acme, url: http://127.0.0.1:9}}\n{text}"
+
+
+def sample(path: str) -> bytes:
+    """A request's body as its sender wrote it, such as ``github/push.json``."""
+    return (FIXTURES / path).read_bytes()
+
+
+def signature(body: bytes, secret: str = VARIABLES["GITHUB_SECRET"], algorithm: str = "sha256") -> str:
+    """What stands in X-Hub-Signature-256."""
+    digest = hmac.new(secret.encode(), body, getattr(hashlib, algorithm)).hexdigest()
+    return f"{algorithm}={digest}"
+
+
+def github_headers(
+    body: bytes, event: str = "push", delivery: str = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
+) -> dict[str, str]:
+    """The headers with which GitHub sends `body` as JSON."""
+    return {
+        **JSON_HEADERS,
+        "User-Agent": "GitHub-Hookshot/044aadd",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery,
+        "X-GitHub-Hook-ID": "292430182",
+        "X-Hub-Signature": signature(body, algorithm="sha1"),
+        "X-Hub-Signature-256": signature(body),
+    }
+
+
+def basic(username: str, password: str) -> dict[str, str]:
+    pair = f"{username}:{password}".encode()
+    return {"Authorization": "Basic " + b64encode(pair).decode()}
+
+
+@dataclass
+class Clock:
+    """Seconds since the epoch, as far as a test moves them."""
+
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Intake:
+    """One process's Receiver on a store of its own."""
+
+    def __init__(self, text: str, folder: Path, variables: Mapping[str, str] = VARIABLES) -> None:
+        self._folder = folder
+        self._variables = variables
+        self.clock = Clock()
+        self.database = folder / "bridge.db"
+        self.outbox = Outbox(f"sqlite:///{self.database}", clock=self.clock)
+        self.use(text)
+
+    def use(self, text: str) -> None:
+        """Take on another table, as after a restart with an edited one."""
+        path = self._folder / "table.yml"
+        path.write_text(table(text), "utf-8")
+        self.table: RoutingTable = load(path, self._variables, discover()).table
+        self.receiver = Receiver(self.table, self.outbox, self.clock)
+
+    def source(self, name: str) -> Source:
+        return self.table.sources[name]
+
+    def request(
+        self,
+        source: str,
+        body: bytes,
+        headers: Mapping[str, str] = JSON_HEADERS,
+        query: Mapping[str, str] | None = None,
+    ) -> Request:
+        return Request(source, Headers(headers.items()), query or {}, body, self.clock())
+
+    def post(
+        self,
+        source: str,
+        body: bytes,
+        headers: Mapping[str, str] = JSON_HEADERS,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """As the web process does: first what needs no body, then all of it."""
+        request = self.request(source, body, headers, query)
+        self.receiver.admit(request.with_body(b""))
+        return self.receiver.receive(request)
+
+    def jobs(self) -> list[Job]:
+        """Every job, the oldest first."""
+        return self.outbox.jobs(limit=1_000_000)[::-1]
+
+    def rows(self) -> tuple[int, int]:
+        """How many events and jobs are stored."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return count_rows(connection)
+
+    def set_state(self, job_id: int, state: JobState) -> None:
+        """Let a job stand where delivery or a person would have moved it."""
+        claim = ("claim-1", self.clock() + 60) if state is JobState.SENDING else (None, None)
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute(
+                "UPDATE jobs SET state = ?, reason = 'as it was', claim = ?, lease_until = ? WHERE id = ?",
+                (state, *claim, job_id),
+            )
+
+    def stored_row(self, job_id: int) -> dict[str, Any]:
+        """Every column of a job."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            connection.row_factory = sqlite3.Row
+            return dict(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
+
+    def close(self) -> None:
+        self.outbox.close()
+
+
+def count_rows(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many events and jobs are stored."""
+    counted = connection.execute("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs)")
+    events, jobs = counted.fetchone()
+    return int(events), int(jobs)
+
+
+def everything_stored(folder: Path) -> bytes:
+    """The bytes of the database, its write-ahead log too."""
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("bridge.db*")))
+
+
+def changed(body: bytes, **values: Any) -> bytes:
+    """The same JSON object with other values at its top."""
+    return orjson.dumps({**orjson.loads(body), **values})
+
+
+def without(body: bytes, key: str) -> bytes:
+    """The same JSON object without one of its keys."""
+    return orjson.dumps({name: value for name, value in orjson.loads(body).items() if name != key})

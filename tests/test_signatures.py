@@ -1,0 +1,344 @@
+"""How a sender proves itself: each kind of proof alone, and several at one source."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from bridge.errors import NotAuthentic, UnsupportedContent
+from bridge.event import Headers, Request
+from bridge.settings import Secret
+from bridge.sources import Source, discover
+from bridge.sources.signatures import (
+    BasicAuth,
+    BearerToken,
+    Credentials,
+    HeaderToken,
+    HmacSignature,
+    Proof,
+    Required,
+    any_equal,
+    signing_headers,
+)
+from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, signature
+
+BODY = b'{"zen":"Keep it logically awesome."}'
+SECRET = "It's a Secret to Everybody"
+
+GITHUB = HmacSignature("X-Hub-Signature-256", "sha256", "sha256=")
+
+#: The token that the tables below ask for, as its sender sends it.
+SHARED = {"X-Shared": VARIABLES["TOKEN"]}
+
+
+def holds(proof: Proof, header: str | None, *secrets: Secret | Credentials, body: bytes = BODY) -> bool:
+    headers = {} if header is None else {proof.header: header}
+    return proof.holds(Request("here", Headers(headers.items()), {}, body, 0.0), secrets)
+
+
+class TestHmac:
+    """``X-Hub-Signature-256: sha256=<hex>`` over the raw body."""
+
+    def test_the_vector_that_github_publishes(self) -> None:
+        published = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+        assert holds(GITHUB, published, Secret(SECRET), body=b"Hello, World!")
+        assert not holds(GITHUB, published, Secret(SECRET), body=b"Hello, World")
+        assert not holds(GITHUB, published, Secret(SECRET.lower()), body=b"Hello, World!")
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"\x00", b"\xff\xfe", "é".encode(), b'{"a":1}\n', b"x" * 1_000_000]
+    )
+    def test_any_bytes_are_signed_as_they_came(self, body: bytes) -> None:
+        assert holds(GITHUB, signature(body, SECRET), Secret(SECRET), body=body)
+        assert not holds(GITHUB, signature(body, SECRET), Secret(SECRET), body=body + b"\n")
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            str.upper,
+            lambda good: good.replace("sha256", "SHA256"),
+            lambda good: "sha256=" + good[7:].upper(),
+            lambda good: good[7:],
+            lambda good: f"sha1={good[7:]}",
+            lambda good: f"sha512={good[7:]}",
+            lambda good: "sha256=",
+            lambda good: good[:-2],
+            lambda good: f"{good}00",
+            lambda good: f" {good}",
+            lambda good: good.replace("sha256=", "sha256= "),
+            lambda good: "sha256=" + b64encode(bytes.fromhex(good[7:])).decode(),
+        ],
+    )
+    def test_another_spelling_is_another_signature(self, spoil: Callable[[str], str]) -> None:
+        assert not holds(GITHUB, spoil(signature(BODY, SECRET)), Secret(SECRET))
+
+    def test_an_empty_secret_opens_nothing(self) -> None:
+        assert not holds(GITHUB, signature(BODY, ""), Secret(SECRET))
+        assert not holds(GITHUB, signature(BODY, SECRET))
+
+    def test_any_of_several_secrets(self) -> None:
+        for number in range(3):
+            secrets = [Secret("first"), Secret("second"), Secret("third")]
+            assert holds(GITHUB, signature(BODY, secrets[number].reveal()), *secrets)
+        assert not holds(GITHUB, signature(BODY, "fourth"), *secrets)
+
+    def test_a_secret_of_any_text(self) -> None:
+        secret = "clé-\u2603-\udcff"  # an environment variable that is not UTF-8 has surrogates
+        key = secret.encode(errors="surrogateescape")
+        digest = hmac.new(key, BODY, hashlib.sha256).hexdigest()
+        assert holds(GITHUB, f"sha256={digest}", Secret(secret))
+
+    def test_other_algorithms_and_prefixes(self) -> None:
+        bare = HmacSignature("X-Signature", "sha512")
+        digest = hmac.new(b"key", BODY, hashlib.sha512).hexdigest()
+        assert holds(bare, digest, Secret("key"))
+        assert not holds(bare, f"sha512={digest}", Secret("key"))
+
+
+class TestHeaderToken:
+    """A shared token, as it is."""
+
+    proof = HeaderToken("X-Token")
+
+    def test_it_must_be_the_same(self) -> None:
+        assert holds(self.proof, "t0ken", Secret("t0ken"))
+        for other in (
+            None,
+            "",
+            "t0ke",
+            "t0kenn",
+            "T0ken",
+            "t0ken,t0ken",
+            "Bearer t0ken",
+            "t0ken\xe9",
+            "\xff",
+        ):
+            assert not holds(self.proof, other, Secret("t0ken"))
+
+    def test_it_may_hold_any_text(self) -> None:
+        as_it_comes = "clé".encode().decode("latin-1")  # UTF-8 on the wire, Latin-1 from WSGI
+        assert holds(self.proof, as_it_comes, Secret("clé"))
+        assert not holds(self.proof, "clé", Secret("clé"))
+
+
+class TestBearer:
+    """``Authorization: Bearer <token>``."""
+
+    proof = BearerToken()
+
+    @pytest.mark.parametrize(
+        "value", ["Bearer t0ken", "bearer t0ken", "BEARER t0ken", "Bearer  t0ken", "Bearer t0ken "]
+    )
+    def test_the_scheme_in_any_case(self, value: str) -> None:
+        assert holds(self.proof, value, Secret("t0ken"))
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None, "", "t0ken", "Bearer", "Bearer ", "Bearert0ken", "Bearer\tt0ken", "Bearer=t0ken",
+            "Basic t0ken", "Token t0ken", " Bearer t0ken", "Bearer t0ken,Bearer t0ken",
+            "Bearer t0ken, Bearer t0ken", "Bearer Bearer t0ken", "Bearer t0ken t0ken", "Bearer T0KEN",
+            "Bearer \xe9", "B\xe9arer t0ken", "Bearer t0ken\x00",
+        ],
+    )  # fmt: skip
+    def test_malformed_ones(self, value: str | None) -> None:
+        assert not holds(self.proof, value, Secret("t0ken"))
+
+    def test_no_token_is_not_an_empty_one(self) -> None:
+        assert not holds(self.proof, "Bearer ")
+        assert not holds(self.proof, None)
+
+
+class TestBasic:
+    """``Authorization: Basic <base64 of user:password>``."""
+
+    proof = BasicAuth()
+    maria = Credentials("maria", Secret("pass:w0rd!"))
+
+    def encoded(self, pair: bytes) -> str:
+        return "Basic " + b64encode(pair).decode()
+
+    def test_user_and_password(self) -> None:
+        assert holds(self.proof, self.encoded(b"maria:pass:w0rd!"), self.maria)
+        assert holds(self.proof, self.encoded(b"maria:pass:w0rd!").replace("Basic", "bAsIc"), self.maria)
+        assert holds(
+            self.proof, self.encoded(b"maria:pass:w0rd!"), Credentials("eve", Secret("x")), self.maria
+        )
+
+    def test_beyond_ascii_it_is_utf_8(self) -> None:
+        zoe = Credentials("zoë", Secret("passé"))
+        assert holds(self.proof, self.encoded("zoë:passé".encode()), zoe)
+        assert not holds(self.proof, self.encoded("zoë:passé".encode("latin-1")), zoe)
+
+    @pytest.mark.parametrize(
+        "pair",
+        [
+            b"", b":", b"maria", b"maria:", b"maria:pass", b":pass:w0rd!", b"mari:apass:w0rd!",
+            b"Maria:pass:w0rd!", b"maria:pass:w0rd!\n", b"maria:pass:w0rd!\x00", b"\xff\xfe",
+            b"maria:pass:w0rd!,maria:pass:w0rd!",
+        ],
+    )  # fmt: skip
+    def test_another_pair(self, pair: bytes) -> None:
+        assert not holds(self.proof, self.encoded(pair), self.maria)
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda good: None,
+            lambda good: "",
+            lambda good: "Basic",
+            lambda good: "Basic ",
+            lambda good: good.removeprefix("Basic "),
+            lambda good: good.replace("Basic", "Bearer"),
+            lambda good: good.rstrip("="),
+            lambda good: f"{good}=",
+            lambda good: f"{good}{good.removeprefix('Basic ')}",
+            lambda good: f"{good},{good}",
+            lambda good: f"{good}, {good}",
+            lambda good: good.replace("Basic ", "Basic !!!"),
+            lambda good: f"{good[:9]} {good[9:]}",
+            lambda good: f"{good}\xe9",
+            lambda good: "Basic \xe9\xe9\xe9\xe9",
+            lambda good: "Basic maria:pass:w0rd!",
+            lambda good: good.replace("Basic ", "Basic\t"),
+        ],
+    )
+    def test_malformed_ones(self, spoil: Callable[[str], str | None]) -> None:
+        assert not holds(self.proof, spoil(self.encoded(b"maria:pass:w0rd!")), self.maria)
+
+
+class TestEqual:
+    """The comparison."""
+
+    def test_every_candidate_is_compared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compared: list[bytes] = []
+        compare = hmac.compare_digest
+
+        def counting(found: bytes, candidate: bytes) -> bool:
+            compared.append(candidate)
+            return compare(found, candidate)
+
+        monkeypatch.setattr(hmac, "compare_digest", counting)
+        assert any_equal(b"a", [b"a", b"b", b"c"])
+        assert compared == [b"a", b"b", b"c"]
+
+    def test_with_no_candidate(self) -> None:
+        assert not any_equal(b"", [])
+
+    @pytest.mark.parametrize(
+        ("proof", "secret"),
+        [
+            (GITHUB, Secret(SECRET)),
+            (HeaderToken("X-Token"), Secret("t0ken")),
+            (BearerToken(), Secret("t0ken")),
+            (BasicAuth(), Credentials("maria", Secret("pass:w0rd!"))),
+        ],
+    )
+    def test_what_is_proved_holds(self, proof: Proof, secret: Secret | Credentials) -> None:
+        required = Required(proof, (secret, Secret("another")))
+        headers = signing_headers([required], BODY)
+        assert required.holds(Request("here", Headers(headers.items()), {}, BODY, 0.0))
+
+
+class TestSeveral:
+    """Several kinds of proof at one source: all of them, or any."""
+
+    ALL = """
+sources:
+  both:
+    {type: generic, header: X-Shared, token: "${{ env.TOKEN }}", bearer_token: "${{ env.TOKEN }}"}
+  either:
+    type: generic
+    header: X-Shared
+    any_of:
+      token: ["${{ env.TOKEN }}", "${{ env.TOKEN_OLD }}"]
+      bearer_token: ${{ env.TOKEN }}
+      basic_auth: {username: maria, password: "${{ env.PASSWORD }}"}
+routes: []
+"""
+
+    def sent(self, intake: Intake, source: str, proofs: Mapping[str, str]) -> int:
+        return intake.post(source, b"{}", {**JSON_HEADERS, **proofs}).status
+
+    def test_all_must_hold(self, make_intake: Callable[[str], Intake]) -> None:
+        intake = make_intake(self.ALL)
+        assert self.sent(intake, "both", {**SHARED, **BEARER}) == 200
+        for proofs in (
+            {}, SHARED, BEARER, {**SHARED, "Authorization": "Bearer x"}, {**BEARER, "X-Shared": "x"},
+        ):  # fmt: skip
+            with pytest.raises(NotAuthentic):
+                self.sent(intake, "both", proofs)
+        assert intake.rows() == (1, 0)
+
+    def test_any_may_hold(self, make_intake: Callable[[str], Intake]) -> None:
+        intake = make_intake(self.ALL)
+        for proofs in (
+            SHARED,
+            BEARER,
+            {"X-Shared": VARIABLES["TOKEN_OLD"]},
+            basic("maria", VARIABLES["PASSWORD"]),
+            {**SHARED, "Authorization": "Bearer x"},
+            {**BEARER, "X-Shared": "x"},
+        ):
+            assert self.sent(intake, "either", proofs) == 200
+        for proofs in (
+            {},
+            {"X-Shared": "x", "Authorization": "Bearer x"},
+            basic("eve", VARIABLES["PASSWORD"]),
+        ):
+            with pytest.raises(NotAuthentic):
+                self.sent(intake, "either", proofs)
+
+    def test_every_one_is_checked_before_the_body_is_read(self, make_intake: Callable[[str], Intake]) -> None:
+        intake = make_intake(self.ALL)
+        for source in ("both", "either"):
+            head = intake.request(source, b"", {**JSON_HEADERS, "X-Shared": "x"})
+            with pytest.raises(NotAuthentic):
+                intake.receiver.admit(head)
+        intake.receiver.admit(intake.request("either", b"", {**JSON_HEADERS, **BEARER}))
+
+    def test_where_one_of_any_needs_the_body_the_head_cannot_tell(self) -> None:
+        """As at a sender that moves from a token to a signature: the missing token says nothing yet."""
+        signed = Required(GITHUB, (Secret(SECRET),))
+        token = Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        source = Source("here", discover()["github"], (signed, token), any_of=True)
+        for headers in ({"X-Token": "t0ken"}, {GITHUB.header: signature(BODY)}):
+            request = Request("here", Headers({**JSON_HEADERS, **headers}.items()), {}, BODY, 0.0)
+            source.verify_head(request.with_body(b""))
+            source.verify(request)
+        neither = Request("here", Headers({**JSON_HEADERS, "X-Token": "x"}.items()), {}, BODY, 0.0)
+        source.verify_head(neither.with_body(b""))
+        with pytest.raises(NotAuthentic):
+            source.verify(neither)
+
+    def test_where_all_must_hold_the_head_tells_already(self) -> None:
+        signed = Required(GITHUB, (Secret(SECRET),))
+        token = Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        source = Source("here", discover()["github"], (signed, token))
+        sent = {**JSON_HEADERS, GITHUB.header: signature(BODY), "X-Token": "x"}
+        with pytest.raises(NotAuthentic):
+            source.verify_head(Request("here", Headers(sent.items()), {}, b"", 0.0))
+        request = Request("here", Headers({**sent, "X-Token": "t0ken"}.items()), {}, BODY, 0.0)
+        source.verify_head(request.with_body(b""))
+        source.verify(request)
+
+    def test_credentials_come_before_the_content_type(self, make_intake: Callable[[str], Intake]) -> None:
+        intake = make_intake(self.ALL)
+        text = {"Content-Type": "text/plain"}
+        with pytest.raises(NotAuthentic):
+            intake.receiver.admit(intake.request("either", b"", text))
+        with pytest.raises(UnsupportedContent):
+            intake.receiver.admit(intake.request("either", b"", {**text, **BEARER}))
+
+    def test_the_log_says_which_class_of_reason_and_no_more(
+        self, make_intake: Callable[[str], Intake]
+    ) -> None:
+        intake = make_intake(self.ALL)
+        with pytest.raises(NotAuthentic, match="source both: the request has no Authorization"):
+            self.sent(intake, "both", SHARED)
+        with pytest.raises(NotAuthentic, match="source both: Authorization or X-Shared does not match"):
+            self.sent(intake, "both", {**SHARED, "Authorization": "Bearer x"})
