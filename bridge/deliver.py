@@ -7,6 +7,7 @@ starts, POSTs, and commits the outcome. A job that waits is a row with a time: i
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import threading
@@ -23,7 +24,7 @@ from bridge.retry import Decision, decide
 from bridge.route import OnUnknown, Task
 from bridge.settings import Mask
 from bridge.table import RoutingTable
-from bridge.theeye import Verdict, job_request, read_answer
+from bridge.theeye import JobRequest, Verdict, job_request, read_answer
 from bridge.watchdog import Watchdog
 
 #: Sending threads of a process; one task holds at most half of them.
@@ -81,9 +82,12 @@ class Delivery:
         # Guards what follows; notified when there may be something to claim.
         self._changed = threading.Condition()
         self._busy: Counter[str] = Counter()
+        #: By the attempt's id.
         self._running: dict[int, _Running] = {}
         self._woken = False
         self._stopping = False
+        #: When a stop must be done, seconds of ``time.monotonic()``.
+        self._deadline = math.inf
         self._workers: list[threading.Thread] = []
 
     @property
@@ -117,7 +121,7 @@ class Delivery:
         """
         if not self._workers:
             return
-        deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
         self._stopping = True
         self.wake()
         dispatcher = self._workers[-1]
@@ -126,14 +130,8 @@ class Delivery:
         for _ in range(self._threads):
             self._claimed.put(None)
         for worker in self._workers[:-1]:
-            worker.join(timeout=max(0.0, deadline - time.monotonic()))
-        with self._changed:
-            running = list(self._running.values())
-        for one in running:
-            attempt = Attempt(one.attempt_id, one.claimed.job.id, 0, one.started_at)
-            self._record_lost(
-                one.claimed.job, one.claimed.token, attempt, "the bridge stopped before the answer came"
-            )
+            worker.join(timeout=max(0.0, self._deadline - time.monotonic()))
+        self._record_running()
         self._watchdog.close()
         self._presence.close()
 
@@ -142,12 +140,13 @@ class Delivery:
     def _dispatch(self) -> None:
         lost_at = self._clock()
         while not self._stopping:
+            asked_at = self._clock()
             try:
                 claimed = self._claim()
                 if self._clock() - lost_at >= POLL:
                     self._take_up(everything=False)
                     lost_at = self._clock()
-                wait = 0.0 if claimed else self._until_next()
+                wait = 0.0 if claimed else self._until_next(asked_at)
             except StoreUnavailable as error:
                 log.warning("jobs cannot be claimed: %s", error)
                 wait = POLL
@@ -177,23 +176,40 @@ class Delivery:
             self._claimed.put(_Claimed(job, token))
         return len(jobs)
 
-    def _until_next(self) -> float:
-        """Seconds until a waiting job is due, at most POLL."""
+    def _until_next(self, asked_at: float) -> float:
+        """Seconds until a job is due that was not when a claim was asked for, at most POLL."""
         due = self._outbox.next_due()
-        if due is None or due <= self._clock():
+        if due is None or due <= asked_at:
             return POLL  # a thread that comes free says so
-        return min(POLL, due - self._clock())
+        return min(POLL, max(0.0, due - self._clock()))
 
     def _take_up(self, *, everything: bool) -> None:
         """Free the jobs that a process left claimed; what it had started may be at TheEye."""
         for job, attempt in self._outbox.left_behind(everything=everything):
-            if job.claim is None:
+            if job.claim is None or self._runs_here(attempt):
                 continue
             if attempt is None:
                 self._outbox.hand_back([job.id], job.claim)
             else:
                 self._record_lost(job, job.claim, attempt, "the process ended before the answer came")
             log.warning("job %d was left behind by another process", job.id)
+
+    def _runs_here(self, attempt: Attempt | None) -> bool:
+        """Whether a thread of this process still has it, and maybe TheEye's answer."""
+        with self._changed:
+            return attempt is not None and attempt.id in self._running
+
+    def _record_running(self) -> None:
+        """Record what still runs as unknown."""
+        with self._changed:
+            running = list(self._running.values())
+        for one in running:
+            job, token = one.claimed.job, one.claimed.token
+            attempt = Attempt(one.attempt_id, job.id, 0, one.started_at)
+            try:
+                self._record_lost(job, token, attempt, "the bridge stopped before the answer came")
+            except StoreUnavailable as error:
+                log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
 
     def _hand_back_unstarted(self) -> None:
         try:
@@ -218,7 +234,6 @@ class Delivery:
                 log.exception("job %d: sending failed", claimed.job.id)
             with self._changed:
                 self._busy[claimed.job.task_id] -= 1
-                self._running.pop(claimed.job.id, None)
                 self._woken = True
                 self._changed.notify()
         client.close()
@@ -229,7 +244,7 @@ class Delivery:
         if task is None:
             self._without_task(claimed, now)
             return
-        if job.lease_until is None or job.lease_until - now < self._table.theeye.timeout + LEASE_MARGIN:
+        if not self._lease_lasts(job):
             self._outbox.hand_back([job.id], claimed.token)
             return
         request = job_request(self._table.theeye, task, job.arguments or ())
@@ -237,17 +252,32 @@ class Delivery:
         if attempt_id is None:
             return
         with self._changed:
-            self._running[job.id] = _Running(claimed, attempt_id, now)
-        begun = time.monotonic()
+            self._running[attempt_id] = _Running(claimed, attempt_id, now)
+        try:
+            begun = time.monotonic()
+            verdict, status = self._post(client, job, request)
+            self._record(claimed, attempt_id, task, verdict, status, time.monotonic() - begun)
+        finally:
+            with self._changed:
+                self._running.pop(attempt_id)
+
+    def _post(self, client: HttpClient, job: Job, request: JobRequest) -> tuple[Verdict, int | None]:
+        """What the attempt came to, and the status where there was an answer."""
+        if not self._lease_lasts(job):
+            # The commit of its start took so long: its claim may end while it is sent.
+            return Verdict(Outcome.UNAVAILABLE, "not sent: its claim was about to end"), None
         try:
             answer = client.post(request.url, request.headers, request.body, self._table.theeye.timeout)
-            verdict = read_answer(answer.status, answer.headers, answer.body, self._clock())
-            status: int | None = answer.status
         except NotSent as error:
-            verdict, status = Verdict(Outcome.UNAVAILABLE, str(error)), None
+            return Verdict(Outcome.UNAVAILABLE, str(error)), None
         except AnswerLost as error:
-            verdict, status = Verdict(Outcome.UNKNOWN, str(error)), None
-        self._record(claimed, attempt_id, task, verdict, status, time.monotonic() - begun)
+            return Verdict(Outcome.UNKNOWN, str(error)), None
+        return read_answer(answer.status, answer.headers, answer.body, self._clock()), answer.status
+
+    def _lease_lasts(self, job: Job) -> bool:
+        """Whether a send that begins now is over before the claim is."""
+        left = (job.lease_until or 0.0) - self._clock()
+        return left >= self._table.theeye.timeout + LEASE_MARGIN
 
     def _without_task(self, claimed: _Claimed, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
@@ -267,7 +297,7 @@ class Delivery:
     ) -> None:
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         detail = self._mask(verdict.detail)[:MAX_DETAIL]
-        job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)
+        job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL]
         done = Completion(seconds, verdict.outcome, status, detail, job_id)
         decision = self._decide(claimed.job, task.on_unknown, done, verdict.retry_after)
         while True:
@@ -277,7 +307,7 @@ class Delivery:
             except StoreUnavailable as error:
                 # What TheEye answered must not be lost: without it the job would be sent again.
                 log.warning("job %d: its outcome cannot be recorded yet: %s", claimed.job.id, error)
-                if self._stopping:
+                if time.monotonic() >= self._deadline:
                     raise
                 time.sleep(POLL)
         log.log(

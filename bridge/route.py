@@ -24,7 +24,8 @@ from bridge.settings import Secret
 MAX_ARGUMENT = 256 * 1024
 
 #: TheEye's agent turns such a text into a file: theeye-job-api, "How arguments are matched", 5.
-_DATA_URL = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
+#: U+FEFF is a blank to the agent's JavaScript, but not to Python.
+_DATA_URL = re.compile(r"[\s\ufeff]*data:[^,]*;base64,", re.IGNORECASE)
 
 
 class ArgumentsType(StrEnum):
@@ -84,9 +85,9 @@ class Argument:
         """Raises EvaluationError naming the argument."""
         try:
             built = build(self.value, scope)
-        except EvaluationError as error:
+            size = len(orjson.dumps(built))
+        except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
-        size = len(orjson.dumps(built))
         if size > MAX_ARGUMENT:
             raise EvaluationError(
                 f"{self.label}: {size:,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"

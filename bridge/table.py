@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import orjson
+
 from bridge.errors import TooLarge
 from bridge.event import Event
 from bridge.job import NewJob
@@ -16,6 +18,8 @@ from bridge.theeye import TheEye
 
 #: How many jobs one event may make.
 MAX_JOBS = 10_000
+#: How much they may hold together, in bytes of their arguments' JSON: a loop can multiply one field.
+MAX_ARGUMENTS = 64 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,30 @@ class RoutingTable:
         return {name: tuple(route for route in self.routes if route.source == name) for name in self.sources}
 
     def jobs_for(self, event: Event) -> Routed:
-        """Every matching route's jobs, in the order of the table. Raises TooLarge above MAX_JOBS."""
+        """Every matching route's jobs, in the order of the table.
+
+        Raises TooLarge above MAX_JOBS or MAX_ARGUMENTS.
+        """
         warnings: list[str] = []
         jobs: list[NewJob] = []
+        size = 0
         identity = self.sources[event.source].type
         for route in self._routes_of.get(event.source, ()):
             for job in route.jobs_for(event, identity, warnings):
                 jobs.append(job)
                 if len(jobs) > MAX_JOBS:
                     raise TooLarge(f"the event makes more than {MAX_JOBS:,} jobs")
+                size += len(orjson.dumps(job.arguments))
+                if size > MAX_ARGUMENTS:
+                    raise TooLarge(f"the event's jobs hold more than {MAX_ARGUMENTS:,} bytes of arguments")
         return Routed(tuple(jobs), tuple(warnings))
 
     def explain(self, event: Event) -> tuple[Explanation, ...]:
-        """What each route makes of the event, in the order of the table, by the same functions."""
+        """What each route makes of the event, in the order of the table, by the same functions.
+
+        Raises TooLarge where `jobs_for` does.
+        """
+        self.jobs_for(event)
         identity = self.sources[event.source].type
         return tuple(
             route.explain(event, identity) if route.source == event.source else other_source(route, event)

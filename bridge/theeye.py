@@ -30,6 +30,9 @@ AMBIGUOUS = (408,)
 #: first and cuts then: a cut before could leave a part of a key that no mask knows.
 MAX_SAID = 16 * 1024
 
+#: Beyond it TheEye's JavaScript rounds a whole number to another one.
+MAX_EXACT = 2**53
+
 #: The longest Retry-After that is believed, in seconds.
 MAX_RETRY_AFTER = 24 * 3600.0
 
@@ -89,7 +92,8 @@ def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list
 
     One element an order, its index the order. An object with order and value is the documented
     form; where TheEye would hand that object itself to the script (an empty text, null, 0, false),
-    the bare value stands. A text task gets everything but null as text.
+    the bare value stands. A text task gets everything but null as text; a legacy task makes text of
+    numbers itself, so that one which it would round is sent as text.
     """
     return [_element(order, value, arguments_type) for order, value in enumerate(arguments)]
 
@@ -97,6 +101,8 @@ def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list
 def _element(order: int, value: JSON, arguments_type: ArgumentsType) -> JSON:
     if arguments_type is ArgumentsType.TEXT and value is not None and not isinstance(value, str):
         value = orjson.dumps(value).decode()
+    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT:
+        value = str(value)
     if value is None or value is False or value == "" or (isinstance(value, int | float) and value == 0):
         return value
     return {"order": order, "value": value}
@@ -127,7 +133,7 @@ def _read_job(body: bytes) -> Verdict:
         isinstance(job.get(key), str) and job[key] for key in ("id", "lifecycle", "state")
     ):
         return Verdict(Outcome.UNKNOWN, "200, but the answer is no job")
-    job_id, lifecycle, state = job["id"][:100], job["lifecycle"], job["state"]
+    job_id, lifecycle, state = job["id"], job["lifecycle"], job["state"]
     if lifecycle == "terminated" or state == "error":
         detail = f"200, but the job will never run: {_words(job.get('output'))}".rstrip(": ")
         return Verdict(Outcome.REFUSED, detail, job_id)
@@ -165,7 +171,7 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """The wait of a Retry-After in seconds, from seconds or a date (RFC 9110 10.2.3)."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MAX_RETRY_AFTER)
+        return min(float(text), MAX_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(text)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -17,11 +17,11 @@ from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
 from bridge.outbox import claims, intake
 from bridge.outbox.claims import Completion
-from bridge.outbox.connect import connect
+from bridge.outbox.connect import WRITES, connect
 from bridge.outbox.intake import Stored, StoredJob, Webhook
 from bridge.outbox.presence import Presence
 from bridge.outbox.records import EventSummary, attempt_of, event_of, job_of, summary_of
-from bridge.outbox.schema import attempts, events, jobs, metadata
+from bridge.outbox.schema import IS_WAITING, attempts, events, jobs, metadata
 from bridge.outbox.writer import Writer
 from bridge.retry import Decision
 
@@ -42,10 +42,11 @@ class Outbox:
     ) -> None:
         self._clock = clock
         self._path = Path(make_url(url).database or "")
-        self._engine = connect(url, checkpoints=not beside_a_server)
         self.woken: Callable[[], None] = lambda: None
         try:
-            metadata.create_all(self._engine)
+            self._engine = connect(url, checkpoints=not beside_a_server)
+            with self._engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
+                metadata.create_all(connection)
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"{url} cannot be opened: {getattr(error, 'orig', error)}") from error
         self._writer = Writer(self._engine)
@@ -114,7 +115,7 @@ class Outbox:
 
     def next_due(self) -> float | None:
         """When the next waiting job is due, seconds since the epoch; None where none waits."""
-        due = select(func.min(jobs.c.due_at)).where(jobs.c.state == JobState.WAITING)
+        due = select(func.min(jobs.c.due_at)).where(IS_WAITING)
         at: float | None = self._read(lambda connection: connection.execute(due).scalar_one())
         return at
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
 from bridge.job import Attempt, Job, JobState, Outcome
 from bridge.outbox.records import attempt_of, job_of, storable
-from bridge.outbox.schema import attempts, jobs
+from bridge.outbox.schema import IS_WAITING, attempts, jobs
 from bridge.retry import Decision
 
 
@@ -30,7 +30,7 @@ class Completion:
 _DUE = (
     select(jobs)
     .where(
-        jobs.c.state == JobState.WAITING,
+        IS_WAITING,
         jobs.c.due_at <= bindparam("now"),
         jobs.c.task_id.not_in(bindparam("saturated", expanding=True)),
     )
@@ -47,6 +47,9 @@ _START = update(jobs).where(*_HELD).values(attempts=jobs.c.attempts + 1).returni
 _INSERT_ATTEMPT = insert(attempts).returning(attempts.c.id)
 _COMPLETE = update(attempts).where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.is_(None))
 _RECORD = update(jobs).where(*_HELD).values(claim=None, lease_until=None)
+# A claim may have started since it was found to be left behind.
+_UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
+_LET_GO = _RECORD.where(_UNSTARTED)
 
 
 def claim(
@@ -99,9 +102,9 @@ def record(
         "outcome": done.outcome,
         "status": done.status,
         "detail": storable(done.detail),
-        "theeye_job_id": done.theeye_job_id,
+        "theeye_job_id": storable(done.theeye_job_id),
     }
-    connection.execute(_COMPLETE.values(**completed), {"attempt": attempt_id})
+    connection.execute(_COMPLETE, {"attempt": attempt_id, **completed})
     moved: dict[str, object] = {
         "state": next_.state,
         "reason": storable(next_.reason),
@@ -111,8 +114,8 @@ def record(
     if next_.due_at is not None:
         moved["due_at"] = next_.due_at
     if done.theeye_job_id is not None:
-        moved["theeye_job_id"] = done.theeye_job_id
-    return connection.execute(_RECORD.values(**moved), {"job": job.id, "token": token}).rowcount == 1
+        moved["theeye_job_id"] = completed["theeye_job_id"]
+    return connection.execute(_RECORD, {"job": job.id, "token": token, **moved}).rowcount == 1
 
 
 def hand_back(
@@ -123,13 +126,13 @@ def hand_back(
     if due_at is not None:
         values |= {"due_at": due_at, "reason": storable(reason)}
     for job_id in job_ids:
-        connection.execute(_RECORD.values(**values), {"job": job_id, "token": token})
+        connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
 
 
 def give_up(connection: Connection, job_id: int, token: str, reason: str) -> None:
     """Let a claimed job that was not started die."""
     values = {"state": JobState.DEAD, "reason": storable(reason)}
-    connection.execute(_RECORD.values(**values), {"job": job_id, "token": token})
+    connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
 
 
 def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:

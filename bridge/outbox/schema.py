@@ -18,6 +18,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+#: SQLite takes a partial index only for a query that spells its condition alike, as a literal.
+IS_WAITING = text("state = 'waiting'")
+
 events = Table(
     "events",
     metadata,
@@ -65,8 +68,8 @@ jobs = Table(
     Column("lease_until", Double),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
-    Index("jobs_due", "due_at", "id", "task_id", sqlite_where=text("state = 'waiting'")),
-    Index("jobs_claimed", "lease_until", sqlite_where=text("state = 'sending'")),
+    # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
+    Index("jobs_due", "state", "due_at", "id", "task_id", sqlite_where=IS_WAITING),
     sqlite_autoincrement=True,
 )
 

@@ -52,7 +52,7 @@ class Writer:
         """Run `work` and wait until it is committed.
 
         Raises what `work` raises (its own changes are undone, its neighbours' are not), and
-        StoreUnavailable where nothing could be committed.
+        StoreUnavailable where nothing could be committed, or not within PATIENCE.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
@@ -61,6 +61,8 @@ class Writer:
         try:
             result: T = unit.done.result(timeout=PATIENCE)
         except FutureTimeoutError as error:
+            # If it has not begun, it must not be done behind its caller's back.
+            unit.done.cancel()
             raise StoreUnavailable(f"no commit within {PATIENCE:.0f} s") from error
         return result
 
@@ -71,11 +73,12 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while (group := self._gather()) is not None:
+        while (gathered := self._gather()) is not None:
+            group = [unit for unit in gathered if unit.done.set_running_or_notify_cancel()]
             try:
                 self._commit(group)
             except SQLAlchemyError as error:
-                log.error("the store cannot be written: %s", error)  # noqa: TRY400 - the callers carry the traceback
+                log.error("the store cannot be written: %s", _cause(error))  # noqa: TRY400 - the callers carry the traceback
                 for unit in group:
                     if not unit.done.done():
                         unavailable = StoreUnavailable(f"the store cannot be written: {_cause(error)}")

@@ -1,0 +1,219 @@
+"""Tables, events, jobs and webhooks in a line, without YAML; and what tests wait and tell the time with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import orjson
+
+from bridge.demo.arguments import Argument as StandInArgument
+from bridge.demo.arguments import StandInTask
+from bridge.event import JSON, Event, Headers
+from bridge.expressions import Language
+from bridge.fields import EVENT_NAMES, ITEM_NAMES, parse_path
+from bridge.job import NewJob
+from bridge.match import AnyOf, Check, Condition, EventCheck, Glob, Literal, Pattern, When
+from bridge.outbox import Webhook
+from bridge.retry import RetryPolicy
+from bridge.route import Argument, Route, Task, Value
+from bridge.settings import Secret
+from bridge.sources import Source, discover
+from bridge.table import RoutingTable
+from bridge.theeye import TheEye
+
+T = TypeVar("T")
+
+#: When tests take place, unless they say otherwise: seconds since the epoch.
+NOW = 1_700_000_000.0
+
+#: How long a test waits for what must come, seconds: a bound for a hang, never reached otherwise.
+PATIENCE = 20.0
+
+_LANGUAGE = Language()
+
+
+class Clock:
+    """The time, which moves only when a test moves it."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def wait_until(ask: Callable[[], T], what: str = "what was waited for") -> T:
+    """The first true answer. Raises AssertionError where none comes."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:.0f} s"
+        time.sleep(0.002)
+    return answer
+
+
+def in_threads(works: Iterable[Callable[[], T]]) -> list[T]:
+    """Every work in a thread of its own, all begun at once; their results. Raises what the first raised."""
+    works = list(works)
+    results: list[T] = []
+    errors: list[Exception] = []
+    barrier = threading.Barrier(len(works))
+
+    def run(work: Callable[[], T]) -> None:
+        barrier.wait(PATIENCE)
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    if errors:
+        raise errors[0]
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+    return results
+
+
+def make_task(number: int = 1, **more: Any) -> Task:
+    """Each number's task has an id, a name and a key of its own."""
+    key = Secret(f"Key{number:02}".ljust(64, "x"))
+    return replace(Task(f"5f3c9a7be4b0a1c2d3e4f5{number:02}", f"task {number}", key), **more)
+
+
+def stand_in_task(task: Task, arguments: int = 1, **more: Any) -> StandInTask:
+    """The same task at the stand-in, with so many arguments."""
+    declared = tuple(StandInArgument(f"argument {order}") for order in range(arguments))
+    same = StandInTask(
+        id=task.id,
+        secret_key=task.secret_key.reveal(),
+        name=task.name,
+        arguments=declared,
+        arguments_type=task.arguments_type.value,
+    )
+    return replace(same, **more)
+
+
+def make_route(
+    name: str = "first",
+    *,
+    source: str = "github",
+    task: Task | None = None,
+    events: Iterable[str] = (),
+    match: Mapping[str, Any] | None = None,
+    when: str | None = None,
+    loop: str | None = None,
+    arguments: Iterable[Any] = (),
+    allow_data_urls: bool = False,
+) -> Route:
+    """`match` and `arguments` as the YAML would hold them, in Python's types."""
+    names = EVENT_NAMES if loop is None else (*EVENT_NAMES, *ITEM_NAMES)
+    checks: list[Check] = [EventCheck(tuple(map(Glob.parse, events)))] if events else []
+    checks += [_condition(path, wanted, names) for path, wanted in (match or {}).items()]
+    if when is not None:
+        checks.append(When(_LANGUAGE.condition(when, names)))
+    return Route(
+        name=name,
+        source=source,
+        task=task or make_task(),
+        checks=tuple(checks),
+        loop=None if loop is None else _LANGUAGE.condition(loop, EVENT_NAMES),
+        arguments=tuple(
+            Argument(f"argument {order}", _value(value, names)) for order, value in enumerate(arguments)
+        ),
+        allow_data_urls=allow_data_urls,
+    )
+
+
+def _condition(path: str, wanted: Any, names: Iterable[str]) -> Condition:
+    if isinstance(wanted, dict):
+        return Condition(parse_path(path, names), _pattern(wanted["not"]), negated=True)
+    return Condition(parse_path(path, names), _pattern(wanted))
+
+
+def _pattern(wanted: Any) -> Pattern:
+    if isinstance(wanted, list):
+        return AnyOf(tuple(map(_pattern, wanted)))
+    return Glob.parse(wanted) if isinstance(wanted, str) else Literal(wanted, orjson.dumps(wanted).decode())
+
+
+def _value(value: Any, names: Iterable[str]) -> Value:
+    if isinstance(value, str):
+        return _LANGUAGE.template(value, names)
+    if isinstance(value, list):
+        return tuple(_value(inner, names) for inner in value)
+    if isinstance(value, dict):
+        return {key: _value(inner, names) for key, inner in value.items()}
+    result: Value = value
+    return result
+
+
+def make_table(
+    *routes: Route,
+    tasks: Iterable[Task] = (),
+    url: str = "http://127.0.0.1:9",
+    timeout: float = 5.0,
+    retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+) -> RoutingTable:
+    """A table of these routes and tasks (those of the routes too), with sources github and alerts."""
+    types = discover()
+    known = {task.id: task for task in (*tasks, *(route.task for route in routes))}
+    return RoutingTable(
+        theeye=TheEye("acme", url, timeout),
+        retry=retry,
+        sources={
+            "github": Source("github", types["github"], ()),
+            "alerts": Source("alerts", types["alertmanager"], ()),
+        },
+        tasks=known or {make_task().id: make_task()},
+        routes=routes,
+    )
+
+
+def make_event(payload: JSON = None, **more: Any) -> Event:
+    """A push from github, unless `more` says otherwise."""
+    push = Event(
+        source="github",
+        event="push",
+        action=None,
+        delivery_id="delivery-1",
+        headers=Headers(),
+        query={},
+        payload=payload,
+        received_at=NOW,
+        body=orjson.dumps(payload),
+    )
+    return replace(push, **more)
+
+
+def make_job(*arguments: JSON, task: Task | None = None, **more: Any) -> NewJob:
+    """A job of route `first`, unless `more` says otherwise."""
+    task = task or make_task()
+    return replace(NewJob("first", task.id, task.name, "", None, arguments), **more)
+
+
+def dead_job(reason: str = "argument 0: payload.x is missing", **more: Any) -> NewJob:
+    """A job whose arguments could not be built."""
+    return make_job(**{"arguments": None, "reason": reason} | more)
+
+
+def items(count: int, **more: Any) -> list[NewJob]:
+    """The jobs of a loop over so many items, each with its index as the one argument."""
+    return [make_job(n, item_key=f"item-{n}", item_index=n, **more) for n in range(count)]
+
+
+def make_webhook(
+    *jobs: NewJob,
+    event: Event | None = None,
+    fingerprint: str | None = None,
+    window: float | None = 30.0,
+    warnings: Iterable[str] = (),
+    **of_event: Any,
+) -> Webhook:
+    """A webhook with these jobs; `of_event` goes to `make_event`."""
+    return Webhook(event or make_event(**of_event), fingerprint, window, jobs, tuple(warnings))

@@ -1,0 +1,407 @@
+"""Claim, start, record: who may send a job, and who may say what became of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bridge.job import Attempt, Job, JobState, Outcome
+from bridge.outbox import Completion, Outbox
+from bridge.retry import Decision
+from bridge.route import Task
+from tests.tables import NOW, Clock, dead_job, in_threads, items, make_job, make_task, make_webhook
+
+A, B, C = make_task(1), make_task(2), make_task(3)
+
+ACCEPTED = Completion(0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
+AGAIN = Completion(0.5, Outcome.UNAVAILABLE, 503, "503 busy", None)
+LOST = Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
+
+DONE = Decision(JobState.ACCEPTED, None, None)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reopen(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], Outbox]]:
+    """Opens the store once more, as another process would."""
+    opened: list[Outbox] = []
+
+    def reopen() -> Outbox:
+        opened.append(Outbox(f"sqlite:///{tmp_path / 'bridge.db'}", clock=clock))
+        return opened[-1]
+
+    yield reopen
+    for outbox in opened:
+        outbox.close()
+
+
+@pytest.fixture
+def outbox(reopen: Callable[[], Outbox]) -> Outbox:
+    return reopen()
+
+
+def store(outbox: Outbox, name: str, task: Task = A, count: int = 1) -> list[int]:
+    """The ids of so many new jobs of a task."""
+    stored = outbox.store(make_webhook(*items(count, task=task), delivery_id=name))
+    return [job.id for job in stored.jobs]
+
+
+def claim(
+    outbox: Outbox,
+    free: int = 10,
+    busy: Mapping[str, int] | None = None,
+    per_task: int = 10,
+    lease: float = 60.0,
+) -> tuple[str, list[Job]]:
+    return outbox.claim(free=free, busy=busy or {}, per_task=per_task, lease=lease)
+
+
+def claim_one(outbox: Outbox, lease: float = 60.0) -> tuple[str, Job]:
+    token, (job,) = claim(outbox, free=1, lease=lease)
+    return token, job
+
+
+def start(outbox: Outbox, lease: float = 60.0) -> tuple[str, Job, int]:
+    """Claim one and start it."""
+    token, job = claim_one(outbox, lease)
+    attempt = outbox.start(job, token, NOW)
+    assert attempt is not None
+    return token, job, attempt
+
+
+def ids(jobs: list[Job]) -> list[int]:
+    return [job.id for job in jobs]
+
+
+class TestWhatIsClaimed:
+    def test_the_oldest_first(self, outbox: Outbox, clock: Clock) -> None:
+        clock.now = NOW + 2
+        (third,) = store(outbox, "1")
+        clock.now = NOW
+        first, second = store(outbox, "2", count=2)
+        clock.now = NOW + 3
+        (fourth,) = store(outbox, "3", B)
+
+        assert ids(claim(outbox)[1]) == [first, second, third, fourth]
+
+    def test_no_more_than_are_free(self, outbox: Outbox) -> None:
+        made = store(outbox, "1", count=5)
+        assert ids(claim(outbox, free=2)[1]) == made[:2]
+        assert ids(claim(outbox, free=2)[1]) == made[2:4]
+        assert ids(claim(outbox, free=2)[1]) == made[4:]
+        assert claim(outbox, free=2)[1] == []
+
+    def test_none_before_it_is_due(self, outbox: Outbox, clock: Clock) -> None:
+        clock.now = NOW + 5
+        store(outbox, "1")
+        clock.now = NOW + 4.99
+        assert claim(outbox)[1] == []
+        clock.now = NOW + 5
+        assert len(claim(outbox)[1]) == 1
+
+    def test_none_that_does_not_wait(self, outbox: Outbox) -> None:
+        outbox.store(make_webhook(dead_job(), make_job(route="second")))
+        token, job, attempt = start(outbox)
+        outbox.record(job, token, attempt, ACCEPTED, DONE)
+
+        assert claim(outbox)[1] == []
+
+    def test_one_task_takes_no_more_than_its_part(self, outbox: Outbox) -> None:
+        of_a = store(outbox, "1", A, count=6)
+        of_b = store(outbox, "2", B, count=1)
+        of_c = store(outbox, "3", C, count=6)
+
+        claimed = ids(claim(outbox, free=6, per_task=2)[1])
+
+        assert claimed == [*of_a[:2], *of_b, *of_c[:2]]
+
+    def test_what_it_has_already_counts(self, outbox: Outbox) -> None:
+        of_a = store(outbox, "1", A, count=6)
+        of_b = store(outbox, "2", B, count=6)
+
+        claimed = ids(claim(outbox, free=6, busy={A.id: 1, B.id: 2, C.id: 9}, per_task=2)[1])
+
+        assert claimed == of_a[:1]
+        assert ids(claim(outbox, free=6, busy={A.id: 2, B.id: 0}, per_task=2)[1]) == of_b[:2]
+
+    def test_a_long_queue_of_one_task_hides_no_other(self, outbox: Outbox) -> None:
+        store(outbox, "1", A, count=500)
+        of_b = store(outbox, "2", B, count=1)
+
+        claimed = claim(outbox, free=4, per_task=2)[1]
+
+        assert [job.task_id for job in claimed] == [A.id, A.id, B.id]
+        assert claimed[-1].id == of_b[0]
+
+    def test_what_a_claim_gives_is_what_is_stored(self, outbox: Outbox, clock: Clock) -> None:
+        store(outbox, "1", count=2)
+        clock.now = NOW + 1
+        token, claimed = claim(outbox, lease=35.0)
+
+        for job in claimed:
+            assert (job.state, job.claim, job.lease_until) == (JobState.SENDING, token, NOW + 36)
+            assert outbox.job(job.id) == job
+
+    def test_each_claim_has_a_token_of_its_own(self, outbox: Outbox) -> None:
+        assert len({claim(outbox)[0] for _ in range(10)}) == 10
+
+    def test_no_job_is_held_by_two(self, outbox: Outbox, reopen: Callable[[], Outbox]) -> None:
+        """Four processes with two threads each claim what the others claim, too."""
+        stores = [outbox, reopen(), reopen(), reopen()]
+        made = store(outbox, "1", count=120)
+        taken: Counter[int] = Counter()
+        lock = threading.Lock()
+
+        def drain(one: Outbox) -> None:
+            while claimed := claim(one, free=3)[1]:
+                with lock:
+                    taken.update(ids(claimed))
+
+        in_threads([partial(drain, one) for one in stores * 2])
+
+        assert taken == Counter(made)
+
+
+class TestStart:
+    def test_it_is_an_attempt_that_runs(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job = claim_one(outbox)
+        attempt = outbox.start(job, token, NOW + 0.5)
+
+        assert attempt is not None
+        assert outbox.attempts(job.id) == [Attempt(attempt, job.id, 1, NOW + 0.5)]
+        assert outbox.job(job.id) == job
+
+    def test_attempts_are_numbered_over_the_jobs_whole_life(self, outbox: Outbox) -> None:
+        (made,) = store(outbox, "1")
+        for _ in range(3):
+            token, job, attempt = start(outbox)
+            outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW, "503"))
+        token, job, attempt = start(outbox)
+        outbox.record(job, token, attempt, AGAIN, Decision(JobState.DEAD, None, "gave up"))
+        outbox.retry(made, make_job("again"))
+        start(outbox)
+
+        assert [attempt.number for attempt in outbox.attempts(made)] == [1, 2, 3, 4, 5]
+
+    def test_not_without_the_claim(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job = claim_one(outbox)
+
+        assert outbox.start(job, "another token", NOW) is None
+        outbox.hand_back([job.id], token)
+        assert outbox.start(job, token, NOW) is None
+        assert outbox.attempts(job.id) == []
+
+    def test_not_with_a_claim_that_another_one_has_followed(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        old, job = claim_one(outbox)
+        outbox.hand_back([job.id], old)
+        new, _ = claim_one(outbox)
+
+        assert outbox.start(job, old, NOW) is None
+        assert outbox.start(job, new, NOW) is not None
+
+
+class TestRecord:
+    def test_it_completes_the_attempt_and_moves_the_job_on(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job, attempt = start(outbox)
+
+        assert outbox.record(job, token, attempt, ACCEPTED, Decision(JobState.ACCEPTED, None, "onhold"))
+
+        assert outbox.attempts(job.id) == [
+            Attempt(attempt, job.id, 1, NOW, 0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
+        ]
+        after = outbox.job(job.id)
+        assert (after.state, after.reason, after.theeye_job_id) == (JobState.ACCEPTED, "onhold", "theeye-1")
+        assert (after.claim, after.lease_until, after.due_at) == (None, None, NOW)
+
+    def test_one_that_waits_again_is_due_when_it_is_said(self, outbox: Outbox, clock: Clock) -> None:
+        store(outbox, "1")
+        token, job, attempt = start(outbox)
+
+        outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW + 30, "503 busy"))
+
+        after = outbox.job(job.id)
+        assert (after.state, after.due_at, after.reason) == (JobState.WAITING, NOW + 30, "503 busy")
+        assert (after.tries, after.unknowns, after.fresh_at) == (1, 0, NOW)
+        assert claim(outbox)[1] == []
+        clock.now = NOW + 30
+        assert ids(claim(outbox)[1]) == [job.id]
+
+    def test_tries_and_lost_answers_are_counted(self, outbox: Outbox) -> None:
+        (made,) = store(outbox, "1")
+        for done in (LOST, AGAIN, LOST):
+            token, job, attempt = start(outbox)
+            outbox.record(job, token, attempt, done, Decision(JobState.WAITING, NOW, "again"))
+
+        job = outbox.job(made)
+        assert (job.tries, job.unknowns) == (3, 2)
+
+    def test_an_id_of_theeyes_job_is_kept(self, outbox: Outbox) -> None:
+        (made,) = store(outbox, "1")
+        token, job, attempt = start(outbox)
+        refused = Completion(0.1, Outcome.REFUSED, 200, "will never run", "theeye-7")
+        outbox.record(job, token, attempt, refused, Decision(JobState.WAITING, NOW, "again"))
+        token, job, attempt = start(outbox)
+        outbox.record(job, token, attempt, LOST, Decision(JobState.UNKNOWN, None, "lost"))
+
+        assert outbox.job(made).theeye_job_id == "theeye-7"
+        assert [attempt.theeye_job_id for attempt in outbox.attempts(made)] == ["theeye-7", None]
+
+    def test_nul_is_spelled_out(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job, attempt = start(outbox)
+        done = Completion(0.1, Outcome.REFUSED, 200, "a\x00b", "c\x00d")
+        outbox.record(job, token, attempt, done, Decision(JobState.DEAD, None, "e\x00f"))
+
+        (kept,) = outbox.attempts(job.id)
+        assert (kept.detail, kept.theeye_job_id) == ("a\\u0000b", "c\\u0000d")
+        after = outbox.job(job.id)
+        assert (after.reason, after.theeye_job_id) == ("e\\u0000f", "c\\u0000d")
+
+    def test_a_second_record_changes_nothing(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job, attempt = start(outbox)
+        assert outbox.record(job, token, attempt, ACCEPTED, DONE)
+        before = outbox.job(job.id), outbox.attempts(job.id)
+
+        assert not outbox.record(job, token, attempt, LOST, Decision(JobState.WAITING, NOW, "lost"))
+
+        assert (outbox.job(job.id), outbox.attempts(job.id)) == before
+
+    def test_the_record_of_a_claim_that_is_no_longer_held_changes_nothing(self, outbox: Outbox) -> None:
+        """One was slow, its lease ended, another process took the job up and sends it."""
+        store(outbox, "1")
+        slow, job, attempt = start(outbox)
+        outbox.record(job, slow, attempt, LOST, Decision(JobState.WAITING, NOW, "taken up"))
+        new, again, second = start(outbox)
+        before = outbox.job(job.id), outbox.attempts(job.id)
+
+        assert not outbox.record(job, slow, attempt, ACCEPTED, DONE)
+        assert (outbox.job(job.id), outbox.attempts(job.id)) == before
+
+        assert outbox.record(again, new, second, ACCEPTED, DONE)
+        assert [one.outcome for one in outbox.attempts(job.id)] == [Outcome.UNKNOWN, Outcome.ACCEPTED]
+
+
+class TestHandBack:
+    def test_it_waits_as_before(self, outbox: Outbox) -> None:
+        store(outbox, "1", count=3)
+        waiting = outbox.jobs()
+        token, jobs = claim(outbox)
+
+        outbox.hand_back(ids(jobs), token)
+
+        assert outbox.jobs() == waiting
+
+    def test_or_until_when_it_is_said_and_why(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job = claim_one(outbox)
+
+        outbox.hand_back([job.id], token, NOW + 30, "no task \x00")
+
+        after = outbox.job(job.id)
+        assert (after.state, after.due_at, after.reason) == (JobState.WAITING, NOW + 30, "no task \\u0000")
+        assert (after.claim, after.lease_until, after.tries, after.fresh_at) == (None, None, 0, NOW)
+
+    def test_not_without_the_claim(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        _, job = claim_one(outbox)
+
+        outbox.hand_back([job.id], "another token")
+
+        assert outbox.job(job.id) == job
+
+    def test_not_once_it_is_started(self, outbox: Outbox) -> None:
+        """Two processes: one finds the claim's lease over, and the other starts it at that moment."""
+        store(outbox, "1")
+        token, job, attempt = start(outbox)
+
+        outbox.hand_back([job.id], token)
+        outbox.give_up(job, token, "no task")
+
+        assert outbox.job(job.id) == job
+        assert claim(outbox)[1] == []
+        assert outbox.record(job, token, attempt, ACCEPTED, DONE)
+
+    def test_what_is_given_up_is_dead(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job = claim_one(outbox)
+        outbox.give_up(job, "another token", "no")
+        assert outbox.job(job.id) == job
+
+        outbox.give_up(job, token, "no task \x00")
+
+        after = outbox.job(job.id)
+        assert (after.state, after.reason, after.claim) == (JobState.DEAD, "no task \\u0000", None)
+        assert outbox.attempts(job.id) == []
+
+
+class TestLeftBehind:
+    def test_a_claim_whose_lease_has_ended(self, outbox: Outbox, clock: Clock) -> None:
+        store(outbox, "1")
+        _, job = claim_one(outbox, lease=35)
+        clock.now = NOW + 35
+        assert outbox.left_behind(everything=False) == []
+        clock.now = NOW + 35.01
+        assert outbox.left_behind(everything=False) == [(job, None)]
+
+    def test_or_every_claim(self, outbox: Outbox) -> None:
+        store(outbox, "1", count=2)
+        _, first = claim_one(outbox, lease=35)
+        _, second = claim_one(outbox, lease=3500)
+
+        assert outbox.left_behind(everything=False) == []
+        assert outbox.left_behind(everything=True) == [(first, None), (second, None)]
+
+    def test_with_the_attempt_that_never_ended(self, outbox: Outbox) -> None:
+        store(outbox, "1", count=2)
+        token, job, attempt = start(outbox)
+        outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW - 1, "again"))
+        _, job, attempt = start(outbox)
+        assert job.tries == 1
+        _, unstarted = claim_one(outbox)
+
+        assert outbox.left_behind(everything=True) == [
+            (job, Attempt(attempt, job.id, 2, NOW)),
+            (unstarted, None),
+        ]
+
+    def test_nothing_that_is_not_being_sent(self, outbox: Outbox, clock: Clock) -> None:
+        outbox.store(make_webhook(dead_job(), make_job(route="waits"), make_job(route="is done")))
+        token, job, attempt = start(outbox)
+        outbox.record(job, token, attempt, ACCEPTED, DONE)
+        clock.now += 1e6
+
+        assert outbox.left_behind(everything=True) == []
+        assert outbox.left_behind(everything=False) == []
+
+    def test_two_processes_that_take_up_the_same_do_it_once(
+        self, outbox: Outbox, reopen: Callable[[], Outbox]
+    ) -> None:
+        store(outbox, "1")
+        start(outbox)
+        other = reopen()
+        (mine,), (theirs,) = outbox.left_behind(everything=True), other.left_behind(everything=True)
+        decision = Decision(JobState.WAITING, NOW, "taken up")
+
+        held = []
+        for one, (job, attempt) in ((outbox, mine), (other, theirs)):
+            assert job.claim is not None
+            assert attempt is not None
+            held.append(one.record(job, job.claim, attempt.id, LOST, decision))
+
+        assert held == [True, False]
+        job = outbox.job(mine[0].id)
+        assert (job.tries, job.unknowns) == (1, 1)
