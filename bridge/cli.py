@@ -15,13 +15,13 @@ import orjson
 
 from bridge import report
 from bridge.config.load import Loaded, load
-from bridge.config.problem import Problem
 from bridge.demo import tour
 from bridge.errors import BridgeError, ConfigError
 from bridge.event import JSON, Headers, Request
 from bridge.job import JobState
 from bridge.log import configure
 from bridge.outbox import Outbox
+from bridge.problem import Problem
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
 

@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from bridge.problem import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from bridge.config.problem import Problem
 
 
 class BridgeError(Exception):

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from bridge.config.compile import LONGEST
 from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
-from bridge.config.problem import Place, Problem, Problems, Severity
+from bridge.config.problems import Problems
 from bridge.config.shapes import LATER, LATER_TYPES
 from bridge.errors import ConfigError
+from bridge.problem import Place, Problem, Severity
 from bridge.settings import Variables
 from bridge.sources import discover
 

@@ -11,9 +11,9 @@ import pytest
 from bridge import payload, table
 from bridge.cli import main
 from bridge.config.load import load
-from bridge.config.problem import Severity
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.job import JobState
+from bridge.problem import Severity
 from bridge.route import MAX_ARGUMENT
 from bridge.settings import VARIABLES
 from bridge.sources import discover

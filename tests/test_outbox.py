@@ -524,6 +524,13 @@ class TestSQLite(OutboxContract):
         with pytest.raises(StoreUnavailable, match=f"^sqlite:///{database} cannot be opened: "):
             Outbox(f"sqlite:///{database}")
 
+    def test_ping_notices_that_the_tables_are_gone(self, outbox: Outbox, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "var" / "deeper" / "bridge.db")) as other:
+            other.executescript("PRAGMA foreign_keys=OFF; DROP TABLE events")
+
+        with pytest.raises(StoreUnavailable, match="no such table: events"):
+            outbox.ping()
+
     def test_a_read_that_fails_is_unavailable(self, outbox: Outbox, tmp_path: Path) -> None:
         outbox.close()
         with closing(sqlite3.connect(tmp_path / "var" / "deeper" / "bridge.db")) as other:

@@ -69,14 +69,14 @@ def test_the_defaults() -> None:
 
 def test_every_variable_is_read() -> None:
     environ = {
-        "PORT": "0", "DATABASE_URL": "sqlite:////tmp/x y.db", "BRIDGE_CONFIG": "routes.yml",
+        "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
         "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4", "LOG_LEVEL": "debug",
         "LOG_FORMAT": "Text",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
     assert (settings.port, settings.database_url, settings.config) == (
-        0, "sqlite:////tmp/x y.db", Path("routes.yml"),
+        0, "sqlite:////data/x y.db", Path("routes.yml"),
     )  # fmt: skip
     assert (settings.max_body, settings.stop, settings.web_concurrency) == (1024 * 1024, 60.0, 4)
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")

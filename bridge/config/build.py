@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.config.env import Environment
-from bridge.config.problem import Place, Problems, closest
+from bridge.config.problems import Problems, closest
 from bridge.config.shapes import (
     RouteShape,
     SourceShape,
@@ -21,6 +21,7 @@ from bridge.config.shapes import (
 from bridge.config.sources import SourceBuilder
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, did_you_mean
 from bridge.match import Check, When
+from bridge.problem import Place
 from bridge.retry import RetryPolicy
 from bridge.route import Argument, ArgumentsType, OnUnknown, Route, Task, Value
 from bridge.settings import Secret

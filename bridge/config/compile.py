@@ -8,7 +8,7 @@ from functools import cache
 from typing import TypeVar
 
 from bridge.config.document import Empty, Items, Node, Scalar, Section
-from bridge.config.problem import Problems
+from bridge.config.problems import Problems
 from bridge.config.shapes import found
 from bridge.errors import ExpressionError
 from bridge.expressions import Expression, Language

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from bridge.config.problem import Place, Problems
+from bridge.config.problems import Problems
+from bridge.problem import Place
 
 #: How deep mappings and lists may stand in each other.
 MAX_DEPTH = 40

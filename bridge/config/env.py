@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.config.document import Empty, Scalar
-from bridge.config.problem import Problems
+from bridge.config.problems import Problems
 from bridge.config.shapes import env_name
 from bridge.errors import SettingsError
 from bridge.settings import Secret

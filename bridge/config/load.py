@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
-from bridge.config.problem import Place, Problem, Problems, closest
+from bridge.config.problems import Problems, closest
 from bridge.config.shapes import (
     LATER,
     BasicAuthShape,
@@ -27,6 +27,7 @@ from bridge.config.shapes import (
     found,
 )
 from bridge.errors import ConfigError
+from bridge.problem import Place, Problem
 from bridge.settings import Secret
 from bridge.sources import SourceType
 from bridge.table import RoutingTable
@@ -281,12 +282,12 @@ def _pass_over(mistake: ErrorDetails, node: Section) -> bool:
     empty = Empty.at_place(at.place)
     if mistake["type"] == "missing" and isinstance(at, Section):
         at.put(str(mistake["loc"][-1]), at.place, empty)
-    elif isinstance(at, Empty):
-        return False
-    elif isinstance(holder, Section):
+    elif isinstance(holder, Section) and not isinstance(at, Empty):
         holder[holder.key(str(key))] = empty
-    elif isinstance(holder, Items) and isinstance(key, int):
+    elif isinstance(holder, Items) and isinstance(key, int) and not isinstance(at, Empty):
         holder[key] = empty
+    else:
+        return False
     return True
 
 

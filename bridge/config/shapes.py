@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from bridge.config.document import Empty, Items, Scalar, Section
-from bridge.config.problem import Place
+from bridge.problem import Place
 from bridge.route import ArgumentsType, OnUnknown
 from bridge.settings import duration
 

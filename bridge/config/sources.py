@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
-from bridge.config.problem import Place, Problems
+from bridge.config.problems import Problems
 from bridge.config.shapes import LATER_TYPES, BasicAuthShape, ProofShapes, SourceShape
 from bridge.fields import Each, Path, did_you_mean
+from bridge.problem import Place
 from bridge.settings import Secret
 from bridge.sources import Options, Source, SourceType
 from bridge.sources.signatures import Credentials, Proof, Required

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, func, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,8 +57,9 @@ class Outbox:
         self._engine.dispose()
 
     def ping(self) -> None:
-        """Raises StoreUnavailable where the database does not answer."""
-        self._read(lambda connection: connection.execute(text("SELECT 1")))
+        """Raises StoreUnavailable where the database does not answer, or lacks its tables."""
+        # A bare SELECT 1 would not touch the file.
+        self._read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
 
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
