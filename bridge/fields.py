@@ -177,7 +177,8 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
             continue
         shown = [_shown(step) for step in path.steps[: at + 1]]
         reached, missing = path_text(path.root, shown[:-1]), path_text(path.root, shown)
-        holder = f"a {scope.get('event')}" if reached == "payload" else reached
+        event = str(scope.get("event"))
+        holder = f"{'an' if event[:1] in 'aeiou' else 'a'} {event}" if reached == "payload" else reached
         return f"{missing} is missing; {_inventory(holder, value)}{_guess(reached, value, step)}"
     return f"{path.text} is missing"
 

@@ -340,7 +340,10 @@ class TestComesAgain:
         assert (answer.status, answer.body["jobs"]) == (200, [])
         job = intake.outbox.job(1)
         assert job.state is JobState.DEAD
-        assert job.reason == "asked for again, but its route is gone or no longer matches"
+        assert job.reason is not None
+        assert job.reason.endswith(
+            "is missing; an order has: id, type; asked for again, but its route is gone or no longer matches"
+        )
 
     def test_what_went_wrong_in_conditions_is_that_of_the_last_time(self, make_intake: MakeIntake) -> None:
         intake = make_intake(TABLE.replace("event: order\n", "event: order\n    loop: payload.id\n"))

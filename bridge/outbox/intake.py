@@ -46,6 +46,9 @@ class Webhook:
     warnings: tuple[str, ...]
 
 
+#: What is added to a dead job's reason where nothing would make it today.
+STAYS_DEAD = "; asked for again, but its route is gone or no longer matches"
+
 # Compiled once: the hot path builds no statements.
 _BY_DELIVERY = select(events.c.id).where(
     events.c.source == bindparam("source"), events.c.delivery_id == bindparam("delivery_id")
@@ -141,7 +144,9 @@ def revive(connection: Connection, job_id: int, new: NewJob | None, now: float) 
     `new` is what today's table makes of its event; None where its route is gone or does not match.
     """
     if new is None:
-        reason = "asked for again, but its route is gone or no longer matches"
+        # Beside why it died, which a person still needs.
+        died = connection.execute(select(jobs.c.reason).where(jobs.c.id == job_id)).scalar_one() or ""
+        reason = f"{died.partition(STAYS_DEAD)[0]}{STAYS_DEAD}"
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(reason=reason))
         return False
     values = {"task_id": new.task_id, "task": new.task, **fresh(new, now), "reason": storable(new.reason)}
