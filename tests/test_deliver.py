@@ -405,7 +405,7 @@ class TestOutcomes:
         (Fault(answer=Answer(408)), 408, "408"),
         (Fault(answer=Answer(200, b"<html>")), 200, "200, but the answer cannot be read"),
         (Fault(answer=Answer(200, b'{"id": 5}')), 200, "200, but the answer is no job"),
-        (Fault(hang=LONG), None, "no answer within 0.1 s"),
+        (Fault(hang=LONG), None, "no answer within 0.25 s"),
     )  # fmt: skip
     WAYS = ("reset", "500", "502 in HTML", "408", "200 unreadable", "200 no job", "time-out")
 
@@ -413,7 +413,7 @@ class TestOutcomes:
     def test_unknown_is_sent_two_more_times(
         self, make: Make, theeye: StandIn, fault: Fault, status: int | None, detail: str
     ) -> None:
-        process = make(timeout=0.1 if fault.hang else 5.0).start()
+        process = make(timeout=0.25 if fault.hang else 5.0).start()
         theeye.fault(fault)
 
         job = process.wait_for(process.send(), JobState.UNKNOWN)
@@ -427,7 +427,7 @@ class TestOutcomes:
     def test_or_is_held_at_once(
         self, make: Make, theeye: StandIn, fault: Fault, status: int | None, detail: str
     ) -> None:
-        process = make(timeout=0.1 if fault.hang else 5.0).start()
+        process = make(timeout=0.25 if fault.hang else 5.0).start()
         theeye.fault(fault)
 
         job = process.wait_for(process.send(task=HOLDING), JobState.UNKNOWN)
