@@ -189,9 +189,10 @@ class Delivery:
             if job.claim is None or self._runs_here(attempt):
                 continue
             if attempt is None:
-                self._outbox.hand_back([job.id], job.claim)
+                self._outbox.hand_back(job.id, job.claim)
             else:
-                self._record_lost(job, job.claim, attempt, "the process ended before the answer came")
+                why = "the process ended before the answer came"
+                self._record_lost(job, job.claim, attempt.id, attempt.started_at, why)
             log.warning("job %d was left behind by another process", job.id)
 
     def _runs_here(self, attempt: Attempt | None) -> bool:
@@ -205,16 +206,16 @@ class Delivery:
             running = list(self._running.values())
         for one in running:
             job, token = one.claimed.job, one.claimed.token
-            attempt = Attempt(one.attempt_id, job.id, 0, one.started_at)
+            why = "the bridge stopped before the answer came"
             try:
-                self._record_lost(job, token, attempt, "the bridge stopped before the answer came")
+                self._record_lost(job, token, one.attempt_id, one.started_at, why)
             except StoreUnavailable as error:
                 log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
 
     def _hand_back_unstarted(self) -> None:
         try:
             while (claimed := self._claimed.get_nowait()) is not None:
-                self._outbox.hand_back([claimed.job.id], claimed.token)
+                self._outbox.hand_back(claimed.job.id, claimed.token)
         except queue.Empty:
             pass  # all are handed back
         except StoreUnavailable as error:
@@ -245,7 +246,7 @@ class Delivery:
             self._without_task(claimed, now)
             return
         if not self._lease_lasts(job):
-            self._outbox.hand_back([job.id], claimed.token)
+            self._outbox.hand_back(job.id, claimed.token)
             return
         request = job_request(self._table.theeye, task, job.arguments or ())
         attempt_id = self._outbox.start(job, claimed.token, now)
@@ -284,7 +285,7 @@ class Delivery:
         if now - claimed.job.fresh_at >= self._table.retry.retry_for:
             self._outbox.give_up(claimed.job, claimed.token, reason)
         else:
-            self._outbox.hand_back([claimed.job.id], claimed.token, now + UNKNOWN_TASK_WAIT, reason)
+            self._outbox.hand_back(claimed.job.id, claimed.token, now + UNKNOWN_TASK_WAIT, reason)
 
     def _record(
         self,
@@ -317,12 +318,12 @@ class Delivery:
             "" if held else " (not recorded: the claim is no longer held)",
         )  # fmt: skip
 
-    def _record_lost(self, job: Job, token: str, attempt: Attempt, detail: str) -> None:
+    def _record_lost(self, job: Job, token: str, attempt_id: int, started_at: float, detail: str) -> None:
         task = self._table.tasks.get(job.task_id)
         # Without its task nobody knows whether it may be sent twice.
         on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
-        done = Completion(self._clock() - attempt.started_at, Outcome.UNKNOWN, None, detail, None)
-        self._outbox.record(job, token, attempt.id, done, self._decide(job, on_unknown, done, None))
+        done = Completion(self._clock() - started_at, Outcome.UNKNOWN, None, detail, None)
+        self._outbox.record(job, token, attempt_id, done, self._decide(job, on_unknown, done, None))
 
     def _decide(
         self, job: Job, on_unknown: OnUnknown, done: Completion, retry_after: float | None

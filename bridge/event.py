@@ -43,6 +43,11 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def full_name(event: str, action: str | None) -> str:
+    """``event.action``, or the event where it has no action."""
+    return f"{event}.{action}" if action else event
+
+
 @dataclass(frozen=True)
 class Request:
     """The raw facts of one POST."""
@@ -86,7 +91,7 @@ class Event:
     @property
     def full_name(self) -> str:
         """``event.action``, or the event where it has no action."""
-        return f"{self.event}.{self.action}" if self.action else self.event
+        return full_name(self.event, self.action)
 
     @cached_property
     def scope(self) -> dict[str, JSON]:

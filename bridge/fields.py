@@ -245,8 +245,13 @@ def same(one: object, other: object) -> bool:
 
 def did_you_mean(word: str, among: Iterable[str]) -> str:
     """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
-    close = get_close_matches(word, list(among), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    meant = closest(word, among)
+    return "" if meant is None else f"; did you mean {meant}?"
+
+
+def closest(word: str, among: Iterable[str], *, sure: bool = False) -> str | None:
+    """The one of `among` that `word` was probably, or with `sure` almost certainly, meant to be."""
+    return next(iter(get_close_matches(word, list(among), n=1, cutoff=0.75 if sure else 0.6)), None)
 
 
 def _known(names: Iterable[str]) -> str:

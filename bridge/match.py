@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 import re2
 
-from bridge.event import JSON
+from bridge.event import JSON, full_name
 from bridge.expressions import Expression
 from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, refuse_half_pairs, same
 from bridge.regex import compile_regex
@@ -200,8 +200,7 @@ class EventCheck:
         return any(glob.matches(full) or (glob.is_exact and glob.matches(event)) for glob in self.globs), None
 
     def found(self, scope: Mapping[str, JSON]) -> str:
-        event, action = scope["event"], scope["action"]
-        return f"{event}.{action}" if action else str(event)
+        return full_name(scope["event"], scope["action"])
 
 
 @dataclass(frozen=True)

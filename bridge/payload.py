@@ -9,7 +9,8 @@ from bridge.event import JSON
 
 #: How deep objects and lists may stand in each other.
 MAX_DEPTH = 64
-#: How many values a body may hold. Parsed, 25 MiB of ``[],`` would be 800 MB.
+#: How many commas and brackets a body may hold, those inside its texts too: a cheap bound for its
+#: values. Parsed, 25 MiB of ``[],`` would be 800 MB.
 MAX_VALUES = 500_000
 #: How many fields a form may have.
 MAX_FORM_FIELDS = 10
@@ -20,7 +21,7 @@ def parse_json(body: bytes) -> JSON:
     # Counted before it is parsed, so that what is refused costs no memory.
     openings = body.count(b"[") + body.count(b"{")
     if body.count(b",") + openings >= MAX_VALUES:
-        raise Unreadable(f"the JSON holds more than {MAX_VALUES:,} values")
+        raise Unreadable(f"the JSON holds more than {MAX_VALUES:,} commas and brackets")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -54,7 +54,7 @@ class Receiver:
         except StoreUnavailable as error:
             raise NotStored(str(error)) from error
         log.info(
-            "event %d: %s %s from %s, %s, %d jobs%s",
+            "event %d: %s %s from %s, %s, jobs: %d%s",
             stored.event_id, event.full_name, event.delivery_id, source.name,
             "come again" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {warning}" for warning in routed.warnings),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from bridge.event import JSON, Event, rfc3339
+from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.job import Attempt, Job, NewJob
 from bridge.outbox import EventSummary
 from bridge.route import Explanation, Finding
@@ -112,7 +112,9 @@ def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
 def job_line(job: Job) -> str:
     """One job in a list."""
     reason = f"  {_one_line(job.reason)}" if job.reason else ""
-    return f"{job.id:>6}  {job.state:<8}  {rfc3339(job.made_at)[:19]}Z  {job.route} -> {job.task}{reason}"
+    due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.tries else ""
+    made = f"{rfc3339(job.made_at)[:19]}Z"
+    return f"{job.id:>6}  {job.state:<8}  {made}  {job.route} -> {job.task}{due}{reason}"
 
 
 def job_json(job: Job) -> JSON:
@@ -167,7 +169,7 @@ def attempt_json(attempt: Attempt) -> JSON:
 
 def event_line(event: EventSummary) -> str:
     """One event in a list."""
-    name = f"{event.event}.{event.action}" if event.action else event.event
+    name = full_name(event.event, event.action)
     jobs = f"{event.jobs} job{'' if event.jobs == 1 else 's'}"
     warnings = "".join(f"\n        warning: {_one_line(warning)}" for warning in event.warnings)
     time = f"{rfc3339(event.received_at)[:19]}Z"

@@ -45,7 +45,7 @@ def decide(
     random: float,
     detail: str,
 ) -> Decision:
-    """The rule of design §6.
+    """Accepted and refused end a job; unavailable and unknown wait, within their limits.
 
     `tries` and `unknowns` count the attempts since `fresh_at` that ended, this one included. `retry_after`
     is the answer's own wait in seconds; `random` is in [0, 1). Times are seconds since the epoch.
@@ -53,7 +53,8 @@ def decide(
     if outcome is Outcome.ACCEPTED:
         return Decision(JobState.ACCEPTED, None, detail or None)
     if outcome is Outcome.REFUSED:
-        return Decision(JobState.DEAD, None, f"refused: {detail}")
+        earlier = "; an earlier attempt may have reached TheEye" if unknowns else ""
+        return Decision(JobState.DEAD, None, f"refused: {detail}{earlier}")
     if outcome is Outcome.UNKNOWN:
         if on_unknown is OnUnknown.HOLD:
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it (on_unknown: hold)")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from types import FrameType
 from typing import Any
 
@@ -34,15 +33,23 @@ class BridgeLogger(Logger):
 
 
 class BridgeWorker(ThreadWorker):
-    """Stops delivering at once on SIGTERM, while the requests in flight are answered."""
+    """Stops delivering at once when it is told to end, while the requests in flight are answered."""
+
+    #: Stops delivery, once the worker is told to end.
+    delivery_stop: threading.Thread | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.alive and (bridge := _bridge_of(self)) is not None:
-            self._stopped_at = time.monotonic()
+        bridge = _bridge_of(self)
+        if self.delivery_stop is None and bridge is not None:
             seconds = max(0.0, bridge.settings.stop - CLOSING)
             self.delivery_stop = threading.Thread(target=bridge.delivery.stop, args=(seconds,), name="stop")
             self.delivery_stop.start()
         super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        # Ctrl-C signals the master and every worker, and the master its workers again: gunicorn's own
+        # handler, interrupted by itself, waits for its lock for ever. And what is in flight may finish.
+        self.handle_exit(sig, frame)
 
 
 def _bridge_of(worker: ThreadWorker) -> Bridge | None:
@@ -87,10 +94,9 @@ def worker_exit(server: Arbiter, worker: BridgeWorker) -> None:
     bridge = _bridge_of(worker)
     if bridge is None:
         return
-    stop = getattr(worker, "delivery_stop", None)
-    if stop is None:
+    if worker.delivery_stop is None:
         bridge.delivery.stop(CLOSING)
     else:
-        stop.join(timeout=bridge.settings.stop)
+        worker.delivery_stop.join(timeout=bridge.settings.stop)
     bridge.close()
     logging.shutdown()

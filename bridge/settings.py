@@ -196,7 +196,7 @@ class Variable:
 
 #: Every variable that the bridge itself reads; the README's table is tested against it.
 VARIABLES = (
-    Variable("PORT", "8000", "the port that the web process listens on", _port),
+    Variable("PORT", "8000", "the port that the web process listens on, on all interfaces", _port),
     Variable(
         "DATABASE_URL",
         "sqlite:///var/bridge.db",

@@ -23,8 +23,6 @@ KEY_LENGTH = 64
 
 #: Statuses by which TheEye, or a proxy before it, says that it has not taken the job on.
 NOT_TAKEN_ON = (425, 429, 503)
-#: Statuses after which TheEye may have the job, besides all that are not listed anywhere.
-AMBIGUOUS = (408,)
 
 #: Of what an error's answer says, how many bytes are looked at. Who shows or stores them masks
 #: first and cuts then: a cut before could leave a part of a key that no mask knows.
@@ -115,11 +113,9 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float
     detail = f"{status} {_said(body)}".rstrip()
     if status in NOT_TAKEN_ON:
         return Verdict(Outcome.UNAVAILABLE, detail, retry_after=read_retry_after(headers, now))
-    if status in AMBIGUOUS:
-        return Verdict(Outcome.UNKNOWN, detail)
     if 300 <= status < 400:
         return Verdict(Outcome.REFUSED, f"{status}, a redirect, which is never followed; check theeye.url")
-    if 400 <= status < 500:
+    if 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT:
         return Verdict(Outcome.REFUSED, detail)
     return Verdict(Outcome.UNKNOWN, detail, retry_after=read_retry_after(headers, now))
 

@@ -198,14 +198,14 @@ class TestStart:
         token, job = claim_one(outbox)
 
         assert outbox.start(job, "another token", NOW) is None
-        outbox.hand_back([job.id], token)
+        outbox.hand_back(job.id, token)
         assert outbox.start(job, token, NOW) is None
         assert outbox.attempts(job.id) == []
 
     def test_not_with_a_claim_that_another_one_has_followed(self, outbox: Outbox) -> None:
         store(outbox, "1")
         old, job = claim_one(outbox)
-        outbox.hand_back([job.id], old)
+        outbox.hand_back(job.id, old)
         new, _ = claim_one(outbox)
 
         assert outbox.start(job, old, NOW) is None
@@ -301,7 +301,8 @@ class TestHandBack:
         waiting = outbox.jobs()
         token, jobs = claim(outbox)
 
-        outbox.hand_back(ids(jobs), token)
+        for job in jobs:
+            outbox.hand_back(job.id, token)
 
         assert outbox.jobs() == waiting
 
@@ -309,7 +310,7 @@ class TestHandBack:
         store(outbox, "1")
         token, job = claim_one(outbox)
 
-        outbox.hand_back([job.id], token, NOW + 30, "no task \x00")
+        outbox.hand_back(job.id, token, NOW + 30, "no task \x00")
 
         after = outbox.job(job.id)
         assert (after.state, after.due_at, after.reason) == (JobState.WAITING, NOW + 30, "no task \\u0000")
@@ -319,7 +320,7 @@ class TestHandBack:
         store(outbox, "1")
         _, job = claim_one(outbox)
 
-        outbox.hand_back([job.id], "another token")
+        outbox.hand_back(job.id, "another token")
 
         assert outbox.job(job.id) == job
 
@@ -328,7 +329,7 @@ class TestHandBack:
         store(outbox, "1")
         token, job, attempt = start(outbox)
 
-        outbox.hand_back([job.id], token)
+        outbox.hand_back(job.id, token)
         outbox.give_up(job, token, "no task")
 
         assert outbox.job(job.id) == job

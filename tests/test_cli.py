@@ -199,6 +199,13 @@ def test_a_job_is_shown_with_its_attempts(terminal: Terminal) -> None:
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["unknown"]
 
 
+def test_a_job_that_waits_to_be_sent_again_says_when(terminal: Terminal) -> None:
+    terminal.store(("abc",))
+    assert "due" not in terminal.run("jobs", "list").output
+    terminal.attempt(Decision(JobState.WAITING, 4102444800.0, "503"), Outcome.UNAVAILABLE)
+    assert "due 2100-01-01T00:00:00Z  503" in terminal.run("jobs", "list").output
+
+
 def test_retry_builds_a_dead_job_again_from_todays_table(terminal: Terminal) -> None:
     job = terminal.store(None)
     result = terminal.run("jobs", "retry", str(job.id))

@@ -110,7 +110,21 @@ def test_the_table_that_comes_with_the_project() -> None:
     config = Path(__file__).parents[1] / "config"
     loaded = load(config, Variables({}), TYPES, require_env=False)
     assert {str(problem.severity) for problem in loaded.problems} == {"warning"}
+    assert loaded.table.theeye.customer == "acme"
+
+
+def test_an_unset_variable_that_is_no_secret_is_shown_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text("theeye: {customer: '${{ env.THEEYE_CUSTOMER }}'}\n", "utf-8")
+    loaded = load(tmp_path, Variables({}), TYPES, require_env=False)
     assert loaded.table.theeye.customer == "<THEEYE_CUSTOMER>"
+
+
+@pytest.mark.parametrize(("secret", "warns"), [("1234567", True), ("12345678", False)])
+def test_a_secret_that_is_easily_guessed_is_warned_about(tmp_path: Path, secret: str, warns: bool) -> None:
+    table = "theeye: {customer: acme}\nsources: {github: {secret: '${{ env.SHORT }}'}}\n"
+    (tmp_path / "table.yml").write_text(table, "utf-8")
+    messages = [problem.message for problem in load(tmp_path, {"SHORT": secret}, TYPES).problems]
+    assert ("the secret in SHORT has 7 characters" in messages) is warns
 
 
 def test_the_parts_of_theeye(table: Table) -> None:

@@ -539,7 +539,9 @@ def test_the_line_to_write_names_a_variable_that_can_be_written(tmp_path: Path) 
         assert line is not None
         config.write_text(table.replace("${{ env.GITHUB_SECRET }}", line[1]), "utf-8")
         assert [
-            each for each in problems_of(config, {**ENVIRONMENT, line[2]: "x"}) if "secret" in each.message
+            each
+            for each in problems_of(config, {**ENVIRONMENT, line[2]: "x" * 8})
+            if "secret" in each.message
         ] == []
 
 

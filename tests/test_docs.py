@@ -23,9 +23,9 @@ README = (ROOT / "README.md").read_text()
 DOCS = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 
 YAML_BLOCKS = [
-    (name, number, block)
+    (name, block)
     for name, text in DOCS.items()
-    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL), 1)
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 ]
 
 
@@ -64,23 +64,24 @@ def test_every_command_is_documented_and_every_documented_command_exists() -> No
     assert mentioned == existing
 
 
-@pytest.mark.parametrize(("name", "number", "block"), YAML_BLOCKS, ids=lambda value: str(value)[:12])
-def test_every_example_passes_check(tmp_path: Path, name: str, number: int, block: str) -> None:
-    if block.startswith("# alertmanager.yml"):
-        return
-    path = tmp_path / "table.yml"
-    path.write_text(block)
-    problems = load(path, {}, discover(), require_env=False).problems
+@pytest.mark.parametrize(("document", "tables"), [("README.md", 3), ("routing-table.md", 1)])
+def test_the_examples_of_a_document_pass_check_together(tmp_path: Path, document: str, tables: int) -> None:
+    """They are meant to stand in one folder."""
+    blocks = [block for name, block in YAML_BLOCKS if name == document and "alertmanager.yml" not in block]
+    assert len(blocks) == tables
+    for number, block in enumerate(blocks):
+        (tmp_path / f"{number}.yml").write_text(block)
+    problems = load(tmp_path, {}, discover(), require_env=False).problems
     assert {problem.severity for problem in problems} <= {Severity.WARNING}
     assert all("is not set" in problem.message for problem in problems), problems
 
 
-def test_there_are_examples() -> None:
-    assert len(YAML_BLOCKS) >= 5
-
-
-def test_the_shipped_table_passes_check() -> None:
-    load(ROOT / "config", {}, discover(), require_env=False)
+def test_the_shipped_table_is_the_readmes_and_starts_with_the_variables_it_names() -> None:
+    first = next(block for name, block in YAML_BLOCKS if name == "README.md")
+    shipped = (ROOT / "config" / "routes.yml").read_text()
+    assert shipped.endswith(f"\n\n{first}")
+    variables = {"GITHUB_WEBHOOK_SECRET": "a" * 32, "DEPLOY_TASK_KEY": "k" * 64}
+    assert load(ROOT / "config", variables, discover()).problems == ()
 
 
 def test_every_filter_test_and_text_method_is_documented() -> None:
@@ -114,7 +115,7 @@ def test_every_state_is_documented() -> None:
 def test_limits_are_those_of_the_code() -> None:
     limits = README.split("Limits:")[1].split("\n\n")[0].replace("\n", " ")
     for figure in (
-        f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} values",
+        f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
         f"{table.MAX_JOBS:,} jobs",
         f"an argument of {MAX_ARGUMENT // 1024} KiB",

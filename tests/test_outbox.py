@@ -43,7 +43,9 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
         return
     token, claimed = outbox.claim(free=100, busy={}, per_task=100, lease=60)
     job = next(job for job in claimed if job.id == job_id)
-    outbox.hand_back([other.id for other in claimed if other.id != job_id], token)
+    for other in claimed:
+        if other.id != job_id:
+            outbox.hand_back(other.id, token)
     if state is JobState.SENDING:
         return
     attempt = outbox.start(job, token, NOW)

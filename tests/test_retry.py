@@ -42,6 +42,12 @@ def test_the_rule_is_the_designs() -> None:
     assert RetryPolicy() == RetryPolicy(retry_for=24 * HOUR, longest_wait=15 * 60.0)
 
 
+def test_what_is_refused_after_a_lost_answer_says_that_it_may_have_run() -> None:
+    assert after(Outcome.REFUSED).reason == "refused: what was said"
+    earlier = after(Outcome.REFUSED, tries=2, unknowns=1)
+    assert earlier.reason == "refused: what was said; an earlier attempt may have reached TheEye"
+
+
 class TestOutcomes:
     """Each outcome, whether retry.for is over or not, with what was lost before, for each on_unknown."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.config.env import Environment
-from bridge.config.problems import Problems, closest
+from bridge.config.problems import Problems
 from bridge.config.shapes import (
     RouteShape,
     SourceShape,
@@ -19,11 +19,11 @@ from bridge.config.shapes import (
     found,
 )
 from bridge.config.sources import SourceBuilder
-from bridge.fields import EVENT_NAMES, ITEM_NAMES, did_you_mean
+from bridge.fields import EVENT_NAMES, ITEM_NAMES, closest, did_you_mean
 from bridge.match import Check, When
 from bridge.problem import Place
 from bridge.retry import RetryPolicy
-from bridge.route import Argument, ArgumentsType, OnUnknown, Route, Task, Value
+from bridge.route import Argument, Route, Task, Value
 from bridge.settings import Secret
 from bridge.sources import Source, SourceType
 from bridge.table import RoutingTable
@@ -71,7 +71,7 @@ class Builder:
     def secrets(self) -> Iterable[Secret]:
         return self._environment.secrets
 
-    def table(self, shape: TheEyeShape) -> RoutingTable | None:
+    def table(self, shape: TheEyeShape) -> RoutingTable:
         """The whole, once all is added."""
         customer = self._environment.text(shape.customer)
         url = self._environment.text(shape.url) if shape.url is not None else TheEye.url
@@ -193,8 +193,8 @@ class Builder:
         names = (
             None if arguments is None else tuple(None if name is None else str(name) for name in arguments)
         )
-        arguments_type = shape.arguments_type or ArgumentsType.LEGACY
-        task = Task(task_id, name, key, names, arguments_type, shape.on_unknown or OnUnknown.RETRY)
+        arguments_type = shape.arguments_type or Task.arguments_type
+        task = Task(task_id, name, key, names, arguments_type, shape.on_unknown or Task.on_unknown)
         known = self._tasks_by_id.get(task_id)
         if known is None:
             self._tasks_by_id[task_id] = (task, place)

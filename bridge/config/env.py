@@ -10,6 +10,9 @@ from bridge.config.shapes import env_name
 from bridge.errors import SettingsError
 from bridge.settings import Secret
 
+#: A secret with fewer characters is easily guessed, and masking it blots out ordinary words.
+SHORTEST = 8
+
 
 class Environment:
     """Reads variables for one load, and remembers which of them are secret."""
@@ -51,6 +54,11 @@ class Environment:
             return None
         secret = Secret(value)
         self.secrets.append(secret)
+        if len(value) < SHORTEST:
+            message = f"the secret in {env_name(scalar)} has {len(value)} characters"
+            self._problems.warning(
+                scalar.place, message, "it is easily guessed; make one with openssl rand -hex 32"
+            )
         return secret
 
     def _read(self, name: str, scalar: Scalar) -> str | None:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
-from bridge.config.problems import Problems, closest
+from bridge.config.problems import Problems
 from bridge.config.shapes import (
     LATER,
     BasicAuthShape,
@@ -27,6 +27,7 @@ from bridge.config.shapes import (
     found,
 )
 from bridge.errors import ConfigError
+from bridge.fields import closest
 from bridge.problem import Place, Problem
 from bridge.settings import Secret
 from bridge.sources import SourceType

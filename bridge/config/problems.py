@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
 from bridge.problem import Place, Problem, Severity
 
 
@@ -31,8 +28,3 @@ class Problems:
                 self._found.values(), key=lambda each: (each.place.file, each.place.line, each.place.column)
             )
         )
-
-
-def closest(word: str, known: Iterable[str], *, sure: bool = False) -> str | None:
-    """The one of `known` that `word` was probably, or with `sure` almost certainly, meant to be."""
-    return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.75 if sure else 0.6)), None)

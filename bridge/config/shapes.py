@@ -19,8 +19,10 @@ from pydantic_core import PydanticCustomError
 
 from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.problem import Place
-from bridge.route import ArgumentsType, OnUnknown
+from bridge.retry import RetryPolicy
+from bridge.route import ArgumentsType, OnUnknown, Task
 from bridge.settings import duration
+from bridge.theeye import TheEye
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -213,10 +215,10 @@ ArgumentName = Annotated[Scalar | None, PlainValidator(read_argument_name)]
 ArgumentNames = Annotated[
     tuple[ArgumentName, ...], BeforeValidator(read_items), AfterValidator(check_argument_names)
 ]
-Mapping = Annotated[Section, PlainValidator(read_section)]
+Keys = Annotated[Section, PlainValidator(read_section)]
 Arguments = Annotated[Items | Section | Empty, PlainValidator(read_arguments)]
-Kind = Annotated[ArgumentsType | None, PlainValidator(read_choice(ArgumentsType))]
-Unknown = Annotated[OnUnknown | None, PlainValidator(read_choice(OnUnknown))]
+ArgumentsTypeText = Annotated[ArgumentsType | None, PlainValidator(read_choice(ArgumentsType))]
+OnUnknownText = Annotated[OnUnknown | None, PlainValidator(read_choice(OnUnknown))]
 
 
 class Shape(BaseModel):
@@ -228,8 +230,8 @@ class Shape(BaseModel):
 class RetryShape(Shape):
     """``theeye.retry``."""
 
-    retry_for: Duration = Field(default=24 * 3600.0, alias="for")
-    longest_wait: Duration = 15 * 60.0
+    retry_for: Duration = Field(default=RetryPolicy.retry_for, alias="for")
+    longest_wait: Duration = RetryPolicy.longest_wait
 
 
 class TheEyeShape(Shape):
@@ -237,7 +239,7 @@ class TheEyeShape(Shape):
 
     url: Annotated[Scalar | None, PlainValidator(read_url)] = None
     customer: Line
-    timeout: Duration = 30.0
+    timeout: Duration = TheEye.timeout
     retry: RetryShape = RetryShape()
 
 
@@ -275,8 +277,8 @@ class TaskKeys(Shape):
 
     secret_key: SecretText | None = None
     arguments: ArgumentNames | None = None
-    arguments_type: Kind = ArgumentsType.LEGACY
-    on_unknown: Unknown = OnUnknown.RETRY
+    arguments_type: ArgumentsTypeText = Task.arguments_type
+    on_unknown: OnUnknownText = Task.on_unknown
 
 
 class TaskShape(TaskKeys):
@@ -291,7 +293,7 @@ class RouteShape(TaskKeys):
     name: Title | None = None
     source: Text
     event: Texts | None = None
-    match: Mapping | None = None
+    match: Keys | None = None
     when: Text | None = None
     loop: Text | None = None
     task: Text

@@ -42,7 +42,13 @@ class ServerProcess:
         command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is fixed
-                command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                cwd=ROOT,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in a terminal is for who started it, who stops it then
             )
         watchdog = Watchdog()
         client = HttpClient(watchdog)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,7 @@ class Stage:
     outbox: Outbox
     client: HttpClient
     github_secret: str
+    database_url: str
 
 
 def run(say: Say, *, once: bool) -> None:
@@ -135,7 +137,8 @@ def _stage(folder: Path) -> Iterator[Stage]:
         client = HttpClient(watchdog)
         try:
             table = load(HERE / "table.yml", variables, discover()).table
-            yield Stage(table, theeye, bridge, outbox, client, variables["DEMO_GITHUB_SECRET"])
+            secret = variables["DEMO_GITHUB_SECRET"]
+            yield Stage(table, theeye, bridge, outbox, client, secret, environ["DATABASE_URL"])
         finally:
             client.close()
             watchdog.close()
@@ -207,8 +210,12 @@ def _stay_up(stage: Stage, say: Say) -> None:
     say(f"  body={HERE / 'push.json'}")
     say(f"  signature=$(openssl dgst -sha256 -hmac {stage.github_secret} < $body | sed 's/.*= //')")
     say(f"  curl -i {url} --data-binary @$body -H 'Content-Type: application/json' \\")
-    say("    -H 'X-GitHub-Event: push' -H \"X-GitHub-Delivery: $(date +%s)\" \\")
+    say("    -H 'X-GitHub-Event: push' -H \"X-GitHub-Delivery: $(date +%s%N)\" \\")
     say('    -H "X-Hub-Signature-256: sha256=$signature"')
+    say("")
+    say("and see what became of it:")
+    say("")
+    say(f"  DATABASE_URL={stage.database_url} {sys.executable} -m bridge jobs list")
     say("")
     say(f"The bridge's log is {stage.bridge.log}")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -17,7 +17,7 @@ from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
 from bridge.outbox import claims, intake
 from bridge.outbox.claims import Completion
-from bridge.outbox.connect import WRITES, connect
+from bridge.outbox.connect import WRITES, DatabaseFile, connect
 from bridge.outbox.intake import Stored, StoredJob, Webhook
 from bridge.outbox.presence import Presence
 from bridge.outbox.records import EventSummary, attempt_of, event_of, job_of, summary_of
@@ -49,7 +49,8 @@ class Outbox:
                 metadata.create_all(connection)
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"{url} cannot be opened: {getattr(error, 'orig', error)}") from error
-        self._writer = Writer(self._engine)
+        self._file = DatabaseFile(self._path)
+        self._writer = Writer(self._engine, self._file.require)
 
     def close(self) -> None:
         """Commit what has gathered and close the database."""
@@ -58,6 +59,7 @@ class Outbox:
 
     def ping(self) -> None:
         """Raises StoreUnavailable where the database does not answer, or lacks its tables."""
+        self._file.require()
         # A bare SELECT 1 would not touch the file.
         self._read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
 
@@ -100,10 +102,10 @@ class Outbox:
         )
 
     def hand_back(
-        self, job_ids: Collection[int], token: str, due_at: float | None = None, reason: str | None = None
+        self, job_id: int, token: str, due_at: float | None = None, reason: str | None = None
     ) -> None:
-        """Set claimed jobs that were not started waiting again."""
-        self._writer.write(lambda connection: claims.hand_back(connection, job_ids, token, due_at, reason))
+        """Set a claimed job that was not started waiting again."""
+        self._writer.write(lambda connection: claims.hand_back(connection, job_id, token, due_at, reason))
 
     def give_up(self, job: Job, token: str, reason: str) -> None:
         """Let a claimed job that was not started die."""

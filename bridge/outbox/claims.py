@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
@@ -119,14 +119,13 @@ def record(
 
 
 def hand_back(
-    connection: Connection, job_ids: Collection[int], token: str, due_at: float | None, reason: str | None
+    connection: Connection, job_id: int, token: str, due_at: float | None, reason: str | None
 ) -> None:
-    """Set claimed jobs that were not started waiting again, due as before or at `due_at`."""
+    """Set a claimed job that was not started waiting again, due as before or at `due_at`."""
     values: dict[str, object] = {"state": JobState.WAITING}
     if due_at is not None:
         values |= {"due_at": due_at, "reason": storable(reason)}
-    for job_id in job_ids:
-        connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
+    connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
 
 
 def give_up(connection: Connection, job_id: int, token: str, reason: str) -> None:

@@ -8,11 +8,33 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
+from bridge.errors import StoreUnavailable
+
 #: How long, in seconds, a statement waits for another process's lock.
 BUSY_TIMEOUT = 10.0
 
 #: The execution option of a connection whose transactions write.
 WRITES = "bridge_writes"
+
+
+class DatabaseFile:
+    """The file that was opened, to notice when it is another one, or none, at its path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened = self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def require(self) -> None:
+        """Raises StoreUnavailable where what is written now would be lost with the process."""
+        if self._identity() != self._opened:
+            raise StoreUnavailable(f"{self._path} was moved or deleted; put it back, or restart the bridge")
 
 
 def connect(url: str, *, checkpoints: bool = True) -> Engine:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from bridge.errors import StoreUnavailable
 from bridge.outbox.connect import WRITES
@@ -41,8 +41,10 @@ class _Unit:
 class Writer:
     """Runs units of work, each in its savepoint, in as few commits as their arrival allows."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, require_store: Callable[[], None]) -> None:
+        """`require_store` raises StoreUnavailable where a commit would not last."""
         self._engine = engine
+        self._require_store = require_store
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outbox-writer", daemon=True)
         self._closed = False
@@ -61,9 +63,10 @@ class Writer:
         try:
             result: T = unit.done.result(timeout=PATIENCE)
         except FutureTimeoutError as error:
-            # If it has not begun, it must not be done behind its caller's back.
-            unit.done.cancel()
-            raise StoreUnavailable(f"no commit within {PATIENCE:.0f} s") from error
+            # If it has not begun, it must not be done behind its caller's back; else its end counts.
+            if unit.done.cancel():
+                raise StoreUnavailable(f"no commit within {PATIENCE:.0f} s") from error
+            result = unit.done.result()
         return result
 
     def close(self) -> None:
@@ -77,7 +80,7 @@ class Writer:
             group = [unit for unit in gathered if unit.done.set_running_or_notify_cancel()]
             try:
                 self._commit(group)
-            except SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - this thread must live; the callers get the cause
                 log.error("the store cannot be written: %s", _cause(error))  # noqa: TRY400 - the callers carry the traceback
                 for unit in group:
                     if not unit.done.done():
@@ -105,6 +108,7 @@ class Writer:
         writing = self._engine.connect().execution_options(**{WRITES: True})
         with writing as connection, connection.begin():
             settled = [_run(unit, connection) for unit in group]
+            self._require_store()
         for settle in settled:
             settle()
 
@@ -125,6 +129,8 @@ def _run(unit: _Unit, connection: Connection) -> Callable[[], None]:
     return partial(unit.done.set_result, result)
 
 
-def _cause(error: SQLAlchemyError) -> str:
+def _cause(error: Exception) -> str:
     """The driver's own words, without the statement and its values."""
+    if isinstance(error, StoreUnavailable):
+        return str(error)
     return str(getattr(error, "orig", None) or type(error).__name__)

@@ -33,7 +33,7 @@ def create_app(bridge: Bridge) -> Flask:
     return app
 
 
-def problem(status: int, title: str, headers: dict[str, str] | None = None) -> Response:
+def problem_response(status: int, title: str, headers: dict[str, str] | None = None) -> Response:
     """An error as ``application/problem+json`` (RFC 9457)."""
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status})
     return Response(body, status, headers, content_type="application/problem+json")
@@ -42,11 +42,11 @@ def problem(status: int, title: str, headers: dict[str, str] | None = None) -> R
 def _refused(error: Refusal) -> Response:
     log.warning("refused with %d: %s", error.status, error)
     headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, NotStored) else None
-    return problem(error.status, error.title, headers)
+    return problem_response(error.status, error.title, headers)
 
 
 def _http_error(error: HTTPException) -> Response:
-    response = problem(error.code or 500, error.name)
+    response = problem_response(error.code or 500, error.name)
     for name, value in error.get_headers():
         if name.lower() == "allow":
             response.headers[name] = value
@@ -55,4 +55,4 @@ def _http_error(error: HTTPException) -> Response:
 
 def _defect(error: Exception) -> Response:
     log.error("a request failed", exc_info=error)
-    return problem(500, "Internal Server Error")
+    return problem_response(500, "Internal Server Error")
