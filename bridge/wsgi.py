@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def _start() -> Flask:
     try:
         bridge = build(Settings.from_environ())
+        bridge.delivery.start()
     except BridgeError as error:
         raise SystemExit(str(error)) from None
-    bridge.delivery.start()
     app = create_app(bridge)
     app.extensions["bridge"] = bridge
     return app

@@ -118,6 +118,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
         f"{table.MAX_JOBS:,} jobs",
+        f"{table.MAX_ARGUMENTS // 1024**2} MiB of arguments",
         f"an argument of {MAX_ARGUMENT // 1024} KiB",
     ):
         assert figure in limits
