@@ -13,9 +13,12 @@
     │   ├── Unreadable           400
     │   ├── NotAuthentic         401
     │   ├── UnknownSource        404
+    │   ├── TooSlow              408
     │   ├── TooLarge             413
     │   ├── UnsupportedContent   415
-    │   └── NotStored            503
+    │   └── Unavailable          503: the sender must send again
+    │       ├── NotStored        the store could not commit
+    │       └── NoRoom           too many large bodies at once
     ├── SendError                a POST to TheEye that got no answer
     │   ├── NotSent              no byte of the request was written
     │   └── AnswerLost           the request was written, wholly or in part
@@ -116,6 +119,13 @@ class UnknownSource(Refusal):
     title = "There is no such source"
 
 
+class TooSlow(Refusal):
+    """The request did not come whole within its time."""
+
+    status = 408
+    title = "The request took too long to arrive"
+
+
 class TooLarge(Refusal):
     """The body is larger than the limit, or would make more jobs than the limit."""
 
@@ -130,11 +140,19 @@ class UnsupportedContent(Refusal):
     title = "The content type or encoding is not supported"
 
 
-class NotStored(Refusal):
-    """The store could not commit: the sender must send again."""
+class Unavailable(Refusal):
+    """The request cannot be taken on now: the sender must send again."""
 
     status = 503
     title = "The request could not be stored; send it again"
+
+
+class NotStored(Unavailable):
+    """The store could not commit."""
+
+
+class NoRoom(Unavailable):
+    """Too many large bodies at once."""
 
 
 class SendError(BridgeError):

@@ -6,18 +6,22 @@ https://gunicorn.org/reference/settings/ says what each name means.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from bridge.app import Bridge, read_table
 from bridge.errors import BridgeError
 from bridge.log import configure
 from bridge.settings import Mask, Settings
+from bridge.watchdog import Watchdog
+from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
 
 #: Of the time a stop may take, what is left for closing the store, seconds.
 CLOSING = 1.0
@@ -35,8 +39,24 @@ class BridgeLogger(Logger):
 class BridgeWorker(ThreadWorker):
     """Stops delivering at once when it is told to end, while the requests in flight are answered."""
 
+    #: Bounds how long a request may take to arrive; made in the worker's own process.
+    watchdog: Watchdog
     #: Stops delivery, once the worker is told to end.
     delivery_stop: threading.Thread | None = None
+
+    def init_process(self) -> None:
+        self.watchdog = Watchdog()
+        super().init_process()
+
+    def handle(self, conn: TConn) -> Any:
+        # Shut on the reading side alone, so that the answer can still be written.
+        deadline = time.monotonic() + ARRIVES_WITHIN
+        with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
+            token = guard_of_request.set(guard)
+            try:
+                return super().handle(conn)
+            finally:
+                guard_of_request.reset(token)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         bridge = _bridge_of(self)

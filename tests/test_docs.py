@@ -17,6 +17,7 @@ from bridge.problem import Severity
 from bridge.route import MAX_ARGUMENT
 from bridge.settings import VARIABLES
 from bridge.sources import discover
+from bridge.web import arrival
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -122,6 +123,14 @@ def test_limits_are_those_of_the_code() -> None:
         f"an argument of {MAX_ARGUMENT // 1024} KiB",
     ):
         assert figure in limits
+
+
+def test_what_a_request_may_take_is_documented() -> None:
+    text = README.replace("\n", " ")
+    assert f"must come whole within {arrival.ARRIVES_WITHIN:g} s" in text
+    sizes = f"over {arrival.SMALL // 1024**2} MiB share {arrival.SHARED // 1024**2} MiB at a time"
+    assert sizes in text
+    assert f"no room within {arrival.WAITS_FOR_ROOM:g} s" in text
 
 
 def test_links_inside_the_docs_lead_somewhere() -> None:

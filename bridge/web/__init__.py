@@ -9,7 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from bridge.app import Bridge
-from bridge.errors import NotStored, Refusal
+from bridge.errors import Refusal, Unavailable
 from bridge.web.health import health
 from bridge.web.intake import intake
 
@@ -41,7 +41,7 @@ def problem_response(status: int, title: str, headers: dict[str, str] | None = N
 
 def _refused(error: Refusal) -> Response:
     log.warning("refused with %d: %s", error.status, error)
-    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, NotStored) else None
+    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else None
     return problem_response(error.status, error.title, headers)
 
 

@@ -9,11 +9,13 @@ from gunicorn.http.errors import ParseException
 from bridge.errors import TooLarge, Unreadable
 from bridge.event import Headers, Request
 from bridge.receive import Receiver
+from bridge.web.arrival import Room, has_arrived
 
 
 def intake(receiver: Receiver) -> Blueprint:
     """The URLs that senders post to."""
     blueprint = Blueprint("intake", __name__)
+    room = Room()
 
     @blueprint.post("/hooks/<source>", strict_slashes=False)
     def hook(source: str) -> Response:
@@ -25,14 +27,18 @@ def intake(receiver: Receiver) -> Blueprint:
             received_at=receiver.clock(),
         )
         receiver.admit(head)
-        answer = receiver.receive(head.with_body(_read_body()))
+        with room.for_body(request.content_length, request.max_content_length or 0):
+            answer = receiver.receive(head.with_body(_read_body()))
         return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
 
     return blueprint
 
 
 def _read_body() -> bytes:
-    """The body, whole and within the limit. Raises Unreadable or TooLarge, or Werkzeug's 413 and 400."""
+    """The body, whole and within its limits.
+
+    Raises Unreadable, TooLarge or TooSlow, or Werkzeug's 413 and 400.
+    """
     limit = request.max_content_length
     if limit is not None and request.content_length is None:
         # Of a chunked body Werkzeug gives what is within its limit and is silent about the rest.
@@ -40,7 +46,9 @@ def _read_body() -> bytes:
     try:
         body = request.get_data(cache=False)
     except ParseException as error:  # gunicorn reads a chunked body only now
+        has_arrived()
         raise Unreadable(f"the body's chunks cannot be read: {error}") from error
+    has_arrived()
     if request.content_length is not None and len(body) != request.content_length:
         raise Unreadable(f"{len(body)} bytes came, Content-Length says {request.content_length}")
     if limit is not None and len(body) > limit:
