@@ -307,7 +307,10 @@ class Delivery:
                 break
             except StoreUnavailable as error:
                 # What TheEye answered must not be lost: without it the job would be sent again.
-                log.warning("job %d: its outcome cannot be recorded yet: %s", claimed.job.id, error)
+                log.warning(
+                    "job %d: %s%s, which cannot be recorded yet: %s",
+                    claimed.job.id, done.outcome, f" as {job_id}" if job_id else "", error,
+                )  # fmt: skip
                 if time.monotonic() >= self._deadline:
                     raise
                 time.sleep(POLL)

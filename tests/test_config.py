@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.config.load import Loaded, load
+from bridge.errors import ConfigError
 from bridge.event import JSON, Event, Headers
 from bridge.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.retry import RetryPolicy
@@ -44,6 +46,12 @@ START = HEAD + GITHUB + DEPLOY
 Table = Callable[[str], RoutingTable]
 
 
+ROUTE = "routes:\n  - source: github\n    task: deploy\n"
+
+#: Warnings about tables that are odd on purpose.
+EXPECTED = "no routes|is text here"
+
+
 def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
     return load(config, Variables(environment), TYPES)
 
@@ -54,7 +62,8 @@ def table(tmp_path: Path) -> Table:
         config = tmp_path / "table.yml"
         config.write_text(text, "utf-8")
         loaded = load_all(config)
-        assert [str(problem) for problem in loaded.problems if "no routes" not in problem.message] == []
+        odd = [problem for problem in loaded.problems if not re.search(EXPECTED, problem.message)]
+        assert [str(problem) for problem in odd] == []
         return loaded.table
 
     return table
@@ -255,6 +264,9 @@ TEXTS = (
     "a#b", "$", "${x}", "123456789012345678901234",
 )  # fmt: skip
 
+#: Of these, what a pattern takes for that number, or the same text.
+NUMBERS = ("1.5", "1.0", "123456789012345678901234")
+
 
 @pytest.mark.parametrize(
     ("written", "value"),
@@ -284,7 +296,8 @@ def test_an_argument_is_read_from_its_text(route: Callable[[str], Route], writte
     ("written", "kind", "wanted"),
     [
         *((word, Literal, word) for word in ("true", "false", "null", "5", "0", "-1", "5.0", "-0.25")),
-        *((word, Glob, f'"{word}"') for word in (*TEXTS, "main", "refs/*") if word not in ("1.5", "1.0")),
+        *((word, Glob, f'"{word}"') for word in (*TEXTS, "main", "refs/*") if word not in NUMBERS),
+        *((word, Literal, word) for word in NUMBERS),
         ("'5'", Glob, '"5"'), ('"null"', Glob, '"null"'), ("''", Glob, '""'), ("'true'", Glob, '"true"'),
         ("{regex: '^v[0-9]+$'}", Regex, "text with /^v[0-9]+$/"), ("{regex: 5}", Regex, "text with /5/"),
     ],
@@ -460,10 +473,37 @@ def test_an_id_may_come_from_a_variable(table: Table) -> None:
     assert found.routes[0].task is found.tasks[ID]
 
 
-def test_a_name_of_24_hex_digits_under_tasks_is_that_task(table: Table) -> None:
-    tasks = f"tasks: {{{OTHER_ID}: {{id: {ID}, secret_key: '${{{{ env.KEY }}}}'}}}}\n"
-    found = table(f"{HEAD}{GITHUB}{tasks}routes: [{{source: github, task: {OTHER_ID}}}]\n")
+def test_a_name_of_24_hex_digits_under_tasks_must_be_its_own_id(table: Table, tmp_path: Path) -> None:
+    """Else a route that means the other task by its id would run this one."""
+    tasks = f"tasks: {{{ID}: {{id: {ID}, secret_key: '${{{{ env.KEY }}}}'}}}}\n"
+    found = table(f"{HEAD}{GITHUB}{tasks}routes: [{{source: github, task: {ID}}}]\n")
     assert found.routes[0].task.id == ID
+    other = f"{HEAD}{GITHUB}{tasks}".replace(f"{{{ID}:", f"{{{OTHER_ID}:")
+    (tmp_path / "table.yml").write_text(other, "utf-8")
+    with pytest.raises(ConfigError, match="the task's name is the id of another"):
+        load_all(tmp_path / "table.yml")
+
+
+@pytest.mark.parametrize("written", ["True", "yes", "~", "{not: NO}", "[main, Off]"])
+def test_yamls_other_spellings_of_booleans_and_null_are_warned_about(tmp_path: Path, written: str) -> None:
+    (tmp_path / "table.yml").write_text(START + ROUTE + f"    match: {{payload.x: {written}}}\n", "utf-8")
+    (warning,) = load_all(tmp_path).problems
+    assert "is text here, as every value but true, false, null and numbers" in warning.message
+
+
+def test_a_pattern_that_ends_in_a_line_break_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(
+        START + ROUTE + "    match:\n      payload.x: |\n        main\n", "utf-8"
+    )
+    assert [problem.message for problem in load_all(tmp_path).problems] == [
+        "the pattern ends in a line break"
+    ]
+
+
+def test_a_regex_that_would_match_any_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(START + ROUTE + "    match: {payload.x: {regex: ''}}\n", "utf-8")
+    with pytest.raises(ConfigError, match="regex is empty: it would match any text"):
+        load_all(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,18 @@ def engine(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     engine.dispose()
 
 
+def test_a_file_that_may_not_be_written_is_not_opened_for_reading_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool would keep that connection, and fail with it when the file may be written again."""
+    with monkeypatch.context() as readonly:
+        readonly.setattr("os.access", lambda *_: False)
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="may not be written"):
+            engine.connect()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO notes VALUES ('it is writable')")
+
+
 @pytest.fixture
 def commits(engine: Engine) -> list[int]:
     """Grows by one with each commit."""

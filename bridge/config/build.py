@@ -111,6 +111,9 @@ class Builder:
         if shape.secret_key is None:
             hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
+        if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
+            message = f"the task's name is the id of another: {name}"
+            self._problems.error(name.place, message, "a route cannot tell them apart; name it otherwise")
         if task_id is None:
             self._broken_tasks.add(str(name))
         else:

@@ -23,6 +23,10 @@ LONGEST = 10_000
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
+#: A pattern need not fit into 64 bits.
+_LONG_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
+#: What YAML has for true, false and null in other files.
+_OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -71,6 +75,11 @@ class Compiler:
         if isinstance(node, Section) and set(node) == {"regex"}:
             text = node.named("regex")
             if isinstance(text, Scalar):
+                if not text and not isinstance(text, Empty):
+                    self._problems.error(
+                        text.place, "regex is empty: it would match any text", "leave the line out"
+                    )
+                    return None
                 return None if self._is_expression(text) else self._try(text, lambda: Regex.parse(text))
         self._problems.error(
             node.place,
@@ -83,10 +92,15 @@ class Compiler:
         if scalar.plain:
             if scalar in _WORDS:
                 return Literal(_WORDS[scalar], str(scalar))
-            if _INTEGER.fullmatch(scalar):
+            if _LONG_INTEGER.fullmatch(scalar):
                 return Literal(int(scalar), str(scalar))
             if _DECIMAL.fullmatch(scalar):
                 return Literal(float(scalar), str(scalar))
+            if scalar.lower() in _OTHER_SPELLINGS:
+                message = f"{scalar} is text here, as every value but true, false, null and numbers"
+                self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
+        if scalar.endswith("\n"):
+            self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")
         return self._glob(scalar)
 
     def _glob(self, scalar: Scalar) -> Glob | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,14 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         # An error's text goes to the log: an event's payload does not belong there.
         hide_parameters=True,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _require_writable(*_arguments: Any) -> None:
+        # SQLite would open a file that may not be written for reading alone, and the pool would keep
+        # that connection when it may be written again.
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists() and not os.access(file, os.W_OK):
+                raise sqlite3.OperationalError(f"{file} may not be written")
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
