@@ -52,11 +52,11 @@ class Rewriter(NodeTransformer):
             self._refuse(f"{what} is not part of the expression language", "")
         return super().generic_visit(node, *args, **kwargs)
 
-    def visit_Const(self, node: nodes.Const) -> nodes.Expr:  # noqa: N802 - Jinja's visitor calls it so
+    def visit_Const(self, node: nodes.Const) -> nodes.Expr:
         self._constant(node.value)
         return node
 
-    def visit_Name(self, node: nodes.Name) -> nodes.Expr:  # noqa: N802
+    def visit_Name(self, node: nodes.Name) -> nodes.Expr:
         if node.name == "null":
             return nodes.Const(None, lineno=node.lineno)
         if node.name == "env":
@@ -72,10 +72,10 @@ class Rewriter(NodeTransformer):
         self.used.add(node.name)
         return node
 
-    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Expr:  # noqa: N802
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Expr:
         return self._field(node)
 
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
         if isinstance(node.arg, nodes.Slice):
             bounds = (node.arg.start, node.arg.stop, node.arg.step)
             return self._function(
@@ -85,14 +85,14 @@ class Rewriter(NodeTransformer):
             )
         return self._field(node)
 
-    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Expr:  # noqa: N802
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Expr:
         self.generic_visit(node)
         if node.expr2 is None:
             # Jinja's own stand-in is neither missing nor false nor JSON.
             node.expr2 = self._function(".no_else", nodes.Const(None), [])
         return node
 
-    def visit_Call(self, node: nodes.Call) -> nodes.Expr:  # noqa: N802
+    def visit_Call(self, node: nodes.Call) -> nodes.Expr:
         method = node.node
         if not isinstance(method, nodes.Getattr):
             name = method.name if isinstance(method, nodes.Name) else ""
@@ -126,7 +126,7 @@ class Rewriter(NodeTransformer):
             return f"write it as a filter: {base} | {method.attr}"
         return f"text has: {', '.join(TEXT_METHODS)}"
 
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Expr:  # noqa: N802
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Expr:
         if node.name not in FILTERS:
             self._refuse(
                 f"unknown filter {node.name!r}{did_you_mean(node.name, FILTERS)}", node.name,
@@ -140,7 +140,7 @@ class Rewriter(NodeTransformer):
         self.generic_visit(node)
         return node
 
-    def visit_Test(self, node: nodes.Test) -> nodes.Expr:  # noqa: N802
+    def visit_Test(self, node: nodes.Test) -> nodes.Expr:
         if node.name not in TESTS:
             self._refuse(
                 f"unknown test {node.name!r}{did_you_mean(node.name, TESTS)}", node.name,
@@ -150,11 +150,11 @@ class Rewriter(NodeTransformer):
         self.generic_visit(node)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:  # noqa: N802
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         first, *others = (self.visit(part) for part in node.nodes)
         return self._function(".concatenate", first, others)
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:  # noqa: N802
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
         return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])

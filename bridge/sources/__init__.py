@@ -74,8 +74,6 @@ class SourceType(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     #: Known events and the keys that their bodies must have.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    #: Whether `events` is all there can be.
-    events_are_closed: ClassVar[bool] = False
     #: How long, in seconds from the first sight, a webhook without an id counts as come again.
     dedupe: ClassVar[float | None] = None
 

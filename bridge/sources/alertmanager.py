@@ -29,7 +29,6 @@ class Alertmanager(SourceType):
     name: ClassVar[str] = "alertmanager"
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {"firing": ("alerts",), "resolved": ("alerts",)}
-    events_are_closed: ClassVar[bool] = True
     dedupe: ClassVar[float | None] = 30.0
 
     def read(self, request: Request, options: Options) -> Reading:
