@@ -4,14 +4,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests import alertmanager, postgresql
+from tests.alertmanager import Alertmanager
 from tests.intake import Intake
+from tests.postgresql import Cluster
 
 #: The senders' vectors and samples, where they are there: the project passes its tests without them.
 SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "shared"))
+
+#: Programs that some tests need and a machine may lack, by the names that BRIDGE_TEST_REQUIRED takes.
+LACKING = {
+    "postgresql": "no PostgreSQL on this machine (on Debian: apt-get install postgresql)",
+    "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
+}
+
+#: Those without which the tests fail; without the others they are skipped.
+REQUIRED = frozenset(filter(None, os.environ.get("BRIDGE_TEST_REQUIRED", "").split(",")))
+
+
+def pytest_configure() -> None:
+    unknown = REQUIRED - LACKING.keys()
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise pytest.UsageError(f"BRIDGE_TEST_REQUIRED names {names}; it takes {','.join(LACKING)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests did not run for want of a program: a green run without them is not the whole."""
+    reasons = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
+    for lacking in LACKING.values():
+        skipped = sum(lacking in reason for reason in reasons)
+        if skipped:
+            terminalreporter.write_line(f"{lacking}: {skipped} skipped")
+
+
+def lacks(program: str) -> None:
+    """Skip the test, or fail it where the program is required."""
+    if program in REQUIRED:
+        pytest.fail(f"{LACKING[program]}, and BRIDGE_TEST_REQUIRED names {program}", pytrace=False)
+    pytest.skip(LACKING[program])
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +71,34 @@ def make_intake(tmp_path: Path) -> Iterator[Callable[[str], Intake]]:
     yield make
     for intake in made:
         intake.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_programs() -> None:
+    """For a test that makes a Cluster of its own, to kill or freeze it: skips where there can be none."""
+    if postgresql.find_programs() is None:
+        lacks("postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgresql_cluster(postgresql_programs: None) -> Iterator[Cluster]:
+    """The cluster that tests share; it starts with the first that needs it."""
+    with Cluster(fsync=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgresql_url(postgresql_cluster: Cluster) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    url = postgresql_cluster.create_database()
+    yield url
+    postgresql_cluster.drop(url)
+
+
+@pytest.fixture
+def make_alertmanager(tmp_path: Path) -> Iterator[Callable[[str], Alertmanager]]:
+    """Starts the real Alertmanager with the YAML of its file; skips where there is none."""
+    if alertmanager.find_program() is None:
+        lacks("alertmanager")
+    with ExitStack() as running:
+        yield lambda config: running.enter_context(Alertmanager(config, tmp_path))
