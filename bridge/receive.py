@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bridge.errors import NotStored, StoreUnavailable, UnknownSource
+from bridge.errors import NotStored, Refusal, StoreUnavailable, Unavailable, UnknownSource
 from bridge.event import JSON, Request
-from bridge.outbox import Outbox, Stored, Webhook
-from bridge.sources import Source
+from bridge.outbox import Outbox, RefusedRequest, Stored, Webhook
+from bridge.refusals import Refusals
+from bridge.settings import Mask
+from bridge.sources import MAX_NAME, Source
 from bridge.table import Routed, RoutingTable
 
 log = logging.getLogger(__name__)
@@ -27,10 +30,43 @@ class Answer:
 class Receiver:
     """Takes the requests of one process."""
 
-    def __init__(self, table: RoutingTable, outbox: Outbox, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        table: RoutingTable,
+        outbox: Outbox,
+        refusals: Refusals,
+        mask: Mask,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._table = table
         self._outbox = outbox
+        self._refusals = refusals
+        self._mask = mask
         self.clock = clock
+
+    @contextmanager
+    def noting_refusals(self, head: Request, size: int | None) -> Iterator[None]:
+        """A Refusal that is raised inside is kept, if its source is known. `size` of the body, in bytes."""
+        try:
+            yield
+        except Unavailable:
+            raise  # the sender comes again, and the store may be what is missing
+        except Refusal as refusal:
+            source = self._table.sources.get(head.source)
+            if source is not None:
+                header = source.type.event_header
+                event = None if header is None else head.headers.get(header)
+                self._refusals.note(
+                    RefusedRequest(
+                        source=source.name,
+                        at=head.received_at,
+                        status=refusal.status,
+                        reason=self._mask(str(refusal)),
+                        event=None if event is None else self._mask(event)[:MAX_NAME],
+                        size=size,
+                    )
+                )
+            raise
 
     def admit(self, head: Request) -> None:
         """Check what can be checked before the body is read. Raises Refusal."""

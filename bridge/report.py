@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 import orjson
 
 from bridge.event import JSON, Event, full_name, rfc3339
+from bridge.http import Answer
 from bridge.job import Attempt, Job, NewJob
-from bridge.outbox import EventSummary
+from bridge.outbox import EventSummary, RefusedRequest
 from bridge.route import Explanation, Finding
 from bridge.table import RoutingTable
 from bridge.theeye import job_request
@@ -189,5 +191,65 @@ def event_json(event: EventSummary) -> JSON:
     }
 
 
+def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Iterator[str]:
+    """One event with its jobs and its payload."""
+    yield f"event {summary.id}: {_one_line(event.full_name)} of source {event.source}"
+    yield f"  received {rfc3339(event.received_at)}"
+    yield f"  delivery {_one_line(event.delivery_id)}"
+    for what, values in (("header", event.headers), ("query", event.query)):
+        for name, value in values.items():
+            yield f"  {what} {_one_line(name)}: {_one_line(value)}"
+    for warning in summary.warnings:
+        yield f"  warning: {_one_line(warning)}"
+    if not summary.jobs:
+        yield "  no jobs"
+    for job in jobs:
+        yield job_line(job)
+    yield "payload"
+    payload = orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
+    yield from map(_escaped, payload.split("\n"))
+
+
+def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> JSON:
+    """The same as data."""
+    return {
+        **event_json(summary),
+        "headers": dict(event.headers),
+        "query": dict(event.query),
+        "jobs": [job_json(job) for job in jobs],
+        "payload": event.payload,
+    }
+
+
+def answer_lines(url: str, answer: Answer) -> Iterator[str]:
+    """What came back from `url`: the status, then the body line by line."""
+    yield f"{answer.status} from {url}"
+    yield from map(_one_line, answer.body.decode("utf-8", "replace").splitlines())
+
+
+def refused_line(refused: RefusedRequest) -> str:
+    """One refused request in a list."""
+    event = "" if refused.event is None else f" {_one_line(refused.event)}"
+    size = "" if refused.size is None else f", {refused.size:,} bytes"
+    what = f"{refused.source}{event}{size}"
+    return f"{rfc3339(refused.at)[:19]}Z  {what}  {refused.status} {_one_line(refused.reason)}"
+
+
+def refused_json(refused: RefusedRequest) -> JSON:
+    return {
+        "at": rfc3339(refused.at),
+        "source": refused.source,
+        "event": refused.event,
+        "size": refused.size,
+        "status": refused.status,
+        "reason": refused.reason,
+    }
+
+
 def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _escaped(line: str) -> str:
+    """A line of JSON, with JSON's escapes for what a terminal would act on or not show."""
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)

@@ -51,7 +51,8 @@ class Task:
     id: str
     #: As the table names it, or its id.
     name: str
-    secret_key: Secret
+    #: None where TheEye's access token starts it.
+    secret_key: Secret | None
     #: Argument names in TheEye's order, None for a fixed one; None where the table names none.
     arguments: tuple[str | None, ...] | None = None
     arguments_type: ArgumentsType = ArgumentsType.LEGACY

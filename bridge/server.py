@@ -9,14 +9,16 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from bridge.app import Bridge, read_table
+from bridge.app import Bridge, last_good, read_table
+from bridge.config.load import Loaded
 from bridge.errors import BridgeError
 from bridge.log import configure
 from bridge.settings import Mask, Settings
@@ -25,6 +27,8 @@ from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
 
 #: Of the time a stop may take, what is left for closing the store, seconds.
 CLOSING = 1.0
+#: How long, in seconds, a worker that cannot start puts off the next one, which the master starts at once.
+STARTS_AGAIN = 2.0
 
 
 class BridgeLogger(Logger):
@@ -39,6 +43,8 @@ class BridgeLogger(Logger):
 class BridgeWorker(ThreadWorker):
     """Stops delivering at once when it is told to end, while the requests in flight are answered."""
 
+    #: The last table without mistakes: the master keeps it for those that start in the middle of a bad edit.
+    last_good: Loaded | None = None
     #: Bounds how long a request may take to arrive; made in the worker's own process.
     watchdog: Watchdog
     #: Stops delivery, once the worker is told to end.
@@ -47,6 +53,25 @@ class BridgeWorker(ThreadWorker):
     def init_process(self) -> None:
         self.watchdog = Watchdog()
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        token = last_good.set(self.last_good)
+        try:
+            super().load_wsgi()
+        except SystemExit as ended:
+            self._end_unstarted(ended)
+        finally:
+            last_good.reset(token)
+
+    def _end_unstarted(self, why: SystemExit) -> NoReturn:
+        """End a worker that cannot start: with the whole server, where it is one of the first."""
+        if self.age <= self.cfg.workers:
+            self.log.error("%s", why)
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
+        # The others serve on, or what is missing comes back: then the next one starts.
+        self.log.error("no start, again in %.0f s: %s", STARTS_AGAIN, why)
+        time.sleep(STARTS_AGAIN)
+        raise SystemExit(1) from None
 
     def handle(self, conn: TConn) -> Any:
         # Shut on the reading side alone, so that the answer can still be written.
@@ -99,13 +124,29 @@ loglevel = _current.log_level
 proc_name = "bridge"
 
 
-def on_starting(server: Arbiter) -> None:
+class BridgeArbiter(Arbiter):
+    """What the hooks below add to gunicorn's master."""
+
+    last_good: Loaded
+
+
+def on_starting(server: BridgeArbiter) -> None:
     """Refuse to start on a table with mistakes, with `check`'s own lines."""
-    del server
     try:
-        read_table(_current)
+        server.last_good = read_table(_current)
     except BridgeError as error:
         raise SystemExit(str(error)) from None
+
+
+def on_reload(server: BridgeArbiter) -> None:
+    """Keep the table that the new workers will find, if it has no mistakes; they say those that it has."""
+    with suppress(BridgeError):
+        server.last_good = read_table(_current)
+
+
+def post_fork(server: BridgeArbiter, worker: BridgeWorker) -> None:
+    """Hand the new worker what it may have to start with."""
+    worker.last_good = server.last_good
 
 
 def worker_exit(server: Arbiter, worker: BridgeWorker) -> None:

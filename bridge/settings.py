@@ -162,14 +162,34 @@ def _processes(text: str) -> int:
     return int(text)
 
 
+#: A second @ would make the end of a password a part of the host, which messages show.
+_POSTGRESQL = re.compile(
+    r"postgres(?:ql)?(?:\+psycopg)?://"
+    r"((?:[^\s:/@]*(?::[^\s@]*)?@)?"  # user and password
+    r"(?:[^\s:/?@\[\]]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"  # host and port
+    r"/[^\s/?@]+(?:\?[^\s@]*)?)"  # name and options
+)
+
+
 def _database_url(text: str) -> str:
-    if text.startswith(("postgres://", "postgresql")):
-        raise ValueError("PostgreSQL is not supported yet; use sqlite:///path/to/file.db")
+    if found := _POSTGRESQL.fullmatch(text):
+        return f"postgresql://{found[1]}"
+    if text.startswith("postgres"):
+        raise ValueError(
+            "expected postgresql://user:password@host:port/name, where a sign such as @ in the password is "
+            "written by its number: %40"
+        )
     if text == "sqlite:///:memory:":
         raise ValueError("a database in memory loses what was answered; use sqlite:///path/to/file.db")
     if not re.fullmatch(r"sqlite:///[^?]+", text):
-        raise ValueError("a database URL is sqlite:///path/to/file.db")
+        raise ValueError("expected sqlite:///path/to/file.db or postgresql://user:password@host:port/name")
     return text
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text.lower() == "true"
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -205,9 +225,12 @@ VARIABLES = (
         private=True,
     ),
     Variable("BRIDGE_CONFIG", "config", "the folder, or the one file, of the routing table", Path),
+    Variable(
+        "BRIDGE_DELIVER", "true", "web processes deliver too; false where worker processes do", _boolean
+    ),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
     Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
-    Variable("WEB_CONCURRENCY", "1", "the number of web processes", _processes),
+    Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
@@ -217,7 +240,6 @@ VARIABLES = (
 #: Variables of the design that have not come yet: set, they are refused and not ignored.
 LATER = (
     "BRIDGE_ADMIN_PASSWORD",
-    "BRIDGE_DELIVER",
     "BRIDGE_DRY_RUN",
     "BRIDGE_ENCRYPTION_KEY",
     "BRIDGE_RETENTION",
@@ -234,6 +256,8 @@ class Settings:
     database_url: str
     #: The folder or file of the routing table.
     config: Path
+    #: Whether web processes deliver.
+    deliver: bool
     #: Bytes.
     max_body: int
     #: Seconds.
@@ -259,10 +283,13 @@ class Settings:
                 mistakes.append(f"{variable.name}: {shown}{error}")
         if mistakes:
             raise SettingsError("\n".join(mistakes))
+        if values["DATABASE_URL"].startswith("postgresql") and not environ.get("WEB_CONCURRENCY"):
+            values["WEB_CONCURRENCY"] = 2
         return cls(
             port=values["PORT"],
             database_url=values["DATABASE_URL"],
             config=values["BRIDGE_CONFIG"],
+            deliver=values["BRIDGE_DELIVER"],
             max_body=values["BRIDGE_MAX_BODY"],
             stop=values["BRIDGE_STOP"],
             web_concurrency=values["WEB_CONCURRENCY"],

@@ -17,6 +17,7 @@ import orjson
 from bridge.event import JSON
 from bridge.job import Outcome
 from bridge.route import ArgumentsType, Task
+from bridge.settings import Secret
 
 #: The length of a task's secret key: TheEye refuses any other.
 KEY_LENGTH = 64
@@ -44,11 +45,13 @@ class TheEye:
     url: str = "https://api.theeye.io"
     #: Of one attempt as a whole, seconds.
     timeout: float = 30.0
+    #: Starts the tasks that have no key of their own.
+    access_token: Secret | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class JobRequest:
-    """The POST of one job. Its URL holds the task's key: it is never logged or stored."""
+    """The POST of one job. Its URL holds the task's key, or its headers the token: never logged or stored."""
 
     url: str
     #: The URL without the key, for people.
@@ -76,13 +79,16 @@ def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobR
         "customer": theeye.customer,
         "task_arguments": elements(arguments, task.arguments_type),
     }
-    before, after = f"{theeye.url}/job/secret/", "?" + urlencode({"customer": theeye.customer})
-    return JobRequest(
-        url=f"{before}{quote(task.secret_key.reveal(), safe='')}{after}",
-        shown_url=f"{before}{task.secret_key}{after}",
-        headers={"Accept": "application/json", "Content-Type": "application/json"},
-        body=orjson.dumps(body),
-    )
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    query = urlencode({"customer": theeye.customer})
+    if task.secret_key is None:
+        url = shown_url = f"{theeye.url}/job?{query}"
+        token = "" if theeye.access_token is None else theeye.access_token.reveal()
+        headers["Authorization"] = f"Bearer {token}"
+    else:
+        url = f"{theeye.url}/job/secret/{quote(task.secret_key.reveal(), safe='')}?{query}"
+        shown_url = f"{theeye.url}/job/secret/{task.secret_key}?{query}"
+    return JobRequest(url, shown_url, headers, orjson.dumps(body))
 
 
 def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:

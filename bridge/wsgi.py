@@ -1,6 +1,6 @@
 """The door for a WSGI server: ``gunicorn -c python:bridge.server bridge.wsgi:app``.
 
-Importing it wires one process and begins to deliver.
+Importing it wires one process and, unless BRIDGE_DELIVER is false, begins to deliver.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def _start() -> Flask:
     try:
         bridge = build(Settings.from_environ())
-        bridge.delivery.start()
+        if bridge.settings.deliver:
+            bridge.delivery.start()
     except BridgeError as error:
         raise SystemExit(str(error)) from None
     app = create_app(bridge)

@@ -23,6 +23,8 @@ from bridge.event import Headers, Request
 from bridge.job import Job, JobState
 from bridge.outbox import Outbox
 from bridge.receive import Answer, Receiver
+from bridge.refusals import Refusals
+from bridge.settings import Mask
 from bridge.sources import Source, discover
 from bridge.table import RoutingTable
 
@@ -101,14 +103,16 @@ class Intake:
         self.clock = Clock()
         self.database = folder / "bridge.db"
         self.outbox = Outbox(f"sqlite:///{self.database}", clock=self.clock)
+        self.refusals = Refusals(self.outbox)
         self.use(text)
 
     def use(self, text: str) -> None:
         """Take on another table, as after a restart with an edited one."""
         path = self._folder / "table.yml"
         path.write_text(table(text), "utf-8")
-        self.table: RoutingTable = load(path, self._variables, discover()).table
-        self.receiver = Receiver(self.table, self.outbox, self.clock)
+        loaded = load(path, self._variables, discover())
+        self.table: RoutingTable = loaded.table
+        self.receiver = Receiver(self.table, self.outbox, self.refusals, Mask(loaded.secrets), self.clock)
 
     def source(self, name: str) -> Source:
         return self.table.sources[name]
@@ -159,6 +163,7 @@ class Intake:
             return dict(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
 
     def close(self) -> None:
+        self.refusals.close()
         self.outbox.close()
 
 

@@ -1,4 +1,4 @@
-"""The real server in a process of its own, as a Procfile starts it, for tests that need one."""
+"""The real processes, as a Procfile starts them, for tests that need them: gunicorn, and a worker."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
+
+import orjson
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -20,30 +24,32 @@ CHECKOUT = Path(__file__).parents[1]
 PATIENCE = 60.0
 
 
-class Server:
-    """gunicorn with the bridge, on a free port of this machine only.
+class Program(ABC):
+    """One program of the bridge, that leads a process group of its own.
 
-    It may be started again after `stop` or `kill`: the port, the database and the log (which grows)
-    stay. As a context manager it is running inside, and gone afterwards however the test went.
+    It may be started again after `stop` or `kill`: the database and the log (which grows) stay. As a
+    context manager it is running inside, and gone afterwards however the test went.
     """
 
-    def __init__(self, config: Path, database: Path, environ: Mapping[str, str] | None = None) -> None:
-        """`config` is a folder or file of YAML; `environ` holds the table's variables, and settings that
+    def __init__(
+        self, name: str, config: Path, database: Path | str, environ: Mapping[str, str] | None
+    ) -> None:
+        """`database` is an SQLite file or a URL; `environ` holds the table's variables, and settings that
         differ from the defaults. Nothing else of this process's environment is handed on but PATH.
         """
         self.database = database
-        self.port = _free_port()
-        self._log = database.with_name(f"{database.name}.server.log")
+        self.database_url = database if isinstance(database, str) else f"sqlite:///{database}"
+        self._log = config.with_name(f"{config.name}.{name}.log")
+        self._log_begins = 0
         self._environ = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "PORT": str(self.port),
-            "DATABASE_URL": f"sqlite:///{database}",
+            "DATABASE_URL": self.database_url,
             "BRIDGE_CONFIG": str(config),
             **(environ or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -53,33 +59,27 @@ class Server:
         self.kill()
 
     @property
-    def url(self) -> str:
-        """Without a slash at its end."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
     def log(self) -> str:
         """Everything that it wrote, over all its starts."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
     @property
     def pid(self) -> int:
-        """gunicorn's master, which leads a process group of its own."""
+        """The process that was started."""
         return self._running().pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the master lives."""
+        """Whether the process that was started lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises AssertionError with its log where it ends first."""
+        """Start it and wait until it works. Raises AssertionError with its log where it ends first."""
         assert not self.is_running, "it runs already"
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
-        command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
+        self._log_begins = len(self.log)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                self._command(),
                 cwd=CHECKOUT,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -88,55 +88,157 @@ class Server:
                 start_new_session=True,
             )
         try:
-            self._wait_until_it_answers()
+            self._wait_until_it_works()
         except BaseException:
             self.kill()
             raise
 
-    def stop(self) -> int:
-        """SIGTERM, as a platform stops it; gunicorn's exit status once every process has ended."""
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Tell it to end, as a platform does; its exit status once it has."""
         process = self._running()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(how)
         try:
             return process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"no end within {PATIENCE:.0f} s after SIGTERM\n{self.log}") from None
+            raise AssertionError(f"no end within {PATIENCE:.0f} s after {how.name}\n{self.log}") from None
 
     def kill(self) -> None:
-        """SIGKILL to the master and its workers at once; nothing where it has ended."""
+        """SIGKILL to every process of it at once; nothing where it has ended."""
         if self._process is None:
             return
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(PATIENCE)
-        _wait_until_closed(self.port)
         self._process = None
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """What is executed."""
+
+    @abstractmethod
+    def _works(self) -> bool:
+        """Whether it has come up."""
+
+    @property
+    def _log_of_this_start(self) -> str:
+        return self.log[self._log_begins :]
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it was not started"
         return self._process
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait_until_it_works(self) -> None:
         process = self._running()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise AssertionError(f"the server ended with {process.returncode}\n{self.log}")
-            if self._answers():
+                what = type(self).__name__.lower()
+                raise AssertionError(f"the {what} ended with {process.returncode}\n{self.log}")
+            if self._works():
                 return
             time.sleep(0.02)
-        raise AssertionError(f"no answer within {PATIENCE:.0f} s\n{self.log}")
+        raise AssertionError(f"it does not work within {PATIENCE:.0f} s\n{self.log}")
 
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+
+class Server(Program):
+    """gunicorn with the bridge, on a free port of this machine only, which stays over its starts."""
+
+    def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str] | None = None) -> None:
+        """`config` is a folder or file of YAML; for the rest see Program."""
+        self.port = _free_port()
+        super().__init__("server", config, database, {"PORT": str(self.port), **(environ or {})})
+
+    @property
+    def url(self) -> str:
+        """Without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of gunicorn's workers; the master's is `pid`."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
+    def get(self, path: str, timeout: float = PATIENCE) -> tuple[int, Any]:
+        """The status and the JSON that are answered. Raises OSError or HTTPException."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, orjson.loads(response.read())
         finally:
             connection.close()
+
+    def reload(self) -> None:
+        """SIGHUP, and wait until every worker is another one."""
+        before = set(self.workers)
+        self._running().send_signal(signal.SIGHUP)
+        self._wait_for_others(before, len(before))
+
+    def kill_worker(self, pid: int) -> None:
+        """SIGKILL to one of gunicorn's workers, and wait until the master has started another."""
+        count = len(self.workers)
+        os.kill(pid, signal.SIGKILL)
+        self._wait_for_others({pid}, count)
+
+    def kill(self) -> None:
+        was_started = self._process is not None
+        super().kill()
+        if was_started:
+            _wait_until_closed(self.port)
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
+        return [*command, "--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
+
+    def _works(self) -> bool:
+        with suppress(OSError, http.client.HTTPException):
+            return self.get("/healthz", timeout=5)[0] == 200
+        return False
+
+    def _wait_for_others(self, gone: set[int], count: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while set(workers := self.workers) & gone or len(workers) != count:
+            assert time.monotonic() < deadline, f"its workers are {workers}\n{self.log}"
+            time.sleep(0.02)
+
+
+class Worker(Program):
+    """``python -m bridge worker``."""
+
+    def __init__(
+        self,
+        config: Path,
+        database: Path | str,
+        environ: Mapping[str, str] | None = None,
+        *,
+        name: str = "worker",
+    ) -> None:
+        """`name` tells the logs of several apart; for the rest see Program."""
+        super().__init__(name, config, database, environ)
+
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until it holds; `kill` ends a frozen one, too."""
+        self._running().send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE
+        while self._state() != "T":
+            assert time.monotonic() < deadline, "it goes on after SIGSTOP"
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "bridge", "worker"]
+
+    def _works(self) -> bool:
+        return '"message":"delivering"' in self._log_of_this_start
+
+    def _state(self) -> str:
+        # The program's name before it stands in brackets and may hold any sign.
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _free_port() -> int:

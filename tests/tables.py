@@ -86,12 +86,18 @@ def make_task(number: int = 1, **more: Any) -> Task:
     return replace(Task(f"5f3c9a7be4b0a1c2d3e4f5{number:02}", f"task {number}", key), **more)
 
 
+def key_of(task: Task) -> str:
+    """The secret key of a task that has one."""
+    assert task.secret_key is not None
+    return task.secret_key.reveal()
+
+
 def stand_in_task(task: Task, arguments: int = 1, **more: Any) -> StandInTask:
     """The same task at the stand-in, with so many arguments."""
     declared = tuple(StandInArgument(f"argument {order}") for order in range(arguments))
     same = StandInTask(
         id=task.id,
-        secret_key=task.secret_key.reveal(),
+        secret_key=key_of(task),
         name=task.name,
         arguments=declared,
         arguments_type=task.arguments_type.value,

@@ -30,13 +30,22 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    of_server: str = request.getfixturevalue("postgresql_url")
+    return of_server
+
+
 @pytest.fixture
-def reopen(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], Outbox]]:
+def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
     """Opens the store once more, as another process would."""
     opened: list[Outbox] = []
 
     def reopen() -> Outbox:
-        opened.append(Outbox(f"sqlite:///{tmp_path / 'bridge.db'}", clock=clock))
+        opened.append(Outbox(url, clock=clock))
         return opened[-1]
 
     yield reopen
@@ -169,6 +178,30 @@ class TestWhatIsClaimed:
         in_threads([partial(drain, one) for one in stores * 2])
 
         assert taken == Counter(made)
+
+    def test_none_of_a_task_that_is_held(self, outbox: Outbox) -> None:
+        of_a = store(outbox, "1", A, count=2)
+        store(outbox, "2", B, count=2)
+
+        assert ids(outbox.claim(free=5, busy={}, per_task=5, but=[B.id], lease=60)[1]) == of_a
+
+    def test_claims_at_one_moment_follow_each_other(
+        self, outbox: Outbox, reopen: Callable[[], Outbox]
+    ) -> None:
+        """Eight connections race; each gets its whole share, the oldest of those that its turn found.
+
+        Without the lock, those that come later wait for rows that are gone when they get them.
+        """
+        stores = [outbox, *(reopen() for _ in range(7))]
+        for number in range(15):
+            made = store(outbox, str(number), count=24)
+            claims: list[list[int]] = []
+
+            def race(one: Outbox, claims: list[list[int]] = claims) -> None:
+                claims.append(ids(claim(one, free=3)[1]))
+
+            in_threads([partial(race, one) for one in stores])
+            assert sorted(claims) == [made[at : at + 3] for at in range(0, 24, 3)]
 
 
 class TestStart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 from bridge.cli import main
 from bridge.event import Event, Headers
 from bridge.job import Job, JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Webhook
+from bridge.outbox import Completion, Outbox, RefusedRequest, Webhook
 from bridge.retry import Decision
 
 TABLE = """
@@ -59,7 +60,10 @@ class Terminal:
         """A job of the route, waiting, or dead where its arguments could not be built."""
         outbox = Outbox(self.database_url)
         body = json.dumps(dict(payload)).encode()
-        event = Event("github", "push", None, f"d{time.time_ns()}", Headers(), {}, payload, time.time(), body)
+        event = Event(
+            "github", "push", "made", f"d{time.time_ns()}",
+            Headers([("X-GitHub-Event", "push")]), {"team": "a"}, payload, time.time(), body,
+        )  # fmt: skip
         reason = None if arguments is not None else "argument 0: payload.after is missing"
         new = NewJob("deploy", "5f3c9a7be4b0a1c2d3e4f501", "deploy", "", None, arguments, reason)
         stored = outbox.store(Webhook(event, None, None, (new,), ("route 'deploy': when: odd",)))
@@ -116,6 +120,9 @@ def test_usage_errors_end_with_2(terminal: Terminal) -> None:
     assert terminal.run("explain", "--source", "nobody", str(terminal.push)).exit_code == 2
     assert terminal.run("jobs", "resolve", "1").exit_code == 2
     assert terminal.run("jobs", "list", "--state", "odd").exit_code == 2
+    for command in (("jobs", "show"), ("jobs", "retry"), ("events", "show"), ("explain",)):
+        for number in ("0", str(2**63), "one"):
+            assert terminal.run(*command, number).exit_code == 2
 
 
 def test_explain_says_what_was_wanted_and_found(terminal: Terminal) -> None:
@@ -164,11 +171,48 @@ def test_explain_of_an_unreadable_body_says_why(
     assert "Traceback" not in result.output
 
 
+def test_explain_of_a_stored_event_asks_todays_table(terminal: Terminal) -> None:
+    event_id = str(terminal.store(("abc",)).event_id)
+    assert '"task_arguments":[{"order":0,"value":"abc"}]' in terminal.run("explain", event_id).output
+    terminal.config.write_text(TABLE.replace("refs/heads/main", "refs/heads/dev"))
+    output = terminal.run("explain", event_id).output
+    assert "event push.made of source github, delivery d" in output
+    assert 'NO  payload.ref: wanted "refs/heads/dev", found "refs/heads/main"' in output
+    explained = json.loads(terminal.run("explain", "--json", event_id).output)
+    assert [route["matched"] for route in explained["routes"]] == [False]
+
+
+def test_explain_of_a_number_with_a_source_is_of_a_file_of_that_name(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(terminal.push.parent)
+    terminal.push.rename("7")
+    assert "sends" in terminal.run("explain", "--source", "github", "--event", "push", "7").output
+    assert terminal.run("explain", "--source", "github", "--event", "push", "8").exit_code == 2
+
+
+def test_explain_of_a_stored_event_that_cannot_be_says_why(terminal: Terminal) -> None:
+    missing = terminal.run("explain", "7")
+    assert (missing.exit_code, missing.output) == (1, "there is no event 7\n")
+    event_id = str(terminal.store(("abc",)).event_id)
+    assert "say --source for a file" in terminal.run("explain", str(terminal.push)).output
+    assert "--event goes with --source" in terminal.run("explain", "--event", "push", event_id).output
+    terminal.config.write_text(
+        TABLE.replace("github", "elsewhere").replace("secret:", "type: github\n    secret:")
+    )
+    gone = terminal.run("explain", event_id)
+    assert gone.exit_code == 1
+    assert f"event {event_id} came from source 'github'" in gone.output
+    assert "there are: elsewhere" in gone.output
+
+
 def test_an_empty_store_says_so(terminal: Terminal) -> None:
     assert terminal.run("jobs", "list").output == "no jobs\n"
     assert terminal.run("events", "list").output == "no events\n"
     missing = terminal.run("jobs", "show", "7")
     assert (missing.exit_code, missing.output) == (1, "there is no job 7\n")
+    missing = terminal.run("events", "show", "7")
+    assert (missing.exit_code, missing.output) == (1, "there is no event 7\n")
 
 
 def test_jobs_and_events_are_listed(terminal: Terminal) -> None:
@@ -179,7 +223,7 @@ def test_jobs_and_events_are_listed(terminal: Terminal) -> None:
     assert "payload.after is missing" in dead
     assert "waiting" not in dead
     events = terminal.run("events", "list", "--source", "github").output
-    assert "github push  1 job " in events
+    assert "github push.made  1 job " in events
     assert "warning: route 'deploy': when: odd" in events
     assert terminal.run("events", "list", "--source", "nobody").output == "no events\n"
     (newest, oldest) = json.loads(terminal.run("jobs", "list", "--json").output)
@@ -197,6 +241,132 @@ def test_a_job_is_shown_with_its_attempts(terminal: Terminal) -> None:
     assert "unknown after 0.250 s, status 500: 500 oh" in output
     shown = json.loads(terminal.run("jobs", "show", "--json", str(job.id)).output)
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["unknown"]
+
+
+def test_an_event_is_shown_with_its_jobs_and_its_payload(terminal: Terminal) -> None:
+    event_id = str(terminal.store(("abc",)).event_id)
+    terminal.store(None)
+    output = terminal.run("events", "show", event_id).output
+    assert f"event {event_id}: push.made of source github\n  received 20" in output
+    assert "\n  delivery d" in output
+    assert "\n  header x-github-event: push\n  query team: a\n" in output
+    assert "\n  warning: route 'deploy': when: odd\n" in output
+    assert output.count(" waiting ") == 1
+    assert " dead " not in output
+    assert output.endswith('  "commits": [\n    1\n  ]\n}\n')
+
+
+def test_an_event_is_shown_as_data(terminal: Terminal) -> None:
+    job = terminal.store(("abc",))
+    shown = json.loads(terminal.run("events", "show", "--json", str(job.event_id)).output)
+    assert (shown["id"], shown["source"], shown["event"], shown["action"]) == (1, "github", "push", "made")
+    assert (shown["headers"], shown["query"]) == ({"x-github-event": "push"}, {"team": "a"})
+    assert shown["warnings"] == ["route 'deploy': when: odd"]
+    assert [(each["id"], each["task_arguments"]) for each in shown["jobs"]] == [(job.id, ["abc"])]
+    assert shown["payload"] == PUSH
+
+
+def test_the_jobs_of_an_event_stand_in_the_order_in_which_they_were_made(terminal: Terminal) -> None:
+    outbox = Outbox(terminal.database_url)
+    event = Event("github", "push", None, "d", Headers(), {}, PUSH, 0.0, json.dumps(PUSH).encode())
+    made = [NewJob(name, "5f3c9a7be4b0a1c2d3e4f501", "deploy", "", None, ()) for name in ("first", "second")]
+    outbox.store(Webhook(event, None, None, tuple(made), ()))
+    outbox.close()
+    shown = json.loads(terminal.run("events", "show", "--json", "1").output)
+    assert [job["route"] for job in shown["jobs"]] == ["first", "second"]
+
+
+def test_an_old_event_is_found_below_many_newer_ones(terminal: Terminal) -> None:
+    outbox = Outbox(terminal.database_url)
+    for number in range(70):
+        event = Event(
+            "github", "push", None, f"d{number}", Headers(), {}, PUSH, 0.0, json.dumps(PUSH).encode()
+        )
+        outbox.store(Webhook(event, None, None, (), (f"warning {number}",)))
+    outbox.close()
+    output = terminal.run("events", "show", "2").output
+    assert "delivery d1\n  warning: warning 1\n  no jobs\n" in output
+
+
+def test_what_a_terminal_would_act_on_is_not_shown_as_it_is(terminal: Terminal) -> None:
+    job = terminal.store(("abc",), {**PUSH, "ref": "\x1b[2J\x9b2J\u202eé"})
+    output = terminal.run("events", "show", str(job.event_id)).output
+    assert r'"ref": "\u001b[2J\u009b2J\u202eé"' in output
+    shown = terminal.run("events", "show", "--json", str(job.event_id)).output
+    assert json.loads(shown)["payload"]["ref"] == "\x1b[2J\x9b2J\u202eé"
+
+
+def keep_refused(terminal: Terminal, *refused: RefusedRequest) -> None:
+    outbox = Outbox(terminal.database_url)
+    outbox.keep_refused(refused)
+    outbox.close()
+
+
+WRONG = RefusedRequest(
+    "github", 1_700_000_000.5, 401, "source github: X-Hub-Signature-256 does not match", "push", 12_345
+)
+
+
+def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> None:
+    assert terminal.run("events", "list", "--refused").output == "no refused requests\n"
+    later = RefusedRequest("alerts", 1_700_000_001.0, 413, "the body is longer than 10 bytes", None, None)
+    keep_refused(terminal, WRONG, later)
+
+    assert terminal.run("events", "list", "--refused").output.splitlines() == [
+        "2023-11-14T22:13:21Z  alerts  413 the body is longer than 10 bytes",
+        f"2023-11-14T22:13:20Z  github push, 12,345 bytes  401 {WRONG.reason}",
+    ]
+    of_github = terminal.run("events", "list", "--refused", "--source", "github").output
+    assert of_github.count("\n") == 1
+    assert " 401 " in of_github
+    assert " 413 " in terminal.run("events", "list", "--refused", "--limit", "1").output
+    assert terminal.run("events", "list").output == "no events\n"
+
+
+def test_refused_requests_are_listed_as_data(terminal: Terminal) -> None:
+    assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == []
+    keep_refused(terminal, WRONG)
+
+    assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == [
+        {
+            "at": "2023-11-14T22:13:20.500000Z",
+            "source": "github",
+            "event": "push",
+            "size": 12_345,
+            "status": 401,
+            "reason": "source github: X-Hub-Signature-256 does not match",
+        }
+    ]
+
+
+def test_what_a_terminal_would_act_on_is_not_shown_of_a_refused_request(terminal: Terminal) -> None:
+    """Anybody can send such a header: no proof goes before it."""
+    acts = "a\x1b[2J\x9b2J\u202e\r\n\x07\x00é"
+    keep_refused(terminal, replace(WRONG, event=acts, reason=acts))
+
+    output = terminal.run("events", "list", "--refused").output
+    assert output.count("\n") == 1
+    assert not [each for each in output.rstrip("\n") if not each.isprintable()]
+    in_json = terminal.run("events", "list", "--refused", "--json").output
+    assert not [each for each in in_json if each < " " and each != "\n"]
+    assert json.loads(in_json)[0]["event"] == acts.replace("\x00", "\\u0000")
+
+
+def test_secrets_in_a_refused_request_are_masked(terminal: Terminal) -> None:
+    keep_refused(terminal, replace(WRONG, event="?token=abcdef", reason="Bearer abcdefgh"))
+    for form in ((), ("--json",)):
+        output = terminal.run("events", "list", "--refused", *form).output
+        assert "abcdef" not in output
+        assert output.count("<secret>") == 2
+
+
+def test_secrets_in_a_stored_event_are_masked(terminal: Terminal) -> None:
+    job = terminal.store(("abc",), {**PUSH, "link": "https://x/?token=abcdef", "sent": "Bearer abcdefgh"})
+    for form in ((), ("--json",)):
+        output = terminal.run("events", "show", *form, str(job.event_id)).output
+        assert "token=<secret>" in output
+        assert "Bearer <secret>" in output
+        assert "abcdef" not in output
 
 
 def test_a_job_that_waits_to_be_sent_again_says_when(terminal: Terminal) -> None:

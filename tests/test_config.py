@@ -115,6 +115,34 @@ def test_the_smallest_table_of_the_design() -> None:
     assert loaded.table.jobs_for(push({**payload, "ref": "refs/heads/other"})).jobs == ()
 
 
+def test_with_an_access_token_a_task_needs_no_key(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(
+        f"""
+theeye:
+  customer: acme
+  access_token: ${{{{ env.THEEYE_TOKEN }}}}
+sources:
+  github: {{secret: "${{{{ env.GITHUB_SECRET }}}}"}}
+tasks:
+  named: {{id: {ID}}}
+routes:
+  - {{source: github, task: named}}
+  - {{source: github, task: {ID[:-1]}f}}
+  - {{source: github, task: {ID[:-1]}e, secret_key: "${{{{ env.KEY }}}}"}}
+""",
+        "utf-8",
+    )
+    variables = {"THEEYE_TOKEN": "marked-token", "GITHUB_SECRET": "marked-secret", "KEY": KEY}
+    loaded = load_all(tmp_path / "table.yml", variables)
+
+    assert [str(problem.severity) for problem in loaded.problems] == ["warning"]
+    assert "access_token is for trying out" in str(loaded.problems[0])
+    assert loaded.table.theeye.access_token == Secret("marked-token")
+    assert Secret("marked-token") in loaded.secrets
+    keys = [route.task.secret_key for route in loaded.table.routes]
+    assert keys == [None, None, Secret(KEY)]
+
+
 def test_the_table_that_comes_with_the_project() -> None:
     config = Path(__file__).parents[1] / "config"
     loaded = load(config, Variables({}), TYPES, require_env=False)
@@ -443,7 +471,7 @@ def test_a_task_by_name(table: Table) -> None:
         f"{HEAD}{GITHUB}tasks: {{deploy: {{id: {ID}, secret_key: '${{{{ env.KEY }}}}', {text}}}}}\n"
     )
     task = found.tasks[ID]
-    assert (task.id, task.name, task.secret_key.reveal()) == (ID, "deploy", KEY)
+    assert (task.id, task.name, task.secret_key) == (ID, "deploy", Secret(KEY))
     assert task.arguments == ("repository", None, "commit-id")
     assert (task.arguments_type, task.on_unknown) == (ArgumentsType.TEXT, OnUnknown.HOLD)
 

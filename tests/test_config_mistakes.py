@@ -46,6 +46,7 @@ ENVIRONMENT = {
     "OTHER_KEY": "o" * 64,
     "SHORT_KEY": "k" * 63,
     "NEWLINE_KEY": "k" * 63 + "\n",
+    "SPACED": "env-marked token",
     "EMPTY": "",
     "UNREADABLE_FILE": "/env-marked-path",
     "HTTP_URL": "http://env-marked-host.example",
@@ -346,7 +347,7 @@ def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else(
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
     found = problems_of(path, dict.fromkeys(names, "k" * 64))
     assert told(found) == [
-        "4:3: error: access_token is not supported yet",
+        "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
         "25:5: error: rate is not supported yet",
         "26:5: error: follow_result is not supported yet",
         "47:5: error: concurrency is not supported yet",

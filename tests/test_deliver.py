@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
@@ -15,30 +16,28 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import certifi
 import orjson
 import pytest
 
-from bridge import deliver, retry
-from bridge.deliver import LEASE_SLACK, Delivery
+from bridge import deliver, outage, retry
+from bridge.deliver import LEASE_SLACK, send
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.errors import StoreUnavailable
-from bridge.event import JSON
 from bridge.http import HttpClient
-from bridge.job import Attempt, Job, JobState, NewJob, Outcome
+from bridge.job import JobState, Outcome
 from bridge.outbox import Completion, Outbox
-from bridge.outbox.presence import Presence
+from bridge.outbox.presence import LockFile
 from bridge.retry import Decision, RetryPolicy
 from bridge.route import OnUnknown, Task
 from bridge.settings import Mask
-from bridge.table import RoutingTable
 from bridge.theeye import Verdict, read_answer
 from bridge.watchdog import Watchdog
+from tests.delivery import TASK, Process, arguments, posts, quick_client, unavailable
 from tests.tables import (
     NOW,
     PATIENCE,
     dead_job,
     items,
+    key_of,
     make_job,
     make_table,
     make_task,
@@ -47,7 +46,7 @@ from tests.tables import (
     wait_until,
 )
 
-TASK, OTHER = make_task(1), make_task(2)
+OTHER = make_task(2)
 HOLDING = make_task(3, on_unknown=OnUnknown.HOLD)
 #: In no table.
 STRANGER = make_task(4)
@@ -57,125 +56,13 @@ TASKS = (TASK, OTHER, HOLDING)
 LONG = 60.0
 
 
-class Shifted:
-    """The real time, moved by `offset` seconds."""
+TERMINATED = {"id": "7", "lifecycle": "terminated", "state": "error", "output": '"InvalidTaskArguments"'}
 
-    offset = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.offset
-
-
-class Broken(Outbox):
-    """A store that stops working where a test says so."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        #: What to do instead of a method, or before it where that returns; by the method's name.
-        self.before: dict[str, Callable[[], None]] = {}
-        self.calls: Counter[str] = Counter()
-
-    def _meet(self, name: str) -> None:
-        self.calls[name] += 1
-        if name in self.before:
-            self.before[name]()
-
-    def claim(self, **named: Any) -> tuple[str, list[Job]]:
-        self._meet("claim")
-        return super().claim(**named)
-
-    def start(self, job: Job, token: str, at: float) -> int | None:
-        self._meet("start")
-        started = super().start(job, token, at)
-        self._meet("started")
-        return started
-
-    def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
-        self._meet("record")
-        return super().record(job, token, attempt_id, done, decision)
-
-    def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
-        self._meet("left_behind")
-        return super().left_behind(everything=everything)
-
-    def next_due(self) -> float | None:
-        self._meet("next_due")
-        return super().next_due()
+Make = Callable[..., Process]
 
 
 def wait_for(event: threading.Event) -> None:
     event.wait(PATIENCE)
-
-
-def unavailable() -> None:
-    raise StoreUnavailable("the disk is gone")
-
-
-class Process:
-    """One process that delivers from the store in a folder."""
-
-    def __init__(self, folder: Path, table: RoutingTable, mask: Mask, **of_delivery: Any) -> None:
-        self.clock = Shifted()
-        self.url = f"sqlite:///{folder / 'bridge.db'}"
-        self.outbox = Broken(self.url, clock=self.clock)
-        self.delivery = Delivery(
-            table, self.outbox, mask, **{"threads": 4, "clock": self.clock, **of_delivery}
-        )
-        self._names = count()
-        self._stopped = False
-
-    def start(self) -> Process:
-        self.delivery.start()
-        return self
-
-    def store(self, *jobs: NewJob) -> list[int]:
-        """The ids of new jobs of one event."""
-        stored = self.outbox.store(make_webhook(*jobs, delivery_id=f"{id(self)}-{next(self._names)}"))
-        return [job.id for job in stored.jobs]
-
-    def send(self, argument: JSON = "main", task: Task = TASK) -> int:
-        """The id of a new job."""
-        return self.store(make_job(argument, task=task))[0]
-
-    def job(self, job_id: int) -> Job:
-        return self.outbox.job(job_id)
-
-    def wait_for(self, job_id: int, *states: JobState) -> Job:
-        wait_until(lambda: self.job(job_id).state in states, f"job {job_id} {' or '.join(states)}")
-        return self.job(job_id)
-
-    def wait_for_attempts(self, job_id: int, number: int) -> list[Attempt]:
-        """The attempts, as soon as so many have ended."""
-
-        def ended() -> list[Attempt]:
-            return [one for one in self.outbox.attempts(job_id) if one.outcome is not None]
-
-        wait_until(lambda: len(ended()) >= number, f"attempt {number} of job {job_id}")
-        return ended()
-
-    def outcomes(self, job_id: int) -> list[Outcome | None]:
-        return [one.outcome for one in self.outbox.attempts(job_id)]
-
-    def stop(self, seconds: float = PATIENCE) -> None:
-        self._stopped = True
-        self.delivery.stop(seconds)
-
-    def stop_meanwhile(self) -> threading.Thread:
-        """Begin to stop; the thread ends when that is done."""
-        stopping = threading.Thread(target=self.stop)
-        stopping.start()
-        return stopping
-
-    def close(self) -> None:
-        self.outbox.before.clear()
-        if not self._stopped:
-            self.stop()
-        self.outbox.close()
-
-
-TERMINATED = {"id": "7", "lifecycle": "terminated", "state": "error", "output": '"InvalidTaskArguments"'}
-
-Make = Callable[..., Process]
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +70,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that would cost seconds are short."""
     monkeypatch.setattr(deliver, "POLL", 0.03)
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(outage, "SHORTEST_WAIT", 0.02)
+    monkeypatch.setattr(send, "RECORDS_AGAIN", 0.03)
 
 
 @pytest.fixture
@@ -194,11 +83,7 @@ def theeye() -> Iterator[StandIn]:
 
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Watchdog], HttpClient]:
-    """Makes a client that trusts one authority alone: to read them all takes longer than most tests."""
-    end = "-----END CERTIFICATE-----\n"
-    bundle = tmp_path_factory.mktemp("certificates") / "one.pem"
-    bundle.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
-    return partial(HttpClient, ca_bundle=str(bundle))
+    return quick_client(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -215,7 +100,7 @@ def make(tmp_path: Path, theeye: StandIn, client: Callable[[Watchdog], HttpClien
     ) -> Process:
         policy = RetryPolicy(retry_for, longest_wait)
         table = make_table(tasks=tasks, url=theeye.url, timeout=timeout, retry=policy)
-        mask = Mask(task.secret_key for task in tasks)
+        mask = Mask(task.secret_key for task in tasks if task.secret_key is not None)
         made.append(Process(tmp_path, table, mask, **{"make_client": client, **of_delivery}))
         return made[-1]
 
@@ -230,14 +115,9 @@ def process(make: Make) -> Process:
     return make().start()
 
 
-def arguments(theeye: StandIn) -> list[JSON]:
-    """The first argument of each job that TheEye has, in their order."""
-    return [job.values[0] for job in theeye.jobs]
-
-
 def threads() -> list[str]:
     """Those of a delivery and of its store."""
-    names = ("send-", "dispatch", "watchdog", "outbox")
+    names = ("send-", "dispatch", "probe", "watchdog", "outbox")
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(names)]
 
 
@@ -248,7 +128,7 @@ class TestSending:
         (job,) = theeye.wait_for(1)
         assert job.script_arguments == ('{"k":[1]}',)
         (received,) = theeye.received
-        assert (received.method, received.path) == ("POST", f"/job/secret/{TASK.secret_key.reveal()}")
+        assert (received.method, received.path) == ("POST", f"/job/secret/{key_of(TASK)}")
         assert received.query == {"customer": "acme"}
         assert received.headers["Accept"] == received.headers["Content-Type"] == "application/json"
 
@@ -364,7 +244,8 @@ class TestOutcomes:
 
     @pytest.mark.parametrize("status", [425, 429, 503])
     def test_unavailable_is_sent_again(self, process: Process, theeye: StandIn, status: int) -> None:
-        theeye.fault(Fault(answer=Answer(status, b"later"), times=4))
+        # Where the status opens an outage, each time but the first is a trial.
+        theeye.fault(Fault(answer=Answer(status, b"later"), method="POST", times=4))
 
         job = process.wait_for(process.send(), JobState.ACCEPTED)
 
@@ -389,14 +270,17 @@ class TestOutcomes:
     def test_a_connection_that_is_refused(self, process: Process, theeye: StandIn) -> None:
         theeye.refuse()
         job_id = process.send()
-        attempts = process.wait_for_attempts(job_id, 3)
-        assert {(one.outcome, one.status) for one in attempts} == {(Outcome.UNAVAILABLE, None)}
-        assert "connection refused" in str(attempts[0].detail)
+        (attempt,) = process.wait_for_attempts(job_id, 1)
+        assert (attempt.outcome, attempt.status) == (Outcome.UNAVAILABLE, None)
+        assert "connection refused" in str(attempt.detail)
+        wait_until(lambda: process.delivery.trouble, "the outage")
 
         theeye.listen()
 
         process.wait_for(job_id, JobState.ACCEPTED)
-        assert len(theeye.received) == 1
+        assert process.outcomes(job_id) == [Outcome.UNAVAILABLE, Outcome.ACCEPTED]
+        assert [one.method for one in theeye.received] == ["GET", "POST"]
+        assert process.delivery.trouble is None
 
     UNKNOWN = (
         (Fault(reset=True), None, "the connection was closed before the answer came"),
@@ -414,14 +298,14 @@ class TestOutcomes:
         self, make: Make, theeye: StandIn, fault: Fault, status: int | None, detail: str
     ) -> None:
         process = make(timeout=0.25 if fault.hang else 5.0).start()
-        theeye.fault(fault)
+        theeye.fault(replace(fault, method="POST"))
 
         job = process.wait_for(process.send(), JobState.UNKNOWN)
 
         assert job.reason == f"{detail}; TheEye may have it, sent 3 times"
         found = [(one.outcome, one.status, one.detail) for one in process.outbox.attempts(job.id)]
         assert found == [(Outcome.UNKNOWN, status, detail)] * 3
-        assert len(theeye.received) == 3
+        assert len(posts(theeye)) == 3
 
     @pytest.mark.parametrize(("fault", "status", "detail"), UNKNOWN, ids=WAYS)
     def test_or_is_held_at_once(
@@ -433,7 +317,7 @@ class TestOutcomes:
         job = process.wait_for(process.send(task=HOLDING), JobState.UNKNOWN)
 
         assert job.reason == f"{detail}; TheEye may have it (on_unknown: hold)"
-        assert len(process.outbox.attempts(job.id)) == len(theeye.received) == 1
+        assert len(process.outbox.attempts(job.id)) == len(posts(theeye)) == 1
 
     def test_unknown_once_and_then_accepted(self, process: Process, theeye: StandIn) -> None:
         theeye.fault(Fault(reset=True, saves=True, times=1))
@@ -445,7 +329,7 @@ class TestOutcomes:
         monkeypatch.setattr(retry, "FIRST_WAIT", 100.0)
         monkeypatch.setattr(random, "random", lambda: 1.0)
         process = make(longest_wait=350.0).start()
-        theeye.fault(Fault(answer=Answer(503)))
+        theeye.fault(Fault(answer=Answer(425)))
         job_id = process.send()
 
         for number, wait in enumerate((100, 200, 350, 350), start=1):
@@ -456,14 +340,14 @@ class TestOutcomes:
 
     def test_it_is_given_up_when_its_time_is_over(self, make: Make, theeye: StandIn) -> None:
         process = make(retry_for=3600.0).start()
-        theeye.fault(Fault(answer=Answer(503, b"later", (("Retry-After", "1800"),))))
+        theeye.fault(Fault(answer=Answer(425, b"later", (("Retry-After", "1800"),))))
         job_id = process.send()
         for number in (1, 2):
             process.wait_for_attempts(job_id, number)
             process.wait_for(job_id, JobState.WAITING)
             process.clock.offset += 1801
 
-        assert process.wait_for(job_id, JobState.DEAD).reason == "gave up after 3600 s: 503 later"
+        assert process.wait_for(job_id, JobState.DEAD).reason == "gave up after 3600 s: 425 later"
         assert len(theeye.received) == 3
 
     def test_keys_are_masked_before_a_text_is_cut(
@@ -471,7 +355,7 @@ class TestOutcomes:
     ) -> None:
         """A cut inside of a key would leave a part that no mask knows."""
         caplog.set_level(logging.DEBUG)
-        key = TASK.secret_key.reveal()
+        key = key_of(TASK)
         theeye.fault(Fault(answer=Answer(404, f"{'x' * 475} {key} is no key".encode())))
 
         job = process.wait_for(process.send(), JobState.DEAD)
@@ -484,7 +368,7 @@ class TestOutcomes:
             assert key[:8] not in text
 
     def test_so_is_the_id_of_theeyes_job(self, process: Process, theeye: StandIn, tmp_path: Path) -> None:
-        key = TASK.secret_key.reveal()
+        key = key_of(TASK)
         answer = {"id": "i" * 60 + key + "j" * 600, "lifecycle": "ready", "state": "in_progress"}
         theeye.fault(Fault(answer=Answer(200, orjson.dumps(answer))))
 
@@ -636,7 +520,7 @@ class TestThreads:
                 raise ZeroDivisionError
             return read_answer(*of_answer)
 
-        monkeypatch.setattr(deliver, "read_answer", read)
+        monkeypatch.setattr(send, "read_answer", read)
         process = make(threads=1, timeout=0.5).start()
         job_ids = process.store(*items(4))
 
@@ -726,7 +610,7 @@ class TestCrashes:
     def test_beside_another_process_only_the_lease_tells(
         self, make: Make, theeye: StandIn, tmp_path: Path, started: bool
     ) -> None:
-        other = Presence(tmp_path / "bridge.db")
+        other = LockFile(tmp_path / "bridge.db")
         assert other.is_alone()
         other.share()
         process = make()
@@ -747,7 +631,7 @@ class TestCrashes:
         self, make: Make, theeye: StandIn, tmp_path: Path
     ) -> None:
         process = make().start()
-        mine = Presence(tmp_path / "bridge.db")
+        mine = LockFile(tmp_path / "bridge.db")
         assert not mine.is_alone()
         process.stop()
         assert mine.is_alone()
@@ -960,7 +844,7 @@ class TestStop:
             JobState.SENDING: 1,
             JobState.UNKNOWN: 1,
         }
-        presence = Presence(tmp_path / "bridge.db")
+        presence = LockFile(tmp_path / "bridge.db")
         assert presence.is_alone()
         presence.close()
 

@@ -315,7 +315,7 @@ class OutboxContract:
     def test_a_job_that_waits_wakes_delivery_once_it_can_be_read(self, outbox: Outbox, reopen: Open) -> None:
         other = reopen()
         seen: list[dict[JobState, int]] = []
-        outbox.woken = lambda: seen.append(other.counts())
+        outbox.listen(lambda: seen.append(other.counts()))
 
         outbox.store(make_webhook(*items(2)))
 
@@ -324,7 +324,7 @@ class OutboxContract:
     @pytest.mark.parametrize("jobs", [(), (dead_job(),)], ids=["no job", "a dead job"])
     def test_what_does_not_wait_wakes_nobody(self, outbox: Outbox, jobs: tuple[NewJob, ...]) -> None:
         woken: list[int] = []
-        outbox.woken = lambda: woken.append(1)
+        outbox.listen(lambda: woken.append(1))
 
         outbox.store(make_webhook(*jobs))
 
@@ -335,7 +335,7 @@ class OutboxContract:
         for made in stored.jobs[1:]:
             bring(outbox, made.id, JobState.UNKNOWN)
         woken: list[int] = []
-        outbox.woken = lambda: woken.append(1)
+        outbox.listen(lambda: woken.append(1))
 
         outbox.retry(stored.jobs[0].id, None)
         outbox.resolve(stored.jobs[1].id, sent=True)
@@ -508,6 +508,14 @@ class OutboxContract:
                 return outbox.store(make_webhook(make_job())).duplicate
 
         assert sorted(in_threads([start] * 6)) == [False, True, True, True, True, True]
+
+
+class TestPostgreSQL(OutboxContract):
+    """The store on PostgreSQL."""
+
+    @pytest.fixture
+    def url(self, postgresql_url: str) -> str:
+        return postgresql_url
 
 
 class TestSQLite(OutboxContract):

@@ -1,4 +1,4 @@
-"""Presence tells whether another process delivers from the same database, between real processes."""
+"""LockFile tells whether another process delivers from the same database, between real processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 import pytest
 
-from bridge.outbox.presence import Presence
+from bridge.outbox.presence import LockFile
 from tests.tables import PATIENCE, wait_until
 
 CHECKOUT = Path(__file__).parents[1]
@@ -21,16 +21,16 @@ CHECKOUT = Path(__file__).parents[1]
 OTHER = """
 import sys
 from pathlib import Path
-from bridge.outbox.presence import Presence
+from bridge.outbox.presence import LockFile
 
-presence = Presence(Path(sys.argv[1]))
+presence = LockFile(Path(sys.argv[1]))
 for line in sys.stdin:
     print(getattr(presence, line.strip())(), flush=True)
 """
 
 
 class Other:
-    """Another process with a Presence of its own."""
+    """Another process with a LockFile of its own."""
 
     def __init__(self, database: Path) -> None:
         self._process = subprocess.Popen(
@@ -88,17 +88,17 @@ def other(database: Path) -> Iterator[Other]:
 
 
 @pytest.fixture
-def presence(database: Path) -> Iterator[Presence]:
-    mine = Presence(database)
+def presence(database: Path) -> Iterator[LockFile]:
+    mine = LockFile(database)
     yield mine
     mine.close()
 
 
-def test_whoever_is_first_is_alone(presence: Presence) -> None:
+def test_whoever_is_first_is_alone(presence: LockFile) -> None:
     assert presence.is_alone()
 
 
-def test_whoever_comes_second_is_not(presence: Presence, other: Other) -> None:
+def test_whoever_comes_second_is_not(presence: LockFile, other: Other) -> None:
     assert presence.is_alone()
     presence.share()
 
@@ -106,7 +106,7 @@ def test_whoever_comes_second_is_not(presence: Presence, other: Other) -> None:
     assert other.do("share") == "None"
 
 
-def test_a_third_is_not_alone_while_any_is_left(database: Path, presence: Presence, other: Other) -> None:
+def test_a_third_is_not_alone_while_any_is_left(database: Path, presence: LockFile, other: Other) -> None:
     assert other.do("is_alone") == "True"
     other.do("share")
     with Other(database) as third:
@@ -119,7 +119,7 @@ def test_a_third_is_not_alone_while_any_is_left(database: Path, presence: Presen
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["while it delivers", "while it takes up"])
-def test_one_that_was_killed_holds_nothing(presence: Presence, other: Other, shared: bool) -> None:
+def test_one_that_was_killed_holds_nothing(presence: LockFile, other: Other, shared: bool) -> None:
     assert other.do("is_alone") == "True"
     if shared:
         other.do("share")
@@ -130,14 +130,14 @@ def test_one_that_was_killed_holds_nothing(presence: Presence, other: Other, sha
     assert presence.is_alone()
 
 
-def test_one_that_ends_in_order_holds_nothing(presence: Presence, other: Other) -> None:
+def test_one_that_ends_in_order_holds_nothing(presence: LockFile, other: Other) -> None:
     other.do("is_alone")
     other.do("share")
     other.do("close")
     assert presence.is_alone()
 
 
-def test_while_one_is_alone_nobody_else_arrives(presence: Presence, other: Other) -> None:
+def test_while_one_is_alone_nobody_else_arrives(presence: LockFile, other: Other) -> None:
     """What the first takes up must not be what a second has claimed meanwhile."""
     assert presence.is_alone()
     other.ask("share")
@@ -148,9 +148,9 @@ def test_while_one_is_alone_nobody_else_arrives(presence: Presence, other: Other
     assert other.answer() == "None"
 
 
-def test_a_process_of_mine_does_not_hold_it_for_me(database: Path, presence: Presence) -> None:
+def test_a_process_of_mine_does_not_hold_it_for_me(database: Path, presence: LockFile) -> None:
     """What a delivering process starts must not look like a delivering process."""
-    first = Presence(database)
+    first = LockFile(database)
     assert first.is_alone()
     first.share()
     child = subprocess.Popen(
@@ -164,15 +164,15 @@ def test_a_process_of_mine_does_not_hold_it_for_me(database: Path, presence: Pre
 
 
 def test_the_lock_is_a_file_beside_the_database_for_its_owner_alone(
-    database: Path, presence: Presence
+    database: Path, presence: LockFile
 ) -> None:
     lock = database.with_name("bridge.db.lock")
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
     assert lock.stat().st_size == 0
 
 
-def test_the_lock_of_another_database_is_another(tmp_path: Path, presence: Presence) -> None:
+def test_the_lock_of_another_database_is_another(tmp_path: Path, presence: LockFile) -> None:
     assert presence.is_alone()
-    elsewhere = Presence(tmp_path / "other.db")
+    elsewhere = LockFile(tmp_path / "other.db")
     assert elsewhere.is_alone()
     elsewhere.close()

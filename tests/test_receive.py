@@ -366,7 +366,7 @@ class TestWake:
     def test_after_a_commit_with_a_job(self, make_intake: MakeIntake, body: bytes, woken: int) -> None:
         intake = make_intake(TABLE)
         calls: list[tuple[Any, ...]] = []
-        intake.outbox.woken = lambda: calls.append(intake.rows())
+        intake.outbox.listen(lambda: calls.append(intake.rows()))
         intake.post("shop", body)
         assert len(calls) == woken
         assert all(events == 1 for events, _ in calls)

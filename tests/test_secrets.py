@@ -21,6 +21,7 @@ from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.job import JobState
 from bridge.outbox import Outbox
 from tests.server import CHECKOUT, Server
+from tests.tables import wait_until
 
 HOOK_SECRET = "marked-hook-secret-7Qz"
 OLD_SECRET = "marked-old-hook-secret-7Qz"
@@ -95,12 +96,13 @@ class Observed:
         headers = {"X-GitHub-Event": event, "X-GitHub-Delivery": delivery}
         return self.post("/hooks/github", body, {**headers, "X-Hub-Signature-256": f"sha256={signature}"})
 
-    def command(self, *arguments: str, config: Path | None = None) -> int:
+    def command(self, *arguments: str, config: Path | None = None, **more: str) -> int:
         environ = {
             "PATH": os.environ.get("PATH", os.defpath),
             "DATABASE_URL": f"sqlite:///{self.database}",
             "BRIDGE_CONFIG": str(config or self.config),
             **SECRETS,
+            **more,
         }
         done = subprocess.run(
             [sys.executable, "-m", "bridge", *arguments],
@@ -157,6 +159,8 @@ def look_with_every_command(observed: Observed) -> None:
     assert observed.command("jobs", "list") == 0
     assert observed.command("jobs", "list", "--json") == 0
     assert observed.command("events", "list", "--json") == 0
+    assert observed.command("events", "list", "--refused") == 0
+    assert observed.command("events", "list", "--refused", "--json") == 0
     for job_id in ("1", "2", "3"):
         observed.command("jobs", "show", job_id)
         observed.command("jobs", "show", "--json", job_id)
@@ -198,10 +202,19 @@ def test_whatever_fails_no_secret_is_seen(tmp_path: Path, theeye: StandIn) -> No
         assert observed.push("push", body, "refused connection") == 202
         wait_for_outcomes(observed.database, 9)
         refused_requests(observed, body)
+        wait_until(lambda: refused_ones(observed) == [400, 401, 401, 401, 415])
         assert theeye.received, "nothing was sent"
     look_with_every_command(observed)
     assert "no connection to" in observed.server.log
     assert_nothing_is_seen(observed, theeye.confidential)
+
+
+def refused_ones(observed: Observed) -> list[int]:
+    """The status of each refused request that is kept; the one of an unknown source is not."""
+    outbox = Outbox(f"sqlite:///{observed.database}", beside_a_server=True)
+    statuses = sorted(refused.status for refused in outbox.refused())
+    outbox.close()
+    return statuses
 
 
 def refused_requests(observed: Observed, body: bytes) -> None:
@@ -221,10 +234,34 @@ def test_a_tls_error_shows_no_key(tmp_path: Path, theeye: StandIn) -> None:
     observed = Observed(tmp_path, theeye.url.replace("http://", "https://"))
     with observed.server:
         assert observed.push("push", b'{"ref": "r", "before": "", "after": "abc"}', "tls") == 202
-        wait_for_outcomes(observed.database, 2)
+        wait_for_outcomes(observed.database, 1)
     look_with_every_command(observed)
     assert "TLS" in observed.server.log
     assert_nothing_is_seen(observed)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bob:{}@127.0.0.1:1/bridge",
+        "postgres://bob:{}@127.0.0.1:1/bridge?sslmode=require",
+        "postgres://bob:{}@127.0.0.1:1/bridge?schema=public",
+        "postgresql:///bridge?host=/nowhere&user=bob&password={}",
+        "postgresql://bob:{}@here@127.0.0.1:1/bridge",
+        "postgresql://bob:{}@127.0.0.1:many/bridge",
+        "mysql://bob:{}@127.0.0.1/bridge",
+    ],
+)
+def test_no_command_shows_the_databases_password(tmp_path: Path, theeye: StandIn, url: str) -> None:
+    password = "marked-store-password-7Qz"
+    observed = Observed(tmp_path, theeye.url)
+    for command in (["jobs", "list"], ["db", "upgrade"], ["worker"]):
+        assert observed.command(*command, DATABASE_URL=url.format(password)) == 1
+
+    seen = b"\n".join(observed.texts)
+    assert b"marked" not in seen
+    assert b"Traceback" not in seen
+    assert seen.count(b"the store cannot be written: ") + seen.count(b"DATABASE_URL") == 3
 
 
 def test_a_table_with_literal_secrets_is_refused_without_showing_them(

@@ -17,6 +17,9 @@ from bridge.errors import SettingsError
 from bridge.settings import LATER, VARIABLES, Mask, Secret, Settings, Variables, byte_count, duration
 from bridge.sources.signatures import Credentials
 
+#: How a message writes a URL of PostgreSQL.
+POSTGRESQL = "postgresql://user:password@host:port/name"
+
 # Durations and sizes
 
 
@@ -63,22 +66,24 @@ def test_the_defaults() -> None:
     assert (settings.port, settings.database_url, settings.config) == (
         8000, "sqlite:///var/bridge.db", Path("config"),
     )  # fmt: skip
-    assert (settings.max_body, settings.stop, settings.web_concurrency) == (25 * 1024 * 1024, 20.0, 1)
+    assert (settings.deliver, settings.max_body, settings.stop) == (True, 25 * 1024 * 1024, 20.0)
+    assert settings.web_concurrency == 1
     assert (settings.log_level, settings.log_format) == ("INFO", "json")
 
 
 def test_every_variable_is_read() -> None:
     environ = {
         "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
-        "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4", "LOG_LEVEL": "debug",
-        "LOG_FORMAT": "Text",
+        "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
+        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
     assert (settings.port, settings.database_url, settings.config) == (
         0, "sqlite:////data/x y.db", Path("routes.yml"),
     )  # fmt: skip
-    assert (settings.max_body, settings.stop, settings.web_concurrency) == (1024 * 1024, 60.0, 4)
+    assert (settings.deliver, settings.max_body, settings.stop) == (False, 1024 * 1024, 60.0)
+    assert settings.web_concurrency == 4
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
 
 
@@ -109,21 +114,85 @@ def test_the_defaults_are_read_as_one_would_write_them() -> None:
         ("BRIDGE_MAX_BODY", "25MB", "found '25MB'; a size is a number and KiB, MiB or GiB, such as 25MiB"),
         ("LOG_LEVEL", "TRACE", "found 'TRACE'; expected one of DEBUG, INFO, WARNING, ERROR"),
         ("LOG_FORMAT", "xml", "found 'xml'; expected one of json, text"),
-        ("DATABASE_URL", "mysql://bob:marked@db/x", "a database URL is sqlite:///path/to/file.db"),
-        ("DATABASE_URL", "sqlite://", "a database URL is sqlite:///path/to/file.db"),
-        ("DATABASE_URL", "sqlite:///x.db?mode=memory", "a database URL is sqlite:///path/to/file.db"),
+        ("BRIDGE_DELIVER", "no", "found 'no'; expected true or false"),
+        ("BRIDGE_DELIVER", "1", "found '1'; expected true or false"),
+        ("DATABASE_URL", "mysql://bob:marked@db/x", f"expected sqlite:///path/to/file.db or {POSTGRESQL}"),
+        ("DATABASE_URL", "sqlite://", f"expected sqlite:///path/to/file.db or {POSTGRESQL}"),
+        ("DATABASE_URL", "sqlite:///x.db?mode=memory",
+         f"expected sqlite:///path/to/file.db or {POSTGRESQL}"),
         ("DATABASE_URL", "sqlite:///:memory:",
          "a database in memory loses what was answered; use sqlite:///path/to/file.db"),
-        ("DATABASE_URL", "postgres://bob:marked@db/x",
-         "PostgreSQL is not supported yet; use sqlite:///path/to/file.db"),
-        ("DATABASE_URL", "postgresql+psycopg://bob:marked@db/x",
-         "PostgreSQL is not supported yet; use sqlite:///path/to/file.db"),
     ],
 )  # fmt: skip
 def test_a_wrong_variable(name: str, value: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({name: value})
     assert str(caught.value) == f"{name}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("postgres://bob:pa5s@ec2-1.example.com:5432/d4f", "bob:pa5s@ec2-1.example.com:5432/d4f"),
+        ("postgresql://bob:pa5s@db/x", "bob:pa5s@db/x"),
+        ("postgresql+psycopg://bob:pa5s@db/x", "bob:pa5s@db/x"),
+        ("postgresql://bob@db/x", "bob@db/x"),
+        ("postgresql://db/x", "db/x"),
+        ("postgres://bob:pa5s@db/x?sslmode=require", "bob:pa5s@db/x?sslmode=require"),
+        ("postgresql://bob:p%40%2F%3A%23%25@db/x", "bob:p%40%2F%3A%23%25@db/x"),
+        # As libpq does not, but as nothing else can be meant.
+        ("postgresql://bob:p/:#?%@db/x", "bob:p/:#?%@db/x"),
+        ("postgresql://bob:pa5s@[2001:db8::1]:5433/x", "bob:pa5s@[2001:db8::1]:5433/x"),
+        ("postgresql:///x?host=/run/postgresql", "/x?host=/run/postgresql"),
+        ("postgresql://bob@/x?host=/run/postgresql&port=5433", "bob@/x?host=/run/postgresql&port=5433"),
+        ("postgresql:///x?host=a:5432&host=b:5432", "/x?host=a:5432&host=b:5432"),
+    ],
+)
+def test_a_url_of_postgresql(written: str, read: str) -> None:
+    settings = Settings.from_environ({"DATABASE_URL": written})
+    assert settings.database_url == f"postgresql://{read}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://bob:ma@rked@db/x", "postgresql://bob:marked@db", "postgresql://bob:marked@db/",
+        "postgresql://bob:marked@db/x\n", "postgresql://bob:mar ked@db/x", "postgresql://bob:marked@db:pg/x",
+        "postgresql://bob:marked@a:5432,b:5432/x", "postgresql://bob:marked@[host]/x", "postgresql:",
+        "postgresql:/bob:marked@db/x", "postgresql+asyncpg://bob:marked@db/x", "postgres", "postgresql://",
+        "postgresql://bob:marked@db/x?host=a@b", "postgresqls://bob:marked@db/x",
+        "postgresql://bob:marked@db:/x",
+    ],
+)  # fmt: skip
+def test_a_url_of_postgresql_that_cannot_be_meant_shows_no_part_of_its_password(url: str) -> None:
+    """A host's name is shown where it is not found: what ends up there by mistake would be, too."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"DATABASE_URL": url})
+    assert str(caught.value) == (
+        f"DATABASE_URL: expected {POSTGRESQL}, where a sign such as @ in the password is written by its "
+        "number: %40"
+    )
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "processes"),
+    [
+        ({}, 1),
+        ({"DATABASE_URL": "sqlite:///x.db"}, 1),
+        ({"DATABASE_URL": "postgres://bob:pa5s@db/x"}, 2),
+        ({"DATABASE_URL": "postgres://bob:pa5s@db/x", "WEB_CONCURRENCY": ""}, 2),
+        ({"DATABASE_URL": "postgres://bob:pa5s@db/x", "WEB_CONCURRENCY": "1"}, 1),
+        ({"DATABASE_URL": "sqlite:///postgresql.db"}, 1),
+    ],
+)
+def test_how_many_web_processes_there_are(environ: dict[str, str], processes: int) -> None:
+    assert Settings.from_environ(environ).web_concurrency == processes
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
+def test_whether_web_processes_deliver(text: str) -> None:
+    assert Settings.from_environ({"BRIDGE_DELIVER": text}).deliver is (text.lower() == "true")
 
 
 @pytest.mark.parametrize("name", LATER)

@@ -6,10 +6,11 @@ import hashlib
 import hmac
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
-from bridge.errors import NotAuthentic, UnsupportedContent
+from bridge.errors import NotAuthentic, SettingsError, UnsupportedContent
 from bridge.event import Headers, Request
 from bridge.settings import Secret
 from bridge.sources import Source, discover
@@ -243,6 +244,23 @@ class TestEqual:
         headers = signing_headers([required], BODY)
         assert required.holds(Request("here", Headers(headers.items()), {}, BODY, 0.0))
 
+    def test_nothing_is_proved_without_a_secret(self) -> None:
+        """As where the table was loaded without its variables, which is a warning then."""
+        stands_in = Credentials("<USER>", Secret("pass:w0rd!"))
+        for required in (
+            Required(GITHUB, ()),
+            Required(BearerToken(), ()),
+            Required(BasicAuth(), ()),
+            Required(BasicAuth(), (stands_in,)),
+        ):
+            with pytest.raises(SettingsError, match=f"nothing to prove {required.proof.key} with"):
+                signing_headers([Required(HeaderToken("X-Token"), (Secret("t0ken"),)), required], BODY)
+
+    def test_the_first_secret_that_is_there_proves(self) -> None:
+        stands_in, maria = Credentials("<USER>", Secret("x")), Credentials("<maria@x>", Secret("pass:w0rd!"))
+        headers = signing_headers([Required(BasicAuth(), (stands_in, maria))], BODY)
+        assert headers == basic("<maria@x>", "pass:w0rd!")
+
 
 class TestSeveral:
     """Several kinds of proof at one source: all of them, or any."""
@@ -325,6 +343,21 @@ routes: []
         request = Request("here", Headers({**sent, "X-Token": "t0ken"}.items()), {}, BODY, 0.0)
         source.verify_head(request.with_body(b""))
         source.verify(request)
+
+    def test_a_sender_proves_itself_by_all_or_by_the_first_of_any(
+        self, make_intake: Callable[[str], Intake]
+    ) -> None:
+        intake = make_intake(self.ALL)
+        assert intake.source("both").signing_headers(BODY) == {**SHARED, **BEARER}
+        assert intake.source("either").signing_headers(BODY) == SHARED
+
+    def test_a_secret_that_is_not_there_is_passed_over_only_where_any_will_do(self) -> None:
+        unset, token = Required(GITHUB, ()), Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        any_will_do = Source("here", discover()["github"], (unset, token), any_of=True)
+        assert any_will_do.signing_headers(BODY) == {"X-Token": "t0ken"}
+        for source in (replace(any_will_do, any_of=False), replace(any_will_do, required=(unset,))):
+            with pytest.raises(SettingsError, match="nothing to prove secret with"):
+                source.signing_headers(BODY)
 
     def test_credentials_come_before_the_content_type(self, make_intake: Callable[[str], Intake]) -> None:
         intake = make_intake(self.ALL)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import http.client
 import os
 import signal
 import time
@@ -12,54 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from bridge.demo.arguments import Argument, StandInTask
-from bridge.demo.theeye import Fault, StandIn
+from bridge.demo.theeye import Fault
 from bridge.job import JobState
 from bridge.outbox import Outbox
+from tests import pushes
+from tests.pushes import VARIABLES, stand_in, write_table
 from tests.server import Server
-
-VARIABLES = {"HOOK_SECRET": "stop-test-webhook-secret", "TASK_KEY": "k" * 64}
-TASK = "5f3c9a7be4b0a1c2d3e4f501"
-
-TABLE = """
-theeye: {{url: "{url}", customer: acme, timeout: 20s}}
-sources:
-  github: {{secret: "${{{{ env.HOOK_SECRET }}}}"}}
-tasks:
-  deploy: {{id: {task}, secret_key: "${{{{ env.TASK_KEY }}}}", on_unknown: hold}}
-routes:
-  - {{source: github, event: push, task: deploy, task_arguments: ["${{{{ payload.after }}}}"]}}
-"""
 
 
 def server_of(tmp_path: Path, url: str, **environ: str) -> Server:
-    config = tmp_path / "table.yml"
-    config.write_text(TABLE.format(url=url, task=TASK))
+    config = write_table(tmp_path, url, timeout="20s")
     return Server(config, tmp_path / "bridge.db", {**VARIABLES, **environ})
 
 
-def stand_in() -> StandIn:
-    return StandIn(["acme"], [StandInTask(TASK, VARIABLES["TASK_KEY"], "deploy", (Argument("commit"),))])
-
-
 def push(server: Server, commit: str) -> int:
-    """The status of the answer; 0 where there was none."""
-    body = f'{{"ref": "refs/heads/main", "before": "", "after": "{commit}"}}'.encode()
-    signature = hmac.new(VARIABLES["HOOK_SECRET"].encode(), body, hashlib.sha256).hexdigest()
-    headers = {
-        "Content-Type": "application/json",
-        "X-GitHub-Event": "push",
-        "X-GitHub-Delivery": commit,
-        "X-Hub-Signature-256": f"sha256={signature}",
-    }
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    try:
-        connection.request("POST", "/hooks/github", body, headers)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
+    """Push what is held, not sent again, where the answer is lost; the status of the answer."""
+    return pushes.push(server.port, commit, "release").status
 
 
 def end(server: Server, how: str) -> float:
@@ -76,7 +41,7 @@ def end(server: Server, how: str) -> float:
 
 
 def states(server: Server) -> list[JobState]:
-    outbox = Outbox(f"sqlite:///{server.database}", beside_a_server=True)
+    outbox = Outbox(server.database_url, beside_a_server=True)
     found = [job.state for job in outbox.jobs()]
     outbox.close()
     return found
@@ -113,8 +78,7 @@ def test_a_worker_that_is_killed_alone_is_replaced_and_what_it_left_is_taken_up(
         theeye.fault(Fault(hang=30.0, times=1))
         assert push(server, "one") == 202
         theeye.wait_for_requests(1)
-        (worker,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        os.kill(int(worker), signal.SIGKILL)
+        server.kill_worker(*server.workers)
         deadline = time.monotonic() + 20
         # At once, long before its lease ends; and it is held, not sent again.
         while states(server) != [JobState.UNKNOWN] or push(server, "two") != 202:
@@ -130,12 +94,9 @@ def test_a_database_that_is_deleted_under_it_takes_nothing_on(tmp_path: Path) ->
         for path in tmp_path.glob("bridge.db*"):
             path.rename(path.with_name(f"moved-{path.name}"))
         assert push(server, "two") == 503
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        assert response.status == 503
-        assert b"was moved or deleted" in response.read()
-        connection.close()
+        status, found = server.get("/readyz")
+        assert status == 503
+        assert "was moved or deleted" in found["store"]
         for path in tmp_path.glob("moved-*"):
             path.rename(path.with_name(path.name.removeprefix("moved-")))
         assert push(server, "two") == 202

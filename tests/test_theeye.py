@@ -18,7 +18,7 @@ from bridge.job import Outcome
 from bridge.route import ArgumentsType
 from bridge.settings import Secret
 from bridge.theeye import MAX_SAID, TheEye, elements, job_request, read_answer, read_retry_after
-from tests.tables import NOW, make_task
+from tests.tables import NOW, key_of, make_task
 
 DATA_URL = "data:text/plain;base64,aGk="
 
@@ -186,9 +186,7 @@ class TestRequest:
     def test_its_body_names_task_and_customer_and_always_has_arguments(self) -> None:
         request = job_request(TheEye("acme"), make_task(), ())
 
-        assert (
-            request.url == f"https://api.theeye.io/job/secret/{make_task().secret_key.reveal()}?customer=acme"
-        )
+        assert request.url == f"https://api.theeye.io/job/secret/{key_of(make_task())}?customer=acme"
         assert orjson.loads(request.body) == {
             "task": make_task().id,
             "customer": "acme",
@@ -200,6 +198,15 @@ class TestRequest:
             "Accept": "application/json",
             "Content-Type": "application/json",
         }
+
+    def test_a_task_without_a_key_goes_by_the_token(self) -> None:
+        theeye = TheEye("a&b", "https://eye.example", access_token=Secret("marked.token~1="))
+        request = job_request(theeye, make_task(secret_key=None), ("main",))
+
+        assert request.url == request.shown_url == "https://eye.example/job?customer=a%26b"
+        assert request.headers["Authorization"] == "Bearer marked.token~1="
+        assert "Authorization" not in job_request(theeye, make_task(), ()).headers
+        assert "marked" not in repr(request) + repr(theeye)
 
     @pytest.mark.parametrize("key", [KEY, "k" * 64])
     def test_nothing_that_is_shown_holds_the_key(self, key: str) -> None:

@@ -55,6 +55,7 @@ def app(intake: Intake) -> Flask:
         outbox=intake.outbox,
         receiver=intake.receiver,
         delivery=Delivery(intake.table, intake.outbox, mask),
+        refusals=intake.refusals,
     )
     return create_app(bridge)
 
@@ -308,8 +309,9 @@ class TestBody:
     def test_up_to_the_limit(self, client: FlaskClient, intake: Intake) -> None:
         body = b"{}" + b" " * (MAX_BODY - 2)
         for length in (MAX_BODY, None):
-            assert self.sent(client, io.BytesIO(body), length).status_code == 200
-        assert [len(intake.outbox.event(number).body) for number in (1, 2)] == [MAX_BODY, MAX_BODY]
+            response = self.sent(client, io.BytesIO(body), length)
+            assert response.status_code == 200
+            assert intake.outbox.event(orjson.loads(response.data)["event"]).body == body
 
     def test_beyond_it_nothing_is_read(self, client: FlaskClient, intake: Intake) -> None:
         for length in (MAX_BODY + 1, 10**30):
@@ -368,7 +370,12 @@ class TestHealth:
         response = client.get("/readyz")
         assert response.status_code == 200
         # Delivery is not started here: it is told, and does not stop intake.
-        assert orjson.loads(response.data) == {"ready": True, "store": "answers", "delivering": False}
+        assert orjson.loads(response.data) == {
+            "ready": True,
+            "store": "answers",
+            "delivering": False,
+            "trouble": ["a thread of delivery has ended: restart"],
+        }
 
     def test_not_ready_where_the_store_does_not_answer(
         self, client: FlaskClient, intake: Intake, monkeypatch: pytest.MonkeyPatch

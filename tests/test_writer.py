@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +17,9 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine
 
 from bridge.errors import StoreUnavailable
+from bridge.outbox import sqlite
 from bridge.outbox import writer as writing
-from bridge.outbox.connect import connect
+from bridge.outbox.sqlite import connect
 from bridge.outbox.writer import Writer
 from tests.tables import PATIENCE, in_threads, wait_until
 
@@ -43,8 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    # The function of the same name hides the module.
-    monkeypatch.setattr(sys.modules["bridge.outbox.connect"], "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
     engine = connect(f"sqlite:///{path}")
     with closing(sqlite3.connect(path)) as other:
         other.executescript(TABLES)

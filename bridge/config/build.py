@@ -31,6 +31,8 @@ from bridge.theeye import KEY_LENGTH, TheEye
 
 _TASK_ID = re.compile(r"[0-9a-fA-F]{24}")
 _KEY = re.compile(r"[A-Za-z0-9._~-]*")
+#: RFC 6750 2.1.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 #: How many names a guess is made among, and how many a message lists.
 _GUESSED = 500
@@ -57,6 +59,10 @@ class Builder:
         self._environment = Environment(variables, problems, required=require_env)
         self._compiler = Compiler(problems)
         self._source_builder = SourceBuilder(types, self._environment, self._compiler, problems)
+        self._theeye: TheEye | None = None
+        self._retry = RetryPolicy()
+        #: Whether a task may do without a key of its own.
+        self._by_token = False
         self._sources: dict[str, Source] = {}
         #: By name, and by TheEye's id with the place of its definition.
         self._tasks: dict[str, Task] = {}
@@ -71,8 +77,23 @@ class Builder:
     def secrets(self) -> Iterable[Secret]:
         return self._environment.secrets
 
-    def table(self, shape: TheEyeShape) -> RoutingTable:
-        """The whole, once all is added."""
+    def table(self) -> RoutingTable | None:
+        """The whole, once all is added; None where TheEye is not known."""
+        if self._theeye is None:
+            return None
+        return RoutingTable(
+            theeye=self._theeye,
+            retry=self._retry,
+            sources=self._sources,
+            tasks={task_id: task for task_id, (task, _) in self._tasks_by_id.items()},
+            routes=tuple(route for route, _ in self._routes.values()),
+        )
+
+    def add_theeye(self, shape: TheEyeShape | None) -> None:
+        """To be added first. Without a shape it is one that could not be read."""
+        self._by_token = shape is None or shape.access_token is not None
+        if shape is None:
+            return
         customer = self._environment.text(shape.customer)
         url = self._environment.text(shape.url) if shape.url is not None else TheEye.url
         if url is not None and shape.url is not None and not self._environment.stands_in(url, shape.url):
@@ -80,13 +101,9 @@ class Builder:
                 check_url(url)
             except ValueError as error:
                 self._problems.error(shape.url.place, f"url: {error}")
-        return RoutingTable(
-            theeye=TheEye(customer or "", (url or TheEye.url).rstrip("/"), shape.timeout),
-            retry=RetryPolicy(shape.retry.retry_for, shape.retry.longest_wait),
-            sources=self._sources,
-            tasks={task_id: task for task_id, (task, _) in self._tasks_by_id.items()},
-            routes=tuple(route for route, _ in self._routes.values()),
-        )
+        token = None if shape.access_token is None else self._token(shape.access_token)
+        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), shape.timeout, token)
+        self._retry = RetryPolicy(shape.retry.retry_for, shape.retry.longest_wait)
 
     def add_source(self, name: Scalar, shape: SourceShape | None) -> None:
         """Without a shape it is one that could not be read."""
@@ -108,7 +125,7 @@ class Builder:
             return
         task_id = self._task_id(shape.id)
         key = self._key(shape.secret_key)
-        if shape.secret_key is None:
+        if shape.secret_key is None and not self._by_token:
             hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
@@ -184,14 +201,14 @@ class Builder:
         task_id = self._task_id(shape.task)
         if task_id is None:
             return None
-        if shape.secret_key is None and task_id not in self._tasks_by_id:
+        if shape.secret_key is None and not self._by_token and task_id not in self._tasks_by_id:
             if self._complete:
                 hint = "write secret_key: ${{ env.NAME }} on the route, or name a task under tasks:"
                 self._problems.error(shape.task.place, f"task {task_id} has no secret_key", hint)
             return None
         return self._own_task(task_id, task_id, key, shape, shape.task.place)
 
-    def _own_task(self, task_id: str, name: str, key: Secret, shape: TaskKeys, place: Place) -> Task:
+    def _own_task(self, task_id: str, name: str, key: Secret | None, shape: TaskKeys, place: Place) -> Task:
         arguments = shape.arguments
         names = (
             None if arguments is None else tuple(None if name is None else str(name) for name in arguments)
@@ -225,9 +242,22 @@ class Builder:
             return None
         return text.lower()
 
-    def _key(self, scalar: Scalar | None) -> Secret:
-        secret = None if scalar is None else self._environment.secret(scalar)
-        if scalar is None or secret is None:
+    def _token(self, scalar: Scalar) -> Secret:
+        if isinstance(scalar, Empty):
+            return _UNSET
+        message = "access_token is for trying out: it expires, and opens far more than one task"
+        self._problems.warning(scalar.place, message, "give each task its secret_key")
+        secret = self._environment.secret(scalar)
+        if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
+            message = "an access token is of letters, digits and ._~+/-, found others among them"
+            self._problems.error(scalar.place, message, "copy it from TheEye, without spaces")
+        return secret or _UNSET
+
+    def _key(self, scalar: Scalar | None) -> Secret | None:
+        if scalar is None:
+            return None
+        secret = self._environment.secret(scalar)
+        if secret is None:
             return _UNSET
         length = len(secret.reveal())
         if length != KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):

@@ -171,6 +171,7 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
             whole.place, "theeye is missing", "write theeye: and below it customer: <organization>"
         )
     theeye = _read(TheEyeShape, whole.theeye, "theeye", "theeye", problems)
+    builder.add_theeye(theeye)
     for name, node in whole.sources.items():
         builder.add_source(name, _read(SourceShape, node, "a source", name, problems))
     for name, node in whole.tasks.items():
@@ -180,7 +181,7 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
             builder.add_route(node.place, route)
     if not whole.routes and not problems.has_errors:
         problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
-    return builder.table(theeye) if theeye is not None else None
+    return builder.table()
 
 
 def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Problems) -> S | None:

@@ -239,6 +239,7 @@ class TheEyeShape(Shape):
 
     url: Annotated[Scalar | None, PlainValidator(read_url)] = None
     customer: Line
+    access_token: SecretText | None = None
     timeout: Duration = TheEye.timeout
     retry: RetryShape = RetryShape()
 
@@ -304,7 +305,7 @@ class RouteShape(TaskKeys):
 #: Keys of the design that have not come yet, by where they stand: refused, never ignored.
 LATER: dict[str, tuple[str, ...]] = {
     "the table": ("tests", "on_dead"),
-    "theeye": ("access_token",),
+    "theeye": (),
     "a source": ("keep", "redact", "signature", "topic_arns", "url_token"),
     "a task": ("follow_result", "rate"),
     "a route": ("concurrency", "follow_result", "once_key", "once_within", "otherwise", "rate"),

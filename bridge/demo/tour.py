@@ -26,7 +26,6 @@ from bridge.outbox import Outbox
 from bridge.report import explanation_lines, job_lines
 from bridge.route import Explanation
 from bridge.sources import discover
-from bridge.sources.signatures import signing_headers
 from bridge.table import RoutingTable
 from bridge.watchdog import Watchdog
 
@@ -149,7 +148,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
 def _show(stop: Stop, stage: Stage, say: Say) -> None:
     source = stage.table.sources[stop.source]
     headers = source.type.headers_for(stop.event)
-    proofs = signing_headers(source.required, stop.body)
+    proofs = source.signing_headers(stop.body)
     say(f"POST {stage.bridge.url}/hooks/{stop.source}, {len(stop.body)} bytes, proved by {', '.join(proofs)}")
     already = len(stage.theeye.jobs)
     answer = stage.client.post(

@@ -3,101 +3,151 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
-from bridge.errors import NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
+from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
-from bridge.outbox import claims, intake
+from bridge.outbox import claims, intake, migrations, processes
 from bridge.outbox.claims import Completion
-from bridge.outbox.connect import WRITES, DatabaseFile, connect
+from bridge.outbox.database import Database
 from bridge.outbox.intake import Stored, StoredJob, Webhook
+from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
+from bridge.outbox.processes import Process
 from bridge.outbox.records import EventSummary, attempt_of, event_of, job_of, summary_of
-from bridge.outbox.schema import IS_WAITING, attempts, events, jobs, metadata
-from bridge.outbox.writer import Writer
+from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
+from bridge.outbox.schema import IS_WAITING, attempts, events, jobs, refusals
+from bridge.outbox.schema import processes as processes_table
+from bridge.outbox.sqlite import SQLite
 from bridge.retry import Decision
 
-T = TypeVar("T")
-
-__all__ = ["Completion", "EventSummary", "Outbox", "Stored", "StoredJob", "Webhook"]
+__all__ = [
+    "KEPT",
+    "Completion",
+    "EventSummary",
+    "Outbox",
+    "Process",
+    "RefusedRequest",
+    "Stored",
+    "StoredJob",
+    "Webhook",
+]
 
 
 class Outbox:
     """The store of one process. Every method may be called from any thread.
 
-    Raises StoreUnavailable where the database cannot be reached or written. `woken` is called after a commit
-    that left a job waiting which may be due now.
+    Raises StoreUnavailable where the database cannot be reached or written.
     """
 
     def __init__(
         self, url: str, *, beside_a_server: bool = False, clock: Callable[[], float] = time.time
     ) -> None:
+        """Opens the store and brings its schema up to date; `revisions` says from where to where."""
         self._clock = clock
-        self._path = Path(make_url(url).database or "")
-        self.woken: Callable[[], None] = lambda: None
+        self._woken: Callable[[], None] = lambda: None
+        self._database: Database
+        if url.startswith("postgres"):
+            self._database = PostgreSQL(url)
+        else:
+            self._database = SQLite(url, checkpoints=not beside_a_server)
         try:
-            self._engine = connect(url, checkpoints=not beside_a_server)
-            with self._engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
-                metadata.create_all(connection)
-        except (SQLAlchemyError, OSError) as error:
-            raise StoreUnavailable(f"{url} cannot be opened: {getattr(error, 'orig', error)}") from error
-        self._file = DatabaseFile(self._path)
-        self._writer = Writer(self._engine, self._file.require)
+            self.revisions = self._database.write(migrations.upgrade)
+        except BaseException:
+            self._database.close()
+            raise
 
     def close(self) -> None:
         """Commit what has gathered and close the database."""
-        self._writer.close()
-        self._engine.dispose()
+        self._database.close()
 
     def ping(self) -> None:
         """Raises StoreUnavailable where the database does not answer, or lacks its tables."""
-        self._file.require()
-        # A bare SELECT 1 would not touch the file.
-        self._read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
+        self._database.require()
+        # A bare SELECT 1 would not touch an SQLite file.
+        self._database.read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
 
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
-        return Presence(self._path)
+        return self._database.presence()
+
+    def listen(self, woken: Callable[[], None]) -> None:
+        """Call `woken` after a commit that left a job waiting: each one here, and those that are heard of."""
+        self._woken = woken
+        self._database.listen(woken)
+
+    def _job_waits(self) -> None:
+        self._woken()
+        self._database.announce()
 
     # Intake
 
     def store(self, webhook: Webhook) -> Stored:
         """Store an event and its jobs in one transaction; returns once they are committed."""
-        stored = self._writer.write(lambda connection: intake.store(connection, webhook, self._clock()))
+        stored = self._database.write(lambda connection: intake.store(connection, webhook, self._clock()))
         if any(job.state is JobState.WAITING for job in stored.jobs):
-            self.woken()
+            self._job_waits()
         return stored
+
+    def keep_refused(self, refused: Iterable[RefusedRequest]) -> None:
+        """Store requests that were refused; of each source the last KEPT stay."""
+        self._database.write(lambda connection: keep(connection, refused))
 
     # Delivery
 
+    def beat(self, process: str, trouble: str | None) -> None:
+        """Say that `process` delivers, and what keeps it from sending."""
+        now = self._clock()
+        self._database.write(lambda connection: processes.beat(connection, process, trouble, now))
+
+    def leave(self, process: str) -> None:
+        """Say that `process` delivers no more."""
+        self._database.write(lambda connection: processes.leave(connection, process))
+
+    def delivering(self, within: float) -> list[Process]:
+        """The processes that said within so many seconds that they deliver."""
+        seen = processes_table.c.beat_at >= self._clock() - within
+        query = select(processes_table).where(seen).order_by(processes_table.c.id)
+        return [Process(row.beat_at, row.trouble) for row in self._all(query)]
+
     def claim(
-        self, *, free: int, busy: Mapping[str, int], per_task: int, lease: float
+        self,
+        *,
+        free: int,
+        busy: Mapping[str, int],
+        per_task: int,
+        lease: float,
+        but: Collection[str] = (),
     ) -> tuple[str, list[Job]]:
         """A claim's token and up to `free` due jobs; see claims.claim. `lease` in seconds."""
         token = uuid4().hex
         now = self._clock()
-        taken = self._writer.write(
+        taken = self._database.write(
             lambda connection: claims.claim(
-                connection, now=now, free=free, busy=busy, per_task=per_task, lease=lease, token=token
+                connection,
+                now=now,
+                free=free,
+                busy=busy,
+                per_task=per_task,
+                but=but,
+                lease=lease,
+                token=token,
             )
         )
         return token, taken
 
     def start(self, job: Job, token: str, at: float) -> int | None:
         """Commit that an attempt begins; its id, or None where the claim is no longer held."""
-        return self._writer.write(lambda connection: claims.start(connection, job.id, token, at))
+        return self._database.write(lambda connection: claims.start(connection, job.id, token, at))
 
     def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
         """Commit what an attempt came to; False where the claim is no longer held."""
-        return self._writer.write(
+        return self._database.write(
             lambda connection: claims.record(connection, job, token, attempt_id, done, decision)
         )
 
@@ -105,21 +155,23 @@ class Outbox:
         self, job_id: int, token: str, due_at: float | None = None, reason: str | None = None
     ) -> None:
         """Set a claimed job that was not started waiting again."""
-        self._writer.write(lambda connection: claims.hand_back(connection, job_id, token, due_at, reason))
+        self._database.write(lambda connection: claims.hand_back(connection, job_id, token, due_at, reason))
 
     def give_up(self, job: Job, token: str, reason: str) -> None:
         """Let a claimed job that was not started die."""
-        self._writer.write(lambda connection: claims.give_up(connection, job.id, token, reason))
+        self._database.write(lambda connection: claims.give_up(connection, job.id, token, reason))
 
     def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Claimed jobs whose lease has ended (or all of them), with the attempt that never ended."""
         now = self._clock()
-        return self._read(lambda connection: claims.left_behind(connection, now, everything=everything))
+        return self._database.read(
+            lambda connection: claims.left_behind(connection, now, everything=everything)
+        )
 
     def next_due(self) -> float | None:
         """When the next waiting job is due, seconds since the epoch; None where none waits."""
-        due = select(func.min(jobs.c.due_at)).where(IS_WAITING)
-        at: float | None = self._read(lambda connection: connection.execute(due).scalar_one())
+        (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_WAITING))
+        at: float | None = row.at
         return at
 
     # People
@@ -134,9 +186,9 @@ class Outbox:
             self._expect(connection, job_id, JobState.DEAD)
             return intake.revive(connection, job_id, again, self._clock())
 
-        waits = self._writer.write(work)
+        waits = self._database.write(work)
         if waits:
-            self.woken()
+            self._job_waits()
         return waits
 
     def resolve(self, job_id: int, *, sent: bool) -> None:
@@ -156,13 +208,14 @@ class Outbox:
             values = accepted if sent else again
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
 
-        self._writer.write(work)
+        self._database.write(work)
         if not sent:
-            self.woken()
+            self._job_waits()
 
     @staticmethod
     def _expect(connection: Connection, job_id: int, state: JobState) -> None:
-        found = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
+        row = select(jobs.c.state).where(jobs.c.id == job_id).with_for_update()
+        found = connection.execute(row).scalar_one_or_none()
         if found is None:
             raise NoSuchJob(f"there is no job {job_id}")
         if found != state:
@@ -172,22 +225,35 @@ class Outbox:
 
     def event(self, event_id: int) -> Event:
         """Raises NoSuchEvent."""
-        row = self._read(
-            lambda connection: connection.execute(select(events).where(events.c.id == event_id)).one_or_none()
-        )
-        if row is None:
+        rows = self._all(select(events).where(events.c.id == event_id))
+        if not rows:
             raise NoSuchEvent(f"there is no event {event_id}")
-        return event_of(row)
+        return event_of(rows[0])
+
+    def summary(self, event_id: int) -> EventSummary:
+        """Raises NoSuchEvent."""
+        found = self._summaries(events.c.id == event_id, limit=1)
+        if not found:
+            raise NoSuchEvent(f"there is no event {event_id}")
+        return found[0]
 
     def events(self, *, source: str | None = None, limit: int = 50) -> list[EventSummary]:
         """The newest events first."""
+        wanted = [] if source is None else [events.c.source == source]
+        return self._summaries(*wanted, limit=limit)
+
+    def _summaries(self, *wanted: ColumnElement[bool], limit: int) -> list[EventSummary]:
         made = select(func.count()).where(jobs.c.event_id == events.c.id).scalar_subquery().label("jobs")
         columns = [column for column in events.c if column.name not in ("body", "headers", "query")]
-        query: Select[Any] = select(*columns, made).order_by(events.c.id.desc()).limit(limit)
+        query: Select[Any] = select(*columns, made).where(*wanted).order_by(events.c.id.desc()).limit(limit)
+        return [summary_of(row) for row in self._all(query)]
+
+    def refused(self, *, source: str | None = None, limit: int = 50) -> list[RefusedRequest]:
+        """The newest refused requests first."""
+        query = select(refusals).order_by(refusals.c.id.desc()).limit(limit)
         if source is not None:
-            query = query.where(events.c.source == source)
-        rows = self._read(lambda connection: connection.execute(query).all())
-        return [summary_of(row) for row in rows]
+            query = query.where(refusals.c.source == source)
+        return [refused_of(row) for row in self._all(query)]
 
     def job(self, job_id: int) -> Job:
         """Raises NoSuchJob."""
@@ -209,23 +275,17 @@ class Outbox:
 
     def _jobs(self, *wanted: ColumnElement[bool], limit: int) -> list[Job]:
         query = select(jobs).where(*wanted).order_by(jobs.c.id.desc()).limit(limit)
-        rows = self._read(lambda connection: connection.execute(query).all())
-        return [job_of(row) for row in rows]
+        return [job_of(row) for row in self._all(query)]
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """In their order."""
         query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
-        return [attempt_of(row) for row in self._read(lambda connection: connection.execute(query).all())]
+        return [attempt_of(row) for row in self._all(query)]
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
-        query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
-        rows = self._read(lambda connection: connection.execute(query).all())
-        return {JobState(state): count for state, count in rows}
+        query = select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state)
+        return {JobState(row.state): row.jobs for row in self._all(query)}
 
-    def _read(self, work: Callable[[Connection], T]) -> T:
-        try:
-            with self._engine.connect() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            raise StoreUnavailable(f"the store cannot be read: {getattr(error, 'orig', error)}") from error
+    def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        return self._database.read(lambda connection: connection.execute(query).all())

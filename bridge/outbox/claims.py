@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
 from bridge.job import Attempt, Job, JobState, Outcome
+from bridge.outbox.locks import lock
 from bridge.outbox.records import attempt_of, job_of, storable
 from bridge.outbox.schema import IS_WAITING, attempts, jobs
 from bridge.retry import Decision
@@ -40,8 +41,9 @@ _DUE = (
 _HELD = (jobs.c.id == bindparam("job"), jobs.c.claim == bindparam("token"), jobs.c.state == JobState.SENDING)
 _CLAIM = (
     update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.state == JobState.WAITING)
+    .where(jobs.c.id.in_(bindparam("jobs", expanding=True)), jobs.c.state == JobState.WAITING)
     .values(state=JobState.SENDING, claim=bindparam("token"), lease_until=bindparam("lease"))
+    .returning(jobs.c.id)
 )
 _START = update(jobs).where(*_HELD).values(attempts=jobs.c.attempts + 1).returning(jobs.c.attempts)
 _INSERT_ATTEMPT = insert(attempts).returning(attempts.c.id)
@@ -59,25 +61,33 @@ def claim(
     free: int,
     busy: Mapping[str, int],
     per_task: int,
+    but: Collection[str],
     lease: float,
     token: str,
 ) -> list[Job]:
     """Up to `free` due jobs, oldest first, at most `per_task` of one task beside the `busy` ones.
 
-    They are `sending` until the lease ends, `lease` seconds from now; `token` is the claim's.
+    None of a task whose id is in `but`. They are `sending` until the lease ends, `lease` seconds from now;
+    `token` is the claim's.
     """
+    # Two that looked for due jobs at the same moment would each stay within a limit that both together break.
+    lock(connection, "claim")
     taken: list[Job] = []
     load = Counter(busy)
+    until = now + lease
     while len(taken) < free:
-        saturated = [task for task, count in load.items() if count >= per_task]
+        full = {task for task, count in load.items() if count >= per_task} | set(but)
         room = free - len(taken)
-        rows = connection.execute(_DUE, {"now": now, "saturated": saturated, "free": room}).all()
+        rows = connection.execute(_DUE, {"now": now, "saturated": sorted(full), "free": room}).all()
+        some = []
         for row in rows:
             if load[row.task_id] < per_task:
                 load[row.task_id] += 1
-                until = now + lease
-                connection.execute(_CLAIM, {"job": row.id, "token": token, "lease": until})
-                taken.append(replace(job_of(row), state=JobState.SENDING, claim=token, lease_until=until))
+                some.append(replace(job_of(row), state=JobState.SENDING, claim=token, lease_until=until))
+        claimed = {"jobs": [job.id for job in some], "token": token, "lease": until}
+        # A person may have taken one back meanwhile.
+        held = set(connection.execute(_CLAIM, claimed).scalars()) if some else set()
+        taken += [job for job in some if job.id in held]
         if len(rows) < room:
             break
     return taken

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import orjson
 from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.event import Event, rfc3339
 from bridge.job import JobState, NewJob
+from bridge.outbox.locks import lock
 from bridge.outbox.records import event_row, fresh, job_row, storable
 from bridge.outbox.schema import events, jobs
 
@@ -50,8 +52,11 @@ class Webhook:
 STAYS_DEAD = "; asked for again, but its route is gone or no longer matches"
 
 # Compiled once: the hot path builds no statements.
-_BY_DELIVERY = select(events.c.id).where(
-    events.c.source == bindparam("source"), events.c.delivery_id == bindparam("delivery_id")
+# Locked, so that of two that come again at once the second sees what the first has made.
+_BY_DELIVERY = (
+    select(events.c.id)
+    .where(events.c.source == bindparam("source"), events.c.delivery_id == bindparam("delivery_id"))
+    .with_for_update()
 )
 _BY_FINGERPRINT = (
     select(events.c.id)
@@ -62,11 +67,19 @@ _BY_FINGERPRINT = (
     )
     .order_by(events.c.received_at.desc())
     .limit(1)
+    .with_for_update()
 )
-_INSERT_EVENT = insert(events).returning(events.c.id)
+# By dialect: only these know ON CONFLICT. Nothing comes back where the event is there already; one that
+# another transaction is about to commit is waited for.
+_INSERT_EVENT = {
+    "postgresql": postgresql.insert(events).on_conflict_do_nothing().returning(events.c.id),
+    "sqlite": sqlite.insert(events).on_conflict_do_nothing().returning(events.c.id),
+}
 _INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
-_JOBS_OF = select(jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state).where(
-    jobs.c.event_id == bindparam("event_id"), jobs.c.replay == 0
+_JOBS_OF = (
+    select(jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state)
+    .where(jobs.c.event_id == bindparam("event_id"), jobs.c.replay == 0)
+    .with_for_update()
 )
 
 
@@ -75,36 +88,39 @@ def store(connection: Connection, webhook: Webhook, now: float) -> Stored:
 
     What is missing is made, what is dead is built again, the rest is left alone.
     """
-    known = _find(connection, webhook)
-    if known is None:
-        event_id = _insert_event(connection, webhook)
+    known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
+    event_id = None if known is not None else _insert_event(connection, webhook)
+    if event_id is not None:
         return Stored(event_id, False, _insert_jobs(connection, event_id, webhook.jobs, now))
+    if known is None:
+        event = webhook.event
+        key = {"source": event.source, "delivery_id": event.delivery_id}
+        known = connection.execute(_BY_DELIVERY, key).scalar_one()
     return Stored(known, True, _complete(connection, known, webhook, now))
 
 
-def _find(connection: Connection, webhook: Webhook) -> int | None:
+def _seen(connection: Connection, webhook: Webhook, fingerprint: str) -> int | None:
+    """The event of the same fingerprint within the window; nobody else looks for it until the commit."""
     event = webhook.event
-    if webhook.fingerprint is None:
-        found = connection.execute(_BY_DELIVERY, {"source": event.source, "delivery_id": event.delivery_id})
-    elif webhook.window is None:
+    lock(connection, "fingerprint", event.source, fingerprint)
+    if webhook.window is None:
         return None
-    else:
-        span = {"earliest": event.received_at - webhook.window, "latest": event.received_at + webhook.window}
-        found = connection.execute(
-            _BY_FINGERPRINT, {"source": event.source, "fingerprint": webhook.fingerprint, **span}
-        )
-    return found.scalar_one_or_none()
+    span = {"earliest": event.received_at - webhook.window, "latest": event.received_at + webhook.window}
+    wanted = {"source": event.source, "fingerprint": fingerprint, **span}
+    found: int | None = connection.execute(_BY_FINGERPRINT, wanted).scalar_one_or_none()
+    return found
 
 
-def _insert_event(connection: Connection, webhook: Webhook) -> int:
+def _insert_event(connection: Connection, webhook: Webhook) -> int | None:
+    """The new event's id; None where its sender's id is there already."""
     row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
-    if webhook.fingerprint is not None:
+    insert_event = _INSERT_EVENT[connection.dialect.name]
+    event_id: int | None = connection.execute(insert_event, row).scalar_one_or_none()
+    while event_id is None and webhook.fingerprint is not None:
         # Two sights in one microsecond are two webhooks all the same.
-        key = {"source": row["source"], "delivery_id": row["delivery_id"]}
-        while connection.execute(_BY_DELIVERY, key).first() is not None:
-            row["received_at"] += 1e-6
-            key["delivery_id"] = row["delivery_id"] = f"{webhook.fingerprint}@{rfc3339(row['received_at'])}"
-    event_id: int = connection.execute(_INSERT_EVENT, row).scalar_one()
+        row["received_at"] += 1e-6
+        row["delivery_id"] = f"{webhook.fingerprint}@{rfc3339(row['received_at'])}"
+        event_id = connection.execute(insert_event, row).scalar_one_or_none()
     return event_id
 
 

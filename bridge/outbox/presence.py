@@ -1,4 +1,4 @@
-"""Whether other processes deliver from the same SQLite file: a lock file beside it."""
+"""Presence: whether other processes deliver from the same store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,29 @@ from pathlib import Path
 
 
 class Presence:
-    """Held by every delivering process; the kernel lets go when the process ends, however it ends."""
+    """Of a process that cannot see the others: for all it knows, there are some."""
+
+    def is_alone(self) -> bool:
+        """Whether no other process delivers. While this is true nobody else can arrive, until `share`."""
+        return False
+
+    def share(self) -> None:
+        """Deliver together with others."""
+
+    def close(self) -> None:
+        """Deliver no more."""
+
+
+class LockFile(Presence):
+    """A file beside an SQLite database, held by every delivering process.
+
+    The kernel lets go of it when a process ends, however it ends.
+    """
 
     def __init__(self, database: Path) -> None:
         self._descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def is_alone(self) -> bool:
-        """Whether no other process holds it. While this is true nobody else can arrive, until `share`."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -22,7 +38,6 @@ class Presence:
         return True
 
     def share(self) -> None:
-        """Hold it together with others."""
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def close(self) -> None:

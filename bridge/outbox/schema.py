@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Double,
     ForeignKey,
@@ -21,10 +22,13 @@ metadata = MetaData()
 #: SQLite takes a partial index only for a query that spells its condition alike, as a literal.
 IS_WAITING = text("state = 'waiting'")
 
+#: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
+ID = BigInteger().with_variant(Integer, "sqlite")
+
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("source", Text, nullable=False),
     Column("event", Text, nullable=False),
     Column("action", Text),
@@ -45,8 +49,8 @@ events = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("event_id", ForeignKey("events.id"), nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("event_id", ID, ForeignKey("events.id"), nullable=False),
     Column("route", Text, nullable=False),
     Column("task_id", Text, nullable=False),
     Column("task", Text, nullable=False),
@@ -69,15 +73,23 @@ jobs = Table(
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
     # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
-    Index("jobs_due", "state", "due_at", "id", "task_id", sqlite_where=IS_WAITING),
+    Index(
+        "jobs_due",
+        "state",
+        "due_at",
+        "id",
+        "task_id",
+        sqlite_where=IS_WAITING,
+        postgresql_where=IS_WAITING,
+    ),
     sqlite_autoincrement=True,
 )
 
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("job_id", ID, ForeignKey("jobs.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seconds", Double),
@@ -87,4 +99,32 @@ attempts = Table(
     Column("theeye_job_id", Text),
     UniqueConstraint("job_id", "number"),
     sqlite_autoincrement=True,
+)
+
+#: The last refused requests of each source; none of their bodies.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("status", Integer, nullable=False),
+    # The class of reason: never which secret.
+    Column("reason", Text, nullable=False),
+    # What the sender's header says, where there is one.
+    Column("event", Text),
+    # Bytes of the body, as far as it is known.
+    Column("size", BigInteger),
+    Index("refusals_by_source", "source", "id"),
+    sqlite_autoincrement=True,
+)
+
+#: Processes that deliver, each with the time when it last said so.
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("beat_at", Double, nullable=False),
+    # What keeps it from sending.
+    Column("trouble", Text),
 )

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from bridge.errors import StoreUnavailable
-from bridge.outbox.connect import WRITES
+from bridge.outbox.database import cause
 
 T = TypeVar("T")
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 MAX_GROUP = 256
 #: How long, in seconds, a caller waits for its commit.
 PATIENCE = 30.0
+#: The execution option of a connection whose transactions write.
+WRITES = "bridge_writes"
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +83,10 @@ class Writer:
             try:
                 self._commit(group)
             except Exception as error:  # noqa: BLE001 - this thread must live; the callers get the cause
-                log.error("the store cannot be written: %s", _cause(error))  # noqa: TRY400 - the callers carry the traceback
+                log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - the callers carry the traceback
                 for unit in group:
                     if not unit.done.done():
-                        unavailable = StoreUnavailable(f"the store cannot be written: {_cause(error)}")
+                        unavailable = StoreUnavailable(f"the store cannot be written: {cause(error)}")
                         unavailable.__cause__ = error
                         unit.done.set_exception(unavailable)
 
@@ -127,10 +129,3 @@ def _run(unit: _Unit, connection: Connection) -> Callable[[], None]:
         return partial(unit.done.set_exception, error)
     connection.exec_driver_sql("RELEASE unit")
     return partial(unit.done.set_result, result)
-
-
-def _cause(error: Exception) -> str:
-    """The driver's own words, without the statement and its values."""
-    if isinstance(error, StoreUnavailable):
-        return str(error)
-    return str(getattr(error, "orig", None) or type(error).__name__)

@@ -18,7 +18,7 @@ from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.event import JSON, Event, Headers, Request, rfc3339
 from bridge.fields import Path
 from bridge.payload import parse_form, parse_json
-from bridge.sources.signatures import Proof, Required
+from bridge.sources.signatures import Proof, Required, signing_headers
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -66,6 +66,8 @@ class SourceType(ABC):
     name: ClassVar[str]
     #: The proofs that its sender can give.
     proofs: ClassVar[tuple[Proof, ...]]
+    #: The header in which its sender names the event, where it does.
+    event_header: ClassVar[str | None] = None
     #: Content types that its sender uses.
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE,)
     #: Headers with a signature or a credential besides those of `proofs`.
@@ -142,6 +144,16 @@ class Source:
         """Check everything. Raises UnsupportedContent or NotAuthentic."""
         self._check(self.required, request)
         self._check_content(request)
+
+    def signing_headers(self, body: bytes) -> Mapping[str, str]:
+        """What its sender sends to prove `body`: every proof, or of `any_of` the first whose secret is there.
+
+        Raises SettingsError where one has no secret, as its variable is not set.
+        """
+        required = self.required
+        if self.any_of:
+            required = (tuple(one for one in required if one.first) or required)[:1]
+        return signing_headers(required, body)
 
     def read(self, request: Request) -> tuple[Event, Reading]:
         """The event of an authentic request, as its type reads it. Raises Unreadable."""

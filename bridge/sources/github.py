@@ -25,6 +25,7 @@ class GitHub(SourceType):
     name: ClassVar[str] = "github"
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
+    event_header: ClassVar[str | None] = "X-GitHub-Event"
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "branch_protection_rule": ("action", "rule"),

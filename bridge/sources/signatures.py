@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import re
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bridge.errors import SettingsError
 from bridge.event import Request
 from bridge.settings import Secret
 
@@ -152,6 +154,11 @@ def _bytes(secret: Secret | Credentials) -> bytes:
     return secret.reveal().encode(errors="surrogateescape")
 
 
+def _is_whole(secret: Secret | Credentials) -> bool:
+    """False where ``<NAME>`` stands for a user name whose variable is not set."""
+    return isinstance(secret, Secret) or not re.fullmatch(r"<\w+>", secret.username)
+
+
 @dataclass(frozen=True)
 class Required:
     """A proof that a configured source asks for, with the secrets of which any may match."""
@@ -159,13 +166,24 @@ class Required:
     proof: Proof
     secrets: tuple[Secret | Credentials, ...]
 
+    @property
+    def first(self) -> Secret | Credentials | None:
+        """The first secret that is there; None where no variable of theirs is set."""
+        return next(filter(_is_whole, self.secrets), None)
+
     def holds(self, request: Request) -> bool:
         return self.proof.holds(request, self.secrets)
 
 
 def signing_headers(required: Iterable[Required], body: bytes) -> Mapping[str, str]:
-    """What a sender that knows the first secret of each would send with `body`."""
+    """What a sender that knows the first secret of each would send with `body`.
+
+    Raises SettingsError where one has no secret, as its variable is not set.
+    """
     headers: dict[str, str] = {}
     for one in required:
-        headers.update(one.proof.prove(body, one.secrets[0]))
+        secret = one.first
+        if secret is None:
+            raise SettingsError(f"nothing to prove {one.proof.key} with: its variable is not set")
+        headers.update(one.proof.prove(body, secret))
     return headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from bridge.errors import TooLarge, Unreadable
 from bridge.event import Headers, Request
@@ -26,25 +27,30 @@ def intake(receiver: Receiver) -> Blueprint:
             body=b"",
             received_at=receiver.clock(),
         )
-        receiver.admit(head)
-        with room.for_body(request.content_length, request.max_content_length or 0):
-            answer = receiver.receive(head.with_body(_read_body()))
+        with receiver.noting_refusals(head, request.content_length):
+            receiver.admit(head)
+            with room.for_body(request.content_length, request.max_content_length or 0):
+                answer = receiver.receive(head.with_body(_read_body()))
         return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
 
     return blueprint
 
 
 def _read_body() -> bytes:
-    """The body, whole and within its limits.
-
-    Raises Unreadable, TooLarge or TooSlow, or Werkzeug's 413 and 400.
-    """
+    """The body, whole and within its limits. Raises Unreadable, TooLarge or TooSlow."""
     limit = request.max_content_length
     if limit is not None and request.content_length is None:
         # Of a chunked body Werkzeug gives what is within its limit and is silent about the rest.
         request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise TooLarge(
+            f"the body has {request.content_length:,} bytes, at most {limit:,} are taken"
+        ) from None
+    except ClientDisconnected as error:
+        has_arrived()
+        raise Unreadable("the body broke off before its end") from error
     except ParseException as error:  # gunicorn reads a chunked body only now
         has_arrived()
         raise Unreadable(f"the body's chunks cannot be read: {error}") from error

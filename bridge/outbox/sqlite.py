@@ -1,22 +1,70 @@
-"""Connections to the store, and every difference between databases."""
+"""The store in an SQLite file: one writing connection a process, group commit, WAL."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import StoreUnavailable
+from bridge.outbox.database import Database, cause
+from bridge.outbox.presence import LockFile, Presence
+from bridge.outbox.writer import WRITES, Writer
+
+T = TypeVar("T")
 
 #: How long, in seconds, a statement waits for another process's lock.
 BUSY_TIMEOUT = 10.0
 
-#: The execution option of a connection whose transactions write.
-WRITES = "bridge_writes"
+
+class SQLite(Database):
+    """An SQLite file, whose folder is made.
+
+    Without `checkpoints` the process never checkpoints: that is left to the server beside it.
+    """
+
+    def __init__(self, url: str, *, checkpoints: bool) -> None:
+        self._path = Path(make_url(url).database or "")
+        try:
+            self._engine = connect(url, checkpoints=checkpoints)
+            with self._engine.connect():  # makes the file
+                pass
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreUnavailable(f"{url} cannot be opened: {cause(error)}") from error
+        self._file = DatabaseFile(self._path)
+        self._writer = Writer(self._engine, self._file.require)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        return self._writer.write(work)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return work(connection)
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
+
+    def require(self) -> None:
+        self._file.require()
+
+    def presence(self) -> Presence:
+        return LockFile(self._path)
+
+    def announce(self) -> None:
+        """Other processes poll: SQLite wakes nobody."""
+
+    def listen(self, woken: Callable[[], None]) -> None:
+        """Nothing is heard, and the poll serves."""
+
+    def close(self) -> None:
+        self._writer.close()
+        self._engine.dispose()
 
 
 class DatabaseFile:
@@ -42,8 +90,7 @@ class DatabaseFile:
 def connect(url: str, *, checkpoints: bool = True) -> Engine:
     """An engine on SQLite in WAL mode with ``synchronous=FULL``; the file's folder is made.
 
-    A connection with the execution option WRITES begins its transactions with ``BEGIN IMMEDIATE``. Without
-    `checkpoints` the process never checkpoints: that is left to the server beside it.
+    A connection with the execution option WRITES begins its transactions with ``BEGIN IMMEDIATE``.
     """
     path = Path(make_url(url).database or "")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,40 @@
+"""The commands of ``python -m bridge``, on Click: one module for each noun, brought together here."""
+
+from __future__ import annotations
+
+import click
+
+from bridge.cli import demo, outbox, send, table, worker
+from bridge.cli.terminal import Terminal
+from bridge.errors import BridgeError
+from bridge.log import configure
+from bridge.settings import Mask, Settings
+
+
+class Commands(click.Group):
+    """Prints the cause of an error, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BridgeError as error:
+            terminal = ctx.obj if isinstance(ctx.obj, Terminal) else None
+            text = str(error) if terminal is None else terminal.mask(str(error))
+            click.echo(text, err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Commands)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """A webhook-to-job bridge: webhooks in, authentic and stored; jobs out, at TheEye."""
+    mask = Mask()
+    configure("WARNING", "text", mask)
+    ctx.obj = Terminal(Settings.from_environ(), mask)
+
+
+COMMANDS = (
+    table.check, table.explain, outbox.jobs, outbox.events, send.send, worker.worker, worker.db, demo.demo,
+)  # fmt: skip
+for command in COMMANDS:
+    main.add_command(command)

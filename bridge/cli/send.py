@@ -1,0 +1,98 @@
+"""The command that stands in for a sender: send."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import IO
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import click
+
+from bridge import report
+from bridge.cli.sender import find_source, named_event, sender_headers
+from bridge.cli.terminal import Terminal
+from bridge.errors import AnswerLost, NotSent, SettingsError
+from bridge.http import Answer, HttpClient
+from bridge.problem import Problem
+from bridge.watchdog import Watchdog
+
+#: Seconds that the bridge may take: it lets a request wait 20 s, and 5 s more for room.
+PATIENCE = 30.0
+
+
+@click.command()
+@click.option("--source", required=True, help="Send as this source's sender, as the table names it.")
+@named_event
+@click.option("--url", help="The bridge's address, or the webhook's own.  [default: http://127.0.0.1:$PORT]")
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def send(terminal: Terminal, source: str, event: str | None, url: str | None, file: IO[bytes]) -> None:
+    """Sign the body in FILE (- for standard input) as its sender would, and post it to the bridge.
+
+    Exits with 0 where the answer is 2xx, else with 1.
+    """
+    target = _target(url or f"http://127.0.0.1:{terminal.settings.port}", source)
+    loaded = terminal.load()
+    sender = find_source(loaded.table, source)
+    body = file.read()
+    headers = sender_headers(sender, event)
+    try:
+        proofs = sender.signing_headers(body)
+    except SettingsError as error:
+        raise SettingsError("\n".join([f"source {source}: {error}", *_unset(loaded.problems)])) from None
+    if target.scheme == "http" and not _is_loopback(target.hostname or ""):
+        seen = " and ".join([*proofs, "the body"])
+        terminal.warn(f"warning: {seen} can be read on the way to {target.hostname}; use https")
+    shown = urlunsplit(target)
+    answer = _post(shown, {**headers, **proofs}, body)
+    terminal.say(report.answer_lines(shown, answer))
+    if not 200 <= answer.status < 300:
+        sys.exit(1)
+
+
+def _target(url: str, source: str) -> SplitResult:
+    """The webhook's URL: as it is given, or at the bridge of this address. Raises BadParameter."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None  # what is wrong is not shown: it may be a password
+    if not host or parts.scheme not in ("http", "https"):
+        raise click.BadParameter("expected an address such as https://bridge.example.org", param_hint="--url")
+    if "@" in parts.netloc:
+        raise click.BadParameter(
+            "a user or password in it would take the place of a proof", param_hint="--url"
+        )
+    path = parts.path if "/hooks/" in parts.path else f"{parts.path.rstrip('/')}/hooks/{source}"
+    return parts._replace(path=path, fragment="")
+
+
+def _unset(problems: Iterable[Problem]) -> list[str]:
+    """Which variables of the table are not set, each with its place."""
+    return [str(problem) for problem in problems if problem.message.endswith("is not set")]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+    """The bridge's answer. Raises NotSent, AnswerLost."""
+    watchdog = Watchdog()
+    client = HttpClient(watchdog)
+    try:
+        return client.post(url, headers, body, PATIENCE)
+    except NotSent as error:
+        hint = "start the bridge, or say --url"
+        raise NotSent(f"nothing was sent to {url}: {error}\n    hint: {hint}") from None
+    except AnswerLost as error:
+        hint = "the bridge may have taken it: see events list"
+        raise AnswerLost(f"no answer from {url}: {error}\n    hint: {hint}") from None
+    finally:
+        client.close()
+        watchdog.close()

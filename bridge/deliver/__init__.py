@@ -1,0 +1,247 @@
+"""Use case 2: jobs that are due are claimed, sent, and what came of them is recorded.
+
+One dispatcher claims for as many threads as are free; each sending thread commits that it
+starts, POSTs, and commits the outcome. A job that waits is a row with a time: it holds no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from uuid import uuid4
+
+from bridge.deliver.send import Claimed, Sender
+from bridge.deliver.target import Target
+from bridge.errors import StoreUnavailable
+from bridge.http import HttpClient
+from bridge.outbox import Outbox
+from bridge.settings import Mask
+from bridge.table import RoutingTable
+from bridge.watchdog import Watchdog
+
+#: Sending threads of a process; one task holds at most half of them.
+THREADS = 16
+#: How often, in seconds, the store is asked without a wake-up: other processes write to it, too.
+POLL = 2.0
+#: How much longer than the time-out a lease is, seconds.
+LEASE_SLACK = 30.0
+#: How often, in seconds, a process writes down that it delivers.
+BEAT = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Delivers the jobs of one store from one process."""
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        outbox: Outbox,
+        mask: Mask,
+        *,
+        threads: int = THREADS,
+        clock: Callable[[], float] = time.time,
+        make_client: Callable[[Watchdog], HttpClient] = HttpClient,
+    ) -> None:
+        self._outbox = outbox
+        self._threads = threads
+        self._clock = clock
+        self._make_client = make_client
+        self._lease = table.theeye.timeout + LEASE_SLACK
+        self._target = Target(table.tasks.values(), table.theeye.timeout, clock)
+        self._sender = Sender(table, outbox, mask, self._target, clock)
+        self._name = uuid4().hex
+        self._beaten_at = -BEAT
+        self._told: str | None = None
+        self._watchdog = Watchdog()
+        self._claimed: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
+        #: How long each probe that is wanted may take, seconds.
+        self._probes: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        # Guards what follows; notified when there may be something to claim.
+        self._changed = threading.Condition()
+        self._busy: Counter[str] = Counter()
+        self._woken = False
+        self._stopping = False
+        self._senders: list[threading.Thread] = []
+        self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
+        self._prober = threading.Thread(target=self._probe_all, name="probe", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread of it runs."""
+        return bool(self._senders) and all(
+            thread.is_alive() for thread in (*self._senders, self._dispatcher, self._prober)
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps this process from sending, for people; None where nothing does."""
+        return self._target.trouble
+
+    def start(self) -> None:
+        """Take up what a crash left behind, then begin to deliver."""
+        self._presence = self._outbox.presence()
+        if self._presence.is_alone():
+            self._take_up(everything=True)
+        self._presence.share()
+        self._outbox.listen(self.wake)
+        names = [f"send-{number}" for number in range(self._threads)]
+        self._senders = [threading.Thread(target=self._send_all, name=name, daemon=True) for name in names]
+        for thread in (*self._senders, self._prober, self._dispatcher):
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that a job may be due now."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
+
+    def stop(self, seconds: float) -> None:
+        """Claim no more, hand back what is not started, let sends finish; all within `seconds`.
+
+        What still runs then is recorded as unknown.
+        """
+        if not self._senders:
+            return
+        deadline = self._sender.deadline = time.monotonic() + seconds
+        self._stopping = True
+        self.wake()
+        self._dispatcher.join(timeout=seconds)
+        self._hand_back_unstarted()
+        self._probes.put(None)
+        for _ in range(self._threads):
+            self._claimed.put(None)
+        for sender in self._senders:
+            sender.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._sender.record_running("the bridge stopped before the answer came")
+        self._leave()
+        self._watchdog.close()
+        self._presence.close()
+
+    # The dispatcher
+
+    def _dispatch(self) -> None:
+        lost_at = self._clock()
+        while not self._stopping:
+            asked_at = self._clock()
+            try:
+                claimed = self._claim()
+                self._beat()
+                if self._clock() - lost_at >= POLL:
+                    self._take_up(everything=False)
+                    lost_at = self._clock()
+                wait = 0.0 if claimed else self._until_next(asked_at)
+            except StoreUnavailable as error:
+                log.warning("jobs cannot be claimed: %s", error)
+                wait = POLL
+            except Exception:
+                # A defect here must not end delivery.
+                log.exception("claiming failed")
+                wait = POLL
+            with self._changed:
+                if not self._woken and not self._stopping and wait:
+                    self._changed.wait(wait)
+                self._woken = False
+
+    def _claim(self) -> int:
+        """Claim for the threads that are free; how many jobs were claimed."""
+        if (patience := self._target.probing()) is not None:
+            self._probes.put(patience)
+        with self._changed:
+            free, busy = self._threads - self._busy.total(), dict(self._busy)
+        room = self._target.room(free)
+        due = self._outbox.next_due() if room else None
+        if due is None or due > self._clock():
+            return 0
+        token, jobs = self._outbox.claim(
+            free=room,
+            busy=busy,
+            per_task=max(1, self._threads // 2),
+            but=self._target.but,
+            lease=self._lease,
+        )
+        for job in jobs:
+            self._target.claimed(job)
+            with self._changed:
+                self._busy[job.task_id] += 1
+            self._claimed.put(Claimed(job, token))
+        return len(jobs)
+
+    def _until_next(self, asked_at: float) -> float:
+        """Seconds until a job or a probe is due that was not when a claim was asked for, at most POLL."""
+        probe_in = self._target.probe_in
+        if probe_in is not None:
+            return min(POLL, probe_in)
+        due = self._outbox.next_due()
+        if due is None or due <= asked_at:
+            return POLL  # a thread that comes free says so
+        return min(POLL, max(0.0, due - self._clock()))
+
+    def _take_up(self, *, everything: bool) -> None:
+        """Free the jobs that a process left claimed; what it had started may be at TheEye."""
+        for job, attempt in self._outbox.left_behind(everything=everything):
+            if job.claim is None or (attempt is not None and self._sender.is_running(attempt.id)):
+                continue
+            if attempt is None:
+                self._outbox.hand_back(job.id, job.claim)
+            else:
+                why = "the process ended before the answer came"
+                self._sender.record_lost(job, job.claim, attempt.id, attempt.started_at, why)
+            log.warning("job %d was left behind by another process", job.id)
+
+    def _beat(self) -> None:
+        """Write down that this process delivers, in time or when what it has to say changes."""
+        now, trouble = time.monotonic(), self._target.trouble
+        if trouble == self._told and now - self._beaten_at < BEAT:
+            return
+        self._outbox.beat(self._name, trouble)
+        self._told, self._beaten_at = trouble, now
+
+    def _leave(self) -> None:
+        try:
+            self._outbox.leave(self._name)
+        except StoreUnavailable as error:
+            log.warning("the end of delivery is not written down: %s", error)
+
+    def _hand_back_unstarted(self) -> None:
+        try:
+            while (claimed := self._claimed.get_nowait()) is not None:
+                self._outbox.hand_back(claimed.job.id, claimed.token)
+        except queue.Empty:
+            pass  # all are handed back
+        except StoreUnavailable as error:
+            log.warning("claims end with their lease: %s", error)
+
+    # The sending threads, and the one that probes
+
+    def _send_all(self) -> None:
+        client = self._make_client(self._watchdog)
+        while (claimed := self._claimed.get()) is not None:
+            try:
+                self._sender.send(client, claimed)
+            except StoreUnavailable as error:
+                log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
+            except Exception:
+                # A defect costs its job an attempt, never the thread.
+                log.exception("job %d: sending failed", claimed.job.id)
+            with self._changed:
+                self._busy[claimed.job.task_id] -= 1
+                self._woken = True
+                self._changed.notify()
+        client.close()
+
+    def _probe_all(self) -> None:
+        client = self._make_client(self._watchdog)
+        while (patience := self._probes.get()) is not None:
+            try:
+                self._sender.probe(client, patience)
+            except Exception:
+                # A probe that failed is a probe without an answer: the next one follows.
+                log.exception("asking TheEye failed")
+            self.wake()
+        client.close()

@@ -1,0 +1,225 @@
+"""Sender: one claimed job is started, POSTed to TheEye, and what came of it is recorded."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.deliver.target import Target
+from bridge.errors import AnswerLost, NotSent, SendError, StoreUnavailable
+from bridge.http import HttpClient
+from bridge.job import Job, JobState, Outcome
+from bridge.outage import is_alive
+from bridge.outbox import Completion, Outbox
+from bridge.retry import Decision, decide
+from bridge.route import OnUnknown, Task
+from bridge.settings import Mask
+from bridge.table import RoutingTable
+from bridge.theeye import JobRequest, Verdict, job_request, read_answer
+
+#: How often, in seconds, a record is tried again that the store did not take.
+RECORDS_AGAIN = 2.0
+#: How long a job whose task this process's table lacks waits before it is tried again, seconds.
+UNKNOWN_TASK_WAIT = 30.0
+#: A send begins only if its lease outlasts the time-out by this, seconds.
+LEASE_MARGIN = 5.0
+#: Of what TheEye said, how many characters are kept.
+MAX_DETAIL = 500
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A job that this process may send, and the claim's token."""
+
+    job: Job
+    token: str
+
+
+@dataclass(frozen=True)
+class _Running:
+    """An attempt that has started and is not recorded."""
+
+    claimed: Claimed
+    attempt_id: int
+    started_at: float
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What came of asking TheEye: a verdict, and the status where there was an answer."""
+
+    verdict: Verdict
+    status: int | None = None
+
+
+class Sender:
+    """Sends claimed jobs, from any number of threads."""
+
+    def __init__(
+        self, table: RoutingTable, outbox: Outbox, mask: Mask, target: Target, clock: Callable[[], float]
+    ) -> None:
+        self._table = table
+        self._outbox = outbox
+        self._mask = mask
+        self._target = target
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: By the attempt's id.
+        self._running: dict[int, _Running] = {}
+        #: Until when a record is tried again, seconds of ``time.monotonic()``.
+        self.deadline = math.inf
+
+    def send(self, client: HttpClient, claimed: Claimed) -> None:
+        """Send one job. Raises StoreUnavailable where it could not be started or recorded."""
+        heard = False
+        try:
+            heard = self._send(client, claimed)
+        finally:
+            if not heard:
+                self._target.not_sent(claimed.job)
+
+    def probe(self, client: HttpClient, patience: float) -> None:
+        """Ask whether TheEye is there, within `patience` seconds."""
+        alive, detail = False, "asking failed"
+        try:
+            status = client.get(f"{self._table.theeye.url}/", {}, patience).status
+            alive, detail = is_alive(status), f"it answers {status}"
+        except SendError as error:
+            detail = self._mask(str(error))
+        finally:
+            self._target.probed(alive, detail)
+
+    def is_running(self, attempt_id: int) -> bool:
+        """Whether a thread of this process still has it, and maybe TheEye's answer."""
+        with self._lock:
+            return attempt_id in self._running
+
+    def record_running(self, why: str) -> None:
+        """Record what still runs as unknown."""
+        with self._lock:
+            running = list(self._running.values())
+        for one in running:
+            job = one.claimed.job
+            try:
+                self.record_lost(job, one.claimed.token, one.attempt_id, one.started_at, why)
+            except StoreUnavailable as error:
+                log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
+
+    def record_lost(self, job: Job, token: str, attempt_id: int, started_at: float, why: str) -> None:
+        """Record an attempt whose answer nobody will hear. Raises StoreUnavailable."""
+        task = self._table.tasks.get(job.task_id)
+        # Without its task nobody knows whether it may be sent twice.
+        on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
+        done = Completion(self._clock() - started_at, Outcome.UNKNOWN, None, why, None)
+        self._outbox.record(job, token, attempt_id, done, self._decide(job, on_unknown, done, None))
+
+    def _send(self, client: HttpClient, claimed: Claimed) -> bool:
+        """Whether TheEye was asked."""
+        job, now = claimed.job, self._clock()
+        task = self._table.tasks.get(job.task_id)
+        if task is None:
+            self._without_task(claimed, now)
+            return False
+        if not self._lease_lasts(job) or task.id in self._target.but:
+            self._outbox.hand_back(job.id, claimed.token)
+            return False
+        request = job_request(self._table.theeye, task, job.arguments or ())
+        attempt_id = self._outbox.start(job, claimed.token, now)
+        if attempt_id is None:
+            return False
+        with self._lock:
+            self._running[attempt_id] = _Running(claimed, attempt_id, now)
+        try:
+            return self._attempt(client, claimed, task, request, attempt_id)
+        finally:
+            with self._lock:
+                self._running.pop(attempt_id)
+
+    def _attempt(
+        self, client: HttpClient, claimed: Claimed, task: Task, request: JobRequest, attempt_id: int
+    ) -> bool:
+        begun = time.monotonic()
+        if self._lease_lasts(claimed.job):
+            heard, asked = self._post(client, request), True
+        else:
+            # The commit of its start took so long: its claim may end while it is sent.
+            verdict = Verdict(Outcome.UNAVAILABLE, "not sent: its claim was about to end")
+            heard, asked = _Heard(verdict), False
+        # Masked before it is cut: a cut could leave a part of a key that no mask knows.
+        detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
+        if asked:
+            # Before the record, which may have to wait for the store.
+            self._target.heard(claimed.job, task, heard.verdict, heard.status, detail)
+        self._record(claimed, attempt_id, task, heard, detail, time.monotonic() - begun)
+        return asked
+
+    def _post(self, client: HttpClient, request: JobRequest) -> _Heard:
+        try:
+            answer = client.post(request.url, request.headers, request.body, self._table.theeye.timeout)
+        except NotSent as error:
+            return _Heard(Verdict(Outcome.UNAVAILABLE, str(error)))
+        except AnswerLost as error:
+            return _Heard(Verdict(Outcome.UNKNOWN, str(error)))
+        return _Heard(read_answer(answer.status, answer.headers, answer.body, self._clock()), answer.status)
+
+    def _lease_lasts(self, job: Job) -> bool:
+        """Whether a send that begins now is over before the claim is."""
+        left = (job.lease_until or 0.0) - self._clock()
+        return left >= self._table.theeye.timeout + LEASE_MARGIN
+
+    def _without_task(self, claimed: Claimed, now: float) -> None:
+        reason = f"this process's table has no task {claimed.job.task_id}"
+        if now - claimed.job.fresh_at >= self._table.retry.retry_for:
+            self._outbox.give_up(claimed.job, claimed.token, reason)
+        else:
+            self._outbox.hand_back(claimed.job.id, claimed.token, now + UNKNOWN_TASK_WAIT, reason)
+
+    def _record(
+        self, claimed: Claimed, attempt_id: int, task: Task, heard: _Heard, detail: str, seconds: float
+    ) -> None:
+        verdict = heard.verdict
+        job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL]
+        done = Completion(seconds, verdict.outcome, heard.status, detail, job_id)
+        decision = self._decide(claimed.job, task.on_unknown, done, verdict.retry_after)
+        while True:
+            try:
+                held = self._outbox.record(claimed.job, claimed.token, attempt_id, done, decision)
+                break
+            except StoreUnavailable as error:
+                # What TheEye answered must not be lost: without it the job would be sent again.
+                log.warning(
+                    "job %d: %s%s, which cannot be recorded yet: %s",
+                    claimed.job.id, done.outcome, f" as {job_id}" if job_id else "", error,
+                )  # fmt: skip
+                if time.monotonic() >= self.deadline:
+                    raise
+                time.sleep(RECORDS_AGAIN)
+        log.log(
+            logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING,
+            "job %d: %s, now %s%s%s",
+            claimed.job.id, done.outcome, decision.state, f": {decision.reason}" if decision.reason else "",
+            "" if held else " (not recorded: the claim is no longer held)",
+        )  # fmt: skip
+
+    def _decide(
+        self, job: Job, on_unknown: OnUnknown, done: Completion, retry_after: float | None
+    ) -> Decision:
+        return decide(
+            done.outcome,
+            tries=job.tries + 1,
+            unknowns=job.unknowns + (done.outcome is Outcome.UNKNOWN),
+            fresh_at=job.fresh_at,
+            now=self._clock(),
+            policy=self._table.retry,
+            on_unknown=on_unknown,
+            retry_after=retry_after,
+            random=random.random(),  # noqa: S311 - jitter needs no secrecy
+            detail=done.detail,
+        )

@@ -1,0 +1,102 @@
+"""Target: what one delivering process knows of TheEye, over all its threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from bridge.event import rfc3339
+from bridge.job import Job
+from bridge.outage import Outage, sign_of
+from bridge.route import Task
+from bridge.theeye import Verdict
+
+#: What is told where the bearer method got a 401.
+NOT_LET_IN = "TheEye refused the access token: set another and restart"
+
+log = logging.getLogger(__name__)
+
+
+class Target:
+    """Whether TheEye is out, and whether it still takes the access token. Safe to use from any thread."""
+
+    def __init__(self, tasks: Iterable[Task], timeout: float, clock: Callable[[], float] = time.time) -> None:
+        """`timeout` is that of an attempt, in seconds."""
+        self._by_token = frozenset(task.id for task in tasks if task.secret_key is None)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._outage = Outage(timeout)
+        #: When it opened, for people: seconds since the epoch.
+        self._out_since = 0.0
+        self._token_refused = False
+
+    def room(self, free: int) -> int:
+        """How many jobs may be claimed for `free` threads."""
+        with self._lock:
+            return self._outage.room(free)
+
+    @property
+    def but(self) -> frozenset[str]:
+        """The ids of tasks of which none may be claimed."""
+        return self._by_token if self._token_refused else frozenset()
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps jobs from being sent, for people; masked. None where nothing does."""
+        told = []
+        with self._lock:
+            if self._outage.is_open:
+                told.append(f"TheEye is out since {rfc3339(self._out_since)[:19]}Z: {self._outage.reason}")
+                if self._outage.room(1):
+                    told.append("it answers again, and the next job that is due will tell")
+            if self._token_refused:
+                told.append(NOT_LET_IN)
+        return "; ".join(told) or None
+
+    def claimed(self, job: Job) -> None:
+        """A job is about to be sent; `not_sent` or `heard` must follow."""
+        with self._lock:
+            self._outage.claimed(job.id)
+
+    def not_sent(self, job: Job) -> None:
+        """A claimed job ended without a word of TheEye."""
+        with self._lock:
+            self._outage.not_sent(job.id)
+
+    def heard(self, job: Job, task: Task, verdict: Verdict, status: int | None, detail: str) -> None:
+        """An attempt ended; `status` where there was an answer, `detail` masked."""
+        with self._lock:
+            token_refused = status == 401 and task.secret_key is None and not self._token_refused
+            self._token_refused |= token_refused
+            was_open = self._outage.is_open
+            sign = sign_of(verdict.outcome, status)
+            self._outage.ended(job.id, job.task_id, sign, time.monotonic(), detail)
+            is_open = self._outage.is_open
+            if is_open and not was_open:
+                self._out_since = self._clock()
+            lasted = self._clock() - self._out_since
+        if token_refused:
+            log.error("%s", NOT_LET_IN)
+        if is_open and not was_open:
+            log.warning("TheEye is out, no job is sent until it is back: %s", detail)
+        elif was_open and not is_open:
+            log.info("TheEye is back, it was out for %.0f s", lasted)
+
+    @property
+    def probe_in(self) -> float | None:
+        """In how many seconds a probe is due; None where none is to come."""
+        with self._lock:
+            at = self._outage.next_probe_at
+        return None if at is None else max(0.0, at - time.monotonic())
+
+    def probing(self) -> float | None:
+        """Begin a probe if one is due: how long it may take, in seconds; `probed` must follow."""
+        with self._lock:
+            return self._outage.probing(time.monotonic())
+
+    def probed(self, alive: bool, detail: str) -> None:
+        """A probe ended; `detail` masked."""
+        with self._lock:
+            self._outage.probed(alive, time.monotonic(), detail)

@@ -1,0 +1,75 @@
+"""The store's schema over the releases, on Alembic: one module in versions/ for each change.
+
+A process that starts brings its store to HEAD. Migrations only add, so that processes of the release before,
+which run on while a deploy goes through, still find what they know.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from bridge.errors import StoreUnavailable
+from bridge.outbox.locks import lock
+
+#: The last revision.
+HEAD = "0002"
+#: That of the first release, which wrote down none.
+FIRST = "0001"
+#: The tables by which it is known: another program's database may have one of a common name.
+OF_FIRST = ("events", "jobs", "attempts")
+
+log = logging.getLogger(__name__)
+
+_REVISION = text("SELECT version_num FROM alembic_version")
+
+
+def revision(connection: Connection) -> str | None:
+    """The store's revision; None where it is empty."""
+    tables = inspect(connection)
+    if tables.has_table("alembic_version"):
+        found: str | None = connection.execute(_REVISION).scalar_one_or_none()
+        return found
+    return FIRST if all(map(tables.has_table, OF_FIRST)) else None
+
+
+def upgrade(connection: Connection) -> tuple[str | None, str]:
+    """Bring the store to HEAD, within the connection's transaction; the revisions before and after.
+
+    Raises StoreUnavailable where a newer release has been there: its store is not this one's to change.
+    """
+    lock(connection, "migration")
+    before = revision(connection)
+    if before != HEAD:
+        _migrate(connection, before)
+        log.info("the store went from %s to revision %s", before or "nothing", HEAD)
+    return before, HEAD
+
+
+def _migrate(connection: Connection, before: str | None) -> None:
+    # Says what its parts are at INFO as soon as they are imported.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Imported here: it costs a tenth of a second, and is needed once in a store's life.
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    script = ScriptDirectory(str(Path(__file__).parent))
+    known = [each.revision for each in script.walk_revisions()]
+    if before is not None and before not in known:
+        raise StoreUnavailable(
+            f"the store is at revision {before}, made by a newer release of the bridge or another program; "
+            f"this one knows {FIRST} to {HEAD}. Deploy the newer release again, or give this one another "
+            "DATABASE_URL"
+        )
+    with EnvironmentContext(Config(), script) as environment:
+        environment.configure(
+            connection=connection,
+            fn=lambda _found, _context: script._upgrade_revs(HEAD, before or "base"),
+            transactional_ddl=True,
+        )
+        if before is not None:
+            environment.get_context().stamp(script, before)
+        environment.run_migrations()

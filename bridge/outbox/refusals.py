@@ -1,0 +1,61 @@
+"""The last refused requests of each source: units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from bridge.outbox.locks import lock
+from bridge.outbox.records import storable
+from bridge.outbox.schema import refusals
+
+#: How many of a source are kept.
+KEPT = 20
+#: The largest size that every database holds; a request may say any.
+_LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class RefusedRequest:
+    """A request that was not taken on. Nothing of its body is kept."""
+
+    source: str
+    #: Seconds since the epoch.
+    at: float
+    #: The HTTP status that it was answered with.
+    status: int
+    #: The class of reason; masked, and never which secret.
+    reason: str
+    #: What the header says in which the source's type names the event.
+    event: str | None
+    #: The body's length in bytes, where the request says it.
+    size: int | None
+
+
+def keep(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
+    """Add some, and let the oldest of their sources go."""
+    lock(connection, "refusals")
+    rows = [_row(one) for one in refused]
+    connection.execute(insert(refusals), rows)
+    for source in {row["source"] for row in rows}:
+        of_source = select(refusals.c.id).where(refusals.c.source == source)
+        last = of_source.order_by(refusals.c.id.desc()).limit(KEPT)
+        connection.execute(
+            delete(refusals).where(refusals.c.source == source, refusals.c.id.not_in(last.scalar_subquery()))
+        )
+
+
+def _row(refused: RefusedRequest) -> dict[str, Any]:
+    return {
+        **asdict(refused),
+        "reason": storable(refused.reason),
+        "event": storable(refused.event),
+        "size": None if refused.size is None else min(refused.size, _LARGEST),
+    }
+
+
+def refused_of(row: Row[Any]) -> RefusedRequest:
+    return RefusedRequest(row.source, row.at, row.status, row.reason, row.event, row.size)

@@ -1,0 +1,30 @@
+"""``python -m bridge worker``: delivery alone, beside web processes that only receive."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from bridge.app import build
+from bridge.settings import Settings
+
+#: Of the time a stop may take, what is left for closing the store, seconds.
+CLOSING = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Deliver until SIGTERM or SIGINT. Raises ConfigError, StoreUnavailable where it cannot start."""
+    told_to_end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_end.set())
+    bridge = build(settings)
+    try:
+        bridge.delivery.start()
+        log.info("delivering")
+        told_to_end.wait()
+    finally:
+        bridge.delivery.stop(max(0.0, settings.stop - CLOSING))
+        bridge.close()

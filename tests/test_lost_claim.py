@@ -1,0 +1,92 @@
+"""A worker that is stopped past its lease and goes on: what it then says of its job comes too late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from bridge.demo.theeye import Fault
+from bridge.job import Attempt, Job, JobState, Outcome
+from bridge.outbox import Outbox, postgresql, sqlite
+from bridge.outbox.schema import jobs
+from tests.pushes import VARIABLES, push, stand_in, write_table
+from tests.server import Server, Worker
+from tests.tables import wait_until
+
+TOO_LATE = "(not recorded: the claim is no longer held)"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    of_server: str = request.getfixturevalue("postgresql_url")
+    return of_server
+
+
+@pytest.fixture
+def outbox(url: str) -> Iterator[Outbox]:
+    with closing(Outbox(url, beside_a_server=True)) as outbox:
+        yield outbox
+
+
+def end_leases(url: str) -> None:
+    """As if all that is claimed had been claimed a minute earlier."""
+    connect = postgresql.connect if url.startswith("postgresql") else sqlite.connect
+    engine = connect(url)
+    with engine.begin() as connection:
+        held = jobs.c.state == JobState.SENDING
+        connection.execute(update(jobs).where(held).values(lease_until=jobs.c.lease_until - 60))
+    engine.dispose()
+
+
+def everything(outbox: Outbox) -> tuple[Job, list[Attempt]]:
+    """The one job, and its attempts."""
+    (job,) = outbox.jobs()
+    return job, outbox.attempts(job.id)
+
+
+@pytest.mark.parametrize("newer", ["is being sent", "is recorded"])
+def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
+    tmp_path: Path, url: str, outbox: Outbox, newer: str
+) -> None:
+    with stand_in() as theeye:
+        # The first one's attempt is over before the second's, which hangs as long as it must.
+        hasty = write_table(tmp_path, theeye.url, timeout="5s", name="hasty.yml")
+        patient = write_table(tmp_path, theeye.url, timeout="60s", name="patient.yml")
+        first = Worker(hasty, url, VARIABLES, name="first")
+        second = Worker(patient, url, VARIABLES, name="second")
+        with Server(hasty, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server, first:
+            theeye.fault(Fault(hang=90, times=1))
+            assert push(server.port, "abc").status == 202
+            theeye.wait_for_requests(1)
+            first.freeze()
+            end_leases(url)
+
+            if newer == "is being sent":
+                theeye.fault(Fault(hang=90, times=1))
+            with second:
+                theeye.wait_for_requests(2, 30)
+                if newer == "is recorded":
+                    wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 1}, "the second's record")
+                before = everything(outbox)
+                first.thaw()
+                wait_until(lambda: TOO_LATE in first.log, "the first one's own record")
+                assert everything(outbox) == before
+
+                theeye.clear()
+                wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 1}, "the second's record")
+                job, attempts = everything(outbox)
+                assert [attempt.outcome for attempt in attempts] == [Outcome.UNKNOWN, Outcome.ACCEPTED]
+                assert attempts[0].detail == "the process ended before the answer came"
+                assert job.theeye_job_id == attempts[1].theeye_job_id
+                assert (job.tries, job.unknowns) == (2, 1)
+                assert TOO_LATE not in second.log
+                assert second.stop() == 0
+            assert first.stop() == 0
+        assert len([received for received in theeye.received if received.method == "POST"]) == 2

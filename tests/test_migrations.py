@@ -1,0 +1,434 @@
+"""The store's schema over the releases: what a process finds when it starts, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from bridge.deliver import Delivery
+from bridge.demo.theeye import StandIn
+from bridge.errors import StoreUnavailable
+from bridge.job import JobState
+from bridge.outbox import Outbox, migrations, postgresql, sqlite
+from bridge.outbox.migrations import FIRST, HEAD
+from bridge.outbox.schema import metadata
+from bridge.settings import Mask
+from tests.intake import VARIABLES, table
+from tests.postgresql import Cluster
+from tests.tables import (
+    PATIENCE,
+    make_job,
+    make_table,
+    make_task,
+    make_webhook,
+    stand_in_task,
+    wait_until,
+)
+
+CHECKOUT = Path(__file__).parents[1]
+
+#: A store as the first release wrote it: jobs in every state, their attempts, and no revision.
+FIRST_RELEASE = (CHECKOUT / "tests/fixtures/outbox/first_release.sql").read_text("utf-8")
+
+TABLE = """
+sources:
+  open: {type: generic, allow_unsigned: true}
+routes:
+  - {name: any, source: open, task: TASK, secret_key: KEY, task_arguments: []}
+"""
+
+#: Opens the store when it is told to, and says the revisions before and after.
+OPENS = """
+import sys
+from bridge.outbox import Outbox
+print("ready", flush=True)
+sys.stdin.readline()
+outbox = Outbox(sys.argv[1])
+print(*outbox.revisions)
+outbox.close()
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    found: str = request.getfixturevalue("postgresql_url")
+    return found
+
+
+@pytest.fixture
+def first_release(tmp_path: Path) -> str:
+    """The URL of a store of the first release."""
+    path = tmp_path / "bridge.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(FIRST_RELEASE)
+    return f"sqlite:///{path}"
+
+
+def migrate(url: str) -> tuple[str | None, str]:
+    """What a process does that starts; the revisions before and after."""
+    outbox = Outbox(url)
+    outbox.close()
+    return outbox.revisions
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    """A transaction on the store beside the code under test, committed at the end."""
+    engine = postgresql.connect(url) if url.startswith("postgresql") else sqlite.connect(url)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def schema(url: str) -> list[str]:
+    """Everything that the database says of its tables, but for the revision's."""
+    with connected(url) as connection:
+        if connection.dialect.name == "sqlite":
+            found = connection.execute(
+                text("SELECT name, sql FROM sqlite_master WHERE tbl_name != 'alembic_version'")
+            )
+            return sorted(f"{name}: {' '.join((sql or '').split())}" for name, sql in found)
+        queries = {
+            "column": "SELECT table_name, column_name, ordinal_position, data_type, is_nullable,"
+            " column_default FROM information_schema.columns WHERE table_schema = 'public'",
+            "index": "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+            "constraint": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+            "sequence": "SELECT sequence_name, data_type FROM information_schema.sequences",
+        }
+        return sorted(
+            f"{what}: {tuple(row)}"
+            for what, query in queries.items()
+            for row in connection.execute(text(query))
+            if row[0] != "alembic_version"
+        )
+
+
+def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row that the first release wrote."""
+    with connected(url) as connection:
+        return {
+            name: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {name} ORDER BY id"))]
+            for name in migrations.OF_FIRST
+        }
+
+
+def set_revision(url: str, revision: str) -> None:
+    with connected(url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+
+
+# What the migrations make
+
+
+def test_the_last_revision_is_the_head_and_all_follow_from_the_first() -> None:
+    script = ScriptDirectory(str(Path(migrations.__file__).parent))
+
+    assert (script.get_bases(), script.get_heads()) == ([FIRST], [HEAD])
+    assert {each.revision for each in script.walk_revisions()} >= {FIRST, HEAD}
+
+
+def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+    migrate(url)
+
+    with connected(url) as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_they_make_on_sqlite_what_the_tables_would(tmp_path: Path) -> None:
+    """Also what Alembic does not compare: the conditions of indexes, keys that count up."""
+    made, migrated = (f"sqlite:///{tmp_path / name}.db" for name in ("made", "migrated"))
+    with connected(made) as connection:
+        metadata.create_all(connection)
+    migrate(migrated)
+
+    assert schema(migrated) == schema(made)
+    assert "AUTOINCREMENT" in str(schema(made))
+    assert "WHERE" in str(schema(made))
+
+
+def test_they_make_on_postgresql_what_the_tables_would(
+    postgresql_cluster: Cluster, postgresql_url: str
+) -> None:
+    made = postgresql_cluster.create_database()
+    with connected(made) as connection:
+        metadata.create_all(connection)
+    migrate(postgresql_url)
+
+    assert schema(postgresql_url) == schema(made)
+    everything = "\n".join(schema(made))
+    assert "WHERE (state = 'waiting'::text)" in everything
+    assert "FOREIGN KEY (event_id) REFERENCES events(id)" in everything
+    postgresql_cluster.drop(made)
+
+
+def test_an_empty_store_is_made_and_a_made_one_is_left_alone(url: str) -> None:
+    assert migrate(url) == (None, HEAD)
+    before = schema(url)
+
+    assert migrate(url) == (HEAD, HEAD)
+    assert schema(url) == before
+
+
+# A store of the first release
+
+
+def test_a_store_of_the_first_release_keeps_every_row(first_release: str, tmp_path: Path) -> None:
+    before = rows(first_release)
+    assert {row[8] for row in before["jobs"]} == {"waiting", "sending", "accepted", "dead", "unknown"}
+
+    assert migrate(first_release) == (FIRST, HEAD)
+
+    assert rows(first_release) == before
+    migrate(f"sqlite:///{tmp_path / 'new.db'}")
+    assert schema(first_release) == schema(f"sqlite:///{tmp_path / 'new.db'}")
+    assert migrate(first_release) == (HEAD, HEAD)
+    assert rows(first_release) == before
+
+
+def test_it_is_read_as_it_was_written(first_release: str) -> None:
+    outbox = Outbox(first_release)
+
+    event = outbox.event(1)
+    assert event.payload == {"ref": "refs/heads/main", "text": "äöü \x00 😀"}
+    assert (dict(event.headers), event.query) == ({"x-github-event": "push"}, {"team": "ä"})
+    assert outbox.summary(2).warnings == ("route 'first': when: odd",)
+    assert outbox.job(1).arguments == ("main", 1, None, [{"a": "\x00"}])
+    assert outbox.job(2).reason == "argument 0: payload.x is missing"
+    assert [(attempt.status, attempt.detail) for attempt in outbox.attempts(5)] == [(503, "503 later")]
+    # Ids go on where they were, and a webhook that comes again is known.
+    assert outbox.store(make_webhook(make_job("x"), delivery_id="delivery-3")).event_id == 3
+    assert outbox.store(make_webhook(make_job("x"), delivery_id="new")).event_id > 8
+    outbox.close()
+
+
+def test_what_waits_in_it_is_delivered(first_release: str) -> None:
+    tasks = [make_task(1), make_task(2)]
+    with StandIn(["acme"], [stand_in_task(task) for task in tasks]) as theeye:
+        outbox = Outbox(first_release)
+        delivery = Delivery(make_table(tasks=tasks, url=theeye.url), outbox, Mask())
+        delivery.start()
+        try:
+            wait_until(
+                lambda: not outbox.jobs(state=JobState.WAITING) and not outbox.jobs(state=JobState.SENDING)
+            )
+        finally:
+            delivery.stop(PATIENCE)
+        states = {job.id: job.state for job in outbox.jobs()}
+        # What a crash had started so long ago is left to a person, as the dead and the unknown ones are.
+        assert states == {1: "accepted", 2: "dead", 3: "dead", 4: "unknown", 5: "accepted", 6: "accepted",
+                          7: "unknown", 8: "accepted"}  # fmt: skip
+        outbox.close()
+
+
+def test_another_programs_table_of_a_common_name_is_not_taken_for_it(url: str) -> None:
+    with connected(url) as connection:
+        connection.execute(text("CREATE TABLE jobs (id integer)"))
+
+    with pytest.raises(Exception, match=r"(?i)jobs.* already exists"):
+        Outbox(url)
+
+    with connected(url) as connection:
+        assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 0
+
+
+# A store that this release cannot use
+
+
+def refuses(revision: str) -> str:
+    return (
+        f"the store is at revision {revision}, made by a newer release of the bridge or another program; "
+        f"this one knows {FIRST} to {HEAD}. Deploy the newer release again, or give this one another "
+        "DATABASE_URL"
+    )
+
+
+@pytest.mark.parametrize("revision", ["0003", "1975ea83b712"])
+def test_a_store_of_a_newer_release_is_refused_and_left_as_it_is(url: str, revision: str) -> None:
+    migrate(url)
+    set_revision(url, revision)
+    before = schema(url)
+
+    with pytest.raises(StoreUnavailable) as caught:
+        Outbox(url)
+
+    assert str(caught.value) == refuses(revision)
+    assert schema(url) == before
+    with connected(url) as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [
+            revision
+        ]
+    set_revision(url, HEAD)
+    assert migrate(url) == (HEAD, HEAD)
+
+
+def environ(url: str, folder: Path) -> dict[str, str]:
+    config = folder / "table.yml"
+    config.write_text(table(TABLE), "utf-8")
+    return {
+        "PATH": os.environ.get("PATH", os.defpath), "DATABASE_URL": url, "BRIDGE_CONFIG": str(config),
+        "PORT": "0", **VARIABLES,
+    }  # fmt: skip
+
+
+def run(command: list[str], url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=CHECKOUT,
+        env=environ(url, folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.mark.parametrize("command", [["jobs", "list"], ["events", "list", "--json"], ["db", "upgrade"]])
+def test_a_command_says_so_in_one_line(url: str, tmp_path: Path, command: list[str]) -> None:
+    migrate(url)
+    set_revision(url, "0003")
+
+    done = run(["bridge", *command], url, tmp_path)
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", refuses("0003") + "\n")
+
+
+def test_a_worker_does_not_start_on_it(url: str, tmp_path: Path) -> None:
+    migrate(url)
+    set_revision(url, "0003")
+
+    done = run(["bridge", "worker"], url, tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == refuses("0003")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_server_does_not_start_on_it(url: str, tmp_path: Path) -> None:
+    """It ends, where it could start processes for ever that end at once."""
+    migrate(url)
+    set_revision(url, "0003")
+
+    done = run(
+        ["gunicorn", "-c", "python:bridge.server", "--bind", "127.0.0.1:0", "bridge.wsgi:app"], url, tmp_path
+    )
+
+    assert done.returncode != 0
+    assert refuses("0003") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# What goes wrong on the way
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, index: str) -> None:
+    """The next migration fails where it makes this index, its last or last but one statement."""
+    from alembic import op  # noqa: PLC0415 - its names exist only once it is imported
+
+    create: Callable[..., None] = op.create_index
+
+    def create_index(name: str, *arguments: Any, **more: Any) -> None:
+        if name == index:
+            raise RuntimeError("the power went")
+        create(name, *arguments, **more)
+
+    monkeypatch.setattr(op, "create_index", create_index)
+
+
+@pytest.mark.parametrize("index", ["jobs_due", "refusals_by_source"])
+def test_a_migration_that_fails_leaves_an_empty_store_empty(
+    url: str, monkeypatch: pytest.MonkeyPatch, index: str
+) -> None:
+    with monkeypatch.context() as patched:
+        failing(patched, index)
+        with pytest.raises(RuntimeError, match="the power went"):
+            Outbox(url)
+
+    assert schema(url) == []
+    with connected(url) as connection:
+        assert migrations.revision(connection) is None
+    assert migrate(url) == (None, HEAD)
+
+
+def test_a_migration_that_fails_leaves_a_store_as_it_was(
+    first_release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, there = schema(first_release), rows(first_release)
+    with monkeypatch.context() as patched:
+        failing(patched, "refusals_by_source")
+        with pytest.raises(RuntimeError, match="the power went"):
+            Outbox(first_release)
+
+    assert (schema(first_release), rows(first_release)) == (before, there)
+    with connected(first_release) as connection:
+        assert not connection.dialect.has_table(connection, "alembic_version")
+    assert migrate(first_release) == (FIRST, HEAD)
+
+
+def open_at_once(url: str, count: int) -> list[str]:
+    """What so many processes say that open the store at the same moment."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENS, url],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return sorted(process.communicate(timeout=60)[0] for process in processes)
+
+
+def test_six_processes_open_an_empty_store_at_once(url: str) -> None:
+    assert open_at_once(url, 6) == [f"{HEAD} {HEAD}\n"] * 5 + [f"None {HEAD}\n"]
+
+
+def test_six_processes_open_a_store_of_the_first_release_at_once(first_release: str) -> None:
+    before = rows(first_release)
+
+    assert open_at_once(first_release, 6) == [f"{FIRST} {HEAD}\n"] + [f"{HEAD} {HEAD}\n"] * 5
+    assert rows(first_release) == before
+
+
+# The command
+
+
+def test_db_upgrade_says_what_it_did(url: str, tmp_path: Path) -> None:
+    for said in (f"the database went from nothing to revision {HEAD}", f"the database is at revision {HEAD}"):
+        done = run(["bridge", "db", "upgrade"], url, tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{said}\n", "")
+
+
+def test_db_upgrade_says_from_where(first_release: str, tmp_path: Path) -> None:
+    done = run(["bridge", "db", "upgrade"], first_release, tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"the database went from {FIRST} to revision {HEAD}\n"
