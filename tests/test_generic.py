@@ -191,7 +191,7 @@ class TestComesAgain:
 
     def test_with_dedupe_off(self, make_intake: MakeIntake) -> None:
         intake = make_intake(source("allow_unsigned: true, dedupe: off"))
-        assert [intake.post("shop", ORDER).body["event"] for _ in range(3)] == [1, 2, 3]
+        assert len({intake.post("shop", ORDER).body["event"] for _ in range(3)}) == 3
 
 
 class TestPayload:

@@ -155,6 +155,14 @@ class TestDeclaration:
             assert "Content-Type" in headers
 
     @each_type
+    def test_the_header_of_its_event_is_the_one_that_its_sender_sends(self, source_type: SourceType) -> None:
+        """What is kept of a refused request, whose body nobody has read, comes from there."""
+        headers = source_type.headers_for("marked")
+        assert [name for name, value in headers.items() if value == "marked"] == [
+            name for name in (source_type.event_header,) if name is not None
+        ]
+
+    @each_type
     def test_its_advice_is_a_message_and_a_hint(self, source_type: SourceType) -> None:
         for events in [(), ("push",), tuple(source_type.events)]:
             for loops in (False, True):

@@ -57,7 +57,10 @@ class Outbox:
         else:
             self._database = SQLite(url, checkpoints=not beside_a_server)
         try:
-            self.revisions = self._database.write(migrations.upgrade)
+            # Most starts find it up to date: to ask writes nothing, and waits for nobody who does.
+            found = self._database.read(migrations.revision)
+            up_to_date = found == migrations.HEAD
+            self.revisions = (found, found) if up_to_date else self._database.write(migrations.upgrade)
         except BaseException:
             self._database.close()
             raise
