@@ -80,7 +80,7 @@ def first_release(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def migrate(url: str) -> tuple[str | None, str]:
+def migrate(url: str) -> tuple[str | None, str | None]:
     """What a process does that starts; the revisions before and after."""
     outbox = Outbox(url)
     outbox.close()

@@ -153,7 +153,7 @@ def test_options_of_the_url_are_used(postgresql_url: str) -> None:
         ("port=many", "DATABASE_URL cannot be used: Received non-integer port arguments: ('many',)"),
         ("autocommit=true", 'DATABASE_URL cannot be used: invalid connection option "autocommit"'),
         ("sslmode=odd",
-         'the store cannot be written: connection is bad: invalid sslmode value: "odd"'),
+         'the store cannot be read: connection is bad: invalid sslmode value: "odd"'),
     ],
 )  # fmt: skip
 def test_odd_options_are_said(options: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +182,7 @@ def test_a_server_that_is_not_there_is_said_once_and_without_the_password(
 
     assert time.monotonic() - began < SOON
     message = str(caught.value)
-    assert message.startswith("the store cannot be written: ")
+    assert message.startswith("the store cannot be read: ")
     assert said in message
     assert "\n" not in message
     assert "ma" not in message.replace("Name", "").replace("name", "")

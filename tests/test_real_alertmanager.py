@@ -282,7 +282,7 @@ def test_a_retry_of_what_the_bridge_could_not_store_is_the_first(
     theeye: StandIn, make_bridge: Callable[..., Server], make_alertmanager: MakeAlertmanager
 ) -> None:
     bridge = make_bridge()
-    database = [path for path in bridge.database.parent.glob("bridge.db*") if path.suffix != ".log"]
+    database = [path for path in Path(bridge.database).parent.glob("bridge.db*") if path.suffix != ".log"]
     with Proxy(bridge) as proxy:
         alertmanager = make_alertmanager(config(proxy.url))
         for path in database:
