@@ -174,13 +174,12 @@ class Server(Program):
         """SIGHUP, and wait until every worker is another one."""
         before = set(self.workers)
         self._running().send_signal(signal.SIGHUP)
-        self._wait_for_others(before, len(before))
+        self._wait_for_others(before)
 
     def kill_worker(self, pid: int) -> None:
         """SIGKILL to one of gunicorn's workers, and wait until the master has started another."""
-        count = len(self.workers)
         os.kill(pid, signal.SIGKILL)
-        self._wait_for_others({pid}, count)
+        self._wait_for_others({pid})
 
     def kill(self) -> None:
         was_started = self._process is not None
@@ -197,7 +196,10 @@ class Server(Program):
             return self.get("/healthz", timeout=5)[0] == 200
         return False
 
-    def _wait_for_others(self, gone: set[int], count: int) -> None:
+    def _wait_for_others(self, gone: set[int]) -> None:
+        # Not how many there were: one that was killed before may not have its successor yet.
+        by_default = "2" if self.database_url.startswith("postgresql") else "1"
+        count = int(self._environ.get("WEB_CONCURRENCY", by_default))
         deadline = time.monotonic() + PATIENCE
         while set(workers := self.workers) & gone or len(workers) != count:
             assert time.monotonic() < deadline, f"its workers are {workers}\n{self.log}"
