@@ -1,4 +1,4 @@
-"""One process that delivers: a Delivery, its store in a folder, and a clock that a test can move."""
+"""One process that delivers: a Delivery, its store, and a clock that a test can move."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def unavailable() -> None:
 
 
 class Process:
-    """One process that delivers from the store in a folder."""
+    """One process that delivers from a store."""
 
-    def __init__(self, folder: Path, table: RoutingTable, mask: Mask, **of_delivery: Any) -> None:
+    def __init__(self, url: str, table: RoutingTable, mask: Mask, **of_delivery: Any) -> None:
         self.clock = Shifted()
-        self.url = f"sqlite:///{folder / 'bridge.db'}"
+        self.url = url
         self.outbox = Broken(self.url, clock=self.clock)
         self.delivery = Delivery(
             table, self.outbox, mask, **{"threads": 4, "clock": self.clock, **of_delivery}

@@ -10,13 +10,14 @@ import hashlib
 import hmac
 import sqlite3
 from base64 import b64encode
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection, NullPool, create_engine, text
 
 from bridge.config.load import load
 from bridge.event import Headers, Request
@@ -97,12 +98,16 @@ class Clock:
 class Intake:
     """One process's Receiver on a store of its own."""
 
-    def __init__(self, text: str, folder: Path, variables: Mapping[str, str] = VARIABLES) -> None:
+    def __init__(
+        self, text: str, folder: Path, variables: Mapping[str, str] = VARIABLES, url: str | None = None
+    ) -> None:
+        """`url` is that of its store: by default a file in `folder`."""
         self._folder = folder
         self._variables = variables
         self.clock = Clock()
         self.database = folder / "bridge.db"
-        self.outbox = Outbox(f"sqlite:///{self.database}", clock=self.clock)
+        self._url = url or f"sqlite:///{self.database}"
+        self.outbox = Outbox(self._url, clock=self.clock)
         self.refusals = Refusals(self.outbox)
         self.use(text)
 
@@ -144,27 +149,40 @@ class Intake:
 
     def rows(self) -> tuple[int, int]:
         """How many events and jobs are stored."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            return count_rows(connection)
+        counted = text("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs)")
+        with beside(self._url) as connection:
+            events, jobs = connection.execute(counted).one()
+        return events, jobs
 
     def set_state(self, job_id: int, state: JobState) -> None:
         """Let a job stand where delivery or a person would have moved it."""
         claim = ("claim-1", self.clock() + 60) if state is JobState.SENDING else (None, None)
-        with closing(sqlite3.connect(self.database)) as connection, connection:
+        with beside(self._url) as connection:
             connection.execute(
-                "UPDATE jobs SET state = ?, reason = 'as it was', claim = ?, lease_until = ? WHERE id = ?",
-                (state, *claim, job_id),
+                text(
+                    "UPDATE jobs SET state = :state, reason = 'as it was', claim = :claim,"
+                    " lease_until = :lease WHERE id = :id"
+                ),
+                {"state": state, "claim": claim[0], "lease": claim[1], "id": job_id},
             )
 
     def stored_row(self, job_id: int) -> dict[str, Any]:
         """Every column of a job."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            connection.row_factory = sqlite3.Row
-            return dict(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
+        with beside(self._url) as connection:
+            row = connection.execute(text("SELECT * FROM jobs WHERE id = :id"), {"id": job_id}).one()
+        return dict(row._mapping)
 
     def close(self) -> None:
         self.refusals.close()
         self.outbox.close()
+
+
+@contextmanager
+def beside(url: str) -> Iterator[Connection]:
+    """A connection to a store that does not go through the outbox; committed at the end."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
 
 
 def count_rows(connection: sqlite3.Connection) -> tuple[int, int]:

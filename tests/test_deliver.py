@@ -86,8 +86,21 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Watchdog], Htt
     return quick_client(tmp_path_factory.mktemp("certificates"))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    of_server: str = request.getfixturevalue("postgresql_url")
+    return of_server
+
+
+#: Where a process sees that it is alone, it takes up at once what a crash left. And files can be searched.
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
 @pytest.fixture
-def make(tmp_path: Path, theeye: StandIn, client: Callable[[Watchdog], HttpClient]) -> Iterator[Make]:
+def make(url: str, theeye: StandIn, client: Callable[[Watchdog], HttpClient]) -> Iterator[Make]:
     """Makes a process; what it is given beside a table's parts goes to Delivery."""
     made: list[Process] = []
 
@@ -101,7 +114,7 @@ def make(tmp_path: Path, theeye: StandIn, client: Callable[[Watchdog], HttpClien
         policy = RetryPolicy(retry_for, longest_wait)
         table = make_table(tasks=tasks, url=theeye.url, timeout=timeout, retry=policy)
         mask = Mask(task.secret_key for task in tasks if task.secret_key is not None)
-        made.append(Process(tmp_path, table, mask, **{"make_client": client, **of_delivery}))
+        made.append(Process(url, table, mask, **{"make_client": client, **of_delivery}))
         return made[-1]
 
     yield make
@@ -204,6 +217,7 @@ class TestOutcomes:
         assert 0 < attempt.seconds < PATIENCE
         assert abs(attempt.started_at - time.time()) < PATIENCE
 
+    @on_sqlite
     def test_nothing_of_the_answer_but_its_id_is_stored(
         self, process: Process, theeye: StandIn, tmp_path: Path
     ) -> None:
@@ -367,6 +381,7 @@ class TestOutcomes:
         for text in (attempt.detail, job.reason or "", caplog.text):
             assert key[:8] not in text
 
+    @on_sqlite
     def test_so_is_the_id_of_theeyes_job(self, process: Process, theeye: StandIn, tmp_path: Path) -> None:
         key = key_of(TASK)
         answer = {"id": "i" * 60 + key + "j" * 600, "lifecycle": "ready", "state": "in_progress"}
@@ -575,6 +590,7 @@ class TestCrashes:
             assert process.outbox.start(job, token, process.clock()) is not None
         return job_id
 
+    @on_sqlite
     def test_what_was_not_started_is_sent_at_once(self, make: Make, theeye: StandIn) -> None:
         process = make()
         job_id = self.leave(process, task=HOLDING, started=False)
@@ -582,6 +598,7 @@ class TestCrashes:
         process.wait_for(job_id, JobState.ACCEPTED)
         assert process.outcomes(job_id) == [Outcome.ACCEPTED]
 
+    @on_sqlite
     def test_what_was_started_is_unknown_and_sent_again(self, make: Make, theeye: StandIn) -> None:
         process = make()
         job_id = self.leave(process, started=True)
@@ -592,6 +609,7 @@ class TestCrashes:
         assert first.detail == "the process ended before the answer came"
         assert (job.tries, job.unknowns) == (2, 1)
 
+    @on_sqlite
     def test_or_held(self, make: Make, theeye: StandIn) -> None:
         process = make()
         job_id = self.leave(process, task=HOLDING, started=True)
@@ -600,6 +618,7 @@ class TestCrashes:
         assert job.reason == "the process ended before the answer came; TheEye may have it (on_unknown: hold)"
         assert theeye.received == ()
 
+    @on_sqlite
     def test_whose_task_is_gone_is_held(self, make: Make, theeye: StandIn) -> None:
         process = make()
         job_id = self.leave(process, task=STRANGER, started=True)
@@ -627,6 +646,7 @@ class TestCrashes:
         assert process.outcomes(job_id) == [Outcome.UNKNOWN] * started + [Outcome.ACCEPTED]
         other.close()
 
+    @on_sqlite
     def test_it_is_seen_by_the_next_process_that_another_delivers(
         self, make: Make, theeye: StandIn, tmp_path: Path
     ) -> None:

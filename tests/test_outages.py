@@ -73,7 +73,7 @@ def make(tmp_path: Path, theeye: StandIn, client: Callable[[Watchdog], HttpClien
         table = make_table(tasks=TASKS, url=theeye.url, timeout=timeout, retry=RetryPolicy())
         mask = Mask(task.secret_key for task in TASKS if task.secret_key is not None)
         of_delivery = {"make_client": client, "threads": THREADS} | of_delivery
-        made.append(Process(tmp_path, table, mask, **of_delivery))
+        made.append(Process(f"sqlite:///{tmp_path / 'bridge.db'}", table, mask, **of_delivery))
         return made[-1]
 
     yield make

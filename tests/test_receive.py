@@ -6,7 +6,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,18 @@ from bridge.table import MAX_JOBS
 from tests.intake import BEARER, JSON_HEADERS, TASK, Intake
 
 MakeIntake = Callable[[str], Intake]
+
+#: What is broken there is a file.
+on_sqlite = pytest.mark.parametrize("make_intake", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_intake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeIntake]:
+    """Makes the intake of one table, on a store of each kind."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
+    with ExitStack() as made:
+        yield lambda text: made.enter_context(closing(Intake(text, tmp_path, url=url)))
+
 
 TABLE = """
 sources:
@@ -196,6 +208,7 @@ class TestLimit:
 class TestStore:
     """What cannot be committed is not acknowledged."""
 
+    @on_sqlite
     def test_a_commit_that_fails(self, make_intake: MakeIntake) -> None:
         intake = make_intake(TABLE)
         intake.post("shop", ORDER)
@@ -207,6 +220,7 @@ class TestStore:
         answer = intake.post("shop", large)
         assert (answer.status, answer.body["duplicate"], len(answer.body["jobs"])) == (202, False, 2)
 
+    @on_sqlite
     def test_its_jobs_go_with_the_event(self, make_intake: MakeIntake) -> None:
         intake = make_intake(TABLE)
         with closing(sqlite3.connect(intake.database)) as connection, connection:

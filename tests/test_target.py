@@ -195,14 +195,21 @@ class TestTokenThatIsRefused:
             return make_client(watchdog)
 
         mask = Mask([TOKEN, Secret(key_of(TASK))])
-        process = Process(tmp_path, self.table(theeye), mask, make_client=one_first)
+        process = Process(
+            f"sqlite:///{tmp_path / 'bridge.db'}", self.table(theeye), mask, make_client=one_first
+        )
         yield process
         self.release.set()
         process.close()
 
     def test_it_stands_in_the_header_alone(self, tmp_path: Path) -> None:
         with StandIn(["acme"], [stand_in_task(make_task(5))], access_token=TOKEN.reveal()) as theeye:
-            process = Process(tmp_path, self.table(theeye), Mask([TOKEN]), make_client=quick_client(tmp_path))
+            process = Process(
+                f"sqlite:///{tmp_path / 'bridge.db'}",
+                self.table(theeye),
+                Mask([TOKEN]),
+                make_client=quick_client(tmp_path),
+            )
             job = process.start().wait_for(process.send(task=BY_TOKEN), JobState.ACCEPTED)
             process.close()
 
@@ -260,7 +267,9 @@ class TestTokenThatIsRefused:
         table = replace(
             self.table(theeye), theeye=replace(self.table(theeye).theeye, access_token=Secret("another"))
         )
-        mended = Process(tmp_path, table, Mask([TOKEN]), make_client=quick_client(tmp_path)).start()
+        mended = Process(
+            f"sqlite:///{tmp_path / 'bridge.db'}", table, Mask([TOKEN]), make_client=quick_client(tmp_path)
+        ).start()
         mended.wait_for(waits, JobState.ACCEPTED)
         mended.close()
 
