@@ -1,11 +1,12 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
+# make docs    writes docs/sources.md from the source types
 # Each makes its own virtual environment in .venv
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
@@ -18,6 +19,10 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: .venv/.run
+	@$(BIN)/python -c 'import sys; from bridge.sources import discover; from bridge.sources.guide import document; \
+		sys.stdout.write(document(discover().values()))' > docs/sources.md
 
 clean:
 	rm -rf .venv

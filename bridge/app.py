@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bridge.config.load import Loaded, load
 from bridge.deliver import Delivery
 from bridge.errors import ConfigError
+from bridge.http.fetch import Fetcher
 from bridge.log import configure
 from bridge.outbox import Outbox
 from bridge.problem import Problem
@@ -51,8 +52,8 @@ class Bridge:
 
 
 def read_table(settings: Settings) -> Loaded:
-    """The table that the settings name. Raises ConfigError."""
-    return load(settings.config, settings.variables, discover())
+    """The table that the settings name; its sources can fetch what they need. Raises ConfigError."""
+    return load(settings.config, settings.variables, discover(Fetcher()))
 
 
 def build(settings: Settings) -> Bridge:

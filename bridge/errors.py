@@ -17,6 +17,7 @@
     │   ├── TooLarge             413
     │   ├── UnsupportedContent   415
     │   └── Unavailable          503: the sender must send again
+    │       ├── NotConfirmed     what the sender wants fetched cannot be, or a certificate of it
     │       ├── NotStored        the store could not commit
     │       └── NoRoom           too many large bodies at once
     ├── SendError                a POST to TheEye that got no answer
@@ -145,6 +146,10 @@ class Unavailable(Refusal):
 
     status = 503
     title = "The request could not be stored; send it again"
+
+
+class NotConfirmed(Unavailable):
+    """What the sender wants fetched, or what its signature needs, cannot be fetched now."""
 
 
 class NotStored(Unavailable):

@@ -12,7 +12,7 @@ MAX_DEPTH = 64
 #: How many commas and brackets a body may hold, those inside its texts too: a cheap bound for its
 #: values. Parsed, 25 MiB of ``[],`` would be 800 MB.
 MAX_VALUES = 500_000
-#: How many fields a form may have.
+#: How many fields a form may have, unless its reader knows of more.
 MAX_FORM_FIELDS = 10
 
 
@@ -46,14 +46,14 @@ def _is_deeper(value: JSON, limit: int) -> bool:
     return True
 
 
-def parse_form(body: bytes) -> dict[str, str]:
-    """The fields of an ``application/x-www-form-urlencoded`` body, the last value of each.
+def parse_form(body: bytes, limit: int = MAX_FORM_FIELDS) -> dict[str, str]:
+    """The fields of an ``application/x-www-form-urlencoded`` body, the last value of each; at most `limit`.
 
     Raises Unreadable.
     """
-    fields = body.split(b"&", MAX_FORM_FIELDS)
-    if len(fields) > MAX_FORM_FIELDS:
-        raise Unreadable(f"the form has more than {MAX_FORM_FIELDS} fields")
+    fields = body.split(b"&", limit)
+    if len(fields) > limit:
+        raise Unreadable(f"the form has more than {limit} fields")
     pairs = (field.partition(b"=") for field in fields)
     try:
         return {_unquote(name): _unquote(value) for name, _, value in pairs}

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bridge.errors import NotStored, Refusal, StoreUnavailable, Unavailable, UnknownSource
+from bridge.errors import (
+    NotConfirmed,
+    NotStored,
+    Refusal,
+    SendError,
+    StoreUnavailable,
+    Unavailable,
+    UnknownSource,
+)
 from bridge.event import JSON, Request
 from bridge.outbox import Outbox, RefusedRequest, Stored, Webhook
 from bridge.refusals import Refusals
@@ -73,8 +81,11 @@ class Receiver:
         self._source(head).verify_head(head)
 
     def receive(self, request: Request) -> Answer:
-        """Verify, read, route and store. Raises Refusal; nothing is stored then."""
+        """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
         source = self._source(request)
+        if source.type.is_unsigned_test(request):
+            log.info("a test that %s does not sign", source.name)
+            return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request)
         routed = Routed((), ()) if reading.handshake else self._table.jobs_for(event)
@@ -95,7 +106,17 @@ class Receiver:
             "come again" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {warning}" for warning in routed.warnings),
         )  # fmt: skip
-        return answer(stored)
+        if reading.confirm is not None:
+            self._confirm(source, reading.confirm)
+        reply = source.reply(reading)
+        return answer(stored) if reply is None else Answer(200, reply)
+
+    def _confirm(self, source: Source, url: str) -> None:
+        try:
+            source.type.fetch(url)
+        except SendError as error:
+            raise NotConfirmed(f"source {source.name} cannot be confirmed: {error}") from error
+        log.info("source %s is confirmed", source.name)
 
     def _source(self, request: Request) -> Source:
         source = self._table.sources.get(request.source)

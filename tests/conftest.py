@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import alertmanager, postgresql
+from tests import alertmanager, octokit, postgresql
 from tests.alertmanager import Alertmanager
 from tests.intake import Intake
+from tests.octokit import Octokit
 from tests.postgresql import Cluster
 
 #: The senders' vectors and samples, where they are there: the project passes its tests without them.
@@ -21,6 +22,7 @@ SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "
 LACKING = {
     "postgresql": "no PostgreSQL on this machine (on Debian: apt-get install postgresql)",
     "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
+    "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }
 
 #: Those without which the tests fail; without the others they are skipped.
@@ -93,6 +95,14 @@ def postgresql_url(postgresql_cluster: Cluster) -> Iterator[str]:
     url = postgresql_cluster.create_database()
     yield url
     postgresql_cluster.drop(url)
+
+
+@pytest.fixture(scope="session")
+def webhooks_methods() -> Octokit:
+    """GitHub's own library; skips where there is none."""
+    if not octokit.is_there():
+        lacks("octokit")
+    return Octokit()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from bridge.retry import RetryPolicy
 from bridge.route import ArgumentsType, OnUnknown, Route
 from bridge.settings import Secret, Variables
 from bridge.sources import Options, discover
-from bridge.sources.signatures import Credentials
+from bridge.sources.signatures import Credentials, HmacSignature, UrlToken
 from bridge.table import RoutingTable
 from bridge.theeye import TheEye
 
@@ -49,7 +49,7 @@ Table = Callable[[str], RoutingTable]
 ROUTE = "routes:\n  - source: github\n    task: deploy\n"
 
 #: Warnings about tables that are odd on purpose.
-EXPECTED = "no routes|is text here"
+EXPECTED = "no routes|is text here|no event .* that is known"
 
 
 def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
@@ -460,6 +460,66 @@ def test_the_options_of_generic(table: Table) -> None:
     assert options.header == "X-Key"
     found = [options.event, options.action, options.delivery_id]
     assert [path.text for path in found] == ['headers["X-Event"]', "query.action", "payload.ids[0]"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "signature"),
+    [
+        ("{header: X-Sig}", HmacSignature("X-Sig")),
+        (
+            "{header: X-Sig, algorithm: sha512, encoding: base64, prefix: sha512=}",
+            HmacSignature("X-Sig", "sha512", "sha512=", "base64"),
+        ),
+        (
+            "{header: 5, timestamp_header: X-Time}",
+            HmacSignature("5", timestamp_header="X-Time", signed="{ts}.{body}"),
+        ),
+        (
+            "{header: X-Sig, timestamp_header: X-Time, signed: 'v0:{ts}:{body}'}",
+            HmacSignature("X-Sig", timestamp_header="X-Time", signed="v0:{ts}:{body}"),
+        ),
+        ("{header: X-Sig, signed: '{body}'}", HmacSignature("X-Sig")),
+    ],
+)
+def test_how_generic_signs(table: Table, keys: str, signature: HmacSignature) -> None:
+    found = source(table, f"type: generic\nsecret: ${{{{ env.SECRET }}}}\nsignature: {keys}")
+    assert found.options.signature == signature
+    assert [one.proof for one in found.required] == [signature]
+
+
+@pytest.mark.parametrize(
+    ("keys", "signature"),
+    [
+        ("", HmacSignature("X-Grafana-Alerting-Signature")),
+        ("signature: {}", HmacSignature("X-Grafana-Alerting-Signature")),
+        ("signature: {header: X-Ours}", HmacSignature("X-Ours")),
+        (
+            "signature: {timestamp_header: X-Time}",
+            HmacSignature("X-Grafana-Alerting-Signature", timestamp_header="X-Time", signed="{ts}:{body}"),
+        ),
+    ],
+)
+def test_what_is_usual_for_a_type_need_not_be_said(table: Table, keys: str, signature: HmacSignature) -> None:
+    found = source(table, f"type: grafana\nsecret: ${{{{ env.SECRET }}}}\n{keys}")
+    assert [one.proof for one in found.required] == [signature]
+
+
+def test_how_it_signs_may_stand_beside_any_of(table: Table) -> None:
+    keys = "signature: {header: X-Sig}\nany_of:\n  secret: ${{ env.SECRET }}\n  url_token: ${{ env.TOKEN }}"
+    found = source(table, f"type: generic\n{keys}")
+    assert [one.proof for one in found.required] == [HmacSignature("X-Sig"), UrlToken()]
+
+
+def test_topics_are_no_secrets(table: Table, tmp_path: Path) -> None:
+    topic = "arn:aws:sns:us-east-1:123456789012:alarms"
+    text = f"{HEAD}sources: {{sns: {{topic_arns: ['{topic}', '${{{{ env.TOPIC }}}}']}}}}\n"
+    (tmp_path / "table.yml").write_text(text, "utf-8")
+    other = "arn:aws-cn:sns:cn-north-1:123456789012:alarms.fifo"
+    loaded = load_all(tmp_path / "table.yml", {**ENVIRONMENT, "TOPIC": other})
+    assert [one.secrets for one in loaded.table.sources["sns"].required] == [(topic, other)]
+    assert loaded.secrets == ()
+    unset = load(tmp_path / "table.yml", Variables({}), TYPES, require_env=False)
+    assert [one.secrets for one in unset.table.sources["sns"].required] == [(topic,)]
 
 
 # Tasks and routes

@@ -24,7 +24,7 @@ from bridge.config.compile import LONGEST
 from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
 from bridge.config.problems import Problems
-from bridge.config.shapes import LATER, LATER_TYPES
+from bridge.config.shapes import LATER
 from bridge.errors import ConfigError
 from bridge.problem import Place, Problem, Severity
 from bridge.settings import Variables
@@ -322,26 +322,6 @@ def test_a_key_that_has_not_come_yet_is_refused(find: Find, where: str, key: str
     assert find(text) == [f"{line}:{len(indent) + 1}: error: {key} is not supported yet"]
 
 
-@pytest.mark.parametrize("name", LATER_TYPES)
-@pytest.mark.parametrize("by", ["name", "type"])
-def test_a_source_type_that_has_not_come_yet_is_refused(find: Find, name: str, by: str) -> None:
-    source = f"  {name}:\n" if by == "name" else f"  other:\n    type: {name}\n"
-    table = TABLE.replace("  github:\n", source).replace("source: github", "source: gone")
-    place = "4:3" if by == "name" else "5:11"
-    at = 11 if by == "name" else 12
-    assert find(table) == [
-        f"{place}: error: the source type {name} is not supported yet",
-        f"{at}:13: error: unknown source 'gone'",
-    ]
-
-
-def test_a_type_has_come_or_will_come(senders: Path) -> None:
-    vectors = json.loads((senders / "vectors.json").read_text("utf-8"))
-    types = {vector["sender"] for vector in vectors}
-    assert types <= {*LATER_TYPES, *TYPES}
-    assert not set(LATER_TYPES) & set(TYPES)
-
-
 def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else() -> None:
     path = HERE / "later.yml"
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
@@ -458,7 +438,7 @@ def test_an_empty_value_hides_no_other_mistake(find: Find) -> None:
         ("any_of:", []),
         ("token:", ["token needs header"]),
         ("token: ${{ env.TOKEN }}\n    header:", []),
-        ("secret:", ["alerts cannot prove itself by secret"]),
+        ("secret:", ["secret needs signature"]),
     ],
 )  # fmt: skip
 def test_an_empty_value_of_a_source_makes_no_more_seem_wrong(find: Find, keys: str, also: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
+from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.event import Event
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, everything_stored, sample
 
@@ -76,6 +78,151 @@ class TestProof:
     def test_a_token_in_the_query_proves_nothing(self, make_intake: MakeIntake) -> None:
         intake = make_intake(source('header: X-Shop-Key, token: "${{ env.TOKEN }}"'))
         with pytest.raises(NotAuthentic):
+            stored(intake, query={"token": VARIABLES["TOKEN"]})
+
+
+#: How a table may say that a sender signs: `signature`, the signature's header as Python's own
+#: library makes it, of the time and the body.
+SIGNATURES: list[tuple[str, Callable[[bytes, bytes], dict[str, str]]]] = [
+    ("{header: X-Sig}", lambda time, body: {"X-Sig": mac("sha256", body).hex()}),
+    (
+        "{header: X-Sig, algorithm: sha1, prefix: sha1=}",
+        lambda time, body: {"X-Sig": "sha1=" + mac("sha1", body).hex()},
+    ),
+    (
+        "{header: X-Sig, algorithm: sha512, encoding: base64}",
+        lambda time, body: {"X-Sig": b64encode(mac("sha512", body)).decode()},
+    ),
+    (
+        "{header: X-Sig, signed: 'a{body}b'}",
+        lambda time, body: {"X-Sig": mac("sha256", b"a" + body + b"b").hex()},
+    ),
+    (
+        "{header: X-Sig, timestamp_header: X-Time}",
+        lambda time, body: {"X-Sig": mac("sha256", time + b"." + body).hex(), "X-Time": time.decode()},
+    ),
+    (
+        "{header: X-Sig, timestamp_header: X-Time, signed: 'v0:{ts}:{body}', prefix: v0=}",
+        lambda time, body: {
+            "X-Sig": "v0=" + mac("sha256", b"v0:" + time + b":" + body).hex(),
+            "X-Time": time.decode(),
+        },
+    ),
+    (
+        "{header: X-Sig, timestamp_header: X-Time, signed: '{body}{ts}{ts}', encoding: base64}",
+        lambda time, body: {
+            "X-Sig": b64encode(mac("sha256", body + time + time)).decode(),
+            "X-Time": time.decode(),
+        },
+    ),
+]
+
+
+def mac(algorithm: str, content: bytes) -> bytes:
+    return hmac.new(VARIABLES["TOKEN"].encode(), content, algorithm).digest()
+
+
+each_signature = pytest.mark.parametrize(
+    ("keys", "sign"), SIGNATURES, ids=[keys.replace(" ", "") for keys, _ in SIGNATURES]
+)
+
+
+class TestSignature:
+    """``secret`` with ``signature``: how it signs is what the table says."""
+
+    def signed(self, make_intake: MakeIntake, keys: str) -> Intake:
+        secrets = '["${{ env.TOKEN_OLD }}", "${{ env.TOKEN }}"]'
+        return make_intake(source(f"secret: {secrets}, signature: {keys}"))
+
+    @each_signature
+    def test_as_the_table_says(
+        self, make_intake: MakeIntake, keys: str, sign: Callable[[bytes, bytes], dict[str, str]]
+    ) -> None:
+        intake = self.signed(make_intake, keys)
+        now = str(int(intake.clock())).encode()
+        right = sign(now, ORDER)
+        event = stored(intake, headers={**JSON_HEADERS, **right})
+        assert not {name.lower() for name in right} & set(event.headers), "they prove, and are not kept"
+        wrong = [
+            {},
+            sign(now, ORDER + b" "),
+            {**right, "X-Sig": right["X-Sig"][:-4]},
+            {**right, "X-Sig": right["X-Sig"].upper()},
+            {**right, "X-Sig": f"x{right['X-Sig']}"},
+            {**right, "X-Sig": ""},
+            {**right, "X-Sig": "\xe9"},
+            {"X-Signature": right["X-Sig"]},
+        ]
+        if "X-Time" in right:
+            wrong += [
+                {"X-Sig": right["X-Sig"]},
+                {**right, "X-Time": str(int(now) + 1)},
+                *(sign(time, ORDER) for time in (b"", b"x", b"1e9", str(int(now) - 301).encode())),
+                sign(str(int(now) + 301).encode(), ORDER),
+            ]
+        for headers in wrong:
+            with pytest.raises(NotAuthentic):
+                stored(intake, headers={**JSON_HEADERS, **headers})
+
+    @each_signature
+    def test_send_signs_so(
+        self, make_intake: MakeIntake, keys: str, sign: Callable[[bytes, bytes], dict[str, str]]
+    ) -> None:
+        intake = make_intake(source(f"secret: '${{{{ env.TOKEN }}}}', signature: {keys}"))
+        request = intake.source("shop").prove(intake.request("shop", ORDER))
+        expected = sign(str(int(intake.clock())).encode(), ORDER)
+        assert {name: request.headers[name] for name in expected} == expected
+
+    def test_beside_a_token(self, make_intake: MakeIntake) -> None:
+        keys = "secret: '${{ env.TOKEN }}', signature: {header: X-Sig}"
+        intake = make_intake(source(f"{keys}, header: X-Key, token: '${{{{ env.TOKEN_OLD }}}}'"))
+        right = {"X-Sig": mac("sha256", ORDER).hex(), "X-Key": VARIABLES["TOKEN_OLD"]}
+        stored(intake, headers={**JSON_HEADERS, **right})
+        for name, value in right.items():
+            with pytest.raises(NotAuthentic):
+                stored(intake, headers={**JSON_HEADERS, name: value})
+
+    @pytest.mark.parametrize("path", ['headers["X-Sig"]', 'headers["x-time"]'])
+    def test_what_proves_is_no_name(self, make_intake: MakeIntake, path: str) -> None:
+        keys = "secret: '${{ env.TOKEN }}', signature: {header: X-Sig, timestamp_header: X-Time}"
+        intake = make_intake(source(f"{keys}, delivery_id: '{path}'"))
+        request = intake.source("shop").prove(intake.request("shop", ORDER))
+        with pytest.raises(Unreadable, match="is missing"):
+            intake.receiver.receive(request)
+
+
+class TestUrlToken:
+    """``url_token``: ``?token=`` of the URL, for senders that can do nothing else."""
+
+    def test_any_of_its_secrets(self, make_intake: MakeIntake, tmp_path: Path) -> None:
+        intake = make_intake(source('url_token: ["${{ env.TOKEN }}", "${{ env.TOKEN_OLD }}"]'))
+        for token in (VARIABLES["TOKEN"], VARIABLES["TOKEN_OLD"]):
+            event = stored(intake, query={"token": token, "kept": "1"})
+            assert event.query == {"kept": "1"}
+        for query in ({}, {"token": ""}, {"token": "x"}, {"Token": VARIABLES["TOKEN"]}, {"token": "é"}):
+            with pytest.raises(NotAuthentic, match="token in its URL"):
+                stored(intake, query=query)
+        for headers in (BEARER, {"token": VARIABLES["TOKEN"]}):
+            with pytest.raises(NotAuthentic):
+                stored(intake, headers={**JSON_HEADERS, **headers})
+        for secret in (VARIABLES["TOKEN"], VARIABLES["TOKEN_OLD"]):
+            assert secret.encode() not in everything_stored(tmp_path)
+
+    def test_it_is_checked_before_the_body_is_read(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(source("url_token: '${{ env.TOKEN }}'"))
+        with pytest.raises(NotAuthentic):
+            intake.receiver.admit(intake.request("shop", b""))
+        intake.receiver.admit(intake.request("shop", b"", query={"token": VARIABLES["TOKEN"]}))
+
+    def test_it_signs_nothing_so_json_alone_is_taken(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(source("url_token: '${{ env.TOKEN }}'"))
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        with pytest.raises(UnsupportedContent):
+            stored(intake, b"{}", form, {"token": VARIABLES["TOKEN"]})
+
+    def test_it_is_no_name(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(source("url_token: '${{ env.TOKEN }}', delivery_id: query.token"))
+        with pytest.raises(Unreadable, match="is missing"):
             stored(intake, query={"token": VARIABLES["TOKEN"]})
 
 

@@ -305,12 +305,11 @@ class TestShared:
     """The senders' published vectors and samples, where they are there."""
 
     def test_every_vector_gives_its_verdict(self, senders: Path) -> None:
-        types = discover()
+        proof = discover()["github"].proofs[0]
         checked = 0
         for vector in orjson.loads((senders / "vectors.json").read_bytes()):
-            if vector["sender"] not in types:
+            if vector["sender"] != "github":
                 continue
-            proof = types[vector["sender"]].proofs[0]
             required = Required(proof, (Secret(vector["secret"]),))
             request = Request("here", Headers(vector["headers"].items()), {}, vector["body"].encode(), 0.0)
             assert required.holds(request) is (vector["expect"] is True), vector["origin"]

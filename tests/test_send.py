@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from bridge.cli import main
 from bridge.cli import send as sending
 from bridge.errors import AnswerLost
+from bridge.event import Headers
 from tests.intake import FIXTURES, VARIABLES, basic, sample, signature, table
 from tests.server import Server
 
@@ -71,7 +72,7 @@ class Recorder:
     port: int = 0
     status: int = 200
     body: bytes = b""
-    came: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    came: list[tuple[str, Headers, bytes]] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def recorder() -> Iterator[Recorder]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            recorder.came.append((self.path, dict(self.headers.items()), body))
+            recorder.came.append((self.path, Headers(self.headers.items()), body))
             self.send_response(recorder.status)
             self.send_header("Content-Length", str(len(recorder.body)))
             self.end_headers()

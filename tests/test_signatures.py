@@ -15,6 +15,7 @@ from bridge.event import Headers, Request
 from bridge.settings import Secret
 from bridge.sources import Source, discover
 from bridge.sources.signatures import (
+    MAX_SIGNATURES,
     BasicAuth,
     BearerToken,
     Credentials,
@@ -22,8 +23,8 @@ from bridge.sources.signatures import (
     HmacSignature,
     Proof,
     Required,
+    UrlToken,
     any_equal,
-    signing_headers,
 )
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, signature
 
@@ -31,6 +32,9 @@ BODY = b'{"zen":"Keep it logically awesome."}'
 SECRET = "It's a Secret to Everybody"
 
 GITHUB = HmacSignature("X-Hub-Signature-256", "sha256", "sha256=")
+
+#: What a sender has to prove.
+REQUEST = Request("here", Headers(), {}, BODY, 0.0)
 
 #: The token that the tables below ask for, as its sender sends it.
 SHARED = {"X-Shared": VARIABLES["TOKEN"]}
@@ -98,6 +102,108 @@ class TestHmac:
         digest = hmac.new(b"key", BODY, hashlib.sha512).hexdigest()
         assert holds(bare, digest, Secret("key"))
         assert not holds(bare, f"sha512={digest}", Secret("key"))
+
+
+class TestTimed:
+    """The time is signed with the body, and must be near."""
+
+    PROOF = HmacSignature("X-Sig", prefix="v0=", timestamp_header="X-Time", signed="v0:{ts}:{body}")
+    NOW = 1_700_000_000.0
+
+    def sent(self, time: str | None, signed_time: str | None = None, now: float = NOW) -> Request:
+        """As a sender would send it at `time`, with the standard library alone."""
+        text = f"v0:{signed_time or time}:".encode("latin-1") + BODY
+        headers = {"X-Sig": "v0=" + hmac.new(b"key", text, hashlib.sha256).hexdigest()}
+        if time is not None:
+            headers["X-Time"] = time
+        return Request("here", Headers(headers.items()), {}, BODY, now)
+
+    def holds(self, request: Request) -> bool:
+        return self.PROOF.holds(request, (Secret("key"),))
+
+    @pytest.mark.parametrize("away", [0, 299, -299, 300, -300])
+    def test_a_near_time(self, away: int) -> None:
+        assert self.holds(self.sent(str(int(self.NOW) + away)))
+
+    @pytest.mark.parametrize("away", [301, -301, 86400, -86400])
+    def test_a_far_one(self, away: int) -> None:
+        assert not self.holds(self.sent(str(int(self.NOW) + away)))
+
+    def test_another_time_than_the_signed_one(self) -> None:
+        now = int(self.NOW)
+        assert not self.holds(self.sent(str(now), signed_time=str(now + 1)))
+
+    @pytest.mark.parametrize(
+        "time",
+        [
+            None, "", "abc", "1e9", "1700000000.0", " 1700000000", "+1700000000", "-1700000000",
+            "17_00000000", "\xb2\xb2\xb2", "1" * 5000, "1700000000,1700000000", "0x6553f100", "\xe9",
+        ],
+    )  # fmt: skip
+    def test_what_is_no_time_opens_nothing_and_never_raises(self, time: str | None) -> None:
+        assert not self.holds(self.sent(time))
+
+    def test_what_is_signed_may_stand_before_and_after_the_body(self) -> None:
+        proof = HmacSignature("X-Sig", timestamp_header="X-Time", signed="<{ts}>{body}<{ts}>")
+        digest = hmac.new(b"key", b"<1700000000>" + BODY + b"<1700000000>", hashlib.sha256).hexdigest()
+        headers = Headers([("X-Sig", digest), ("X-Time", "1700000000")])
+        assert proof.holds(Request("here", headers, {}, BODY, self.NOW), (Secret("key"),))
+
+    def test_both_headers_are_taken_off(self) -> None:
+        assert self.PROOF.headers == ("X-Sig", "X-Time")
+
+
+class TestSeveralSignatures:
+    """While its secret is changed a sender may sign with both."""
+
+    PROOF = HmacSignature("X-Sig", prefix="v1=", several=True)
+
+    def holds(self, *signatures: str) -> bool:
+        return holds(self.PROOF, ",".join(signatures), Secret("key"))
+
+    @property
+    def right(self) -> str:
+        return "v1=" + hmac.new(b"key", BODY, hashlib.sha256).hexdigest()
+
+    def test_any_may_match(self) -> None:
+        wrong = "v1=" + "0" * 64
+        assert self.holds(wrong, self.right)
+        assert self.holds(self.right, wrong)
+        assert self.holds(wrong, f" {self.right}")
+        assert not self.holds(wrong, wrong)
+
+    def test_another_version_is_passed_over(self) -> None:
+        assert self.holds("v2=whatever", "", "v0", self.right)
+        assert not self.holds(self.right.replace("v1=", "v2="))
+        assert not self.holds(self.right.removeprefix("v1="))
+
+    def test_only_so_many_are_looked_at(self) -> None:
+        assert self.holds(*["x"] * (MAX_SIGNATURES - 1), self.right)
+        assert not self.holds(*["x"] * MAX_SIGNATURES, self.right)
+
+    def test_base64(self) -> None:
+        digest = b64encode(hmac.new(b"key", BODY, hashlib.sha256).digest()).decode()
+        proof = HmacSignature("X-Sig", encoding="base64")
+        assert holds(proof, digest, Secret("key"))
+        assert not holds(proof, digest.rstrip("="), Secret("key"))
+
+
+class TestUrlToken:
+    """``?token=`` of the URL."""
+
+    def holds(self, token: str | None) -> bool:
+        query = {} if token is None else {"token": token}
+        return UrlToken().holds(Request("here", Headers(), query, BODY, 0.0), (Secret("t0ken-\xe9"),))
+
+    def test_it_must_be_the_same(self) -> None:
+        assert self.holds("t0ken-\xe9")
+        for other in (None, "", "t0ken-", "T0KEN-\xe9", "t0ken-\xe9 ", "t0ken-\udce9", "\u2603", "\ud800"):
+            assert not self.holds(other)
+
+    def test_no_header_is_it(self) -> None:
+        request = Request("here", Headers([("token", "t0ken-\xe9")]), {}, BODY, 0.0)
+        assert not UrlToken().holds(request, (Secret("t0ken-\xe9"),))
+        assert not UrlToken().is_there(request)
 
 
 class TestHeaderToken:
@@ -241,25 +347,28 @@ class TestEqual:
     )
     def test_what_is_proved_holds(self, proof: Proof, secret: Secret | Credentials) -> None:
         required = Required(proof, (secret, Secret("another")))
-        headers = signing_headers([required], BODY)
-        assert required.holds(Request("here", Headers(headers.items()), {}, BODY, 0.0))
+        request = proof.prove(REQUEST, secret)
+        assert required.holds(request)
+        assert request.with_body(b"") == proof.prove(REQUEST, secret).with_body(b"")
 
     def test_nothing_is_proved_without_a_secret(self) -> None:
         """As where the table was loaded without its variables, which is a warning then."""
         stands_in = Credentials("<USER>", Secret("pass:w0rd!"))
+        token = Required(HeaderToken("X-Token"), (Secret("t0ken"),))
         for required in (
             Required(GITHUB, ()),
             Required(BearerToken(), ()),
             Required(BasicAuth(), ()),
             Required(BasicAuth(), (stands_in,)),
         ):
+            source = Source("here", discover()["github"], (token, required))
             with pytest.raises(SettingsError, match=f"nothing to prove {required.proof.key} with"):
-                signing_headers([Required(HeaderToken("X-Token"), (Secret("t0ken"),)), required], BODY)
+                source.prove(REQUEST)
 
     def test_the_first_secret_that_is_there_proves(self) -> None:
         stands_in, maria = Credentials("<USER>", Secret("x")), Credentials("<maria@x>", Secret("pass:w0rd!"))
-        headers = signing_headers([Required(BasicAuth(), (stands_in, maria))], BODY)
-        assert headers == basic("<maria@x>", "pass:w0rd!")
+        source = Source("here", discover()["github"], (Required(BasicAuth(), (stands_in, maria)),))
+        assert source.prove(REQUEST).headers == Headers(basic("<maria@x>", "pass:w0rd!").items())
 
 
 class TestSeveral:
@@ -348,16 +457,16 @@ routes: []
         self, make_intake: Callable[[str], Intake]
     ) -> None:
         intake = make_intake(self.ALL)
-        assert intake.source("both").signing_headers(BODY) == {**SHARED, **BEARER}
-        assert intake.source("either").signing_headers(BODY) == SHARED
+        assert intake.source("both").prove(REQUEST).headers == Headers({**SHARED, **BEARER}.items())
+        assert intake.source("either").prove(REQUEST).headers == Headers(SHARED.items())
 
     def test_a_secret_that_is_not_there_is_passed_over_only_where_any_will_do(self) -> None:
         unset, token = Required(GITHUB, ()), Required(HeaderToken("X-Token"), (Secret("t0ken"),))
         any_will_do = Source("here", discover()["github"], (unset, token), any_of=True)
-        assert any_will_do.signing_headers(BODY) == {"X-Token": "t0ken"}
+        assert any_will_do.prove(REQUEST).headers == Headers([("X-Token", "t0ken")])
         for source in (replace(any_will_do, any_of=False), replace(any_will_do, required=(unset,))):
             with pytest.raises(SettingsError, match="nothing to prove secret with"):
-                source.signing_headers(BODY)
+                source.prove(REQUEST)
 
     def test_credentials_come_before_the_content_type(self, make_intake: Callable[[str], Intake]) -> None:
         intake = make_intake(self.ALL)

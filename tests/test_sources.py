@@ -6,29 +6,46 @@ A further type adds a folder of fixtures, named ``<event or event.action>[__<cas
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote_plus
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.test import TestResponse
 
 import bridge.sources
-from bridge.config.shapes import LATER_TYPES, ProofShapes
+from bridge.app import Bridge
+from bridge.cli.sender import sender_request
+from bridge.config.load import load
+from bridge.config.shapes import ProofShapes
+from bridge.deliver import Delivery
 from bridge.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
 from bridge.event import Headers, Request
 from bridge.route import item_key
-from bridge.settings import Secret
+from bridge.settings import Mask, Secret, Settings
 from bridge.sources import CREDENTIAL_HEADERS, MAX_NAME, Options, Source, SourceType, discover
-from bridge.sources.signatures import Credentials, Proof, Required, signing_headers
-from tests.intake import FIXTURES
+from bridge.sources.guide import document
+from bridge.sources.signatures import MAX_SIGNATURES, TOLERANCE, Credentials, Known, Proof, Required
+from bridge.sources.standard_webhooks import StandardSignature
+from bridge.sources.stripe import StripeSignature
+from bridge.web import create_app
+from tests.aws import Aws, a_topic
+from tests.intake import FIXTURES, Intake
 
-TYPES = discover()
+AWS = Aws()
+#: Signs as AWS does, with a key that AWS does not have.
+ROGUE = Aws()
+TYPES = discover(AWS.fetch)
 
 SECRET = "right-5ecret"
 WRONG = "wrong-5ecret"
@@ -36,9 +53,13 @@ WRONG = "wrong-5ecret"
 NOW = 1_800_000_000.0
 
 
+#: Proofs that stand in no header: the test file of their type has the contract's cases for them.
+IN_THE_BODY = ("topic_arns",)
+
+
 def all_proofs() -> Iterator[tuple[SourceType, Proof]]:
     for source_type in TYPES.values():
-        for proof in source_type.proofs:
+        for proof in source_type.proofs_with(Options()):
             yield source_type, proof
 
 
@@ -51,10 +72,18 @@ def all_samples() -> Iterator[tuple[SourceType, Path]]:
 each_type = pytest.mark.parametrize(
     "source_type", [pytest.param(one, id=name) for name, one in TYPES.items()]
 )
-each_proof = pytest.mark.parametrize(
-    ("source_type", "proof"),
-    [pytest.param(one, proof, id=f"{one.name}-{proof.key}") for one, proof in all_proofs()],
-)
+
+
+def each_proof_that(fits: Callable[[Proof], bool]) -> pytest.MarkDecorator:
+    """For a test of every type's every proof of this kind."""
+    chosen = [(one, proof) for one, proof in all_proofs() if fits(proof)]
+    return pytest.mark.parametrize(
+        ("source_type", "proof"),
+        [pytest.param(one, proof, id=f"{one.name}-{proof.key}") for one, proof in chosen],
+    )
+
+
+each_proof = each_proof_that(lambda proof: proof.key not in IN_THE_BODY)
 each_sample = pytest.mark.parametrize(
     ("source_type", "path"),
     [pytest.param(one, path, id=f"{one.name}-{path.stem}") for one, path in all_samples()],
@@ -74,22 +103,34 @@ hostile = settings(
 
 
 def full_name(path: Path) -> str:
-    """``event.action``, or the event, as a fixture's name says it."""
-    return path.stem.partition("__")[0]
+    """``event.action``, or the event, as a fixture's name says it; there ``;`` stands for a colon."""
+    return path.stem.partition("__")[0].replace(";", ":")
 
 
 def event_name(source_type: SourceType, path: Path) -> str:
     """What the sender calls it in a header: the fixture's name without the action in its body."""
+    if source_type.event_header is not None:  # such a name has no dot, wherever its action stands
+        return full_name(path).partition(".")[0]
+    name = full_name(path)
+    known = [event for event in source_type.events if name == event or name.startswith(f"{event}.")]
     action = orjson.loads(path.read_bytes()).get("action")
-    return full_name(path).removesuffix(f".{action}")
+    return max(known, key=len, default=name.removesuffix(f".{action}"))
 
 
-def a_secret(proof: Proof, text: str = SECRET) -> Secret | Credentials:
-    return Credentials("maria", Secret(text)) if proof.key == "basic_auth" else Secret(text)
+def a_secret(proof: Proof, text: str = SECRET) -> Known:
+    """A secret of the kind that the proof takes; of the same text, the same."""
+    if proof.key == "basic_auth":
+        return Credentials("maria", Secret(text))
+    if proof.key == "topic_arns":
+        return a_topic(text)
+    if proof.flaw(text) is not None:  # it takes base64 alone
+        return Secret("whsec_" + b64encode(text.encode()).decode())
+    return Secret(text)
 
 
 def a_source(source_type: SourceType, *proofs: Proof) -> Source:
-    required = tuple(Required(proof, (a_secret(proof),)) for proof in proofs or source_type.proofs[:1])
+    proofs = proofs or source_type.proofs_with(Options())[:1]
+    required = tuple(Required(proof, (a_secret(proof),)) for proof in proofs)
     return Source(name="here", type=source_type, required=required, dedupe=source_type.dedupe)
 
 
@@ -97,13 +138,41 @@ def a_request(source: Source, path: Path, body: bytes | None = None) -> Request:
     """A fixture, sent and signed as its sender would."""
     body = path.read_bytes() if body is None else body
     headers = source.type.headers_for(event_name(source.type, path))
-    headers.update(signing_headers(source.required, body))
-    return Request("here", Headers(headers.items()), {}, body, NOW)
+    request = Request("here", Headers(headers.items()), {}, body, NOW)
+    if source.type.name == "sns":  # nobody but AWS, or who stands in for it, can prove it
+        return AWS.prove(request, SECRET)
+    return source.prove(request)
+
+
+def value_of(proof: Proof, request: Request) -> str:
+    """What stands where the proof stands."""
+    return request.query["token"] if proof.key == "url_token" else request.headers[proof.header]
+
+
+def with_value(proof: Proof, request: Request, value: str | None) -> Request:
+    if proof.key != "url_token":
+        return with_header(request, proof.header, value)
+    return replace(request, query={} if value is None else {"token": value})
 
 
 def with_header(request: Request, name: str, value: str | None) -> Request:
     headers = dict(request.headers.without([name]).items())
     return replace(request, headers=Headers((headers if value is None else {**headers, name: value}).items()))
+
+
+def its_headers(proof: Proof, request: Request) -> list[str]:
+    """The headers that prove it: the signature's, and those of what is signed with it."""
+    bare = proof.prove(replace(request, headers=Headers()), a_secret(proof))
+    return list(bare.headers)
+
+
+def together(proof: Proof, values: list[str]) -> str:
+    """Several signatures in one header, as its sender writes them; the first one's time is that of all."""
+    if isinstance(proof, StandardSignature):
+        return " ".join(values)
+    if isinstance(proof, StripeSignature):
+        values = [values[0], *(value.partition(",")[2] for value in values[1:])]
+    return ",".join(values)
 
 
 def a_sample(source_type: SourceType) -> Path:
@@ -114,13 +183,15 @@ class TestDeclaration:
     """What a type says of itself fits the table's keys and the other types."""
 
     def test_there_is_one_type_a_module(self) -> None:
-        modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {"signatures"}
+        modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {"guide", "signatures"}
         assert {name.replace("-", "_") for name in TYPES} == modules
         for name in modules:
             own = [
                 value
                 for value in vars(import_module(f"bridge.sources.{name}")).values()
-                if isinstance(value, type) and issubclass(value, SourceType) and value is not SourceType
+                if isinstance(value, type)
+                and issubclass(value, SourceType)
+                and value.__module__ == f"bridge.sources.{name}"
             ]
             assert len(own) == 1
 
@@ -129,16 +200,43 @@ class TestDeclaration:
         assert list((FIXTURES / source_type.name).glob("*.json")), "write samples of what it sends"
 
     @each_type
-    def test_it_is_no_longer_announced_as_coming(self, source_type: SourceType) -> None:
-        assert source_type.name not in LATER_TYPES
-
-    @each_type
     def test_its_proofs_and_options_are_keys_of_the_table(self, source_type: SourceType) -> None:
         keys = [proof.key for proof in source_type.proofs]
         assert keys
         assert set(keys) <= set(ProofShapes.model_fields)
         assert len(set(keys)) == len(keys)
         assert set(source_type.options) <= {field.name for field in dataclasses.fields(Options)}
+
+    def test_what_proves_itself_in_the_body_has_tests_of_its_own(self) -> None:
+        own = [(one.name, proof.key) for one, proof in all_proofs() if proof.key in IN_THE_BODY]
+        assert own == [("sns", "topic_arns")], "its file has to go through the cases of TestProof"
+        assert (Path(__file__).parent / "test_sns.py").exists()
+
+    def test_who_signs_a_time_or_several_times_says_so(self) -> None:
+        """From its own word it follows which of the tests below it goes through."""
+        proofs = [(one.name, proof) for one, proof in all_proofs() if proof.key == "secret"]
+        timed = {name for name, proof in proofs if proof.is_timed}
+        several = {name for name, proof in proofs if proof.several}
+        assert timed >= {"gitlab", "slack", "standard-webhooks", "stripe", "svix", "zoom"}
+        assert several >= {"circleci", "gitlab", "pagerduty", "standard-webhooks", "stripe", "svix"}
+
+    @each_type
+    def test_its_guide_is_whole(self, source_type: SourceType) -> None:
+        guide = source_type.guide
+        for part in dataclasses.astuple(guide)[:-1]:
+            assert part.strip()
+        assert f"{source_type.name}" in guide.example
+
+    @each_type
+    def test_its_example_passes_check_by_itself(self, source_type: SourceType, tmp_path: Path) -> None:
+        table = tmp_path / "table.yml"
+        table.write_text(f"theeye: {{customer: acme}}\n{source_type.guide.example}", "utf-8")
+        problems = load(table, {}, TYPES, require_env=False).problems
+        assert all("is not set" in problem.message for problem in problems), problems
+
+    def test_the_document_is_made_from_the_guides(self) -> None:
+        written = (Path(__file__).parents[1] / "docs" / "sources.md").read_text("utf-8")
+        assert written == document(TYPES.values()), "make docs"
 
     @each_type
     def test_it_sends_a_content_type_that_it_takes(self, source_type: SourceType) -> None:
@@ -157,8 +255,8 @@ class TestDeclaration:
     @each_type
     def test_the_header_of_its_event_is_the_one_that_its_sender_sends(self, source_type: SourceType) -> None:
         """What is kept of a refused request, whose body nobody has read, comes from there."""
-        headers = source_type.headers_for("marked")
-        assert [name for name, value in headers.items() if value == "marked"] == [
+        headers = source_type.headers_for("Marked Hook")
+        assert [name for name, value in headers.items() if value == "Marked Hook"] == [
             name for name in (source_type.event_header,) if name is not None
         ]
 
@@ -181,13 +279,16 @@ class TestSample:
         source.verify(request)
         event, reading = source.read(request)
         assert event.full_name == full_name(path)
-        assert event.payload == orjson.loads(request.body)
+        sent = orjson.loads(request.body)
+        assert event.payload == {
+            key: value for key, value in sent.items() if key not in source_type.private_keys
+        }
         assert orjson.loads(event.body) == event.payload
         assert (event.source, event.received_at) == ("here", NOW)
         assert reading.delivery_id or (reading.fingerprint and source_type.dedupe)
 
     def test_every_proof_of_it_is_enough(self, source_type: SourceType, path: Path) -> None:
-        for proof in source_type.proofs:
+        for proof in source_type.proofs_with(Options()):
             source = a_source(source_type, proof)
             source.verify(a_request(source, path))
 
@@ -218,7 +319,7 @@ class TestSample:
                 event, _ = source.read(a_request(source, path, body))
             except Unreadable:
                 continue
-            assert event.payload == orjson.loads(body)
+            assert event.payload == orjson.loads(body or event.body)
 
     @hostile
     @given(data=st.data())
@@ -249,7 +350,7 @@ class TestSample:
     def test_no_credential_gets_into_the_event(self, source_type: SourceType, path: Path) -> None:
         source = a_source(source_type)
         private = {*CREDENTIAL_HEADERS, *source_type.private_headers}
-        private |= {proof.header for proof in source_type.proofs}
+        private |= {name for proof in source_type.proofs for name in proof.headers}
         request = a_request(source, path)
         headers = {**request.headers, **dict.fromkeys(private, "marked-5ecret"), "X-Kept": "kept"}
         request = replace(
@@ -298,9 +399,11 @@ class TestProof:
         if proof.needs_body:
             self.refused(source, request.with_body(request.body.replace(b"a", b"b", 1)))
             self.refused(source, request.with_body(request.body + b" "))
-        value = request.headers[proof.header]
-        other = "0" if value[-1] != "0" else "1"
-        self.refused(source, with_header(request, proof.header, value[:-1] + other))
+        # In the middle: the last characters of base64 may stand for no bits.
+        value = value_of(proof, request)
+        at = len(value) // 2
+        other = "0" if value[at] != "0" else "1"
+        self.refused(source, with_value(proof, request, value[:at] + other + value[at + 1 :]))
 
     @pytest.mark.parametrize(
         "spoil",
@@ -308,12 +411,10 @@ class TestProof:
             pytest.param(lambda value: None, id="missing"),
             pytest.param(lambda value: "", id="empty"),
             pytest.param(lambda value: " ", id="blank"),
-            pytest.param(lambda value: f"{value},{value}", id="doubled"),
-            pytest.param(lambda value: f"{value}, {value}", id="doubled-with-a-blank"),
-            pytest.param(lambda value: f"x,{value}", id="doubled-after-another"),
-            pytest.param(lambda value: f"{value},", id="a-comma-after-it"),
             pytest.param(lambda value: value[:-1], id="shorter"),
+            pytest.param(lambda value: value[:-2], id="two-shorter"),
             pytest.param(lambda value: f"{value}0", id="longer"),
+            pytest.param(lambda value: value + "0" * 64, id="64-longer"),
             pytest.param(lambda value: f"{value}\xe9", id="non-ASCII-after-it"),
             pytest.param(lambda value: "\xff\xfe", id="non-ASCII"),
             pytest.param(lambda value: "sha256=" + "\xe9" * 64, id="non-ASCII-hex"),
@@ -322,22 +423,273 @@ class TestProof:
             pytest.param(lambda value: "\u2603", id="no-Latin-1"),
             pytest.param(lambda value: f"{value}\x00", id="NUL-after-it"),
             pytest.param(lambda value: "x" * 8000, id="very-long"),
+            pytest.param(lambda value: "," * 8000, id="commas"),
+            pytest.param(lambda value: "=" * 8000, id="equals-signs"),
         ],
     )
     def test_a_spoiled_header(self, source_type: SourceType, proof: Proof, spoil: Any) -> None:
         source = a_source(source_type, proof)
         request = a_request(source, a_sample(source_type))
         source.verify(request)
-        self.refused(source, with_header(request, proof.header, spoil(request.headers[proof.header])))
+        self.refused(source, with_value(proof, request, spoil(value_of(proof, request))))
+
+    def test_what_is_signed_with_it_is_missing_or_spoiled(
+        self, source_type: SourceType, proof: Proof
+    ) -> None:
+        source = a_source(source_type, proof)
+        request = a_request(source, a_sample(source_type))
+        values = (
+            None,
+            "",
+            " ",
+            "x",
+            "-1",
+            "1e9",
+            "NaN",
+            "9" * 12,
+            "9" * 5000,
+            "\xff",
+            "\u2603",
+            "\u0661",
+            "\x00",
+        )
+        for name in its_headers(proof, request):
+            for value in values:
+                self.refused(source, with_header(request, name, value))
 
     def test_what_needs_no_body_is_checked_without_it(self, source_type: SourceType, proof: Proof) -> None:
         source = a_source(source_type, proof)
-        head = with_header(a_request(source, a_sample(source_type)), proof.header, None).with_body(b"")
+        head = with_value(proof, a_request(source, a_sample(source_type)), None).with_body(b"")
         if proof.needs_body:
             source.verify_head(head)
         else:
             with pytest.raises(NotAuthentic):
                 source.verify_head(head)
+
+
+@each_proof_that(lambda proof: proof.key not in IN_THE_BODY and not proof.several)
+@pytest.mark.parametrize(
+    "form", ["{0},{0}", "{0}, {0}", "x,{0}", "{0},x", "{0},", ",{0}", "{0} {0}", "{0};{0}"]
+)
+def test_one_proof_alone_stands_in_the_header(source_type: SourceType, proof: Proof, form: str) -> None:
+    source = a_source(source_type, proof)
+    request = a_request(source, a_sample(source_type))
+    with pytest.raises(NotAuthentic):
+        source.verify(with_value(proof, request, form.format(value_of(proof, request))))
+
+
+@each_proof_that(lambda proof: proof.several)
+class TestSeveral:
+    """Senders that sign with the old and the new secret while one is changed for the other."""
+
+    def verdict(self, source_type: SourceType, proof: Proof, *order: str) -> bool:
+        """Whether signatures made with these secrets, in this order, are enough."""
+        path = a_sample(source_type)
+        source = a_source(source_type, proof)
+        right = a_request(source, path)
+        values = []
+        for text in order:
+            signed = proof.prove(right, a_secret(proof, text))
+            values.append(value_of(proof, signed))
+        return Required(proof, (a_secret(proof),)).holds(with_value(proof, right, together(proof, values)))
+
+    def test_the_right_one_may_be_any(self, source_type: SourceType, proof: Proof) -> None:
+        for order in ([SECRET], [SECRET, WRONG], [WRONG, SECRET], [WRONG, "", SECRET], [SECRET, SECRET]):
+            assert self.verdict(source_type, proof, *order)
+
+    def test_none_of_them_is_right(self, source_type: SourceType, proof: Proof) -> None:
+        for order in ([WRONG], [WRONG, WRONG], [WRONG, "third-5ecret"]):
+            assert not self.verdict(source_type, proof, *order)
+
+    def test_only_so_many_are_looked_at(self, source_type: SourceType, proof: Proof) -> None:
+        assert self.verdict(source_type, proof, *[WRONG] * (MAX_SIGNATURES - 1), SECRET)
+        assert not self.verdict(source_type, proof, *[WRONG] * MAX_SIGNATURES, SECRET)
+
+    def test_what_is_no_signature_hides_no_right_one(self, source_type: SourceType, proof: Proof) -> None:
+        source = a_source(source_type, proof)
+        request = a_request(source, a_sample(source_type))
+        value = value_of(proof, request)
+        for other in ("v9,x", "v9=x", "\xe9", "x", "="):
+            source.verify(with_value(proof, request, together(proof, [value, f"{other},{other}"])))
+
+
+@each_proof_that(lambda proof: proof.is_timed)
+@pytest.mark.parametrize("seconds", [TOLERANCE + 1, -TOLERANCE - 1, 86400.0, -86400.0])
+def test_a_signed_time_that_is_too_far(source_type: SourceType, proof: Proof, seconds: float) -> None:
+    source = a_source(source_type, proof)
+    request = a_request(source, a_sample(source_type))
+    source.verify(replace(request, received_at=NOW + math.copysign(TOLERANCE - 1, seconds)))
+    with pytest.raises(NotAuthentic):
+        source.verify(replace(request, received_at=NOW + seconds))
+
+
+def forgeries(source: Source, proof: Proof) -> st.SearchStrategy[Request]:
+    """Requests of whoever has seen others but knows no secret: they may look almost right."""
+    source_type = source.type
+    request = a_request(source, a_sample(source_type))
+    bodies = st.sampled_from([path.read_bytes() for one, path in all_samples() if one is source_type])
+    bodies |= st.binary(max_size=40) | json_values.map(orjson.dumps)
+    bodies |= json_values.map(lambda value: b"payload=" + quote_plus(orjson.dumps(value)).encode())
+    values = st.text(st.characters(max_codepoint=255), max_size=30) | texts
+    values |= st.sampled_from(
+        [
+            *request.headers.without(proof.headers).values(), *source_type.events, *source_type.content_types,
+            str(int(NOW)), "v1=", "v1,", "t=1,v1=", "Bearer ", "Basic Og==",
+        ]
+    )  # fmt: skip
+    if proof.needs_body and proof.key not in IN_THE_BODY:  # what was signed once, over another body
+        values |= st.just(value_of(proof, source.prove(request.with_body(b'{"seen": "before"}'))))
+    names = {*request.headers, *source_type.private_headers, *proof.headers, *CREDENTIAL_HEADERS}
+    names |= {"Content-Encoding", source_type.event_header or "X-Event"}
+    some_headers = st.dictionaries(st.sampled_from(sorted(names, key=str.lower)), values, max_size=4)
+    queries = st.dictionaries(st.sampled_from(["token", "a"]), values, max_size=2)
+
+    def forge(body: bytes, how: str, query: dict[str, str], replaced: dict[str, str]) -> Request:
+        forged = replace(request, body=body, query=query, headers=request.headers.without(proof.headers))
+        if proof.key in IN_THE_BODY:
+            forged = ROGUE.prove(forged, SECRET)
+        elif how != "unsigned":
+            forged = proof.prove(forged, a_secret(proof, how))
+        sent = {**forged.headers, **Headers(replaced.items())}
+        return replace(forged, headers=Headers(sent.items()))
+
+    return st.builds(forge, bodies, st.sampled_from(["unsigned", WRONG, ""]), queries, some_headers)
+
+
+@each_proof_that(lambda proof: True)
+@hostile
+@given(data=st.data())
+def test_whoever_knows_no_secret_gets_a_refusal_and_nothing_else(
+    source_type: SourceType, proof: Proof, data: st.DataObject
+) -> None:
+    source = a_source(source_type, proof)
+    request = data.draw(forgeries(source, proof))
+    with suppress(Refusal):
+        source.verify_head(request.with_body(b""))
+    with pytest.raises((NotAuthentic, UnsupportedContent)):
+        source.verify(request)
+    try:
+        event, reading = source.read(request)  # as if a proof had been there
+    except Refusal:
+        return
+    assert event.event
+    assert reading.delivery_id or reading.fingerprint
+    source.reply(reading)
+
+
+class Whole:
+    """The application, with a source of every type for each of its proofs, named ``<type>.<key>``."""
+
+    #: What the table's variables hold.
+    VARIABLES: ClassVar[dict[str, str]] = {
+        "TEXT": SECRET,
+        "BASE64": f"whsec_{b64encode(SECRET.encode()).decode()}",
+    }
+
+    def __init__(self, folder: Path) -> None:
+        sources = [self.described(one, proof) for one, proof in all_proofs() if proof.key not in IN_THE_BODY]
+        self.intake = Intake("\n".join(["sources:", *sources, "routes: []"]), folder, self.VARIABLES)
+        self.intake.clock.now = NOW
+        mask = Mask(map(Secret, self.VARIABLES.values()))
+        self.client = create_app(
+            Bridge(
+                settings=Settings.from_environ({}),
+                table=self.intake.table,
+                mask=mask,
+                outbox=self.intake.outbox,
+                receiver=self.intake.receiver,
+                delivery=Delivery(self.intake.table, self.intake.outbox, mask),
+                refusals=self.intake.refusals,
+            )
+        ).test_client()
+
+    def described(self, source_type: SourceType, proof: Proof) -> str:
+        secret = "${{ env.BASE64 }}" if proof.flaw(SECRET) is not None else "${{ env.TEXT }}"
+        value = f'"{secret}"' if proof.key != "basic_auth" else f'{{username: maria, password: "{secret}"}}'
+        keys = f"type: {source_type.name}, {proof.key}: {value}"
+        if proof.key == "token" and "header" in source_type.options:
+            keys += f", header: {proof.header}"
+        if proof.key == "secret" and "signature" in source_type.options:
+            keys += f", signature: {{header: {proof.header}}}"
+        return f"  {source_type.name}.{proof.key}: {{{keys}}}"
+
+    def sent(self, source_type: SourceType, proof: Proof, path: Path) -> Request:
+        """What `send` makes of a fixture."""
+        source = self.intake.source(f"{source_type.name}.{proof.key}")
+        request = sender_request(source, event_name(source_type, path), path.read_bytes())
+        return source.prove(replace(request, received_at=NOW))
+
+    def post(self, request: Request) -> TestResponse:
+        headers = {
+            name: value.encode("latin-1", "replace").decode("latin-1")
+            for name, value in request.headers.items()
+        }
+        return self.client.post(
+            f"/hooks/{request.source}", query_string=dict(request.query), data=request.body, headers=headers
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    whole = Whole(tmp_path_factory.mktemp("whole"))
+    yield whole
+    whole.intake.close()
+
+
+@each_proof
+class TestWhole:
+    """What ``send`` makes, over HTTP."""
+
+    def test_every_sample_is_stored(self, whole: Whole, source_type: SourceType, proof: Proof) -> None:
+        for path in (path for one, path in all_samples() if one is source_type):
+            request = whole.sent(source_type, proof, path)
+            response = whole.post(request)
+            assert response.status_code == 200, response.data
+            (newest,) = whole.intake.outbox.events(limit=1)
+            event = whole.intake.outbox.event(newest.id)
+            assert (event.source, event.full_name) == (request.source, full_name(path))
+            stored = whole.intake.rows()
+            again = whole.post(request)
+            assert (again.status_code, again.data[:8]) == (200, response.data[:8])
+            assert whole.intake.rows() == stored
+
+    def test_what_is_spoiled_is_refused_and_not_stored(
+        self, whole: Whole, source_type: SourceType, proof: Proof
+    ) -> None:
+        request = whole.sent(source_type, proof, a_sample(source_type))
+        value, stored = value_of(proof, request), whole.intake.rows()
+        values = (
+            None,
+            "",
+            " ",
+            value[:-1],
+            f"{value}0",
+            f"{value}\xe9",
+            "\xff\xfe",
+            "Basic \xe9",
+            "\x01",
+            "x" * 8000,
+        )
+        requests = [with_value(proof, request, each) for each in values]
+        headers = [] if proof.key == "url_token" else its_headers(proof, request)
+        requests += [with_header(request, name, each) for name in headers for each in (None, "", "x", "\xff")]
+        if proof.needs_body:
+            requests += [request.with_body(body) for body in (b"", b"{}", b"\xff", request.body + b" ")]
+        for each in requests:
+            assert whole.post(each).status_code == 401
+        assert whole.intake.rows() == stored
+
+    def test_what_is_authentic_and_nonsense_is_refused_or_stored(
+        self, whole: Whole, source_type: SourceType, proof: Proof
+    ) -> None:
+        request = whole.sent(source_type, proof, a_sample(source_type))
+        source = whole.intake.source(request.source)
+        for body in (b"", b"{", b"null", b"[]", b"5", b'""', b"{}", b"\xff", b'{"a":"\\ud800"}', b"[" * 5000):
+            assert whole.post(source.prove(request.with_body(body))).status_code in (200, 400)
+        for name in request.headers.without(proof.headers):
+            for value in (None, "", "\xff", "x" * 300):
+                spoilt = source.prove(with_header(request, name, value))
+                assert whole.post(spoilt).status_code in (200, 400, 401, 415)
 
 
 @each_type

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import IO
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
 import click
 
 from bridge import report
-from bridge.cli.sender import find_source, named_event, sender_headers
+from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import Terminal
 from bridge.errors import AnswerLost, NotSent, SettingsError
+from bridge.event import Request
 from bridge.http import Answer, HttpClient
 from bridge.problem import Problem
 from bridge.watchdog import Watchdog
@@ -36,17 +37,16 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
     target = _target(url or f"http://127.0.0.1:{terminal.settings.port}", source)
     loaded = terminal.load()
     sender = find_source(loaded.table, source)
-    body = file.read()
-    headers = sender_headers(sender, event)
+    request = sender_request(sender, event, file.read())
     try:
-        proofs = sender.signing_headers(body)
+        request = sender.prove(request)
     except SettingsError as error:
         raise SettingsError("\n".join([f"source {source}: {error}", *_unset(loaded.problems)])) from None
     if target.scheme == "http" and not _is_loopback(target.hostname or ""):
-        seen = " and ".join([*proofs, "the body"])
+        seen = " and ".join([*(one.proof.header for one in sender.required), "the body"])
         terminal.warn(f"warning: {seen} can be read on the way to {target.hostname}; use https")
     shown = urlunsplit(target)
-    answer = _post(shown, {**headers, **proofs}, body)
+    answer = _post(shown, urlunsplit(target._replace(query=_query(target, request))), request)
     terminal.say(report.answer_lines(shown, answer))
     if not 200 <= answer.status < 300:
         sys.exit(1)
@@ -81,18 +81,23 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:
-    """The bridge's answer. Raises NotSent, AnswerLost."""
+def _query(target: SplitResult, request: Request) -> str:
+    """The query of the URL as it was given, with what proves the request."""
+    return "&".join(filter(None, [target.query, urlencode(request.query)]))
+
+
+def _post(shown: str, url: str, request: Request) -> Answer:
+    """The bridge's answer. `shown` is the URL for people. Raises NotSent, AnswerLost."""
     watchdog = Watchdog()
     client = HttpClient(watchdog)
     try:
-        return client.post(url, headers, body, PATIENCE)
+        return client.post(url, request.headers, request.body, PATIENCE)
     except NotSent as error:
         hint = "start the bridge, or say --url"
-        raise NotSent(f"nothing was sent to {url}: {error}\n    hint: {hint}") from None
+        raise NotSent(f"nothing was sent to {shown}: {error}\n    hint: {hint}") from None
     except AnswerLost as error:
         hint = "the bridge may have taken it: see events list"
-        raise AnswerLost(f"no answer from {url}: {error}\n    hint: {hint}") from None
+        raise AnswerLost(f"no answer from {shown}: {error}\n    hint: {hint}") from None
     finally:
         client.close()
         watchdog.close()

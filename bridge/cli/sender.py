@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
+from bridge.event import Headers, Request
 from bridge.sources import Source
 from bridge.table import RoutingTable
 
@@ -18,10 +21,11 @@ def find_source(table: RoutingTable, name: str) -> Source:
     return table.sources[name]
 
 
-def sender_headers(source: Source, event: str | None) -> dict[str, str]:
-    """The headers, besides those of its proofs, of a webhook that tells this event.
+def sender_request(source: Source, event: str | None, body: bytes) -> Request:
+    """The webhook with this body that tells this event, without its proofs.
 
     `event` may be written ``event.action``, as routes and lists show it. Raises Unreadable where the
     sender names its events in a header and none is given.
     """
-    return source.type.headers_for(None if event is None else event.partition(".")[0])
+    headers = source.type.headers_for(None if event is None else event.partition(".")[0])
+    return Request(source.name, Headers(headers.items()), {}, body, time.time())

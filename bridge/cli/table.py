@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from bridge import report
-from bridge.cli.sender import find_source, named_event, sender_headers
+from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.errors import ConfigError, UnknownSource
-from bridge.event import Event, Headers, Request
+from bridge.event import Event
 from bridge.problem import Problem
 from bridge.sources import Source
 from bridge.table import RoutingTable
@@ -75,8 +74,7 @@ def explain(ctx: click.Context, source: str | None, event: str | None, what: str
 
 def _sent(source: Source, event: str | None, body: bytes) -> Event:
     """The event that the server would make of this body, were it sent now."""
-    headers = Headers(sender_headers(source, event).items())
-    found, _ = source.read(Request(source.name, headers, {}, body, time.time()))
+    found, _ = source.read(sender_request(source, event, body))
     return found
 
 

@@ -176,10 +176,23 @@ class Builder:
         return tuple(check for check in checks if check is not None)
 
     def _advise(self, place: Place, shape: RouteShape, source: Source) -> None:
+        for event in shape.event or ():
+            self._advise_of_event(event, source)
         events = tuple(map(str, shape.event or ()))
         advice = source.type.advice(events, loops=shape.loop is not None)
         if advice is not None:
             self._problems.warning(shape.event[0].place if shape.event else place, *advice)
+
+    def _advise_of_event(self, event: Scalar, source: Source) -> None:
+        """Warn of a name that the sender is not known to have; a warning, since senders add events."""
+        known = source.type.events
+        if isinstance(event, Empty) or not known or re.search(r"[*?\\]|\$\{\{", event):
+            return
+        if event in known or any(event.startswith(f"{name}.") for name in known):
+            return
+        guess = did_you_mean(event.partition(".")[0] if event not in known else event, known)
+        message = f"{source.type.name} has no event {found(event)} that is known{guess}"
+        self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
 
     def _task_of(self, shape: RouteShape) -> Task | None:
         """The task that a route names, or that its own keys define."""

@@ -21,6 +21,7 @@ from bridge.config.shapes import (
     RetryShape,
     RouteShape,
     Shape,
+    SignatureShape,
     SourceShape,
     TaskShape,
     TheEyeShape,
@@ -226,6 +227,7 @@ def _set_right(
     place = holder.key(key).place
     inner: dict[int | str, type[Shape]] = {
         "retry": RetryShape, "any_of": ProofShapes, "basic_auth": BasicAuthShape,
+        "signature": SignatureShape,
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), shape)
     known = [each.alias or name for name, each in held.model_fields.items()]
@@ -235,7 +237,7 @@ def _set_right(
         meant = None
     else:
         # Among proofs what is no misspelt key may be a secret.
-        shown = f" {key!r}" if meant or held not in (ProofShapes, BasicAuthShape) else ""
+        shown = f" {key!r}" if meant or held not in (ProofShapes, BasicAuthShape, SignatureShape) else ""
         guess = f"; did you mean {meant}?" if meant else ""
         problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
     if meant is None or meant in holder:

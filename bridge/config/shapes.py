@@ -227,6 +227,30 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+class Algorithm(StrEnum):
+    """Of an HMAC."""
+
+    SHA1 = "sha1"
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+
+
+class Encoding(StrEnum):
+    """Of a signature in its header."""
+
+    HEX = "hex"
+    BASE64 = "base64"
+
+
+def read_signed(value: Any) -> Scalar:
+    text = read_text(value)
+    if not isinstance(text, Empty) and (
+        text.count("{body}") != 1 or re.search(r"[{}]", re.sub(r"\{(ts|body)\}", "", text))
+    ):
+        refuse(f"found {found(value)}, expected {{body}} once, and maybe {{ts}}", "such as '{ts}.{body}'")
+    return text
+
+
 class RetryShape(Shape):
     """``theeye.retry``."""
 
@@ -258,6 +282,19 @@ class ProofShapes(Shape):
     token: SecretTexts | None = None
     bearer_token: SecretTexts | None = None
     basic_auth: Annotated[tuple[BasicAuthShape, ...], BeforeValidator(as_list)] | None = None
+    url_token: SecretTexts | None = None
+    topic_arns: Annotated[tuple[Line, ...], BeforeValidator(as_list)] | None = None
+
+
+class SignatureShape(Shape):
+    """``signature``: how ``secret`` signs, where the sender leaves that open."""
+
+    header: Name | None = None
+    algorithm: Annotated[Algorithm | None, PlainValidator(read_choice(Algorithm))] = Algorithm.SHA256
+    encoding: Annotated[Encoding | None, PlainValidator(read_choice(Encoding))] = Encoding.HEX
+    prefix: Text | None = None
+    timestamp_header: Name | None = None
+    signed: Annotated[Scalar | None, PlainValidator(read_signed)] = None
 
 
 class SourceShape(ProofShapes):
@@ -271,6 +308,7 @@ class SourceShape(ProofShapes):
     event: Text | None = None
     action: Text | None = None
     delivery_id: Text | None = None
+    signature: SignatureShape | None = None
 
 
 class TaskKeys(Shape):
@@ -306,14 +344,7 @@ class RouteShape(TaskKeys):
 LATER: dict[str, tuple[str, ...]] = {
     "the table": ("tests", "on_dead"),
     "theeye": (),
-    "a source": ("keep", "redact", "signature", "topic_arns", "url_token"),
+    "a source": ("keep", "redact"),
     "a task": ("follow_result", "rate"),
     "a route": ("concurrency", "follow_result", "once_key", "once_within", "otherwise", "rate"),
 }
-
-#: Source types of the design that have not come yet.
-LATER_TYPES = (
-    "azure-devops", "bitbucket", "bitbucket-server", "circleci", "datadog", "dockerhub", "forgejo", "gitea",
-    "gitlab", "gogs", "grafana", "jira", "pagerduty", "sentry", "slack", "sns", "standard-webhooks", "stripe",
-    "svix", "zoom",
-)  # fmt: skip

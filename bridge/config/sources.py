@@ -8,12 +8,12 @@ from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
 from bridge.config.problems import Problems
-from bridge.config.shapes import LATER_TYPES, BasicAuthShape, ProofShapes, SourceShape
+from bridge.config.shapes import BasicAuthShape, ProofShapes, SignatureShape, SourceShape
 from bridge.fields import Each, Path, did_you_mean
 from bridge.problem import Place
 from bridge.settings import Secret
 from bridge.sources import Options, Source, SourceType
-from bridge.sources.signatures import Credentials, Proof, Required
+from bridge.sources.signatures import Credentials, HmacSignature, Known, Proof, Required
 
 #: Where the fields stand that name an event, an action or a delivery.
 _OPTION_NAMES = ("payload", "headers", "query")
@@ -60,11 +60,7 @@ class SourceBuilder:
         known = ", ".join(sorted(self._types))
         if given in self._types:
             return self._types[given]
-        if given in LATER_TYPES:
-            self._problems.error(
-                given.place, f"the source type {given} is not supported yet", f"there are: {known}"
-            )
-        elif shape.type is None:
+        if shape.type is None:
             hint = f"add type: one of {known}"
             self._problems.error(name.place, f"source {name} has no type, and its name is none", hint)
         else:
@@ -98,12 +94,61 @@ class SourceBuilder:
             self._problems.error(
                 name.place, "token needs header", "write header: the name of the header it stands in"
             )
+        signature = self._signature(name, shape, source_type)
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
             self._problems.error(
                 header.place, "header is where token stands, and there is no token", "leave it out"
             )
-        return Options(header=str(header) if header else None, **paths)
+        return Options(header=str(header) if header else None, signature=signature, **paths)
+
+    def _signature(self, name: Scalar, shape: SourceShape, source_type: SourceType) -> HmacSignature | None:
+        """How ``secret:`` signs, where the table says it."""
+        given = shape.signature
+        if given is None:
+            if "signature" in source_type.options and not source_type.signs and "secret" in _given(shape):
+                hint = "write signature: {header: the header it stands in}"
+                self._problems.error(name.place, "secret needs signature", hint)
+            return None
+        if "signature" not in source_type.options:
+            message = f"{source_type.name} does not take signature: how it signs is known"
+            self._problems.error(name.place, message, "leave it out, or use type: generic")
+            return None
+        if "secret" not in _given(shape):
+            message = "signature says how secret signs, and there is no secret"
+            self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or leave signature out")
+        if any(isinstance(value, Empty) for _, value in given):
+            return None  # reported already
+        return self._hmac(name, given, source_type)
+
+    def _hmac(self, name: Scalar, given: SignatureShape, source_type: SourceType) -> HmacSignature | None:
+        header = str(given.header) if given.header else getattr(source_type.signs, "header", None)
+        timestamp = str(given.timestamp_header) if given.timestamp_header else None
+        usual = "{body}" if timestamp is None else source_type.signs_with_time
+        signed = str(given.signed) if given.signed else usual
+        if header is None:
+            self._problems.error(
+                name.place, "signature has no header", "write header: the header it stands in"
+            )
+            return None
+        place = given.signed.place if given.signed else name.place
+        if timestamp is None and "{ts}" in signed:
+            hint = "write timestamp_header: the header in which the time stands"
+            self._problems.error(place, "signed has {ts}, without a timestamp_header", hint)
+        if timestamp is not None and "{ts}" not in signed:
+            hint = "a time that is not signed proves nothing: leave timestamp_header out, or sign it"
+            self._problems.error(place, "signed has no {ts}, for a timestamp_header", hint)
+        if timestamp is not None and timestamp.lower() == header.lower():
+            message = f"the signature and its time cannot both stand in {header}"
+            self._problems.error(name.place, message, "write timestamp_header: the header of the time")
+        return HmacSignature(
+            header=header,
+            algorithm=given.algorithm or "sha256",
+            prefix=str(given.prefix or ""),
+            encoding=given.encoding or "hex",
+            timestamp_header=timestamp,
+            signed=signed,
+        )
 
     def _path(self, key: str, value: Scalar) -> Path | None:
         path = self._compiler.path(value, _OPTION_NAMES)
@@ -122,7 +167,7 @@ class SourceBuilder:
                     _place(values[0]), f"{name} cannot prove itself by {key}", f"it can by {takes}"
                 )
         required = tuple(
-            Required(by_key[key], self._secrets(key, values))
+            Required(by_key[key], self._secrets(by_key[key], values))
             for key, values in given.items()
             if key in by_key
         )
@@ -137,7 +182,7 @@ class SourceBuilder:
             self._problems.error(
                 place, f"source {name} has proofs beside any_of", "put all of them under any_of, or none"
             )
-        headers = [proof.header for proof in proofs]
+        headers = [header for proof in proofs for header in {each.lower() for each in proof.headers}]
         if shape.any_of is None and len(set(headers)) < len(headers):
             message = f"source {name}: one request cannot hold {' and '.join(given)}"
             self._problems.error(place, message, "put them under any_of: if either may come")
@@ -153,12 +198,32 @@ class SourceBuilder:
             message = f"source {name} takes requests from anybody (allow_unsigned: true)"
             self._problems.warning(place, message, "whoever knows its URL can start its tasks")
 
-    def _secrets(self, key: str, values: tuple[Given, ...]) -> tuple[Secret | Credentials, ...]:
-        if key == "basic_auth":
+    def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Known, ...]:
+        if proof.key == "basic_auth":
             pairs = [self._credentials(value) for value in values if isinstance(value, BasicAuthShape)]
             return tuple(pair for pair in pairs if pair is not None)
-        secrets = [self._environment.secret(value) for value in values if isinstance(value, Scalar)]
+        scalars = [value for value in values if isinstance(value, Scalar)]
+        if proof.key == "topic_arns":
+            topics = [self._topic(proof, value) for value in scalars]
+            return tuple(topic for topic in topics if topic is not None)
+        secrets = [self._secret(proof, value) for value in scalars]
         return tuple(secret for secret in secrets if secret is not None)
+
+    def _topic(self, proof: Proof, scalar: Scalar) -> str | None:
+        topic = self._environment.text(scalar)
+        if topic is None or self._environment.stands_in(topic, scalar):
+            return None
+        flaw = proof.flaw(topic)
+        if flaw is not None:
+            self._problems.error(scalar.place, flaw, "copy it from the topic's page at AWS")
+        return topic
+
+    def _secret(self, proof: Proof, scalar: Scalar) -> Secret | None:
+        secret = self._environment.secret(scalar)
+        flaw = None if secret is None else proof.flaw(secret.reveal())
+        if flaw is not None:
+            self._problems.error(scalar.place, flaw, "copy it from the sender's settings, without spaces")
+        return secret
 
     def _credentials(self, shape: BasicAuthShape) -> Credentials | None:
         username = self._environment.text(shape.username)

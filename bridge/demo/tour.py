@@ -147,18 +147,18 @@ def _stage(folder: Path) -> Iterator[Stage]:
 
 def _show(stop: Stop, stage: Stage, say: Say) -> None:
     source = stage.table.sources[stop.source]
-    headers = source.type.headers_for(stop.event)
-    proofs = source.signing_headers(stop.body)
-    say(f"POST {stage.bridge.url}/hooks/{stop.source}, {len(stop.body)} bytes, proved by {', '.join(proofs)}")
+    headers = Headers(source.type.headers_for(stop.event).items())
+    request = source.prove(Request(stop.source, headers, {}, stop.body, time.time()))
+    url = f"{stage.bridge.url}/hooks/{stop.source}"
+    proofs = ", ".join(one.proof.header for one in source.required)
+    say(f"POST {url}, {len(stop.body)} bytes, proved by {proofs}")
     already = len(stage.theeye.jobs)
-    answer = stage.client.post(
-        f"{stage.bridge.url}/hooks/{stop.source}", {**headers, **proofs}, stop.body, PATIENCE
-    )
+    answer = stage.client.post(url, request.headers, request.body, PATIENCE)
     say(f"The bridge answered {answer.status} {answer.body.decode()}")
     job_ids = _expect_jobs(answer, len(stop.scripts_see))
     say("")
     say("Why:")
-    for line in explanation_lines(*_explained(stop, stage, headers)):
+    for line in explanation_lines(*_explained(request, stage)):
         say(f"  {line}")
     say("")
     say("What became of it:")
@@ -169,11 +169,8 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
     _show_scripts(stop, stage.theeye.wait_for(already + len(job_ids), PATIENCE)[already:], say)
 
 
-def _explained(
-    stop: Stop, stage: Stage, headers: dict[str, str]
-) -> tuple[Event, tuple[Explanation, ...], RoutingTable]:
-    request = Request(stop.source, Headers(headers.items()), {}, stop.body, time.time())
-    event, _ = stage.table.sources[stop.source].read(request)
+def _explained(request: Request, stage: Stage) -> tuple[Event, tuple[Explanation, ...], RoutingTable]:
+    event, _ = stage.table.sources[request.source].read(request)
     return event, stage.table.explain(event), stage.table
 
 

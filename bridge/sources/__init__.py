@@ -8,17 +8,21 @@ the table, the order of checks, what is stored) follows from the declaration.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import ClassVar
 
-from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
+import orjson
+
+from bridge.errors import NotAuthentic, NotSent, SettingsError, Unreadable, UnsupportedContent
 from bridge.event import JSON, Event, Headers, Request, rfc3339
 from bridge.fields import Path
 from bridge.payload import parse_form, parse_json
-from bridge.sources.signatures import Proof, Required, signing_headers
+from bridge.settings import Secret
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HmacSignature, Proof, Required
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -28,6 +32,15 @@ CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
 
 #: The longest name of an event, action or delivery, in characters.
 MAX_NAME = 255
+
+#: GETs an https URL and gives the body of a 200, within limits; raises SendError.
+Fetch = Callable[[str], bytes]
+
+
+def fetch_nothing(url: str) -> bytes:
+    """Of a process that verifies nothing, such as a command's. Raises NotSent."""
+    del url
+    raise NotSent("nothing is fetched here")
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Options:
     event: Path | None = None
     action: Path | None = None
     delivery_id: Path | None = None
+    #: How ``secret:`` signs, where the table says it.
+    signature: HmacSignature | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,10 @@ class Reading:
     fingerprint: str | None = None
     #: A test or confirmation by the sender, which no route is asked about.
     handshake: bool = False
+    #: What the sender wants to have fetched before it sends more.
+    confirm: str | None = None
+    #: Of a handshake: those of the source's secrets that it is proved with.
+    secrets: tuple[Secret, ...] = ()
 
 
 class SourceType(ABC):
@@ -64,6 +83,8 @@ class SourceType(ABC):
 
     #: As the table names it.
     name: ClassVar[str]
+    #: What a user must know of it: a section of docs/sources.md.
+    guide: ClassVar[Guide]
     #: The proofs that its sender can give.
     proofs: ClassVar[tuple[Proof, ...]]
     #: The header in which its sender names the event, where it does.
@@ -72,16 +93,35 @@ class SourceType(ABC):
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE,)
     #: Headers with a signature or a credential besides those of `proofs`.
     private_headers: ClassVar[tuple[str, ...]] = ()
+    #: Keys at the top of its payloads that hold a credential: they are taken out.
+    private_keys: ClassVar[tuple[str, ...]] = ()
     #: The keys of Options that the table may set.
     options: ClassVar[tuple[str, ...]] = ()
-    #: Known events and the keys that their bodies must have.
+    #: How ``secret:`` signs where its sender leaves that open and the table does not say it.
+    signs: ClassVar[HmacSignature | None] = None
+    #: What it signs where the table names a header with the time, and nothing more.
+    signs_with_time: ClassVar[str] = "{ts}.{body}"
+    #: Known events and the keys that their bodies must have. Of another name `check` warns.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: How long, in seconds from the first sight, a webhook without an id counts as come again.
     dedupe: ClassVar[float | None] = None
 
+    def __init__(self, fetch: Fetch = fetch_nothing) -> None:
+        self.fetch = fetch
+
     @abstractmethod
     def read(self, request: Request, options: Options) -> Reading:
         """What the request says. Raises Unreadable."""
+
+    def is_unsigned_test(self, request: Request) -> bool:
+        """Whether it is a test that its sender never signs, told by its headers: answered, and not stored."""
+        del request
+        return False
+
+    def reply(self, reading: Reading) -> dict[str, JSON] | None:
+        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
+        del reading
+        return None
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         """The headers, besides those of its proofs, with which its sender would send this event.
@@ -107,13 +147,14 @@ class SourceType(ABC):
         return item
 
 
-def discover() -> dict[str, SourceType]:
-    """Every type by its name: one a module of this folder."""
+def discover(fetch: Fetch = fetch_nothing) -> dict[str, SourceType]:
+    """Every type by its name: the one that each module of this folder defines, if it does."""
     types: dict[str, SourceType] = {}
     for module in iter_modules(__path__):
-        for value in vars(import_module(f"{__name__}.{module.name}")).values():
-            if isinstance(value, type) and issubclass(value, SourceType) and value is not SourceType:
-                types[value.name] = value()
+        name = f"{__name__}.{module.name}"
+        for value in vars(import_module(name)).values():
+            if isinstance(value, type) and issubclass(value, SourceType) and value.__module__ == name:
+                types[value.name] = value(fetch)
     return types
 
 
@@ -133,6 +174,8 @@ class Source:
 
     def verify_head(self, request: Request) -> None:
         """Check what needs no body. Raises UnsupportedContent or NotAuthentic."""
+        if self.type.is_unsigned_test(request):
+            return
         if self.any_of and any(one.proof.needs_body for one in self.required):
             self._check_content(request)
             return
@@ -145,20 +188,34 @@ class Source:
         self._check(self.required, request)
         self._check_content(request)
 
-    def signing_headers(self, body: bytes) -> Mapping[str, str]:
-        """What its sender sends to prove `body`: every proof, or of `any_of` the first whose secret is there.
+    def prove(self, request: Request) -> Request:
+        """The request as its sender sends it: with every proof, or the first of `any_of` that has a secret.
 
         Raises SettingsError where one has no secret, as its variable is not set.
         """
         required = self.required
         if self.any_of:
             required = (tuple(one for one in required if one.first) or required)[:1]
-        return signing_headers(required, body)
+        for one in required:
+            if one.first is None:
+                raise SettingsError(f"nothing to prove {one.proof.key} with: its variable is not set")
+            request = one.proof.prove(request, one.first)
+        return request
+
+    def reply(self, reading: Reading) -> dict[str, JSON] | None:
+        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
+        return self.type.reply(reading)
 
     def read(self, request: Request) -> tuple[Event, Reading]:
         """The event of an authentic request, as its type reads it. Raises Unreadable."""
-        request = self._without_credentials(request)
-        reading = self.type.read(request, self.options)
+        given = request
+        request = self._without_credentials(given)
+        reading = self._without_private_keys(self.type.read(request, self.options))
+        if reading.handshake:
+            reading = replace(reading, secrets=self._proving(given))
+        if not self.required:
+            # Whoever asks is not known: nothing is fetched for them.
+            reading = replace(reading, confirm=None)
         identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
             _check_name(what, name)
@@ -182,6 +239,15 @@ class Source:
         )
         return event, reading
 
+    def _proving(self, request: Request) -> tuple[Secret, ...]:
+        """Those of its secrets that this request is proved with: of two in a rotation, the sender's."""
+        return tuple(
+            secret
+            for one in self.required
+            for secret in one.secrets
+            if isinstance(secret, Secret) and one.proof.holds(request, (secret,))
+        )
+
     def _check(self, required: Iterable[Required], request: Request) -> None:
         verdicts = [one.holds(request) for one in required]
         if verdicts and not (any(verdicts) if self.any_of else all(verdicts)):
@@ -189,11 +255,10 @@ class Source:
 
     def _what_failed(self, request: Request) -> str:
         """The class of reason, for the log: never which secret."""
-        headers = sorted({one.proof.header for one in self.required})
-        absent = [name for name in headers if name not in request.headers]
+        absent = sorted({one.proof.header for one in self.required if not one.proof.is_there(request)})
         if absent:
             return f"the request has no {' and no '.join(absent)}"
-        return f"{' or '.join(headers)} does not match"
+        return f"{' or '.join(sorted({one.proof.header for one in self.required}))} does not match"
 
     def _check_content(self, request: Request) -> None:
         encoding = request.headers.get("Content-Encoding", "identity")
@@ -208,12 +273,19 @@ class Source:
 
     def _without_credentials(self, request: Request) -> Request:
         """The request as an event may show it, and as its type and the table's paths read it."""
-        proofs = (proof.header for proof in self.type.proofs_with(self.options))
+        proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
         return replace(
             request,
             headers=request.headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs]),
             query={name: value for name, value in request.query.items() if name != "token"},
         )
+
+    def _without_private_keys(self, reading: Reading) -> Reading:
+        payload, private = reading.payload, self.type.private_keys
+        if not isinstance(payload, dict) or payload.keys().isdisjoint(private):
+            return reading
+        kept = {key: value for key, value in payload.items() if key not in private}
+        return replace(reading, payload=kept, body=orjson.dumps(kept))
 
 
 def _check_name(what: str, name: str | None) -> None:
@@ -231,6 +303,13 @@ def content_type(headers: Headers) -> str:
 def read_json(request: Request) -> tuple[JSON, bytes]:
     """The payload of a JSON body and its bytes. Raises Unreadable."""
     return parse_json(request.body), request.body
+
+
+def text_at(payload: JSON, *path: str) -> str | None:
+    """The text at these keys of a payload; None where there is none, or an empty one."""
+    for key in path:
+        payload = payload.get(key) if isinstance(payload, dict) else None
+    return payload if isinstance(payload, str) and payload else None
 
 
 def read_json_or_form(request: Request, name: str) -> tuple[JSON, bytes]:

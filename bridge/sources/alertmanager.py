@@ -15,6 +15,7 @@ import orjson
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
 from bridge.sources import Options, Reading, SourceType, read_json
+from bridge.sources.guide import Guide
 from bridge.sources.signatures import BasicAuth, BearerToken, Proof
 
 
@@ -27,6 +28,43 @@ class Alertmanager(SourceType):
     """
 
     name: ClassVar[str] = "alertmanager"
+    guide: ClassVar[Guide] = Guide(
+        title="Prometheus Alertmanager",
+        setup="""
+            In Alertmanager's file, under a receiver's `webhook_configs`: `url` the source's URL, and under
+            `http_config` `authorization: {credentials_file: …}` with the token.
+        """,
+        example="""
+sources:
+  alerts:
+    type: alertmanager
+    bearer_token: ${{ env.ALERTMANAGER_TOKEN }}
+routes:
+  - source: alerts
+    loop: payload.alerts
+    match:
+      item.labels.severity: critical
+      item.status: firing
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ item.labels.alertname }}
+""",
+        events="the group's `status`, `firing` or `resolved`; no action.",
+        identity="""
+            none that it sends. A hash over the receiver, the group's key and each alert's fingerprint, status
+            and times stands for it, for 30 s from the first sight (`dedupe:`). An item is known by its
+            fingerprint, status and times.
+        """,
+        repeats="""
+            On no answer and on 5xx it sends again until the next flush of the group; after `repeat_interval`
+            it reminds, with the same bytes.
+        """,
+        traps=(
+            "A group that still fires may hold resolved alerts: match `item.status`, not the event.",
+            "`endsAt` of an alert that fires is in the year 1.",
+        ),
+    )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {"firing": ("alerts",), "resolved": ("alerts",)}
     dedupe: ClassVar[float | None] = 30.0

@@ -1,4 +1,4 @@
-"""Any sender of JSON that can send a shared token, a bearer token or basic auth."""
+"""Any sender of JSON that can sign it, or send a token, a bearer token or basic auth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from bridge.errors import Unreadable
 from bridge.event import JSON, Request, rfc3339
 from bridge.fields import Absent, Path, kind
 from bridge.sources import Options, Reading, SourceType, read_json
-from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, Proof
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
 
 
 class Generic(SourceType):
@@ -19,12 +20,43 @@ class Generic(SourceType):
     """
 
     name: ClassVar[str] = "generic"
-    proofs: ClassVar[tuple[Proof, ...]] = (HeaderToken("X-Token"), BearerToken(), BasicAuth())
-    options: ClassVar[tuple[str, ...]] = ("header", "event", "action", "delivery_id")
+    guide: ClassVar[Guide] = Guide(
+        title="Any other sender",
+        setup="""
+            Let it POST JSON to the source's URL, with one of the proofs. `secret:` with `signature:` says how
+            it signs: `header`, `algorithm` (sha256), `encoding` (hex), `prefix`, and `timestamp_header` with
+            `signed` (`{ts}.{body}`) where the time is signed too.
+        """,
+        example="""
+sources:
+  backup:
+    type: generic
+    secret: ${{ env.BACKUP_SECRET }}
+    signature: {header: X-Signature, prefix: sha256=}
+    event: payload.kind
+    delivery_id: headers["X-Backup-Id"]
+routes:
+  - source: backup
+    event: "*.failed"
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.host }}
+""",
+        events="what stands at the path `event:`, else `event`; the action at `action:`.",
+        identity="what stands at `delivery_id:`, else a hash over the body, for 30 s (`dedupe:`).",
+        repeats="as the sender does.",
+        traps=("A token in the URL gets into the logs on the way: prefer a header.",),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (
+        HmacSignature("X-Signature"), HeaderToken("X-Token"), BearerToken(), BasicAuth(), UrlToken(),
+    )  # fmt: skip
+    options: ClassVar[tuple[str, ...]] = ("header", "event", "action", "delivery_id", "signature")
     dedupe: ClassVar[float | None] = 30.0
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        return (HeaderToken(options.header or "X-Token"), *self.proofs[1:])
+        signature, token, *others = self.proofs
+        return (options.signature or signature, HeaderToken(options.header or token.header), *others)
 
     def read(self, request: Request, options: Options) -> Reading:
         payload, body = read_json(request)

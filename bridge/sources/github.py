@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.sources import FORM_TYPE, JSON_TYPE, Options, Reading, SourceType, read_json_or_form
+from bridge.sources import FORM_TYPE, JSON_TYPE, Options, Reading, SourceType, read_json_or_form, text_at
+from bridge.sources.guide import Guide
 from bridge.sources.signatures import HmacSignature, Proof
 
 
@@ -23,6 +24,41 @@ class GitHub(SourceType):
     """
 
     name: ClassVar[str] = "github"
+    guide: ClassVar[Guide] = Guide(
+        title="GitHub",
+        setup="""
+            Repository, organization or app → Settings → Webhooks → Add webhook: *Payload URL* the source's
+            URL, *Content type* `application/json` (a form is taken too), *Secret* a text of your own, and the
+            events that your routes name.
+        """,
+        example="""
+sources:
+  github:
+    secret: ${{ env.GITHUB_WEBHOOK_SECRET }}
+routes:
+  - source: github
+    event: push
+    match:
+      payload.ref: refs/heads/main
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.after }}
+""",
+        events="""
+            what `X-GitHub-Event` says, such as `push`; the action is the body's `action`, such as `opened`.
+        """,
+        identity="""
+            `X-GitHub-Delivery`, which a redelivery keeps. A hook of the repository and one of its
+            organization have ids of their own for the same push.
+        """,
+        repeats="GitHub waits 10 s and sends nothing again by itself; *Redeliver* in the hook's list does.",
+        traps=(
+            "The signature covers no header, so a body without the keys of its event is refused.",
+            "A branch that is deleted is a push too, with `payload.deleted: true` and no `head_commit`.",
+            "A body over 25 MB is not sent at all.",
+        ),
+    )
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
@@ -84,10 +120,9 @@ class GitHub(SourceType):
         if not event or not delivery:
             raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
         payload, body = read_json_or_form(request, "payload")
-        action = payload.get("action") if isinstance(payload, dict) else None
         return Reading(
             event=event,
-            action=action if isinstance(action, str) and action else None,
+            action=text_at(payload, "action"),
             payload=payload,
             body=body,
             delivery_id=delivery,

@@ -1,0 +1,106 @@
+"""Bitbucket Cloud: repository and workspace webhooks.
+
+Source of the rules: https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/ and
+https://support.atlassian.com/bitbucket-cloud/docs/event-payloads/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+from uuid import uuid4
+
+from bridge.errors import Unreadable
+from bridge.event import Request
+from bridge.sources import Options, Reading, SourceType, read_json
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HmacSignature, Proof
+
+
+class Bitbucket(SourceType):
+    """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, a name without the ``-256`` of GitHub's.
+
+    ``X-Hook-UUID`` names the hook and proves nothing. The signature covers no header, so a body must have
+    the keys of the event that ``X-Event-Key`` names.
+    """
+
+    name: ClassVar[str] = "bitbucket"
+    guide: ClassVar[Guide] = Guide(
+        title="Bitbucket Cloud",
+        setup="""
+            Repository (or workspace) settings → Webhooks → Add webhook: *URL* the source's URL, *Secret* a
+            text of your own or the one that it makes, and the triggers that your routes name.
+        """,
+        example="""
+sources:
+  bitbucket:
+    secret: ${{ env.BITBUCKET_WEBHOOK_SECRET }}
+routes:
+  - source: bitbucket
+    event: repo:push
+    loop: payload.push.changes
+    match:
+      item.new.type: branch
+      item.new.name: main
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.repository.full_name }}
+      - ${{ item.new.target.hash }}
+""",
+        events="what `X-Event-Key` says, such as `repo:push` or `pullrequest:fulfilled` (merged); no action.",
+        identity="`X-Request-UUID`, which further attempts keep; `X-Attempt-Number` counts them.",
+        repeats="Bitbucket waits 10 s. After a 5xx it sends again, twice at most and at once; else never.",
+        traps=(
+            "One push may change several branches and tags: loop over `payload.push.changes`.",
+            "A branch that is deleted is a change whose `new` is null.",
+            "A webhook over 256 KB is not sent at all; of a change's commits only the newest come, with "
+            "`truncated: true`.",
+            "Without a secret in its settings Bitbucket signs nothing, and everything is refused.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
+    event_header: ClassVar[str | None] = "X-Event-Key"
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "issue:comment_created": ("issue", "comment"),
+        "issue:created": ("issue",),
+        "issue:updated": ("issue",),
+        "project:updated": (),
+        "pullrequest:approved": ("pullrequest", "approval"),
+        "pullrequest:changes_request_created": ("pullrequest", "changes_request"),
+        "pullrequest:changes_request_removed": ("pullrequest", "changes_request"),
+        "pullrequest:comment_created": ("pullrequest", "comment"),
+        "pullrequest:comment_deleted": ("pullrequest", "comment"),
+        "pullrequest:comment_reopened": ("pullrequest", "comment"),
+        "pullrequest:comment_resolved": ("pullrequest", "comment"),
+        "pullrequest:comment_updated": ("pullrequest", "comment"),
+        "pullrequest:created": ("pullrequest",),
+        "pullrequest:fulfilled": ("pullrequest",),
+        "pullrequest:rejected": ("pullrequest",),
+        "pullrequest:unapproved": ("pullrequest", "approval"),
+        "pullrequest:updated": ("pullrequest",),
+        "repo:commit_comment_created": ("repository", "comment"),
+        "repo:commit_status_created": ("repository", "commit_status"),
+        "repo:commit_status_updated": ("repository", "commit_status"),
+        "repo:created": ("repository",),
+        "repo:deleted": ("repository",),
+        "repo:fork": ("repository", "fork"),
+        "repo:imported": ("repository",),
+        "repo:push": ("repository", "push"),
+        "repo:transfer": ("repository",),
+        "repo:updated": ("repository", "changes"),
+    }
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        if event is None:
+            raise Unreadable("Bitbucket names the event in a header: say which, as in --event repo:push")
+        return {**super().headers_for(event), "X-Event-Key": event, "X-Request-UUID": str(uuid4())}
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        event = request.headers.get("X-Event-Key")
+        delivery = request.headers.get("X-Request-UUID")
+        if not event or not delivery:
+            raise Unreadable("a Bitbucket webhook has X-Event-Key and X-Request-UUID")
+        payload, body = read_json(request)
+        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)

@@ -1,0 +1,122 @@
+"""Bitbucket Data Center and Server: repository and project webhooks.
+
+Source of the rules: https://confluence.atlassian.com/bitbucketserver/manage-webhooks-938025878.html and
+https://confluence.atlassian.com/bitbucketserver/event-payload-938025882.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+from uuid import uuid4
+
+from bridge.errors import Unreadable
+from bridge.event import Request
+from bridge.sources import Options, Reading, SourceType, read_json
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import BasicAuth, HmacSignature, Proof
+
+#: What *Test connection* sends.
+_TEST = "diagnostics:ping"
+
+
+class BitbucketServer(SourceType):
+    """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, or basic auth, or both.
+
+    *Test connection* is not signed, though the hook has a secret: it is answered and not stored. The
+    signature covers no header, so the body's ``eventKey`` must be what ``X-Event-Key`` says.
+    """
+
+    name: ClassVar[str] = "bitbucket-server"
+    guide: ClassVar[Guide] = Guide(
+        title="Bitbucket Data Center and Server",
+        setup="""
+            Repository (or project) settings → Webhooks → Create webhook: *URL* the source's URL, *Secret* a
+            text of your own, and the events that your routes name. Where the version offers basic
+            authentication for a webhook, `basic_auth:` takes that. *Test connection* must show 200.
+        """,
+        example="""
+sources:
+  bitbucket:
+    type: bitbucket-server
+    secret: ${{ env.BITBUCKET_WEBHOOK_SECRET }}
+routes:
+  - source: bitbucket
+    event: repo:refs_changed
+    loop: payload.changes
+    match:
+      item.refId: refs/heads/main
+      item.type: {not: DELETE}
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.repository.project.key }}/${{ payload.repository.slug }}
+      - ${{ item.toHash }}
+""",
+        events="what `X-Event-Key` says, such as `repo:refs_changed` (a push) or `pr:merged`; no action.",
+        identity="`X-Request-Id`.",
+        repeats="""
+            Bitbucket waits 10 s and sends nothing again. After five failures in a row it leaves the hook out
+            for 10 s, and for longer each time, up to 10 h.
+        """,
+        traps=(
+            "*Test connection* (`diagnostics:ping`) is never signed: it gets a 200 whoever sends it, and "
+            "proves only that the URL is right, not the secret.",
+            "One push may change several branches and tags: loop over `payload.changes`.",
+            "A branch that is deleted is a change of `type: DELETE`, whose `toHash` is all zeros.",
+            "A hook of Bitbucket Cloud is another type: `bitbucket`.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (
+        HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),
+    )  # fmt: skip
+    event_header: ClassVar[str | None] = "X-Event-Key"
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mirror:repo_synchronized": ("repository",),
+        "pr:comment:added": ("pullRequest", "comment"),
+        "pr:comment:deleted": ("pullRequest", "comment"),
+        "pr:comment:edited": ("pullRequest", "comment"),
+        "pr:declined": ("pullRequest",),
+        "pr:deleted": ("pullRequest",),
+        "pr:from_ref_updated": ("pullRequest",),
+        "pr:merged": ("pullRequest",),
+        "pr:modified": ("pullRequest",),
+        "pr:opened": ("pullRequest",),
+        "pr:reviewer:approved": ("pullRequest", "participant"),
+        "pr:reviewer:changes_requested": ("pullRequest",),
+        "pr:reviewer:needs_work": ("pullRequest", "participant"),
+        "pr:reviewer:unapproved": ("pullRequest", "participant"),
+        "pr:reviewer:updated": ("pullRequest",),
+        "pr:to_ref_updated": ("pullRequest",),
+        "project:modified": ("old", "new"),
+        "repo:comment:added": ("repository", "comment"),
+        "repo:comment:deleted": ("repository", "comment"),
+        "repo:comment:edited": ("repository", "comment"),
+        "repo:forked": ("repository",),
+        "repo:modified": ("old", "new"),
+        "repo:refs_changed": ("repository", "changes"),
+        "repo:secret_detected": (),
+    }
+
+    def is_unsigned_test(self, request: Request) -> bool:
+        return request.headers.get("X-Event-Key") == _TEST
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        if event is None:
+            raise Unreadable("Bitbucket names the event in a header: say which, as in --event pr:opened")
+        return {
+            "Content-Type": "application/json; charset=UTF-8",
+            "X-Event-Key": event,
+            "X-Request-Id": str(uuid4()),
+        }
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        event = request.headers.get("X-Event-Key")
+        delivery = request.headers.get("X-Request-Id")
+        if not event or not delivery:
+            raise Unreadable("a Bitbucket Data Center webhook has X-Event-Key and X-Request-Id")
+        payload, body = read_json(request)
+        if isinstance(payload, dict) and payload.get("eventKey", event) != event:
+            raise Unreadable("X-Event-Key is not the eventKey of the body")
+        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)

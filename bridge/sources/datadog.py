@@ -1,0 +1,98 @@
+"""Datadog: the webhooks integration.
+
+Source of the rules: https://docs.datadoghq.com/integrations/webhooks/
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import ClassVar
+
+from bridge.errors import Unreadable
+from bridge.event import JSON, Request
+from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, Proof
+
+
+class Datadog(SourceType):
+    """It signs nothing: a token in a header of one's own, or basic auth, proves it.
+
+    The payload is the user's own template; the event, the action and the id stand where that of the guide
+    has them, which are the names of Datadog's default too.
+    """
+
+    name: ClassVar[str] = "datadog"
+    guide: ClassVar[Guide] = Guide(
+        title="Datadog",
+        setup="""
+            Integrations → Webhooks → *New*: *URL* the source's URL, *Custom Headers*
+            `{"Authorization": "Bearer …"}` with the token, *Encode as form* off, and as *Payload*
+            `{"id": "$ID", "event_type": "$EVENT_TYPE", "alert_transition": "$ALERT_TRANSITION",
+            "alert_id": "$ALERT_ID", "alert_cycle_key": "$ALERT_CYCLE_KEY", "last_updated": "$LAST_UPDATED",
+            "title": "$EVENT_TITLE", "tags": "$TAGS"}`, with whatever else a task needs. Then name it in a
+            monitor's message, as `@webhook-<its name>`.
+        """,
+        example="""
+sources:
+  datadog:
+    bearer_token: ${{ env.DATADOG_TOKEN }}
+routes:
+  - source: datadog
+    event: "*.Triggered"
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.title }}
+""",
+        events="""
+            the payload's `event_type`, such as `query_alert_monitor`, or `event` where it has none; the
+            action is its `alert_transition`, such as `Triggered` or `Recovered`.
+        """,
+        identity="""
+            the payload's `id`; else its `alert_cycle_key`, `alert_transition` and `last_updated`; else a hash
+            over the body, for 30 s (`dedupe:`).
+        """,
+        repeats="Datadog waits 15 s. On 5xx and on a lost connection it sends again, on 4xx it does not.",
+        traps=(
+            """A form (*Encode as form*) is not taken: a browser sends one across sites without asking, and no
+            signature rules that out.""",
+            "With a header of another name write `token:` and `header:`.",
+            "Quote every variable in the template: they are put in as text, and many are empty at times.",
+            "A template without these names needs `type: generic`.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
+    options: ClassVar[tuple[str, ...]] = ("header",)
+    dedupe: ClassVar[float | None] = 30.0
+
+    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
+        *others, token = self.proofs
+        return (*others, HeaderToken(options.header or token.header))
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        payload, body = read_json(request)
+        if not isinstance(payload, dict):
+            raise Unreadable("the template of a Datadog webhook is a JSON object")
+        return Reading(
+            event=text_at(payload, "event_type") or "event",
+            action=text_at(payload, "alert_transition"),
+            payload=payload,
+            body=body,
+            delivery_id=_delivery(payload),
+            fingerprint=sha256(body).hexdigest(),
+        )
+
+
+def _delivery(payload: JSON) -> str | None:
+    """What identifies an alert's event, where the template says it."""
+    cycle = [_text(payload.get(key)) for key in ("alert_cycle_key", "alert_transition", "last_updated")]
+    return _text(payload.get("id")) or ("/".join(map(str, cycle)) if all(cycle) else None)
+
+
+def _text(value: JSON) -> str | None:
+    """A template's value: text, or a number that stands there without quotes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value else None

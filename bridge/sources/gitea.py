@@ -1,0 +1,161 @@
+"""Gitea; and what Forgejo and Gogs have in common with it.
+
+Source of the rules: https://docs.gitea.com/usage/webhooks and Gitea's services/webhook/deliver.go and
+modules/webhook/type.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import uuid4
+
+from bridge.errors import Unreadable
+from bridge.event import Request
+from bridge.payload import parse_form
+from bridge.sources import (
+    FORM_TYPE,
+    JSON_TYPE,
+    Options,
+    Reading,
+    SourceType,
+    content_type,
+    read_json_or_form,
+    text_at,
+)
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HmacSignature, Proof
+
+#: The form's field with the JSON.
+_FIELD = "payload"
+
+
+@dataclass(frozen=True)
+class GiteaSignature(HmacSignature):
+    """An HMAC-SHA256 as bare hex, over the JSON: in a form too, where GitHub signs the form's bytes."""
+
+    def content(self, request: Request) -> bytes:
+        if content_type(request.headers) != FORM_TYPE:
+            return request.body
+        try:
+            return parse_form(request.body).get(_FIELD, "").encode()
+        except Unreadable:
+            return request.body
+
+
+def guide_of(title: str, name: str, brand: str, identity: str, *traps: str) -> Guide:
+    """The guide of the one of them whose headers begin with ``X-<brand>-``."""
+    return Guide(
+        title=title,
+        setup=f"""
+            Repository or organization → Settings → Webhooks → Add webhook → {brand}: *Target URL* the
+            source's URL, *HTTP Method* (where it is asked) POST, *POST Content Type* `application/json` (a
+            form is taken too), *Secret* a text of your own, and the events that your routes name.
+        """,
+        example=f"""
+sources:
+  {name}:
+    secret: ${{{{ env.{brand.upper()}_WEBHOOK_SECRET }}}}
+routes:
+  - source: {name}
+    event: push
+    match:
+      payload.ref: refs/heads/main
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{{{ env.TASK_KEY }}}}
+    task_arguments:
+      - ${{{{ payload.repository.full_name }}}}
+      - ${{{{ payload.after }}}}
+""",
+        events=f"""
+            what `X-{brand}-Event` says, such as `pull_request`; the action is the body's `action`, such as
+            `opened`.
+        """,
+        identity=identity,
+        repeats=f"{brand} waits 5 s (its setting `DELIVER_TIMEOUT`) and sends nothing again by itself.",
+        traps=(
+            "Without a secret in its settings nothing is signed, and everything is refused.",
+            "*Test delivery* sends a push of the newest commit: the routes for pushes start.",
+            *traps,
+        ),
+    )
+
+
+#: In both lists of events.
+COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
+    "create": ("ref", "ref_type"),
+    "delete": ("ref", "ref_type"),
+    "fork": ("forkee",),
+    "issue_comment": ("action", "issue", "comment"),
+    "issues": ("action", "issue"),
+    "pull_request": ("action", "number", "pull_request"),
+    "push": ("ref", "before", "after"),
+    "release": ("action", "release"),
+}
+
+
+class Gitea(SourceType):
+    """A signature in ``X-Gitea-Signature``; the event in ``X-Gitea-Event``.
+
+    It sends the same in the headers of Gogs and GitHub too, for receivers of theirs: they are not looked at,
+    and their signatures are taken off. The signature covers no header, so a body must have the keys of its
+    event.
+    """
+
+    name: ClassVar[str] = "gitea"
+    guide: ClassVar[Guide] = guide_of(
+        "Gitea",
+        "gitea",
+        "Gitea",
+        "`X-Gitea-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs again.",
+        "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
+        '`headers["X-Gitea-Event-Type"]`.',
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gitea-Signature"),)
+    private_headers: ClassVar[tuple[str, ...]] = (
+        "X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature",
+        "X-Hub-Signature-256",
+    )  # fmt: skip
+    event_header: ClassVar[str | None] = "X-Gitea-Event"
+    #: In which the delivery's id stands.
+    id_header: ClassVar[str] = "X-Gitea-Delivery"
+    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **COMMON_EVENTS,
+        "package": ("action", "package"),
+        "pull_request_approved": ("action", "pull_request"),
+        "pull_request_comment": ("action", "pull_request"),
+        "pull_request_rejected": ("action", "pull_request"),
+        "repository": ("action", "repository"),
+        "status": ("sha", "state"),
+        "wiki": ("action", "page"),
+        "workflow_job": ("action", "workflow_job"),
+        "workflow_run": ("action", "workflow_run"),
+    }
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        if event is None:
+            raise Unreadable(f"{self.guide.title} names the event in a header: say which: --event push")
+        return {
+            **super().headers_for(event),
+            str(self.event_header): event,
+            self.id_header: str(uuid4()),
+        }
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        headers, name = request.headers, str(self.event_header)
+        # For some events, such as a package, some versions leave the coarse name empty.
+        event = headers.get(name) or headers.get(f"{name}-Type")
+        delivery = headers.get(self.id_header)
+        if not event or not delivery:
+            raise Unreadable(f"a {self.guide.title} webhook has {name} and {self.id_header}")
+        payload, body = read_json_or_form(request, _FIELD)
+        return Reading(
+            event=event,
+            action=text_at(payload, "action"),
+            payload=payload,
+            body=body,
+            delivery_id=delivery,
+        )

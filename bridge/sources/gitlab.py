@@ -1,0 +1,154 @@
+"""GitLab: project, group and system hooks.
+
+Source of the rules: https://docs.gitlab.com/user/project/integrations/webhooks/ (and webhook_events),
+https://docs.gitlab.com/administration/system_hooks/ and GitLab's WebHookService.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import ClassVar
+from uuid import uuid4
+
+from bridge.errors import Unreadable
+from bridge.event import JSON, Request
+from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HeaderToken, Proof
+from bridge.sources.standard_webhooks import StandardSignature
+
+#: What a system hook's header says, whatever happened.
+_SYSTEM = "System Hook"
+
+#: What a project's or group's hook may say in X-Gitlab-Event.
+_HOOKS = (
+    "Push Hook", "Tag Push Hook", "Merge Request Hook", "Issue Hook", "Confidential Issue Hook",
+    "Work Item Hook", "Note Hook", "Confidential Note Hook", "Pipeline Hook", "Job Hook", "Deployment Hook",
+    "Release Hook", "Milestone Hook", "Wiki Page Hook", "Feature Flag Hook", "Emoji Hook", "Member Hook",
+    "Project Hook", "Subgroup Hook", "Vulnerability Hook", "Resource Access Token Hook",
+    "Resource Deploy Token Hook",
+)  # fmt: skip
+
+#: What a system hook's body may say as its event_name, or as its object_kind.
+_SYSTEM_EVENTS = (
+    "push", "tag_push", "merge_request", "repository_update", "project_create", "project_destroy",
+    "project_rename", "project_transfer", "project_update", "group_create", "group_destroy", "group_rename",
+    "user_create", "user_destroy", "user_rename", "user_failed_login", "user_add_to_team",
+    "user_remove_from_team", "user_update_for_team", "user_add_to_group", "user_remove_from_group",
+    "user_update_for_group", "user_access_request_to_project", "user_access_request_revoked_for_project",
+    "user_access_request_to_group", "user_access_request_revoked_for_group", "key_create", "key_destroy",
+    "gitlab_subscription_member_approval", "gitlab_subscription_member_approvals",
+)  # fmt: skip
+
+#: Where a body says what was done, or how it stands: the first that is there.
+_ACTIONS = (
+    ("object_attributes", "action"), ("object_attributes", "status"), ("action",), ("build_status",),
+    ("status",),
+)  # fmt: skip
+
+
+class GitLab(SourceType):
+    """A token as it is in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
+
+    The header names the event, for a user may write the body's template and leave anything out of it;
+    for that reason no key is asked for either. ``X-Gitlab-Webhook-UUID`` differs each time that a webhook is
+    sent and ``X-Gitlab-Event-UUID`` is shared by different ones: neither identifies it.
+    """
+
+    name: ClassVar[str] = "gitlab"
+    guide: ClassVar[Guide] = Guide(
+        title="GitLab",
+        setup="""
+            Project or group → Settings → Webhooks (for the whole instance: Admin → System hooks) → Add new
+            webhook: *URL* the source's URL, *Secret token* a text of your own, and the triggers that your
+            routes name. From GitLab 19.0 a *signing token* may be made there: write it as `secret:` instead,
+            which is safer, or under `any_of:` with the token until every hook has one.
+        """,
+        example="""
+sources:
+  gitlab:
+    token: ${{ env.GITLAB_WEBHOOK_TOKEN }}
+routes:
+  - source: gitlab
+    event: Pipeline Hook.failed
+    match:
+      payload.object_attributes.ref: main
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.project.path_with_namespace }}
+      - ${{ payload.object_attributes.sha }}
+""",
+        events="""
+            what `X-Gitlab-Event` says, as GitLab's list of recent events shows it: `Push Hook`, not `push`. A
+            system hook always says `System Hook` there; its event is the body's `event_name`, such as
+            `project_create` or `push`, else its `object_kind`. The action is what was done
+            (`Merge Request Hook.open`), or how it stands (`Pipeline Hook.failed`, `Job Hook.success`).
+        """,
+        identity="""
+            `webhook-id` (from 19.0), else `Idempotency-Key` (from 17.4; the same value where both come). An
+            older GitLab sends none: a hash over the event's name and the body stands for it, for 30 s
+            (`dedupe:`).
+        """,
+        repeats="""
+            GitLab waits 10 s and sends nothing again after an answer that is no success, or none. Four
+            failures in a row turn the hook off for a minute and then for longer; forty for good.
+        """,
+        traps=(
+            "`token:` is the *secret token*; `secret:` is the *signing token*, which begins with `whsec_`.",
+            "Of a push of more than three branches or tags GitLab sends nothing at all.",
+            "A branch that is deleted is a push too: match `payload.after: {not: "
+            '"0000000000000000000000000000000000000000"}`.',
+            "`payload.commits` holds the newest 20; `payload.total_commits_count` is their number.",
+            "With a custom template of your own the body holds only what that says; the action may be gone.",
+            "A merge request that is changed in any way is `update`; one with new commits has "
+            "`payload.object_attributes.oldrev`.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (HeaderToken("X-Gitlab-Token"), StandardSignature())
+    event_header: ClassVar[str | None] = "X-Gitlab-Event"
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
+    dedupe: ClassVar[float | None] = 30.0
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        if event is None:
+            raise Unreadable("GitLab names the event in a header: say which, as in --event 'Push Hook'")
+        delivery = str(uuid4())
+        return {
+            **super().headers_for(event),
+            "X-Gitlab-Event": event if event.endswith(" Hook") else _SYSTEM,
+            "Idempotency-Key": delivery,
+            "webhook-id": delivery,
+        }
+
+    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+        del loops
+        for event in events:
+            hook = f"{event.replace('_', ' ').title()} Hook"
+            if event in _SYSTEM_EVENTS and hook in _HOOKS and hook not in events:
+                message = f"{event} is what a system hook says; a project's or group's says {hook}"
+                return message, f"write event: {hook}, or both"
+        return None
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        event = request.headers.get("X-Gitlab-Event")
+        if not event:
+            raise Unreadable("a GitLab webhook has X-Gitlab-Event")
+        payload, body = read_json(request)
+        if event == _SYSTEM:
+            event = text_at(payload, "event_name") or text_at(payload, "object_kind") or event
+        return Reading(
+            event=event,
+            action=_action(payload),
+            payload=payload,
+            body=body,
+            # Both are the same where both come, but only webhook-id is signed.
+            delivery_id=request.headers.get("webhook-id") or request.headers.get("Idempotency-Key"),
+            fingerprint=sha256(event.encode() + b"\n" + body).hexdigest(),
+        )
+
+
+def _action(payload: JSON) -> str | None:
+    return next((text for path in _ACTIONS if (text := text_at(payload, *path))), None)

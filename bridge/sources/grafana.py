@@ -1,0 +1,85 @@
+"""Grafana: a webhook contact point of its alerting.
+
+Source of the rules: https://grafana.com/docs/grafana/latest/alerting/configure-notifications/ and the
+packages receivers/webhook and http of grafana/alerting.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from bridge.errors import Unreadable
+from bridge.event import Request
+from bridge.sources import Options, Reading, read_json, text_at
+from bridge.sources.alertmanager import Alertmanager
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import BasicAuth, BearerToken, HmacSignature, Proof
+
+
+class Grafana(Alertmanager):
+    """Alertmanager's notification with more in it, and a signature where one is set up."""
+
+    name: ClassVar[str] = "grafana"
+    guide: ClassVar[Guide] = Guide(
+        title="Grafana",
+        setup="""
+            Alerting → Contact points → *Webhook*: *URL* the source's URL, *HTTP Method* POST; under *Optional
+            settings* either *HMAC Signature* with a secret of your own, or *Authorization Header Credentials*
+            with a token (scheme Bearer), or *HTTP Basic Authentication*. Where the form's *Header* or
+            *Timestamp header* is set, write the same under `signature:` as `header` and `timestamp_header`.
+        """,
+        example="""
+sources:
+  grafana:
+    secret: ${{ env.GRAFANA_SECRET }}
+    signature: {timestamp_header: X-Grafana-Alerting-Timestamp}
+routes:
+  - source: grafana
+    loop: payload.alerts
+    match:
+      item.labels.severity: critical
+      item.status: firing
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ item.labels.alertname }}
+""",
+        events="the group's `status`, `firing` or `resolved`; no action.",
+        identity="""
+            none that it sends. A hash over the receiver, the group's key and each alert's fingerprint, status
+            and times stands for it, for 30 s from the first sight (`dedupe:`). An item is known by its
+            fingerprint, status and times.
+        """,
+        repeats="""
+            Grafana waits 30 s. What failed comes again with the group's next notification, after *Group
+            interval*; after *Repeat interval* it reminds, with the same bytes.
+        """,
+        traps=(
+            "A PUT is not taken: leave *HTTP Method* at POST.",
+            """Set the timestamp header: without one a signed notification can be sent again by whoever has
+            seen it. A time more than 300 s from now is refused.""",
+            "A group that still fires may hold resolved alerts: match `item.status`, not the event.",
+            "*Custom payload* needs `type: generic`.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (
+        HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),
+    )  # fmt: skip
+    options: ClassVar[tuple[str, ...]] = ("signature",)
+    signs: ClassVar[HmacSignature | None] = HmacSignature("X-Grafana-Alerting-Signature")
+    signs_with_time: ClassVar[str] = "{ts}:{body}"
+
+    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
+        signature, *others = self.proofs
+        return (options.signature or signature, *others)
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        payload, body = read_json(request)
+        status = text_at(payload, "status")
+        if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
+            raise Unreadable(
+                "a notification of Grafana has status firing or resolved, and alerts; "
+                "for a custom payload use type: generic"
+            )
+        return Reading(status, None, payload, body, fingerprint=self._fingerprint(payload))

@@ -1,0 +1,137 @@
+"""Jira: webhooks of a site's administrator, Cloud and Data Center.
+
+Source of the rules: https://developer.atlassian.com/cloud/jira/platform/webhooks/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import ClassVar
+from uuid import uuid4
+
+import orjson
+
+from bridge.errors import Unreadable
+from bridge.event import Request
+from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HmacSignature, Proof, UrlToken
+
+_ID_HEADER = "X-Atlassian-Webhook-Identifier"
+
+
+class Jira(SourceType):
+    """An HMAC over the raw body in ``X-Hub-Signature``; the event is the body's ``webhookEvent``.
+
+    A webhook may be set to have no body: its event is ``event`` and its payload ``{}``.
+    """
+
+    name: ClassVar[str] = "jira"
+    guide: ClassVar[Guide] = Guide(
+        title="Jira",
+        setup="""
+            Settings → System → WebHooks → *Create a WebHook*: *URL* the source's URL, *Secret* a text of your
+            own, and the events that your routes name. A Jira without the field *Secret* can only have
+            `url_token:`, as `?token=…` behind the URL.
+        """,
+        example="""
+sources:
+  jira:
+    secret: ${{ env.JIRA_WEBHOOK_SECRET }}
+routes:
+  - source: jira
+    event: "jira:issue_updated"
+    match:
+      payload.issue.fields.status.name: Done
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.issue.key }}
+""",
+        events="""
+            the body's `webhookEvent`, such as `jira:issue_updated` or `comment_created`; the action is its
+            `issue_event_type_name`, such as `issue_assigned`, where it has one. Without a body: `event`.
+        """,
+        identity="""
+            `X-Atlassian-Webhook-Identifier`, the same when it is sent again. A Jira that sends none is known
+            by a hash over the body and the query, for 30 s (`dedupe:`).
+        """,
+        repeats="""
+            On no answer, 408, 409, 425, 429 and 5xx it sends again, up to half an hour later; the bridge
+            answers a webhook that came already with 200, never 409.
+        """,
+        traps=(
+            """With *Exclude body* the signature is over nothing, and covers neither the query nor the id:
+            whoever has seen one request can send others. Leave it off.""",
+            "Apps (Connect, OAuth) sign with JWT, which is not taken: make an administrator's webhook.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (
+        HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),
+    )  # fmt: skip
+    dedupe: ClassVar[float | None] = 30.0
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "event": (),
+        "jira:issue_created": ("issue",),
+        "jira:issue_updated": ("issue",),
+        "jira:issue_deleted": ("issue",),
+        "jira:worklog_updated": (),
+        "jira:version_created": (),
+        "jira:version_updated": (),
+        "jira:version_released": (),
+        "jira:version_unreleased": (),
+        "jira:version_moved": (),
+        "jira:version_merged": (),
+        "jira:version_deleted": (),
+        "attachment_created": (),
+        "attachment_deleted": (),
+        "board_configuration_changed": (),
+        "board_created": (),
+        "board_deleted": (),
+        "board_updated": (),
+        "comment_created": ("comment",),
+        "comment_deleted": ("comment",),
+        "comment_updated": ("comment",),
+        "issue_property_deleted": (),
+        "issue_property_set": (),
+        "issuelink_created": (),
+        "issuelink_deleted": (),
+        "project_archived": (),
+        "project_created": (),
+        "project_deleted": (),
+        "project_restored_archived": (),
+        "project_restored_deleted": (),
+        "project_soft_deleted": (),
+        "project_updated": (),
+        "sprint_closed": (),
+        "sprint_created": (),
+        "sprint_deleted": (),
+        "sprint_started": (),
+        "sprint_updated": (),
+        "user_created": (),
+        "user_deleted": (),
+        "user_updated": (),
+        "worklog_created": (),
+        "worklog_deleted": (),
+        "worklog_updated": (),
+    }
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        return {**super().headers_for(event), _ID_HEADER: str(uuid4())}
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        payload, body = ({}, b"{}") if not request.body else read_json(request)
+        event = text_at(payload, "webhookEvent") or ("event" if not request.body else None)
+        if event is None:
+            raise Unreadable("a Jira webhook has its event's name as webhookEvent")
+        told = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
+        return Reading(
+            event=event,
+            action=text_at(payload, "issue_event_type_name"),
+            payload=payload,
+            body=body,
+            delivery_id=request.headers.get(_ID_HEADER),
+            fingerprint=told.hexdigest(),
+        )

@@ -1,0 +1,141 @@
+"""Sentry: internal and public integrations.
+
+Source of the rules: https://docs.sentry.io/organization/integrations/integration-platform/webhooks/ and
+Sentry's sentry_apps package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import ClassVar
+from uuid import uuid4
+
+import orjson
+
+from bridge.errors import Unreadable
+from bridge.event import JSON, Request
+from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HmacSignature, Proof
+
+_KEYS = ("action", "data")
+
+#: By resource, the key that tells its `data` from that of the others.
+_TOLD_BY = {
+    "comment": "comment_id",
+    "error": "error",
+    "event_alert": "event",
+    "installation": "installation",
+    "issue": "issue",
+    "metric_alert": "metric_alert",
+}
+
+
+class Sentry(SourceType):
+    """An HMAC over the raw body, bare hex, in ``Sentry-Hook-Signature``.
+
+    The signature covers no header, so ``data`` must be of the resource that ``Sentry-Hook-Resource``
+    names. ``Request-ID`` is another at each attempt: a webhook is known by a hash, over the id of the
+    event that it tells of, or over the whole.
+    """
+
+    name: ClassVar[str] = "sentry"
+    guide: ClassVar[Guide] = Guide(
+        title="Sentry",
+        setup="""
+            *Settings* → *Developer Settings* → *Create New Integration* → *Internal*: *Webhook URL* the
+            source's URL; tick the resources under *Webhooks*, or *Alert Rule Action* and name the
+            integration in an alert. The secret is its *Client Secret*.
+        """,
+        example="""
+sources:
+  sentry:
+    secret: ${{ env.SENTRY_CLIENT_SECRET }}
+routes:
+  - source: sentry
+    event: issue.created
+    match:
+      payload.data.issue.project.slug: api
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.data.issue.id }}
+      - ${{ payload.data.issue.title }}
+""",
+        events="""
+            what `Sentry-Hook-Resource` says, such as `issue`; the action is the body's `action`, such as
+            `created`. An issue alert is `event_alert.triggered`.
+        """,
+        identity="""
+            none that stays. For 16 min (`dedupe:`) a hash stands for it: of an error or an issue alert over
+            its event's id, action and rule, of others over the body.
+        """,
+        repeats="""
+            Sentry waits 1 s. A public integration's webhooks come again three times, 5 min apart, after 5xx
+            and failed connections; an internal one's never.
+        """,
+        traps=(
+            "An issue that is archived comes as `issue.ignored`.",
+            "The tags of an event are a list of pairs, no mapping.",
+            "`installation.created` is a handshake, which no route is asked about; its grant `code` is not "
+            "stored.",
+            "The older plugin *WebHooks* of a project signs nothing: make an integration instead.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
+    private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
+    event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_TOLD_BY, "activity_alert"), _KEYS)
+    dedupe: ClassVar[float | None] = 960.0
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        if event is None:
+            raise Unreadable("Sentry names the resource in a header: say which, as in --event issue")
+        return {
+            **super().headers_for(event),
+            "Sentry-Hook-Resource": event,
+            "Request-ID": uuid4().hex,
+        }
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        resource = request.headers.get("Sentry-Hook-Resource")
+        if not resource:
+            raise Unreadable("a Sentry webhook has Sentry-Hook-Resource")
+        payload, body = read_json(request)
+        data = payload.get("data") if isinstance(payload, dict) else None
+        if not isinstance(data, dict):
+            raise Unreadable("a Sentry webhook has an object as data")
+        told_by = _TOLD_BY.get(resource)
+        if told_by is not None and told_by not in data:
+            raise Unreadable(f"a sentry {resource} without data.{told_by}")
+        if resource == "installation":
+            payload, body = _without_code(payload, body)
+        action = text_at(payload, "action")
+        return Reading(
+            event=resource,
+            action=action,
+            payload=payload,
+            body=body,
+            fingerprint=_fingerprint(resource, action, payload),
+            handshake=(resource, action) == ("installation", "created"),
+        )
+
+
+def _without_code(payload: JSON, body: bytes) -> tuple[JSON, bytes]:
+    """Without the code for which an installation's token is granted."""
+    data = payload["data"]
+    installation = data.get("installation")
+    if not isinstance(installation, dict) or "code" not in installation:
+        return payload, body
+    kept = {key: value for key, value in installation.items() if key != "code"}
+    payload = {**payload, "data": {**data, "installation": kept}}
+    return payload, orjson.dumps(payload)
+
+
+def _fingerprint(resource: str, action: str | None, payload: JSON) -> str:
+    """A hash over what stays the same when it is sent again: Sentry may read an issue anew."""
+    event = text_at(payload, "data", _TOLD_BY.get(resource, ""), "event_id")
+    told = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
+    return sha256(orjson.dumps([resource, action, told], option=orjson.OPT_SORT_KEYS)).hexdigest()

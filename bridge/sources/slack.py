@@ -1,0 +1,158 @@
+"""Slack: the Events API, slash commands and interactivity of an app.
+
+Source of the rules: https://docs.slack.dev (verifying requests, Events API, slash commands, interaction
+payloads).
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import ClassVar
+
+import orjson
+
+from bridge.errors import Unreadable
+from bridge.event import JSON, Request
+from bridge.payload import parse_form, parse_json
+from bridge.sources import (
+    FORM_TYPE,
+    JSON_TYPE,
+    Options,
+    Reading,
+    SourceType,
+    content_type,
+    read_json,
+    text_at,
+)
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import HmacSignature, Proof
+
+#: How many fields a form may have; a slash command has about 15.
+MAX_FIELDS = 30
+
+#: What Slack sends to make sure of the URL and of its certificate.
+_HANDSHAKES = ("url_verification", "ssl_check")
+#: The outer types of the Events API, where any 2xx counts. Commands and interactions want 200.
+_EVENTS_API = ("event_callback", "app_rate_limited")
+#: What they may hear besides nothing: a command's text is shown to its user, a modal is closed.
+_REPLIES: dict[str, dict[str, JSON]] = {
+    "slash_command": {"response_type": "ephemeral", "text": "Received."},
+    "view_submission": {"response_action": "clear"},
+    "block_suggestion": {"options": []},
+}
+
+
+class Slack(SourceType):
+    """An HMAC over ``v0:<time>:<body>`` in ``X-Slack-Signature``, of JSON and of forms alike.
+
+    The event is that inside an ``event_callback``, else the outer type; a slash command has none and
+    is called ``slash_command``. The shared ``token`` of older apps proves nothing and is not stored.
+    """
+
+    name: ClassVar[str] = "slack"
+    guide: ClassVar[Guide] = Guide(
+        title="Slack",
+        setup="""
+            api.slack.com/apps → your app. *Basic Information* shows the *Signing Secret*. The source's URL is
+            the *Request URL* of *Event Subscriptions*, of each of *Slash Commands* and of *Interactivity &
+            Shortcuts*, as far as you use them; let the bridge run before you paste it, Slack asks at once.
+        """,
+        example="""
+sources:
+  slack:
+    secret: ${{ env.SLACK_SIGNING_SECRET }}
+routes:
+  - source: slack
+    event: slash_command.deploy
+    match:
+      payload.channel_name: releases
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.text }}
+      - ${{ payload.user_name }}
+""",
+        events="""
+            of the Events API the inner type, such as `app_mention`, and as the action its `subtype`; of
+            interactivity the type, such as `block_actions` or `view_submission`; `/deploy` is the event
+            `slash_command` with the action `deploy`.
+        """,
+        identity="""
+            `event_id`; of commands and interactivity `trigger_id`. Without either a hash over the body, for
+            10 min (`dedupe:`).
+        """,
+        repeats="""
+            Slack waits 3 s. It sends an event again up to three times: at once, after a minute and after
+            five, with `X-Slack-Retry-Num`; commands and interactivity never.
+        """,
+        traps=(
+            "A message in a channel is the event `message`; `message.channels` is only the subscription's "
+            "name. Match `payload.event.channel_type`.",
+            "Posts of your own app come as `message` with a `bot_id` too: a task that posts would start "
+            "itself.",
+            "With `response_url` anybody can answer for half an hour: it is stored with the event.",
+            "A time more than 300 s from now is refused. `ssl_check` without a signature is refused too.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (
+        HmacSignature(
+            "X-Slack-Signature",
+            prefix="v0=",
+            timestamp_header="X-Slack-Request-Timestamp",
+            signed="v0:{ts}:{body}",
+        ),
+    )
+    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    private_keys: ClassVar[tuple[str, ...]] = ("token",)
+    dedupe: ClassVar[float | None] = 600.0
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        payload, body = _payload(request)
+        event, action = _names(payload)
+        handshake = event in _HANDSHAKES and text_at(payload, "type") not in _EVENTS_API
+        if handshake and event == "url_verification" and text_at(payload, "challenge") is None:
+            raise Unreadable("a Slack url_verification has a challenge, found no text there")
+        return Reading(
+            event=event,
+            action=action,
+            payload=payload,
+            body=body,
+            delivery_id=text_at(payload, "event_id") or text_at(payload, "trigger_id"),
+            fingerprint=sha256(request.body).hexdigest(),
+            handshake=handshake,
+        )
+
+    def reply(self, reading: Reading) -> dict[str, JSON] | None:
+        if reading.handshake and reading.event == "url_verification":
+            return {"challenge": reading.payload["challenge"]}
+        if text_at(reading.payload, "type") in _EVENTS_API:
+            return None
+        return _REPLIES.get(reading.event, {})
+
+
+def _payload(request: Request) -> tuple[JSON, bytes]:
+    """The payload and its JSON text: of interactivity it is in the form's ``payload``. Raises Unreadable."""
+    if content_type(request.headers) != FORM_TYPE:
+        return read_json(request)
+    form = parse_form(request.body, MAX_FIELDS)
+    if "payload" in form:
+        body = form["payload"].encode()
+        return parse_json(body), body
+    return form, orjson.dumps(form)
+
+
+def _names(payload: JSON) -> tuple[str, str | None]:
+    """The event and the action. Raises Unreadable."""
+    outer, command = text_at(payload, "type"), text_at(payload, "command")
+    if outer == "event_callback":
+        event = text_at(payload, "event", "type")
+        if event is not None:
+            return event, text_at(payload, "event", "subtype")
+    elif outer is not None:
+        return outer, None
+    elif command is not None:
+        return "slash_command", command.removeprefix("/") or None
+    elif text_at(payload, "ssl_check"):
+        return "ssl_check", None
+    raise Unreadable("Slack sends a type, that of an event with event.type in it, or a command")

@@ -1,0 +1,289 @@
+"""Amazon SNS: the HTTPS subscription of a topic.
+
+Source of the rules: https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html and
+https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.x509 import Certificate, load_pem_x509_certificate
+
+from bridge.errors import NotConfirmed, SendError, SettingsError, Unreadable
+from bridge.event import JSON, Request
+from bridge.payload import parse_json
+from bridge.sources import JSON_TYPE, Fetch, Options, Reading, SourceType, fetch_nothing, read_json, text_at
+from bridge.sources.guide import Guide
+from bridge.sources.signatures import Known, Proof
+
+_TYPE_HEADER = "x-amz-sns-message-type"
+
+#: What is signed of each type, in this order; a Subject only where there is one.
+_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
+_CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+_SIGNED = {
+    "Notification": _NOTIFICATION,
+    "SubscriptionConfirmation": _CONFIRMATION,
+    "UnsubscribeConfirmation": _CONFIRMATION,
+}
+
+#: By ``SignatureVersion``.
+_ALGORITHMS = {"1": SHA1, "2": SHA256}
+
+#: S3 lets anybody be sns.s3-<region>.amazonaws.com, with a bucket of that name.
+_HOST = r"sns\.(?![sS]3)[a-zA-Z0-9-]{3,}\.amazonaws\.com(?:\.cn)?"
+#: With no query and no further folder, so that one certificate has one URL.
+_CERTIFICATE_URL = re.compile(rf"https://({_HOST})(?::443)?(/[A-Za-z0-9_-]+\.pem)")
+_SUBSCRIBE_URL = re.compile(rf"https://{_HOST}(?::443)?/\?[A-Za-z0-9_%&=.:~+-]+")
+
+_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
+
+#: The largest body, in bytes: SNS's messages have 256 KiB, before JSON escapes them. It is parsed before
+#: anything is proven.
+MAX_MESSAGE = 2 * 1024**2
+#: How many certificates are kept; AWS has one or two for each of its regions.
+MAX_CERTIFICATES = 50
+#: How long a failed fetch is remembered, seconds.
+FAILED_FOR = 60.0
+#: With so many failed fetches in memory none is made.
+MAX_FAILED = 10
+#: How long a request waits for another's fetch, seconds.
+PATIENCE = 5.0
+
+
+class Certificates:
+    """Certificates by URL, fetched one at a time. Safe to use from many threads."""
+
+    def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, Certificate] = {}
+        #: When.
+        self._failed: dict[str, float] = {}
+
+    def __call__(self, url: str) -> Certificate:
+        """The certificate at this URL. Raises NotConfirmed."""
+        kept = self._kept.get(url)
+        if kept is not None:
+            return kept
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise NotConfirmed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
+        try:
+            return self._kept.get(url) or self._new(url)
+        finally:
+            self._lock.release()
+
+    def _new(self, url: str) -> Certificate:
+        now = self._clock()
+        self._failed = {each: at for each, at in self._failed.items() if now - at < FAILED_FOR}
+        if url in self._failed or len(self._failed) >= MAX_FAILED:
+            raise NotConfirmed(f"no certificate of AWS: a fetch failed less than {FAILED_FOR:g} s ago")
+        try:
+            certificate = load_pem_x509_certificate(self._fetch(url))
+        except (SendError, ValueError, UnsupportedAlgorithm) as error:
+            self._failed[url] = now
+            raise NotConfirmed(f"no certificate of AWS at {url}: {error}") from error
+        if len(self._kept) >= MAX_CERTIFICATES:
+            del self._kept[next(iter(self._kept))]
+        self._kept[url] = certificate
+        return certificate
+
+
+@dataclass(frozen=True)
+class SnsSignature(Proof):
+    """An RSA signature that stands in the body, over some of its texts; the key is ``topic_arns:``.
+
+    Whoever has an account at AWS can have SNS sign: only that the topic is allowed makes it a proof.
+    """
+
+    #: The certificate at a URL; raises NotConfirmed.
+    certificate: Callable[[str], Certificate]
+    header: str = "Signature or TopicArn in its body"
+
+    key: ClassVar[str] = "topic_arns"
+    needs_body: ClassVar[bool] = True
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return ()
+
+    def is_there(self, request: Request) -> bool:
+        message = _message(request)
+        return all(text_at(message, key) is not None for key in ("Signature", "TopicArn"))
+
+    def flaw(self, secret: str) -> str | None:
+        if _ARN.fullmatch(secret):
+            return None
+        return "a topic's ARN is such as arn:aws:sns:us-east-1:123456789012:alarms, found another"
+
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        message = _message(request)
+        if text_at(message, "TopicArn") not in list(secrets):
+            return False
+        content = _content(message)
+        algorithm = _ALGORITHMS.get(text_at(message, "SignatureVersion") or "")
+        signature = _decoded(text_at(message, "Signature") or "")
+        url = _CERTIFICATE_URL.fullmatch(text_at(message, "SigningCertURL") or "")
+        if content is None or algorithm is None or not signature or url is None:
+            return False
+        certificate = self.certificate(f"https://{url[1].lower()}{url[2]}")
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        key = certificate.public_key()
+        if not isinstance(key, RSAPublicKey) or not _is_between(start, request.received_at, end):
+            return False
+        try:
+            key.verify(signature, content, PKCS1v15(), algorithm())
+        except (InvalidSignature, UnsupportedAlgorithm):
+            return False
+        return True
+
+    def prove(self, request: Request, secret: Known) -> Request:
+        del request, secret
+        raise SettingsError(
+            "AWS alone can sign as SNS; publish to the topic, or see with explain what a message would do"
+        )
+
+
+def _is_between(start: datetime, seconds: float, end: datetime) -> bool:
+    return start.timestamp() <= seconds <= end.timestamp()
+
+
+def _message(request: Request) -> JSON:
+    """The body's JSON value; None where it is none."""
+    if len(request.body) > MAX_MESSAGE:
+        return None
+    try:
+        return parse_json(request.body)
+    except Unreadable:
+        return None
+
+
+def _content(message: JSON) -> bytes | None:
+    """What is signed of a message; None where it is none of SNS's."""
+    content = ""
+    for name in _SIGNED.get(text_at(message, "Type") or "", ()):
+        value = message.get(name)
+        if value is None and name == "Subject":
+            continue
+        # A line break elsewhere than in Message would let one signed text be read as another message.
+        if not isinstance(value, str) or ("\n" in value and name != "Message"):
+            return None
+        content += f"{name}\n{value}\n"
+    return content.encode() or None
+
+
+def _decoded(signature: str) -> bytes:
+    """The bytes of a signature; none where it is no base64."""
+    try:
+        return b64decode(signature, validate=True)
+    except ValueError:
+        return b""
+
+
+def _no_certificate(url: str) -> Certificate:
+    raise NotConfirmed(f"nothing is fetched here, such as {url}")
+
+
+class Sns(SourceType):
+    """The event is the message's type; a topic's subscription is confirmed by itself."""
+
+    name: ClassVar[str] = "sns"
+    guide: ClassVar[Guide] = Guide(
+        title="Amazon SNS",
+        setup="""
+            Put the topic's ARN into the table and start the bridge; then SNS → Topics → the topic → *Create
+            subscription*: protocol HTTPS, *Endpoint* the source's URL, *Enable raw message delivery* off. The
+            bridge confirms the subscription of a topic that the table names; of any other it refuses it.
+        """,
+        example="""
+sources:
+  alarms:
+    type: sns
+    topic_arns:
+      - arn:aws:sns:us-east-1:123456789012:alarms
+routes:
+  - source: alarms
+    event: Notification
+    match:
+      payload.Subject: "ALARM: *"
+    task: 5f3c9a7be4b0a1c2d3e4f501
+    secret_key: ${{ env.TASK_KEY }}
+    task_arguments:
+      - ${{ payload.Subject }}
+      - ${{ payload.Message }}
+""",
+        events="""
+            the message's `Type`, nearly always `Notification`; no action. The two confirmations are stored
+            and no route is asked about them. `Token`, `SubscribeURL` and `UnsubscribeURL` are taken out:
+            whoever has them can change the subscription.
+        """,
+        identity="`MessageId`, the same when it is sent again.",
+        repeats="""
+            SNS waits 15 s. On 5xx and 429 it sends again, by default 3 times, 20 s apart; any other 4xx ends
+            it.
+        """,
+        traps=(
+            """`payload.Message` is text, also where it holds JSON (an alarm of CloudWatch): expressions do
+            not parse it. Match it as text, `payload.Message: '*"NewStateValue":"ALARM"*'`, cut a value out
+            with `${{ payload.Message | regex_search('"AlarmName":"([^"]+)"') }}`, or hand the whole to the
+            task.""",
+            """The signing certificate is fetched from `sns.<region>.amazonaws.com`: the bridge must be able
+            to reach port 443 there. Where it cannot, it answers 503, and says so in its log.""",
+            "Raw message delivery leaves the signature out, and is refused.",
+            "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
+        ),
+    )
+    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate),)
+    event_header: ClassVar[str | None] = _TYPE_HEADER
+    content_types: ClassVar[tuple[str, ...]] = ("text/plain", JSON_TYPE)
+    private_keys: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        _SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type")
+    )
+
+    def __init__(self, fetch: Fetch = fetch_nothing) -> None:
+        super().__init__(fetch)
+        self._proofs = (SnsSignature(Certificates(fetch)),)
+
+    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
+        del options
+        return self._proofs
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        return {"Content-Type": "text/plain; charset=UTF-8", _TYPE_HEADER: event or "Notification"}
+
+    def read(self, request: Request, options: Options) -> Reading:
+        del options
+        payload, body = read_json(request)
+        event, delivery = text_at(payload, "Type"), text_at(payload, "MessageId")
+        if event not in _SIGNED or delivery is None:
+            raise Unreadable(f"an SNS message has MessageId, and as Type one of {', '.join(_SIGNED)}")
+        if request.headers.get(_TYPE_HEADER) != event:
+            raise Unreadable(f"the Type is {event}, {_TYPE_HEADER} says another")
+        confirm = None
+        if event == "SubscriptionConfirmation":
+            confirm = text_at(payload, "SubscribeURL")
+            if confirm is None or not _SUBSCRIBE_URL.fullmatch(confirm):
+                raise Unreadable("the SubscribeURL is none of SNS's own")
+        return Reading(
+            event=event,
+            action=None,
+            payload=payload,
+            body=body,
+            delivery_id=delivery,
+            handshake=event != "Notification",
+            confirm=confirm,
+        )

@@ -1,0 +1,170 @@
+"""Jira: a signature over the raw body, a body that may be missing, an id that is kept over retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import NotAuthentic, Unreadable
+from bridge.event import Event, Headers, Request
+from bridge.receive import Answer
+from bridge.settings import Secret
+from bridge.sources import discover
+from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample, signature
+
+MakeIntake = Callable[[str], Intake]
+
+TABLE = """
+sources:
+  jira: {secret: "${{ env.GITHUB_SECRET }}"}
+routes:
+  - source: jira
+    event: "jira:issue_*"
+    task: TASK
+    secret_key: KEY
+    task_arguments: ["${{ payload.issue.key | default(query.issue) }}"]
+  - {name: bare, source: jira, event: event, task: TASK, task_arguments: ["${{ query.issue }}"]}
+"""
+
+CREATED = sample("jira/jira;issue_created.issue_created.json")
+UPDATED = sample("jira/jira;issue_updated.json")
+
+#: As Jira sends it with one webhook.
+ID = {"X-Atlassian-Webhook-Identifier": "0d4e2a7c-8f6f-4f3e-9d7a-5c1b2e3f4a5b"}
+
+
+@pytest.fixture
+def intake(make_intake: MakeIntake) -> Intake:
+    return make_intake(TABLE)
+
+
+def post(
+    intake: Intake, body: bytes, headers: Mapping[str, str] = ID, query: Mapping[str, str] | None = None
+) -> Answer:
+    sent = {"Content-Type": "application/json; charset=UTF-8", "X-Hub-Signature": signature(body), **headers}
+    return intake.post("jira", body, sent, query)
+
+
+class TestSignature:
+    """``X-Hub-Signature``, which in spite of its name holds an HMAC-SHA256."""
+
+    @pytest.mark.parametrize(
+        ("secret", "body", "header", "holds"),
+        [
+            (
+                "It's a Secret to Everybody", b"Hello World!",
+                "sha256=a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9", True,
+            ),
+            (
+                "It's a Secret to Everybody", b"Hello World",
+                "sha256=a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9", False,
+            ),
+            (
+                "It's a Secret to Everybody", b"Hello World!",
+                "a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9", False,
+            ),
+        ],
+    )  # fmt: skip
+    def test_vectors(self, secret: str, body: bytes, header: str, holds: bool) -> None:
+        request = Request("jira", Headers([("X-Hub-Signature", header)]), {}, body, 0.0)
+        assert discover()["jira"].proofs[0].holds(request, [Secret(secret)]) is holds
+
+    @pytest.mark.parametrize("header", ["sha1=0", "sha256=", ""])
+    def test_no_other(self, intake: Intake, header: str) -> None:
+        with pytest.raises(NotAuthentic):
+            post(intake, CREATED, {"X-Hub-Signature": header, "X-Hub-Signature-256": signature(CREATED)})
+
+    def test_sha1_is_none(self, intake: Intake) -> None:
+        with pytest.raises(NotAuthentic):
+            post(intake, CREATED, {"X-Hub-Signature": signature(CREATED, algorithm="sha1")})
+
+    def test_a_token_in_the_url_where_there_is_no_secret(self, make_intake: MakeIntake) -> None:
+        intake = make_intake("sources: {jira: {url_token: '${{ env.TOKEN }}'}}\nroutes: []")
+        assert intake.post("jira", CREATED, JSON_HEADERS, {"token": VARIABLES["TOKEN"]}).status == 200
+        for query in ({}, {"token": "x"}, {"token": ""}):
+            with pytest.raises(NotAuthentic):
+                intake.post("jira", CREATED, JSON_HEADERS, query)
+        assert "token" not in intake.outbox.event(1).query
+
+
+class TestEvent:
+    """The body says it."""
+
+    def stored(self, intake: Intake, body: bytes) -> Event:
+        return intake.outbox.event(post(intake, body).body["event"])
+
+    def test_the_finer_name_is_the_action(self, intake: Intake) -> None:
+        event = self.stored(intake, CREATED)
+        assert (event.event, event.action) == ("jira:issue_created", "issue_created")
+        assert [job.arguments for job in intake.jobs()] == [("OPS-41",)]
+
+    def test_an_older_server_has_none(self, intake: Intake) -> None:
+        assert self.stored(intake, UPDATED).action is None
+
+    @pytest.mark.parametrize("action", [None, 5, "", [], {}])
+    def test_what_is_no_text_is_none(self, intake: Intake, action: object) -> None:
+        assert self.stored(intake, changed(CREATED, issue_event_type_name=action)).action is None
+
+    @pytest.mark.parametrize(
+        "body", [b"{}", b"[]", b"null", b" ", b'{"webhookEvent":5}', b'{"webhookEvent":""}']
+    )
+    def test_without_a_name(self, intake: Intake, body: bytes) -> None:
+        with pytest.raises(Unreadable):
+            post(intake, body)
+
+    def test_the_samples(self, senders: Path, intake: Intake) -> None:
+        paths = sorted((senders / "samples" / "jira").glob("*.json"))
+        assert len(paths) == 2
+        names = [self.names(intake, path.read_bytes(), path.name) for path in paths]
+        assert names == [("comment_created", None), ("jira:issue_created", "issue_created")]
+
+    def names(self, intake: Intake, body: bytes, delivery: str) -> tuple[str, str | None]:
+        answer = post(intake, body, {"X-Atlassian-Webhook-Identifier": delivery})
+        event = intake.outbox.event(answer.body["event"])
+        return event.event, event.action
+
+
+class TestNoBody:
+    """*Exclude body*: what is told stands in the URL."""
+
+    def test_the_query_tells_it(self, intake: Intake) -> None:
+        answer = post(intake, b"", query={"issue": "OPS-41"})
+        assert answer.status == 202
+        event = intake.outbox.event(1)
+        assert (event.event, event.action, event.payload, event.body) == ("event", None, {}, b"{}")
+        assert [job.arguments for job in intake.jobs()] == [("OPS-41",)]
+
+    def test_it_is_signed_too(self, intake: Intake) -> None:
+        with pytest.raises(NotAuthentic):
+            post(intake, b"", {"X-Hub-Signature": signature(b"x")})
+
+    def test_without_an_id_the_query_tells_them_apart(self, intake: Intake) -> None:
+        first = post(intake, b"", {}, {"issue": "OPS-41", "user": "maria"})
+        assert not first.body["duplicate"]
+        assert post(intake, b"", {}, {"user": "maria", "issue": "OPS-41"}).body["duplicate"]
+        assert not post(intake, b"", {}, {"issue": "OPS-42", "user": "maria"}).body["duplicate"]
+
+
+class TestComesAgain:
+    """Jira sends again on 409, so a duplicate must never be answered so."""
+
+    def test_by_its_id_however_late(self, intake: Intake) -> None:
+        post(intake, CREATED, {**ID})
+        intake.clock.now += 3600
+        again = post(intake, CREATED, {**ID, "X-Atlassian-Webhook-Retry": "1"})
+        assert (again.status, again.body["duplicate"]) == (200, True)
+        assert len(intake.jobs()) == 1
+
+    def test_the_same_change_of_another_webhook(self, intake: Intake) -> None:
+        post(intake, CREATED)
+        other = post(intake, CREATED, {"X-Atlassian-Webhook-Identifier": "another"})
+        assert not other.body["duplicate"]
+
+    def test_without_an_id_within_a_window(self, intake: Intake) -> None:
+        post(intake, CREATED, {})
+        intake.clock.now += 29
+        assert post(intake, CREATED, {}).body["duplicate"]
+        intake.clock.now += 2
+        assert not post(intake, CREATED, {}).body["duplicate"]
