@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from bridge.job import Attempt, Job, JobState, Outcome
-from bridge.outbox import Completion, Outbox
+from bridge.outbox import Completion, Outbox, claims
 from bridge.retry import Decision
 from bridge.route import Task
 from tests.tables import NOW, Clock, dead_job, in_threads, items, make_job, make_task, make_webhook
@@ -326,6 +329,43 @@ class TestRecord:
 
         assert outbox.record(again, new, second, ACCEPTED, DONE)
         assert [one.outcome for one in outbox.attempts(job.id)] == [Outcome.UNKNOWN, Outcome.ACCEPTED]
+
+
+class TestBesideAStart:
+    """A process that takes a claim for left behind meets the start of its owner, who was only slow."""
+
+    @pytest.mark.parametrize("let_go", ["hand_back", "give_up"])
+    def test_what_starts_meanwhile_is_not_let_go(
+        self, outbox: Outbox, reopen: Callable[[], Outbox], let_go: str
+    ) -> None:
+        store(outbox, "1")
+        token, job = claim_one(outbox)
+        other = reopen()
+        begun, commits = threading.Event(), threading.Event()
+
+        def start_slowly(connection: Connection) -> int | None:
+            attempt = claims.start(connection, job.id, token, NOW)
+            begun.set()
+            commits.wait(5.0)
+            return attempt
+
+        def take_up() -> None:
+            begun.wait(5.0)
+            if let_go == "hand_back":
+                other.hand_back(job.id, token)
+            else:
+                other.give_up(job, token, "its time is over")
+
+        with ThreadPoolExecutor() as pool:
+            starting = pool.submit(outbox._database.write, start_slowly)
+            letting_go = pool.submit(take_up)
+            begun.wait(5.0)
+            time.sleep(0.3)  # until the other has come to the row and waits for it
+            commits.set()
+            assert starting.result() is not None
+            letting_go.result()
+
+        assert outbox.job(job.id).state is JobState.SENDING
 
 
 class TestHandBack:

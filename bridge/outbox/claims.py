@@ -52,6 +52,8 @@ _RECORD = update(jobs).where(*_HELD).values(claim=None, lease_until=None)
 # A claim may have started since it was found to be left behind.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
 _LET_GO = _RECORD.where(_UNSTARTED)
+# In a statement before: one that had to wait for a start would not see its attempt, newer than itself.
+_WAIT_FOR = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
 
 def claim(
@@ -135,12 +137,14 @@ def hand_back(
     values: dict[str, object] = {"state": JobState.WAITING}
     if due_at is not None:
         values |= {"due_at": due_at, "reason": storable(reason)}
+    connection.execute(_WAIT_FOR, {"job": job_id})
     connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
 
 
 def give_up(connection: Connection, job_id: int, token: str, reason: str) -> None:
     """Let a claimed job that was not started die."""
     values = {"state": JobState.DEAD, "reason": storable(reason)}
+    connection.execute(_WAIT_FOR, {"job": job_id})
     connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
 
 
