@@ -3,7 +3,8 @@
 ``fixtures/config/bad`` holds a table a mistake. Its first lines say what is expected, and nothing else may
 be reported::
 
-    # expect: LINE:COLUMN: SEVERITY: MESSAGE      THIS stands for the file's own path
+    # expect: LINE:COLUMN: SEVERITY: MESSAGE      THIS stands for the file's own path,
+                                                  EVERY_TYPE for the names of all source types
     # hint: HINT                                  of the line before it, if it has one
 """
 
@@ -118,7 +119,8 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
 def expected_of(path: Path) -> list[str]:
     comments = re.match(r"(# .*\n)+", path.read_text("utf-8"))
     assert comments, "a bad table begins with what is expected"
-    return [line.removeprefix("# ").replace("THIS", str(path)) for line in comments[0].splitlines()]
+    text = comments[0].replace("THIS", str(path)).replace("EVERY_TYPE", ", ".join(sorted(TYPES)))
+    return [line.removeprefix("# ") for line in text.splitlines()]
 
 
 def test_there_are_bad_tables() -> None:
