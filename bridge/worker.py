@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 
@@ -26,5 +27,17 @@ def run(settings: Settings) -> None:
         log.info("delivering")
         told_to_end.wait()
     finally:
+        # A database that hangs answers nobody, and would keep the process for ever: what it cannot be told
+        # any more, it will find by the leases.
+        last = threading.Timer(settings.stop, _leave)
+        last.daemon = True
+        last.start()
         bridge.delivery.stop(max(0.0, settings.stop - CLOSING))
         bridge.close()
+        last.cancel()
+
+
+def _leave() -> None:
+    log.error("not everything could be written down in time; leases will end what is left")
+    logging.shutdown()
+    os._exit(1)

@@ -336,6 +336,13 @@ class TestComesAgain:
         intake.clock.now += 2
         assert not intake.post("shop", ORDER).body["duplicate"]
 
+    def test_another_event_with_the_same_body_is_another(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(source("allow_unsigned: true, event: 'headers[\"X-Event\"]'"))
+        first = intake.post("shop", ORDER, {**JSON_HEADERS, "X-Event": "deploy"})
+        other = intake.post("shop", ORDER, {**JSON_HEADERS, "X-Event": "rollback"})
+        again = intake.post("shop", ORDER, {**JSON_HEADERS, "X-Event": "deploy"})
+        assert [answer.body["duplicate"] for answer in (first, other, again)] == [False, False, True]
+
     def test_with_dedupe_off(self, make_intake: MakeIntake) -> None:
         intake = make_intake(source("allow_unsigned: true, dedupe: off"))
         assert len({intake.post("shop", ORDER).body["event"] for _ in range(3)}) == 3

@@ -6,18 +6,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
+from itertools import count
 
 import orjson
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, IntegrityError
 
 from bridge.errors import NoSuchJob, StoreUnavailable
-from bridge.job import JobState
+from bridge.job import Job, JobState
 from bridge.outbox import Outbox, postgresql
+from bridge.outbox.locks import lock
 from bridge.outbox.migrations import HEAD
-from bridge.outbox.postgresql import CHANNEL, POOL, PostgreSQL
+from bridge.outbox.postgresql import CHANNEL, POOL, PostgreSQL, connect
 from tests.postgresql import Cluster
 from tests.tables import PATIENCE, in_threads, make_event, make_job, make_webhook, wait_until
 
@@ -440,3 +444,89 @@ def test_after_a_restart_others_are_heard_again(cluster: Cluster, own_url: str, 
 
     store()
     wait_until(lambda: heard, "the announcement")
+
+
+class TestWhatOthersDo:
+    """Whatever a database is set to, and whatever another process does to it."""
+
+    def test_one_that_is_frozen_in_a_transaction_holds_up_nobody_for_long(self, postgresql_url: str) -> None:
+        engine = connect(postgresql_url)
+        with closing(Outbox(postgresql_url)) as outbox, engine.connect() as frozen:
+            (job,) = outbox.store(make_webhook(make_job())).jobs
+            lock(frozen, "claim")
+            with pytest.raises(StoreUnavailable, match="lock timeout"):
+                outbox.claim(free=1, busy={}, per_task=1, lease=60)
+            wait_until(lambda: bool(claimed_after_all(outbox)))
+            assert outbox.job(job.id).state is JobState.SENDING
+            frozen.invalidate()
+        engine.dispose()
+
+    def test_a_database_that_is_set_to_another_isolation(self, postgresql_url: str) -> None:
+        change(postgresql_url, "SET default_transaction_isolation = 'repeatable read'")
+        engine = connect(postgresql_url)
+        with engine.connect() as connection:
+            shown = connection.execute(text("SHOW transaction_isolation")).scalar_one()
+        engine.dispose()
+        assert shown == "read committed"
+
+    def test_a_database_that_takes_reads_alone_is_not_ready(self, postgresql_url: str) -> None:
+        with closing(Outbox(postgresql_url)) as outbox:
+            outbox.ping()
+            change(postgresql_url, "SET default_transaction_read_only = on")
+            outbox._database.close()
+        database = PostgreSQL(postgresql_url)
+        with pytest.raises(StoreUnavailable, match="takes reads alone"):
+            database.require()
+        database.close()
+
+    def test_a_table_that_is_gone_is_the_stores_failure(self, postgresql_url: str) -> None:
+        with closing(Outbox(postgresql_url)) as outbox:
+            with other(postgresql_url).begin() as connection:
+                connection.execute(text("DROP TABLE jobs CASCADE"))
+            with pytest.raises(StoreUnavailable, match='relation "jobs" does not exist'):
+                outbox.store(make_webhook(make_job()))
+
+    def test_another_programs_database_is_refused(self, postgresql_url: str) -> None:
+        with other(postgresql_url).begin() as connection:
+            connection.execute(text("CREATE TABLE alembic_version (version_num text)"))
+            connection.execute(text("INSERT INTO alembic_version VALUES ('0002')"))
+        with pytest.raises(StoreUnavailable, match="another program's"):
+            Outbox(postgresql_url)
+
+    def test_two_that_meet_in_a_deadlock_both_come_through(self, postgresql_url: str) -> None:
+        with closing(Outbox(postgresql_url)) as outbox:
+            both = threading.Barrier(2, timeout=5.0)
+
+            def work(first: str, second: str) -> Callable[[Connection], str]:
+                tries = count()
+
+                def unit(connection: Connection) -> str:
+                    lock(connection, first)
+                    if next(tries) == 0:
+                        both.wait()
+                    lock(connection, second)
+                    return first
+
+                return unit
+
+            units = [work("a", "b"), work("b", "a")]
+            done = in_threads([partial(outbox._database.write, unit) for unit in units])
+            assert sorted(done) == ["a", "b"]
+
+
+def claimed_after_all(outbox: Outbox) -> list[Job]:
+    try:
+        return outbox.claim(free=1, busy={}, per_task=1, lease=60)[1]
+    except StoreUnavailable:
+        return []
+
+
+def other(url: str) -> Engine:
+    """As another program connects."""
+    return create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+
+
+def change(url: str, setting: str) -> None:
+    """Set something for all later connections to this database."""
+    with other(url).begin() as connection:
+        connection.execute(text(f"ALTER DATABASE {make_url(url).database} {setting}"))

@@ -20,9 +20,17 @@ from bridge.event import Headers, Request
 from bridge.receive import Answer
 from bridge.sources import Options, Source, discover, sns
 from bridge.sources.signatures import Required
-from bridge.sources.sns import FAILED_FOR, MAX_CERTIFICATES, MAX_FAILED, MAX_MESSAGE, Certificates
+from bridge.sources.sns import (
+    FAILED_FOR,
+    MAX_CERTIFICATES,
+    MAX_FAILED,
+    MAX_MESSAGE,
+    MAX_WAITING,
+    Certificates,
+)
 from tests.aws import CERTIFICATE_URL, Aws, a_topic
 from tests.intake import Intake, everything_stored, sample
+from tests.tables import wait_until
 
 MakeIntake = Callable[[str], Intake]
 
@@ -312,8 +320,16 @@ class TestCertificateUrl:
         ],
     )
     def test_its_own(self, aws: Aws, source: Source, url: str, fetched: str | None) -> None:
-        source.verify(request(aws.sign({**NOTIFICATION, "SigningCertURL": url})))
+        topic = TOPIC.replace("us-east-1", url.split(".")[1].lower())
+        (required,) = source.required
+        source = replace(source, required=(replace(required, secrets=(topic,)),))
+        source.verify(request(aws.sign({**NOTIFICATION, "TopicArn": topic, "SigningCertURL": url})))
         assert aws.fetched == [fetched or url]
+
+    def test_another_regions_is_refused_and_not_fetched(self, aws: Aws, source: Source) -> None:
+        url = CERTIFICATE_URL.replace("us-east-1", "us-east-2")
+        refused(source, aws.sign({**NOTIFICATION, "SigningCertURL": url}))
+        assert aws.fetched == []
 
     def test_how_it_is_spelled_makes_no_further_fetch(self, aws: Aws, source: Source) -> None:
         for region in ("us-east-1", "US-EAST-1", "Us-East-1", "us-east-1.amazonaws.com:443/a.pem"):
@@ -356,7 +372,7 @@ class TestCertificates:
             certificates(url_of(1))
         assert fetched == [url_of(1)] * 2
 
-    def test_with_many_failures_none_is_fetched(self, aws: Aws, clock: Clock) -> None:
+    def test_many_failures_keep_no_other_from_its_certificate(self, aws: Aws, clock: Clock) -> None:
         fetched: list[str] = []
 
         def fetch(url: str) -> bytes:
@@ -366,16 +382,11 @@ class TestCertificates:
             raise NotSent("no connection")
 
         certificates = Certificates(fetch, clock)
-        known = certificates(CERTIFICATE_URL)
         for number in range(1000):
             with pytest.raises(NotConfirmed):
                 certificates(url_of(number))
-        assert len(fetched) == 1 + MAX_FAILED
-        assert certificates(CERTIFICATE_URL) is known, "what is there is still used"
-        clock.now += FAILED_FOR
-        with pytest.raises(NotConfirmed):
-            certificates(url_of(2000))
-        assert fetched[-1] == url_of(2000)
+        assert certificates(CERTIFICATE_URL)
+        assert len(certificates._failed) == MAX_FAILED
 
     @pytest.mark.parametrize(
         "body", [b"", b"<html>", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
@@ -404,7 +415,7 @@ class TestCertificates:
         certificates(url_of(0))
         assert aws.fetched[-1] == url_of(0)
 
-    def test_many_at_once_make_one_fetch(self, aws: Aws) -> None:
+    def test_many_at_once_make_one_fetch_and_few_wait_for_it(self, aws: Aws) -> None:
         asked, go = threading.Event(), threading.Event()
         fetched: list[str] = []
 
@@ -416,15 +427,20 @@ class TestCertificates:
 
         certificates = Certificates(fetch)
         found: list[object] = []
-        threads = [threading.Thread(target=lambda: found.append(certificates(url_of(1)))) for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda: found.append(certificates(url_of(1)))) for _ in range(MAX_WAITING)
+        ]
         for thread in threads:
             thread.start()
         assert asked.wait(20)
+        wait_until(lambda: certificates._waiting._value == 0)
+        with pytest.raises(NotConfirmed, match=f"{MAX_WAITING} requests wait"):
+            certificates(url_of(2))
         go.set()
         for thread in threads:
             thread.join(20)
         assert fetched == [url_of(1)]
-        assert len(found) == 8
+        assert len(found) == MAX_WAITING
 
     def test_who_waits_for_anothers_fetch_gives_up(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sns, "PATIENCE", 0.05)

@@ -190,7 +190,7 @@ class Builder:
             return
         if event in known or any(event.startswith(f"{name}.") for name in known):
             return
-        guess = did_you_mean(event.partition(".")[0] if event not in known else event, known)
+        guess = did_you_mean(event, known) or did_you_mean(event.partition(".")[0], known)
         message = f"{source.type.name} has no event {found(event)} that is known{guess}"
         self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
 

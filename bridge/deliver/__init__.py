@@ -31,6 +31,11 @@ POLL = 2.0
 LEASE_SLACK = 30.0
 #: How often, in seconds, a process writes down that it delivers.
 BEAT = 10.0
+#: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
+#: TheEye's answer in hand tries every few seconds to record it.
+GRACE = 10.0
+#: A round of the dispatcher that lasts longer, in seconds, waits for something that does not come.
+STALLED = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,8 @@ class Delivery:
         self._sender = Sender(table, outbox, mask, self._target, clock)
         self._name = uuid4().hex
         self._beaten_at = -BEAT
+        #: When the dispatcher's last round began, seconds of ``time.monotonic()``.
+        self._round_at = time.monotonic()
         self._told: str | None = None
         self._watchdog = Watchdog()
         self._claimed: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
@@ -73,10 +80,11 @@ class Delivery:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every thread of it runs."""
-        return bool(self._senders) and all(
+        """Whether every thread of it runs, and the dispatcher goes its rounds."""
+        runs = bool(self._senders) and all(
             thread.is_alive() for thread in (*self._senders, self._dispatcher, self._prober)
         )
+        return runs and time.monotonic() - self._round_at < STALLED
 
     @property
     def trouble(self) -> str | None:
@@ -129,6 +137,7 @@ class Delivery:
         lost_at = self._clock()
         while not self._stopping:
             asked_at = self._clock()
+            self._round_at = time.monotonic()
             try:
                 claimed = self._claim()
                 self._beat()
@@ -138,6 +147,7 @@ class Delivery:
                 wait = 0.0 if claimed else self._until_next(asked_at)
             except StoreUnavailable as error:
                 log.warning("jobs cannot be claimed: %s", error)
+                lost_at = self._clock() + GRACE - POLL
                 wait = POLL
             except Exception:
                 # A defect here must not end delivery.

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.deliver.target import Target
 from bridge.errors import AnswerLost, NotSent, SendError, StoreUnavailable
@@ -154,9 +154,9 @@ class Sender:
             heard, asked = _Heard(verdict), False
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
-        if asked:
-            # Before the record, which may have to wait for the store.
-            self._target.heard(claimed.job, task, heard.verdict, heard.status, detail)
+        # Before the record, which may have to wait for the store.
+        if asked and not self._target.heard(claimed.job, task, heard.verdict, heard.status, detail):
+            heard = replace(heard, verdict=Verdict(Outcome.UNAVAILABLE, heard.verdict.detail))
         self._record(claimed, attempt_id, task, heard, detail, time.monotonic() - begun)
         return asked
 

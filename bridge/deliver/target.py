@@ -65,10 +65,16 @@ class Target:
         with self._lock:
             self._outage.not_sent(job.id)
 
-    def heard(self, job: Job, task: Task, verdict: Verdict, status: int | None, detail: str) -> None:
-        """An attempt ended; `status` where there was an answer, `detail` masked."""
+    def heard(self, job: Job, task: Task, verdict: Verdict, status: int | None, detail: str) -> bool:
+        """An attempt ended; `status` where there was an answer, `detail` masked.
+
+        Whether it is its job's own affair: after the first 401 on the token, the jobs that were in flight
+        beside it hear the same, and wait with the rest.
+        """
         with self._lock:
-            token_refused = status == 401 and task.secret_key is None and not self._token_refused
+            not_let_in = status == 401 and task.secret_key is None
+            token_refused = not_let_in and not self._token_refused
+            own_affair = token_refused or not not_let_in
             self._token_refused |= token_refused
             was_open = self._outage.is_open
             sign = sign_of(verdict.outcome, status)
@@ -83,6 +89,7 @@ class Target:
             log.warning("TheEye is out, no job is sent until it is back: %s", detail)
         elif was_open and not is_open:
             log.info("TheEye is back, it was out for %.0f s", lasted)
+        return own_affair
 
     @property
     def probe_in(self) -> float | None:

@@ -155,8 +155,7 @@ def left_behind(connection: Connection, now: float, *, everything: bool) -> list
         claimed = claimed.where(jobs.c.lease_until < now)
     found: list[tuple[Job, Attempt | None]] = []
     for row in connection.execute(claimed.order_by(jobs.c.id)).all():
-        open_attempt = connection.execute(
-            select(attempts).where(attempts.c.job_id == row.id, attempts.c.outcome.is_(None))
-        ).one_or_none()
+        still_open = select(attempts).where(attempts.c.job_id == row.id, attempts.c.outcome.is_(None))
+        open_attempt = connection.execute(still_open.order_by(attempts.c.number.desc()).limit(1)).first()
         found.append((job_of(row), None if open_attempt is None else attempt_of(open_attempt)))
     return found

@@ -8,7 +8,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
 def lock(connection: Connection, *name: str) -> None:
-    """Wait until no other transaction holds this name. A unit of work takes one, so that none is deadlocked.
+    """Wait until no other transaction holds this name. A unit of work takes one at most.
 
     On SQLite there is nothing to do: a transaction that writes began with ``BEGIN IMMEDIATE``, which only
     one can at a time.

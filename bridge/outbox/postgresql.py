@@ -7,11 +7,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from psycopg import Error as DriverError
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import DeadlockDetected
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -20,6 +22,7 @@ from sqlalchemy.exc import (
     InterfaceError,
     InternalError,
     OperationalError,
+    ProgrammingError,
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -34,6 +37,8 @@ T = TypeVar("T")
 POOL = 5
 #: How long, in seconds, a unit of work waits for a free connection, and connecting for an answer.
 PATIENCE = 5.0
+#: How often a unit of work is tried that met another in a deadlock.
+TRIES = 3
 #: How long, in seconds, a connection may have been idle to be used unasked.
 MAX_IDLE = 1.0
 #: The channel on which a process says that a job may be due.
@@ -43,10 +48,29 @@ LISTENS = 1.0
 #: How long, in seconds, it waits before it connects again.
 RECONNECTS = 2.0
 
-#: What the database itself fails of, and not the unit of work.
-_UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+#: What the database itself fails of, and not the unit of work; a right or a table that is missing, too.
+_UNAVAILABLE = (OperationalError, InterfaceError, InternalError, ProgrammingError, PoolTimeoutError)
+
+#: What each connection sets, since a database or a role may be set otherwise.
+_SESSION = (
+    # Not to lose what was committed last.
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+    # A snapshot that is older than a lock would not see what its last holder has written.
+    "SET default_transaction_isolation = 'read committed'",
+    # A process that is frozen, or cut off, in the middle of a transaction must not keep its locks from all
+    # others; nor may they wait for it without a word.
+    "SET idle_in_transaction_session_timeout = '10s'",
+    "SET lock_timeout = '5s'",
+)
+
+_READ_ONLY = text("SELECT current_setting('transaction_read_only')")
 
 log = logging.getLogger(__name__)
+
+
+class _Deadlock(OperationalError):
+    """Two transactions waited for each other, and this one was undone."""
 
 
 class PostgreSQL(Database):
@@ -63,10 +87,21 @@ class PostgreSQL(Database):
         if self._closed.is_set():
             raise StoreUnavailable("the store is closed")
         try:
-            with self._engine.begin() as connection:
-                return work(connection)
+            for _ in range(TRIES - 1):
+                with suppress(_Deadlock):
+                    return self._in_transaction(work)
+            return self._in_transaction(work)
         except _UNAVAILABLE as error:
             raise StoreUnavailable(f"the store cannot be written: {cause(error)}") from error
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except OperationalError as error:
+            if isinstance(error.orig, DeadlockDetected):
+                raise _Deadlock(error.statement, error.params, error.orig) from error
+            raise
 
     def read(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -76,7 +111,9 @@ class PostgreSQL(Database):
             raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
 
     def require(self) -> None:
-        """A server that answers keeps what it commits."""
+        """Raises StoreUnavailable where nothing can be written: on a standby, say, after a failover."""
+        if self.read(lambda connection: connection.execute(_READ_ONLY).scalar_one()) == "on":
+            raise StoreUnavailable("the store cannot be written: the database takes reads alone")
 
     def presence(self) -> Presence:
         return Presence()
@@ -197,12 +234,9 @@ def connect(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        # A database or a role may be set to lose what was committed last.
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('synchronous_commit', 'on', false)"
-                " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-            )
+            for statement in _SESSION:
+                cursor.execute(statement)
         connection.commit()
 
     return engine
@@ -222,6 +256,7 @@ def _engine(address: URL) -> Engine:
             "keepalives_interval": int(PATIENCE),
             "keepalives_count": 2,
             "application_name": "bridge",
+            "client_encoding": "utf8",
             # A pooler in front may give each transaction to another server process, which knows no
             # statement that was prepared before.
             "prepare_threshold": None,

@@ -281,11 +281,23 @@ class Source:
         )
 
     def _without_private_keys(self, reading: Reading) -> Reading:
-        payload, private = reading.payload, self.type.private_keys
-        if not isinstance(payload, dict) or payload.keys().isdisjoint(private):
+        kept = reading.payload
+        for path in self.type.private_keys:
+            kept = _without(kept, path.split("."))
+        if kept is reading.payload:
             return reading
-        kept = {key: value for key, value in payload.items() if key not in private}
         return replace(reading, payload=kept, body=orjson.dumps(kept))
+
+
+def _without(payload: JSON, path: list[str]) -> JSON:
+    """The payload without what stands at these keys; itself where nothing does."""
+    key, *rest = path
+    if not isinstance(payload, dict) or key not in payload:
+        return payload
+    if not rest:
+        return {name: value for name, value in payload.items() if name != key}
+    inner = _without(payload[key], rest)
+    return payload if inner is payload[key] else {**payload, key: inner}
 
 
 def _check_name(what: str, name: str | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import ClassVar
 
+import orjson
+
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request, rfc3339
 from bridge.fields import Absent, Path, kind
@@ -16,7 +18,7 @@ from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, HmacS
 class Generic(SourceType):
     """Event, action and delivery id stand where the table's field paths say.
 
-    Without a path the event is ``event``. Without a delivery id a hash over the body stands for it.
+    Without a path the event is ``event``. Without a delivery id a hash over these and the body stands for it.
     """
 
     name: ClassVar[str] = "generic"
@@ -44,7 +46,7 @@ routes:
       - ${{ payload.host }}
 """,
         events="what stands at the path `event:`, else `event`; the action at `action:`.",
-        identity="what stands at `delivery_id:`, else a hash over the body, for 30 s (`dedupe:`).",
+        identity="what stands at `delivery_id:`, else a hash over event and body, for 30 s (`dedupe:`).",
         repeats="as the sender does.",
         traps=("A token in the URL gets into the logs on the way: prefer a header.",),
     )
@@ -69,16 +71,17 @@ routes:
         event = _name(options.event, scope, "event")
         if options.event is not None and event is None:
             raise Unreadable(f"{options.event.text} is missing, where the event stands")
+        action = _name(options.action, scope, "action")
         delivery = _name(options.delivery_id, scope, "delivery id")
         if options.delivery_id is not None and delivery is None:
             raise Unreadable(f"{options.delivery_id.text} is missing, where the delivery id stands")
         return Reading(
             event=event or "event",
-            action=_name(options.action, scope, "action"),
+            action=action,
             payload=payload,
             body=body,
             delivery_id=delivery,
-            fingerprint=sha256(body).hexdigest(),
+            fingerprint=sha256(orjson.dumps([event, action]) + body).hexdigest(),
         )
 
 

@@ -113,6 +113,8 @@ class Gitea(SourceType):
         '`headers["X-Gitea-Event-Type"]`.',
     )
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gitea-Signature"),)
+    #: Older releases repeat the webhook's secret there.
+    private_keys: ClassVar[tuple[str, ...]] = ("secret",)
     private_headers: ClassVar[tuple[str, ...]] = (
         "X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature",
         "X-Hub-Signature-256",

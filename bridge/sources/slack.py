@@ -103,7 +103,7 @@ routes:
         ),
     )
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
-    private_keys: ClassVar[tuple[str, ...]] = ("token",)
+    private_keys: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
     dedupe: ClassVar[float | None] = 600.0
 
     def read(self, request: Request, options: Options) -> Reading:

@@ -43,7 +43,7 @@ _SIGNED = {
 _ALGORITHMS = {"1": SHA1, "2": SHA256}
 
 #: S3 lets anybody be sns.s3-<region>.amazonaws.com, with a bucket of that name.
-_HOST = r"sns\.(?![sS]3)[a-zA-Z0-9-]{3,}\.amazonaws\.com(?:\.cn)?"
+_HOST = r"sns\.(?![sS]3)[a-zA-Z0-9-]{3,63}\.amazonaws\.com(?:\.cn)?"
 #: With no query and no further folder, so that one certificate has one URL.
 _CERTIFICATE_URL = re.compile(rf"https://({_HOST})(?::443)?(/[A-Za-z0-9_-]+\.pem)")
 _SUBSCRIBE_URL = re.compile(rf"https://{_HOST}(?::443)?/\?[A-Za-z0-9_%&=.:~+-]+")
@@ -57,8 +57,11 @@ MAX_MESSAGE = 2 * 1024**2
 MAX_CERTIFICATES = 50
 #: How long a failed fetch is remembered, seconds.
 FAILED_FOR = 60.0
-#: With so many failed fetches in memory none is made.
-MAX_FAILED = 10
+#: How many failed fetches are remembered. Beyond it they are made again: forged messages with ever new
+#: addresses must not keep a true one from its certificate.
+MAX_FAILED = 100
+#: How many requests may wait for a certificate at once.
+MAX_WAITING = 4
 #: How long a request waits for another's fetch, seconds.
 PATIENCE = 5.0
 
@@ -70,6 +73,7 @@ class Certificates:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self._kept: dict[str, Certificate] = {}
         #: When.
         self._failed: dict[str, float] = {}
@@ -79,21 +83,29 @@ class Certificates:
         kept = self._kept.get(url)
         if kept is not None:
             return kept
-        if not self._lock.acquire(timeout=PATIENCE):
-            raise NotConfirmed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
+        # Whoever knows a topic's name can make us look for certificates: few may wait for them at once.
+        if not self._waiting.acquire(blocking=False):
+            raise NotConfirmed(f"no certificate of AWS: {MAX_WAITING} requests wait for one already")
         try:
-            return self._kept.get(url) or self._new(url)
+            if not self._lock.acquire(timeout=PATIENCE):
+                raise NotConfirmed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
+            try:
+                return self._kept.get(url) or self._new(url)
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._waiting.release()
 
     def _new(self, url: str) -> Certificate:
         now = self._clock()
         self._failed = {each: at for each, at in self._failed.items() if now - at < FAILED_FOR}
-        if url in self._failed or len(self._failed) >= MAX_FAILED:
+        if url in self._failed:
             raise NotConfirmed(f"no certificate of AWS: a fetch failed less than {FAILED_FOR:g} s ago")
         try:
             certificate = load_pem_x509_certificate(self._fetch(url))
         except (SendError, ValueError, UnsupportedAlgorithm) as error:
+            if len(self._failed) >= MAX_FAILED:
+                del self._failed[next(iter(self._failed))]
             self._failed[url] = now
             raise NotConfirmed(f"no certificate of AWS at {url}: {error}") from error
         if len(self._kept) >= MAX_CERTIFICATES:
@@ -139,6 +151,8 @@ class SnsSignature(Proof):
         url = _CERTIFICATE_URL.fullmatch(text_at(message, "SigningCertURL") or "")
         if content is None or algorithm is None or not signature or url is None:
             return False
+        if url[1].lower().split(".")[1] != message["TopicArn"].split(":")[3]:
+            return False  # a topic's region signs for it
         certificate = self.certificate(f"https://{url[1].lower()}{url[2]}")
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         key = certificate.public_key()

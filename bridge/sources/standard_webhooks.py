@@ -130,6 +130,8 @@ routes:
         traps=("The secret is base64 after `whsec_`; Stripe's begins alike and is none: use its own type.",),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
+    #: Some send both brands' headers.
+    private_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
     #: In which the delivery's id stands.
     id_header: ClassVar[str] = "webhook-id"
 

@@ -27,12 +27,18 @@ _REVISION = text("SELECT version_num FROM alembic_version")
 
 
 def revision(connection: Connection) -> str | None:
-    """The store's revision; None where it is empty."""
+    """The store's revision, None where it is empty. Raises StoreUnavailable where it is another program's."""
     tables = inspect(connection)
+    ours = all(map(tables.has_table, OF_FIRST))
     if tables.has_table("alembic_version"):
         found: str | None = connection.execute(_REVISION).scalar_one_or_none()
+        if found is not None and not ours:
+            raise StoreUnavailable(
+                f"the database is another program's: at revision {found}, without {', '.join(OF_FIRST)}; "
+                "give the bridge a DATABASE_URL of its own"
+            )
         return found
-    return FIRST if all(map(tables.has_table, OF_FIRST)) else None
+    return FIRST if ours else None
 
 
 def upgrade(connection: Connection) -> tuple[str | None, str]:
