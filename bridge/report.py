@@ -207,7 +207,7 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
         yield job_line(job)
     yield "payload"
     payload = orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
-    yield from map(_escaped, payload.split("\n"))
+    yield from map(escaped, payload.split("\n"))
 
 
 def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> JSON:
@@ -250,6 +250,6 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _escaped(line: str) -> str:
+def escaped(line: str) -> str:
     """A line of JSON, with JSON's escapes for what a terminal would act on or not show."""
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)

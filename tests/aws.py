@@ -44,33 +44,33 @@ class Aws:
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.certificate = self.certify(self._key)
+        self.certificate = self.certify(self._key.public_key())
         #: The URLs that were fetched.
         self.fetched: list[str] = []
 
     def certify(
         self,
-        key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
-        start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+        start: datetime = datetime(2012, 1, 1, tzinfo=UTC),
         end: datetime = datetime(2036, 1, 1, tzinfo=UTC),
     ) -> bytes:
-        """A certificate for `key`, signed by itself, as PEM."""
+        """A certificate for `key`, as PEM."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
         return (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(name)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
             .not_valid_after(end)
-            .sign(key, SHA256())
+            .sign(self._key, SHA256())
             .public_bytes(Encoding.PEM)
         )
 
     def of_another_time(self, start: datetime, end: datetime) -> bytes:
         """The same key's certificate, valid at another time."""
-        return self.certify(self._key, start, end)
+        return self.certify(self._key.public_key(), start, end)
 
     def fetch(self, url: str) -> bytes:
         """The certificate, or what else AWS says at this URL. Raises NotSent."""

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from bridge.errors import NotAuthentic, Unreadable
+from bridge.sources import discover
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, basic, changed, sample, without
 
 MakeIntake = Callable[[str], Intake]
@@ -26,6 +27,8 @@ routes:
     secret_key: KEY
     task_arguments: ["${{ payload.resource.buildNumber }}"]
 """
+
+AZURE = discover()["azure-devops"]
 
 BUILD = sample("azure-devops/build.complete.json")
 
@@ -59,6 +62,15 @@ def test_the_samples(intake: Intake, senders: Path) -> None:
         answer = intake.post("azure-devops", body, HEADERS)
         event = intake.outbox.event(answer.body["event"])
         assert (event.event, event.delivery_id) == (path.stem, orjson.loads(body)["id"])
+        assert event.event in AZURE.events
+
+
+def test_a_known_event_has_a_resource_though_it_may_be_null(intake: Intake) -> None:
+    with pytest.raises(Unreadable, match=r"a azure-devops build.complete without resource"):
+        intake.post("azure-devops", without(BUILD, "resource"), HEADERS)
+    assert intake.post("azure-devops", changed(BUILD, resource=None), HEADERS).status == 200
+    unknown = changed(without(BUILD, "resource"), eventType="of.tomorrow", notificationId=18)
+    assert intake.post("azure-devops", unknown, HEADERS).status == 200
 
 
 class TestIdentity:

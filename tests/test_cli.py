@@ -294,6 +294,7 @@ def test_what_a_terminal_would_act_on_is_not_shown_as_it_is(terminal: Terminal) 
     assert r'"ref": "\u001b[2J\u009b2J\u202eé"' in output
     shown = terminal.run("events", "show", "--json", str(job.event_id)).output
     assert json.loads(shown)["payload"]["ref"] == "\x1b[2J\x9b2J\u202eé"
+    assert all(character.isprintable() for line in shown.split("\n") for character in line)
 
 
 def keep_refused(terminal: Terminal, *refused: RefusedRequest) -> None:

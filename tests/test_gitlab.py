@@ -257,7 +257,31 @@ class TestEvent:
             assert named("System Hook", payload) == ("System Hook", None)
 
     def test_a_body_does_not_name_another_event_than_the_header(self) -> None:
-        assert named("Note Hook", {"event_name": "push", "object_kind": "push"}) == ("Note Hook", None)
+        assert named("Note Hook", {"event_name": "push"}) == ("Note Hook", None)
+
+    @pytest.mark.parametrize(
+        ("hook", "kind"),
+        [
+            ("Note Hook", "push"), ("Push Hook", "tag_push"), ("Pipeline Hook", "build"),
+            ("Job Hook", "pipeline"), ("Issue Hook", "note"), ("Deployment Hook", "deploy_token"),
+        ],
+    )  # fmt: skip
+    def test_a_body_of_another_kind_than_its_hook_is_refused(self, hook: str, kind: str) -> None:
+        """A token covers neither: whoever may trigger one hook must not start another's tasks."""
+        with pytest.raises(Unreadable, match=f"says {hook}, the body's object_kind says {kind}"):
+            named(hook, {"object_kind": kind})
+
+    @pytest.mark.parametrize(
+        ("hook", "kind"),
+        [
+            ("Push Hook", "push"), ("Job Hook", "build"), ("Issue Hook", "work_item"),
+            ("Work Item Hook", "issue"), ("Confidential Issue Hook", "issue"), ("Note Hook", "note"),
+            ("Confidential Note Hook", "note"), ("Note Hook", "of_tomorrow"), ("Tomorrow Hook", "push"),
+            ("Member Hook", "user_add_to_group"), ("Push Hook", ""),
+        ],
+    )  # fmt: skip
+    def test_a_body_of_its_hooks_kind_or_a_new_one_passes(self, hook: str, kind: str) -> None:
+        assert named(hook, {"object_kind": kind})[0] == hook
 
     def test_without_the_header(self, intake: Intake) -> None:
         for event in (None, ""):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
+from bridge.app import Bridge
+from bridge.deliver import Delivery
+from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.event import Event, Headers, Request
 from bridge.receive import Answer
-from bridge.settings import Secret
+from bridge.settings import Mask, Secret, Settings
 from bridge.sources import discover
-from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample, signature
+from bridge.web import create_app
+from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, github_headers, sample, signature
 
 MakeIntake = Callable[[str], Intake]
 
@@ -30,6 +34,10 @@ routes:
 
 CREATED = sample("jira/jira;issue_created.issue_created.json")
 UPDATED = sample("jira/jira;issue_updated.json")
+PUSH = sample("github/push.json")
+
+#: A source beside it.
+GITHUB = '  github: {secret: "${{ env.GITHUB_SECRET }}"}\n'
 
 #: As Jira sends it with one webhook.
 ID = {"X-Atlassian-Webhook-Identifier": "0d4e2a7c-8f6f-4f3e-9d7a-5c1b2e3f4a5b"}
@@ -145,6 +153,62 @@ class TestNoBody:
         assert not first.body["duplicate"]
         assert post(intake, b"", {}, {"user": "maria", "issue": "OPS-41"}).body["duplicate"]
         assert not post(intake, b"", {}, {"issue": "OPS-42", "user": "maria"}).body["duplicate"]
+
+
+class TestNoContentType:
+    """Where nothing is sent, no type of content needs to be named."""
+
+    BARE: ClassVar[dict[str, str]] = {"X-Hub-Signature": signature(b""), **ID}
+
+    @pytest.mark.parametrize("length", [{}, {"Content-Length": "0"}])
+    def test_it_is_taken(self, intake: Intake, length: dict[str, str]) -> None:
+        assert intake.post("jira", b"", {**self.BARE, **length}, {"issue": "OPS-41"}).status == 202
+
+    def test_a_type_that_is_named_counts(self, intake: Intake) -> None:
+        with pytest.raises(UnsupportedContent):
+            intake.post("jira", b"", {**self.BARE, "Content-Type": "text/html"})
+
+    def test_a_body_is_named(self, intake: Intake) -> None:
+        for length in ({}, {"Content-Length": str(len(CREATED))}, {"Content-Length": "0"}):
+            sent = {"X-Hub-Signature": signature(CREATED), **ID, **length}
+            with pytest.raises(UnsupportedContent):
+                intake.post("jira", CREATED, sent)
+
+
+class TestWeb:
+    """Through the web application, which checks first what needs no body."""
+
+    def status(self, intake: Intake, source: str, body: bytes | None, headers: Mapping[str, str]) -> int:
+        mask = Mask([])
+        bridge = Bridge(
+            settings=Settings.from_environ({}),
+            table=intake.table,
+            mask=mask,
+            outbox=intake.outbox,
+            receiver=intake.receiver,
+            delivery=Delivery(intake.table, intake.outbox, mask),
+            refusals=intake.refusals,
+        )
+        client = create_app(bridge).test_client()
+        return client.post(f"/hooks/{source}?issue=OPS-41", data=body, headers=headers).status_code
+
+    def test_no_type_of_no_body_is_taken(self, intake: Intake) -> None:
+        assert self.status(intake, "jira", None, {**ID, "X-Hub-Signature": signature(b"")}) == 202
+        assert intake.outbox.event(1).event == "event"
+
+    def test_no_type_of_a_body_is_not(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(TABLE.replace("sources:\n", f"sources:\n{GITHUB}"))
+        assert self.status(intake, "jira", CREATED, {**ID, "X-Hub-Signature": signature(CREATED)}) == 415
+        github = github_headers(PUSH)
+        assert self.status(intake, "github", PUSH, github) == 200
+        del github["Content-Type"]
+        assert self.status(intake, "github", PUSH, github) == 415
+        assert intake.rows() == (1, 0)
+
+    def test_it_is_not_read_first(self, intake: Intake) -> None:
+        head = intake.request("jira", b"", {**ID, "X-Hub-Signature": signature(b"x"), "Content-Length": "1"})
+        with pytest.raises(UnsupportedContent):
+            intake.receiver.admit(head)
 
 
 class TestComesAgain:

@@ -128,7 +128,7 @@ SENDERS = [
     Sender("slack", slack_sign, slack_accepts, {"type": "block_actions"}, "block_actions"),
     Sender(
         "stripe", stripe_sign, stripe_accepts,
-        {"object": "event", "id": "evt_1", "type": "charge.failed"}, "charge.failed",
+        {"object": "event", "id": "evt_1", "type": "charge.failed", "data": {}}, "charge.failed",
     ),
     Sender(
         "standard-webhooks", standard_sign, standard_accepts, {"type": "batch.completed"}, "batch.completed",
@@ -187,6 +187,23 @@ def test_its_library_signs_twice_while_a_secret_is_changed(sender: Sender) -> No
     request = sender.request(body, {**new, name: f"{new[name]} {old[name]}"})
     for secret in (sender.secret, sender.another):
         sender.source(secret).verify(request)
+
+
+@pytest.mark.parametrize("sender", [pytest.param(each, id=each.type) for each in SENDERS[2:]])
+@pytest.mark.parametrize(
+    "secret", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2I", "MfKQ9r8GKYqrTwjUPD8ILPZIo2I", "whsec_AAAAAA"]
+)
+def test_its_library_and_the_bridge_take_a_secret_without_its_padding(sender: Sender, secret: str) -> None:
+    body = orjson.dumps(sender.body)
+    source, padded = (
+        sender.source(secret),
+        sender.source(secret + "=" * (-len(secret.removeprefix("whsec_")) % 4)),
+    )
+    assert source.required[0].proof.flaw(secret) is None
+    request = sender.request(body, sender.sign(secret, body.decode()))
+    for one in (source, padded):
+        one.verify(request)
+        assert sender.accepts(secret, one.prove(sender.request(body)).headers, body)
 
 
 def github_request(body: bytes, headers: dict[str, str] | None = None) -> Request:

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import orjson
 import pytest
 
+from bridge.config.load import load
 from bridge.errors import NotAuthentic, Unreadable
 from bridge.event import Headers, Request
 from bridge.payload import MAX_FORM_FIELDS, parse_form
@@ -20,7 +21,7 @@ from bridge.settings import Secret
 from bridge.sources import Source, discover
 from bridge.sources.signatures import Required
 from bridge.sources.slack import MAX_FIELDS
-from tests.intake import VARIABLES, Intake, changed, everything_stored, sample, without
+from tests.intake import VARIABLES, Intake, changed, everything_stored, sample, table, without
 
 MakeIntake = Callable[[str], Intake]
 
@@ -358,3 +359,18 @@ def test_every_sample_is_read(senders: Path, intake: Intake) -> None:
         assert answer.status == (200 if event == "url_verification" else 202)
     events = {intake.outbox.event(number).event for number in range(1, len(samples) + 1)}
     assert events == {path.stem.partition(".")[0] for path in samples}
+
+
+@pytest.mark.parametrize(
+    ("event", "warned"),
+    [
+        ("app_mention", False), ("message.channel_topic", False), ("slash_command.deploy", False),
+        ("app_installed", False), ("view_submission", False), ("app_rate_limited", False),
+        ("app_mentoin", True), ("url_verification", True), ("ssl_check", True), ("slash_comand.deploy", True),
+    ],
+)  # fmt: skip
+def test_check_warns_of_a_name_that_slack_does_not_have(tmp_path: Path, event: str, warned: bool) -> None:
+    path = tmp_path / "table.yml"
+    path.write_text(table(TABLE.replace("event: slash_command.deploy", f"event: {event}")), "utf-8")
+    problems = load(path, VARIABLES, discover()).problems
+    assert [event in problem.message for problem in problems] == [True] * warned

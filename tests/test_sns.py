@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import tests.intake
 from bridge.errors import NotAuthentic, NotConfirmed, NotSent, SettingsError, Unreadable, UnsupportedContent
@@ -26,6 +27,7 @@ from bridge.sources.sns import (
     MAX_FAILED,
     MAX_MESSAGE,
     MAX_WAITING,
+    OLDEST,
     Certificates,
 )
 from tests.aws import CERTIFICATE_URL, Aws, a_topic
@@ -103,9 +105,13 @@ class TestSignature:
         refused(source, {**message, "SignatureVersion": "2" if version == "1" else "1"})
         assert aws.fetched == [CERTIFICATE_URL]
 
-    def test_the_samples(self, senders: Path) -> None:
+    def test_the_samples(self, aws: Aws, senders: Path) -> None:
+        """Their key's certificate is younger than they are: here the key has one of their time."""
         folder = senders / "samples" / "sns"
-        certificate = (folder / "test-signing-cert.pem.txt").read_bytes()
+        given = x509.load_pem_x509_certificate((folder / "test-signing-cert.pem.txt").read_bytes())
+        key = given.public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
+        certificate = aws.certify(key)
         source_type = discover(lambda url: certificate)["sns"]
         topic = "arn:aws:sns:us-east-1:123456789012:MyTopic"
         source = Source("a", source_type, (Required(source_type.proofs_with(Options())[0], (topic,)),))
@@ -115,8 +121,10 @@ class TestSignature:
             message = orjson.loads(path.read_bytes())
             refused(source, message)  # its certificate stands at localhost, which nobody signs
             message["SigningCertURL"] = CERTIFICATE_URL
-            source.verify(request(message))
-            refused(source, {**message, "Message": message["Message"] + "."})
+            now = datetime.fromisoformat(message["Timestamp"]).timestamp()
+            source.verify(request(message, now))
+            refused(source, {**message, "Message": message["Message"] + "."}, now)
+            refused(source, message, now + OLDEST + 1)
             event, _ = source.read(request(message))
             assert event.delivery_id == message["MessageId"]
 
@@ -195,7 +203,7 @@ class TestSignature:
         assert aws.fetched == [CERTIFICATE_URL]
 
     def test_a_key_that_is_no_rsa(self, aws: Aws, source: Source) -> None:
-        aws.certificate = aws.certify(ec.generate_private_key(ec.SECP256R1()))
+        aws.certificate = aws.certify(ec.generate_private_key(ec.SECP256R1()).public_key())
         refused(source, aws.sign(NOTIFICATION))
 
     @pytest.mark.parametrize(
@@ -211,10 +219,35 @@ class TestSignature:
         aws.certificate = aws.of_another_time(
             datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC)
         )
+        signed = aws.sign({**NOTIFICATION, "Timestamp": f"{now:%Y-%m-%dT%H:%M:%S}.000Z"})
         if holds:
-            source.verify(request(aws.sign(NOTIFICATION), now.timestamp()))
+            source.verify(request(signed, now.timestamp()))
         else:
-            refused(source, aws.sign(NOTIFICATION), now.timestamp())
+            refused(source, signed, now.timestamp())
+
+    @pytest.mark.parametrize(
+        ("age", "holds"),
+        [(-301, False), (-300, True), (0, True), (3600, True), (3900, True), (3901, False), (10**8, False)],
+    )
+    def test_the_messages_time(self, aws: Aws, source: Source, age: int, holds: bool) -> None:
+        """It is signed once, and sent for up to an hour."""
+        signed = aws.sign({**NOTIFICATION, "Timestamp": "2027-01-15T08:00:00.000Z"})
+        if holds:
+            source.verify(request(signed, NOW + age))
+        else:
+            refused(source, signed, NOW + age)
+            assert aws.fetched == []
+
+    @pytest.mark.parametrize(
+        "timestamp",
+        [
+            "2027-13-15T08:00:00.000Z", "2027-01-15T08:00:00", "2027-01-15 08:00:00.000Z", "20270115T080000Z",
+            "1800000000", "2027-01-15T08:00:00.000+00:00", "٢027-01-15T08:00:00.000Z", "now",
+        ],
+    )  # fmt: skip
+    def test_what_is_no_time_of_sns(self, aws: Aws, source: Source, timestamp: str) -> None:
+        refused(source, aws.sign({**NOTIFICATION, "Timestamp": timestamp}))
+        assert aws.fetched == []
 
 
 class TestTopic:
@@ -406,14 +439,31 @@ class TestCertificates:
 
     def test_only_so_many_are_kept(self, aws: Aws, clock: Clock) -> None:
         certificates = Certificates(aws.fetch, clock)
+        for number in [*range(MAX_CERTIFICATES), 0, -1]:
+            certificates.keep(url_of(number), certificates(url_of(number)))
+        assert (len(certificates._kept), len(certificates._unproven)) == (MAX_CERTIFICATES, 0)
+        for number in (0, 2, -1):
+            certificates(url_of(number))
+        assert len(aws.fetched) == MAX_CERTIFICATES + 1
+        certificates(url_of(1))
+        assert aws.fetched[-1] == url_of(1)
+
+    def test_forged_messages_push_no_other_out(self, aws: Aws, source: Source) -> None:
+        source.verify(request(aws.sign(NOTIFICATION)))
+        for number in range(2 * MAX_CERTIFICATES):
+            forged = aws.sign({**NOTIFICATION, "SigningCertURL": url_of(number)})
+            refused(source, {**forged, "Message": "forged"})
+        source.verify(request(aws.sign(NOTIFICATION)))
+        assert aws.fetched.count(CERTIFICATE_URL) == 1
+
+    def test_what_proved_nothing_is_remembered_for_a_while(self, aws: Aws, clock: Clock) -> None:
+        certificates = Certificates(aws.fetch, clock)
         for number in range(MAX_CERTIFICATES + 1):
             certificates(url_of(number))
-        assert len(certificates._kept) == MAX_CERTIFICATES
-        certificates(url_of(MAX_CERTIFICATES))
-        certificates(url_of(1))
+        for number in range(1, MAX_CERTIFICATES + 1):
+            certificates(url_of(number))
+        assert len(certificates._unproven) == MAX_CERTIFICATES
         assert len(aws.fetched) == MAX_CERTIFICATES + 1
-        certificates(url_of(0))
-        assert aws.fetched[-1] == url_of(0)
 
     def test_many_at_once_make_one_fetch_and_few_wait_for_it(self, aws: Aws) -> None:
         asked, go = threading.Event(), threading.Event()

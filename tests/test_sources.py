@@ -261,6 +261,15 @@ class TestDeclaration:
         ]
 
     @each_type
+    def test_its_handshakes_are_declared(self, source_type: SourceType) -> None:
+        """By that `check` knows which routes are never asked."""
+        source = a_source(source_type)
+        for path in sorted((FIXTURES / source_type.name).glob("*.json")):
+            event, reading = source.read(a_request(source, path))
+            names = {event.event, event.full_name}
+            assert reading.handshake == bool(names & {*source_type.handshakes})
+
+    @each_type
     def test_its_advice_is_a_message_and_a_hint(self, source_type: SourceType) -> None:
         for events in [(), ("push",), tuple(source_type.events)]:
             for loops in (False, True):

@@ -7,9 +7,12 @@ import hmac
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import orjson
 import pytest
+import stripe
+from stripe.events import _event_classes as thin
 
 from bridge.errors import NotAuthentic, Unreadable
 from bridge.event import Headers, Request
@@ -160,6 +163,19 @@ class TestEvent:
         with pytest.raises(Unreadable, match="a Stripe event has"):
             post(intake, body)
         assert intake.rows() == (0, 0)
+
+    def test_those_of_its_library_are_known(self) -> None:
+        snapshots = set(get_args(get_type_hints(stripe.Event)["type"]))
+        assert len(snapshots) > 200
+        assert {name for name in snapshots if "data" not in STRIPE.events.get(name, ())} == set()
+        assert set(thin._V2_EVENT_CLASS_LOOKUP) | set(thin._V2_EVENT_NOTIFICATION_CLASS_LOOKUP) <= set(
+            STRIPE.events
+        )
+
+    def test_one_without_what_it_tells_of(self, intake: Intake) -> None:
+        with pytest.raises(Unreadable, match=r"a stripe payment_intent.succeeded without data"):
+            post(intake, without(PAID, "data"))
+        assert post(intake, changed(without(PAID, "data"), type="v1.of.tomorrow")).status == 202
 
     def test_without_a_signature(self, intake: Intake) -> None:
         with pytest.raises(NotAuthentic, match="no Stripe-Signature"):

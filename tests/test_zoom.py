@@ -11,13 +11,23 @@ from typing import Any
 import orjson
 import pytest
 
+from bridge.config.load import load
 from bridge.errors import NotAuthentic, Unreadable
 from bridge.event import Headers, Request
 from bridge.receive import Answer
 from bridge.settings import Secret
 from bridge.sources import Source, discover
 from bridge.sources.signatures import Required
-from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, everything_stored, sample, without
+from tests.intake import (
+    JSON_HEADERS,
+    VARIABLES,
+    Intake,
+    changed,
+    everything_stored,
+    sample,
+    table,
+    without,
+)
 
 MakeIntake = Callable[[str], Intake]
 
@@ -120,6 +130,11 @@ class TestEvent:
         assert intake.outbox.event(1).full_name == "meeting.started"
         assert intake.outbox.event(1).body == STARTED
 
+    def test_a_known_one_has_a_payload(self, intake: Intake) -> None:
+        with pytest.raises(Unreadable, match=r"a zoom meeting.started without payload"):
+            post(intake, without(STARTED, "payload"))
+        assert post(intake, changed(without(STARTED, "payload"), event="of.tomorrow")).status == 202
+
     def test_it_is_the_same_at_zooms_third_repeat(self, intake: Intake) -> None:
         post(intake, STARTED)
         for minutes in (5, 20, 60):
@@ -162,3 +177,17 @@ class TestEvent:
         with pytest.raises(Unreadable):
             post(intake, body)
         assert intake.rows() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "warned"),
+    [
+        ("meeting.started", False), ("phone.callee_missed", False), ("session.user_joined", False),
+        ("endpoint.url_validation", True), ("meeting.startd", True), ("meeting.*", False),
+    ],
+)  # fmt: skip
+def test_check_warns_of_a_name_that_zoom_does_not_have(tmp_path: Path, event: str, warned: bool) -> None:
+    path = tmp_path / "table.yml"
+    path.write_text(table(TABLE.replace("source: zoom,", f'source: zoom, event: "{event}",')), "utf-8")
+    problems = load(path, VARIABLES, discover()).problems
+    assert [event in problem.message for problem in problems] == [True] * warned

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import IO
 from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
@@ -13,6 +12,7 @@ import click
 from bridge import report
 from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import Terminal
+from bridge.config.shapes import is_loopback
 from bridge.errors import AnswerLost, NotSent, SettingsError
 from bridge.event import Request
 from bridge.http import Answer, HttpClient
@@ -42,7 +42,7 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
         request = sender.prove(request)
     except SettingsError as error:
         raise SettingsError("\n".join([f"source {source}: {error}", *_unset(loaded.problems)])) from None
-    if target.scheme == "http" and not _is_loopback(target.hostname or ""):
+    if target.scheme == "http" and not is_loopback(target.hostname or ""):
         seen = " and ".join([*(one.proof.header for one in sender.required), "the body"])
         terminal.warn(f"warning: {seen} can be read on the way to {target.hostname}; use https")
     shown = urlunsplit(target)
@@ -72,13 +72,6 @@ def _target(url: str, source: str) -> SplitResult:
 def _unset(problems: Iterable[Problem]) -> list[str]:
     """Which variables of the table are not set, each with its place."""
     return [str(problem) for problem in problems if problem.message.endswith("is not set")]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _query(target: SplitResult, request: Request) -> str:

@@ -13,6 +13,7 @@ import orjson
 from bridge.config.load import Loaded, load
 from bridge.event import JSON
 from bridge.outbox import Outbox
+from bridge.report import escaped
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
 
@@ -37,7 +38,8 @@ class Terminal:
             click.echo(self.mask(line))
 
     def say_json(self, value: JSON) -> None:
-        click.echo(self.mask(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
+        text = self.mask(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+        click.echo("\n".join(map(escaped, text.split("\n"))))
 
     def warn(self, text: str) -> None:
         """Say it beside the output, on standard error."""

@@ -185,7 +185,11 @@ class Builder:
 
     def _advise_of_event(self, event: Scalar, source: Source) -> None:
         """Warn of a name that the sender is not known to have; a warning, since senders add events."""
-        known = source.type.events
+        known, handshakes = source.type.events, source.type.handshakes
+        if event in handshakes:
+            message = f"{event} is a test or confirmation of the sender's: no route is asked about it"
+            self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
+            return
         if isinstance(event, Empty) or not known or re.search(r"[*?\\]|\$\{\{", event):
             return
         if event in known or any(event.startswith(f"{name}.") for name in known):

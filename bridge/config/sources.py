@@ -12,7 +12,7 @@ from bridge.config.shapes import BasicAuthShape, ProofShapes, SignatureShape, So
 from bridge.fields import Each, Path, did_you_mean
 from bridge.problem import Place
 from bridge.settings import Secret
-from bridge.sources import Options, Source, SourceType
+from bridge.sources import JSON_TYPE, Options, Source, SourceType
 from bridge.sources.signatures import Credentials, HmacSignature, Known, Proof, Required
 
 #: Where the fields stand that name an event, an action or a delivery.
@@ -47,7 +47,7 @@ class SourceBuilder:
         return Source(
             name=str(name),
             type=source_type,
-            required=self._required(name, shape, source_type.proofs_with(options)),
+            required=self._required(name, shape, source_type, options),
             any_of=shape.any_of is not None,
             dedupe=self._dedupe(name, shape, source_type),
             options=options,
@@ -157,8 +157,10 @@ class SourceBuilder:
             self._problems.error(value.place, message, "name one element, such as [0]")
         return path
 
-    def _required(self, name: Scalar, shape: SourceShape, proofs: tuple[Proof, ...]) -> tuple[Required, ...]:
-        by_key = {proof.key: proof for proof in proofs}
+    def _required(
+        self, name: Scalar, shape: SourceShape, source_type: SourceType, options: Options
+    ) -> tuple[Required, ...]:
+        by_key = {proof.key: proof for proof in source_type.proofs_with(options)}
         given = _given(shape)
         for key, values in given.items():
             if key not in by_key:
@@ -171,11 +173,11 @@ class SourceBuilder:
             for key, values in given.items()
             if key in by_key
         )
-        self._check_combination(name, shape, [one.proof for one in required], by_key)
+        self._check_combination(name, shape, [one.proof for one in required], source_type)
         return required
 
     def _check_combination(
-        self, name: Scalar, shape: SourceShape, proofs: list[Proof], by_key: Mapping[str, Proof]
+        self, name: Scalar, shape: SourceShape, proofs: list[Proof], source_type: SourceType
     ) -> None:
         place, given = name.place, _given(shape)
         if shape.any_of is not None and any(getattr(shape, key) is not None for key in _KEYS):
@@ -190,13 +192,22 @@ class SourceBuilder:
             message = f"source {name} has a proof and allow_unsigned: true"
             self._problems.error(place, message, "leave one of them out")
         elif not given and shape.allow_unsigned is False:
-            key = next(iter(by_key))
+            keys = [proof.key for proof in source_type.proofs]
             message = f"source {name} has nothing to prove itself by"
-            hint = f"write {key}: ${{{{ env.NAME }}}} ({' or '.join(by_key)}), or allow_unsigned: true"
+            hint = f"write {keys[0]}: ${{{{ env.NAME }}}} ({' or '.join(keys)}), or allow_unsigned: true"
             self._problems.error(place, message, hint)
         elif not given and shape.allow_unsigned:
             message = f"source {name} takes requests from anybody (allow_unsigned: true)"
             self._problems.warning(place, message, "whoever knows its URL can start its tasks")
+            self._warn_of_json(place, name, source_type)
+
+    def _warn_of_json(self, place: Place, name: Scalar, source_type: SourceType) -> None:
+        others = [content for content in source_type.content_types if content != JSON_TYPE]
+        if others:
+            sender = source_type.guide.title
+            message = f"unsigned, source {name} takes {JSON_TYPE} only; {sender} may send {others[0]}"
+            hint = "any page in a browser can send that; choose JSON at the sender, or a proof"
+            self._problems.warning(place, message, hint)
 
     def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Known, ...]:
         if proof.key == "basic_auth":

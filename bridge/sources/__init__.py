@@ -103,6 +103,8 @@ class SourceType(ABC):
     signs_with_time: ClassVar[str] = "{ts}.{body}"
     #: Known events and the keys that their bodies must have. Of another name `check` warns.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
+    handshakes: ClassVar[tuple[str, ...]] = ()
     #: How long, in seconds from the first sight, a webhook without an id counts as come again.
     dedupe: ClassVar[float | None] = None
 
@@ -265,6 +267,8 @@ class Source:
         if encoding.strip().lower() != "identity":
             raise UnsupportedContent(f"Content-Encoding {encoding[:80]!r}; expected none")
         content = content_type(request.headers)
+        if not content and _has_no_body(request):
+            return
         # A form is what a browser sends across sites without asking; a signature rules that out.
         signed = any(one.proof.needs_body for one in self.required)
         taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
@@ -310,6 +314,12 @@ def _check_name(what: str, name: str | None) -> None:
 def content_type(headers: Headers) -> str:
     """The media type of the body, lower case, without parameters; empty where there is none."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _has_no_body(request: Request) -> bool:
+    """Whether nothing comes that a Content-Type could name (RFC 9110 8.3), told before it is read, too."""
+    length = request.headers.get("Content-Length", "")
+    return length in ("", "0") and "Transfer-Encoding" not in request.headers and not request.body
 
 
 def read_json(request: Request) -> tuple[JSON, bytes]:

@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/devops/service-hooks/events
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from bridge.errors import Unreadable
@@ -13,6 +14,22 @@ from bridge.event import JSON, Request
 from bridge.sources import Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
 from bridge.sources.signatures import BasicAuth, HeaderToken, Proof
+
+#: Of https://learn.microsoft.com/azure/devops/service-hooks/events
+_EVENTS = (
+    "build.complete", "ms.vss-release.release-created-event", "ms.vss-release.release-abandoned-event",
+    "ms.vss-release.deployment-approval-completed-event", "ms.vss-release.deployment-approval-pending-event",
+    "ms.vss-release.deployment-completed-event", "ms.vss-release.deployment-started-event",
+    "ms.vss-pipelines.run-state-changed-event", "ms.vss-pipelines.stage-state-changed-event",
+    "ms.vss-pipelines.job-state-changed-event", "ms.vss-pipelinechecks-events.approval-pending",
+    "ms.vss-pipelinechecks-events.approval-completed", "elasticagentpool.resized", "git.push",
+    "git.pullrequest.created", "git.pullrequest.updated", "git.pullrequest.merged",
+    "ms.vss-code.git-pullrequest-comment-event", "git.repo.created", "git.repo.deleted", "git.repo.forked",
+    "git.repo.renamed", "git.repo.statuschanged", "tfvc.checkin", "workitem.created", "workitem.updated",
+    "workitem.deleted", "workitem.restored", "workitem.commented", "ms.vss-endpoint.endpoint-created",
+    "ms.vss-endpoint.endpoint-updated", "ms.vss-alerts.alert-created-event",
+    "ms.vss-alerts.alert-updated-event", "ms.vss-alerts.alert-state-changed-event", "message.posted",
+)  # fmt: skip
 
 
 class AzureDevOps(SourceType):
@@ -54,6 +71,7 @@ routes:
             "The button *Test* sends an event that never happened, with names such as Fabrikam.",
         ),
     )
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ("resource",))
     proofs: ClassVar[tuple[Proof, ...]] = (BasicAuth(), HeaderToken("X-Token"))
     options: ClassVar[tuple[str, ...]] = ("header",)
 

@@ -98,6 +98,8 @@ routes:
         "repo:secret_detected": (),
     }
 
+    handshakes: ClassVar[tuple[str, ...]] = (_TEST,)
+
     def is_unsigned_test(self, request: Request) -> bool:
         return request.headers.get("X-Event-Key") == _TEST
 

@@ -66,6 +66,7 @@ routes:
         "ping": (),
         "workflow-completed": ("id", "workflow"),
     }
+    handshakes: ClassVar[tuple[str, ...]] = ("ping",)
     dedupe: ClassVar[float | None] = 30.0
 
     def headers_for(self, event: str | None) -> dict[str, str]:

@@ -47,7 +47,8 @@ routes:
 """,
         events="""
             the payload's `event_type`, such as `query_alert_monitor`, or `event` where it has none; the
-            action is its `alert_transition`, such as `Triggered` or `Recovered`.
+            action is its `alert_transition`, such as `Triggered` or `Recovered`. None is known beforehand:
+            the payload is your own template.
         """,
         identity="""
             the payload's `id`; else its `alert_cycle_key`, `alert_transition` and `last_updated`; else a hash

@@ -45,7 +45,9 @@ routes:
     task_arguments:
       - ${{ payload.host }}
 """,
-        events="what stands at the path `event:`, else `event`; the action at `action:`.",
+        events="""
+            what stands at the path `event:`, else `event`; the action at `action:`. None is known beforehand.
+        """,
         identity="what stands at `delivery_id:`, else a hash over event and body, for 30 s (`dedupe:`).",
         repeats="as the sender does.",
         traps=("A token in the URL gets into the logs on the way: prefer a header.",),

@@ -62,6 +62,7 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
+    handshakes: ClassVar[tuple[str, ...]] = ("ping",)
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "branch_protection_configuration": ("action",),
@@ -157,5 +158,5 @@ routes:
             payload=payload,
             body=body,
             delivery_id=delivery,
-            handshake=event == "ping",
+            handshake=event in self.handshakes,
         )

@@ -60,6 +60,7 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature("X-PagerDuty-Signature", prefix="v1=", several=True),
     )
+    handshakes: ClassVar[tuple[str, ...]] = ("pagey.ping",)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
         (
             "incident.acknowledged",
@@ -101,5 +102,5 @@ routes:
             payload=payload,
             body=body,
             delivery_id=delivery,
-            handshake=event == "pagey.ping",
+            handshake=event in self.handshakes,
         )

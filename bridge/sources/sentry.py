@@ -87,6 +87,7 @@ routes:
     private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
     event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_TOLD_BY, "activity_alert"), _KEYS)
+    handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
     dedupe: ClassVar[float | None] = 960.0
 
     def headers_for(self, event: str | None) -> dict[str, str]:
@@ -119,7 +120,7 @@ routes:
             payload=payload,
             body=body,
             fingerprint=_fingerprint(resource, action, payload),
-            handshake=(resource, action) == ("installation", "created"),
+            handshake=f"{resource}.{action}" in self.handshakes,
         )
 
 

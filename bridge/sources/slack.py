@@ -6,6 +6,7 @@ payloads).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
@@ -30,8 +31,6 @@ from bridge.sources.signatures import HmacSignature, Proof
 #: How many fields a form may have; a slash command has about 15.
 MAX_FIELDS = 30
 
-#: What Slack sends to make sure of the URL and of its certificate.
-_HANDSHAKES = ("url_verification", "ssl_check")
 #: The outer types of the Events API, where any 2xx counts. Commands and interactions want 200.
 _EVENTS_API = ("event_callback", "app_rate_limited")
 #: What they may hear besides nothing: a command's text is shown to its user, a modal is closed.
@@ -40,6 +39,36 @@ _REPLIES: dict[str, dict[str, JSON]] = {
     "view_submission": {"response_action": "clear"},
     "block_suggestion": {"options": []},
 }
+
+
+#: Of the Events API (https://docs.slack.dev/reference/events), then of commands and interactivity.
+_EVENTS = (
+    "agent_session_stopped", "agent_session_title_changed", "app_context_changed", "app_deleted",
+    "app_home_opened", "app_installed", "app_mention", "app_requested", "app_uninstalled",
+    "app_uninstalled_team", "app_rate_limited", "assistant_thread_started",
+    "assistant_thread_context_changed", "call_rejected", "channel_archive", "channel_created",
+    "channel_deleted", "channel_history_changed", "channel_id_changed", "channel_left", "channel_rename",
+    "channel_shared", "channel_unarchive", "channel_unshared", "dnd_updated", "dnd_updated_user",
+    "email_domain_changed", "emoji_changed", "entity_details_requested", "file_change", "file_comment_added",
+    "file_comment_deleted", "file_comment_edited", "file_created", "file_deleted", "file_public",
+    "file_shared", "file_unshared", "function_executed", "grid_migration_finished", "grid_migration_started",
+    "group_archive", "group_close", "group_deleted", "group_history_changed", "group_left", "group_open",
+    "group_rename", "group_unarchive", "im_close", "im_created", "im_history_changed", "im_open",
+    "invite_requested", "link_shared", "member_joined_channel", "member_left_channel", "message",
+    "message_metadata_deleted", "message_metadata_posted", "message_metadata_updated", "pin_added",
+    "pin_removed", "reaction_added", "reaction_removed", "resources_added", "resources_removed",
+    "scope_denied", "scope_granted", "shared_channel_invite_accepted", "shared_channel_invite_approved",
+    "shared_channel_invite_declined", "shared_channel_invite_received", "shared_channel_invite_requested",
+    "star_added", "star_removed", "subteam_created", "subteam_members_changed", "subteam_self_added",
+    "subteam_self_removed", "subteam_updated", "team_access_granted", "team_access_revoked",
+    "team_domain_change", "team_join", "team_rename", "tokens_revoked", "url_verification", "user_change",
+    "user_connection", "user_huddle_changed", "user_profile_changed", "user_status_changed",
+    "user_resource_denied", "user_resource_granted", "user_resource_removed", "workflow_deleted",
+    "workflow_published", "workflow_step_deleted", "workflow_step_execute", "workflow_unpublished",
+    "slash_command", "ssl_check", "block_actions", "block_suggestion", "message_action", "shortcut",
+    "view_closed", "view_submission", "interactive_message", "dialog_submission", "dialog_cancellation",
+    "dialog_suggestion", "workflow_step_edit",
+)  # fmt: skip
 
 
 class Slack(SourceType):
@@ -102,15 +131,17 @@ routes:
             signed="v0:{ts}:{body}",
         ),
     )
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
     private_keys: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
+    handshakes: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
     dedupe: ClassVar[float | None] = 600.0
 
     def read(self, request: Request, options: Options) -> Reading:
         del options
         payload, body = _payload(request)
         event, action = _names(payload)
-        handshake = event in _HANDSHAKES and text_at(payload, "type") not in _EVENTS_API
+        handshake = event in self.handshakes and text_at(payload, "type") not in _EVENTS_API
         if handshake and event == "url_verification" and text_at(payload, "challenge") is None:
             raise Unreadable("a Slack url_verification has a challenge, found no text there")
         return Reading(

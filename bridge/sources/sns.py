@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -26,7 +26,9 @@ from bridge.event import JSON, Request
 from bridge.payload import parse_json
 from bridge.sources import JSON_TYPE, Fetch, Options, Reading, SourceType, fetch_nothing, read_json, text_at
 from bridge.sources.guide import Guide
-from bridge.sources.signatures import Known, Proof
+from bridge.sources.signatures import TOLERANCE, Known, Proof
+
+T = TypeVar("T")
 
 _TYPE_HEADER = "x-amz-sns-message-type"
 
@@ -50,10 +52,16 @@ _SUBSCRIBE_URL = re.compile(rf"https://{_HOST}(?::443)?/\?[A-Za-z0-9_%&=.:~+-]+"
 
 _ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
 
+_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+
+#: How old a message may be, in seconds: SNS tries for at most an hour, and signs each message once.
+OLDEST = 3600.0 + TOLERANCE
+
 #: The largest body, in bytes: SNS's messages have 256 KiB, before JSON escapes them. It is parsed before
 #: anything is proven.
 MAX_MESSAGE = 2 * 1024**2
-#: How many certificates are kept; AWS has one or two for each of its regions.
+#: How many certificates are kept; AWS has one or two for each of its regions. So many others that were
+#: fetched are remembered beside them.
 MAX_CERTIFICATES = 50
 #: How long a failed fetch is remembered, seconds.
 FAILED_FOR = 60.0
@@ -67,22 +75,30 @@ PATIENCE = 5.0
 
 
 class Certificates:
-    """Certificates by URL, fetched one at a time. Safe to use from many threads."""
+    """Certificates by URL, fetched one at a time. Safe to use from many threads.
+
+    Those that proved a message are kept apart from the rest, which forged messages can make us fetch.
+    """
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        #: For the two below.
+        self._changing = threading.Lock()
+        #: Those that proved a message, the one that did so last at the end.
         self._kept: dict[str, Certificate] = {}
+        #: Those that proved none so far.
+        self._unproven: dict[str, Certificate] = {}
         #: When.
         self._failed: dict[str, float] = {}
 
     def __call__(self, url: str) -> Certificate:
         """The certificate at this URL. Raises NotConfirmed."""
-        kept = self._kept.get(url)
-        if kept is not None:
-            return kept
+        found = self._found(url)
+        if found is not None:
+            return found
         # Whoever knows a topic's name can make us look for certificates: few may wait for them at once.
         if not self._waiting.acquire(blocking=False):
             raise NotConfirmed(f"no certificate of AWS: {MAX_WAITING} requests wait for one already")
@@ -90,11 +106,17 @@ class Certificates:
             if not self._lock.acquire(timeout=PATIENCE):
                 raise NotConfirmed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
             try:
-                return self._kept.get(url) or self._new(url)
+                return self._found(url) or self._new(url)
             finally:
                 self._lock.release()
         finally:
             self._waiting.release()
+
+    def keep(self, url: str, certificate: Certificate) -> None:
+        """To be called of one that proved a message."""
+        with self._changing:
+            self._unproven.pop(url, None)
+            _put(self._kept, url, certificate, MAX_CERTIFICATES)
 
     def _new(self, url: str) -> Certificate:
         now = self._clock()
@@ -104,25 +126,37 @@ class Certificates:
         try:
             certificate = load_pem_x509_certificate(self._fetch(url))
         except (SendError, ValueError, UnsupportedAlgorithm) as error:
-            if len(self._failed) >= MAX_FAILED:
-                del self._failed[next(iter(self._failed))]
-            self._failed[url] = now
+            _put(self._failed, url, now, MAX_FAILED)
             raise NotConfirmed(f"no certificate of AWS at {url}: {error}") from error
-        if len(self._kept) >= MAX_CERTIFICATES:
-            del self._kept[next(iter(self._kept))]
-        self._kept[url] = certificate
+        with self._changing:
+            _put(self._unproven, url, certificate, MAX_CERTIFICATES)
         return certificate
+
+    def _found(self, url: str) -> Certificate | None:
+        with self._changing:
+            return self._kept.get(url) or self._unproven.get(url)
+
+
+def _put(entries: dict[str, T], url: str, entry: T, most: int) -> None:
+    """Set it at the end; where there are more than `most` then, the first goes."""
+    entries.pop(url, None)
+    entries[url] = entry
+    if len(entries) > most:
+        del entries[next(iter(entries))]
 
 
 @dataclass(frozen=True)
 class SnsSignature(Proof):
     """An RSA signature that stands in the body, over some of its texts; the key is ``topic_arns:``.
 
-    Whoever has an account at AWS can have SNS sign: only that the topic is allowed makes it a proof.
+    Whoever has an account at AWS can have SNS sign: only that the topic is allowed makes it a proof. The
+    time of its making is signed too, not that of the attempt: it may be older than elsewhere (OLDEST).
     """
 
     #: The certificate at a URL; raises NotConfirmed.
     certificate: Callable[[str], Certificate]
+    #: Called with the URL and the certificate that proved a message.
+    keep: Callable[[str, Certificate], None]
     header: str = "Signature or TopicArn in its body"
 
     key: ClassVar[str] = "topic_arns"
@@ -151,9 +185,12 @@ class SnsSignature(Proof):
         url = _CERTIFICATE_URL.fullmatch(text_at(message, "SigningCertURL") or "")
         if content is None or algorithm is None or not signature or url is None:
             return False
+        if not _is_timely(message["Timestamp"], request.received_at):
+            return False
         if url[1].lower().split(".")[1] != message["TopicArn"].split(":")[3]:
             return False  # a topic's region signs for it
-        certificate = self.certificate(f"https://{url[1].lower()}{url[2]}")
+        address = f"https://{url[1].lower()}{url[2]}"
+        certificate = self.certificate(address)
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         key = certificate.public_key()
         if not isinstance(key, RSAPublicKey) or not _is_between(start, request.received_at, end):
@@ -162,6 +199,7 @@ class SnsSignature(Proof):
             key.verify(signature, content, PKCS1v15(), algorithm())
         except (InvalidSignature, UnsupportedAlgorithm):
             return False
+        self.keep(address, certificate)
         return True
 
     def prove(self, request: Request, secret: Known) -> Request:
@@ -173,6 +211,17 @@ class SnsSignature(Proof):
 
 def _is_between(start: datetime, seconds: float, end: datetime) -> bool:
     return start.timestamp() <= seconds <= end.timestamp()
+
+
+def _is_timely(timestamp: str, now: float) -> bool:
+    """Whether a time such as ``2012-04-26T20:45:04.751Z`` is that of a message that may still come."""
+    if not _TIMESTAMP.fullmatch(timestamp):
+        return False
+    try:
+        age = now - datetime.fromisoformat(timestamp).timestamp()
+    except ValueError:
+        return False  # such as the 13th month
+    return -TOLERANCE <= age <= OLDEST
 
 
 def _message(request: Request) -> JSON:
@@ -209,6 +258,10 @@ def _decoded(signature: str) -> bytes:
 
 def _no_certificate(url: str) -> Certificate:
     raise NotConfirmed(f"nothing is fetched here, such as {url}")
+
+
+def _keep_none(url: str, certificate: Certificate) -> None:
+    del url, certificate
 
 
 class Sns(SourceType):
@@ -256,13 +309,16 @@ routes:
             task.""",
             """The signing certificate is fetched from `sns.<region>.amazonaws.com`: the bridge must be able
             to reach port 443 there. Where it cannot, it answers 503, and says so in its log.""",
+            """The time is signed once, before the first try, and SNS tries for up to an hour: a message is
+            taken for 65 min, and from 5 min ahead.""",
             "Raw message delivery leaves the signature out, and is refused.",
             "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate),)
+    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _keep_none),)
     event_header: ClassVar[str | None] = _TYPE_HEADER
     content_types: ClassVar[tuple[str, ...]] = ("text/plain", JSON_TYPE)
+    handshakes: ClassVar[tuple[str, ...]] = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
     private_keys: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
         _SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type")
@@ -270,7 +326,8 @@ routes:
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         super().__init__(fetch)
-        self._proofs = (SnsSignature(Certificates(fetch)),)
+        certificates = Certificates(fetch)
+        self._proofs = (SnsSignature(certificates, certificates.keep),)
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
         del options
@@ -298,6 +355,6 @@ routes:
             payload=payload,
             body=body,
             delivery_id=delivery,
-            handshake=event != "Notification",
+            handshake=event in self.handshakes,
             confirm=confirm,
         )

@@ -42,6 +42,8 @@ class StandardSignature(Proof):
 
     header: str = "webhook-signature"
     several: bool = True
+    #: What is said of a secret that is none.
+    flawed: str = "a secret of Standard Webhooks is whsec_ and base64, found another"
 
     key: ClassVar[str] = "secret"
     needs_body: ClassVar[bool] = True
@@ -59,7 +61,7 @@ class StandardSignature(Proof):
         return self.header.replace("signature", "timestamp")
 
     def flaw(self, secret: str) -> str | None:
-        return None if _key(secret) else "a secret of Standard Webhooks is whsec_ and base64, found another"
+        return None if _key(secret) else self.flawed
 
     def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
         tokens = (header_bytes(request, self.header) or b"").split(b" ")[:MAX_SIGNATURES]
@@ -81,9 +83,10 @@ class StandardSignature(Proof):
 
 
 def _key(secret: str) -> bytes | None:
-    """The bytes that a secret stands for; None where it is no base64."""
+    """The bytes that a secret stands for, with or without padding; None where it is no base64."""
+    encoded = secret.removeprefix("whsec_")
     try:
-        return b64decode(secret.removeprefix("whsec_"), validate=True) or None
+        return b64decode(encoded + "=" * (-len(encoded) % 4), validate=True) or None
     except (binascii.Error, ValueError):
         return None
 
@@ -121,7 +124,7 @@ routes:
     task_arguments:
       - ${{ payload.data.id }}
 """,
-        events="the body's `type`; no action.",
+        events="the body's `type`; no action. None is known beforehand: every sender has its own.",
         identity="`webhook-id`, the same when it is sent again.",
         repeats="""
             the specification's advice is several times over days, with growing waits, each time signed anew.

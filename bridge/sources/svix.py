@@ -35,7 +35,7 @@ routes:
     task_arguments:
       - ${{ payload.data.id }}
 """,
-        events="the body's `type`; no action.",
+        events="the body's `type`; no action. None is known beforehand: every sender has its own.",
         identity="`svix-id`, the same when it is sent again.",
         repeats="""
             after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h more, unless the sender says otherwise, each
