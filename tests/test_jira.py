@@ -205,8 +205,9 @@ class TestWeb:
         assert self.status(intake, "github", PUSH, github) == 415
         assert intake.rows() == (1, 0)
 
-    def test_it_is_not_read_first(self, intake: Intake) -> None:
-        head = intake.request("jira", b"", {**ID, "X-Hub-Signature": signature(b"x"), "Content-Length": "1"})
+    @pytest.mark.parametrize("coming", [{"Content-Length": "1"}, {"Transfer-Encoding": "chunked"}])
+    def test_it_is_not_read_first(self, intake: Intake, coming: dict[str, str]) -> None:
+        head = intake.request("jira", b"", {**ID, "X-Hub-Signature": signature(b"x"), **coming})
         with pytest.raises(UnsupportedContent):
             intake.receiver.admit(head)
 

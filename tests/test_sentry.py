@@ -180,6 +180,12 @@ class TestEvent:
         assert post(intake, body, "installation").status == 202
 
 
+def test_check_knows_the_resources_that_an_integration_may_ask_for() -> None:
+    asked_for = {"issue", "error", "comment", "seer", "preprod_artifact"}
+    always = {"installation", "event_alert", "metric_alert"}
+    assert {name for name in asked_for | always if SENTRY.events.get(name) != ("action", "data")} == set()
+
+
 class TestIdentity:
     """`Request-ID` is another at each attempt."""
 

@@ -86,7 +86,9 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
     private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
     event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_TOLD_BY, "activity_alert"), _KEYS)
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        (*_TOLD_BY, "activity_alert", "preprod_artifact", "seer"), _KEYS
+    )
     handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
     dedupe: ClassVar[float | None] = 960.0
 
