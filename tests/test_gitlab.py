@@ -264,6 +264,7 @@ class TestEvent:
         [
             ("Note Hook", "push"), ("Push Hook", "tag_push"), ("Pipeline Hook", "build"),
             ("Job Hook", "pipeline"), ("Issue Hook", "note"), ("Deployment Hook", "deploy_token"),
+            ("Project Hook", "push"), ("Member Hook", "build"), ("Subgroup Hook", "note"),
         ],
     )  # fmt: skip
     def test_a_body_of_another_kind_than_its_hook_is_refused(self, hook: str, kind: str) -> None:

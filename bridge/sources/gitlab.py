@@ -53,7 +53,8 @@ _KINDS = {
     "Release Hook": ("release",), "Milestone Hook": ("milestone",), "Wiki Page Hook": ("wiki_page",),
     "Feature Flag Hook": ("feature_flag",), "Emoji Hook": ("emoji",),
     "Vulnerability Hook": ("vulnerability",), "Resource Access Token Hook": ("access_token",),
-    "Resource Deploy Token Hook": ("deploy_token",),
+    "Resource Deploy Token Hook": ("deploy_token",), "Member Hook": (), "Project Hook": (),
+    "Subgroup Hook": (),
 }  # fmt: skip
 _KNOWN_KINDS = frozenset(kind for kinds in _KINDS.values() for kind in kinds)
 

@@ -35,9 +35,9 @@ _TOLD_BY = {
 class Sentry(SourceType):
     """An HMAC over the raw body, bare hex, in ``Sentry-Hook-Signature``.
 
-    The signature covers no header, so ``data`` must be of the resource that ``Sentry-Hook-Resource``
-    names. ``Request-ID`` is another at each attempt: a webhook is known by a hash, over the id of the
-    event that it tells of, or over the whole.
+    The signature covers no header, so ``data`` must be of the resource that ``Sentry-Hook-Resource`` names,
+    where that resource has a key of its own there. ``Request-ID`` is another at each attempt: a webhook is
+    known by a hash, over the id of the event that it tells of, or over the whole.
     """
 
     name: ClassVar[str] = "sentry"
