@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from flask import Flask
 from sqlalchemy import Connection, NullPool, create_engine, text
 
+from bridge.app import Bridge
 from bridge.config.load import load
+from bridge.deliver import Delivery
 from bridge.event import Headers, Request
 from bridge.job import Job, JobState
 from bridge.outbox import Outbox
 from bridge.receive import Answer, Receiver
 from bridge.refusals import Refusals
-from bridge.settings import Mask
+from bridge.settings import Mask, Secret, Settings
 from bridge.sources import Source, discover
 from bridge.table import RoutingTable
+from bridge.web import create_app
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -118,6 +122,20 @@ class Intake:
         loaded = load(path, self._variables, discover())
         self.table: RoutingTable = loaded.table
         self.receiver = Receiver(self.table, self.outbox, self.refusals, Mask(loaded.secrets), self.clock)
+
+    def app(self, environ: Mapping[str, str] | None = None) -> Flask:
+        """The web application over it, under these settings; what the table's variables hold is masked."""
+        mask = Mask(map(Secret, self._variables.values()))
+        bridge = Bridge(
+            settings=Settings.from_environ(environ or {}),
+            table=self.table,
+            mask=mask,
+            outbox=self.outbox,
+            receiver=self.receiver,
+            delivery=Delivery(self.table, self.outbox, mask),
+            refusals=self.refusals,
+        )
+        return create_app(bridge)
 
     def source(self, name: str) -> Source:
         return self.table.sources[name]

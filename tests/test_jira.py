@@ -8,14 +8,11 @@ from typing import ClassVar
 
 import pytest
 
-from bridge.app import Bridge
-from bridge.deliver import Delivery
 from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.event import Event, Headers, Request
 from bridge.receive import Answer
-from bridge.settings import Mask, Secret, Settings
+from bridge.settings import Secret
 from bridge.sources import discover
-from bridge.web import create_app
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, github_headers, sample, signature
 
 MakeIntake = Callable[[str], Intake]
@@ -179,17 +176,7 @@ class TestWeb:
     """Through the web application, which checks first what needs no body."""
 
     def status(self, intake: Intake, source: str, body: bytes | None, headers: Mapping[str, str]) -> int:
-        mask = Mask([])
-        bridge = Bridge(
-            settings=Settings.from_environ({}),
-            table=intake.table,
-            mask=mask,
-            outbox=intake.outbox,
-            receiver=intake.receiver,
-            delivery=Delivery(intake.table, intake.outbox, mask),
-            refusals=intake.refusals,
-        )
-        client = create_app(bridge).test_client()
+        client = intake.app().test_client()
         return client.post(f"/hooks/{source}?issue=OPS-41", data=body, headers=headers).status_code
 
     def test_no_type_of_no_body_is_taken(self, intake: Intake) -> None:

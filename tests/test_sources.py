@@ -24,21 +24,18 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 import bridge.sources
-from bridge.app import Bridge
 from bridge.cli.sender import sender_request
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
-from bridge.deliver import Delivery
 from bridge.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
 from bridge.event import Headers, Request
 from bridge.route import item_key
-from bridge.settings import Mask, Secret, Settings
+from bridge.settings import Secret
 from bridge.sources import CREDENTIAL_HEADERS, MAX_NAME, Options, Source, SourceType, discover
 from bridge.sources.guide import document
 from bridge.sources.signatures import MAX_SIGNATURES, TOLERANCE, Credentials, Known, Proof, Required
 from bridge.sources.standard_webhooks import StandardSignature
 from bridge.sources.stripe import StripeSignature
-from bridge.web import create_app
 from tests.aws import Aws, a_topic
 from tests.intake import FIXTURES, Intake
 
@@ -599,18 +596,7 @@ class Whole:
         sources = [self.described(one, proof) for one, proof in all_proofs() if proof.key not in IN_THE_BODY]
         self.intake = Intake("\n".join(["sources:", *sources, "routes: []"]), folder, self.VARIABLES)
         self.intake.clock.now = NOW
-        mask = Mask(map(Secret, self.VARIABLES.values()))
-        self.client = create_app(
-            Bridge(
-                settings=Settings.from_environ({}),
-                table=self.intake.table,
-                mask=mask,
-                outbox=self.intake.outbox,
-                receiver=self.intake.receiver,
-                delivery=Delivery(self.intake.table, self.intake.outbox, mask),
-                refusals=self.intake.refusals,
-            )
-        ).test_client()
+        self.client = self.intake.app().test_client()
 
     def described(self, source_type: SourceType, proof: Proof) -> str:
         secret = "${{ env.BASE64 }}" if proof.flaw(SECRET) is not None else "${{ env.TEXT }}"

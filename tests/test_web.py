@@ -14,13 +14,9 @@ from flask.testing import FlaskClient
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize, NoMoreData
 from werkzeug.test import TestResponse
 
-from bridge.app import Bridge
-from bridge.deliver import Delivery
 from bridge.errors import StoreUnavailable
 from bridge.event import Request
 from bridge.receive import Answer, Receiver
-from bridge.settings import Mask, Secret, Settings
-from bridge.web import create_app
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, github_headers, sample
 from tests.test_receive import no_room_left
 
@@ -47,17 +43,7 @@ def intake(make_intake: Callable[[str], Intake]) -> Intake:
 
 @pytest.fixture
 def app(intake: Intake) -> Flask:
-    mask = Mask(Secret(text) for text in VARIABLES.values())
-    bridge = Bridge(
-        settings=Settings.from_environ({"BRIDGE_MAX_BODY": str(MAX_BODY)}),
-        table=intake.table,
-        mask=mask,
-        outbox=intake.outbox,
-        receiver=intake.receiver,
-        delivery=Delivery(intake.table, intake.outbox, mask),
-        refusals=intake.refusals,
-    )
-    return create_app(bridge)
+    return intake.app({"BRIDGE_MAX_BODY": str(MAX_BODY)})
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ routes:
             "The button *Test* sends an event that never happened, with names such as Fabrikam.",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ("eventType",))
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
     proofs: ClassVar[tuple[Proof, ...]] = (BasicAuth(), HeaderToken("X-Token"))
     options: ClassVar[tuple[str, ...]] = ("header",)
 
