@@ -58,6 +58,13 @@ class NewJob:
     arguments: tuple[JSON, ...] | None
     #: Why the arguments could not be built.
     reason: str | None = None
+    #: Jobs of one task in one group are sent in the order in which they were stored; None: in no group.
+    group: str | None = None
+    #: Whether it replaces the earlier ones of its group that still wait.
+    latest: bool = False
+    #: At most one of its route's jobs with this key runs within `once_within` seconds; None: any number.
+    once_key: str | None = None
+    once_within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,15 @@ class Job:
     claim: str | None = None
     #: When that claim ends, seconds since the epoch.
     lease_until: float | None = None
+    #: Its group among the jobs of its task.
+    group: str | None = None
+    #: Its place there.
+    position: int | None = None
+    #: While it waits: whether an earlier one of its group has to end first.
+    blocked: bool = False
+    once_key: str | None = None
+    #: When it was accepted, died, or became unknown, skipped or canceled; seconds since the epoch.
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True)

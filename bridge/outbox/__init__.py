@@ -21,7 +21,7 @@ from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
 from bridge.outbox.records import EventSummary, attempt_of, event_of, job_of, summary_of
 from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
-from bridge.outbox.schema import IS_WAITING, attempts, events, jobs, refusals
+from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
 from bridge.retry import Decision
@@ -173,7 +173,7 @@ class Outbox:
 
     def next_due(self) -> float | None:
         """When the next waiting job is due, seconds since the epoch; None where none waits."""
-        (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_WAITING))
+        (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_READY))
         at: float | None = row.at
         return at
 

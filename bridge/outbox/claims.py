@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, exists, insert, select, update
 from bridge.job import Attempt, Job, JobState, Outcome
 from bridge.outbox.locks import lock
 from bridge.outbox.records import attempt_of, job_of, storable
-from bridge.outbox.schema import IS_WAITING, attempts, jobs
+from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.retry import Decision
 
 
@@ -31,7 +31,7 @@ class Completion:
 _DUE = (
     select(jobs)
     .where(
-        IS_WAITING,
+        IS_READY,
         jobs.c.due_at <= bindparam("now"),
         jobs.c.task_id.not_in(bindparam("saturated", expanding=True)),
     )

@@ -119,6 +119,11 @@ def job_of(row: Row[Any]) -> Job:
         theeye_job_id=row.theeye_job_id,
         claim=row.claim,
         lease_until=row.lease_until,
+        group=row.group_name,
+        position=row.position,
+        blocked=row.blocked,
+        once_key=row.once_key,
+        ended_at=row.ended_at,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -14,13 +15,20 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
 metadata = MetaData()
 
-#: SQLite takes a partial index only for a query that spells its condition alike, as a literal.
-IS_WAITING = text("state = 'waiting'")
+# SQLite takes a partial index only for a query that spells its condition alike, as a literal.
+#: A claim may take it once it is due.
+IS_READY = text("state = 'waiting' AND NOT blocked")
+#: Holds back the later jobs of its group.
+IS_AHEAD = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
+IS_DEAD = text("state = 'dead'")
+_HAS_GROUP = text("group_name IS NOT NULL")
+_HAS_KEY = text("once_key IS NOT NULL")
 
 #: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -70,18 +78,49 @@ jobs = Table(
     Column("theeye_job_id", Text),
     Column("claim", Text),
     Column("lease_until", Double),
+    # Its group is this name among the jobs of its task.
+    Column("group_name", Text),
+    # Its place in the group, in the order of commits.
+    Column("position", BigInteger),
+    # Whether it replaces the earlier ones of its group that still wait.
+    Column("latest", Boolean, nullable=False, server_default=false()),
+    # While it waits: whether an earlier one of its group has to end first.
+    Column("blocked", Boolean, nullable=False, server_default=false()),
+    Column("once_key", Text),
+    # When it came to a state that it leaves only by a person's or the sender's asking again.
+    Column("ended_at", Double),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
     # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
     Index(
-        "jobs_due",
+        "jobs_ready",
         "state",
         "due_at",
         "id",
         "task_id",
-        sqlite_where=IS_WAITING,
-        postgresql_where=IS_WAITING,
+        "route",
+        sqlite_where=IS_READY,
+        postgresql_where=IS_READY,
     ),
+    Index(
+        "jobs_by_group",
+        "task_id",
+        "group_name",
+        "position",
+        sqlite_where=_HAS_GROUP,
+        postgresql_where=_HAS_GROUP,
+    ),
+    # Without those that have ended, which become many.
+    Index(
+        "jobs_ahead",
+        "task_id",
+        "group_name",
+        "position",
+        sqlite_where=IS_AHEAD,
+        postgresql_where=IS_AHEAD,
+    ),
+    Index("jobs_by_key", "route", "once_key", sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
+    Index("jobs_dead", "ended_at", sqlite_where=IS_DEAD, postgresql_where=IS_DEAD),
     sqlite_autoincrement=True,
 )
 
@@ -97,7 +136,10 @@ attempts = Table(
     Column("status", Integer),
     Column("detail", Text),
     Column("theeye_job_id", Text),
+    # Its job's, for the rate.
+    Column("task_id", Text),
     UniqueConstraint("job_id", "number"),
+    Index("attempts_by_task", "task_id", "started_at"),
     sqlite_autoincrement=True,
 )
 
@@ -127,4 +169,15 @@ processes = Table(
     Column("beat_at", Double, nullable=False),
     # What keeps it from sending.
     Column("trouble", Text),
+)
+
+#: Tasks and routes whose jobs wait until a person resumes them.
+pauses = Table(
+    "pauses",
+    metadata,
+    # "task" or "route".
+    Column("kind", Text, primary_key=True),
+    # A task's id, or a route's name.
+    Column("name", Text, primary_key=True),
+    Column("since", Double, nullable=False),
 )
