@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from bridge.config.load import Loaded, load
-from bridge.deliver import Delivery
+from bridge.deliver import DRY_RUN, Delivery
 from bridge.errors import ConfigError
 from bridge.http.fetch import Fetcher
 from bridge.log import configure
@@ -78,6 +78,8 @@ def build(settings: Settings) -> Bridge:
     for problem in table_refused:
         log.error("%s", problem)
     _warn_of_sqlite(settings)
+    if settings.dry_run:
+        log.warning("%s", DRY_RUN)
     outbox = Outbox(settings.database_url)
     refusals = Refusals(outbox)
     return Bridge(
@@ -86,7 +88,7 @@ def build(settings: Settings) -> Bridge:
         mask=mask,
         outbox=outbox,
         receiver=Receiver(loaded.table, outbox, refusals, mask),
-        delivery=Delivery(loaded.table, outbox, mask),
+        delivery=Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run),
         refusals=refusals,
         table_refused=table_refused,
     )

@@ -10,7 +10,7 @@ import orjson
 from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job, NewJob
-from bridge.outbox import EventSummary, RefusedRequest
+from bridge.outbox import EventSummary, Pause, RefusedRequest
 from bridge.route import Explanation, Finding
 from bridge.table import RoutingTable
 from bridge.theeye import job_request
@@ -115,6 +115,7 @@ def job_line(job: Job) -> str:
     """One job in a list."""
     reason = f"  {_one_line(job.reason)}" if job.reason else ""
     due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.tries else ""
+    due = "  behind another of its group" if job.state == "waiting" and job.blocked else due
     made = f"{rfc3339(job.made_at)[:19]}Z"
     return f"{job.id:>6}  {job.state:<8}  {made}  {job.route} -> {job.task}{due}{reason}"
 
@@ -132,6 +133,10 @@ def job_json(job: Job) -> JSON:
         "task_arguments": None if job.arguments is None else list(job.arguments),
         "made_at": rfc3339(job.made_at),
         "due_at": rfc3339(job.due_at),
+        "ended_at": None if job.ended_at is None else rfc3339(job.ended_at),
+        "group": job.group,
+        "blocked": job.blocked,
+        "once_key": job.once_key,
         "theeye_job_id": job.theeye_job_id,
     }
 
@@ -146,6 +151,11 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
         yield "  arguments could not be built"
     else:
         yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
+    if job.group is not None:
+        behind = ", behind another that has to end first" if job.blocked else ""
+        yield f"  in group {_one_line(job.group)!r}{behind}"
+    if job.once_key:
+        yield f"  once_key {_one_line(job.once_key)!r}"
     if job.state == "waiting":
         yield f"  due {rfc3339(job.due_at)}"
     if job.theeye_job_id:
@@ -219,6 +229,11 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
         "jobs": [job_json(job) for job in jobs],
         "payload": event.payload,
     }
+
+
+def pause_line(pause: Pause) -> str:
+    """One task or route whose jobs wait for a person."""
+    return f"{pause.kind} {pause.name} is paused since {rfc3339(pause.since)[:19]}Z: its jobs wait"
 
 
 def answer_lines(url: str, answer: Answer) -> Iterator[str]:

@@ -228,6 +228,12 @@ VARIABLES = (
     Variable(
         "BRIDGE_DELIVER", "true", "web processes deliver too; false where worker processes do", _boolean
     ),
+    Variable(
+        "BRIDGE_DRY_RUN",
+        "false",
+        "true: all is done but the POST to TheEye, and jobs end as skipped",
+        _boolean,
+    ),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
     Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
@@ -240,7 +246,6 @@ VARIABLES = (
 #: Variables of the design that have not come yet: set, they are refused and not ignored.
 LATER = (
     "BRIDGE_ADMIN_PASSWORD",
-    "BRIDGE_DRY_RUN",
     "BRIDGE_ENCRYPTION_KEY",
     "BRIDGE_RETENTION",
     "BRIDGE_TRUSTED_PROXIES",
@@ -258,6 +263,8 @@ class Settings:
     config: Path
     #: Whether web processes deliver.
     deliver: bool
+    #: Whether nothing is sent to TheEye.
+    dry_run: bool
     #: Bytes.
     max_body: int
     #: Seconds.
@@ -290,6 +297,7 @@ class Settings:
             database_url=values["DATABASE_URL"],
             config=values["BRIDGE_CONFIG"],
             deliver=values["BRIDGE_DELIVER"],
+            dry_run=values["BRIDGE_DRY_RUN"],
             max_body=values["BRIDGE_MAX_BODY"],
             stop=values["BRIDGE_STOP"],
             web_concurrency=values["WEB_CONCURRENCY"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,39 +34,6 @@ routes:
 """
 
 NO_WORKER = "no worker is seen: start one"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
-    return found
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
-    """Opens the store once more, as another process would."""
-    opened: list[Outbox] = []
-
-    def reopen() -> Outbox:
-        opened.append(Outbox(url, clock=clock))
-        return opened[-1]
-
-    yield reopen
-    for outbox in opened:
-        outbox.close()
-
-
-@pytest.fixture
-def outbox(reopen: Callable[[], Outbox]) -> Outbox:
-    return reopen()
 
 
 # In the store

@@ -70,15 +70,6 @@ class Web:
         return self.bridge.outbox.refused(limit=1000)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
-    return found
-
-
 @pytest.fixture
 def outbox(url: str) -> Iterator[Outbox]:
     outbox = Outbox(url)

@@ -446,7 +446,7 @@ class TestLimits:
                 refuse(make_event({"big": big, "list": [*range(1_000)]}))
 
 
-class TestJobAgain:
+class TestJobsAgain:
     TABLE = make_table(
         make_route("plain", arguments=["${{ payload.n }}"]),
         make_route("looping", loop="payload.list", when="item != 2", arguments=["${{ item }}"]),
@@ -454,13 +454,10 @@ class TestJobAgain:
     EVENT = make_event({"n": 7, "list": [1, 2, 3]})
 
     def test_the_job_that_the_route_makes_today(self) -> None:
-        again = self.TABLE.job_again(self.EVENT, "plain", "")
-        assert again is not None
-        assert again.arguments == (7,)
+        assert self.TABLE.jobs_again(self.EVENT)["plain", ""].arguments == (7,)
 
     def test_of_an_item(self) -> None:
-        again = self.TABLE.job_again(self.EVENT, "looping", item_key(3))
-        assert again is not None
+        again = self.TABLE.jobs_again(self.EVENT)["looping", item_key(3)]
         assert (again.arguments, again.item_index) == ((3,), 2)
 
     @pytest.mark.parametrize(
@@ -474,7 +471,10 @@ class TestJobAgain:
         ],
     )
     def test_none_where_it_makes_none(self, route: str, key: str) -> None:
-        assert self.TABLE.job_again(self.EVENT, route, key) is None
+        assert (route, key) not in self.TABLE.jobs_again(self.EVENT)
+
+    def test_none_of_a_source_that_is_gone(self) -> None:
+        assert self.TABLE.jobs_again(replace(self.EVENT, source="gone")) == {}
 
 
 class TestExplain:

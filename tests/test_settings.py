@@ -67,6 +67,7 @@ def test_the_defaults() -> None:
         8000, "sqlite:///var/bridge.db", Path("config"),
     )  # fmt: skip
     assert (settings.deliver, settings.max_body, settings.stop) == (True, 25 * 1024 * 1024, 20.0)
+    assert not settings.dry_run
     assert settings.web_concurrency == 1
     assert (settings.log_level, settings.log_format) == ("INFO", "json")
 
@@ -75,7 +76,7 @@ def test_every_variable_is_read() -> None:
     environ = {
         "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
         "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
-        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text",
+        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
@@ -83,6 +84,7 @@ def test_every_variable_is_read() -> None:
         0, "sqlite:////data/x y.db", Path("routes.yml"),
     )  # fmt: skip
     assert (settings.deliver, settings.max_body, settings.stop) == (False, 1024 * 1024, 60.0)
+    assert settings.dry_run
     assert settings.web_concurrency == 4
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
 
@@ -204,9 +206,9 @@ def test_a_variable_that_has_not_come_yet_is_refused(name: str) -> None:
 
 def test_every_wrong_variable_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y", "BRIDGE_DRY_RUN": "1"})
+        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y", "BRIDGE_ENCRYPTION_KEY": "1"})
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
-        "BRIDGE_DRY_RUN is not supported yet; unset it",
+        "BRIDGE_ENCRYPTION_KEY is not supported yet; unset it",
         "PORT",
         "LOG_LEVEL",
     ]

@@ -71,7 +71,7 @@ def summary_of(row: Row[Any]) -> EventSummary:
     )
 
 
-def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
+def job_row(event_id: int, job: NewJob, now: float, replay: int = 0) -> dict[str, Any]:
     return {
         "event_id": event_id,
         "route": job.route,
@@ -79,7 +79,7 @@ def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
         "task": job.task,
         "item_key": job.item_key,
         "item_index": job.item_index,
-        "replay": 0,
+        "replay": replay,
         "made_at": now,
         "attempts": 0,
         **fresh(job, now),
@@ -87,15 +87,22 @@ def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
 
 
 def fresh(job: NewJob, now: float) -> dict[str, Any]:
-    """What a job has when it is made, and again when it is asked for anew."""
+    """What a job has when it is made, and again when it is asked for anew; before its group is asked."""
+    dead = job.arguments is None
     return {
-        "state": JobState.DEAD if job.arguments is None else JobState.WAITING,
+        "state": JobState.DEAD if dead else JobState.WAITING,
         "arguments": None if job.arguments is None else orjson.dumps(job.arguments),
         "reason": storable(job.reason),
         "due_at": now,
         "fresh_at": now,
         "tries": 0,
         "unknowns": 0,
+        "group_name": job.group,
+        "position": None,
+        "latest": job.latest,
+        "blocked": False,
+        "once_key": job.once_key,
+        "ended_at": now if dead else None,
     }
 
 

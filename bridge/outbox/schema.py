@@ -26,9 +26,10 @@ metadata = MetaData()
 IS_READY = text("state = 'waiting' AND NOT blocked")
 #: Holds back the later jobs of its group.
 IS_AHEAD = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
+#: Keeps others of its route with the same key from running.
+HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
 IS_DEAD = text("state = 'dead'")
 _HAS_GROUP = text("group_name IS NOT NULL")
-_HAS_KEY = text("once_key IS NOT NULL")
 
 #: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -119,7 +120,14 @@ jobs = Table(
         sqlite_where=IS_AHEAD,
         postgresql_where=IS_AHEAD,
     ),
-    Index("jobs_by_key", "route", "once_key", sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
+    Index(
+        "jobs_by_key",
+        "route",
+        "once_key",
+        "ended_at",
+        sqlite_where=HOLDS_KEY,
+        postgresql_where=HOLDS_KEY,
+    ),
     Index("jobs_dead", "ended_at", sqlite_where=IS_DEAD, postgresql_where=IS_DEAD),
     sqlite_autoincrement=True,
 )
@@ -180,4 +188,12 @@ pauses = Table(
     # A task's id, or a route's name.
     Column("name", Text, primary_key=True),
     Column("since", Double, nullable=False),
+)
+
+#: When somebody was last told of jobs that died, by their route.
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("route", Text, primary_key=True),
+    Column("at", Double, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""Groups, keys, rates, pauses, and when a job ended."""
+"""Groups, keys, rates, pauses, when a job ended, and when somebody was told that it died."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, Double, Text, false, text
@@ -27,7 +27,8 @@ def upgrade() -> None:
     _index("jobs_by_group", ["task_id", "group_name", "position"], "group_name IS NOT NULL")
     ahead = "group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')"
     _index("jobs_ahead", ["task_id", "group_name", "position"], ahead)
-    _index("jobs_by_key", ["route", "once_key"], "once_key IS NOT NULL")
+    holds = "once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')"
+    _index("jobs_by_key", ["route", "once_key", "ended_at"], holds)
     _index("jobs_dead", ["ended_at"], "state = 'dead'")
     op.create_index("attempts_by_task", "attempts", ["task_id", "started_at"])
     op.create_table(
@@ -35,6 +36,11 @@ def upgrade() -> None:
         Column("kind", Text, primary_key=True),
         Column("name", Text, primary_key=True),
         Column("since", Double, nullable=False),
+    )
+    op.create_table(
+        "tellings",
+        Column("route", Text, primary_key=True),
+        Column("at", Double, nullable=False),
     )
 
 
