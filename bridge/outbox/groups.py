@@ -21,9 +21,9 @@ _CHUNK = 500
 
 MAYBE_SENT = "; an earlier attempt may have reached TheEye"
 
-_IN_GROUP = (jobs.c.task_id == bindparam("task"), jobs.c.group_name == bindparam("group"))
+_IN_GROUP = (jobs.c.task_id == bindparam("of_task"), jobs.c.group_name == bindparam("of_group"))
 _OF_TASK = (
-    jobs.c.task_id == bindparam("task"),
+    jobs.c.task_id == bindparam("of_task"),
     jobs.c.group_name.in_(bindparam("groups", expanding=True)),
 )
 _ENDS = (
@@ -87,7 +87,7 @@ def join(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     for task_id in {task_id for task_id, _ in by_group}:
         names = [group for of_task, group in by_group if of_task == task_id]
         for at in range(0, len(names), _CHUNK):
-            asked = {"task": task_id, "groups": names[at : at + _CHUNK]}
+            asked = {"of_task": task_id, "groups": names[at : at + _CHUNK]}
             ends = {row.group_name: row.last for row in connection.execute(_ENDS, asked)}
             busy = set(connection.execute(_AHEAD, asked).scalars())
             for name in asked["groups"]:
@@ -113,7 +113,7 @@ def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]]
     for (task_id, group), (job_id, row) in newest.items():
         why = superseded(job_id)
         values = {"before": row["position"], "now": now, "why": why, "maybe": why + MAYBE_SENT}
-        found = connection.execute(_REPLACE, {"task": task_id, "group": group, **values}).scalars()
+        found = connection.execute(_REPLACE, {"of_task": task_id, "of_group": group, **values}).scalars()
         skipped.update(found)
         pass_on(connection, task_id, group)
     return skipped
@@ -121,7 +121,7 @@ def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]]
 
 def replaced_by(connection: Connection, job: Job) -> int | None:
     """The job that came meanwhile and replaces this one, were it to wait again."""
-    asked = {"task": job.task_id, "group": job.group, "after": job.position}
+    asked = {"of_task": job.task_id, "of_group": job.group, "after": job.position}
     found: int | None = connection.execute(_REPLACED_BY, asked).scalar_one_or_none()
     return found
 
@@ -130,14 +130,14 @@ def newer(connection: Connection, task_id: str, group: str, than: Job) -> int | 
     """A job of the group that came later and was accepted, or may still be."""
     is_there = than.group == group and than.task_id == task_id and than.position is not None
     later = jobs.c.position > than.position if is_there else jobs.c.id > than.id
-    asked = {"task": task_id, "group": group}
+    asked = {"of_task": task_id, "of_group": group}
     found: int | None = connection.execute(_NEWER.where(later), asked).scalar_one_or_none()
     return found
 
 
 def pass_on(connection: Connection, task_id: str, group: str) -> bool:
     """Let the group's head be claimed, after a job of it has ended; whether one waited for that."""
-    head = connection.execute(_HEAD, {"task": task_id, "group": group}).first()
+    head = connection.execute(_HEAD, {"of_task": task_id, "of_group": group}).first()
     if head is None or head.state != JobState.WAITING or not head.blocked:
         return False
     connection.execute(_UNBLOCK, {"job": head.id})
