@@ -353,8 +353,6 @@ class Sends:
                 self._send(outbox, token, job, choose.choice([*ENDS, JobState.ACCEPTED]))
 
     def _send(self, outbox: Outbox, token: str, job: Job, state: JobState) -> None:
-        attempt = outbox.start(job, token, NOW)
-        assert attempt is not None
         group = job.group or ""
         with self._lock:
             self._running[group] += 1
@@ -362,6 +360,8 @@ class Sends:
                 self.broken.append(f"two of {group} at once")
             if job.id not in self.begun[group]:
                 self.begun[group].append(job.id)
+        attempt = outbox.start(job, token, NOW)
+        assert attempt is not None
         with self._lock:
             self._running[group] -= 1
         outcome, decision = ENDS[JobState.DEAD if state is JobState.UNKNOWN else state]
@@ -404,6 +404,8 @@ class TestRaces:
                 thread.join()
 
         assert sends.broken == []
+        places = Counter((job.group, job.position) for job in outboxes[0].jobs(limit=10_000))
+        assert [place for place, jobs in places.items() if jobs > 1] == [], "two jobs in one place"
         assert self.out_of_order(stored, sends) == []
 
     def take(self, outboxes: list[Outbox], latest: bool) -> list[Stored]:
