@@ -58,6 +58,10 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[str]:
     if job.arguments is None:
         yield f"  DEAD{item}: {job.reason}"
         return
+    if job.group is not None:
+        yield f"  in group {_one_line(job.group)!r}{', replaces what waits there' if job.latest else ''}"
+    if job.once_within is not None:
+        yield f"  once within {job.once_within:.0f} s for the key {_one_line(job.once_key or '')!r}"
     request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
     yield f"  sends{item}: POST {request.shown_url}"
     yield f"    {request.body.decode()}"
@@ -107,6 +111,7 @@ def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
     if job.arguments is None:
         return {**shown, "reason": job.reason}
     request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
+    shown |= {"group": job.group, "latest": job.latest, "once_key": job.once_key}
     sent = {"method": "POST", "url": request.shown_url, "body": orjson.loads(request.body)}
     return {**shown, "task_arguments": list(job.arguments), "request": sent}
 
