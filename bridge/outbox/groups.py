@@ -107,7 +107,8 @@ def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]]
     newest = {
         (row["task_id"], row["group_name"]): (job_id, row)
         for job_id, row in stored
-        if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING
+        # One that is not blocked has none before it.
+        if row["latest"] and row["group_name"] is not None and row["blocked"]
     }
     skipped: set[int] = set()
     for (task_id, group), (job_id, row) in newest.items():
