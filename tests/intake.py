@@ -28,6 +28,7 @@ from bridge.job import Job, JobState
 from bridge.outbox import Outbox
 from bridge.receive import Answer, Receiver
 from bridge.refusals import Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Secret, Settings
 from bridge.sources import Source, discover
 from bridge.table import RoutingTable
@@ -126,14 +127,16 @@ class Intake:
     def app(self, environ: Mapping[str, str] | None = None) -> Flask:
         """The web application over it, under these settings; what the table's variables hold is masked."""
         mask = Mask(map(Secret, self._variables.values()))
+        settings = Settings.from_environ(environ or {})
         bridge = Bridge(
-            settings=Settings.from_environ(environ or {}),
+            settings=settings,
             table=self.table,
             mask=mask,
             outbox=self.outbox,
             receiver=self.receiver,
             delivery=Delivery(self.table, self.outbox, mask),
             refusals=self.refusals,
+            pruner=Pruner(self.outbox, settings.retention),
         )
         return create_app(bridge)
 
