@@ -9,6 +9,7 @@ import click
 from bridge import report
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.job import JobState
+from bridge.keeping import is_redacted
 
 #: Nothing makes the others yet.
 STATES = [str(state) for state in JobState if state not in (JobState.SKIPPED, JobState.CANCELED)]
@@ -63,6 +64,10 @@ def retry_job(terminal: Terminal, job_id: int) -> None:
         reason = outbox.job(job_id).reason
     if not waits:
         terminal.warn(f"job {job_id} stays dead: {reason}")
+        if again is None and is_redacted(event):
+            terminal.warn(
+                "    hint: its route may need a field that was redacted; let the sender send it again"
+            )
         sys.exit(1)
     terminal.say([f"job {job_id} waits to be sent"])
 
@@ -112,7 +117,7 @@ def list_events(terminal: Terminal, source: str | None, refused: bool, limit: in
 def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
     """One event with its jobs and its payload."""
     with terminal.outbox() as outbox:
-        event = outbox.event(event_id)
+        event = outbox.rest_of_event(event_id)
         summary = outbox.summary(event_id)
         made = outbox.jobs(event_id=event_id, limit=summary.jobs)[::-1]
     if in_json:
