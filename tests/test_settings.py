@@ -230,12 +230,16 @@ def test_how_long_is_kept(text: str, retention: Retention, unmatched: float) -> 
     assert found.unmatched == unmatched
 
 
-@pytest.mark.parametrize("text", ["30", "30d,", ",7d", "30d,7d,3d", "30d 7d", "30d;7d", "0d", "forever", "30d,off"])
+@pytest.mark.parametrize(
+    "text", ["30", "30d,", ",7d", "30d,7d,3d", "30d 7d", "30d;7d", "0d", "forever", "30d,off"]
+)
 def test_what_says_not_how_long_is_kept(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({"BRIDGE_RETENTION": text})
     expected = "expected how long events, and then their bodies, are kept: 30d,7d"
-    assert str(caught.value).startswith(f"BRIDGE_RETENTION: found {text!r}; {expected}; a duration is a number")
+    assert str(caught.value).startswith(
+        f"BRIDGE_RETENTION: found {text!r}; {expected}; a duration is a number"
+    )
 
 
 def test_a_body_is_not_kept_longer_than_its_event() -> None:
