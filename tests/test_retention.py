@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,7 +29,7 @@ from bridge.outbox.retention import BATCH, BATCH_BYTES, BATCH_JOBS, LOOKED_AT, C
 from bridge.retention import Pruner
 from bridge.retry import Decision
 from bridge.settings import Retention
-from tests.intake import beside, sample
+from tests.intake import VARIABLES, beside, sample, table
 from tests.tables import NOW, PATIENCE, Clock, dead_job, in_threads, items, make_job, make_webhook, wait_until
 
 DAY = 86_400.0
@@ -745,6 +748,52 @@ def test_a_pass_that_runs_is_told_to_stop(
     assert begun.wait(PATIENCE)
     pruner.close()
     assert told.is_set()
+
+
+#: Starts what a process starts, and says whether passes are among it; a worker ends then.
+STARTS = """
+import os, signal, sys
+from bridge.retention import Pruner
+from bridge.settings import Settings
+
+def start(pruner):
+    print("passes", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM) if sys.argv[1] == "worker" else None
+
+Pruner.start = start
+if sys.argv[1] == "worker":
+    from bridge import worker
+    worker.run(Settings.from_environ())
+else:
+    from bridge import wsgi
+    bridge = wsgi.app.extensions["bridge"]
+    bridge.delivery.stop(5)
+    bridge.close()
+"""
+
+STARTED_TABLE = """
+sources:
+  open: {type: generic, allow_unsigned: true}
+routes:
+  - {name: any, source: open, task: TASK, secret_key: KEY, task_arguments: []}
+"""
+
+
+@pytest.mark.parametrize(
+    ("process", "deliver", "said"),
+    [("web", "true", "passes\n"), ("web", "false", ""), ("worker", "false", "passes\n")],
+)
+def test_processes_that_deliver_make_passes(tmp_path: Path, process: str, deliver: str, said: str) -> None:
+    (tmp_path / "table.yml").write_text(table(STARTED_TABLE), "utf-8")
+    environ = {
+        **os.environ, **VARIABLES, "BRIDGE_CONFIG": str(tmp_path / "table.yml"), "BRIDGE_DELIVER": deliver,
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'bridge.db'}",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS, process],
+        check=False, cwd=Path(__file__).parents[1], env=environ, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
 
 
 # The command

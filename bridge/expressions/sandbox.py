@@ -75,9 +75,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(obj, Missing):
             return obj
         found = take(obj, argument)
-        if found == REDACTED:
-            # Here, since a filter could turn it into what nobody knows any more.
-            raise EvaluationError(f"{path_text('', [argument]).lstrip('.')} {WAS_REDACTED}")
+        if isinstance(found, str) and found == REDACTED:
+            raise EvaluationError(f"{path_text(VALUE, [argument])} {WAS_REDACTED}")
         if found is not MISSING:
             return found
 
