@@ -16,6 +16,7 @@ from bridge.outbox import Outbox
 from bridge.problem import Problem
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
 from bridge.table import RoutingTable
@@ -42,11 +43,13 @@ class Bridge:
     receiver: Receiver
     delivery: Delivery
     refusals: Refusals
+    pruner: Pruner
     #: Why the table that the settings name is not the one in force; empty where it is.
     table_refused: tuple[Problem, ...] = ()
 
     def close(self) -> None:
         """Close the store; `delivery` must have stopped."""
+        self.pruner.close()
         self.refusals.close()
         self.outbox.close()
 
@@ -90,6 +93,7 @@ def build(settings: Settings) -> Bridge:
         receiver=Receiver(loaded.table, outbox, refusals, mask),
         delivery=Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run),
         refusals=refusals,
+        pruner=Pruner(outbox, settings.retention),
         table_refused=table_refused,
     )
 

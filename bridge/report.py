@@ -12,6 +12,7 @@ from bridge.http import Answer
 from bridge.job import Attempt, Job, NewJob
 from bridge.outbox import EventSummary, Pause, RefusedRequest
 from bridge.route import Explanation, Finding
+from bridge.settings import Retention, duration_text
 from bridge.table import RoutingTable
 from bridge.theeye import job_request
 
@@ -210,6 +211,8 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     """One event with its jobs and its payload."""
     yield f"event {summary.id}: {_one_line(event.full_name)} of source {event.source}"
     yield f"  received {rfc3339(event.received_at)}"
+    if not event.body:
+        yield "  its body is no longer kept"
     yield f"  delivery {_one_line(event.delivery_id)}"
     for what, values in (("header", event.headers), ("query", event.query)):
         for name, value in values.items():
@@ -220,6 +223,8 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
         yield "  no jobs"
     for job in jobs:
         yield job_line(job)
+    if not event.body:
+        return
     yield "payload"
     payload = orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
     yield from map(escaped, payload.split("\n"))
@@ -233,12 +238,26 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
         "query": dict(event.query),
         "jobs": [job_json(job) for job in jobs],
         "payload": event.payload,
+        "body_kept": bool(event.body),
     }
 
 
 def pause_line(pause: Pause) -> str:
     """One task or route whose jobs wait for a person."""
     return f"{pause.kind} {pause.name} is paused since {rfc3339(pause.since)[:19]}Z: its jobs wait"
+
+
+def retention_lines(retention: Retention) -> Iterator[str]:
+    """What goes how long after it came."""
+    yield "BRIDGE_RETENTION deletes"
+    yield f"  after {duration_text(retention.events)}: events with jobs that have all ended, and those jobs"
+    yield f"  after {duration_text(retention.bodies)}: bodies, but of events with a dead job, which needs it"
+    yield f"  after {duration_text(retention.unmatched)}: events that made no job"
+
+
+def retention_json(retention: Retention) -> JSON:
+    """The same as data, in seconds."""
+    return {"events": retention.events, "bodies": retention.bodies, "unmatched": retention.unmatched}
 
 
 def answer_lines(url: str, answer: Answer) -> Iterator[str]:

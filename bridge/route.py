@@ -18,6 +18,7 @@ from bridge.expressions import Expression, Template
 from bridge.expressions.values import text_of
 from bridge.fields import kind
 from bridge.job import Job, NewJob
+from bridge.keeping import REDACTED, WAS_REDACTED
 from bridge.match import Check
 from bridge.settings import Secret
 
@@ -99,13 +100,15 @@ class Argument:
         """Raises EvaluationError naming the argument."""
         try:
             built = build(self.value, scope)
-            size = len(orjson.dumps(built))
+            dumped = orjson.dumps(built)
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
-        if size > MAX_ARGUMENT:
+        if len(dumped) > MAX_ARGUMENT:
             raise EvaluationError(
-                f"{self.label}: {size:,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
+                f"{self.label}: {len(dumped):,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
             )
+        if REDACTED.encode() in dumped:
+            raise EvaluationError(f"{self.label}: {WAS_REDACTED}")
         if not allow_data_urls and isinstance(built, str) and _DATA_URL.match(built):
             raise EvaluationError(
                 f"{self.label}: the value is a data URL, which TheEye turns into a file; "

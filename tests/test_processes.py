@@ -18,6 +18,7 @@ from bridge.outbox.processes import FORGOTTEN
 from bridge.problem import Place, Problem, Severity
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Secret, Settings
 from bridge.sources import discover
 from bridge.web import create_app
@@ -149,15 +150,17 @@ def make_web(outbox: Outbox, folder: Path, deliver: str = "false") -> Web:
     loaded = load(path, VARIABLES, discover())
     mask = Mask([*loaded.secrets, Secret(VARIABLES["TOKEN"])])
     refusals = Refusals(outbox)
+    settings = Settings.from_environ({"BRIDGE_DELIVER": deliver})
     return Web(
         Bridge(
-            settings=Settings.from_environ({"BRIDGE_DELIVER": deliver}),
+            settings=settings,
             table=loaded.table,
             mask=mask,
             outbox=outbox,
             receiver=Receiver(loaded.table, outbox, refusals, mask),
             delivery=Delivery(loaded.table, outbox, mask),
             refusals=refusals,
+            pruner=Pruner(outbox, settings.retention),
         )
     )
 

@@ -11,11 +11,15 @@ import click
 from bridge import report
 from bridge.cli.selection import Selection, of_route, since, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import NoSuchJob, WrongState
+from bridge.errors import BodyGone, NoSuchJob, WrongState
 from bridge.job import Job, JobState, NewJob
+from bridge.keeping import is_redacted
 from bridge.outbox import CANCELABLE, Outbox
 from bridge.route import OnDead
 from bridge.table import RoutingTable
+
+#: Why a route may not match that did.
+MAY_NEED = "its route may need a field that was redacted: let the sender send it again"
 
 #: What becomes of one job: what is said of it, and whether it is what was wanted.
 Deed = Callable[[Outbox, int], tuple[str, bool]]
@@ -72,10 +76,13 @@ def retry_jobs(terminal: Terminal, selection: Selection) -> None:
     again = _Again(terminal.load().table)
 
     def retry(outbox: Outbox, job_id: int) -> tuple[str, bool]:
-        state = outbox.retry(job_id, again.job(outbox, outbox.job(job_id)))
+        new = again.job(outbox, outbox.job(job_id))
+        state = outbox.retry(job_id, new)
         if state is JobState.WAITING:
             return "waits to be sent", True
-        return f"{'stays' if state is JobState.DEAD else 'is'} {state}: {outbox.job(job_id).reason}", False
+        hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
+        stays = "stays" if state is JobState.DEAD else "is"
+        return f"{stays} {state}: {outbox.job(job_id).reason}{hint}", False
 
     _do(terminal, selection, JobState.DEAD, "send them again", retry)
 
@@ -123,7 +130,7 @@ def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, 
             try:
                 came_to, is_done = deed(outbox, job_id)
                 line = f"job {job_id} {came_to}"
-            except (NoSuchJob, WrongState) as error:
+            except (BodyGone, NoSuchJob, WrongState) as error:
                 came_to, is_done, line = "left alone", False, str(error)
             if is_done:
                 terminal.say([line])
@@ -144,13 +151,17 @@ class _Again:
         self._table = table
         self._event_id: int | None = None
         self._made: Mapping[tuple[str, str], NewJob] = {}
+        #: Whether a field of the event that was asked for last is not what the sender sent.
+        self.event_is_redacted = False
 
     def job(self, outbox: Outbox, job: Job) -> NewJob | None:
         """What the table makes today in place of a job; None where it makes none."""
         if job.route == OnDead.NAME:
             return self._telling(outbox, job)
         if job.event_id != self._event_id:
-            self._made = self._table.jobs_again(outbox.event(job.event_id))
+            event = outbox.event(job.event_id)
+            self._made = self._table.jobs_again(event)
+            self.event_is_redacted = is_redacted(event)
             self._event_id = job.event_id
         return self._made.get((job.route, job.item_key))
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.retry import RetryPolicy
 from bridge.route import ArgumentsType, OnUnknown, Rate, Task
@@ -333,6 +334,8 @@ class SourceShape(ProofShapes):
     action: Text | None = None
     delivery_id: Text | None = None
     signature: SignatureShape | None = None
+    keep: Annotated[Keep | None, PlainValidator(read_choice(Keep))] = Keep.FULL
+    redact: Texts | None = None
 
 
 class TaskKeys(Shape):
@@ -386,7 +389,7 @@ class RouteShape(OrderShape):
 LATER: dict[str, tuple[str, ...]] = {
     "the table": ("tests",),
     "theeye": (),
-    "a source": ("keep", "redact"),
+    "a source": (),
     "a task": ("follow_result",),
     "a route": ("follow_result",),
     "on_dead": (),

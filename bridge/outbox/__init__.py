@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
 
-from bridge.errors import NoSuchEvent, NoSuchJob
+from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
 from bridge.outbox import claims, deaths, intake, migrations, pauses, people, processes
@@ -21,13 +21,15 @@ from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
-from bridge.outbox.records import EventSummary, attempt_of, event_of, job_of, summary_of
+from bridge.outbox.records import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
+from bridge.outbox.retention import Pruned, prune
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
 from bridge.retry import Decision
 from bridge.route import OnDead, Rate
+from bridge.settings import Retention
 
 __all__ = [
     "CANCELABLE",
@@ -39,6 +41,7 @@ __all__ = [
     "Pausable",
     "Pause",
     "Process",
+    "Pruned",
     "RefusedRequest",
     "Stored",
     "StoredJob",
@@ -99,7 +102,11 @@ class Outbox:
 
     def store(self, webhook: Webhook) -> Stored:
         """Store an event and its jobs in one transaction; returns once they are committed."""
-        stored = self._database.write(lambda connection: intake.store(connection, webhook, self._clock()))
+        # Made here, as it compresses the body: one thread may write for all.
+        row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
+        stored = self._database.write(
+            lambda connection: intake.store(connection, webhook, row, self._clock())
+        )
         if any(job.state is JobState.WAITING for job in stored.jobs):
             self._job_waits()
         return stored
@@ -107,6 +114,10 @@ class Outbox:
     def keep_refused(self, refused: Iterable[RefusedRequest]) -> None:
         """Store requests that were refused; of each source the last KEPT stay."""
         self._database.write(lambda connection: keep(connection, refused))
+
+    def prune(self, retention: Retention, stop: Callable[[], bool]) -> Pruned:
+        """Let go of what is older than it is kept, until `stop` says so; see retention.prune."""
+        return prune(self._database, retention, self._clock(), stop)
 
     # Delivery
 
@@ -254,7 +265,17 @@ class Outbox:
     # Reading
 
     def event(self, event_id: int) -> Event:
-        """Raises NoSuchEvent."""
+        """Raises NoSuchEvent, BodyGone."""
+        event = self.rest_of_event(event_id)
+        if not event.body:
+            raise BodyGone(
+                f"the body of event {event_id} is no longer kept (BRIDGE_RETENTION, or keep: of its source, "
+                f"says how long); let {event.source} send it again"
+            )
+        return event
+
+    def rest_of_event(self, event_id: int) -> Event:
+        """The event as far as it is kept: without its body, that is empty. Raises NoSuchEvent."""
         rows = self._all(select(events).where(events.c.id == event_id))
         if not rows:
             raise NoSuchEvent(f"there is no event {event_id}")

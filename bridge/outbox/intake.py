@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -13,7 +14,7 @@ from bridge.event import Event, rfc3339
 from bridge.job import JobState, NewJob
 from bridge.outbox import groups, keys
 from bridge.outbox.locks import lock, lock_all
-from bridge.outbox.records import event_row, fresh, job_of, job_row
+from bridge.outbox.records import fresh, job_of, job_row
 from bridge.outbox.schema import events, jobs
 
 
@@ -85,20 +86,20 @@ _JOBS_OF = (
 )
 
 
-def store(connection: Connection, webhook: Webhook, now: float) -> Stored:
-    """Store a webhook and its jobs; one that comes again is completed.
+def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> Stored:
+    """Store a webhook, `row` of it in events, and its jobs; one that comes again is completed.
 
     What is missing is made, what is dead is built again, the rest is left alone.
     """
     known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
     lock_all(connection, locks_of(webhook.jobs))
-    event_id = None if known is not None else _insert_event(connection, webhook)
-    if event_id is not None:
-        return Stored(event_id, False, insert_jobs(connection, event_id, webhook.jobs, now))
-    if known is None:
-        event = webhook.event
-        key = {"source": event.source, "delivery_id": event.delivery_id}
-        known = connection.execute(_BY_DELIVERY, key).scalar_one()
+    key = {"source": webhook.event.source, "delivery_id": webhook.event.delivery_id}
+    while known is None:
+        event_id = _insert_event(connection, webhook, dict(row))
+        if event_id is not None:
+            return Stored(event_id, False, insert_jobs(connection, event_id, webhook.jobs, now))
+        # None where it was so old that it was deleted while its lock was waited for: then it is a new one.
+        known = connection.execute(_BY_DELIVERY, key).scalar_one_or_none()
     return Stored(known, True, _complete(connection, known, webhook, now))
 
 
@@ -114,9 +115,8 @@ def _seen(connection: Connection, webhook: Webhook, fingerprint: str) -> int | N
     return found
 
 
-def _insert_event(connection: Connection, webhook: Webhook) -> int | None:
+def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any]) -> int | None:
     """The new event's id; None where its sender's id is there already."""
-    row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
     insert_event = _INSERT_EVENT[connection.dialect.name]
     event_id: int | None = connection.execute(insert_event, row).scalar_one_or_none()
     while event_id is None and webhook.fingerprint is not None:

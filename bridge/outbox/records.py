@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,13 +39,15 @@ def event_row(event: Event, fingerprint: str | None, warnings: Iterable[str]) ->
         "fingerprint": fingerprint,
         "headers": orjson.dumps(dict(event.headers)),
         "query": orjson.dumps(dict(event.query)),
-        "body": event.body,
+        "body": packed(event.body),
         "received_at": event.received_at,
         "warnings": orjson.dumps(list(warnings)),
     }
 
 
 def event_of(row: Row[Any]) -> Event:
+    """Where its body is not kept, that is empty and the payload None."""
+    body = unpacked(row.body)
     return Event(
         source=row.source,
         event=row.event,
@@ -52,10 +55,28 @@ def event_of(row: Row[Any]) -> Event:
         delivery_id=row.delivery_id,
         headers=Headers(orjson.loads(row.headers).items()),
         query=orjson.loads(row.query),
-        payload=orjson.loads(row.body),
+        payload=orjson.loads(body) if body else None,
         received_at=row.received_at,
-        body=row.body,
+        body=body,
     )
+
+
+#: Bodies of so many bytes are stored as they are: there is little to win.
+_SHORT = 1024
+#: With what zlib begins (RFC 1950 2.2, a window of 32 KiB), and no JSON does.
+_ZLIB = b"\x78"
+
+
+def packed(body: bytes) -> bytes:
+    """A body as it is stored: compressed, where that makes it shorter."""
+    if len(body) <= _SHORT:
+        return body
+    compressed = zlib.compress(body, level=1)
+    return compressed if len(compressed) < len(body) else body
+
+
+def unpacked(stored: bytes) -> bytes:
+    return zlib.decompress(stored) if stored.startswith(_ZLIB) else stored
 
 
 def summary_of(row: Row[Any]) -> EventSummary:

@@ -46,12 +46,14 @@ events = Table(
     Column("fingerprint", Text),
     Column("headers", LargeBinary, nullable=False),
     Column("query", LargeBinary, nullable=False),
+    # Compressed, where that makes it shorter; empty where it is not kept.
     Column("body", LargeBinary, nullable=False),
     Column("received_at", Double, nullable=False),
     # What went wrong in conditions and loops: a JSON list of texts.
     Column("warnings", LargeBinary, nullable=False),
     UniqueConstraint("source", "delivery_id"),
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
+    Index("events_by_age", "received_at", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -1,4 +1,4 @@
-"""Groups, keys, rates, pauses, when a job ended, and when somebody was told that it died."""
+"""Groups, keys, rates, pauses, tellings, when a job ended, and the events by their age."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, Double, Text, false, text
@@ -31,6 +31,7 @@ def upgrade() -> None:
     _index("jobs_by_key", ["route", "once_key", "ended_at"], holds)
     _index("jobs_dead", ["ended_at"], "state = 'dead'")
     op.create_index("attempts_by_task", "attempts", ["task_id", "started_at"])
+    op.create_index("events_by_age", "events", ["received_at", "id"])
     op.create_table(
         "pauses",
         Column("kind", Text, primary_key=True),
