@@ -344,7 +344,10 @@ class TestDelivery:
 
             times = started(processes[0].outbox, self.RATED)
             done = started(processes[0].outbox, OTHER)
+            starts = sum(process.outbox.calls["start"] for process in processes)
         assert len(times) == 15
         assert most(times, self.RATE.span) <= self.RATE.attempts
         assert done[-1] < times[-1]
         assert len(posts(theeye)) == 30
+        # What the rate holds back is hardly ever claimed: two that claim and start at once may meet.
+        assert starts < 40
