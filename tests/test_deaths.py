@@ -250,6 +250,27 @@ class TestHowOften:
         assert outbox.tell_of_deaths(ON_DEAD) == 1
         assert [arguments[0] for arguments in said(outbox)] == ["new: no"]
 
+    def test_one_that_is_committed_after_a_later_telling_is_told_in_the_next(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        """Its time was taken before it had to wait for the store; or its clock is behind."""
+        clock.now = NOW + 1
+        die(outbox, "1")
+        outbox.tell_of_deaths(ON_DEAD)
+        clock.now = NOW
+        late = die(outbox, "2")
+        clock.now = NOW + 1 + TOLD_EVERY
+        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert said(outbox)[1] == ("first: no", late, 1)
+
+    def test_one_that_died_by_a_clock_ahead_is_told_once(self, outbox: Outbox, clock: Clock) -> None:
+        clock.now = NOW + 5
+        die(outbox, "1")
+        clock.now = NOW
+        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        clock.now = NOW + TOLD_EVERY
+        assert outbox.tell_of_deaths(ON_DEAD) == 0
+
     def test_processes_that_find_the_same_at_once_tell_once(
         self, outbox: Outbox, reopen: Callable[[], Outbox]
     ) -> None:
