@@ -16,6 +16,7 @@ from bridge.outbox import groups, keys
 from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.records import fresh, job_of, job_row
 from bridge.outbox.schema import events, jobs
+from bridge.route import OnDead
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ _INSERT_EVENT = {
 _INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
 _JOBS_OF = (
     select(jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state)
-    .where(jobs.c.event_id == bindparam("event_id"), jobs.c.replay == 0)
+    .where(
+        jobs.c.event_id == bindparam("event_id"),
+        jobs.c.replay == 0,
+        # That of a death is no route's: only a person asks for it again.
+        jobs.c.route != OnDead.NAME,
+    )
     .with_for_update()
 )
 

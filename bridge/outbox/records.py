@@ -124,6 +124,7 @@ def fresh(job: NewJob, now: float) -> dict[str, Any]:
         "blocked": False,
         "once_key": job.once_key,
         "ended_at": now if dead else None,
+        "told": False,
     }
 
 

@@ -28,7 +28,8 @@ IS_READY = text("state = 'waiting' AND NOT blocked")
 IS_AHEAD = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
 #: Keeps others of its route with the same key from running.
 HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
-IS_DEAD = text("state = 'dead'")
+#: Died, and nobody was told of it.
+IS_UNTOLD = text("state = 'dead' AND NOT told")
 _HAS_GROUP = text("group_name IS NOT NULL")
 
 #: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
@@ -92,6 +93,8 @@ jobs = Table(
     Column("once_key", Text),
     # When it came to a state that it leaves only by a person's or the sender's asking again.
     Column("ended_at", Double),
+    # Since it died: whether somebody was told of it.
+    Column("told", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
     # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
@@ -130,7 +133,7 @@ jobs = Table(
         sqlite_where=HOLDS_KEY,
         postgresql_where=HOLDS_KEY,
     ),
-    Index("jobs_dead", "ended_at", sqlite_where=IS_DEAD, postgresql_where=IS_DEAD),
+    Index("jobs_untold", "ended_at", sqlite_where=IS_UNTOLD, postgresql_where=IS_UNTOLD),
     sqlite_autoincrement=True,
 )
 
