@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, Select, func, select
 from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
-from bridge.outbox import claims, deaths, intake, migrations, pauses, people, processes
+from bridge.outbox import claims, deaths, intake, migrations, pauses, people, processes, trial
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
 from bridge.outbox.intake import Stored, StoredJob, Webhook
@@ -70,7 +70,7 @@ class Outbox:
             # Most starts find it up to date: to ask writes nothing, and waits for nobody who does.
             found = self._database.read(migrations.revision)
             up_to_date = found == migrations.HEAD
-            self.revisions = (found, found) if up_to_date else self._database.write(migrations.upgrade)
+            self.revisions = (found, found) if up_to_date else self._database.upgrade(migrations.upgrade)
         except BaseException:
             self._database.close()
             raise
@@ -80,10 +80,14 @@ class Outbox:
         self._database.close()
 
     def ping(self) -> None:
-        """Raises StoreUnavailable where the database does not answer, or lacks its tables."""
+        """Raises StoreUnavailable where the database does not answer, lacks its tables, or takes no writes.
+
+        That it takes them is tried only after a write has failed: whoever asks must not cost a commit.
+        """
         self._database.require()
         # A bare SELECT 1 would not touch an SQLite file.
         self._database.read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
+        self._database.prove(trial.run)
 
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
