@@ -31,6 +31,8 @@ POLL = 2.0
 LEASE_SLACK = 30.0
 #: How often, in seconds, a process writes down that it delivers.
 BEAT = 10.0
+#: How often, in seconds, it is looked for groups that nobody has passed on.
+FREES = 60.0
 #: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
 #: TheEye's answer in hand tries every few seconds to record it.
 GRACE = 10.0
@@ -71,6 +73,7 @@ class Delivery:
         self._dry_run = dry_run
         self._name = uuid4().hex
         self._beaten_at = -BEAT
+        self._freed_at = -FREES
         #: When the dispatcher's last round began, seconds of ``time.monotonic()``.
         self._round_at = time.monotonic()
         self._told: str | None = None
@@ -152,6 +155,7 @@ class Delivery:
                 self._beat()
                 if self._clock() - lost_at >= POLL:
                     self._take_up(everything=False)
+                    self._free_groups()
                     self._tell_of_deaths()
                     lost_at = self._clock()
                 wait = 0.0 if claimed else self._until_next(asked_at)
@@ -216,6 +220,14 @@ class Delivery:
                 why = "the process ended before the answer came"
                 self._sender.record_lost(job, job.claim, attempt.id, attempt.started_at, why)
             log.warning("job %d was left behind by another process", job.id)
+
+    def _free_groups(self) -> None:
+        """Look after the groups once in a while."""
+        now = time.monotonic()
+        if now - self._freed_at >= FREES:
+            if freed := self._outbox.free_groups():
+                log.warning("%d groups waited for a process that passed nothing on", freed)
+            self._freed_at = now
 
     def _tell_of_deaths(self) -> None:
         if self._on_dead is not None and (told := self._outbox.tell_of_deaths(self._on_dead)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from sqlalchemy import ColumnElement, Row, Select, func, select
 from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
-from bridge.outbox import claims, deaths, intake, migrations, pauses, people, processes, trial
+from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, trial
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
 from bridge.outbox.intake import Stored, StoredJob, Webhook
@@ -203,6 +204,12 @@ class Outbox:
         (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_READY))
         at: float | None = row.at
         return at
+
+    def free_groups(self) -> int:
+        """Let the groups go on that nobody has passed on; how many."""
+        stuck = self._database.read(groups.stuck)
+        freed = [self._database.write(partial(groups.free, task_id=task, group=name)) for task, name in stuck]
+        return sum(freed)
 
     def tell_of_deaths(self, on_dead: OnDead) -> int:
         """Make jobs of `on_dead` for what died and nobody was told of; how many."""

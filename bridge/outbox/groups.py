@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from bridge.job import Job, JobState
+from bridge.outbox.locks import lock_all
 from bridge.outbox.schema import IS_AHEAD, jobs
 
 #: The states of a job that holds back the later ones of its group.
@@ -65,6 +66,23 @@ _NEWER = (
     .where(*_IN_GROUP, jobs.c.state.in_((JobState.ACCEPTED, *AHEAD)))
     .order_by(jobs.c.position.desc())
     .limit(1)
+)
+
+_HEADS = (
+    select(jobs.c.task_id, jobs.c.group_name, func.min(jobs.c.position).label("position"))
+    .where(IS_AHEAD)
+    .group_by(jobs.c.task_id, jobs.c.group_name)
+    .subquery()
+)
+_STUCK = (
+    select(jobs.c.task_id, jobs.c.group_name)
+    .join(
+        _HEADS,
+        (jobs.c.task_id == _HEADS.c.task_id)
+        & (jobs.c.group_name == _HEADS.c.group_name)
+        & (jobs.c.position == _HEADS.c.position),
+    )
+    .where(jobs.c.state == JobState.WAITING, jobs.c.blocked)
 )
 
 
@@ -143,3 +161,17 @@ def pass_on(connection: Connection, task_id: str, group: str) -> bool:
         return False
     connection.execute(_UNBLOCK, {"job": head.id})
     return True
+
+
+def stuck(connection: Connection) -> list[tuple[str, str]]:
+    """The groups, by task and name, whose head is blocked with nothing before it.
+
+    A process of the release before, which a rolling deploy leaves running for a while, passes nothing on.
+    """
+    return [(row.task_id, row.group_name) for row in connection.execute(_STUCK)]
+
+
+def free(connection: Connection, task_id: str, group: str) -> bool:
+    """Let a group go on: a unit of work; whether that was needed."""
+    lock_all(connection, [lock_of(task_id, group)])
+    return pass_on(connection, task_id, group)
