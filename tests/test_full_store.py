@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -302,6 +303,69 @@ def test_who_meets_a_slow_commit_is_answered_after_it(
         ending.join()
         assert sender.refused == {}
         theeye.wait_for(8)
+
+
+def set_writable(folder: Path, *, writable: bool) -> None:
+    """Of a file system of its own, or of the files in it where none may be mounted."""
+    if os.getuid() == 0:
+        how = "rw" if writable else "ro"
+        subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True, capture_output=True)
+    else:
+        for file in folder.glob("bridge.db*"):
+            file.chmod(0o600 if writable else 0o400)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """One that `set_writable` takes."""
+    folder = tmp_path / "disk"
+    if os.getuid() == 0:
+        with small_disk(folder, 4 * MIB):
+            yield folder
+    else:
+        folder.mkdir()
+        yield folder
+
+
+def test_a_file_that_may_not_be_written_is_named_at_the_start(
+    tmp_path: Path, theeye: StandIn, folder: Path
+) -> None:
+    server = Server(write_table(tmp_path, theeye.url), folder / "bridge.db", VARIABLES)
+    with server:
+        assert push(server.port, "abc").status == 202
+        theeye.wait_for(1)
+        server.stop()
+    set_writable(folder, writable=False)
+    with pytest.raises(AssertionError, match=r"the server ended with \d+"):
+        server.start()
+    assert "bridge.db may not be written" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_worker_that_is_killed_while_the_file_is_read_only_starts_once_it_is_not(
+    tmp_path: Path, theeye: StandIn, folder: Path
+) -> None:
+    server = Server(write_table(tmp_path, theeye.url), folder / "bridge.db", VARIABLES)
+    with server:
+        assert push(server.port, "abc").status == 202
+        theeye.wait_for(1)
+        os.kill(server.workers[0], signal.SIGKILL)
+        wait_until(lambda: is_read_only(folder), "no file that is open")
+        wait_until(lambda: "no start, again in 2 s: " in server.log, "a worker that cannot start")
+        assert "may not be written" in server.log
+        set_writable(folder, writable=True)
+        assert push(server.port, "def").status == 202
+        theeye.wait_for(2)
+        assert "Traceback" not in server.log
+
+
+def is_read_only(folder: Path) -> bool:
+    """A file system that holds a file open for writing cannot be made so."""
+    try:
+        set_writable(folder, writable=False)
+    except subprocess.CalledProcessError:
+        return False
+    return True
 
 
 class TestTrial:
