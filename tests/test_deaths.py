@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from click.testing import CliRunner, Result
 
 from bridge import deliver
@@ -274,12 +276,42 @@ class TestHowOften:
     def test_processes_that_find_the_same_at_once_tell_once(
         self, outbox: Outbox, reopen: Callable[[], Outbox]
     ) -> None:
-        """Without the lock each finds that nobody was told."""
+        """While more die. Without the lock each finds that nobody was told, and tells of its own."""
         stores = [outbox, reopen(), reopen()] * 2
+
+        def die_and_tell(sender: int, number: int) -> int:
+            die(stores[sender], f"{number}.{sender}", f"route {number}")
+            return stores[sender].tell_of_deaths(ON_DEAD)
+
         for number in range(10):
-            die(outbox, str(number), f"route {number}")
-            assert sum(in_threads([partial(one.tell_of_deaths, ON_DEAD) for one in stores])) == 1
+            works = [partial(die_and_tell, sender, number) for sender in range(len(stores))]
+            assert sum(in_threads(works)) == 1
         assert len(tellings(outbox)) == 10
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_was_told_is_not_read_through_each_time(outbox: Outbox, tmp_path: Path) -> None:
+    """It is asked every few seconds, beside any number of dead jobs that a person has not looked at."""
+    die(outbox, "1")
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
+        if "told" in statement and not statement.startswith("INSERT"):
+            statements.append((statement, parameters))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        outbox.tell_of_deaths(ON_DEAD)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+
+    assert len(statements) >= 2
+    with closing(sqlite3.connect(tmp_path / "bridge.db")) as other:
+        for statement, parameters in statements:
+            plan = [row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            (search,) = (step for step in plan if " jobs " in step)
+            wanted = "(state=? AND ended_at>?)" if "ended_at >" in statement else "(rowid=?)"
+            assert search.endswith(wanted), plan
 
 
 class TestAskedForAgain:

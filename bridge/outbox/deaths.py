@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from bridge.outbox import intake
 from bridge.outbox.intake import StoredJob
@@ -18,43 +18,36 @@ TOLD_WITHIN = 2 * TOLD_EVERY
 
 # Those that were told of are marked: times would not do, since a death of before the last telling may be
 # committed after it, and clocks of several machines differ.
-_RECENT = (IS_UNTOLD, jobs.c.ended_at > bindparam("since"))
-_ROUTES = (
-    select(jobs.c.route)
-    .outerjoin(tellings, tellings.c.route == jobs.c.route)
-    .where(
-        *_RECENT,
-        jobs.c.route != OnDead.NAME,
-        or_(tellings.c.at.is_(None), tellings.c.at <= bindparam("told_before")),
-    )
-    .distinct()
+_UNTOLD = (
+    IS_UNTOLD,
+    jobs.c.ended_at > bindparam("since"),
+    jobs.c.route != OnDead.NAME,
+    jobs.c.route.not_in(select(tellings.c.route).where(tellings.c.at > bindparam("told_since"))),
 )
-_MARK = (
-    update(jobs)
-    .where(*_RECENT, jobs.c.route == bindparam("of_route"))
-    .values(told=True)
-    .returning(jobs.c.id)
-)  # fmt: skip
+_ANY = select(jobs.c.id).where(*_UNTOLD).limit(1)
+_MARK = update(jobs).where(*_UNTOLD).values(told=True).returning(jobs.c.id, jobs.c.route)
 _JOB = select(jobs).where(jobs.c.id == bindparam("job"))
 
 
-def untold(connection: Connection, now: float) -> list[str]:
-    """The routes of which it is time to tell what died."""
-    times = {"since": now - TOLD_WITHIN, "told_before": now - TOLD_EVERY}
-    return list(connection.execute(_ROUTES, times).scalars())
+def untold(connection: Connection, now: float) -> bool:
+    """Whether it is time to tell of something."""
+    return connection.execute(_ANY, _times(now)).first() is not None
 
 
 def tell(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJob, ...]:
     """Make the jobs that tell of what nobody was told of yet."""
     lock(connection, "deaths")
+    by_route: dict[str, list[int]] = {}
+    for row in connection.execute(_MARK, _times(now)):
+        by_route.setdefault(row.route, []).append(row.id)
     made: list[StoredJob] = []
-    for route in untold(connection, now):
-        marked = connection.execute(_MARK, {"of_route": route, "since": now - TOLD_WITHIN}).scalars().all()
-        if not marked:
-            continue  # a person has just asked for them again
-        last = job_of(connection.execute(_JOB, {"job": max(marked)}).one())
-        new = on_dead.job_for(last, len(marked))
-        made += intake.insert_jobs(connection, last.event_id, [new], now)
+    for route, dead in by_route.items():
+        last = job_of(connection.execute(_JOB, {"job": max(dead)}).one())
+        made += intake.insert_jobs(connection, last.event_id, [on_dead.job_for(last, len(dead))], now)
         connection.execute(delete(tellings).where(tellings.c.route == route))
         connection.execute(insert(tellings).values(route=route, at=now))
     return tuple(made)
+
+
+def _times(now: float) -> dict[str, float]:
+    return {"since": now - TOLD_WITHIN, "told_since": now - TOLD_EVERY}

@@ -133,7 +133,7 @@ jobs = Table(
         sqlite_where=HOLDS_KEY,
         postgresql_where=HOLDS_KEY,
     ),
-    Index("jobs_untold", "ended_at", sqlite_where=IS_UNTOLD, postgresql_where=IS_UNTOLD),
+    Index("jobs_untold", "state", "ended_at", sqlite_where=IS_UNTOLD, postgresql_where=IS_UNTOLD),
     sqlite_autoincrement=True,
 )
 

@@ -30,7 +30,7 @@ def upgrade() -> None:
     _index("jobs_ahead", ["task_id", "group_name", "position"], ahead)
     holds = "once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')"
     _index("jobs_by_key", ["route", "once_key", "ended_at"], holds)
-    _index("jobs_untold", ["ended_at"], "state = 'dead' AND NOT told")
+    _index("jobs_untold", ["state", "ended_at"], "state = 'dead' AND NOT told")
     op.create_index("attempts_by_task", "attempts", ["task_id", "started_at"])
     op.create_index("events_by_age", "events", ["received_at", "id"])
     op.create_table(
