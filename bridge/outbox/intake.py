@@ -90,8 +90,11 @@ def store(connection: Connection, webhook: Webhook, now: float) -> Stored:
 
     What is missing is made, what is dead is built again, the rest is left alone.
     """
-    known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
+    if webhook.fingerprint is not None:
+        # Nobody else looks for it until the commit.
+        lock(connection, "fingerprint", webhook.event.source, webhook.fingerprint)
     lock_all(connection, locks_of(webhook.jobs))
+    known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
     event_id = None if known is not None else _insert_event(connection, webhook)
     if event_id is not None:
         return Stored(event_id, False, insert_jobs(connection, event_id, webhook.jobs, now))
@@ -103,9 +106,8 @@ def store(connection: Connection, webhook: Webhook, now: float) -> Stored:
 
 
 def _seen(connection: Connection, webhook: Webhook, fingerprint: str) -> int | None:
-    """The event of the same fingerprint within the window; nobody else looks for it until the commit."""
+    """The event of the same fingerprint within the window."""
     event = webhook.event
-    lock(connection, "fingerprint", event.source, fingerprint)
     if webhook.window is None:
         return None
     span = {"earliest": event.received_at - webhook.window, "latest": event.received_at + webhook.window}
