@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import orjson
 
 from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job, NewJob
-from bridge.outbox import EventSummary, Pause, RefusedRequest
+from bridge.outbox import EventSummary, Pausable, Pause, RefusedRequest
 from bridge.route import Explanation, Finding
 from bridge.settings import Retention, duration_text
 from bridge.table import RoutingTable
@@ -164,6 +164,8 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
         yield f"  once_key {_one_line(job.once_key)!r}"
     if job.state == "waiting":
         yield f"  due {rfc3339(job.due_at)}"
+    if job.ended_at is not None:
+        yield f"  ended {rfc3339(job.ended_at)}"
     if job.theeye_job_id:
         yield f"  TheEye's job {job.theeye_job_id}"
     for attempt in attempts:
@@ -242,9 +244,12 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
     }
 
 
-def pause_line(pause: Pause) -> str:
-    """One task or route whose jobs wait for a person."""
-    return f"{pause.kind} {pause.name} is paused since {rfc3339(pause.since)[:19]}Z: its jobs wait"
+def pause_line(pause: Pause, tasks: Mapping[str, str]) -> str:
+    """One task or route whose jobs wait for a person; `tasks` are names by ids, as far as they are known."""
+    named = tasks.get(pause.name, pause.name) if pause.kind is Pausable.TASK else pause.name
+    shown = _one_line(named) if named == pause.name else f"{_one_line(named)} ({pause.name})"
+    since = f"{rfc3339(pause.since)[:19]}Z"
+    return f"{pause.kind} {shown} is paused since {since}: its jobs wait for `resume`"
 
 
 def retention_lines(retention: Retention) -> Iterator[str]:

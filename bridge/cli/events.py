@@ -9,7 +9,7 @@ import click
 from bridge import report
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import OutboxError, StoreUnavailable
+from bridge.errors import OutboxError, StoreUnavailable, TooLarge
 from bridge.outbox import Outbox
 from bridge.table import RoutingTable
 
@@ -31,7 +31,7 @@ def list_events(
 ) -> None:
     """The newest events first."""
     if refused:
-        _list_refused(terminal, source, limit, in_json)
+        _list_refused(terminal, source, since, limit, in_json)
         return
     with terminal.outbox() as outbox:
         found = outbox.events(source=source, since=since, limit=limit)
@@ -65,7 +65,7 @@ def replay_events(terminal: Terminal, selection: Selection) -> None:
     table = terminal.load().table
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.event_ids(source=selection.source, since=selection.since)
-        selection.confirm(chosen, "events", "replay them")
+        selection.confirm(chosen, "event", "replay")
         done = [_replay(terminal, outbox, table, event_id) for event_id in chosen]
     if not all(done):
         sys.exit(1)
@@ -79,14 +79,14 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
         if source is None:
             terminal.warn(f"event {event_id}: the table has no source {event.source}")
             return False
-        if event.event in source.type.handshakes:
-            terminal.say([f"event {event_id}: {event.event} is a test or confirmation, no jobs"])
+        if not {event.event, event.full_name}.isdisjoint(source.type.handshakes):
+            terminal.say([f"event {event_id}: {event.full_name} is a test or confirmation, no jobs"])
             return True
         routed = table.jobs_for(event)
         made = outbox.replay(event_id, routed.jobs)
     except StoreUnavailable:
         raise
-    except OutboxError as error:
+    except (OutboxError, TooLarge) as error:
         terminal.warn(f"event {event_id}: {error}")
         return False
     told = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
@@ -96,9 +96,11 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
     return True
 
 
-def _list_refused(terminal: Terminal, source: str | None, limit: int, in_json: bool) -> None:
+def _list_refused(
+    terminal: Terminal, source: str | None, since: float | None, limit: int, in_json: bool
+) -> None:
     with terminal.outbox() as outbox:
-        found = outbox.refused(source=source, limit=limit)
+        found = outbox.refused(source=source, since=since, limit=limit)
     if in_json:
         terminal.say_json([report.refused_json(one) for one in found])
     else:

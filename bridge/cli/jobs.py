@@ -11,7 +11,7 @@ import click
 from bridge import report
 from bridge.cli.selection import Selection, of_route, since, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import BodyGone, NoSuchJob, WrongState
+from bridge.errors import BodyGone, NoSuchJob, TooLarge, WrongState
 from bridge.job import Job, JobState, NewJob
 from bridge.keeping import is_redacted
 from bridge.outbox import CANCELABLE, Outbox
@@ -50,7 +50,7 @@ def list_jobs(
     else:
         terminal.say([report.job_line(job) for job in found] or ["no jobs"])
         for pause in paused:
-            terminal.warn(report.pause_line(pause))
+            terminal.warn(report.pause_line(pause, {job.task_id: job.task for job in found}))
 
 
 @jobs.command("show")
@@ -61,11 +61,14 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
     """One job with its attempts."""
     with terminal.outbox() as outbox:
         job, attempts = outbox.job(job_id), outbox.attempts(job_id)
+        paused = [pause for pause in outbox.paused() if pause.holds(job)]
     if in_json:
         shown = {**report.job_json(job), "attempts": [report.attempt_json(attempt) for attempt in attempts]}
         terminal.say_json(shown)
     else:
         terminal.say(report.job_lines(job, attempts))
+        for pause in paused:
+            terminal.warn(report.pause_line(pause, {job.task_id: job.task}))
 
 
 @jobs.command("retry")
@@ -84,7 +87,7 @@ def retry_jobs(terminal: Terminal, selection: Selection) -> None:
         stays = "stays" if state is JobState.DEAD else "is"
         return f"{stays} {state}: {outbox.job(job_id).reason}{hint}", False
 
-    _do(terminal, selection, JobState.DEAD, "send them again", retry)
+    _do(terminal, selection, JobState.DEAD, "send again", retry)
 
 
 @jobs.command("cancel")
@@ -97,7 +100,7 @@ def cancel_jobs(terminal: Terminal, selection: Selection) -> None:
         outbox.cancel(job_id)
         return "is canceled", True
 
-    _do(terminal, selection, JobState.WAITING, "cancel them", cancel)
+    _do(terminal, selection, JobState.WAITING, "cancel", cancel)
 
 
 @jobs.command("resolve")
@@ -115,7 +118,7 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None) -
         outbox.resolve(job_id, sent=is_sent)
         return "is accepted" if is_sent else "waits to be sent", True
 
-    _do(terminal, selection, JobState.UNKNOWN, "TheEye has them" if is_sent else "send them again", resolve)
+    _do(terminal, selection, JobState.UNKNOWN, "take for accepted" if is_sent else "send again", resolve)
 
 
 def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, deed: Deed) -> None:
@@ -125,13 +128,15 @@ def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, 
     with terminal.outbox() as outbox:
         state = selection.state or default
         chosen = selection.numbers or outbox.job_ids(state, route=selection.route, since=selection.since)
-        selection.confirm(chosen, f"{state} jobs", what)
+        selection.confirm(chosen, f"{state} job", what)
         for job_id in chosen:
             try:
                 came_to, is_done = deed(outbox, job_id)
                 line = f"job {job_id} {came_to}"
             except (BodyGone, NoSuchJob, WrongState) as error:
                 came_to, is_done, line = "left alone", False, str(error)
+            except TooLarge as error:
+                came_to, is_done, line = "left alone", False, f"job {job_id}: {error}"
             if is_done:
                 terminal.say([line])
             else:
@@ -139,7 +144,7 @@ def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, 
             said[came_to.partition(":")[0]] += 1
             has_failed |= not is_done
     if said.total() > 1:
-        terminal.say([", ".join(f"{count} {came_to}" for came_to, count in said.items())])
+        terminal.say([", ".join(f"{came_to}: {count}" for came_to, count in said.items())])
     if has_failed:
         sys.exit(1)
 

@@ -8,6 +8,8 @@ import click
 
 from bridge import report
 from bridge.cli.terminal import Terminal
+from bridge.config.problems import guess
+from bridge.errors import ConfigError
 from bridge.outbox import Outbox, Pausable
 from bridge.table import RoutingTable
 
@@ -27,8 +29,7 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
     """
     with terminal.outbox() as outbox:
         if name is None:
-            paused = [report.pause_line(each) for each in outbox.paused()]
-            terminal.say(paused or ["nothing is paused"])
+            _say_paused(terminal, outbox)
             return
         kind, found = _meant(terminal.load().table, outbox, name, is_route)
         is_new = outbox.pause(kind, found)
@@ -50,6 +51,14 @@ def resume(terminal: Terminal, name: str, is_route: bool | None) -> None:
     terminal.say([f"{kind} {name} goes on"])
 
 
+def _say_paused(terminal: Terminal, outbox: Outbox) -> None:
+    try:
+        tasks = {task.id: task.name for task in terminal.load().table.tasks.values()}
+    except ConfigError:
+        tasks = {}  # their ids serve, too
+    terminal.say([report.pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])
+
+
 def _meant(table: RoutingTable, outbox: Outbox, name: str, is_route: bool | None) -> tuple[Pausable, str]:
     """What a person means: something of the table, or what is paused and no longer in it."""
     meant = {(Pausable.TASK, task.id) for task in table.tasks.values() if name in (task.id, task.name)}
@@ -60,5 +69,15 @@ def _meant(table: RoutingTable, outbox: Outbox, name: str, is_route: bool | None
     if len(meant) > 1:
         raise click.UsageError(f"both a task and a route are named {name}; say --task or --route")
     if not meant:
-        raise click.UsageError(f"there is no task or route {name}; `check` names what there is")
+        raise click.UsageError(_unknown(table, name, is_route))
     return meant.pop()
+
+
+def _unknown(table: RoutingTable, name: str, is_route: bool | None) -> str:
+    tasks = {task.name for task in table.tasks.values()}
+    routes = {route.name for route in table.routes}
+    wanted, names = {
+        None: ("task or route", tasks | routes), True: ("route", routes), False: ("task", tasks),
+    }[is_route]  # fmt: skip
+    meant, there = guess(name, names)
+    return f"no {wanted} is named {name!r}; there are: {there}{meant}"

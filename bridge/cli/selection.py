@@ -33,10 +33,11 @@ class Selection:
         """Say how many a filter found, and ask whether to go on; ends the command where not."""
         if self.numbers:
             return
+        found = f"{len(chosen)} {what}{'' if len(chosen) == 1 else 's'}"
         if self.is_confirmed or not chosen:
-            click.echo(f"{len(chosen)} {what}")
+            click.echo(found)
         else:
-            click.confirm(f"{len(chosen)} {what}: {deed}?", abort=True)
+            click.confirm(f"{found}: {deed}?", abort=True)
 
 
 def _earliest(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -46,7 +47,9 @@ def _earliest(_context: click.Context, _option: click.Parameter, text: str | Non
         raise click.BadParameter(f"found {text!r}; {error}") from error
 
 
-since = click.option("--since", metavar="TIME", callback=_earliest, help="Of the last 30m, 2h, 7d, …")
+since = click.option(
+    "--since", metavar="TIME", callback=_earliest, help="Those that came in the last 30m, 2h, 7d, …"
+)
 of_route = click.option("--route", help="Only those of this route.")
 of_source = click.option("--source", help="Only those of this source.")
 _confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Ask nothing: do it to all of them.")
@@ -74,6 +77,8 @@ def _selecting(number: str, *filters: Callable[[Any], Any]) -> Callable[[Command
             found = {name: options.pop(name, None) for name in ("state", "route", "source", "since")}
             if bool(numbers) == any(each is not None for each in found.values()):
                 raise click.UsageError("say which: either their numbers, or by options, such as --since 2h")
+            # A number that stands there twice means the same one.
+            numbers = tuple(dict.fromkeys(numbers))
             found["state"] = found["state"] and JobState(found["state"])
             command(*arguments, selection=Selection(numbers, is_confirmed=is_confirmed, **found), **options)
 

@@ -316,11 +316,15 @@ class Outbox:
         query: Select[Any] = select(*columns, made).where(*wanted).order_by(events.c.id.desc()).limit(limit)
         return [summary_of(row) for row in self._all(query)]
 
-    def refused(self, *, source: str | None = None, limit: int = 50) -> list[RefusedRequest]:
-        """The newest refused requests first."""
+    def refused(
+        self, *, source: str | None = None, since: float | None = None, limit: int = 50
+    ) -> list[RefusedRequest]:
+        """The newest refused requests first; `since` in seconds since the epoch."""
         query = select(refusals).order_by(refusals.c.id.desc()).limit(limit)
         if source is not None:
             query = query.where(refusals.c.source == source)
+        if since is not None:
+            query = query.where(refusals.c.at >= since)
         return [refused_of(row) for row in self._all(query)]
 
     def job(self, job_id: int) -> Job:

@@ -97,8 +97,11 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
 
     What is missing is made, what is dead is built again, the rest is left alone.
     """
-    known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
+    if webhook.fingerprint is not None:
+        # Nobody else looks for it until the commit.
+        lock(connection, "fingerprint", webhook.event.source, webhook.fingerprint)
     lock_all(connection, locks_of(webhook.jobs))
+    known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
     key = {"source": webhook.event.source, "delivery_id": webhook.event.delivery_id}
     while known is None:
         event_id = _insert_event(connection, webhook, dict(row))
@@ -110,9 +113,8 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
 
 
 def _seen(connection: Connection, webhook: Webhook, fingerprint: str) -> int | None:
-    """The event of the same fingerprint within the window; nobody else looks for it until the commit."""
+    """The event of the same fingerprint within the window."""
     event = webhook.event
-    lock(connection, "fingerprint", event.source, fingerprint)
     if webhook.window is None:
         return None
     span = {"earliest": event.received_at - webhook.window, "latest": event.received_at + webhook.window}

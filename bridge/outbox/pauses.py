@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from bridge.job import JobState
+from bridge.job import Job, JobState
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses
 
@@ -31,6 +31,10 @@ class Pause:
     name: str
     #: Seconds since the epoch.
     since: float
+
+    def holds(self, job: Job) -> bool:
+        """Whether the job is one of its task's or route's."""
+        return self.name == (job.task_id if self.kind is Pausable.TASK else job.route)
 
 
 def pause(connection: Connection, kind: Pausable, name: str, now: float) -> bool:

@@ -43,7 +43,8 @@ def _found(bridge: Bridge) -> dict[str, object]:
         trouble.add("a thread of delivery has ended: restart" if here else "no worker is seen: start one")
     if bridge.table_refused:
         trouble.add("the routing table has mistakes, the last good one stays in force; run check")
-    trouble |= {pause_line(pause) for pause in bridge.outbox.paused()}
+    tasks = {task.id: task.name for task in bridge.table.tasks.values()}
+    trouble |= {pause_line(pause, tasks) for pause in bridge.outbox.paused()}
     told = sorted(bridge.mask(text) for text in trouble if text)
     return {"delivering": delivering, **({"trouble": told} if told else {})}
 
