@@ -79,17 +79,26 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while (gathered := self._gather()) is not None:
-            group = [unit for unit in gathered if unit.done.set_running_or_notify_cancel()]
-            try:
-                self._commit(group)
-            except Exception as error:  # noqa: BLE001 - this thread must live; the callers get the cause
-                log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - the callers carry the traceback
-                for unit in group:
-                    if not unit.done.done():
-                        unavailable = StoreUnavailable(f"the store cannot be written: {cause(error)}")
-                        unavailable.__cause__ = error
-                        unit.done.set_exception(unavailable)
+        # Nothing of a group is left here while the next one is waited for: its bodies may be large.
+        while self._commit_next():
+            pass
+
+    def _commit_next(self) -> bool:
+        """Wait for a group and commit it; whether there may be another."""
+        gathered = self._gather()
+        if gathered is None:
+            return False
+        group = [unit for unit in gathered if unit.done.set_running_or_notify_cancel()]
+        try:
+            self._commit(group)
+        except Exception as error:  # noqa: BLE001 - this thread must live; the callers get the cause
+            log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - the callers carry the traceback
+            for unit in group:
+                if not unit.done.done():
+                    unavailable = StoreUnavailable(f"the store cannot be written: {cause(error)}")
+                    unavailable.__cause__ = error
+                    unit.done.set_exception(unavailable)
+        return True
 
     def _gather(self) -> list[_Unit] | None:
         first = self._units.get()

@@ -1,0 +1,235 @@
+"""Large bodies, many alerts in one and a long backlog: memory and work stay within bounds."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, text
+
+from bridge.job import JobState, Outcome
+from bridge.outbox import Completion, Outbox
+from bridge.outbox.schema import jobs as jobs_table
+from bridge.retry import Decision
+from bridge.table import MAX_JOBS
+from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
+from tests.server import CHECKOUT, Server
+from tests.tables import NOW, make_job, make_webhook, wait_until
+
+MIB = 1024**2
+#: How many jobs wait.
+BACKLOG = 100_000
+
+TABLE = """
+sources:
+  generic: {bearer_token: "${{ env.TOKEN }}", dedupe: off}
+  alerts: {type: alertmanager, bearer_token: "${{ env.TOKEN }}"}
+routes:
+  - name: page
+    source: alerts
+    loop: payload.alerts
+    task: TASK
+    secret_key: KEY
+    task_arguments: ["${{ item.labels.instance }}"]
+"""
+
+
+def notification(alerts: int) -> bytes:
+    """One of Alertmanager's with so many different alerts."""
+    payload = orjson.loads(sample("alertmanager/firing.json"))
+    like = payload["alerts"][0]
+    payload["alerts"] = [
+        {
+            **like,
+            "labels": {**like["labels"], "instance": f"worker-{number}"},
+            "fingerprint": f"{number:016x}",
+        }
+        for number in range(alerts)
+    ]
+    return orjson.dumps(payload)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "table.yml"
+    path.write_text(table(TABLE))
+    return path
+
+
+def post(server: Server, source: str, body: bytes) -> tuple[int, Any]:
+    """The status and the JSON that are answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request("POST", f"/hooks/{source}", body, {**JSON_HEADERS, **BEARER})
+        response = connection.getresponse()
+        return response.status, orjson.loads(response.read())
+    finally:
+        connection.close()
+
+
+def peak_memory(server: Server) -> int:
+    """The most that its one worker has held at once, bytes."""
+    (worker,) = server.workers
+    status = Path(f"/proc/{worker}/status").read_text()
+    (peak,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(peak) * 1024
+
+
+def test_bodies_of_25_mib_one_after_another(config: Path, tmp_path: Path) -> None:
+    with Server(config, tmp_path / "bridge.db", VARIABLES) as server:
+        for number in range(12):
+            body = b'{"a": "%02d%s"}' % (number, b"x" * (25 * MIB - 100))
+            assert post(server, "generic", body)[0] == 200
+        assert peak_memory(server) < 450 * MIB
+
+
+class TestManyAlerts:
+    def test_as_many_as_are_allowed_are_one_commit(self, tmp_path: Path, url: str) -> None:
+        with closing(Intake(TABLE, tmp_path, url=url)) as intake:
+            commits: list[Connection] = []
+            engine = intake.outbox._database._engine  # type: ignore[attr-defined]
+            sqlalchemy.event.listen(engine, "commit", commits.append)
+            answer = intake.post("alerts", notification(MAX_JOBS), {**JSON_HEADERS, **BEARER})
+            assert len(commits) == 1
+            assert answer.status == 202
+            jobs = answer.body["jobs"]
+            assert len({job["id"] for job in jobs}) == MAX_JOBS
+            assert intake.rows() == (1, MAX_JOBS)
+
+    def test_one_more_is_refused_and_people_are_told(self, config: Path, tmp_path: Path) -> None:
+        with Server(config, tmp_path / "bridge.db", VARIABLES) as server:
+            status, answer = post(server, "alerts", notification(MAX_JOBS + 1))
+            assert (status, answer["title"]) == (413, "The request is too large")
+            said = "the event makes more than 10,000 jobs"
+            assert f"refused with 413: {said}" in server.log
+            wait_until(lambda: said in list_refused(config, server.database_url), "the refusal")
+            assert count(server.database_url) == (0, 0)
+            assert post(server, "alerts", notification(MAX_JOBS))[0] == 202
+            assert peak_memory(server) < 350 * MIB
+
+
+def list_refused(config: Path, url: str) -> str:
+    """What the command says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "events", "list", "--refused"],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, "BRIDGE_CONFIG": str(config), **VARIABLES},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def count(url: str) -> tuple[int, int]:
+    """How many events and jobs are stored."""
+    with beside(url) as connection:
+        counted = text("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs)")
+        events, jobs = connection.execute(counted).one()
+    return events, jobs
+
+
+class TestBacklog:
+    """A hundred thousand jobs wait."""
+
+    def test_while_theeye_is_out(self, config: Path, tmp_path: Path) -> None:
+        server = Server(config, tmp_path / "bridge.db", VARIABLES)
+        with server:
+            assert post(server, "alerts", notification(1))[0] == 202
+            wait_until(lambda: is_out(server), "the outage")
+            without = peak_memory(server)
+            server.stop()
+            multiply(server.database_url)
+            server.start()
+            wait_until(lambda: is_out(server), "the outage")
+            assert post(server, "alerts", notification(2))[0] == 202
+            assert peak_memory(server) < without + 32 * MIB
+
+    def test_no_request_of_delivery_reads_through_it(self, url: str) -> None:
+        with closing(Outbox(url, clock=lambda: NOW)) as outbox:
+            outbox.store(make_webhook(make_job("x")))
+            multiply(url)
+        with reading(url) as read:
+            with closing(Outbox(url, clock=lambda: NOW)) as outbox:
+                assert outbox.left_behind(everything=True) == []
+                outbox.next_due()
+                token, (job, *_) = outbox.claim(free=8, busy={}, per_task=8, lease=60)
+                attempt = outbox.start(job, token, NOW)
+                assert attempt is not None
+                done = Completion(0.1, Outcome.ACCEPTED, 200, "", None)
+                outbox.record(job, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
+                outbox.store(make_webhook(make_job("y"), delivery_id="2"))
+                outbox.ping()
+            assert read() < 200
+
+
+def is_out(server: Server) -> bool:
+    return "TheEye is out" in str(server.get("/readyz")[1])
+
+
+def multiply(url: str) -> None:
+    """Make of the one job that is stored BACKLOG."""
+    columns = ", ".join(column.name for column in jobs_table.c if column.name not in ("id", "item_key"))
+    multiplying = (
+        f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {BACKLOG - 1})"
+        f" INSERT INTO jobs (item_key, {columns}) SELECT item_key || i, {columns} FROM jobs, n"
+    )
+    with beside(url) as connection:
+        connection.execute(text(multiplying))
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Callable[[], int]]:
+    """How much is read inside: thousands of SQLite's steps, or PostgreSQL's blocks."""
+    steps: list[None] = []
+    statements: list[tuple[str, Any]] = []
+
+    def count_steps(connection: Any, *_: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.set_progress_handler(lambda: steps.append(None), 1000)
+
+    def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith(("SELECT", "UPDATE")):
+            statements.append((statement, parameters))
+
+    def read() -> int:
+        if url.startswith("sqlite"):
+            return len(steps)
+        with beside(url) as connection:
+            return sum(blocks(connection, *one) for one in statements)
+
+    sqlalchemy.event.listen(sqlalchemy.Pool, "checkout", count_steps)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        yield read
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Pool, "checkout", count_steps)
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+
+
+def blocks(connection: Connection, statement: str, parameters: Any) -> int:
+    """How many blocks it reads; what it changes is undone."""
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+    with connection.begin_nested() as trial:
+        (explained,) = connection.exec_driver_sql(explain, parameters).scalar_one()
+        trial.rollback()
+    root = explained["Plan"]
+    return int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"])
