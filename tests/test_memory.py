@@ -24,7 +24,7 @@ from bridge.retry import Decision
 from bridge.table import MAX_JOBS
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
 from tests.server import CHECKOUT, Server
-from tests.tables import NOW, make_job, make_webhook, wait_until
+from tests.tables import NOW, claim_jobs, make_job, make_webhook, wait_until
 
 MIB = 1024**2
 #: How many jobs wait.
@@ -171,7 +171,7 @@ class TestBacklog:
             with closing(Outbox(url, clock=lambda: NOW)) as outbox:
                 assert outbox.left_behind(everything=True) == []
                 outbox.next_due()
-                token, (job, *_) = outbox.claim(free=8, busy={}, per_task=8, lease=60)
+                token, (job, *_) = claim_jobs(outbox, 8)
                 attempt = outbox.start(job, token, NOW)
                 assert attempt is not None
                 done = Completion(0.1, Outcome.ACCEPTED, 200, "", None)

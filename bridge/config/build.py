@@ -34,6 +34,9 @@ from bridge.theeye import TheEye
 #: RFC 6750 2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
+#: Of a route, in characters: the store finds jobs by it.
+_LONGEST_NAME = 200
+
 #: Stands for a token whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
 
@@ -142,10 +145,7 @@ class Builder:
             return
         events = ",".join(shape.event) if shape.event is not None else "*"
         name = str(shape.name) if shape.name is not None else f"{shape.source} {events} {task.name}"
-        if name == OnDead.NAME and shape.name is not None:
-            self._problems.error(
-                shape.name.place, f"no route may be named {name}: its jobs are on_dead's", "name it otherwise"
-            )
+        self._check_name(name, shape.name.place if shape.name is not None else place)
         if name in self._routes:
             at = shape.name.place if shape.name is not None else place
             first = self._routes[name][1]
@@ -159,6 +159,14 @@ class Builder:
             concurrency=concurrency, once=once, otherwise=bool(shape.otherwise),
         )  # fmt: skip
         self._routes[name] = (route, place)
+
+    def _check_name(self, name: str, at: Place) -> None:
+        if name == OnDead.NAME:
+            message = f"no route may be named {name}: its jobs are on_dead's"
+            self._problems.error(at, message, "give it another name:")
+        if len(name) > _LONGEST_NAME:
+            message = f"the route's name has {len(name)} characters, at most {_LONGEST_NAME} are taken"
+            self._problems.error(at, message, "give it a name:, which stands in place of the default one")
 
     def _checks(self, shape: RouteShape, names: tuple[str, ...]) -> tuple[Check, ...]:
         checks: list[Check | None] = []
