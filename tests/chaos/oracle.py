@@ -221,7 +221,7 @@ def _sent_too_often(run: _Run) -> Iterator[str]:
         for life in run.lives(job):
             unknowns = sum(attempt.outcome is Outcome.UNKNOWN for attempt in life)
             if unknowns > MOST_SENDS:
-                yield f"job {job.id} was sent {unknowns} times without an answer, at most {MOST_SENDS} are allowed"
+                yield f"job {job.id} was sent {unknowns} times without an answer, {MOST_SENDS} are allowed"
             if any(attempt.outcome is Outcome.ACCEPTED for attempt in life[:-1]):
                 yield f"job {job.id} was sent again after it was accepted: {_told(life)}"
 
@@ -295,11 +295,9 @@ def _out_of_position(run: _Run) -> Iterator[str]:
             last: tuple[float, int] = (-inf, 0)
             for job in sorted(jobs, key=lambda job: job.position or 0):
                 attempts = run.attempts(job)
-                if attempts and attempts[0].started_at < last[0] - ROUNDING:
-                    yield (
-                        f"job {job.id} of {kind} {group} began {last[0] - attempts[0].started_at:.3f} s before "
-                        f"job {last[1]}, in front of it, had ended"
-                    )
+                early = last[0] - attempts[0].started_at if attempts else 0.0
+                if early > ROUNDING:
+                    yield f"job {job.id} of {kind} {group} began {early:.3f} s before job {last[1]} had ended"
                 ends = [attempt.started_at + (attempt.seconds or 0.0) for attempt in attempts]
                 last = max(last, (max(ends, default=-inf), job.id))
 
@@ -319,11 +317,11 @@ def _too_fast(run: _Run) -> Iterator[str]:
     starts = sorted(attempt.started_at for job in run.of(Kind.RATED) for attempt in run.attempts(job))
     for first, beyond in zip(starts, starts[RATE:], strict=False):
         if beyond - first < SPAN - ROUNDING:
-            yield f"{RATE + 1} attempts of {Kind.RATED} started within {beyond - first:.3f} s from {first:.3f}"
+            yield f"{RATE + 1} attempts of one task started within {beyond - first:.3f} s, from {first:.3f}"
 
 
 def _more_than_once(run: _Run) -> Iterator[str]:
-    """Of one key the next is made once the last one's window is over; only what a key held back is skipped."""
+    """Of one key the next is made after the last one's window; what no key held back is not skipped."""
     keys: dict[str, list[Job]] = defaultdict(list)
     for job in run.of(Kind.ONCE):
         keys[run.member_of[commit_of(job)]].append(job)
