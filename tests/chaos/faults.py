@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from email.utils import formatdate
 
 from bridge.demo.theeye import Answer, Fault, StandIn
@@ -12,6 +13,7 @@ from tests.chaos.table import TASKS, TIMEOUT
 
 #: What nginx says.
 _HTML = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"
+_IN_HTML = (("Content-Type", "text/html"),)
 #: Seconds between a refusal and a welcome.
 _FLAP = 0.3
 
@@ -36,30 +38,19 @@ def happen(theeye: StandIn, action: Action, ended: threading.Event) -> None:
 
 
 def _fault(action: Action, now: float) -> Fault:
-    task = TASKS[action.kind] if action.kind else None
-    saves = action.saves
     later = 1 + round(action.chance)
-    match action.what:
-        case What.HANGS:
-            return Fault(hang=TIMEOUT + 2.0, saves=saves, task_id=task)
-        case What.RESETS:
-            return Fault(reset=True, saves=saves, task_id=task)
-        case What.FAILS:
-            return Fault(Answer(500, b'"Internal Server Error"'), saves=saves, task_id=task)
-        case What.BAD_GATEWAY:
-            return Fault(Answer(502, _HTML, (("Content-Type", "text/html"),)), saves=saves, task_id=task)
-        case What.BUSY_FOR:
-            return Fault(Answer(429, b"", (("Retry-After", str(later)),)), task_id=task)
-        case What.BUSY_UNTIL:
-            date = formatdate(now + later, usegmt=True)
-            return Fault(Answer(429, b"", (("Retry-After", date),)), task_id=task)
-        case What.AWAY:
-            return Fault(Answer(503, _HTML, (("Content-Type", "text/html"),)), task_id=task)
-        case What.UNREADABLE:
-            return Fault(Answer(200, b'{"id": "5f3c'), saves=saves, task_id=task)
-        case What.SLOW:
-            return Fault(hang=0.2 + action.chance, task_id=task)
-        case What.DRIPS:
-            # An answer has about a thousand bytes: some come in time, some do not.
-            return Fault(drip=0.0005 + 0.002 * action.chance, task_id=task)
-    raise ValueError(f"{action.what} is nothing that TheEye does")
+    faults = {
+        What.HANGS: Fault(hang=TIMEOUT + 2.0),
+        What.RESETS: Fault(reset=True),
+        What.FAILS: Fault(Answer(500, b'"Internal Server Error"')),
+        What.BAD_GATEWAY: Fault(Answer(502, _HTML, _IN_HTML)),
+        What.BUSY_FOR: Fault(Answer(429, b"", (("Retry-After", str(later)),))),
+        What.BUSY_UNTIL: Fault(Answer(429, b"", (("Retry-After", formatdate(now + later, usegmt=True)),))),
+        What.AWAY: Fault(Answer(503, _HTML, _IN_HTML)),
+        What.UNREADABLE: Fault(Answer(200, b'{"id": "5f3c')),
+        What.SLOW: Fault(hang=0.2 + action.chance),
+        # An answer has about a thousand bytes: some come in time, some do not.
+        What.DRIPS: Fault(drip=0.0005 + 0.002 * action.chance),
+    }
+    task = TASKS[action.kind] if action.kind else None
+    return replace(faults[action.what], saves=action.saves, task_id=task)

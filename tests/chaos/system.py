@@ -28,7 +28,7 @@ class System:
             self._path = config.with_name("bridge.db")
             self.server = Server(config, self._path, ENVIRONMENT)
             self.workers: list[Worker] = []
-            self.whats = ON_SQLITE
+            self.whats: tuple[What, ...] = ON_SQLITE
         else:
             url = cluster.create_database()
             web = {**ENVIRONMENT, "BRIDGE_DELIVER": "false", "WEB_CONCURRENCY": "2"}
