@@ -12,7 +12,7 @@ from tests.chaos.table import KINDS, WEIGHTS, members
 from tests.pushes import Client
 
 #: Seconds that a client waits between two pushes, from and to; and before it pushes the same once more.
-_PAUSE, _AGAIN = (0.0, 0.3), 0.1
+_PAUSE, _AGAIN = (0.0, 0.2), 0.1
 #: One push in so many comes again though it was taken, as a sender does that lost the answer.
 _REDELIVERED = 10
 #: How long a client waits for an answer, seconds.

@@ -62,7 +62,7 @@ class Report:
     violations: tuple[Violation, ...]
 
     def __str__(self) -> str:
-        statuses = ", ".join(f"{count} × {status or 'none'}" for status, count in self.statuses.most_common())
+        statuses = ", ".join(f"{status or 'none'}: {count}" for status, count in self.statuses.most_common())
         numbers = (
             f"{self.taken} pushes taken (answers: {statuses}); {self.sent} orders sent, {self.saved} jobs at "
             f"TheEye, {self.doubled} of them doubles; {self.unknown} answers lost, {self.resolved} jobs "
@@ -140,9 +140,13 @@ def run(
     `tell` hears of each thing that happens. Raises AssertionError where a process does not come up again,
     or a push is not taken in the end.
     """
-    with stand_in() as theeye, System(write_table(folder, theeye.url), cluster) as system:
-        with closing(Outbox(system.database_url, beside_a_server=True)) as outbox:
-            return _run(system, theeye, outbox, seed, seconds, tell)
+    with (
+        stand_in() as theeye,
+        System(write_table(folder, theeye.url), cluster) as system,
+        closing(Outbox(system.database_url, beside_a_server=True)) as outbox,
+    ):
+        faults.begin(theeye)
+        return _run(system, theeye, outbox, seed, seconds, tell)
 
 
 def _run(

@@ -62,8 +62,8 @@ _LASTS = {
     # Long enough that what is held runs into the time-out.
     What.HANGS: (TIMEOUT + 0.5, TIMEOUT + 2.0),
 }
-#: Between two of them, from and to, seconds.
-_PAUSE = (0.3, 2.0)
+#: Between two that befall the processes, and two of TheEye, from and to, seconds.
+_PAUSE, _PAUSE_OF_THEEYE = (1.0, 4.0), (0.3, 1.5)
 #: One freeze of a worker in so many outlasts its leases, in runs that are so many seconds long.
 _LONG_FREEZE, _LONG_RUN = 3, 100.0
 #: A person comes after so many of what TheEye does: until then an unknown job holds its group up.
@@ -97,13 +97,14 @@ def schedule(seed: int, seconds: float, whats: Sequence[What]) -> tuple[Action, 
     """One after another of `whats` for so many seconds; each comes once before any comes again."""
     random = Random(f"{seed} {' '.join(whats)}")
     actions: list[Action] = []
-    at = random.uniform(*_PAUSE)
+    pause = _PAUSE_OF_THEEYE if set(whats) <= set(BY_THEEYE) else _PAUSE
+    at = random.uniform(*pause)
     for what in _dealt(random, whats):
         action = _action(random, at, what, seconds)
         if at + action.lasts > seconds:
             return tuple(actions)
         actions.append(action)
-        at += action.lasts + random.uniform(*_PAUSE)
+        at += action.lasts + random.uniform(*pause)
     raise AssertionError("the cards never end")
 
 
