@@ -27,7 +27,7 @@ class Load:
         self._seed = seed
         self._finishing = threading.Event()
         # Guards what follows.
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._begun = 0
         self._taken: list[Taken] = []
         self._statuses: Counter[int] = Counter()
@@ -35,18 +35,25 @@ class Load:
 
     @property
     def taken(self) -> tuple[Taken, ...]:
-        with self._lock:
+        with self._changed:
             return tuple(self._taken)
 
     @property
     def statuses(self) -> Counter[int]:
         """How often which was answered; 0 where no answer came."""
-        with self._lock:
+        with self._changed:
             return Counter(self._statuses)
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def wait_for_more(self, pushes: int, timeout: float = _PATIENCE) -> None:
+        """Until so many more are taken. Raises AssertionError."""
+        with self._changed:
+            wanted = len(self._taken) + pushes
+            enough = self._changed.wait_for(lambda: len(self._taken) >= wanted, timeout)
+            assert enough, f"{wanted - len(self._taken)} of {pushes} pushes were not taken in {timeout:.0f} s"
 
     def finish(self, timeout: float) -> None:
         """Begin no more, and wait until all that are begun are taken. Raises AssertionError."""
@@ -60,7 +67,7 @@ class Load:
     def _run(self) -> None:
         client = Client(self._port, _PATIENCE)
         while not self._finishing.is_set():
-            with self._lock:
+            with self._changed:
                 self._begun += 1
                 number = self._begun
             random = Random(f"{self._seed} {number}")
@@ -82,7 +89,8 @@ class Load:
         return taken
 
     def _note(self, status: int, taken: Taken | None = None) -> None:
-        with self._lock:
+        with self._changed:
             self._statuses[status] += 1
             if taken:
                 self._taken.append(taken)
+            self._changed.notify_all()

@@ -173,12 +173,12 @@ def _run(
     for lane in lanes:
         lane.finish(TAKEN_WITHIN)
     load.finish(TAKEN_WITHIN)
-    settling = _settle(outbox, person)
+    settling = settle(outbox, person)
     happened = lanes[0].happened + lanes[1].happened
     return judge(system, theeye, outbox, load, happened, tuple(person.resolved), settling)
 
 
-def _settle(outbox: Outbox, person: Person) -> float:
+def settle(outbox: Outbox, person: Person) -> float:
     """Wait until nothing waits any more, with a person's help; how long it took, seconds.
 
     What does not settle in time is the oracle's to tell.

@@ -56,14 +56,14 @@ _LASTS = {
     What.FREEZE_WORKER: (1.0, 5.0),
     What.STOP_DATABASE: (0.5, 3.0),
     What.KILL_DATABASE: (0.1, 2.0),
-    What.FREEZE_DATABASE: (0.5, 8.0),
+    What.FREEZE_DATABASE: (0.5, 6.0),
     What.LOCK_DATABASE: (0.5, 4.0),
     **dict.fromkeys(BY_THEEYE, (0.8, 2.5)),
     # Long enough that what is held runs into the time-out.
     What.HANGS: (TIMEOUT + 0.5, TIMEOUT + 2.0),
 }
 #: Between two that befall the processes, and two of TheEye, from and to, seconds.
-_PAUSE, _PAUSE_OF_THEEYE = (1.0, 4.0), (0.3, 1.5)
+_PAUSE, _PAUSE_OF_THEEYE = (0.5, 2.5), (0.2, 1.0)
 #: One freeze of a worker in so many outlasts its leases, in runs that are so many seconds long.
 _LONG_FREEZE, _LONG_RUN = 3, 100.0
 #: A person comes after so many of what TheEye does: until then an unknown job holds its group up.
