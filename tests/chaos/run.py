@@ -197,7 +197,7 @@ def judge(
     theeye: StandIn,
     outbox: Outbox,
     load: Load,
-    happened: Counter[What],
+    happened: Counter[What] | None = None,
     resolved: tuple[Resolved, ...] = (),
     settling: float = 0.0,
 ) -> Report:
@@ -214,7 +214,7 @@ def judge(
     )
     attempts = [attempt for several in history.attempts.values() for attempt in several]
     return Report(
-        happened=happened,
+        happened=happened or Counter(),
         statuses=load.statuses,
         taken=len(history.taken),
         sent=len(history.arrivals),

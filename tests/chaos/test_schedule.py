@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.chaos.schedule import BY_THEEYE, ON_POSTGRESQL, ON_SQLITE, What, schedule
@@ -18,7 +20,7 @@ def test_the_same_seed_gives_the_same_schedule_and_another_another(whats: tuple[
 @pytest.mark.parametrize("whats", LANES)
 def test_one_ends_before_the_next_begins_and_the_last_before_the_end(whats: tuple[What, ...]) -> None:
     actions = schedule(7, 600, whats)
-    for action, next_ in zip(actions, actions[1:], strict=False):
+    for action, next_ in pairwise(actions):
         assert action.at + action.lasts < next_.at
     assert 590 - actions[-1].lasts < actions[-1].at + actions[-1].lasts <= 600
 
