@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -241,9 +240,8 @@ def test_out_of_order(told: Told, kind: Kind) -> None:
     first, second = told.push(0.0, kind, "acme/9"), told.push(0.1, kind, "acme/9")
     told.send(second, 0.2)
     told.send(first, 0.4)
-    # As a store that knows nothing of places would have it.
-    for job in (first, second):
-        told.change(job, position=0)
+    # The store gave the later one the place in front.
+    told.change(first, position=second.id + 1)
     assert told.found() == ["out of order"]
 
 
