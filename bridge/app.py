@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from bridge.config.load import Loaded, load
-from bridge.deliver import Delivery
+from bridge.deliver import DRY_RUN, Delivery
 from bridge.errors import ConfigError
 from bridge.http.fetch import Fetcher
 from bridge.log import configure
@@ -16,6 +16,7 @@ from bridge.outbox import Outbox
 from bridge.problem import Problem
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
 from bridge.table import RoutingTable
@@ -42,11 +43,13 @@ class Bridge:
     receiver: Receiver
     delivery: Delivery
     refusals: Refusals
+    pruner: Pruner
     #: Why the table that the settings name is not the one in force; empty where it is.
     table_refused: tuple[Problem, ...] = ()
 
     def close(self) -> None:
         """Close the store; `delivery` must have stopped."""
+        self.pruner.close()
         self.refusals.close()
         self.outbox.close()
 
@@ -78,6 +81,8 @@ def build(settings: Settings) -> Bridge:
     for problem in table_refused:
         log.error("%s", problem)
     _warn_of_sqlite(settings)
+    if settings.dry_run:
+        log.warning("%s", DRY_RUN)
     outbox = Outbox(settings.database_url)
     refusals = Refusals(outbox)
     return Bridge(
@@ -86,8 +91,9 @@ def build(settings: Settings) -> Bridge:
         mask=mask,
         outbox=outbox,
         receiver=Receiver(loaded.table, outbox, refusals, mask),
-        delivery=Delivery(loaded.table, outbox, mask),
+        delivery=Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run),
         refusals=refusals,
+        pruner=Pruner(outbox, settings.retention),
         table_refused=table_refused,
     )
 

@@ -28,6 +28,7 @@
     └── OutboxError              the store cannot do what was asked
         ├── StoreUnavailable     the database cannot be reached, read or written
         ├── NoSuchEvent
+        ├── BodyGone             the event is there, but its body is not kept
         ├── NoSuchJob
         └── WrongState           the job is in a state that does not allow it
 """
@@ -190,6 +191,10 @@ class StoreUnavailable(OutboxError):
 
 class NoSuchEvent(OutboxError):
     """No event of that id."""
+
+
+class BodyGone(OutboxError):
+    """The body of the event is not kept: it is old, or its source keeps none."""
 
 
 class NoSuchJob(OutboxError):

@@ -12,6 +12,7 @@ import re2
 from bridge.event import JSON, full_name
 from bridge.expressions import Expression
 from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, refuse_half_pairs, same
+from bridge.keeping import REDACTED, WAS_REDACTED
 from bridge.regex import compile_regex
 
 #: Of a value shown to a person, how many characters.
@@ -163,6 +164,8 @@ class Condition:
         values = self.path.values(scope)
         if isinstance(values, Absent):
             return not self.negated and _takes_missing(self.pattern), None
+        if REDACTED in values:
+            return False, f"{self.path.text} {WAS_REDACTED}"
         return any(map(self.pattern.matches, values)) is not self.negated, None
 
     def found(self, scope: Mapping[str, JSON]) -> str:

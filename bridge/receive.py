@@ -90,7 +90,7 @@ class Receiver:
         event, reading = source.read(request)
         routed = Routed((), ()) if reading.handshake else self._table.jobs_for(event)
         webhook = Webhook(
-            event=event,
+            event=source.kept(event, made_jobs=bool(routed.jobs)),
             fingerprint=None if reading.delivery_id else reading.fingerprint,
             window=source.dedupe,
             jobs=routed.jobs,

@@ -10,8 +10,9 @@ import orjson
 from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job, NewJob
-from bridge.outbox import EventSummary, RefusedRequest
+from bridge.outbox import EventSummary, Pause, RefusedRequest
 from bridge.route import Explanation, Finding
+from bridge.settings import Retention, duration_text
 from bridge.table import RoutingTable
 from bridge.theeye import job_request
 
@@ -58,6 +59,10 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[str]:
     if job.arguments is None:
         yield f"  DEAD{item}: {job.reason}"
         return
+    if job.group is not None:
+        yield f"  in group {_one_line(job.group)!r}{', replaces what waits there' if job.latest else ''}"
+    if job.once_within is not None:
+        yield f"  once within {job.once_within:.0f} s for the key {_one_line(job.once_key or '')!r}"
     request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
     yield f"  sends{item}: POST {request.shown_url}"
     yield f"    {request.body.decode()}"
@@ -107,6 +112,7 @@ def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
     if job.arguments is None:
         return {**shown, "reason": job.reason}
     request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
+    shown |= {"group": job.group, "latest": job.latest, "once_key": job.once_key}
     sent = {"method": "POST", "url": request.shown_url, "body": orjson.loads(request.body)}
     return {**shown, "task_arguments": list(job.arguments), "request": sent}
 
@@ -115,6 +121,7 @@ def job_line(job: Job) -> str:
     """One job in a list."""
     reason = f"  {_one_line(job.reason)}" if job.reason else ""
     due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.tries else ""
+    due = "  behind another of its group" if job.state == "waiting" and job.blocked else due
     made = f"{rfc3339(job.made_at)[:19]}Z"
     return f"{job.id:>6}  {job.state:<8}  {made}  {job.route} -> {job.task}{due}{reason}"
 
@@ -132,6 +139,10 @@ def job_json(job: Job) -> JSON:
         "task_arguments": None if job.arguments is None else list(job.arguments),
         "made_at": rfc3339(job.made_at),
         "due_at": rfc3339(job.due_at),
+        "ended_at": None if job.ended_at is None else rfc3339(job.ended_at),
+        "group": job.group,
+        "blocked": job.blocked,
+        "once_key": job.once_key,
         "theeye_job_id": job.theeye_job_id,
     }
 
@@ -146,6 +157,11 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
         yield "  arguments could not be built"
     else:
         yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
+    if job.group is not None:
+        behind = ", behind another that has to end first" if job.blocked else ""
+        yield f"  in group {_one_line(job.group)!r}{behind}"
+    if job.once_key:
+        yield f"  once_key {_one_line(job.once_key)!r}"
     if job.state == "waiting":
         yield f"  due {rfc3339(job.due_at)}"
     if job.theeye_job_id:
@@ -195,6 +211,8 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     """One event with its jobs and its payload."""
     yield f"event {summary.id}: {_one_line(event.full_name)} of source {event.source}"
     yield f"  received {rfc3339(event.received_at)}"
+    if not event.body:
+        yield "  its body is no longer kept"
     yield f"  delivery {_one_line(event.delivery_id)}"
     for what, values in (("header", event.headers), ("query", event.query)):
         for name, value in values.items():
@@ -205,6 +223,8 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
         yield "  no jobs"
     for job in jobs:
         yield job_line(job)
+    if not event.body:
+        return
     yield "payload"
     payload = orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
     yield from map(escaped, payload.split("\n"))
@@ -218,7 +238,26 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
         "query": dict(event.query),
         "jobs": [job_json(job) for job in jobs],
         "payload": event.payload,
+        "body_kept": bool(event.body),
     }
+
+
+def pause_line(pause: Pause) -> str:
+    """One task or route whose jobs wait for a person."""
+    return f"{pause.kind} {pause.name} is paused since {rfc3339(pause.since)[:19]}Z: its jobs wait"
+
+
+def retention_lines(retention: Retention) -> Iterator[str]:
+    """What goes how long after it came."""
+    yield "BRIDGE_RETENTION deletes"
+    yield f"  after {duration_text(retention.events)}: events with jobs that have all ended, and those jobs"
+    yield f"  after {duration_text(retention.bodies)}: bodies, but of events with a dead job, which needs it"
+    yield f"  after {duration_text(retention.unmatched)}: events that made no job"
+
+
+def retention_json(retention: Retention) -> JSON:
+    """The same as data, in seconds."""
+    return {"events": retention.events, "bodies": retention.bodies, "unmatched": retention.unmatched}
 
 
 def answer_lines(url: str, answer: Answer) -> Iterator[str]:

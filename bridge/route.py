@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import orjson
 
 from bridge.errors import EvaluationError
-from bridge.event import JSON, Event
+from bridge.event import JSON, Event, rfc3339
 from bridge.expressions import Expression, Template
+from bridge.expressions.values import text_of
 from bridge.fields import kind
-from bridge.job import NewJob
+from bridge.job import Job, NewJob
+from bridge.keeping import REDACTED, WAS_REDACTED
 from bridge.match import Check
 from bridge.settings import Secret
 
 #: The longest argument, in bytes of JSON text.
 MAX_ARGUMENT = 256 * 1024
+#: The longest group or once_key, in bytes: the store finds jobs by it.
+MAX_KEY = 1000
 
 #: TheEye's agent turns such a text into a file: theeye-job-api, "How arguments are matched", 5.
 #: U+FEFF is a blank to the agent's JavaScript, but not to Python.
@@ -44,6 +48,15 @@ class OnUnknown(StrEnum):
 
 
 @dataclass(frozen=True)
+class Rate:
+    """At most so many attempts, started in any such span of time."""
+
+    attempts: int
+    #: Seconds.
+    span: float
+
+
+@dataclass(frozen=True)
 class Task:
     """TheEye's runnable thing, as configured here."""
 
@@ -57,6 +70,7 @@ class Task:
     arguments: tuple[str | None, ...] | None = None
     arguments_type: ArgumentsType = ArgumentsType.LEGACY
     on_unknown: OnUnknown = OnUnknown.RETRY
+    rate: Rate | None = None
 
 
 #: An argument as the table writes it: text with expressions, a literal, or a list or object of such.
@@ -86,19 +100,61 @@ class Argument:
         """Raises EvaluationError naming the argument."""
         try:
             built = build(self.value, scope)
-            size = len(orjson.dumps(built))
+            dumped = orjson.dumps(built)
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
-        if size > MAX_ARGUMENT:
+        if len(dumped) > MAX_ARGUMENT:
             raise EvaluationError(
-                f"{self.label}: {size:,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
+                f"{self.label}: {len(dumped):,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
             )
+        if REDACTED.encode() in dumped:
+            raise EvaluationError(f"{self.label}: {WAS_REDACTED}")
         if not allow_data_urls and isinstance(built, str) and _DATA_URL.match(built):
             raise EvaluationError(
                 f"{self.label}: the value is a data URL, which TheEye turns into a file; "
                 "if that is wanted, set allow_data_urls: true on the route"
             )
         return built
+
+
+@dataclass(frozen=True)
+class Key:
+    """A text that tells jobs of one kind together: a group, a once_key."""
+
+    #: As the table calls it, for messages.
+    label: str
+    template: Template
+
+    def text(self, scope: Mapping[str, JSON]) -> str:
+        """Raises EvaluationError, also for what the store could not look up."""
+        try:
+            text = text_of(self.template.value(scope))
+        except EvaluationError as error:
+            raise EvaluationError(f"{self.label}: {error}") from error
+        size = len(text.encode())
+        if size > MAX_KEY:
+            raise EvaluationError(f"{self.label}: {size:,} bytes; at most {MAX_KEY:,} are allowed")
+        if "\x00" in text:
+            raise EvaluationError(f"{self.label}: a NUL character, which the store cannot look up")
+        return text
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """Jobs of one group go one after the other."""
+
+    group: Key
+    #: Whether a newer job replaces those that still wait.
+    latest: bool = False
+
+
+@dataclass(frozen=True)
+class Once:
+    """Of the jobs with one key, one in so many seconds."""
+
+    within: float
+    #: None: all of the route's jobs are of one kind.
+    key: Key | None = None
 
 
 class ItemIdentity(Protocol):
@@ -152,6 +208,10 @@ class Route:
     loop: Expression | None
     arguments: tuple[Argument, ...]
     allow_data_urls: bool = False
+    concurrency: Concurrency | None = None
+    once: Once | None = None
+    #: Whether it is asked only where no other route of its source matched.
+    otherwise: bool = False
 
     @cached_property
     def event_checks(self) -> tuple[Check, ...]:
@@ -217,20 +277,65 @@ class Route:
             yield index, item, {**event.scope, "item": item, "index": index}
 
     def _job(self, scope: Mapping[str, JSON], key: str, index: int | None) -> NewJob:
-        values: tuple[JSON, ...] | None = None
-        reason = None
+        job = NewJob(self.name, self.task.id, self.task.name, key, index, None)
         try:
+            if self.concurrency is not None:
+                group, latest = self.concurrency.group.text(scope), self.concurrency.latest
+                job = replace(job, group=group, latest=latest)
+            if self.once is not None:
+                of_kind = "" if self.once.key is None else self.once.key.text(scope)
+                job = replace(job, once_key=of_kind, once_within=self.once.within)
             values = tuple(
                 argument.build(scope, allow_data_urls=self.allow_data_urls) for argument in self.arguments
             )
         except EvaluationError as error:
-            reason = str(error)
-        return NewJob(self.name, self.task.id, self.task.name, key, index, values, reason)
+            return replace(job, reason=str(error))
+        return replace(job, arguments=values)
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
         text = f"route {self.name!r}: {warning}"
         if text not in warnings and len(warnings) < MAX_WARNINGS:
             warnings.append(text)
+
+
+@dataclass(frozen=True)
+class OnDead:
+    """The task that tells somebody when a job dies."""
+
+    #: What its jobs have for a route's name; no route may be named so.
+    NAME: ClassVar[str] = "on_dead"
+    #: What its arguments may read.
+    NAMES: ClassVar[tuple[str, ...]] = ("job", "dead")
+
+    task: Task
+    arguments: tuple[Argument, ...]
+
+    @staticmethod
+    def died(item_key: str) -> int:
+        """The number of the job that died, of which the job with this item_key tells."""
+        return int(item_key.partition(".")[0])
+
+    def job_for(self, died: Job, dead: int) -> NewJob:
+        """The job that tells of `died`, the newest of `dead` jobs of one route that nobody was told of."""
+        scope: dict[str, JSON] = {
+            "job": {
+                "id": died.id,
+                "event": died.event_id,
+                "route": died.route,
+                "task": died.task,
+                "task_id": died.task_id,
+                "item": died.item_index,
+                "reason": died.reason or "",
+                "made_at": rfc3339(died.made_at),
+            },
+            "dead": dead,
+        }
+        job = NewJob(self.NAME, self.task.id, self.task.name, f"{died.id}.{died.ended_at}", None, None)
+        try:
+            values = tuple(argument.build(scope, allow_data_urls=False) for argument in self.arguments)
+        except EvaluationError as error:
+            return replace(job, reason=str(error))
+        return replace(job, arguments=values)
 
 
 def other_source(route: Route, event: Event) -> Explanation:

@@ -42,6 +42,12 @@ def duration(text: str) -> float:
     return float(seconds)
 
 
+def duration_text(seconds: float) -> str:
+    """The same whole seconds as one would write them, in the largest unit that goes."""
+    size, unit = max((size, unit) for unit, size in DURATION_UNITS.items() if seconds % size == 0)
+    return f"{seconds / size:.0f}{unit}"
+
+
 def byte_count(text: str) -> int:
     """The bytes of ``25MiB``, ``512KiB`` or a plain number. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,12}) *(|B|KiB|MiB|GiB)", text)
@@ -203,6 +209,40 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """How long what is stored is kept, in seconds; what still waits is kept for as long as it does."""
+
+    #: Events, with their jobs and attempts.
+    events: float
+    #: The events' bodies; not longer than the events.
+    bodies: float
+
+    @property
+    def unmatched(self) -> float:
+        """Events that made no job."""
+        return min(UNMATCHED, self.events)
+
+
+#: How long, in seconds, an event that made no job is kept at the most, and a body unless it is said.
+UNMATCHED = 3 * 86400.0
+BODIES = 7 * 86400.0
+
+
+def _retention(text: str) -> Retention:
+    events, comma, bodies = (part.strip() for part in text.partition(","))
+    try:
+        kept = duration(events)
+        retention = Retention(kept, duration(bodies) if comma else min(BODIES, kept))
+    except ValueError as error:
+        raise ValueError(
+            f"expected how long events, and then their bodies, are kept: 30d,7d; {error}"
+        ) from None
+    if retention.bodies > retention.events:
+        raise ValueError("bodies, the second, cannot be kept longer than their events")
+    return retention
+
+
+@dataclass(frozen=True)
 class Variable:
     """One environment variable: its name, its default as one would write it, what it is for."""
 
@@ -228,7 +268,16 @@ VARIABLES = (
     Variable(
         "BRIDGE_DELIVER", "true", "web processes deliver too; false where worker processes do", _boolean
     ),
+    Variable(
+        "BRIDGE_DRY_RUN",
+        "false",
+        "true: all is done but the POST to TheEye, and jobs end as skipped",
+        _boolean,
+    ),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
+    Variable(
+        "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
+    ),
     Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
     Variable(
@@ -240,9 +289,7 @@ VARIABLES = (
 #: Variables of the design that have not come yet: set, they are refused and not ignored.
 LATER = (
     "BRIDGE_ADMIN_PASSWORD",
-    "BRIDGE_DRY_RUN",
     "BRIDGE_ENCRYPTION_KEY",
-    "BRIDGE_RETENTION",
     "BRIDGE_TRUSTED_PROXIES",
 )
 
@@ -258,8 +305,11 @@ class Settings:
     config: Path
     #: Whether web processes deliver.
     deliver: bool
+    #: Whether nothing is sent to TheEye.
+    dry_run: bool
     #: Bytes.
     max_body: int
+    retention: Retention
     #: Seconds.
     stop: float
     web_concurrency: int
@@ -290,7 +340,9 @@ class Settings:
             database_url=values["DATABASE_URL"],
             config=values["BRIDGE_CONFIG"],
             deliver=values["BRIDGE_DELIVER"],
+            dry_run=values["BRIDGE_DRY_RUN"],
             max_body=values["BRIDGE_MAX_BODY"],
+            retention=values["BRIDGE_RETENTION"],
             stop=values["BRIDGE_STOP"],
             web_concurrency=values["WEB_CONCURRENCY"],
             log_level=values["LOG_LEVEL"],

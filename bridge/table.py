@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import orjson
@@ -12,7 +12,7 @@ from bridge.errors import TooLarge
 from bridge.event import Event
 from bridge.job import NewJob
 from bridge.retry import RetryPolicy
-from bridge.route import Explanation, Route, Task, other_source
+from bridge.route import Explanation, Finding, OnDead, Route, Task, other_source
 from bridge.sources import Source
 from bridge.theeye import TheEye
 
@@ -40,43 +40,74 @@ class RoutingTable:
     sources: Mapping[str, Source]
     tasks: Mapping[str, Task]
     routes: tuple[Route, ...]
+    #: What is run when a job dies.
+    on_dead: OnDead | None = None
 
     @cached_property
     def _routes_of(self) -> Mapping[str, tuple[Route, ...]]:
         return {name: tuple(route for route in self.routes if route.source == name) for name in self.sources}
 
     def jobs_for(self, event: Event) -> Routed:
-        """Every matching route's jobs, in the order of the table.
+        """Every matching route's jobs, in the order of the table; `otherwise` routes come last.
 
         Raises TooLarge above MAX_JOBS or MAX_ARGUMENTS.
         """
         warnings: list[str] = []
         jobs: list[NewJob] = []
         size = 0
-        identity = self.sources[event.source].type
-        for route in self._routes_of.get(event.source, ()):
-            for job in route.jobs_for(event, identity, warnings):
-                jobs.append(job)
-                if len(jobs) > MAX_JOBS:
-                    raise TooLarge(f"the event makes more than {MAX_JOBS:,} jobs")
-                size += len(orjson.dumps(job.arguments))
-                if size > MAX_ARGUMENTS:
-                    raise TooLarge(f"the event's jobs hold more than {MAX_ARGUMENTS:,} bytes of arguments")
+        for job in self._made(event, warnings):
+            jobs.append(job)
+            if len(jobs) > MAX_JOBS:
+                raise TooLarge(f"the event makes more than {MAX_JOBS:,} jobs")
+            size += len(orjson.dumps(job.arguments))
+            if size > MAX_ARGUMENTS:
+                raise TooLarge(f"the event's jobs hold more than {MAX_ARGUMENTS:,} bytes of arguments")
         return Routed(tuple(jobs), tuple(warnings))
+
+    def _made(self, event: Event, warnings: list[str]) -> Iterator[NewJob]:
+        routes = self._routes_of.get(event.source, ())
+        identity = self.sources[event.source].type
+        matched = False
+        for route in routes:
+            if not route.otherwise:
+                for job in route.jobs_for(event, identity, warnings):
+                    matched = True
+                    yield job
+        if not matched:
+            for route in routes:
+                if route.otherwise:
+                    yield from route.jobs_for(event, identity, warnings)
 
     def explain(self, event: Event) -> tuple[Explanation, ...]:
         """What each route makes of the event, in the order of the table, by the same functions.
 
         Raises TooLarge where `jobs_for` does.
         """
-        self.jobs_for(event)
-        identity = self.sources[event.source].type
-        return tuple(
-            route.explain(event, identity) if route.source == event.source else other_source(route, event)
-            for route in self.routes
-        )
+        makes = {job.route for job in self.jobs_for(event).jobs}
+        matched = [
+            route.name
+            for route in self._routes_of[event.source]
+            if not route.otherwise and route.name in makes
+        ]
+        return tuple(self._explained(route, event, matched) for route in self.routes)
 
-    def job_again(self, event: Event, route: str, item_key: str) -> NewJob | None:
-        """The job that this route makes today from the event, or one item of it; None where it makes none."""
-        made = (job for job in self.jobs_for(event).jobs if (job.route, job.item_key) == (route, item_key))
-        return next(made, None)
+    def _explained(self, route: Route, event: Event, matched: list[str]) -> Explanation:
+        """`matched` are the names of the routes that leave nothing to an `otherwise` route."""
+        if route.source != event.source:
+            return other_source(route, event)
+        explained = route.explain(event, self.sources[event.source].type)
+        if not route.otherwise:
+            return explained
+        found = ", ".join(matched) or "none"
+        asked = Finding("otherwise", "no other route that matches", found, holds=not matched)
+        if matched:
+            return Explanation(route, (asked,), False, (), (), ())
+        return replace(explained, findings=(asked, *explained.findings))
+
+    def jobs_again(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
+        """What the table makes today of a stored event, by the jobs' routes and items.
+
+        Raises TooLarge where `jobs_for` does.
+        """
+        made = self.jobs_for(event).jobs if event.source in self.sources else ()
+        return {(job.route, job.item_key): job for job in made}

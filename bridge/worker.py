@@ -24,6 +24,7 @@ def run(settings: Settings) -> None:
     bridge = build(settings)
     try:
         bridge.delivery.start()
+        bridge.pruner.start()
         log.info("delivering")
         told_to_end.wait()
     finally:

@@ -21,6 +21,7 @@ def _start() -> Flask:
         bridge = build(Settings.from_environ())
         if bridge.settings.deliver:
             bridge.delivery.start()
+            bridge.pruner.start()
     except BridgeError as error:
         raise SystemExit(str(error)) from None
     app = create_app(bridge)

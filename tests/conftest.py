@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from bridge.outbox import Outbox
 from tests import alertmanager, octokit, postgresql
 from tests.alertmanager import Alertmanager
 from tests.intake import Intake
 from tests.octokit import Octokit
 from tests.postgresql import Cluster
+from tests.tables import Clock
 
 #: The senders' vectors and samples, where they are there: the project passes its tests without them.
 SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "shared"))
@@ -112,3 +114,36 @@ def make_alertmanager(tmp_path: Path) -> Iterator[Callable[[str], Alertmanager]]
         lacks("alertmanager")
     with ExitStack() as running:
         yield lambda config: running.enter_context(Alertmanager(config, tmp_path))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    of_server: str = request.getfixturevalue("postgresql_url")
+    return of_server
+
+
+@pytest.fixture
+def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
+    """Opens the store once more, as another process would."""
+    opened: list[Outbox] = []
+
+    def reopen() -> Outbox:
+        opened.append(Outbox(url, clock=clock))
+        return opened[-1]
+
+    yield reopen
+    for outbox in opened:
+        outbox.close()
+
+
+@pytest.fixture
+def outbox(reopen: Callable[[], Outbox]) -> Outbox:
+    return reopen()

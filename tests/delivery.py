@@ -19,9 +19,9 @@ from bridge.errors import StoreUnavailable
 from bridge.event import JSON
 from bridge.http import HttpClient
 from bridge.job import Attempt, Job, JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox
+from bridge.outbox import Claim, Completion, Outbox
 from bridge.retry import Decision
-from bridge.route import Task
+from bridge.route import Rate, Task
 from bridge.settings import Mask
 from bridge.table import RoutingTable
 from bridge.watchdog import Watchdog
@@ -54,13 +54,13 @@ class Broken(Outbox):
         if name in self.before:
             self.before[name]()
 
-    def claim(self, **named: Any) -> tuple[str, list[Job]]:
+    def claim(self, **named: Any) -> Claim:
         self._meet("claim")
         return super().claim(**named)
 
-    def start(self, job: Job, token: str, at: float) -> int | None:
+    def start(self, job: Job, token: str, at: float, rate: Rate | None = None) -> int | None:
         self._meet("start")
-        started = super().start(job, token, at)
+        started = super().start(job, token, at, rate)
         self._meet("started")
         return started
 

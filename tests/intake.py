@@ -11,7 +11,7 @@ import hmac
 import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from bridge.deliver import Delivery
 from bridge.event import Headers, Request
 from bridge.job import Job, JobState
 from bridge.outbox import Outbox
+from bridge.outbox.records import unpacked
 from bridge.receive import Answer, Receiver
 from bridge.refusals import Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Secret, Settings
 from bridge.sources import Source, discover
 from bridge.table import RoutingTable
@@ -126,14 +128,16 @@ class Intake:
     def app(self, environ: Mapping[str, str] | None = None) -> Flask:
         """The web application over it, under these settings; what the table's variables hold is masked."""
         mask = Mask(map(Secret, self._variables.values()))
+        settings = Settings.from_environ(environ or {})
         bridge = Bridge(
-            settings=Settings.from_environ(environ or {}),
+            settings=settings,
             table=self.table,
             mask=mask,
             outbox=self.outbox,
             receiver=self.receiver,
             delivery=Delivery(self.table, self.outbox, mask),
             refusals=self.refusals,
+            pruner=Pruner(self.outbox, settings.retention),
         )
         return create_app(bridge)
 
@@ -211,8 +215,11 @@ def count_rows(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def everything_stored(folder: Path) -> bytes:
-    """The bytes of the database, its write-ahead log too."""
-    return b"".join(path.read_bytes() for path in sorted(folder.glob("bridge.db*")))
+    """The bytes of the database, its write-ahead log too, and what is compressed there."""
+    files = [path.read_bytes() for path in sorted(folder.glob("bridge.db*"))]
+    with closing(sqlite3.connect(folder / "bridge.db")) as connection:
+        bodies = [unpacked(body) for (body,) in connection.execute("SELECT body FROM events")]
+    return b"".join([*files, *bodies])
 
 
 def changed(body: bytes, **values: Any) -> bytes:

@@ -15,9 +15,9 @@ from bridge.demo.arguments import StandInTask
 from bridge.event import JSON, Event, Headers
 from bridge.expressions import Language
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, parse_path
-from bridge.job import NewJob
+from bridge.job import Job, NewJob
 from bridge.match import AnyOf, Check, Condition, EventCheck, Glob, Literal, Pattern, When
-from bridge.outbox import Webhook
+from bridge.outbox import Outbox, Webhook
 from bridge.retry import RetryPolicy
 from bridge.route import Argument, Route, Task, Value
 from bridge.settings import Secret
@@ -223,3 +223,10 @@ def make_webhook(
 ) -> Webhook:
     """A webhook with these jobs; `of_event` goes to `make_event`."""
     return Webhook(event or make_event(**of_event), fingerprint, window, jobs, tuple(warnings))
+
+
+def claim_jobs(outbox: Outbox, free: int = 1, lease: float = 60.0, **more: Any) -> tuple[str, list[Job]]:
+    """A claim's token and its jobs; `more` goes to `Outbox.claim`."""
+    of_claim: dict[str, Any] = {"free": free, "busy": {}, "per_task": free, "lease": lease} | more
+    claim = outbox.claim(**of_claim)
+    return claim.token, list(claim.jobs)

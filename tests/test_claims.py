@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -17,7 +16,17 @@ from bridge.job import Attempt, Job, JobState, Outcome
 from bridge.outbox import Completion, Outbox, claims
 from bridge.retry import Decision
 from bridge.route import Task
-from tests.tables import NOW, Clock, dead_job, in_threads, items, make_job, make_task, make_webhook
+from tests.tables import (
+    NOW,
+    Clock,
+    claim_jobs,
+    dead_job,
+    in_threads,
+    items,
+    make_job,
+    make_task,
+    make_webhook,
+)
 
 A, B, C = make_task(1), make_task(2), make_task(3)
 
@@ -26,39 +35,6 @@ AGAIN = Completion(0.5, Outcome.UNAVAILABLE, 503, "503 busy", None)
 LOST = Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
 
 DONE = Decision(JobState.ACCEPTED, None, None)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    of_server: str = request.getfixturevalue("postgresql_url")
-    return of_server
-
-
-@pytest.fixture
-def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
-    """Opens the store once more, as another process would."""
-    opened: list[Outbox] = []
-
-    def reopen() -> Outbox:
-        opened.append(Outbox(url, clock=clock))
-        return opened[-1]
-
-    yield reopen
-    for outbox in opened:
-        outbox.close()
-
-
-@pytest.fixture
-def outbox(reopen: Callable[[], Outbox]) -> Outbox:
-    return reopen()
 
 
 def store(outbox: Outbox, name: str, task: Task = A, count: int = 1) -> list[int]:
@@ -74,7 +50,7 @@ def claim(
     per_task: int = 10,
     lease: float = 60.0,
 ) -> tuple[str, list[Job]]:
-    return outbox.claim(free=free, busy=busy or {}, per_task=per_task, lease=lease)
+    return claim_jobs(outbox, free, lease, busy=busy or {}, per_task=per_task)
 
 
 def claim_one(outbox: Outbox, lease: float = 60.0) -> tuple[str, Job]:
@@ -186,7 +162,7 @@ class TestWhatIsClaimed:
         of_a = store(outbox, "1", A, count=2)
         store(outbox, "2", B, count=2)
 
-        assert ids(outbox.claim(free=5, busy={}, per_task=5, but=[B.id], lease=60)[1]) == of_a
+        assert ids(claim_jobs(outbox, 5, but=[B.id])[1]) == of_a
 
     def test_claims_at_one_moment_follow_each_other(
         self, outbox: Outbox, reopen: Callable[[], Outbox]
@@ -234,14 +210,14 @@ class TestStart:
         token, job = claim_one(outbox)
 
         assert outbox.start(job, "another token", NOW) is None
-        outbox.hand_back(job.id, token)
+        outbox.hand_back(job, token)
         assert outbox.start(job, token, NOW) is None
         assert outbox.attempts(job.id) == []
 
     def test_not_with_a_claim_that_another_one_has_followed(self, outbox: Outbox) -> None:
         store(outbox, "1")
         old, job = claim_one(outbox)
-        outbox.hand_back(job.id, old)
+        outbox.hand_back(job, old)
         new, _ = claim_one(outbox)
 
         assert outbox.start(job, old, NOW) is None
@@ -344,7 +320,7 @@ class TestBesideAStart:
         begun, commits = threading.Event(), threading.Event()
 
         def start_slowly(connection: Connection) -> int | None:
-            attempt = claims.start(connection, job.id, token, NOW)
+            attempt = claims.start(connection, job, token, NOW, None)
             begun.set()
             commits.wait(5.0)
             return attempt
@@ -352,9 +328,9 @@ class TestBesideAStart:
         def take_up() -> None:
             begun.wait(5.0)
             if let_go == "hand_back":
-                other.hand_back(job.id, token)
+                other.hand_back(job, token)
             else:
-                other.give_up(job, token, "its time is over")
+                other.end_unsent(job, token, JobState.DEAD, "its time is over")
 
         with ThreadPoolExecutor() as pool:
             starting = pool.submit(outbox._database.write, start_slowly)
@@ -375,7 +351,7 @@ class TestHandBack:
         token, jobs = claim(outbox)
 
         for job in jobs:
-            outbox.hand_back(job.id, token)
+            outbox.hand_back(job, token)
 
         assert outbox.jobs() == waiting
 
@@ -383,7 +359,7 @@ class TestHandBack:
         store(outbox, "1")
         token, job = claim_one(outbox)
 
-        outbox.hand_back(job.id, token, NOW + 30, "no task \x00")
+        outbox.hand_back(job, token, NOW + 30, "no task \x00")
 
         after = outbox.job(job.id)
         assert (after.state, after.due_at, after.reason) == (JobState.WAITING, NOW + 30, "no task \\u0000")
@@ -393,7 +369,7 @@ class TestHandBack:
         store(outbox, "1")
         _, job = claim_one(outbox)
 
-        outbox.hand_back(job.id, "another token")
+        outbox.hand_back(job, "another token")
 
         assert outbox.job(job.id) == job
 
@@ -402,8 +378,8 @@ class TestHandBack:
         store(outbox, "1")
         token, job, attempt = start(outbox)
 
-        outbox.hand_back(job.id, token)
-        outbox.give_up(job, token, "no task")
+        outbox.hand_back(job, token)
+        outbox.end_unsent(job, token, JobState.DEAD, "no task")
 
         assert outbox.job(job.id) == job
         assert claim(outbox)[1] == []
@@ -412,10 +388,10 @@ class TestHandBack:
     def test_what_is_given_up_is_dead(self, outbox: Outbox) -> None:
         store(outbox, "1")
         token, job = claim_one(outbox)
-        outbox.give_up(job, "another token", "no")
+        outbox.end_unsent(job, "another token", JobState.DEAD, "no")
         assert outbox.job(job.id) == job
 
-        outbox.give_up(job, token, "no task \x00")
+        outbox.end_unsent(job, token, JobState.DEAD, "no task \x00")
 
         after = outbox.job(job.id)
         assert (after.state, after.reason, after.claim) == (JobState.DEAD, "no task \\u0000", None)

@@ -16,6 +16,7 @@ from bridge.event import Event, Headers
 from bridge.job import Job, JobState, NewJob, Outcome
 from bridge.outbox import Completion, Outbox, RefusedRequest, Webhook
 from bridge.retry import Decision
+from tests.tables import claim_jobs
 
 TABLE = """
 theeye:
@@ -74,7 +75,7 @@ class Terminal:
     def attempt(self, decision: Decision, outcome: Outcome) -> None:
         """One attempt of the next due job, with this end."""
         outbox = Outbox(self.database_url)
-        token, (job,) = outbox.claim(free=1, busy={}, per_task=1, lease=60)
+        token, (job,) = claim_jobs(outbox)
         attempt_id = outbox.start(job, token, time.time())
         assert attempt_id is not None
         outbox.record(job, token, attempt_id, Completion(0.25, outcome, 500, "500 oh", None), decision)
@@ -412,7 +413,7 @@ def test_resolve_says_whether_theeye_has_it(terminal: Terminal, answer: str, sta
 
 
 def test_wrong_settings_are_said_without_a_traceback(terminal: Terminal) -> None:
-    result = terminal.run("check", PORT="many", BRIDGE_DRY_RUN="1")
+    result = terminal.run("check", PORT="many", BRIDGE_ENCRYPTION_KEY="1")
     assert result.exit_code == 1
     assert "PORT: found 'many'; a port is a number from 0 to 65535" in result.output
-    assert "BRIDGE_DRY_RUN is not supported yet" in result.output
+    assert "BRIDGE_ENCRYPTION_KEY is not supported yet" in result.output

@@ -14,7 +14,7 @@ from bridge.errors import ConfigError
 from bridge.event import JSON, Event, Headers
 from bridge.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.retry import RetryPolicy
-from bridge.route import ArgumentsType, OnUnknown, Route
+from bridge.route import ArgumentsType, Once, OnUnknown, Rate, Route
 from bridge.settings import Secret, Variables
 from bridge.sources import Options, discover
 from bridge.sources.signatures import Credentials, HmacSignature, UrlToken
@@ -637,6 +637,108 @@ def test_a_task_with_fixed_arguments_alone_gets_their_places(table: Table, writt
     text = START.replace(f"id: {ID}", f"id: {ID}, arguments: [null, null]")
     found = table(f"{text}routes:\n  - source: github\n    task: deploy\n    {written}\n")
     assert arguments(found.routes[0]) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("keys", "latest"),
+    [
+        ("group: '${{ payload.ref }}'", False),
+        ("group: '${{ payload.ref }}', latest: true", True),
+        ("group: '${{ payload.ref }}', latest: false, until: accepted", False),
+    ],
+)
+def test_concurrency(route: Callable[[str], Route], keys: str, latest: bool) -> None:
+    concurrency = route(f"concurrency: {{{keys}}}").concurrency
+    assert concurrency is not None
+    assert concurrency.latest is latest
+    assert concurrency.group.label == "concurrency.group"
+    assert concurrency.group.text(push({"ref": "main"}).scope) == "main"
+
+
+def test_a_group_and_a_key_may_be_of_an_item_or_fixed(route: Callable[[str], Route]) -> None:
+    looping = route(
+        "loop: payload.list\nconcurrency: {group: 'of ${{ item }}'}\nonce_within: 90s\nonce_key: ${{ index }}"
+    )
+    scope = {**push({}).scope, "item": "x", "index": 7}
+    assert looping.concurrency is not None
+    assert looping.concurrency.group.text(scope) == "of x"
+    assert looping.once is not None
+    assert looping.once.key is not None
+    assert (looping.once.within, looping.once.key.label, looping.once.key.text(scope)) == (
+        90.0, "once_key", "7",
+    )  # fmt: skip
+    fixed = route("concurrency: {group: 5}").concurrency
+    assert fixed is not None
+    assert fixed.group.text(push({}).scope) == "5"
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("30s", 30.0), ("10m", 600.0), ("7d", 7 * 86400.0)])
+def test_once_within_alone_throttles_the_whole_route(
+    route: Callable[[str], Route], written: str, seconds: float
+) -> None:
+    assert route(f"once_within: {written}").once == Once(seconds, None)
+
+
+def test_a_route_is_of_no_group_no_key_and_is_always_asked(route: Callable[[str], Route]) -> None:
+    plain = route("name: plain")
+    assert (plain.concurrency, plain.once, plain.otherwise, plain.task.rate) == (None, None, False, None)
+
+
+def test_otherwise(table: Table) -> None:
+    found = table(
+        f"{START}routes:\n"
+        "  - {source: github, task: deploy, name: rest, otherwise: true}\n"
+        "  - {source: github, task: deploy, name: main, match: {payload.ref: main}, otherwise: false}\n"
+    )
+    assert [route.otherwise for route in found.routes] == [True, False]
+    made = [[job.route for job in found.jobs_for(push({"ref": ref})).jobs] for ref in ("main", "dev")]
+    assert made == [["main"], ["rest"]]
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        ("1/s", Rate(1, 1.0)),
+        ("30/m", Rate(30, 60.0)),
+        ("500/h", Rate(500, 3600.0)),
+        ("10000/d", Rate(10_000, 86400.0)),
+        ("'5/m'", Rate(5, 60.0)),
+    ],
+)
+def test_a_rate_stands_on_the_task_or_on_the_route(table: Table, written: str, rate: Rate) -> None:
+    task = f"{{id: {ID}, secret_key: '${{{{ env.KEY }}}}', rate: {written}}}"
+    of_task = table(f"{HEAD}{GITHUB}tasks: {{deploy: {task}}}\n{ROUTE}")
+    own = f"    secret_key: ${{{{ env.KEY }}}}\n    rate: {written}\n"
+    of_route = table(f"{HEAD}{GITHUB}{ROUTE.replace('deploy', ID)}{own}")
+    for found in (of_task, of_route):
+        assert found.tasks[ID].rate == found.routes[0].task.rate == rate
+
+
+def test_on_dead(table: Table) -> None:
+    found = table(
+        f"{START}{ROUTE}on_dead:\n  task: deploy\n  task_arguments:\n"
+        "    - ${{ job.route }} ${{ job.id }}\n    - ${{ dead }}\n    - fixed\n"
+    )
+    assert found.on_dead is not None
+    assert found.on_dead.task is found.tasks[ID]
+    scope: dict[str, JSON] = {"job": {"route": "a", "id": 5}, "dead": 3}
+    built = [argument.build(scope, allow_data_urls=False) for argument in found.on_dead.arguments]
+    assert built == ["a 5", 3, "fixed"]
+
+
+def test_on_dead_may_name_arguments_and_define_its_task(table: Table) -> None:
+    found = table(
+        f"{START}{ROUTE}on_dead: {{task: {OTHER_ID}, secret_key: '${{{{ env.KEY }}}}', rate: 1/m, "
+        "arguments: [text, null], task_arguments: {text: '${{ job.reason }}'}}\n"
+    )
+    assert found.on_dead is not None
+    assert found.on_dead.task is found.tasks[OTHER_ID]
+    assert found.tasks[OTHER_ID].rate == Rate(1, 60.0)
+    assert [argument.label for argument in found.on_dead.arguments] == ["text", "fixed"]
+
+
+def test_without_on_dead_nobody_is_told(table: Table) -> None:
+    assert table(START + ROUTE).on_dead is None
 
 
 def test_equal_texts_share_what_they_compile_to(table: Table) -> None:

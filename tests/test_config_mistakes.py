@@ -330,11 +330,7 @@ def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else(
     found = problems_of(path, dict.fromkeys(names, "k" * 64))
     assert told(found) == [
         "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
-        "25:5: error: rate is not supported yet",
         "26:5: error: follow_result is not supported yet",
-        "47:5: error: concurrency is not supported yet",
-        "58:5: error: once_within is not supported yet",
-        "59:5: error: once_key is not supported yet",
         "65:1: error: tests is not supported yet",
     ]
 

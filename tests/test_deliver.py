@@ -35,6 +35,7 @@ from tests.delivery import TASK, Process, arguments, posts, quick_client, unavai
 from tests.tables import (
     NOW,
     PATIENCE,
+    claim_jobs,
     dead_job,
     items,
     key_of,
@@ -84,15 +85,6 @@ def theeye() -> Iterator[StandIn]:
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Watchdog], HttpClient]:
     return quick_client(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    of_server: str = request.getfixturevalue("postgresql_url")
-    return of_server
 
 
 #: Where a process sees that it is alone, it takes up at once what a crash left. And files can be searched.
@@ -585,7 +577,7 @@ class TestCrashes:
     def leave(self, process: Process, *, task: Task = TASK, started: bool) -> int:
         """A job that a process had claimed, or started to send, when it was killed."""
         job_id = process.send("left", task)
-        token, (job,) = process.outbox.claim(free=1, busy={}, per_task=1, lease=35)
+        token, (job,) = claim_jobs(process.outbox, lease=35)
         if started:
             assert process.outbox.start(job, token, process.clock()) is not None
         return job_id

@@ -20,15 +20,6 @@ from tests.tables import wait_until
 TOO_LATE = "(not recorded: the claim is no longer held)"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    of_server: str = request.getfixturevalue("postgresql_url")
-    return of_server
-
-
 @pytest.fixture
 def outbox(url: str) -> Iterator[Outbox]:
     with closing(Outbox(url, beside_a_server=True)) as outbox:

@@ -64,15 +64,6 @@ outbox.close()
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
-    return found
-
-
 @pytest.fixture
 def first_release(tmp_path: Path) -> str:
     """The URL of a store of the first release."""

@@ -409,7 +409,7 @@ class TestTrial:
             process.outbox.before.clear()
             ((job, _),) = process.outbox.left_behind(everything=True)
             assert job.claim is not None
-            process.outbox.hand_back(job.id, job.claim, time.time() + 3600)
+            process.outbox.hand_back(job, job.claim, time.time() + 3600)
 
         process.outbox.before["start"] = lose
         theeye.clear()

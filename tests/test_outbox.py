@@ -21,6 +21,7 @@ from bridge.retry import Decision
 from tests.tables import (
     NOW,
     Clock,
+    claim_jobs,
     dead_job,
     in_threads,
     items,
@@ -41,11 +42,11 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     """Bring a waiting job to `state`, as delivery does."""
     if state is JobState.WAITING:
         return
-    token, claimed = outbox.claim(free=100, busy={}, per_task=100, lease=60)
+    token, claimed = claim_jobs(outbox, 100)
     job = next(job for job in claimed if job.id == job_id)
     for other in claimed:
         if other.id != job_id:
-            outbox.hand_back(other.id, token)
+            outbox.hand_back(other, token)
     if state is JobState.SENDING:
         return
     attempt = outbox.start(job, token, NOW)
@@ -353,7 +354,7 @@ class OutboxContract:
         bring(outbox, made.id, JobState.DEAD)
         clock.now += 100
 
-        assert outbox.retry(made.id, make_job("new", task=make_task(2))) is True
+        assert outbox.retry(made.id, make_job("new", task=make_task(2))) is JobState.WAITING
 
         job = outbox.job(made.id)
         assert (job.state, job.arguments, job.task, job.reason) == (
@@ -379,7 +380,7 @@ class OutboxContract:
     ) -> None:
         (made,) = outbox.store(make_webhook(dead_job("payload.x is missing"))).jobs
 
-        assert outbox.retry(made.id, again) is False
+        assert outbox.retry(made.id, again) is JobState.DEAD
 
         job = outbox.job(made.id)
         assert (job.state, job.reason) == (JobState.DEAD, reason)
@@ -565,7 +566,7 @@ class TestSQLite(OutboxContract):
         sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
         try:
             outbox.next_due()
-            token, (job,) = outbox.claim(free=1, busy={}, per_task=1, lease=60)
+            token, (job,) = claim_jobs(outbox)
             attempt = outbox.start(job, token, NOW)
             assert attempt is not None
             outbox.record(job, token, attempt, ACCEPTED, Decision(JobState.ACCEPTED, None, None))

@@ -23,7 +23,7 @@ from bridge.outbox.locks import lock
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.postgresql import CHANNEL, POOL, PostgreSQL, connect
 from tests.postgresql import Cluster
-from tests.tables import PATIENCE, in_threads, make_event, make_job, make_webhook, wait_until
+from tests.tables import PATIENCE, claim_jobs, in_threads, make_event, make_job, make_webhook, wait_until
 
 #: Seconds within which a write fails while no server listens.
 SOON = 10.0
@@ -287,7 +287,7 @@ def test_ids_may_be_huge(postgresql_url: str, reopen: Open) -> None:
 
     assert (stored.event_id, stored.jobs[0].id) == (2**53 + 1, 2**53 + 1)
     assert outbox.store(make_webhook(make_job("x"))).duplicate
-    token, (job,) = outbox.claim(free=1, busy={}, per_task=1, lease=60)
+    token, (job,) = claim_jobs(outbox)
     assert outbox.start(job, token, time.time()) == 2**53 + 1
     assert outbox.attempts(job.id)[0].job_id == job.id
     with pytest.raises(NoSuchJob):
@@ -455,7 +455,7 @@ class TestWhatOthersDo:
             (job,) = outbox.store(make_webhook(make_job())).jobs
             lock(frozen, "claim")
             with pytest.raises(StoreUnavailable, match="lock timeout"):
-                outbox.claim(free=1, busy={}, per_task=1, lease=60)
+                claim_jobs(outbox)
             wait_until(lambda: bool(claimed_after_all(outbox)))
             assert outbox.job(job.id).state is JobState.SENDING
             frozen.invalidate()
@@ -516,7 +516,7 @@ class TestWhatOthersDo:
 
 def claimed_after_all(outbox: Outbox) -> list[Job]:
     try:
-        return outbox.claim(free=1, busy={}, per_task=1, lease=60)[1]
+        return claim_jobs(outbox)[1]
     except StoreUnavailable:
         return []
 

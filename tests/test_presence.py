@@ -12,6 +12,7 @@ from types import TracebackType
 
 import pytest
 
+from bridge.errors import StoreUnavailable
 from bridge.outbox.presence import LockFile
 from tests.tables import PATIENCE, wait_until
 
@@ -176,3 +177,8 @@ def test_the_lock_of_another_database_is_another(tmp_path: Path, presence: LockF
     elsewhere = LockFile(tmp_path / "other.db")
     assert elsewhere.is_alone()
     elsewhere.close()
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=r"bridge\.db\.lock cannot be opened: No such file"):
+        LockFile(tmp_path / "nowhere" / "bridge.db")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bridge.outbox.processes import FORGOTTEN
 from bridge.problem import Place, Problem, Severity
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Secret, Settings
 from bridge.sources import discover
 from bridge.web import create_app
@@ -34,39 +35,6 @@ routes:
 """
 
 NO_WORKER = "no worker is seen: start one"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
-    return found
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
-    """Opens the store once more, as another process would."""
-    opened: list[Outbox] = []
-
-    def reopen() -> Outbox:
-        opened.append(Outbox(url, clock=clock))
-        return opened[-1]
-
-    yield reopen
-    for outbox in opened:
-        outbox.close()
-
-
-@pytest.fixture
-def outbox(reopen: Callable[[], Outbox]) -> Outbox:
-    return reopen()
 
 
 # In the store
@@ -182,15 +150,17 @@ def make_web(outbox: Outbox, folder: Path, deliver: str = "false") -> Web:
     loaded = load(path, VARIABLES, discover())
     mask = Mask([*loaded.secrets, Secret(VARIABLES["TOKEN"])])
     refusals = Refusals(outbox)
+    settings = Settings.from_environ({"BRIDGE_DELIVER": deliver})
     return Web(
         Bridge(
-            settings=Settings.from_environ({"BRIDGE_DELIVER": deliver}),
+            settings=settings,
             table=loaded.table,
             mask=mask,
             outbox=outbox,
             receiver=Receiver(loaded.table, outbox, refusals, mask),
             delivery=Delivery(loaded.table, outbox, mask),
             refusals=refusals,
+            pruner=Pruner(outbox, settings.retention),
         )
     )
 

@@ -25,6 +25,7 @@ from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.refusals import keep
 from bridge.receive import Answer, Receiver
 from bridge.refusals import GATHERS, Refusals
+from bridge.retention import Pruner
 from bridge.settings import Mask, Settings
 from bridge.sources import MAX_NAME, discover
 from bridge.watchdog import Guard
@@ -70,15 +71,6 @@ class Web:
         return self.bridge.outbox.refused(limit=1000)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
-    return found
-
-
 @pytest.fixture
 def outbox(url: str) -> Iterator[Outbox]:
     outbox = Outbox(url)
@@ -99,14 +91,16 @@ def web(outbox: Outbox, refusals: Refusals, tmp_path: Path) -> Web:
     path.write_text(table(TABLE), "utf-8")
     loaded = load(path, VARIABLES, discover())
     mask = Mask(loaded.secrets)
+    settings = Settings.from_environ({"BRIDGE_MAX_BODY": str(MAX_BODY)})
     bridge = Bridge(
-        settings=Settings.from_environ({"BRIDGE_MAX_BODY": str(MAX_BODY)}),
+        settings=settings,
         table=loaded.table,
         mask=mask,
         outbox=outbox,
         receiver=Receiver(loaded.table, outbox, refusals, mask, Clock()),
         delivery=Delivery(loaded.table, outbox, mask),
         refusals=refusals,
+        pruner=Pruner(outbox, settings.retention),
     )
     return Web(bridge, create_app(bridge).test_client())
 

@@ -14,8 +14,21 @@ from hypothesis import strategies as st
 from bridge import table as table_module
 from bridge.errors import EvaluationError, TooLarge
 from bridge.event import JSON, Event, Headers
+from bridge.expressions import Language
+from bridge.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.job import NewJob
-from bridge.route import MAX_ARGUMENT, MAX_WARNINGS, Argument, Explanation, Finding, Route, item_key
+from bridge.route import (
+    MAX_ARGUMENT,
+    MAX_WARNINGS,
+    Argument,
+    Concurrency,
+    Explanation,
+    Finding,
+    Key,
+    Once,
+    Route,
+    item_key,
+)
 from bridge.table import Routed, RoutingTable
 from tests.tables import NOW, make_event, make_route, make_table, make_task
 
@@ -423,6 +436,180 @@ class TestDataUrls:
         assert argument_of({"value": inside}, "${{ payload.value }}") == inside
 
 
+def keyed(text: str, **more: Any) -> Route:
+    """A route whose group and once_key are this text."""
+    names = (*EVENT_NAMES, *ITEM_NAMES) if "loop" in more else EVENT_NAMES
+    template = Language().template(text, names)
+    return replace(
+        make_route(**more),
+        concurrency=Concurrency(Key("concurrency.group", template), latest=True),
+        once=Once(60.0, Key("once_key", template)),
+    )
+
+
+class TestKeys:
+    """The texts that tell jobs of one kind together."""
+
+    def test_a_job_has_its_group_and_its_key(self) -> None:
+        (job,) = jobs_of({"repository": "api"}, keyed("of ${{ payload.repository }}"))
+        assert (job.group, job.latest) == ("of api", True)
+        assert (job.once_key, job.once_within) == ("of api", 60.0)
+
+    def test_without_them_it_has_none(self) -> None:
+        (job,) = jobs_of({}, make_route())
+        assert (job.group, job.latest, job.once_key, job.once_within) == (None, False, None, None)
+
+    def test_without_a_key_all_jobs_of_the_route_are_of_one_kind(self) -> None:
+        (job,) = jobs_of({}, replace(make_route(), once=Once(60.0)))
+        assert (job.once_key, job.once_within) == ("", 60.0)
+
+    def test_each_item_has_its_own(self) -> None:
+        route = keyed("${{ payload.x }} ${{ item.n }} ${{ index }}", loop="payload.list")
+        jobs = jobs_of({"x": "x", "list": [{"n": "a"}, {"n": "b"}]}, route)
+        assert [(job.group, job.once_key) for job in jobs] == [("x a 0", "x a 0"), ("x b 1", "x b 1")]
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ("text", "text"),
+            ("", ""),
+            ("5", "5"),
+            (5, "5"),
+            (1.5, "1.5"),
+            (True, "true"),
+            (None, "null"),
+            (["a", 1], '["a",1]'),
+            ({"k": "ü"}, '{"k":"ü"}'),
+        ],
+    )
+    @pytest.mark.parametrize("around", ["", "v"])
+    def test_what_is_no_text_is_json_text(self, value: JSON, text: str, around: str) -> None:
+        (job,) = jobs_of({"x": value}, keyed(around + "${{ payload.x }}"))
+        assert (job.group, job.once_key) == (around + text, around + text)
+
+    @pytest.mark.parametrize(
+        ("payload", "said"),
+        [
+            ({"here": 1}, "payload.x is missing"),
+            ({"x": "a\x00b"}, "a NUL character, which the store cannot look up"),
+            ({"x": "a" * 1001}, "1,001 bytes; at most 1,000 are allowed"),
+            ({"x": "ü" * 501}, "1,002 bytes; at most 1,000 are allowed"),
+            ({"x": [0] * 500}, "1,001 bytes; at most 1,000 are allowed"),
+        ],
+        ids=["missing", "NUL", "long", "long in bytes", "long as JSON"],
+    )
+    @pytest.mark.parametrize("label", ["concurrency.group", "once_key"])
+    def test_what_the_store_could_not_look_up_makes_the_job_dead(
+        self, payload: JSON, said: str, label: str
+    ) -> None:
+        whole = keyed("${{ payload.x }}", arguments=["fine"])
+        route = replace(whole, once=None) if label != "once_key" else replace(whole, concurrency=None)
+
+        (job,) = jobs_of(payload, route)
+
+        assert job.arguments is None
+        assert str(job.reason).startswith(f"{label}: {said}")
+        # What replaces others, or holds a key, has one.
+        assert (job.group, job.latest, job.once_key) == (None, False, None)
+
+    @pytest.mark.parametrize("fits", ["a" * 1000, "ü" * 500], ids=["letters", "two bytes each"])
+    def test_one_that_just_fits(self, fits: str) -> None:
+        (job,) = jobs_of({"x": fits}, keyed("${{ payload.x }}"))
+        assert (job.group, job.once_key) == (fits, fits)
+
+    def test_a_key_that_cannot_be_built_leaves_the_other_items_alone(self) -> None:
+        jobs = jobs_of({"list": [{"n": 1}, {}, {"n": 3}]}, keyed("${{ item.n }}", loop="payload.list"))
+        assert [(job.once_key, job.arguments) for job in jobs] == [("1", ()), (None, None), ("3", ())]
+
+
+def otherwise(name: str = "otherwise", **more: Any) -> Route:
+    return replace(make_route(name, **more), otherwise=True)
+
+
+class TestOtherwise:
+    """A route that is asked only where no other of its source matched."""
+
+    MAIN = make_route("main", match={"payload.ref": "main"})
+
+    @pytest.mark.parametrize(("ref", "made"), [("main", ["main"]), ("dev", ["otherwise"])])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_wherever_it_stands(self, ref: str, made: list[str], first: bool) -> None:
+        routes = [otherwise(), self.MAIN] if first else [self.MAIN, otherwise()]
+        assert [job.route for job in jobs_of({"ref": ref}, *routes)] == made
+
+    def test_its_own_conditions_hold_too(self) -> None:
+        routes = (self.MAIN, otherwise(match={"payload.ref": "dev"}))
+        assert [job.route for job in jobs_of({"ref": "dev"}, *routes)] == ["otherwise"]
+        assert jobs_of({"ref": "x"}, *routes) == ()
+
+    def test_a_route_of_another_source_does_not_count(self) -> None:
+        alerts = make_route("alerts", source="alerts")
+        assert [job.route for job in jobs_of({"ref": "dev"}, alerts, self.MAIN, otherwise())] == ["otherwise"]
+
+    def test_nor_is_it_asked_of_another_source(self) -> None:
+        event = make_event({}, source="alerts", event="firing")
+        assert route_of(event, otherwise()) == Routed((), ())
+
+    def test_each_of_several_is_asked(self) -> None:
+        """None of them is another route to the others."""
+        routes = (otherwise("first"), self.MAIN, otherwise("second"), otherwise("no", match={"event": "x"}))
+        assert [job.route for job in jobs_of({"ref": "dev"}, *routes)] == ["first", "second"]
+        assert [job.route for job in jobs_of({"ref": "main"}, *routes)] == ["main"]
+
+    def test_a_route_whose_job_is_dead_has_matched(self) -> None:
+        dead = make_route("dead", arguments=["${{ payload.gone }}"])
+        (job,) = jobs_of({}, dead, otherwise())
+        assert (job.route, job.arguments) == ("dead", None)
+
+    @pytest.mark.parametrize(("items", "made"), [([1, 2], ["each"]), ([1], ["rest"]), ([], ["rest"])])
+    def test_a_loop_has_matched_where_an_item_has(self, items: JSON, made: list[str]) -> None:
+        each = make_route("each", loop="payload.list", when="item == 2")
+        assert [job.route for job in jobs_of({"list": items}, each, otherwise("rest"))] == made
+
+    def test_it_may_loop_itself(self) -> None:
+        routes = (self.MAIN, otherwise(loop="payload.list", arguments=["${{ item }}"]))
+        jobs = jobs_of({"ref": "dev", "list": ["a", "b"]}, *routes)
+        assert [job.arguments for job in jobs] == [("a",), ("b",)]
+
+    def test_what_went_wrong_in_it_is_told_where_it_is_asked(self) -> None:
+        routes = (self.MAIN, otherwise(when="1 / 0"))
+        assert route_of(make_event({"ref": "main"}), *routes).warnings == ()
+        (warning,) = route_of(make_event({"ref": "dev"}), *routes).warnings
+        assert warning.startswith("route 'otherwise': when: ")
+
+    def test_a_route_that_failed_has_not_matched(self) -> None:
+        routed = route_of(make_event({}), make_route("failing", when="1 / 0"), otherwise())
+        assert [job.route for job in routed.jobs] == ["otherwise"]
+        assert len(routed.warnings) == 1
+
+    def test_explained_where_others_matched(self) -> None:
+        table = make_table(otherwise(when="1 / 0"), self.MAIN, make_route("any"), otherwise("second"))
+
+        first, _, _, second = table.explain(make_event({"ref": "main"}))
+
+        finding = Finding("otherwise", "no other route that matches", "main, any", holds=False)
+        for each in (first, second):
+            assert (each.findings, each.matched) == ((finding,), False)
+            assert (each.jobs, each.items, each.warnings) == ((), (), ())
+
+    def test_explained_where_none_did(self) -> None:
+        table = make_table(self.MAIN, otherwise(match={"payload.ref": "dev"}))
+
+        _, each = table.explain(make_event({"ref": "dev"}))
+
+        assert each.findings == (
+            Finding("otherwise", "no other route that matches", "none", holds=True),
+            Finding("payload.ref", '"dev"', '"dev"', holds=True),
+        )
+        assert each.matched
+        assert [job.route for job in each.jobs] == ["otherwise"]
+
+    def test_asked_for_again_it_makes_what_it_makes_today(self) -> None:
+        event = make_event({"ref": "dev"})
+        assert ("otherwise", "") in make_table(self.MAIN, otherwise()).jobs_again(event)
+        assert ("otherwise", "") not in make_table(make_route(), otherwise()).jobs_again(event)
+
+
 class TestLimits:
     def test_so_many_jobs_and_no_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(table_module, "MAX_JOBS", 5)
@@ -446,7 +633,7 @@ class TestLimits:
                 refuse(make_event({"big": big, "list": [*range(1_000)]}))
 
 
-class TestJobAgain:
+class TestJobsAgain:
     TABLE = make_table(
         make_route("plain", arguments=["${{ payload.n }}"]),
         make_route("looping", loop="payload.list", when="item != 2", arguments=["${{ item }}"]),
@@ -454,13 +641,10 @@ class TestJobAgain:
     EVENT = make_event({"n": 7, "list": [1, 2, 3]})
 
     def test_the_job_that_the_route_makes_today(self) -> None:
-        again = self.TABLE.job_again(self.EVENT, "plain", "")
-        assert again is not None
-        assert again.arguments == (7,)
+        assert self.TABLE.jobs_again(self.EVENT)["plain", ""].arguments == (7,)
 
     def test_of_an_item(self) -> None:
-        again = self.TABLE.job_again(self.EVENT, "looping", item_key(3))
-        assert again is not None
+        again = self.TABLE.jobs_again(self.EVENT)["looping", item_key(3)]
         assert (again.arguments, again.item_index) == ((3,), 2)
 
     @pytest.mark.parametrize(
@@ -474,7 +658,10 @@ class TestJobAgain:
         ],
     )
     def test_none_where_it_makes_none(self, route: str, key: str) -> None:
-        assert self.TABLE.job_again(self.EVENT, route, key) is None
+        assert (route, key) not in self.TABLE.jobs_again(self.EVENT)
+
+    def test_none_of_a_source_that_is_gone(self) -> None:
+        assert self.TABLE.jobs_again(replace(self.EVENT, source="gone")) == {}
 
 
 class TestExplain:
@@ -575,20 +762,17 @@ def routes(draw: st.DrawFn) -> list[Route]:
             st.none() | st.sampled_from(["payload.list", "[payload.a, payload.b, payload.a]", "payload.gone"])
         )
         looping = loop is not None
-        made.append(
-            make_route(
-                f"route {number}",
-                source=draw(st.sampled_from(["github", "github", "github", "alerts"])),
-                events=draw(st.sampled_from([(), ("push",), ("p*",), ("ping",)])),
-                match=draw(
-                    st.dictionaries(st.sampled_from(OF_EVENT + OF_ITEM * looping), PATTERN, max_size=2)
-                ),
-                when=draw(st.none() | st.sampled_from(WHENS + ITEM_WHENS * looping)),
-                loop=loop,
-                arguments=draw(st.lists(st.sampled_from(ARGUMENTS + ITEM_ARGUMENTS * looping), max_size=2)),
-                allow_data_urls=draw(st.booleans()),
-            )
+        route = make_route(
+            f"route {number}",
+            source=draw(st.sampled_from(["github", "github", "github", "alerts"])),
+            events=draw(st.sampled_from([(), ("push",), ("p*",), ("ping",)])),
+            match=draw(st.dictionaries(st.sampled_from(OF_EVENT + OF_ITEM * looping), PATTERN, max_size=2)),
+            when=draw(st.none() | st.sampled_from(WHENS + ITEM_WHENS * looping)),
+            loop=loop,
+            arguments=draw(st.lists(st.sampled_from(ARGUMENTS + ITEM_ARGUMENTS * looping), max_size=2)),
+            allow_data_urls=draw(st.booleans()),
         )
+        made.append(replace(route, otherwise=draw(st.booleans())))
     return made
 
 
@@ -602,7 +786,9 @@ def test_explain_and_jobs_for_never_disagree(routes: list[Route], payload: JSON,
 
     assert [each.route for each in explanations] == routes
     assert tuple(job for each in explanations for job in each.jobs) == routed.jobs
-    assert tuple(warning for each in explanations for warning in each.warnings) == routed.warnings
+    # An `otherwise` route is asked last, wherever it stands.
+    told = sorted(warning for each in explanations for warning in each.warnings)
+    assert told == sorted(routed.warnings)
     for each in explanations:
         agrees_with_itself(each)
 

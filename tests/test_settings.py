@@ -14,11 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import SettingsError
-from bridge.settings import LATER, VARIABLES, Mask, Secret, Settings, Variables, byte_count, duration
+from bridge.settings import (
+    LATER,
+    VARIABLES,
+    Mask,
+    Retention,
+    Secret,
+    Settings,
+    Variables,
+    byte_count,
+    duration,
+    duration_text,
+)
 from bridge.sources.signatures import Credentials
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"
+
+#: Seconds.
+DAY = 86_400.0
 
 # Durations and sizes
 
@@ -40,6 +54,11 @@ def test_duration(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="a duration is"):
         duration(text)
+
+
+@pytest.mark.parametrize("text", ["1s", "90s", "10m", "24h", "7d", "30d", "36h", "3601s"])
+def test_a_duration_is_written_in_its_largest_unit(text: str) -> None:
+    assert duration_text(duration(text)) == {"24h": "1d"}.get(text, text)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +86,10 @@ def test_the_defaults() -> None:
         8000, "sqlite:///var/bridge.db", Path("config"),
     )  # fmt: skip
     assert (settings.deliver, settings.max_body, settings.stop) == (True, 25 * 1024 * 1024, 20.0)
+    assert not settings.dry_run
     assert settings.web_concurrency == 1
+    assert settings.retention == Retention(30 * DAY, 7 * DAY)
+    assert settings.retention.unmatched == 3 * DAY
     assert (settings.log_level, settings.log_format) == ("INFO", "json")
 
 
@@ -75,7 +97,8 @@ def test_every_variable_is_read() -> None:
     environ = {
         "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
         "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
-        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text",
+        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
+        "BRIDGE_RETENTION": "90d,24h",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
@@ -83,6 +106,8 @@ def test_every_variable_is_read() -> None:
         0, "sqlite:////data/x y.db", Path("routes.yml"),
     )  # fmt: skip
     assert (settings.deliver, settings.max_body, settings.stop) == (False, 1024 * 1024, 60.0)
+    assert settings.dry_run
+    assert settings.retention == Retention(90 * DAY, DAY)
     assert settings.web_concurrency == 4
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
 
@@ -190,6 +215,43 @@ def test_how_many_web_processes_there_are(environ: dict[str, str], processes: in
     assert Settings.from_environ(environ).web_concurrency == processes
 
 
+@pytest.mark.parametrize(
+    ("text", "retention", "unmatched"),
+    [
+        ("30d,7d", Retention(30 * DAY, 7 * DAY), 3 * DAY),
+        ("30d, 7d", Retention(30 * DAY, 7 * DAY), 3 * DAY),
+        ("30d", Retention(30 * DAY, 7 * DAY), 3 * DAY),
+        ("2d", Retention(2 * DAY, 2 * DAY), 2 * DAY),
+        ("7d,7d", Retention(7 * DAY, 7 * DAY), 3 * DAY),
+        ("30d,1h", Retention(30 * DAY, 3600), 3 * DAY),
+    ],
+)
+def test_how_long_is_kept(text: str, retention: Retention, unmatched: float) -> None:
+    found = Settings.from_environ({"BRIDGE_RETENTION": text}).retention
+    assert found == retention
+    assert found.unmatched == unmatched
+
+
+@pytest.mark.parametrize(
+    "text", ["30", "30d,", ",7d", "30d,7d,3d", "30d 7d", "30d;7d", "0d", "forever", "30d,off"]
+)
+def test_what_says_not_how_long_is_kept(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"BRIDGE_RETENTION": text})
+    expected = "expected how long events, and then their bodies, are kept: 30d,7d"
+    assert str(caught.value).startswith(
+        f"BRIDGE_RETENTION: found {text!r}; {expected}; a duration is a number"
+    )
+
+
+def test_a_body_is_not_kept_longer_than_its_event() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"BRIDGE_RETENTION": "7d,30d"})
+    assert str(caught.value) == (
+        "BRIDGE_RETENTION: found '7d,30d'; bodies, the second, cannot be kept longer than their events"
+    )
+
+
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
 def test_whether_web_processes_deliver(text: str) -> None:
     assert Settings.from_environ({"BRIDGE_DELIVER": text}).deliver is (text.lower() == "true")
@@ -204,9 +266,9 @@ def test_a_variable_that_has_not_come_yet_is_refused(name: str) -> None:
 
 def test_every_wrong_variable_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y", "BRIDGE_DRY_RUN": "1"})
+        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y", "BRIDGE_ENCRYPTION_KEY": "1"})
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
-        "BRIDGE_DRY_RUN is not supported yet; unset it",
+        "BRIDGE_ENCRYPTION_KEY is not supported yet; unset it",
         "PORT",
         "LOG_LEVEL",
     ]

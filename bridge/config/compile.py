@@ -11,7 +11,7 @@ from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems
 from bridge.config.shapes import found
 from bridge.errors import ExpressionError
-from bridge.expressions import Expression, Language
+from bridge.expressions import Expression, Language, Template
 from bridge.fields import EVENT_NAMES, Path, parse_path
 from bridge.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex
 from bridge.route import Value
@@ -113,6 +113,10 @@ class Compiler:
                 scalar.place, "found an expression, expected a pattern", "for an expression use when:"
             )
         return "${{" in scalar
+
+    def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:
+        """Text with expressions: a group, a once_key."""
+        return self._try(scalar, lambda: self._template(scalar, names))
 
     def value(self, node: Node, names: tuple[str, ...]) -> Value:
         """An argument: text with expressions, true, false, null, an integer, or a list or mapping of such."""

@@ -17,6 +17,8 @@ from bridge.config.problems import Problems
 from bridge.config.shapes import (
     LATER,
     BasicAuthShape,
+    ConcurrencyShape,
+    OrderShape,
     ProofShapes,
     RetryShape,
     RouteShape,
@@ -36,7 +38,7 @@ from bridge.table import RoutingTable
 
 S = TypeVar("S", bound=Shape)
 
-_SECTIONS = ("theeye", "sources", "tasks", "routes")
+_SECTIONS = ("theeye", "sources", "tasks", "routes", "on_dead")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class _Whole:
     sources: Section
     tasks: Section
     theeye: Section | None = None
+    on_dead: Section | None = None
     routes: list[Node] = field(default_factory=list)
     #: Whether every part could be read: else nothing is said about what is not there.
     complete: bool = True
@@ -145,6 +148,9 @@ def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> No
         if name == "theeye":
             whole.theeye = Section(node.place) if whole.theeye is None else whole.theeye
             _add_names(node, whole.theeye, problems)
+        elif name == "on_dead":
+            whole.on_dead = Section(node.place) if whole.on_dead is None else whole.on_dead
+            _add_names(node, whole.on_dead, problems)
         else:
             _add_names(node, whole.sources if name == "sources" else whole.tasks, problems)
     else:
@@ -180,6 +186,7 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
     for node in whole.routes:
         if (route := _read(RouteShape, node, "a route", "task", problems)) is not None:
             builder.add_route(node.place, route)
+    builder.add_on_dead(_read(OrderShape, whole.on_dead, "on_dead", "on_dead", problems))
     if not whole.routes and not problems.has_errors:
         problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
     return builder.table()
@@ -227,7 +234,7 @@ def _set_right(
     place = holder.key(key).place
     inner: dict[int | str, type[Shape]] = {
         "retry": RetryShape, "any_of": ProofShapes, "basic_auth": BasicAuthShape,
-        "signature": SignatureShape,
+        "signature": SignatureShape, "concurrency": ConcurrencyShape,
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), shape)
     known = [each.alias or name for name, each in held.model_fields.items()]

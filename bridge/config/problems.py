@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from bridge.fields import did_you_mean
 from bridge.problem import Place, Problem, Severity
+
+#: How many names a guess is made among, and how many a message lists.
+_GUESSED = 500
+_LISTED = 20
 
 
 class Problems:
@@ -28,3 +35,10 @@ class Problems:
                 self._found.values(), key=lambda each: (each.place.file, each.place.line, each.place.column)
             )
         )
+
+
+def guess(word: str, names: Iterable[str]) -> tuple[str, str]:
+    """What was probably meant, and what there is; of many names only some, for the time that each takes."""
+    known = sorted(names)[:_GUESSED]
+    listed = ", ".join(known[:_LISTED]) or "none"
+    return did_you_mean(word, known), f"{listed}, …" if len(known) > _LISTED else listed

@@ -18,16 +18,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.retry import RetryPolicy
-from bridge.route import ArgumentsType, OnUnknown, Task
-from bridge.settings import duration
+from bridge.route import ArgumentsType, OnUnknown, Rate, Task
+from bridge.settings import DURATION_UNITS, duration
 from bridge.theeye import TheEye
 
 E = TypeVar("E", bound=StrEnum)
 
 _ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
+#: The most attempts of a rate: the store looks so many back.
+_FASTEST = 10_000
 
 #: Of what stands in the table, how many characters a message shows; what is longer may be a key.
 _SHOWN = 40
@@ -100,6 +104,25 @@ def read_duration(value: Any) -> float:
 def read_dedupe(value: Any) -> float | None:
     """None for ``off``."""
     return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
+
+
+def read_rate(value: Any) -> Rate | None:
+    text = read_text(value)
+    if isinstance(text, Empty):
+        return None
+    parts = _RATE.fullmatch(text)
+    if parts is None or int(parts[1]) > _FASTEST:
+        wanted = f"a number up to {_FASTEST:,} and a span, such as 10/s, 30/m, 500/h, 1000/d"
+        refuse(f"found {found(value)}, expected {wanted}")
+    return Rate(int(parts[1]), float(DURATION_UNITS[parts[2]]))
+
+
+def read_until(value: Any) -> None:
+    """Till when a job holds its group: accepted is all there is yet."""
+    text = read_text(value)
+    if not isinstance(text, Empty) and text != "accepted":
+        later = "finished is not supported yet, expected accepted" if text == "finished" else None
+        refuse(later or f"found {found(value)}, expected accepted")
 
 
 def read_choice(choices: type[E]) -> Callable[[Any], E | None]:
@@ -219,6 +242,7 @@ ArgumentNames = Annotated[
 Keys = Annotated[Section, PlainValidator(read_section)]
 Arguments = Annotated[Items | Section | Empty, PlainValidator(read_arguments)]
 ArgumentsTypeText = Annotated[ArgumentsType | None, PlainValidator(read_choice(ArgumentsType))]
+RateText = Annotated[Rate | None, PlainValidator(read_rate)]
 OnUnknownText = Annotated[OnUnknown | None, PlainValidator(read_choice(OnUnknown))]
 
 
@@ -310,6 +334,8 @@ class SourceShape(ProofShapes):
     action: Text | None = None
     delivery_id: Text | None = None
     signature: SignatureShape | None = None
+    keep: Annotated[Keep | None, PlainValidator(read_choice(Keep))] = Keep.FULL
+    redact: Texts | None = None
 
 
 class TaskKeys(Shape):
@@ -319,6 +345,7 @@ class TaskKeys(Shape):
     arguments: ArgumentNames | None = None
     arguments_type: ArgumentsTypeText = Task.arguments_type
     on_unknown: OnUnknownText = Task.on_unknown
+    rate: RateText = None
 
 
 class TaskShape(TaskKeys):
@@ -327,7 +354,22 @@ class TaskShape(TaskKeys):
     id: Text
 
 
-class RouteShape(TaskKeys):
+class OrderShape(TaskKeys):
+    """``on_dead``, and what a route has in common with it: a task and its arguments."""
+
+    task: Text
+    task_arguments: Arguments | None = None
+
+
+class ConcurrencyShape(Shape):
+    """``concurrency`` of a route."""
+
+    group: Text
+    latest: Boolean = False
+    until: Annotated[None, PlainValidator(read_until)] = None
+
+
+class RouteShape(OrderShape):
     """One of ``routes``."""
 
     name: Title | None = None
@@ -336,16 +378,19 @@ class RouteShape(TaskKeys):
     match: Keys | None = None
     when: Text | None = None
     loop: Text | None = None
-    task: Text
-    task_arguments: Arguments | None = None
     allow_data_urls: Boolean = False
+    concurrency: ConcurrencyShape | None = None
+    once_within: Duration | None = None
+    once_key: Text | None = None
+    otherwise: Boolean = False
 
 
 #: Keys of the design that have not come yet, by where they stand: refused, never ignored.
 LATER: dict[str, tuple[str, ...]] = {
-    "the table": ("tests", "on_dead"),
+    "the table": ("tests",),
     "theeye": (),
-    "a source": ("keep", "redact"),
-    "a task": ("follow_result", "rate"),
-    "a route": ("concurrency", "follow_result", "once_key", "once_within", "otherwise", "rate"),
+    "a source": (),
+    "a task": ("follow_result",),
+    "a route": ("follow_result",),
+    "on_dead": (),
 }

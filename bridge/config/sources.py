@@ -10,6 +10,7 @@ from bridge.config.env import Environment
 from bridge.config.problems import Problems
 from bridge.config.shapes import BasicAuthShape, ProofShapes, SignatureShape, SourceShape
 from bridge.fields import Each, Path, did_you_mean
+from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.settings import Secret
 from bridge.sources import JSON_TYPE, Options, Source, SourceType
@@ -51,6 +52,8 @@ class SourceBuilder:
             any_of=shape.any_of is not None,
             dedupe=self._dedupe(name, shape, source_type),
             options=options,
+            keep=shape.keep or Keep.FULL,
+            redact=self._redact(shape),
         )
 
     def _type(self, name: Scalar, shape: SourceShape) -> SourceType | None:
@@ -155,6 +158,25 @@ class SourceBuilder:
         if path is not None and Each() in path.steps:
             message = f"{key}: found [*], expected the path of one field"
             self._problems.error(value.place, message, "name one element, such as [0]")
+        return path
+
+    def _redact(self, shape: SourceShape) -> tuple[Path, ...]:
+        if shape.redact and shape.keep is Keep.NONE:
+            message = "redact is for what is stored, and keep: none stores no field"
+            self._problems.error(shape.redact[0].place, message, "leave one of them out")
+        paths = [self._redacted(value) for value in shape.redact or ()]
+        return tuple(path for path in paths if path is not None)
+
+    def _redacted(self, value: Scalar) -> Path | None:
+        path = self._compiler.path(value, _OPTION_NAMES)
+        if path is None:
+            return None
+        if not path.steps:
+            message = f"redact: found all of {path.root}, expected the path of a field"
+            self._problems.error(value.place, message, "keep: none stores neither body, headers nor query")
+        elif path.root != "payload" and (len(path.steps) > 1 or not isinstance(path.steps[0], str)):
+            message = f"redact: {path.root} holds texts by their names, and no more"
+            self._problems.error(value.place, message, f'write {path.root}["the name"]')
         return path
 
     def _required(

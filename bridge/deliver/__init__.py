@@ -31,11 +31,16 @@ POLL = 2.0
 LEASE_SLACK = 30.0
 #: How often, in seconds, a process writes down that it delivers.
 BEAT = 10.0
+#: How often, in seconds, it is looked for groups that nobody has passed on.
+FREES = 60.0
 #: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
 #: TheEye's answer in hand tries every few seconds to record it.
 GRACE = 10.0
 #: A round of the dispatcher that lasts longer, in seconds, waits for something that does not come.
 STALLED = 30.0
+
+#: What is told where nothing is sent.
+DRY_RUN = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ class Delivery:
         mask: Mask,
         *,
         threads: int = THREADS,
+        dry_run: bool = False,
         clock: Callable[[], float] = time.time,
         make_client: Callable[[Watchdog], HttpClient] = HttpClient,
     ) -> None:
@@ -58,10 +64,16 @@ class Delivery:
         self._clock = clock
         self._make_client = make_client
         self._lease = table.theeye.timeout + LEASE_SLACK
+        self._rates = {task.id: task.rate for task in table.tasks.values() if task.rate is not None}
+        self._on_dead = table.on_dead
+        #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
+        self._again_at: float | None = None
         self._target = Target(table.tasks.values(), table.theeye.timeout, clock)
-        self._sender = Sender(table, outbox, mask, self._target, clock)
+        self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
+        self._dry_run = dry_run
         self._name = uuid4().hex
         self._beaten_at = -BEAT
+        self._freed_at = -FREES
         #: When the dispatcher's last round began, seconds of ``time.monotonic()``.
         self._round_at = time.monotonic()
         self._told: str | None = None
@@ -89,7 +101,7 @@ class Delivery:
     @property
     def trouble(self) -> str | None:
         """What keeps this process from sending, for people; None where nothing does."""
-        return self._target.trouble
+        return DRY_RUN if self._dry_run else self._target.trouble
 
     def start(self) -> None:
         """Take up what a crash left behind, then begin to deliver."""
@@ -143,6 +155,8 @@ class Delivery:
                 self._beat()
                 if self._clock() - lost_at >= POLL:
                     self._take_up(everything=False)
+                    self._free_groups()
+                    self._tell_of_deaths()
                     lost_at = self._clock()
                 wait = 0.0 if claimed else self._until_next(asked_at)
             except StoreUnavailable as error:
@@ -166,21 +180,24 @@ class Delivery:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
         room = self._target.room(free)
         due = self._outbox.next_due() if room else None
+        self._again_at = None
         if due is None or due > self._clock():
             return 0
-        token, jobs = self._outbox.claim(
+        claim = self._outbox.claim(
             free=room,
             busy=busy,
             per_task=max(1, self._threads // 2),
             but=self._target.but,
+            rates=self._rates,
             lease=self._lease,
         )
-        for job in jobs:
+        self._again_at = claim.again_at
+        for job in claim.jobs:
             self._target.claimed(job)
             with self._changed:
                 self._busy[job.task_id] += 1
-            self._claimed.put(Claimed(job, token))
-        return len(jobs)
+            self._claimed.put(Claimed(job, claim.token))
+        return len(claim.jobs)
 
     def _until_next(self, asked_at: float) -> float:
         """Seconds until a job or a probe is due that was not when a claim was asked for, at most POLL."""
@@ -188,9 +205,9 @@ class Delivery:
         if probe_in is not None:
             return min(POLL, probe_in)
         due = self._outbox.next_due()
-        if due is None or due <= asked_at:
-            return POLL  # a thread that comes free says so
-        return min(POLL, max(0.0, due - self._clock()))
+        # What was due and not claimed waits for a thread that comes free, which says so, or for its rate.
+        due = self._again_at if due is None or due <= asked_at else min(due, self._again_at or due)
+        return POLL if due is None else min(POLL, max(0.0, due - self._clock()))
 
     def _take_up(self, *, everything: bool) -> None:
         """Free the jobs that a process left claimed; what it had started may be at TheEye."""
@@ -198,15 +215,27 @@ class Delivery:
             if job.claim is None or (attempt is not None and self._sender.is_running(attempt.id)):
                 continue
             if attempt is None:
-                self._outbox.hand_back(job.id, job.claim)
+                self._outbox.hand_back(job, job.claim)
             else:
                 why = "the process ended before the answer came"
                 self._sender.record_lost(job, job.claim, attempt.id, attempt.started_at, why)
             log.warning("job %d was left behind by another process", job.id)
 
+    def _free_groups(self) -> None:
+        """Look after the groups once in a while."""
+        now = time.monotonic()
+        if now - self._freed_at >= FREES:
+            if freed := self._outbox.free_groups():
+                log.warning("%d groups waited for a process that passed nothing on", freed)
+            self._freed_at = now
+
+    def _tell_of_deaths(self) -> None:
+        if self._on_dead is not None and (told := self._outbox.tell_of_deaths(self._on_dead)):
+            log.info("jobs died: %d jobs tell of it", told)
+
     def _beat(self) -> None:
         """Write down that this process delivers, in time or when what it has to say changes."""
-        now, trouble = time.monotonic(), self._target.trouble
+        now, trouble = time.monotonic(), self.trouble
         if trouble == self._told and now - self._beaten_at < BEAT:
             return
         self._outbox.beat(self._name, trouble)
@@ -221,7 +250,7 @@ class Delivery:
     def _hand_back_unstarted(self) -> None:
         try:
             while (claimed := self._claimed.get_nowait()) is not None:
-                self._outbox.hand_back(claimed.job.id, claimed.token)
+                self._outbox.hand_back(claimed.job, claimed.token)
         except queue.Empty:
             pass  # all are handed back
         except StoreUnavailable as error:

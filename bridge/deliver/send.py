@@ -63,13 +63,21 @@ class Sender:
     """Sends claimed jobs, from any number of threads."""
 
     def __init__(
-        self, table: RoutingTable, outbox: Outbox, mask: Mask, target: Target, clock: Callable[[], float]
+        self,
+        table: RoutingTable,
+        outbox: Outbox,
+        mask: Mask,
+        target: Target,
+        clock: Callable[[], float],
+        *,
+        dry_run: bool = False,
     ) -> None:
         self._table = table
         self._outbox = outbox
         self._mask = mask
         self._target = target
         self._clock = clock
+        self._dry_run = dry_run
         self._lock = threading.Lock()
         #: By the attempt's id.
         self._running: dict[int, _Running] = {}
@@ -128,10 +136,15 @@ class Sender:
             self._without_task(claimed, now)
             return False
         if not self._lease_lasts(job) or task.id in self._target.but:
-            self._outbox.hand_back(job.id, claimed.token)
+            self._outbox.hand_back(job, claimed.token)
             return False
         request = job_request(self._table.theeye, task, job.arguments or ())
-        attempt_id = self._outbox.start(job, claimed.token, now)
+        if self._dry_run:
+            reason = f"dry run: not sent, POST {request.shown_url}"
+            log.info("job %d: %s", job.id, reason)
+            self._outbox.end_unsent(job, claimed.token, JobState.SKIPPED, self._mask(reason))
+            return False
+        attempt_id = self._outbox.start(job, claimed.token, now, task.rate)
         if attempt_id is None:
             return False
         with self._lock:
@@ -177,9 +190,9 @@ class Sender:
     def _without_task(self, claimed: Claimed, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
         if now - claimed.job.fresh_at >= self._table.retry.retry_for:
-            self._outbox.give_up(claimed.job, claimed.token, reason)
+            self._outbox.end_unsent(claimed.job, claimed.token, JobState.DEAD, reason)
         else:
-            self._outbox.hand_back(claimed.job.id, claimed.token, now + UNKNOWN_TASK_WAIT, reason)
+            self._outbox.hand_back(claimed.job, claimed.token, now + UNKNOWN_TASK_WAIT, reason)
 
     def _record(
         self, claimed: Claimed, attempt_id: int, task: Task, heard: _Heard, detail: str, seconds: float

@@ -4,34 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, func, select
 
-from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
+from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
-from bridge.outbox import claims, intake, migrations, processes
-from bridge.outbox.claims import Completion
+from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, trial
+from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
 from bridge.outbox.intake import Stored, StoredJob, Webhook
+from bridge.outbox.pauses import Pausable, Pause
+from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
-from bridge.outbox.records import EventSummary, attempt_of, event_of, job_of, summary_of
+from bridge.outbox.records import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
+from bridge.outbox.retention import Pruned, prune
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
 from bridge.retry import Decision
+from bridge.route import OnDead, Rate
+from bridge.settings import Retention
 
 __all__ = [
+    "CANCELABLE",
     "KEPT",
+    "Claim",
     "Completion",
     "EventSummary",
     "Outbox",
+    "Pausable",
+    "Pause",
     "Process",
+    "Pruned",
     "RefusedRequest",
     "Stored",
     "StoredJob",
@@ -60,7 +71,7 @@ class Outbox:
             # Most starts find it up to date: to ask writes nothing, and waits for nobody who does.
             found = self._database.read(migrations.revision)
             up_to_date = found == migrations.HEAD
-            self.revisions = (found, found) if up_to_date else self._database.write(migrations.upgrade)
+            self.revisions = (found, found) if up_to_date else self._database.upgrade(migrations.upgrade)
         except BaseException:
             self._database.close()
             raise
@@ -70,10 +81,14 @@ class Outbox:
         self._database.close()
 
     def ping(self) -> None:
-        """Raises StoreUnavailable where the database does not answer, or lacks its tables."""
+        """Raises StoreUnavailable where the database does not answer, lacks its tables, or takes no writes.
+
+        That it takes them is tried only after a write has failed: whoever asks must not cost a commit.
+        """
         self._database.require()
         # A bare SELECT 1 would not touch an SQLite file.
         self._database.read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
+        self._database.prove(trial.run)
 
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
@@ -92,7 +107,11 @@ class Outbox:
 
     def store(self, webhook: Webhook) -> Stored:
         """Store an event and its jobs in one transaction; returns once they are committed."""
-        stored = self._database.write(lambda connection: intake.store(connection, webhook, self._clock()))
+        # Made here, as it compresses the body: one thread may write for all.
+        row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
+        stored = self._database.write(
+            lambda connection: intake.store(connection, webhook, row, self._clock())
+        )
         if any(job.state is JobState.WAITING for job in stored.jobs):
             self._job_waits()
         return stored
@@ -100,6 +119,10 @@ class Outbox:
     def keep_refused(self, refused: Iterable[RefusedRequest]) -> None:
         """Store requests that were refused; of each source the last KEPT stay."""
         self._database.write(lambda connection: keep(connection, refused))
+
+    def prune(self, retention: Retention, stop: Callable[[], bool]) -> Pruned:
+        """Let go of what is older than it is kept, until `stop` says so; see retention.prune."""
+        return prune(self._database, retention, self._clock(), stop)
 
     # Delivery
 
@@ -126,11 +149,12 @@ class Outbox:
         per_task: int,
         lease: float,
         but: Collection[str] = (),
-    ) -> tuple[str, list[Job]]:
-        """A claim's token and up to `free` due jobs; see claims.claim. `lease` in seconds."""
+        rates: Mapping[str, Rate] | None = None,
+    ) -> Claim:
+        """Up to `free` due jobs; see claims.claim. `lease` in seconds; `rates` by the task's id."""
         token = uuid4().hex
         now = self._clock()
-        taken = self._database.write(
+        return self._database.write(
             lambda connection: claims.claim(
                 connection,
                 now=now,
@@ -138,31 +162,35 @@ class Outbox:
                 busy=busy,
                 per_task=per_task,
                 but=but,
+                rates_of=rates or {},
                 lease=lease,
                 token=token,
             )
         )
-        return token, taken
 
-    def start(self, job: Job, token: str, at: float) -> int | None:
-        """Commit that an attempt begins; its id, or None where the claim is no longer held."""
-        return self._database.write(lambda connection: claims.start(connection, job.id, token, at))
+    def start(self, job: Job, token: str, at: float, rate: Rate | None = None) -> int | None:
+        """Commit that an attempt begins; its id, or None where the claim is no longer held.
+
+        None also where `rate` is used up: the job waits then until more may start.
+        """
+        return self._database.write(lambda connection: claims.start(connection, job, token, at, rate))
 
     def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
         """Commit what an attempt came to; False where the claim is no longer held."""
+        now = self._clock()
         return self._database.write(
-            lambda connection: claims.record(connection, job, token, attempt_id, done, decision)
+            lambda connection: claims.record(connection, job, token, attempt_id, done, decision, now)
         )
 
-    def hand_back(
-        self, job_id: int, token: str, due_at: float | None = None, reason: str | None = None
-    ) -> None:
+    def hand_back(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
         """Set a claimed job that was not started waiting again."""
-        self._database.write(lambda connection: claims.hand_back(connection, job_id, token, due_at, reason))
+        now = self._clock()
+        self._database.write(lambda connection: claims.hand_back(connection, job, token, now, due_at, reason))
 
-    def give_up(self, job: Job, token: str, reason: str) -> None:
-        """Let a claimed job that was not started die."""
-        self._database.write(lambda connection: claims.give_up(connection, job.id, token, reason))
+    def end_unsent(self, job: Job, token: str, state: JobState, reason: str) -> None:
+        """Let a claimed job that was not started come to its end."""
+        now = self._clock()
+        self._database.write(lambda connection: claims.end_unsent(connection, job, token, state, reason, now))
 
     def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Claimed jobs whose lease has ended (or all of them), with the attempt that never ended."""
@@ -172,27 +200,39 @@ class Outbox:
         )
 
     def next_due(self) -> float | None:
-        """When the next waiting job is due, seconds since the epoch; None where none waits."""
+        """When the next job is due that no other of its group blocks, seconds since the epoch, or None."""
         (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_READY))
         at: float | None = row.at
         return at
 
+    def free_groups(self) -> int:
+        """Let the groups go on that nobody has passed on; how many."""
+        stuck = self._database.read(groups.stuck)
+        freed = [self._database.write(partial(groups.free, task_id=task, group=name)) for task, name in stuck]
+        return sum(freed)
+
+    def tell_of_deaths(self, on_dead: OnDead) -> int:
+        """Make jobs of `on_dead` for what died and nobody was told of; how many."""
+        now = self._clock()
+        if not self._database.read(lambda connection: deaths.untold(connection, now)):
+            return 0
+        made = self._database.write(lambda connection: deaths.tell(connection, on_dead, now))
+        if any(job.state is JobState.WAITING for job in made):
+            self._job_waits()
+        return len(made)
+
     # People
 
-    def retry(self, job_id: int, again: NewJob | None) -> bool:
-        """Set a dead job waiting as `again`, which today's table makes; whether it waits now.
+    def retry(self, job_id: int, again: NewJob | None) -> JobState:
+        """Set a dead job waiting as `again`, which today's table makes; its state now.
 
         Raises NoSuchJob, WrongState.
         """
-
-        def work(connection: Connection) -> bool:
-            self._expect(connection, job_id, JobState.DEAD)
-            return intake.revive(connection, job_id, again, self._clock())
-
-        waits = self._database.write(work)
-        if waits:
+        now = self._clock()
+        state = self._database.write(lambda connection: people.retry(connection, job_id, again, now))
+        if state is JobState.WAITING:
             self._job_waits()
-        return waits
+        return state
 
     def resolve(self, job_id: int, *, sent: bool) -> None:
         """Say of an unknown job that TheEye has it, or that it must be sent again.
@@ -200,34 +240,53 @@ class Outbox:
         Raises NoSuchJob, WrongState.
         """
         now = self._clock()
-        accepted = {"state": JobState.ACCEPTED, "reason": "a person said that TheEye has it"}
-        again = {
-            "state": JobState.WAITING, "reason": "a person said to send it again",
-            "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
-        }  # fmt: skip
-
-        def work(connection: Connection) -> None:
-            self._expect(connection, job_id, JobState.UNKNOWN)
-            values = accepted if sent else again
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-
-        self._database.write(work)
-        if not sent:
+        if self._database.write(lambda connection: people.resolve(connection, job_id, now, sent=sent)):
             self._job_waits()
 
-    @staticmethod
-    def _expect(connection: Connection, job_id: int, state: JobState) -> None:
-        row = select(jobs.c.state).where(jobs.c.id == job_id).with_for_update()
-        found = connection.execute(row).scalar_one_or_none()
-        if found is None:
-            raise NoSuchJob(f"there is no job {job_id}")
-        if found != state:
-            raise WrongState(f"job {job_id} is {found}, expected {state}")
+    def cancel(self, job_id: int) -> None:
+        """Let a job that is in one of the CANCELABLE states never be sent. Raises NoSuchJob, WrongState."""
+        now = self._clock()
+        if self._database.write(lambda connection: people.cancel(connection, job_id, now)):
+            self._job_waits()
+
+    def replay(self, event_id: int, new: Sequence[NewJob]) -> tuple[StoredJob, ...]:
+        """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
+        now = self._clock()
+        stored = self._database.write(lambda connection: people.replay(connection, event_id, new, now))
+        if any(job.state is JobState.WAITING for job in stored):
+            self._job_waits()
+        return stored
+
+    def pause(self, kind: Pausable, name: str) -> bool:
+        """Let the jobs of a task (by its id) or a route wait; False where they do already."""
+        now = self._clock()
+        return self._database.write(lambda connection: pauses.pause(connection, kind, name, now))
+
+    def resume(self, kind: Pausable, name: str) -> bool:
+        """Let them go on; False where they were not paused."""
+        now = self._clock()
+        was = self._database.write(lambda connection: pauses.resume(connection, kind, name, now))
+        self._job_waits()
+        return was
+
+    def paused(self) -> list[Pause]:
+        """What is paused now."""
+        return self._database.read(pauses.paused)
 
     # Reading
 
     def event(self, event_id: int) -> Event:
-        """Raises NoSuchEvent."""
+        """Raises NoSuchEvent, BodyGone."""
+        event = self.rest_of_event(event_id)
+        if not event.body:
+            raise BodyGone(
+                f"the body of event {event_id} is no longer kept (BRIDGE_RETENTION, or keep: of its source, "
+                f"says how long); let {event.source} send it again"
+            )
+        return event
+
+    def rest_of_event(self, event_id: int) -> Event:
+        """The event as far as it is kept: without its body, that is empty. Raises NoSuchEvent."""
         rows = self._all(select(events).where(events.c.id == event_id))
         if not rows:
             raise NoSuchEvent(f"there is no event {event_id}")
@@ -240,10 +299,16 @@ class Outbox:
             raise NoSuchEvent(f"there is no event {event_id}")
         return found[0]
 
-    def events(self, *, source: str | None = None, limit: int = 50) -> list[EventSummary]:
-        """The newest events first."""
-        wanted = [] if source is None else [events.c.source == source]
-        return self._summaries(*wanted, limit=limit)
+    def events(
+        self, *, source: str | None = None, since: float | None = None, limit: int = 50
+    ) -> list[EventSummary]:
+        """The newest events first; `since` in seconds since the epoch."""
+        return self._summaries(*_events_of(source, since), limit=limit)
+
+    def event_ids(self, *, source: str | None, since: float | None) -> list[int]:
+        """The numbers of all such events, the oldest first."""
+        query = select(events.c.id).where(*_events_of(source, since)).order_by(events.c.id)
+        return [row.id for row in self._all(query)]
 
     def _summaries(self, *wanted: ColumnElement[bool], limit: int) -> list[EventSummary]:
         made = select(func.count()).where(jobs.c.event_id == events.c.id).scalar_subquery().label("jobs")
@@ -266,15 +331,24 @@ class Outbox:
         return found[0]
 
     def jobs(
-        self, *, state: JobState | None = None, event_id: int | None = None, limit: int = 50
+        self,
+        *,
+        state: JobState | None = None,
+        route: str | None = None,
+        since: float | None = None,
+        event_id: int | None = None,
+        limit: int = 50,
     ) -> list[Job]:
-        """The newest jobs first."""
-        wanted = []
-        if state is not None:
-            wanted.append(jobs.c.state == state)
+        """The newest jobs first; `since` in seconds since the epoch."""
+        wanted = _jobs_of(state, route, since)
         if event_id is not None:
             wanted.append(jobs.c.event_id == event_id)
         return self._jobs(*wanted, limit=limit)
+
+    def job_ids(self, state: JobState, *, route: str | None, since: float | None) -> list[int]:
+        """The numbers of all such jobs, the oldest first."""
+        query = select(jobs.c.id).where(*_jobs_of(state, route, since)).order_by(jobs.c.id)
+        return [row.id for row in self._all(query)]
 
     def _jobs(self, *wanted: ColumnElement[bool], limit: int) -> list[Job]:
         query = select(jobs).where(*wanted).order_by(jobs.c.id.desc()).limit(limit)
@@ -292,3 +366,14 @@ class Outbox:
 
     def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self._database.read(lambda connection: connection.execute(query).all())
+
+
+def _events_of(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
+    wanted = [] if source is None else [events.c.source == source]
+    return wanted if since is None else [*wanted, events.c.received_at >= since]
+
+
+def _jobs_of(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:
+    wanted = [] if state is None else [jobs.c.state == state]
+    wanted += [] if route is None else [jobs.c.route == route]
+    return wanted if since is None else [*wanted, jobs.c.made_at >= since]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, exists, insert, select, update
 
 from bridge.job import Attempt, Job, JobState, Outcome
-from bridge.outbox.locks import lock
+from bridge.outbox import groups, rates
+from bridge.outbox.locks import lock, lock_all
+from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.records import attempt_of, job_of, storable
 from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.retry import Decision
+from bridge.route import Rate
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,24 @@ class Completion:
     theeye_job_id: str | None
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Jobs that one process may send."""
+
+    #: What a start and a record must show.
+    token: str
+    jobs: tuple[Job, ...]
+    #: When a task's rate lets more start, seconds since the epoch; None where none holds any back.
+    again_at: float | None = None
+
+
 _DUE = (
     select(jobs)
     .where(
         IS_READY,
         jobs.c.due_at <= bindparam("now"),
-        jobs.c.task_id.not_in(bindparam("saturated", expanding=True)),
+        jobs.c.task_id.not_in(bindparam("full", expanding=True)),
+        jobs.c.route.not_in(bindparam("paused", expanding=True)),
     )
     .order_by(jobs.c.due_at, jobs.c.id)
     .limit(bindparam("free"))
@@ -56,6 +70,49 @@ _LET_GO = _RECORD.where(_UNSTARTED)
 _WAIT_FOR = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
 
+class _Room:
+    """How many more jobs of each task one claim may take; never more than its rate lets start now."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        busy: Mapping[str, int],
+        per_task: int,
+        rates_of: Mapping[str, Rate],
+        now: float,
+    ) -> None:
+        self._connection = connection
+        self._rates_of = rates_of
+        self._here = now
+        self._per_task = per_task
+        self._left = {task: per_task - count for task, count in busy.items()}
+        self._asked: set[str] = set()
+        self.again_at: float | None = None
+
+    @property
+    def full(self) -> set[str]:
+        """The ids of tasks of which no more may be taken."""
+        return {task for task, left in self._left.items() if left <= 0}
+
+    def take(self, task_id: str) -> bool:
+        """Take one, if there is room."""
+        if task_id in self._rates_of and task_id not in self._asked:
+            self._ask(task_id)
+        left = self._left.get(task_id, self._per_task)
+        self._left[task_id] = left - 1
+        return left > 0
+
+    def _ask(self, task_id: str) -> None:
+        self._asked.add(task_id)
+        now = rates.clock(self._connection, self._here)
+        room, at = rates.room(self._connection, task_id, self._rates_of[task_id], now)
+        self._left[task_id] = min(self._left.get(task_id, self._per_task), room)
+        if at is not None:
+            # In this process's time, by which it waits.
+            at += self._here - now
+            self.again_at = at if self.again_at is None else min(at, self.again_at)
+
+
 def claim(
     connection: Connection,
     *,
@@ -64,51 +121,72 @@ def claim(
     busy: Mapping[str, int],
     per_task: int,
     but: Collection[str],
+    rates_of: Mapping[str, Rate],
     lease: float,
     token: str,
-) -> list[Job]:
+) -> Claim:
     """Up to `free` due jobs, oldest first, at most `per_task` of one task beside the `busy` ones.
 
-    None of a task whose id is in `but`. They are `sending` until the lease ends, `lease` seconds from now;
-    `token` is the claim's.
+    None of a task whose id is in `but`, none that is paused, and none whose task's rate is used up. They
+    are `sending` until the lease ends, `lease` seconds from now; `token` is the claim's.
     """
     # Two that looked for due jobs at the same moment would each stay within a limit that both together break.
     lock(connection, "claim")
+    pauses = paused(connection)
+    never = {*but, *(each.name for each in pauses if each.kind is Pausable.TASK)}
+    routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
+    room_of = _Room(connection, busy, per_task, rates_of, now)
     taken: list[Job] = []
-    load = Counter(busy)
     until = now + lease
     while len(taken) < free:
-        full = {task for task, count in load.items() if count >= per_task} | set(but)
-        room = free - len(taken)
-        rows = connection.execute(_DUE, {"now": now, "saturated": sorted(full), "free": room}).all()
-        some = []
-        for row in rows:
-            if load[row.task_id] < per_task:
-                load[row.task_id] += 1
-                some.append(replace(job_of(row), state=JobState.SENDING, claim=token, lease_until=until))
+        wanted = free - len(taken)
+        due = {"now": now, "full": sorted(room_of.full | never), "paused": routes, "free": wanted}
+        rows = connection.execute(_DUE, due).all()
+        some = [
+            replace(job_of(row), state=JobState.SENDING, claim=token, lease_until=until)
+            for row in rows
+            if room_of.take(row.task_id)
+        ]
         claimed = {"jobs": [job.id for job in some], "token": token, "lease": until}
         # A person may have taken one back meanwhile.
         held = set(connection.execute(_CLAIM, claimed).scalars()) if some else set()
         taken += [job for job in some if job.id in held]
-        if len(rows) < room:
+        if len(rows) < wanted:
             break
-    return taken
+    return Claim(token, tuple(taken), room_of.again_at)
 
 
-def start(connection: Connection, job_id: int, token: str, now: float) -> int | None:
-    """Write that an attempt begins; its id, or None where the claim is no longer held."""
-    number = connection.execute(_START, {"job": job_id, "token": token}).scalar_one_or_none()
+def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | None) -> int | None:
+    """Write that an attempt begins; its id, or None where the claim is no longer held.
+
+    None also where the task's rate is used up: the job waits then until more may start.
+    """
+    if rate is not None:
+        # Claims leave room for each other, but one that starts late finds another span than it was made in.
+        lock(connection, "rate", job.task_id)
+        here, at = at, rates.clock(connection, at)
+        if (until := rates.full_until(connection, job.task_id, rate, at)) is not None:
+            hand_back(connection, job, token, at, due_at=until + here - at, reason=job.reason)
+            return None
+    number = connection.execute(_START, {"job": job.id, "token": token}).scalar_one_or_none()
     if number is None:
         return None
-    row = {"job_id": job_id, "number": number, "started_at": now}
+    row = {"job_id": job.id, "number": number, "started_at": at, "task_id": job.task_id}
     attempt_id: int = connection.execute(_INSERT_ATTEMPT, row).scalar_one()
     return attempt_id
 
 
 def record(
-    connection: Connection, job: Job, token: str, attempt_id: int, done: Completion, next_: Decision
+    connection: Connection,
+    job: Job,
+    token: str,
+    attempt_id: int,
+    done: Completion,
+    next_: Decision,
+    now: float,
 ) -> bool:
     """Complete an attempt and move its job on; False where the claim is no longer held."""
+    _lock_group(connection, job)
     completed = {
         "seconds": done.seconds,
         "outcome": done.outcome,
@@ -117,35 +195,68 @@ def record(
         "theeye_job_id": storable(done.theeye_job_id),
     }
     connection.execute(_COMPLETE, {"attempt": attempt_id, **completed})
+    unknowns = job.unknowns + (done.outcome is Outcome.UNKNOWN)
     moved: dict[str, object] = {
-        "state": next_.state,
-        "reason": storable(next_.reason),
         "tries": job.tries + 1,
-        "unknowns": job.unknowns + (done.outcome is Outcome.UNKNOWN),
+        "unknowns": unknowns,
+        "reason": storable(next_.reason),
     }
     if next_.due_at is not None:
         moved["due_at"] = next_.due_at
     if done.theeye_job_id is not None:
         moved["theeye_job_id"] = completed["theeye_job_id"]
-    return connection.execute(_RECORD, {"job": job.id, "token": token, **moved}).rowcount == 1
+    return _move(connection, _RECORD, replace(job, unknowns=unknowns), token, next_.state, moved, now)
 
 
 def hand_back(
-    connection: Connection, job_id: int, token: str, due_at: float | None, reason: str | None
+    connection: Connection, job: Job, token: str, now: float, due_at: float | None, reason: str | None
 ) -> None:
     """Set a claimed job that was not started waiting again, due as before or at `due_at`."""
-    values: dict[str, object] = {"state": JobState.WAITING}
-    if due_at is not None:
-        values |= {"due_at": due_at, "reason": storable(reason)}
-    connection.execute(_WAIT_FOR, {"job": job_id})
-    connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
+    values: dict[str, object] = {} if due_at is None else {"due_at": due_at, "reason": storable(reason)}
+    _let_go(connection, job, token, JobState.WAITING, values, now)
 
 
-def give_up(connection: Connection, job_id: int, token: str, reason: str) -> None:
-    """Let a claimed job that was not started die."""
-    values = {"state": JobState.DEAD, "reason": storable(reason)}
-    connection.execute(_WAIT_FOR, {"job": job_id})
-    connection.execute(_LET_GO, {"job": job_id, "token": token, **values})
+def end_unsent(
+    connection: Connection, job: Job, token: str, state: JobState, reason: str, now: float
+) -> None:
+    """Let a claimed job that was not started come to its end."""
+    _let_go(connection, job, token, state, {"reason": storable(reason)}, now)
+
+
+def _let_go(
+    connection: Connection, job: Job, token: str, state: JobState, values: dict[str, object], now: float
+) -> None:
+    _lock_group(connection, job)
+    connection.execute(_WAIT_FOR, {"job": job.id})
+    _move(connection, _LET_GO, job, token, state, values, now)
+
+
+def _move(
+    connection: Connection,
+    statement: Update,
+    job: Job,
+    token: str,
+    state: JobState,
+    values: dict[str, object],
+    now: float,
+) -> bool:
+    """Bring a claimed job to its next state and let the next of its group go; False where nothing was."""
+    by = groups.replaced_by(connection, job) if state is JobState.WAITING and job.group is not None else None
+    if by is not None:
+        maybe = groups.MAYBE_SENT if job.unknowns else ""
+        state, values = JobState.SKIPPED, {**values, "reason": f"{groups.superseded(by)}{maybe}"}
+    values["state"] = state
+    if state is not JobState.WAITING:
+        values["ended_at"] = now
+    is_held = connection.execute(statement, {"job": job.id, "token": token, **values}).rowcount == 1
+    if is_held and job.group is not None and state not in groups.AHEAD:
+        groups.pass_on(connection, job.task_id, job.group)
+    return is_held
+
+
+def _lock_group(connection: Connection, job: Job) -> None:
+    if job.group is not None:
+        lock_all(connection, [groups.lock_of(job.task_id, job.group)])
 
 
 def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:

@@ -5,6 +5,7 @@ Everything that differs between databases stands in the one subclass of each.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.outbox.presence import Presence
 
 T = TypeVar("T")
@@ -21,13 +22,40 @@ T = TypeVar("T")
 class Database(ABC):
     """One process's connections. Every method may be called from any thread."""
 
-    @abstractmethod
+    #: When a write failed for the last time since the store was proved, seconds of ``time.monotonic()``.
+    _failed_at: float | None = None
+
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run a unit of work and return once it is committed.
 
         Raises what `work` raises, its changes are undone then; and StoreUnavailable where nothing could be
-        committed.
+        committed, or is not known to be: within 10 s, after which some senders do not wait for an answer.
         """
+        try:
+            return self._write(work)
+        except StoreUnavailable:
+            self._failed_at = time.monotonic()
+            raise
+
+    def prove(self, work: Callable[[Connection], object]) -> None:
+        """Run a unit of work where a write has failed and nothing was proved since. Raises StoreUnavailable.
+
+        Other writes prove nothing: a claim that finds no job is committed on a full disk, too.
+        """
+        failed_at = self._failed_at
+        if failed_at is None:
+            return
+        self.write(work)
+        if self._failed_at == failed_at:
+            self._failed_at = None
+
+    @abstractmethod
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """What `write` does."""
+
+    @abstractmethod
+    def upgrade(self, work: Callable[[Connection], T]) -> T:
+        """The same for a unit of work that takes its time."""
 
     @abstractmethod
     def read(self, work: Callable[[Connection], T]) -> T:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -10,9 +12,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.event import Event, rfc3339
 from bridge.job import JobState, NewJob
-from bridge.outbox.locks import lock
-from bridge.outbox.records import event_row, fresh, job_row, storable
+from bridge.outbox import groups, keys
+from bridge.outbox.locks import lock, lock_all
+from bridge.outbox.records import fresh, job_of, job_row
 from bridge.outbox.schema import events, jobs
+from bridge.route import OnDead
 
 
 @dataclass(frozen=True)
@@ -78,24 +82,30 @@ _INSERT_EVENT = {
 _INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
 _JOBS_OF = (
     select(jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state)
-    .where(jobs.c.event_id == bindparam("event_id"), jobs.c.replay == 0)
+    .where(
+        jobs.c.event_id == bindparam("event_id"),
+        jobs.c.replay == 0,
+        # That of a death is no route's: only a person asks for it again.
+        jobs.c.route != OnDead.NAME,
+    )
     .with_for_update()
 )
 
 
-def store(connection: Connection, webhook: Webhook, now: float) -> Stored:
-    """Store a webhook and its jobs; one that comes again is completed.
+def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> Stored:
+    """Store a webhook, `row` of it in events, and its jobs; one that comes again is completed.
 
     What is missing is made, what is dead is built again, the rest is left alone.
     """
     known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
-    event_id = None if known is not None else _insert_event(connection, webhook)
-    if event_id is not None:
-        return Stored(event_id, False, _insert_jobs(connection, event_id, webhook.jobs, now))
-    if known is None:
-        event = webhook.event
-        key = {"source": event.source, "delivery_id": event.delivery_id}
-        known = connection.execute(_BY_DELIVERY, key).scalar_one()
+    lock_all(connection, locks_of(webhook.jobs))
+    key = {"source": webhook.event.source, "delivery_id": webhook.event.delivery_id}
+    while known is None:
+        event_id = _insert_event(connection, webhook, dict(row))
+        if event_id is not None:
+            return Stored(event_id, False, insert_jobs(connection, event_id, webhook.jobs, now))
+        # None where it was so old that it was deleted while its lock was waited for: then it is a new one.
+        known = connection.execute(_BY_DELIVERY, key).scalar_one_or_none()
     return Stored(known, True, _complete(connection, known, webhook, now))
 
 
@@ -111,9 +121,8 @@ def _seen(connection: Connection, webhook: Webhook, fingerprint: str) -> int | N
     return found
 
 
-def _insert_event(connection: Connection, webhook: Webhook) -> int | None:
+def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any]) -> int | None:
     """The new event's id; None where its sender's id is there already."""
-    row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
     insert_event = _INSERT_EVENT[connection.dialect.name]
     event_id: int | None = connection.execute(insert_event, row).scalar_one_or_none()
     while event_id is None and webhook.fingerprint is not None:
@@ -124,15 +133,29 @@ def _insert_event(connection: Connection, webhook: Webhook) -> int | None:
     return event_id
 
 
-def _insert_jobs(
-    connection: Connection, event_id: int, new: tuple[NewJob, ...], now: float
+def locks_of(new: Iterable[NewJob]) -> set[tuple[str, ...]]:
+    """The names of the locks under which these jobs are stored."""
+    names = {groups.lock_of(job.task_id, job.group) for job in new if job.group is not None}
+    return names | {keys.lock_of(job.route, job.once_key) for job in new if job.once_key is not None}
+
+
+def insert_jobs(
+    connection: Connection, event_id: int, new: Sequence[NewJob], now: float, *, replay: int = 0
 ) -> tuple[StoredJob, ...]:
+    """Store jobs of an event, each at the end of its group; the locks of all of them are held.
+
+    A `replay` is a person's, and does as if no key were held.
+    """
     if not new:
         return ()
-    rows = [job_row(event_id, job, now) for job in new]
+    rows = [job_row(event_id, job, now, replay) for job in new]
+    if not replay:
+        keys.throttle(connection, new, rows, now)
+    groups.join(connection, rows)
     ids = connection.execute(_INSERT_JOBS, rows).scalars().all()
+    skipped = groups.replace(connection, list(zip(ids, rows, strict=True)), now)
     return tuple(
-        StoredJob(job_id, job.route, job.task, row["state"])
+        StoredJob(job_id, job.route, job.task, JobState.SKIPPED if job_id in skipped else row["state"])
         for job_id, job, row in zip(ids, new, rows, strict=True)
     )
 
@@ -144,9 +167,11 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
     }
     wanted = {(job.route, job.item_key): job for job in webhook.jobs}
     missing = tuple(job for key, job in wanted.items() if key not in there)
-    done = list(_insert_jobs(connection, event_id, missing, now))
+    done = list(insert_jobs(connection, event_id, missing, now))
     for key, (job_id, state) in there.items():
-        if state == JobState.DEAD and revive(connection, job_id, wanted.get(key), now):
+        if state != JobState.DEAD:
+            continue
+        if revive(connection, job_id, wanted.get(key), now) is JobState.WAITING:
             done.append(StoredJob(job_id, wanted[key].route, wanted[key].task, JobState.WAITING))
     connection.execute(
         update(events).where(events.c.id == event_id).values(warnings=orjson.dumps(list(webhook.warnings)))
@@ -154,17 +179,29 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
     return tuple(done)
 
 
-def revive(connection: Connection, job_id: int, new: NewJob | None, now: float) -> bool:
-    """Set a dead job waiting with arguments that were built again; whether it waits now.
+def revive(
+    connection: Connection, job_id: int, new: NewJob | None, now: float, *, by_person: bool = False
+) -> JobState:
+    """Set a dead job waiting at its group's end, with arguments that were built again; its state now.
 
-    `new` is what today's table makes of its event; None where its route is gone or does not match.
+    `new` is what today's table makes of its event; None where its route is gone or does not match. The
+    locks of `new` are held. Where it would replace newer ones of its group it is skipped instead; where its
+    key is held, too, unless a person asks.
     """
     if new is None:
         # Beside why it died, which a person still needs.
         died = connection.execute(select(jobs.c.reason).where(jobs.c.id == job_id)).scalar_one() or ""
         reason = f"{died.partition(STAYS_DEAD)[0]}{STAYS_DEAD}"
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(reason=reason))
-        return False
-    values = {"task_id": new.task_id, "task": new.task, **fresh(new, now), "reason": storable(new.reason)}
+        return JobState.DEAD
+    values = {"task_id": new.task_id, "task": new.task, **fresh(new, now)}
+    if not by_person:
+        keys.throttle(connection, [new], [values], now)
+    if values["state"] == JobState.WAITING and new.latest and new.group is not None:
+        job = job_of(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+        if (newer := groups.newer(connection, new.task_id, new.group, than=job)) is not None:
+            values |= {"state": JobState.SKIPPED, "reason": groups.superseded(newer), "ended_at": now}
+    groups.join(connection, [values])
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-    return new.arguments is not None
+    groups.replace(connection, [(job_id, values)], now)
+    return JobState(values["state"])

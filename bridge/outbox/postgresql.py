@@ -6,17 +6,19 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from psycopg import Connection as DriverConnection
 from psycopg import Error as DriverError
+from psycopg import OperationalError as DriverOperationalError
 from psycopg.conninfo import make_conninfo
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import (
     DisconnectionError,
     InterfaceError,
@@ -35,12 +37,24 @@ T = TypeVar("T")
 
 #: Connections of a process, besides the one that listens. Small plans of hosted databases allow 20 in all.
 POOL = 5
-#: How long, in seconds, a unit of work waits for a free connection, and connecting for an answer.
-PATIENCE = 5.0
+#: How long, in seconds, a unit of work waits for a free connection. With one of the next two it is under the
+#: 10 s after which GitHub does not wait for an answer.
+PATIENCE = 3.0
+#: How long, in seconds, connecting waits for an answer.
+CONNECTS = 5.0
+#: How long, in seconds, a statement or a commit waits for its answer: longer than for a lock, of which the
+#: server says so itself.
+ANSWERS = 6.0
+#: The same where the question is only whether the connection is alive.
+ANSWERS_AT_ONCE = 1.0
+#: The same for a migration.
+TAKES_ITS_TIME = 3600.0
 #: How often a unit of work is tried that met another in a deadlock.
 TRIES = 3
 #: How long, in seconds, a connection may have been idle to be used unasked.
 MAX_IDLE = 1.0
+#: How often, in seconds, one who waits for an answer looks whether the connection is still open.
+CHECKS = 0.1
 #: The channel on which a process says that a job may be due.
 CHANNEL = "bridge_jobs"
 #: How often, in seconds, the listening thread looks whether it is to end.
@@ -83,7 +97,7 @@ class PostgreSQL(Database):
         self._herald = Herald(self._reads)
         self._listener: threading.Thread | None = None
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def _write(self, work: Callable[[Connection], T]) -> T:
         if self._closed.is_set():
             raise StoreUnavailable("the store is closed")
         try:
@@ -92,7 +106,14 @@ class PostgreSQL(Database):
                     return self._in_transaction(work)
             return self._in_transaction(work)
         except _UNAVAILABLE as error:
-            raise StoreUnavailable(f"the store cannot be written: {cause(error)}") from error
+            raise StoreUnavailable(f"the store cannot be written: {_cause(error)}") from error
+
+    def upgrade(self, work: Callable[[Connection], T]) -> T:
+        def unhurried(connection: Connection) -> T:
+            with _patience(connection.connection.driver_connection, TAKES_ITS_TIME):
+                return work(connection)
+
+        return self.write(unhurried)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -108,12 +129,11 @@ class PostgreSQL(Database):
             with self._reads.connect() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
-            raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
+            raise StoreUnavailable(f"the store cannot be read: {_cause(error)}") from error
 
     def require(self) -> None:
         """Raises StoreUnavailable where nothing can be written: on a standby, say, after a failover."""
-        if self.read(lambda connection: connection.execute(_READ_ONLY).scalar_one()) == "on":
-            raise StoreUnavailable("the store cannot be written: the database takes reads alone")
+        self.read(_require_writes)
 
     def presence(self) -> Presence:
         return Presence()
@@ -188,7 +208,7 @@ class Herald:
         """Announce what is still to be announced, then end."""
         self._closed = True
         self._changed.set()
-        self._thread.join(timeout=2 * PATIENCE)
+        self._thread.join(timeout=2 * CONNECTS)
 
     def _run(self) -> None:
         last = False
@@ -209,6 +229,47 @@ class Herald:
             log.warning("other processes are not woken, their poll serves: %s", cause(error))
 
 
+class Session(DriverConnection[Any]):
+    """A connection that does not wait for ever: a server that is frozen keeps it open and answers nothing."""
+
+    #: How long the server may take for each answer, seconds.
+    patience = ANSWERS
+
+    def wait(self, gen: Any, interval: float = CHECKS, timeout: float | None = None) -> Any:
+        """Raises psycopg's OperationalError where no answer came in time; the connection is closed then."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        begun = time.monotonic()
+        try:
+            return super().wait(gen, interval, self.patience)
+        except DriverOperationalError as error:
+            if time.monotonic() - begun < self.patience:
+                raise
+            self.close()
+            raise DriverOperationalError(f"no answer within {self.patience:g} s") from error
+
+
+@contextmanager
+def _patience(session: Any, seconds: float) -> Iterator[None]:
+    session.patience = seconds
+    try:
+        yield
+    finally:
+        session.patience = ANSWERS
+
+
+def _require_writes(connection: Connection) -> None:
+    if connection.execute(_READ_ONLY).scalar_one() == "on":
+        connection.invalidate()  # a session keeps what it began with; the next one may write again
+        raise StoreUnavailable("the store cannot be written: the database takes reads alone")
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, PoolTimeoutError):
+        return f"no connection came free within {PATIENCE:g} s"
+    return cause(error)
+
+
 def connect(url: str) -> Engine:
     """An engine on psycopg; nothing is connected yet. Raises StoreUnavailable for odd options."""
     address = make_url(url).set(drivername="postgresql+psycopg")
@@ -217,6 +278,8 @@ def connect(url: str) -> Engine:
         engine = _engine(address)
     except (SQLAlchemyError, DriverError) as error:
         raise StoreUnavailable(f"DATABASE_URL cannot be used: {str(error).strip()}") from error
+
+    _use_sessions(engine)
 
     @event.listens_for(engine, "checkin")
     def _note(_connection: Any, record: Any) -> None:
@@ -228,18 +291,31 @@ def connect(url: str) -> Engine:
         # a unit of work.
         if time.monotonic() - record.info.get("idle_since", math.inf) > MAX_IDLE:
             try:
-                engine.dialect.do_ping(connection)
+                with _patience(connection, ANSWERS_AT_ONCE):
+                    engine.dialect.do_ping(connection)
             except DriverError as error:
                 raise DisconnectionError from error
 
+    return engine
+
+
+def _use_sessions(engine: Engine) -> None:
+    @event.listens_for(engine, "do_connect")
+    def _open(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Session:
+        return Session.connect(*arguments, **parameters)
+
     @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
+    def _prepare(session: Session, _record: Any) -> None:
+        with session.cursor() as cursor:
             for statement in _SESSION:
                 cursor.execute(statement)
-        connection.commit()
+        session.commit()
 
-    return engine
+    @event.listens_for(engine, "handle_error")
+    def _leave_read_only(context: ExceptionContext) -> None:
+        # A session keeps what it began with: the next one may write again.
+        if isinstance(context.original_exception, ReadOnlySqlTransaction):
+            context.is_disconnect = True
 
 
 def _engine(address: URL) -> Engine:
@@ -249,11 +325,11 @@ def _engine(address: URL) -> Engine:
         max_overflow=0,
         pool_timeout=PATIENCE,
         connect_args={
-            "connect_timeout": int(PATIENCE),
-            "tcp_user_timeout": int(2 * PATIENCE * 1000),
+            "connect_timeout": int(CONNECTS),
+            "tcp_user_timeout": int(2 * CONNECTS * 1000),
             # What waits for an answer has nothing to send: only probes notice that the way is cut.
-            "keepalives_idle": int(PATIENCE),
-            "keepalives_interval": int(PATIENCE),
+            "keepalives_idle": int(CONNECTS),
+            "keepalives_interval": int(CONNECTS),
             "keepalives_count": 2,
             "application_name": "bridge",
             "client_encoding": "utf8",

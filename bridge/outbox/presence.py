@@ -6,6 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from bridge.errors import StoreUnavailable
+
 
 class Presence:
     """Of a process that cannot see the others: for all it knows, there are some."""
@@ -28,7 +30,12 @@ class LockFile(Presence):
     """
 
     def __init__(self, database: Path) -> None:
-        self._descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Raises StoreUnavailable where it cannot be made."""
+        path = f"{database}.lock"
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
 
     def is_alone(self) -> bool:
         try:

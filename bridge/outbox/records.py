@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,13 +39,15 @@ def event_row(event: Event, fingerprint: str | None, warnings: Iterable[str]) ->
         "fingerprint": fingerprint,
         "headers": orjson.dumps(dict(event.headers)),
         "query": orjson.dumps(dict(event.query)),
-        "body": event.body,
+        "body": packed(event.body),
         "received_at": event.received_at,
         "warnings": orjson.dumps(list(warnings)),
     }
 
 
 def event_of(row: Row[Any]) -> Event:
+    """Where its body is not kept, that is empty and the payload None."""
+    body = unpacked(row.body)
     return Event(
         source=row.source,
         event=row.event,
@@ -52,10 +55,28 @@ def event_of(row: Row[Any]) -> Event:
         delivery_id=row.delivery_id,
         headers=Headers(orjson.loads(row.headers).items()),
         query=orjson.loads(row.query),
-        payload=orjson.loads(row.body),
+        payload=orjson.loads(body) if body else None,
         received_at=row.received_at,
-        body=row.body,
+        body=body,
     )
+
+
+#: Bodies of so many bytes are stored as they are: there is little to win.
+_SHORT = 1024
+#: With what zlib begins (RFC 1950 2.2, a window of 32 KiB), and no JSON does.
+_ZLIB = b"\x78"
+
+
+def packed(body: bytes) -> bytes:
+    """A body as it is stored: compressed, where that makes it shorter."""
+    if len(body) <= _SHORT:
+        return body
+    compressed = zlib.compress(body, level=1)
+    return compressed if len(compressed) < len(body) else body
+
+
+def unpacked(stored: bytes) -> bytes:
+    return zlib.decompress(stored) if stored.startswith(_ZLIB) else stored
 
 
 def summary_of(row: Row[Any]) -> EventSummary:
@@ -71,7 +92,7 @@ def summary_of(row: Row[Any]) -> EventSummary:
     )
 
 
-def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
+def job_row(event_id: int, job: NewJob, now: float, replay: int = 0) -> dict[str, Any]:
     return {
         "event_id": event_id,
         "route": job.route,
@@ -79,7 +100,7 @@ def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
         "task": job.task,
         "item_key": job.item_key,
         "item_index": job.item_index,
-        "replay": 0,
+        "replay": replay,
         "made_at": now,
         "attempts": 0,
         **fresh(job, now),
@@ -87,15 +108,23 @@ def job_row(event_id: int, job: NewJob, now: float) -> dict[str, Any]:
 
 
 def fresh(job: NewJob, now: float) -> dict[str, Any]:
-    """What a job has when it is made, and again when it is asked for anew."""
+    """What a job has when it is made, and again when it is asked for anew; before its group is asked."""
+    dead = job.arguments is None
     return {
-        "state": JobState.DEAD if job.arguments is None else JobState.WAITING,
+        "state": JobState.DEAD if dead else JobState.WAITING,
         "arguments": None if job.arguments is None else orjson.dumps(job.arguments),
         "reason": storable(job.reason),
         "due_at": now,
         "fresh_at": now,
         "tries": 0,
         "unknowns": 0,
+        "group_name": job.group,
+        "position": None,
+        "latest": job.latest,
+        "blocked": False,
+        "once_key": job.once_key,
+        "ended_at": now if dead else None,
+        "told": False,
     }
 
 

@@ -26,9 +26,11 @@ metadata = MetaData()
 IS_READY = text("state = 'waiting' AND NOT blocked")
 #: Holds back the later jobs of its group.
 IS_AHEAD = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
-IS_DEAD = text("state = 'dead'")
+#: Keeps others of its route with the same key from running.
+HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
+#: Died, and nobody was told of it.
+IS_UNTOLD = text("state = 'dead' AND NOT told")
 _HAS_GROUP = text("group_name IS NOT NULL")
-_HAS_KEY = text("once_key IS NOT NULL")
 
 #: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -45,12 +47,14 @@ events = Table(
     Column("fingerprint", Text),
     Column("headers", LargeBinary, nullable=False),
     Column("query", LargeBinary, nullable=False),
+    # Compressed, where that makes it shorter; empty where it is not kept.
     Column("body", LargeBinary, nullable=False),
     Column("received_at", Double, nullable=False),
     # What went wrong in conditions and loops: a JSON list of texts.
     Column("warnings", LargeBinary, nullable=False),
     UniqueConstraint("source", "delivery_id"),
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
+    Index("events_by_age", "received_at", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -89,6 +93,8 @@ jobs = Table(
     Column("once_key", Text),
     # When it came to a state that it leaves only by a person's or the sender's asking again.
     Column("ended_at", Double),
+    # Since it died: whether somebody was told of it.
+    Column("told", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
     # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
@@ -119,8 +125,15 @@ jobs = Table(
         sqlite_where=IS_AHEAD,
         postgresql_where=IS_AHEAD,
     ),
-    Index("jobs_by_key", "route", "once_key", sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
-    Index("jobs_dead", "ended_at", sqlite_where=IS_DEAD, postgresql_where=IS_DEAD),
+    Index(
+        "jobs_by_key",
+        "route",
+        "once_key",
+        "ended_at",
+        sqlite_where=HOLDS_KEY,
+        postgresql_where=HOLDS_KEY,
+    ),
+    Index("jobs_untold", "state", "ended_at", sqlite_where=IS_UNTOLD, postgresql_where=IS_UNTOLD),
     sqlite_autoincrement=True,
 )
 
@@ -180,4 +193,12 @@ pauses = Table(
     # A task's id, or a route's name.
     Column("name", Text, primary_key=True),
     Column("since", Double, nullable=False),
+)
+
+#: When somebody was last told of jobs that died, by their route.
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("route", Text, primary_key=True),
+    Column("at", Double, nullable=False),
 )

@@ -20,8 +20,9 @@ from bridge.outbox.writer import WRITES, Writer
 
 T = TypeVar("T")
 
-#: How long, in seconds, a statement waits for another process's lock.
-BUSY_TIMEOUT = 10.0
+#: How long, in seconds, a statement waits for another process's lock. With the wait for the commit before,
+#: it is under the 10 s after which GitHub does not wait for an answer.
+BUSY_TIMEOUT = 4.0
 
 
 class SQLite(Database):
@@ -41,8 +42,11 @@ class SQLite(Database):
         self._file = DatabaseFile(self._path)
         self._writer = Writer(self._engine, self._file.require)
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def _write(self, work: Callable[[Connection], T]) -> T:
         return self._writer.write(work)
+
+    def upgrade(self, work: Callable[[Connection], T]) -> T:
+        return self.write(work)  # what has begun may take as long as it does
 
     def read(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 #: The most units in one commit, so that no unit waits for very many others.
 MAX_GROUP = 256
-#: How long, in seconds, a caller waits for its commit.
-PATIENCE = 30.0
+#: How long, in seconds, a caller waits for its commit to begin.
+PATIENCE = 5.0
 #: The execution option of a connection whose transactions write.
 WRITES = "bridge_writes"
 
@@ -56,7 +56,7 @@ class Writer:
         """Run `work` and wait until it is committed.
 
         Raises what `work` raises (its own changes are undone, its neighbours' are not), and
-        StoreUnavailable where nothing could be committed, or not within PATIENCE.
+        StoreUnavailable where nothing could be committed, or no commit began within PATIENCE.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
@@ -67,7 +67,8 @@ class Writer:
         except FutureTimeoutError as error:
             # If it has not begun, it must not be done behind its caller's back; else its end counts.
             if unit.done.cancel():
-                raise StoreUnavailable(f"no commit within {PATIENCE:.0f} s") from error
+                why = f"the store cannot be written: no commit began within {PATIENCE:.0f} s"
+                raise StoreUnavailable(why) from error
             result = unit.done.result()
         return result
 

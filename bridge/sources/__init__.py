@@ -19,6 +19,7 @@ import orjson
 from bridge.errors import NotAuthentic, NotSent, SettingsError, Unreadable, UnsupportedContent
 from bridge.event import JSON, Event, Headers, Request, rfc3339
 from bridge.fields import Path
+from bridge.keeping import Keep, emptied, redacted
 from bridge.payload import parse_form, parse_json
 from bridge.settings import Secret
 from bridge.sources.guide import Guide
@@ -173,6 +174,10 @@ class Source:
     #: Seconds; None turns it off.
     dedupe: float | None = None
     options: Options = field(default_factory=Options)
+    #: Of which events the body, the headers and the query are stored.
+    keep: Keep = Keep.FULL
+    #: Fields whose values are not.
+    redact: tuple[Path, ...] = ()
 
     def verify_head(self, request: Request) -> None:
         """Check what needs no body. Raises UnsupportedContent or NotAuthentic."""
@@ -240,6 +245,12 @@ class Source:
             body=reading.body,
         )
         return event, reading
+
+    def kept(self, event: Event, *, made_jobs: bool) -> Event:
+        """The event as it is stored: where its body is not kept, that is empty."""
+        if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
+            return emptied(event)
+        return redacted(event, self.redact) if self.redact else event
 
     def _proving(self, request: Request) -> tuple[Secret, ...]:
         """Those of its secrets that this request is proved with: of two in a rotation, the sender's."""

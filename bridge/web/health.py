@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 
 from bridge.app import Bridge
 from bridge.errors import StoreUnavailable
+from bridge.report import pause_line
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.
 SILENT = 30.0
@@ -42,6 +43,7 @@ def _found(bridge: Bridge) -> dict[str, object]:
         trouble.add("a thread of delivery has ended: restart" if here else "no worker is seen: start one")
     if bridge.table_refused:
         trouble.add("the routing table has mistakes, the last good one stays in force; run check")
+    trouble |= {pause_line(pause) for pause in bridge.outbox.paused()}
     told = sorted(bridge.mask(text) for text in trouble if text)
     return {"delivering": delivering, **({"trouble": told} if told else {})}
 

@@ -1,4 +1,4 @@
-"""Groups, keys, rates, pauses, and when a job ended."""
+"""Groups, keys, rates, pauses, tellings, when a job ended, and the events by their age."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, Double, Text, false, text
@@ -13,6 +13,7 @@ _COLUMNS = (
     Column("blocked", Boolean, nullable=False, server_default=false()),
     Column("once_key", Text),
     Column("ended_at", Double),
+    Column("told", Boolean, nullable=False, server_default=false()),
 )
 
 
@@ -27,14 +28,21 @@ def upgrade() -> None:
     _index("jobs_by_group", ["task_id", "group_name", "position"], "group_name IS NOT NULL")
     ahead = "group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')"
     _index("jobs_ahead", ["task_id", "group_name", "position"], ahead)
-    _index("jobs_by_key", ["route", "once_key"], "once_key IS NOT NULL")
-    _index("jobs_dead", ["ended_at"], "state = 'dead'")
+    holds = "once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')"
+    _index("jobs_by_key", ["route", "once_key", "ended_at"], holds)
+    _index("jobs_untold", ["state", "ended_at"], "state = 'dead' AND NOT told")
     op.create_index("attempts_by_task", "attempts", ["task_id", "started_at"])
+    op.create_index("events_by_age", "events", ["received_at", "id"])
     op.create_table(
         "pauses",
         Column("kind", Text, primary_key=True),
         Column("name", Text, primary_key=True),
         Column("since", Double, nullable=False),
+    )
+    op.create_table(
+        "tellings",
+        Column("route", Text, primary_key=True),
+        Column("at", Double, nullable=False),
     )
 
 

@@ -1,0 +1,105 @@
+"""The events in the outbox, and running one again through today's table."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bridge import report
+from bridge.cli.selection import Selection, of_source, since, some_events
+from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
+from bridge.errors import OutboxError, StoreUnavailable
+from bridge.outbox import Outbox
+from bridge.table import RoutingTable
+
+
+@click.group()
+def events() -> None:
+    """The events in the outbox."""
+
+
+@events.command("list")
+@of_source
+@click.option("--refused", is_flag=True, help="The last requests that were refused, and why.")
+@since
+@limited
+@as_json
+@click.pass_obj
+def list_events(
+    terminal: Terminal, source: str | None, refused: bool, since: float | None, limit: int, in_json: bool
+) -> None:
+    """The newest events first."""
+    if refused:
+        _list_refused(terminal, source, limit, in_json)
+        return
+    with terminal.outbox() as outbox:
+        found = outbox.events(source=source, since=since, limit=limit)
+    if in_json:
+        terminal.say_json([report.event_json(event) for event in found])
+    else:
+        terminal.say([report.event_line(event) for event in found] or ["no events"])
+
+
+@events.command("show")
+@click.argument("event_id", type=NUMBER)
+@as_json
+@click.pass_obj
+def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
+    """One event with its jobs and its payload."""
+    with terminal.outbox() as outbox:
+        event = outbox.rest_of_event(event_id)
+        summary = outbox.summary(event_id)
+        made = outbox.jobs(event_id=event_id, limit=summary.jobs)[::-1]
+    if in_json:
+        terminal.say_json(report.whole_event_json(summary, event, made))
+    else:
+        terminal.say(report.event_lines(summary, event, made))
+
+
+@events.command("replay")
+@some_events()
+@click.pass_obj
+def replay_events(terminal: Terminal, selection: Selection) -> None:
+    """Make the jobs of stored events again, as today's table makes them, beside those that are there."""
+    table = terminal.load().table
+    with terminal.outbox() as outbox:
+        chosen = selection.numbers or outbox.event_ids(source=selection.source, since=selection.since)
+        selection.confirm(chosen, "events", "replay them")
+        done = [_replay(terminal, outbox, table, event_id) for event_id in chosen]
+    if not all(done):
+        sys.exit(1)
+
+
+def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: int) -> bool:
+    """Replay one event and say what came of it; False where it cannot be."""
+    try:
+        event = outbox.event(event_id)
+        source = table.sources.get(event.source)
+        if source is None:
+            terminal.warn(f"event {event_id}: the table has no source {event.source}")
+            return False
+        if event.event in source.type.handshakes:
+            terminal.say([f"event {event_id}: {event.event} is a test or confirmation, no jobs"])
+            return True
+        routed = table.jobs_for(event)
+        made = outbox.replay(event_id, routed.jobs)
+    except StoreUnavailable:
+        raise
+    except OutboxError as error:
+        terminal.warn(f"event {event_id}: {error}")
+        return False
+    told = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
+    terminal.say([f"event {event_id}: {f'jobs {told}' if made else 'no jobs'}"])
+    for warning in routed.warnings:
+        terminal.warn(f"event {event_id}: {warning}")
+    return True
+
+
+def _list_refused(terminal: Terminal, source: str | None, limit: int, in_json: bool) -> None:
+    with terminal.outbox() as outbox:
+        found = outbox.refused(source=source, limit=limit)
+    if in_json:
+        terminal.say_json([report.refused_json(one) for one in found])
+    else:
+        terminal.say([report.refused_line(one) for one in found] or ["no refused requests"])

@@ -1,0 +1,170 @@
+"""The jobs in the outbox, and what a person may do to them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import click
+
+from bridge import report
+from bridge.cli.selection import Selection, of_route, since, some_jobs
+from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
+from bridge.errors import BodyGone, NoSuchJob, WrongState
+from bridge.job import Job, JobState, NewJob
+from bridge.keeping import is_redacted
+from bridge.outbox import CANCELABLE, Outbox
+from bridge.route import OnDead
+from bridge.table import RoutingTable
+
+#: Why a route may not match that did.
+MAY_NEED = "its route may need a field that was redacted: let the sender send it again"
+
+#: What becomes of one job: what is said of it, and whether it is what was wanted.
+Deed = Callable[[Outbox, int], tuple[str, bool]]
+
+
+@click.group()
+def jobs() -> None:
+    """The jobs in the outbox."""
+
+
+@jobs.command("list")
+@click.option("--state", type=click.Choice([*map(str, JobState)]), help="Only those in this state.")
+@of_route
+@since
+@limited
+@as_json
+@click.pass_obj
+def list_jobs(
+    terminal: Terminal, state: str | None, route: str | None, since: float | None, limit: int, in_json: bool
+) -> None:
+    """The newest jobs first."""
+    with terminal.outbox() as outbox:
+        wanted = JobState(state) if state else None
+        found = outbox.jobs(state=wanted, route=route, since=since, limit=limit)
+        paused = outbox.paused()
+    if in_json:
+        terminal.say_json([report.job_json(job) for job in found])
+    else:
+        terminal.say([report.job_line(job) for job in found] or ["no jobs"])
+        for pause in paused:
+            terminal.warn(report.pause_line(pause))
+
+
+@jobs.command("show")
+@click.argument("job_id", type=NUMBER)
+@as_json
+@click.pass_obj
+def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
+    """One job with its attempts."""
+    with terminal.outbox() as outbox:
+        job, attempts = outbox.job(job_id), outbox.attempts(job_id)
+    if in_json:
+        shown = {**report.job_json(job), "attempts": [report.attempt_json(attempt) for attempt in attempts]}
+        terminal.say_json(shown)
+    else:
+        terminal.say(report.job_lines(job, attempts))
+
+
+@jobs.command("retry")
+@some_jobs(JobState.DEAD)
+@click.pass_obj
+def retry_jobs(terminal: Terminal, selection: Selection) -> None:
+    """Send dead jobs again, with arguments built anew by today's table."""
+    again = _Again(terminal.load().table)
+
+    def retry(outbox: Outbox, job_id: int) -> tuple[str, bool]:
+        new = again.job(outbox, outbox.job(job_id))
+        state = outbox.retry(job_id, new)
+        if state is JobState.WAITING:
+            return "waits to be sent", True
+        hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
+        stays = "stays" if state is JobState.DEAD else "is"
+        return f"{stays} {state}: {outbox.job(job_id).reason}{hint}", False
+
+    _do(terminal, selection, JobState.DEAD, "send them again", retry)
+
+
+@jobs.command("cancel")
+@some_jobs(*CANCELABLE)
+@click.pass_obj
+def cancel_jobs(terminal: Terminal, selection: Selection) -> None:
+    """Let jobs that wait, are dead or unknown never be sent."""
+
+    def cancel(outbox: Outbox, job_id: int) -> tuple[str, bool]:
+        outbox.cancel(job_id)
+        return "is canceled", True
+
+    _do(terminal, selection, JobState.WAITING, "cancel them", cancel)
+
+
+@jobs.command("resolve")
+@some_jobs(JobState.UNKNOWN)
+@click.option("--sent", "answer", flag_value="sent", help="TheEye has them.")
+@click.option("--again", "answer", flag_value="again", help="TheEye does not have them: send them again.")
+@click.pass_obj
+def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None) -> None:
+    """Say of unknown jobs whether TheEye has them."""
+    if answer is None:
+        raise click.UsageError("say --sent or --again")
+    is_sent = answer == "sent"
+
+    def resolve(outbox: Outbox, job_id: int) -> tuple[str, bool]:
+        outbox.resolve(job_id, sent=is_sent)
+        return "is accepted" if is_sent else "waits to be sent", True
+
+    _do(terminal, selection, JobState.UNKNOWN, "TheEye has them" if is_sent else "send them again", resolve)
+
+
+def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, deed: Deed) -> None:
+    """Do it to one after the other and say what came of it; ends with 1 where one came to something else."""
+    said: Counter[str] = Counter()
+    has_failed = False
+    with terminal.outbox() as outbox:
+        state = selection.state or default
+        chosen = selection.numbers or outbox.job_ids(state, route=selection.route, since=selection.since)
+        selection.confirm(chosen, f"{state} jobs", what)
+        for job_id in chosen:
+            try:
+                came_to, is_done = deed(outbox, job_id)
+                line = f"job {job_id} {came_to}"
+            except (BodyGone, NoSuchJob, WrongState) as error:
+                came_to, is_done, line = "left alone", False, str(error)
+            if is_done:
+                terminal.say([line])
+            else:
+                terminal.warn(line)
+            said[came_to.partition(":")[0]] += 1
+            has_failed |= not is_done
+    if said.total() > 1:
+        terminal.say([", ".join(f"{count} {came_to}" for came_to, count in said.items())])
+    if has_failed:
+        sys.exit(1)
+
+
+class _Again:
+    """The jobs that today's table makes of stored events; an event's are made once for all of its jobs."""
+
+    def __init__(self, table: RoutingTable) -> None:
+        self._table = table
+        self._event_id: int | None = None
+        self._made: Mapping[tuple[str, str], NewJob] = {}
+        #: Whether a field of the event that was asked for last is not what the sender sent.
+        self.event_is_redacted = False
+
+    def job(self, outbox: Outbox, job: Job) -> NewJob | None:
+        """What the table makes today in place of a job; None where it makes none."""
+        if job.route == OnDead.NAME:
+            return self._telling(outbox, job)
+        if job.event_id != self._event_id:
+            event = outbox.event(job.event_id)
+            self._made = self._table.jobs_again(event)
+            self.event_is_redacted = is_redacted(event)
+            self._event_id = job.event_id
+        return self._made.get((job.route, job.item_key))
+
+    def _telling(self, outbox: Outbox, job: Job) -> NewJob | None:
+        died = OnDead.died(job.item_key)
+        return None if self._table.on_dead is None else self._table.on_dead.job_for(outbox.job(died), 1)

@@ -1,0 +1,85 @@
+"""Selection: the jobs or events that a command is about, by their numbers or by a filter."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from bridge.cli.terminal import NUMBER
+from bridge.job import JobState
+from bridge.settings import duration
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a person chose; either `numbers` or one of the others."""
+
+    numbers: tuple[int, ...]
+    state: JobState | None
+    route: str | None
+    source: str | None
+    #: Seconds since the epoch.
+    since: float | None
+    is_confirmed: bool
+
+    def confirm(self, chosen: Sequence[int], what: str, deed: str) -> None:
+        """Say how many a filter found, and ask whether to go on; ends the command where not."""
+        if self.numbers:
+            return
+        if self.is_confirmed or not chosen:
+            click.echo(f"{len(chosen)} {what}")
+        else:
+            click.confirm(f"{len(chosen)} {what}: {deed}?", abort=True)
+
+
+def _earliest(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    try:
+        return None if text is None else time.time() - duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"found {text!r}; {error}") from error
+
+
+since = click.option("--since", metavar="TIME", callback=_earliest, help="Of the last 30m, 2h, 7d, …")
+of_route = click.option("--route", help="Only those of this route.")
+of_source = click.option("--source", help="Only those of this source.")
+_confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Ask nothing: do it to all of them.")
+
+
+def some_jobs(*states: JobState) -> Callable[[Command], Command]:
+    """The command gets a `selection` of jobs, which are in one of these states."""
+    default = states[0]
+    state = click.option(
+        "--state", type=click.Choice([*map(str, states)]), help=f"All in this state (else {default})."
+    )
+    return _selecting("JOB_ID", state, of_route, since)
+
+
+def some_events() -> Callable[[Command], Command]:
+    """The command gets a `selection` of events."""
+    return _selecting("EVENT_ID", of_source, since)
+
+
+def _selecting(number: str, *filters: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def select(*arguments: object, **options: Any) -> None:
+            numbers, is_confirmed = options.pop("numbers"), options.pop("is_confirmed")
+            found = {name: options.pop(name, None) for name in ("state", "route", "source", "since")}
+            if bool(numbers) == any(each is not None for each in found.values()):
+                raise click.UsageError("say which: either their numbers, or by options, such as --since 2h")
+            found["state"] = found["state"] and JobState(found["state"])
+            command(*arguments, selection=Selection(numbers, is_confirmed=is_confirmed, **found), **options)
+
+        asked: Command = click.argument("numbers", type=NUMBER, nargs=-1, metavar=f"[{number}]...")(select)
+        for each in (*filters, _confirmed):
+            asked = each(asked)
+        return asked
+
+    return decorate

@@ -1,0 +1,84 @@
+"""The `task_arguments` of a route, by name or in order, held against what the task declares."""
+
+from __future__ import annotations
+
+from bridge.config.compile import Compiler
+from bridge.config.document import Empty, Items, Section
+from bridge.config.problems import Problems
+from bridge.config.shapes import OrderShape
+from bridge.fields import closest, did_you_mean
+from bridge.route import Argument, Task, Value
+
+
+class ArgumentsBuilder:
+    """Builds the arguments of one order after the other; mistakes are reported and passed over."""
+
+    def __init__(self, compiler: Compiler, problems: Problems) -> None:
+        self._compiler = compiler
+        self._problems = problems
+
+    def build(self, shape: OrderShape, task: Task | None, names: tuple[str, ...]) -> tuple[Argument, ...]:
+        """In TheEye's order; `names` are those that expressions see."""
+        given = shape.task_arguments
+        declared = None if task is None else task.arguments
+        if isinstance(given, Empty):
+            return ()
+        if isinstance(given, Section):
+            return self._by_name(given, declared, names, task_is_known=task is not None)
+        if given is None:
+            wanted = [name for name in declared or () if name is not None]
+            if wanted:
+                message = f"task_arguments is missing: the task has {', '.join(wanted)}"
+                self._problems.error(shape.task.place, message, "write task_arguments:")
+            return tuple(Argument(name or "fixed", None) for name in declared or ())
+        values = [self._compiler.value(item, names) for item in given]
+        if declared is None:
+            return tuple(Argument(f"argument {order}", value) for order, value in enumerate(values))
+        return self._in_order(given, values, declared)
+
+    def _in_order(
+        self, given: Items, values: list[Value], declared: tuple[str | None, ...]
+    ) -> tuple[Argument, ...]:
+        wanted = [name for name in declared if name is not None]
+        if len(values) != len(wanted):
+            message = (
+                f"found {len(values)} task_arguments, expected {len(wanted)}: {', '.join(wanted) or 'none'}"
+            )
+            self._problems.error(given.place, message, "the task's arguments: say how many, in their order")
+            return ()
+        left = iter(values)
+        return tuple(Argument(name or "fixed", next(left) if name is not None else None) for name in declared)
+
+    def _by_name(
+        self,
+        given: Section,
+        declared: tuple[str | None, ...] | None,
+        names: tuple[str, ...],
+        *,
+        task_is_known: bool,
+    ) -> tuple[Argument, ...]:
+        values = {str(key): self._compiler.value(node, names) for key, node in given.items()}
+        if declared is None:
+            if task_is_known:
+                message = "task_arguments stands by name, but the task names no arguments"
+                self._problems.error(
+                    given.place, message, "write arguments: [first, second] on the task, or a list here"
+                )
+            return ()
+        if "" in declared:
+            return ()  # one of the names is wrong
+        wanted = [name for name in declared if name is not None]
+        meant: set[str | None] = set()
+        for key in given:
+            if key not in wanted:
+                meant.add(closest(key, wanted))
+                guess = did_you_mean(key, wanted)
+                hint = f"arguments: {', '.join(wanted) or 'none'}"
+                self._problems.error(key.place, f"the task has no argument {str(key)!r}{guess}", hint)
+        missing = [name for name in wanted if name not in values and name not in meant]
+        if missing and given.complete:
+            message = f"task_arguments lacks {', '.join(missing)}"
+            self._problems.error(given.place, message, "write null where nothing is meant")
+        return tuple(
+            Argument(name or "fixed", values.get(name) if name is not None else None) for name in declared
+        )

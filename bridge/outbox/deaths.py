@@ -1,0 +1,53 @@
+"""Deaths: jobs that died and of which nobody was told yet: units of work."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from bridge.outbox import intake
+from bridge.outbox.intake import StoredJob
+from bridge.outbox.locks import lock
+from bridge.outbox.records import job_of
+from bridge.outbox.schema import IS_UNTOLD, jobs, tellings
+from bridge.route import OnDead
+
+#: At most one telling of a route in so many seconds.
+TOLD_EVERY = 3600.0
+#: A death is told of until it is so many seconds old: longer than another telling makes it wait.
+TOLD_WITHIN = 2 * TOLD_EVERY
+
+# Those that were told of are marked: times would not do, since a death of before the last telling may be
+# committed after it, and clocks of several machines differ.
+_UNTOLD = (
+    IS_UNTOLD,
+    jobs.c.ended_at > bindparam("since"),
+    jobs.c.route != OnDead.NAME,
+    jobs.c.route.not_in(select(tellings.c.route).where(tellings.c.at > bindparam("told_since"))),
+)
+_ANY = select(jobs.c.id).where(*_UNTOLD).limit(1)
+_MARK = update(jobs).where(*_UNTOLD).values(told=True).returning(jobs.c.id, jobs.c.route)
+_JOB = select(jobs).where(jobs.c.id == bindparam("job"))
+
+
+def untold(connection: Connection, now: float) -> bool:
+    """Whether it is time to tell of something."""
+    return connection.execute(_ANY, _times(now)).first() is not None
+
+
+def tell(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJob, ...]:
+    """Make the jobs that tell of what nobody was told of yet."""
+    lock(connection, "deaths")
+    by_route: dict[str, list[int]] = {}
+    for row in connection.execute(_MARK, _times(now)):
+        by_route.setdefault(row.route, []).append(row.id)
+    made: list[StoredJob] = []
+    for route, dead in by_route.items():
+        last = job_of(connection.execute(_JOB, {"job": max(dead)}).one())
+        made += intake.insert_jobs(connection, last.event_id, [on_dead.job_for(last, len(dead))], now)
+        connection.execute(delete(tellings).where(tellings.c.route == route))
+        connection.execute(insert(tellings).values(route=route, at=now))
+    return tuple(made)
+
+
+def _times(now: float) -> dict[str, float]:
+    return {"since": now - TOLD_WITHIN, "told_since": now - TOLD_EVERY}

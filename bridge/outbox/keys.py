@@ -1,0 +1,70 @@
+"""Keys of `once_within`: of the jobs of one route with one key, one runs in a span of time.
+
+Part of a unit of work, under the locks of the keys (`lock_of`). A key is held by a job while it waits or is
+sent, and for the span after it was accepted, or became unknown: then TheEye may have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select, union_all
+
+from bridge.event import rfc3339
+from bridge.job import JobState, NewJob
+from bridge.outbox.schema import HOLDS_KEY, jobs
+
+#: How many keys one statement asks for.
+_CHUNK = 500
+
+_OF_KEYS = (
+    select(jobs.c.once_key, jobs.c.id, jobs.c.state, jobs.c.ended_at)
+    .where(
+        HOLDS_KEY,
+        jobs.c.route == bindparam("route"),
+        jobs.c.once_key.in_(bindparam("keys", expanding=True)),
+    )
+)  # fmt: skip
+# Apart, so that each is one range of the index; in one statement, since a job that comes to its end
+# between two would be in neither.
+_HOLDERS = union_all(
+    _OF_KEYS.where(jobs.c.ended_at.is_(None)), _OF_KEYS.where(jobs.c.ended_at > bindparam("since"))
+).order_by("id")
+
+
+def lock_of(route: str, key: str) -> tuple[str, ...]:
+    """The name of its lock."""
+    return ("once", route, key)
+
+
+def throttle(
+    connection: Connection, new: Iterable[NewJob], rows: Iterable[dict[str, Any]], now: float
+) -> None:
+    """Let those rows be skipped whose key is held; of several with one key the first stays."""
+    asking: dict[tuple[str, float], list[tuple[str, dict[str, Any]]]] = {}
+    for job, row in zip(new, rows, strict=True):
+        if job.once_key is not None and job.once_within is not None and row["state"] == JobState.WAITING:
+            asking.setdefault((job.route, job.once_within), []).append((job.once_key, row))
+    for (route, within), wanted in asking.items():
+        reasons = _held(connection, route, list(dict(wanted)), now - within)
+        for key, row in wanted:
+            if key in reasons:
+                row |= {"state": JobState.SKIPPED, "reason": f"once_within: {reasons[key]}", "ended_at": now}
+            else:
+                reasons[key] = "another job of this event has the same key"
+
+
+def _held(connection: Connection, route: str, keys: Sequence[str], since: float) -> dict[str, str]:
+    """Those of the keys that are held, and by what in words."""
+    reasons: dict[str, str] = {}
+    for at in range(0, len(keys), _CHUNK):
+        asked = {"route": route, "keys": keys[at : at + _CHUNK], "since": since}
+        reasons |= {row.once_key: _reason(row) for row in connection.execute(_HOLDERS, asked)}
+    return reasons
+
+
+def _reason(row: Row[*tuple[Any, ...]]) -> str:
+    if row.ended_at is None:
+        return f"job {row.id} of the same key is {row.state}"
+    return f"job {row.id} of the same key was {row.state} at {rfc3339(row.ended_at)[:19]}Z"

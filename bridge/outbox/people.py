@@ -1,0 +1,89 @@
+"""What a person says of jobs and events: units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
+from bridge.job import Job, JobState, NewJob
+from bridge.outbox import groups, intake
+from bridge.outbox.intake import StoredJob
+from bridge.outbox.locks import lock_all
+from bridge.outbox.records import job_of
+from bridge.outbox.schema import events, jobs
+
+#: The states of a job that a person may cancel: it waits, for its time or for a person.
+CANCELABLE = (JobState.WAITING, JobState.DEAD, JobState.UNKNOWN)
+
+
+def retry(connection: Connection, job_id: int, again: NewJob | None, now: float) -> JobState:
+    """Set a dead job waiting as `again`; its state now. Raises NoSuchJob, WrongState."""
+    lock_all(connection, intake.locks_of([] if again is None else [again]))
+    _expect(connection, job_id, JobState.DEAD)
+    return intake.revive(connection, job_id, again, now, by_person=True)
+
+
+def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> bool:
+    """Let an unknown job be accepted, or sent again in its old place; whether a job may be sent now.
+
+    Raises NoSuchJob, WrongState.
+    """
+    accepted: dict[str, object] = {
+        "state": JobState.ACCEPTED, "reason": "a person said that TheEye has it", "ended_at": now,
+    }  # fmt: skip
+    again: dict[str, object] = {
+        "state": JobState.WAITING, "reason": "a person said to send it again", "ended_at": None,
+        "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
+    }  # fmt: skip
+    return _settle(connection, job_id, (JobState.UNKNOWN,), accepted if sent else again) or not sent
+
+
+def cancel(connection: Connection, job_id: int, now: float) -> bool:
+    """Let a job that waits, is dead or unknown never be sent; whether another may be sent now.
+
+    Raises NoSuchJob, WrongState.
+    """
+    canceled = {"state": JobState.CANCELED, "reason": "canceled by a person", "ended_at": now}
+    return _settle(connection, job_id, CANCELABLE, canceled)
+
+
+def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: float) -> tuple[StoredJob, ...]:
+    """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
+    lock_all(connection, intake.locks_of(new))
+    row = select(events.c.id).where(events.c.id == event_id).with_for_update()
+    if connection.execute(row).first() is None:
+        raise NoSuchEvent(f"there is no event {event_id}")
+    last = select(func.max(jobs.c.replay)).where(jobs.c.event_id == event_id)
+    number = (connection.execute(last).scalar_one() or 0) + 1
+    return intake.insert_jobs(connection, event_id, new, now, replay=number)
+
+
+def _settle(
+    connection: Connection, job_id: int, expected: tuple[JobState, ...], values: dict[str, object]
+) -> bool:
+    """Whether the next job of its group waited for that."""
+    job = _locked_with_group(connection, job_id, expected)
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    return job.group is not None and groups.pass_on(connection, job.task_id, job.group)
+
+
+def _locked_with_group(connection: Connection, job_id: int, expected: tuple[JobState, ...]) -> Job:
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    if row is not None and row.group_name is not None:
+        lock_all(connection, [groups.lock_of(row.task_id, row.group_name)])
+    job = job_of(_expect(connection, job_id, *expected))
+    if row is not None and (job.task_id, job.group) != (row.task_id, row.group_name):
+        # Asked for again in this very moment, and into another group, whose lock is not held.
+        raise WrongState(f"job {job_id} has just been asked for again; look at it once more")
+    return job
+
+
+def _expect(connection: Connection, job_id: int, *states: JobState) -> Row[tuple[object, ...]]:
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
+    if row is None:
+        raise NoSuchJob(f"there is no job {job_id}")
+    if row.state not in states:
+        raise WrongState(f"job {job_id} is {row.state}, expected {' or '.join(states)}")
+    return row

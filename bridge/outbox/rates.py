@@ -1,0 +1,54 @@
+"""Rates: how many attempts of a task may start in a span of time, over all processes.
+
+Parts of units of work. The time is the store's: clocks of several machines would each have a span of
+their own.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, exists, func, select, text
+
+from bridge.job import JobState
+from bridge.outbox.schema import attempts, jobs
+from bridge.route import Rate
+
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
+_STARTED = (
+    select(attempts.c.started_at)
+    .where(attempts.c.task_id == bindparam("task"), attempts.c.started_at >= bindparam("since"))
+    .order_by(attempts.c.started_at.desc())
+    .limit(bindparam("most"))
+)
+_UNSTARTED = select(func.count()).where(
+    jobs.c.state == JobState.SENDING,
+    jobs.c.task_id == bindparam("task"),
+    ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None)),
+)
+
+
+def clock(connection: Connection, here: float) -> float:
+    """The store's time, seconds since the epoch; that of the process, `here`, where the store has none."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(_CLOCK).scalar_one())
+    return here
+
+
+def full_until(connection: Connection, task_id: str, rate: Rate, now: float) -> float | None:
+    """When the next attempt may start; None where it may now."""
+    started = _started(connection, task_id, rate, now)
+    return started[-1] + rate.span if len(started) >= rate.attempts else None
+
+
+def room(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[int, float | None]:
+    """How many jobs may be claimed now, and where none, when the next may; None: when a claim ends."""
+    started = _started(connection, task_id, rate, now)
+    if len(started) >= rate.attempts:
+        return 0, started[-1] + rate.span
+    unstarted = connection.execute(_UNSTARTED, {"task": task_id}).scalar_one()
+    return max(0, rate.attempts - len(started) - unstarted), None
+
+
+def _started(connection: Connection, task_id: str, rate: Rate, now: float) -> list[float]:
+    """When the last attempts started, as many as the rate allows and in its span; the newest first."""
+    asked = {"task": task_id, "since": now - rate.span, "most": rate.attempts}
+    return list(connection.execute(_STARTED, asked).scalars())

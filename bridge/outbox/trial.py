@@ -1,0 +1,26 @@
+"""Trial: a webhook's worth of bytes, to see whether the store can be written: a unit of work."""
+
+from __future__ import annotations
+
+import os
+import time
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, insert
+
+from bridge.event import Event, Headers
+from bridge.outbox.records import event_row
+from bridge.outbox.schema import events
+
+#: How large, in bytes: so that the database asks the disk for room, which a row or two in a page that is
+#: there already would not.
+SIZE = 16 * 1024
+
+
+def run(connection: Connection) -> None:
+    """Store an event that nobody sees, since it is taken away in the same transaction."""
+    # Random, so that it cannot be compressed.
+    event = Event("", "", None, uuid4().hex, Headers(), {}, None, time.time(), os.urandom(SIZE))
+    made = insert(events).returning(events.c.id)
+    event_id = connection.execute(made, event_row(event, None, ())).scalar_one()
+    connection.execute(delete(events).where(events.c.id == event_id))
