@@ -138,6 +138,14 @@ class _Run:
             lives[sum(at <= attempt.started_at for at in asked)].append(attempt)
         return list(lives.values())
 
+    def held_until(self, job: Job) -> float:
+        """When the window of its key begins: as it was accepted, or became unknown for the first time."""
+        asked = min((one.at for one in self.resolved if one.job_id == job.id), default=inf)
+        if asked == inf:
+            return job.ended_at or inf
+        before = [attempt for attempt in self.attempts(job) if attempt.started_at < asked]
+        return max((attempt.started_at + (attempt.seconds or 0.0) for attempt in before), default=job.made_at)
+
     def of(self, kind: Kind) -> list[Job]:
         """Its jobs, in the order in which they were stored."""
         return sorted(
@@ -328,17 +336,15 @@ def _more_than_once(run: _Run) -> Iterator[str]:
     for key, jobs in keys.items():
         through = [job for job in jobs if job.state is JobState.ACCEPTED]
         for one, next_ in pairwise(through):
-            if next_.made_at < _free_at(one) - ROUNDING:
+            if next_.made_at < run.held_until(one) + ONCE_WITHIN - ROUNDING:
                 yield f"jobs {one.id} and {next_.id} of key {key} both went through"
         for job in jobs:
-            held = any(one.made_at <= job.made_at + ROUNDING < _free_at(one) + 1.0 for one in through)
+            held = any(
+                one.id < job.id and job.made_at <= (one.ended_at or inf) + ONCE_WITHIN + ROUNDING
+                for one in through
+            )
             if job.state is JobState.SKIPPED and not held:
                 yield f"job {job.id} was skipped, and no other held key {key}: {job.reason}"
-
-
-def _free_at(job: Job) -> float:
-    """When its key is free again."""
-    return (job.ended_at or job.made_at) + ONCE_WITHIN
 
 
 def _told(life: Iterable[Attempt]) -> str:

@@ -60,7 +60,7 @@ _RULES = {
 }
 
 #: The kinds that are pushed.
-KINDS = (Kind.PLAIN, Kind.HOLD)
+KINDS = tuple(Kind)
 WEIGHTS = tuple(_RULES[kind].weight for kind in KINDS)
 
 TASKS = {kind: f"5f3c9a7be4b0a1c2d3e4f6{number:02}" for number, kind in enumerate(Kind)}

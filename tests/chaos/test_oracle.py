@@ -128,6 +128,11 @@ def told() -> Told:
     told.send(told.push(0.0, Kind.ONCE, "acme/1"), 0.01)
     told.push(0.2, Kind.ONCE, "acme/1", state=JobState.SKIPPED)
     told.send(told.push(ONCE_WITHIN + 0.2, Kind.ONCE, "acme/1"), ONCE_WITHIN + 0.3)
+    # A key is not held for as long as a person thinks.
+    unknown = told.push(0.0, Kind.ONCE, "acme/2", ended_at=NOW + 60)
+    told.send(unknown, 0.1, Outcome.UNKNOWN, saves=True)
+    told.send(told.push(ONCE_WITHIN + 0.3, Kind.ONCE, "acme/2"), ONCE_WITHIN + 0.4)
+    told.resolve(unknown, 60.0, sent=True)
     return told
 
 
@@ -284,7 +289,7 @@ def test_more_than_once(told: Told) -> None:
 
 
 def test_skipped_though_no_other_held_its_key(told: Told) -> None:
-    told.push(2.0, Kind.ONCE, "acme/2", state=JobState.SKIPPED)
+    told.push(2.0, Kind.ONCE, "acme/9", state=JobState.SKIPPED)
     assert told.found() == ["more than once"]
 
 
