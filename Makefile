@@ -1,12 +1,13 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
+# make chaos   breaks everything for an hour, and prints what was survived
 # make docs    writes docs/sources.md from the source types
 # Each makes its own virtual environment in .venv
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint chaos docs clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
@@ -19,6 +20,9 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+chaos: .venv/.test
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 docs: .venv/.run
 	@$(BIN)/python -c 'import sys; from bridge.sources import discover; from bridge.sources.guide import document; \

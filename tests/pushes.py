@@ -70,6 +70,8 @@ class Answer:
     #: Seconds.
     took: float
     retry_after: str | None = None
+    #: The ids that it names.
+    jobs: tuple[int, ...] = ()
 
     @property
     def is_taken(self) -> bool:
@@ -82,9 +84,10 @@ class Client:
     def __init__(self, port: int, timeout: float = 60.0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
-    def push(self, commit: str, branch: str = "main") -> Answer:
+    def push(self, commit: str, branch: str = "main", repository: str = "acme/api") -> Answer:
         """Push once."""
-        body = json.dumps({"ref": f"refs/heads/{branch}", "before": "", "after": commit}).encode()
+        pushed = {"ref": f"refs/heads/{branch}", "before": "", "after": commit}
+        body = json.dumps({**pushed, "repository": {"full_name": repository}}).encode()
         secret = VARIABLES["HOOK_SECRET"].encode()
         headers = {
             "Content-Type": "application/json",
@@ -96,11 +99,14 @@ class Client:
         try:
             self._connection.request("POST", "/hooks/github", body, headers)
             response = self._connection.getresponse()
-            response.read()
+            answered = response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             return Answer(0, begun, time.monotonic() - begun)
-        return Answer(response.status, begun, time.monotonic() - begun, response.getheader("Retry-After"))
+        took = time.monotonic() - begun
+        named = json.loads(answered)["jobs"] if response.status in (200, 202) else []
+        jobs = tuple(job["id"] for job in named)
+        return Answer(response.status, begun, took, response.getheader("Retry-After"), jobs)
 
     def close(self) -> None:
         self._connection.close()

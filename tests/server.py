@@ -181,6 +181,11 @@ class Server(Program):
         os.kill(pid, signal.SIGKILL)
         self._wait_for_others({pid})
 
+    def end_worker(self, pid: int) -> None:
+        """SIGTERM to one of gunicorn's workers, and wait until the master has started another."""
+        os.kill(pid, signal.SIGTERM)
+        self._wait_for_others({pid})
+
     def kill(self) -> None:
         was_started = self._process is not None
         super().kill()

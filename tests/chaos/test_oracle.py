@@ -1,0 +1,299 @@
+"""The oracle sees each promise broken in a history made by hand, and nothing in one that kept them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.job import Attempt, Job, JobState, Outcome
+from tests.chaos.oracle import Arrival, History, Resolved, Saved, Taken, violations
+from tests.chaos.table import ONCE_WITHIN, RATE, TASKS, Kind
+from tests.tables import NOW
+
+#: Seconds that an attempt takes in these histories.
+TAKES = 0.1
+
+
+class Told:
+    """A history as it is told, push after push: each is answered 0.01 s after it was begun."""
+
+    def __init__(self) -> None:
+        self.taken: list[Taken] = []
+        self.arrivals: list[Arrival] = []
+        self.saved: list[Saved] = []
+        self.jobs: list[Job] = []
+        self.attempts: dict[int, list[Attempt]] = {}
+        self.resolved: list[Resolved] = []
+
+    def push(self, at: float, kind: Kind = Kind.PLAIN, member: str = "", **of_job: Any) -> Job:
+        """One that is taken and stored, and accepted unless `of_job` says otherwise; not sent yet."""
+        number = len(self.jobs) + 1
+        commit = f"commit-{number}"
+        self.taken.append(Taken(commit, kind, member, NOW + at, NOW + at + 0.01, (number,)))
+        job = Job(
+            id=number,
+            event_id=number,
+            route=f"github * {kind}",
+            task_id=TASKS[kind],
+            task=kind,
+            item_key="",
+            item_index=None,
+            state=JobState.ACCEPTED,
+            arguments=(commit,),
+            reason=None,
+            made_at=NOW + at,
+            due_at=NOW + at,
+            fresh_at=NOW + at,
+            tries=1,
+            unknowns=0,
+            group=member or None,
+            position=number,
+            ended_at=NOW + at + TAKES,
+        )
+        self.jobs.append(replace(job, **of_job))
+        return job
+
+    def send(
+        self, job: Job, at: float, outcome: Outcome | None = Outcome.ACCEPTED, *, saves: bool | None = None
+    ) -> None:
+        """An attempt; TheEye has the job if `saves`, by itself where it was accepted."""
+        made = self.attempts.setdefault(job.id, [])
+        number = len(made) + 1
+        attempt = Attempt(len(made), job.id, number, NOW + at, TAKES if outcome else None, outcome)
+        self.arrive(job, at)
+        if saves is None:
+            saves = outcome is Outcome.ACCEPTED
+        if saves:
+            self.save(job, at, f"{job.id}-{number}")
+        if outcome is Outcome.ACCEPTED:
+            attempt = replace(attempt, theeye_job_id=f"{job.id}-{number}")
+        made.append(attempt)
+
+    def arrive(self, job: Job, at: float) -> None:
+        self.arrivals.append(Arrival(f"commit-{job.id}", NOW + at + 0.01))
+
+    def save(self, job: Job, at: float, name: str = "another") -> None:
+        self.saved.append(Saved(f"commit-{job.id}", NOW + at + 0.02, name))
+
+    def resolve(self, job: Job, at: float, *, sent: bool) -> None:
+        self.resolved.append(Resolved(job.id, NOW + at, sent))
+
+    def change(self, job: Job, **of_job: Any) -> None:
+        self.jobs[job.id - 1] = replace(self.jobs[job.id - 1], **of_job)
+
+    def found(self) -> list[str]:
+        """The checks that find something."""
+        history = History(
+            tuple(self.taken),
+            tuple(self.arrivals),
+            tuple(self.saved),
+            tuple(self.jobs),
+            self.attempts,
+            tuple(self.resolved),
+        )
+        return [violation.check for violation in violations(history)]
+
+
+@pytest.fixture
+def told() -> Told:
+    """A run that kept every promise, with all that is allowed in it."""
+    told = Told()
+    plain = told.push(0.0)
+    told.send(plain, 0.1, Outcome.UNKNOWN, saves=True)
+    told.send(plain, 0.3, Outcome.UNAVAILABLE)
+    told.send(plain, 0.5, Outcome.UNKNOWN, saves=True)
+    told.send(plain, 0.7)
+
+    held = told.push(0.0, Kind.HOLD)
+    told.send(held, 0.1, Outcome.UNAVAILABLE)
+    told.send(held, 0.3, Outcome.UNKNOWN)
+    told.resolve(held, 0.5, sent=False)
+    told.send(held, 0.6, Outcome.UNKNOWN, saves=True)
+    told.resolve(held, 0.9, sent=True)
+
+    for place in range(3):
+        told.send(told.push(place * 0.02, Kind.GROUPED, "acme/1"), 1.0 + place * 0.2)
+    # In flight together, so either may come first.
+    told.taken[-1] = replace(told.taken[-1], begun=NOW, answered=NOW + 0.5)
+
+    told.send(told.push(0.0, Kind.LATEST, "acme/1"), 0.1)
+    told.push(0.1, Kind.LATEST, "acme/1", state=JobState.SKIPPED)
+    told.send(told.push(0.2, Kind.LATEST, "acme/1"), 0.3)
+
+    for place in range(2 * RATE):
+        told.send(told.push(0.0, Kind.RATED), 1.0 + place // RATE)
+
+    told.send(told.push(0.0, Kind.ONCE, "acme/1"), 0.01)
+    told.push(0.2, Kind.ONCE, "acme/1", state=JobState.SKIPPED)
+    told.send(told.push(ONCE_WITHIN + 0.2, Kind.ONCE, "acme/1"), ONCE_WITHIN + 0.3)
+    # A key is not held for as long as a person thinks.
+    unknown = told.push(0.0, Kind.ONCE, "acme/2", ended_at=NOW + 60)
+    told.send(unknown, 0.1, Outcome.UNKNOWN, saves=True)
+    told.send(told.push(ONCE_WITHIN + 0.3, Kind.ONCE, "acme/2"), ONCE_WITHIN + 0.4)
+    told.resolve(unknown, 60.0, sent=True)
+    return told
+
+
+def test_a_run_that_kept_its_promises_is_left_in_peace(told: Told) -> None:
+    assert told.found() == []
+
+
+def test_lost_at_theeye(told: Told) -> None:
+    told.push(0.0)
+    assert told.found() == ["lost"]
+
+
+def test_lost_from_the_store(told: Told) -> None:
+    told.taken.append(Taken("gone", Kind.PLAIN, "", NOW, NOW + 1))
+    assert told.found() == ["lost"]
+
+
+def test_lost_a_job_that_was_answered(told: Told) -> None:
+    told.taken[0] = replace(told.taken[0], jobs=(1, 99))
+    assert told.found() == ["lost"]
+
+
+def test_lost_by_giving_way_where_nothing_gives_way(told: Told) -> None:
+    told.push(0.0, state=JobState.SKIPPED)
+    assert told.found() == ["lost"]
+
+
+@pytest.mark.parametrize(
+    "state", [JobState.WAITING, JobState.SENDING, JobState.UNKNOWN, JobState.DEAD, JobState.CANCELED]
+)
+def test_unfinished(told: Told, state: JobState) -> None:
+    told.change(told.jobs[0], state=state)
+    assert told.found() == ["unfinished"]
+
+
+def test_unfinished_attempt(told: Told) -> None:
+    told.send(told.jobs[1], 1.5, None)
+    assert "unfinished" in told.found()
+
+
+def test_made_up(told: Told) -> None:
+    job = told.push(0.0)
+    told.send(job, 0.1)
+    told.taken.pop()
+    assert told.found() == ["made up"]
+
+
+def test_made_up_twice_of_one_push(told: Told) -> None:
+    # TheEye got one job, so only the store shows it.
+    told.jobs.append(replace(told.jobs[0], id=99))
+    assert "made up" in told.found()
+
+
+def test_made_up_acceptance(told: Told) -> None:
+    told.saved.remove(next(saved for saved in told.saved if saved.id == "1-4"))
+    assert told.found() == ["made up"]
+
+
+def test_doubled(told: Told) -> None:
+    told.save(told.jobs[0], 0.8)
+    assert told.found() == ["doubled"]
+
+
+def test_sent_too_often(told: Told) -> None:
+    job = told.push(0.0)
+    for place in range(3):
+        told.send(job, 0.1 + place, Outcome.UNKNOWN)
+    told.resolve(job, 5.0, sent=False)
+    told.send(job, 6.0)
+    assert told.found() == []
+    told.resolved.clear()
+    told.send(job, 7.0, Outcome.UNKNOWN)
+    assert "sent too often" in told.found()
+
+
+def test_sent_again_after_it_was_accepted(told: Told) -> None:
+    told.send(told.jobs[0], 3.0, Outcome.UNAVAILABLE)
+    assert told.found() == ["sent too often"]
+
+
+def test_held_and_sent_again(told: Told) -> None:
+    job = told.push(0.0, Kind.HOLD)
+    told.send(job, 0.1, Outcome.UNKNOWN)
+    told.send(job, 0.3)
+    assert told.found() == ["held"]
+
+
+def test_held_and_doubled(told: Told) -> None:
+    job = told.push(0.0, Kind.HOLD)
+    told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
+    told.resolve(job, 0.3, sent=False)
+    told.send(job, 0.4)
+    assert told.found() == ["held"]
+
+
+def test_unstarted(told: Told) -> None:
+    told.arrive(told.jobs[0], 3.0)
+    assert told.found() == ["unstarted"]
+
+
+def test_overlapping(told: Told) -> None:
+    job = told.push(0.0)
+    told.send(job, 0.1, Outcome.UNAVAILABLE)
+    told.send(job, 0.1 + TAKES / 2)
+    assert told.found() == ["overlapping"]
+
+
+@pytest.mark.parametrize("kind", [Kind.GROUPED, Kind.LATEST])
+def test_out_of_order(told: Told, kind: Kind) -> None:
+    first, second = told.push(0.0, kind, "acme/9"), told.push(0.1, kind, "acme/9")
+    told.send(second, 0.2)
+    told.send(first, 0.4)
+    # The store gave the later one the place in front.
+    told.change(first, position=second.id + 1)
+    assert told.found() == ["out of order"]
+
+
+def test_out_of_order_before_the_one_in_front_is_there(told: Told) -> None:
+    first, second = told.push(0.0, Kind.GROUPED, "acme/9"), told.push(0.1, Kind.GROUPED, "acme/9")
+    told.send(first, 0.2, Outcome.UNKNOWN)
+    told.send(second, 0.4)
+    told.send(first, 0.6)
+    assert set(told.found()) == {"out of order", "out of position"}
+
+
+def test_out_of_position(told: Told) -> None:
+    first, second = told.push(0.0, Kind.GROUPED, "acme/9"), told.push(0.0, Kind.GROUPED, "acme/9")
+    told.send(first, 0.2)
+    told.send(second, 0.2 + TAKES / 2)
+    assert told.found() == ["out of position"]
+
+
+def test_not_the_latest(told: Told) -> None:
+    told.push(1.0, Kind.LATEST, "acme/1", state=JobState.SKIPPED)
+    assert told.found() == ["not the latest"]
+
+
+def test_an_old_one_after_the_latest(told: Told) -> None:
+    old = told.push(0.0, Kind.LATEST, "acme/9", state=JobState.SKIPPED)
+    new = told.push(0.1, Kind.LATEST, "acme/9")
+    told.send(new, 0.2)
+    told.send(old, 0.4, Outcome.UNAVAILABLE)
+    assert set(told.found()) == {"out of order", "out of position"}
+
+
+def test_too_fast(told: Told) -> None:
+    told.send(told.push(0.0, Kind.RATED), 1.9)
+    assert set(told.found()) == {"too fast"}
+
+
+def test_more_than_once(told: Told) -> None:
+    told.send(told.push(ONCE_WITHIN - 0.1, Kind.ONCE, "acme/1"), ONCE_WITHIN)
+    assert "more than once" in told.found()
+
+
+def test_skipped_though_no_other_held_its_key(told: Told) -> None:
+    told.push(2.0, Kind.ONCE, "acme/9", state=JobState.SKIPPED)
+    assert told.found() == ["more than once"]
+
+
+def test_few_of_many_are_told(told: Told) -> None:
+    for _ in range(100):
+        told.push(0.0)
+    assert told.found() == ["lost"] * 6
