@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -457,12 +460,12 @@ class TestRaces:
         def claim(store: Outbox) -> tuple[JobState, list[int]]:
             return JobState.SENDING, [job.id for _ in range(15) for job in claim_jobs(store, 2)[1]]
 
-        done = in_threads([cancel, partial(claim, outbox), partial(claim, other)])
+        works: list[Callable[[], tuple[JobState, list[int]]]]
+        works = [cancel, partial(claim, outbox), partial(claim, other)]
+        done = [(job_id, state) for state, job_ids in in_threads(works) for job_id in job_ids]
 
-        assert sorted(job_id for _, job_ids in done for job_id in job_ids) == made
-        assert [
-            job_id for state, ids in done for job_id in ids if outbox.job(job_id).state is not state
-        ] == []
+        assert sorted(job_id for job_id, _ in done) == made
+        assert [outbox.job(job_id).state for job_id, _ in done] == [state for _, state in done]
 
     @pytest.mark.parametrize("group", [None, "g"])
     def test_a_redelivery_leaves_alone_what_a_person_has_just_retried(
@@ -557,3 +560,90 @@ class Counted:
             return work(connection)
 
         return self._write(unit)
+
+
+class Crowd:
+    """Threads of two processes that take webhooks, send jobs and say what becomes of them, all at once."""
+
+    TAKING, WEBHOOKS, GROUPS = 3, 40, 4
+
+    def __init__(self, outboxes: list[Outbox]) -> None:
+        self._outboxes = outboxes
+        self._taking = threading.Semaphore(self.TAKING - 1)
+        self._stop = threading.Event()
+        #: What was done, by whom: to see that everybody came to something.
+        self.done: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Until all webhooks are taken. Raises what any of it raised that no person would be told."""
+        works = [self._take] * self.TAKING + [self._send] * 3 + [self._decide] * 2
+        in_threads(
+            [partial(work, self._outboxes[seed % 2], random.Random(seed)) for seed, work in enumerate(works)]
+        )
+
+    def _take(self, outbox: Outbox, choose: random.Random) -> None:
+        """Webhooks with several jobs each, some twice, some replayed."""
+        try:
+            for _ in range(self.WEBHOOKS):
+                webhook = make_webhook(*self._jobs(choose), **choose.choice(self._identities()))
+                event_id = outbox.store(webhook).event_id
+                if choose.random() < 0.3:
+                    outbox.store(webhook)
+                if choose.random() < 0.3:
+                    outbox.replay(event_id, self._jobs(choose))
+                self.done["taken"] += 1
+        finally:
+            if not self._taking.acquire(blocking=False):
+                self._stop.set()
+
+    def _jobs(self, choose: random.Random) -> list[NewJob]:
+        groups = [None, *(f"g{number}" for number in range(self.GROUPS))]
+        return [
+            one(choose.choice(groups), item_key=f"item-{item}", latest=choose.random() < 0.2)
+            for item in range(choose.randint(1, 4))
+        ]
+
+    def _identities(self) -> list[dict[str, Any]]:
+        name = f"delivery-{next(_names)}"
+        return [{"delivery_id": name}, {"delivery_id": name, "fingerprint": "f"}]
+
+    def _send(self, outbox: Outbox, choose: random.Random) -> None:
+        while not self._stop.is_set():
+            token, jobs = claim_jobs(outbox, 3)
+            for job in jobs:
+                if choose.random() < 0.1:
+                    outbox.hand_back(job, token)
+                else:
+                    end(outbox, token, job, choose.choice([*ENDS, JobState.ACCEPTED]))
+                self.done["sent"] += 1
+
+    def _decide(self, outbox: Outbox, choose: random.Random) -> None:
+        deeds: dict[JobState, list[Callable[[int], object]]] = {
+            JobState.WAITING: [outbox.cancel],
+            JobState.DEAD: [lambda job_id: outbox.retry(job_id, self._jobs(choose)[0]), outbox.cancel],
+            JobState.UNKNOWN: [
+                partial(outbox.resolve, sent=True), partial(outbox.resolve, sent=False), outbox.cancel,
+            ],
+        }  # fmt: skip
+        while not self._stop.is_set():
+            state = choose.choice(list(deeds))
+            for job in outbox.jobs(state=state, limit=2):
+                # Another may have been faster.
+                with suppress(WrongState):
+                    choose.choice(deeds[state])(job.id)
+                    self.done[state] += 1
+
+
+def test_a_crowd_leaves_nothing_that_waits_for_ever(outbox: Outbox, reopen: Reopen, clock: Clock) -> None:
+    """Nobody waits in a circle with others, and the groups can all be brought to their end."""
+    crowd = Crowd([outbox, reopen()])
+    crowd.run()
+    assert crowd.done.keys() == {"taken", "sent", JobState.WAITING, JobState.DEAD, JobState.UNKNOWN}
+
+    clock.now += 100
+    for job in outbox.jobs(state=JobState.UNKNOWN, limit=10_000):
+        outbox.resolve(job.id, sent=True)
+    while send(outbox):
+        pass
+    left = {JobState.WAITING, JobState.SENDING, JobState.UNKNOWN}
+    assert not left & outbox.counts().keys()
