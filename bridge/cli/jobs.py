@@ -111,7 +111,7 @@ def cancel_jobs(terminal: Terminal, selection: Selection) -> None:
 def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None) -> None:
     """Say of unknown jobs whether TheEye has them."""
     if answer is None:
-        raise click.UsageError("say --sent or --again")
+        raise click.UsageError("say --sent, where TheEye has them, or --again, where it does not")
     is_sent = answer == "sent"
 
     def resolve(outbox: Outbox, job_id: int) -> tuple[str, bool]:
