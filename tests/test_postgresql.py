@@ -477,8 +477,6 @@ class TestWhatOthersDo:
         database = PostgreSQL(postgresql_url)
         with pytest.raises(StoreUnavailable, match="takes reads alone"):
             database.require()
-        change(postgresql_url, "RESET default_transaction_read_only")
-        database.require()
         database.close()
 
     def test_a_table_that_is_gone_is_the_stores_failure(self, postgresql_url: str) -> None:
