@@ -128,19 +128,26 @@ class ReadOnlySessions(Trouble):
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._database = url.rpartition("/")[2]
 
     def begin(self, server: Server) -> None:
-        with administration(self.url) as execute:
-            execute(f"ALTER DATABASE {self._database} SET default_transaction_read_only = on")
-            execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                f" WHERE datname = '{self._database}' AND pid <> pg_backend_pid()"
-            )
+        take_reads_alone(self.url)
 
     def end(self, server: Server) -> None:
-        with administration(self.url) as execute:
-            execute(f"ALTER DATABASE {self._database} RESET default_transaction_read_only")
+        take_writes_again(self.url)
+
+
+def take_reads_alone(url: str) -> None:
+    """Of every session that begins from now on; those that are there are ended."""
+    database = url.rpartition("/")[2]
+    with administration(url) as execute:
+        execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
+
+def take_writes_again(url: str) -> None:
+    """Of every session that begins from now on."""
+    with administration(url) as execute:
+        execute(f"ALTER DATABASE {url.rpartition('/')[2]} RESET default_transaction_read_only")
 
 
 @contextmanager
@@ -303,6 +310,18 @@ def test_who_meets_a_slow_commit_is_answered_after_it(
         ending.join()
         assert sender.refused == {}
         theeye.wait_for(8)
+
+
+def test_who_writes_nothing_learns_all_the_same_that_it_may_write_again(postgresql_url: str) -> None:
+    """A session stays read-only, and nobody sends a webhook to what is not ready."""
+    with closing(Outbox(postgresql_url)) as outbox:
+        take_reads_alone(postgresql_url)
+        with pytest.raises(StoreUnavailable):  # of a session that was ended
+            outbox.ping()
+        with pytest.raises(StoreUnavailable, match=ReadOnlySessions.words):
+            outbox.ping()
+        take_writes_again(postgresql_url)
+        outbox.ping()
 
 
 def set_writable(folder: Path, *, writable: bool) -> None:

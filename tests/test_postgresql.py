@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import count
 
@@ -21,7 +21,7 @@ from bridge.job import Job, JobState
 from bridge.outbox import Outbox, postgresql
 from bridge.outbox.locks import lock
 from bridge.outbox.migrations import HEAD
-from bridge.outbox.postgresql import CHANNEL, POOL, PostgreSQL, connect
+from bridge.outbox.postgresql import CHANNEL, POOL, PostgreSQL, Session, connect
 from tests.postgresql import Cluster
 from tests.tables import PATIENCE, claim_jobs, in_threads, make_event, make_job, make_webhook, wait_until
 
@@ -127,6 +127,30 @@ def test_many_threads_share_few_connections(database: PostgreSQL) -> None:
 
     assert len(counted) == 64
     assert max(counted) == POOL + 1
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    database: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = partial(execute, statement="SELECT pg_sleep(1)")
+    monkeypatch.setattr(Session, "patience", 0.2)
+    with pytest.raises(StoreUnavailable, match=r"^the store cannot be written: no answer within 0\.2 s$"):
+        database.write(slow)
+    with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no answer within 0\.2 s$"):
+        database.read(slow)
+    database.upgrade(slow)
+
+
+def test_a_connection_that_does_not_come_free_is_not_waited_for(
+    database: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database._engine.pool, "_timeout", 0.1)
+    with ExitStack() as taken:
+        for _ in range(POOL):
+            taken.enter_context(database._engine.connect())
+        with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no connection came free"):
+            database.require()
+    database.require()
 
 
 def test_no_statement_is_prepared(database: PostgreSQL) -> None:
