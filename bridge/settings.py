@@ -271,7 +271,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_DRY_RUN",
         "false",
-        "true: all is done but the POST to TheEye, and jobs end as skipped",
+        "true: all is done but the POST to TheEye; jobs that are due, the backlog too, end as skipped",
         _boolean,
     ),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),

@@ -194,6 +194,14 @@ class TestOrder:
         assert claimed(outbox) == []  # the second is being sent
         assert outbox.job(first).blocked
 
+    def test_the_time_for_which_it_is_tried_begins_when_it_may_go(self, outbox: Outbox, clock: Clock) -> None:
+        first, second = store(outbox, one(), one())
+        send(outbox, JobState.UNKNOWN)
+        clock.now += 200_000
+        outbox.resolve(first, sent=True)
+
+        assert outbox.job(second).fresh_at == clock.now
+
     def test_a_group_that_nobody_passed_on_is_found(self, outbox: Outbox, url: str) -> None:
         first, second, third = store(outbox, one(), one(), one())
         store(outbox, one("h"), one("h"))
@@ -337,6 +345,24 @@ class TestLatest:
         send(outbox)
 
         assert outbox.retry(dead, one(latest=True)) is JobState.SKIPPED
+
+    def test_nor_does_a_missing_one_that_comes_again(self, outbox: Outbox) -> None:
+        outbox.store(make_webhook(delivery_id="first"))
+        (newer,) = store(outbox, one(latest=True))
+
+        (made,) = outbox.store(make_webhook(one(latest=True), delivery_id="first")).jobs
+
+        assert made.state is JobState.SKIPPED
+        assert outbox.job(made.id).reason == f"superseded by job {newer}"
+        assert claimed(outbox) == [newer]
+
+    def test_a_replay_replaces_nothing_and_goes_last(self, outbox: Outbox) -> None:
+        store(outbox, one(latest=True))
+        send(outbox)
+        (newer,) = store(outbox, one(latest=True))
+        (replayed,) = outbox.replay(1, [one(latest=True)])
+
+        assert [send(outbox), send(outbox)] == [[newer], [replayed.id]]
 
     def test_a_dead_newer_one_is_none(self, outbox: Outbox) -> None:
         first, _ = store(outbox, one(latest=True), dead_job(group="g", latest=True))

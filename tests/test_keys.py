@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from bridge.demo.theeye import StandIn
 from bridge.job import Job, JobState, NewJob, Outcome
@@ -27,7 +27,7 @@ from bridge.settings import Mask, Secret
 from bridge.table import MAX_JOBS
 from bridge.theeye import TheEye
 from tests.delivery import Process, quick_client
-from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, sample
+from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample
 from tests.tables import (
     NOW,
     Clock,
@@ -173,6 +173,22 @@ class TestForHowLong:
         was(outbox, state)
         clock.now += 1000 * WITHIN
         assert ask_one(outbox, "second").state is JobState.SKIPPED
+
+    def test_not_for_longer_where_the_clock_was_set_back(self, outbox: Outbox, clock: Clock) -> None:
+        first = ask_one(outbox, "first")
+        clock.now += 86_400
+        bring(outbox, first.id, JobState.ACCEPTED)
+        clock.now -= 86_400
+
+        assert ask_one(outbox, "second").state is JobState.WAITING
+
+    def test_not_where_a_process_of_the_release_before_wrote_no_end(self, outbox: Outbox, url: str) -> None:
+        first = ask_one(outbox, "first")
+        bring(outbox, first.id, JobState.ACCEPTED)
+        with beside(url) as connection:
+            connection.execute(text("UPDATE jobs SET ended_at = NULL"))
+
+        assert ask_one(outbox, "second").state is JobState.WAITING
 
     def test_what_is_skipped_prolongs_nothing(self, outbox: Outbox, clock: Clock) -> None:
         was(outbox, JobState.ACCEPTED)
@@ -391,7 +407,7 @@ def test_who_holds_a_key_is_found_by_the_index(outbox: Outbox, tmp_path: Path, k
     searches = [step for step in plan if "jobs" in step]
     assert [step.partition("jobs_by_key ")[2] for step in searches] == [
         "(route=? AND once_key=? AND ended_at=?)",
-        "(route=? AND once_key=? AND ended_at>?)",
+        "(route=? AND once_key=? AND ended_at>? AND ended_at<?)",
     ], plan
 
 

@@ -347,11 +347,11 @@ class TestReplay:
 
         assert [send(outbox), send(outbox), send(outbox)] == [[stored.jobs[0].id], [second], [again.id]]
 
-    def test_they_replace_what_waits_there_where_they_are_to(self, outbox: Outbox) -> None:
+    def test_they_replace_nothing_that_waits_there(self, outbox: Outbox) -> None:
         stored = outbox.store(make_webhook(one(latest=True)))
         (again,) = outbox.replay(stored.event_id, [one(latest=True)])
 
-        assert outbox.job(stored.jobs[0].id).reason == f"superseded by job {again.id}"
+        assert send(outbox) == [stored.jobs[0].id]
         assert send(outbox) == [again.id]
 
     def test_the_webhook_that_comes_again_leaves_them_alone(self, outbox: Outbox) -> None:
@@ -384,8 +384,13 @@ def wait_for_waiters(url: str, number: int) -> None:
             wait_until(lambda: connection.execute(waiting).scalar_one() >= number, "those that wait")
 
 
-def one_then_other(url: str, outbox: Outbox, first: Work, second: Work) -> tuple[Any, Any]:
-    """What both come to, refusals too, where `second` meets what `first` has done in `outbox` uncommitted."""
+def one_then_other(
+    url: str, outbox: Outbox, first: Work, second: Work, *, waits: bool = True
+) -> tuple[Any, Any]:
+    """What both come to, refusals too, where `second` meets what `first` has done in `outbox` uncommitted.
+
+    `waits`: whether it waits for that, where the database lets both run.
+    """
     begun, commits = threading.Event(), threading.Event()
     write = outbox._database.write
 
@@ -403,7 +408,10 @@ def one_then_other(url: str, outbox: Outbox, first: Work, second: Work) -> tuple
         doing = pool.submit(outcome, first)
         assert begun.wait(PATIENCE)
         coming = pool.submit(outcome, second)
-        wait_for_waiters(url, 1)
+        if waits:
+            wait_for_waiters(url, 1)
+        elif not url.startswith("sqlite"):
+            coming.result(PATIENCE)
         commits.set()
         return doing.result(PATIENCE), coming.result(PATIENCE)
 
@@ -444,7 +452,9 @@ class TestRaces:
         self, outbox: Outbox, reopen: Reopen, url: str, group: str | None
     ) -> None:
         (made,) = store(outbox, one(group))
-        _, claimed = one_then_other(url, outbox, partial(outbox.cancel, made), partial(claim_jobs, reopen()))
+        _, claimed = one_then_other(
+            url, outbox, partial(outbox.cancel, made), partial(claim_jobs, reopen()), waits=False
+        )
 
         assert claimed[1] == []
         assert outbox.job(made).state is JobState.CANCELED

@@ -156,7 +156,8 @@ class TestStart:
         store(outbox, "1", 4)
         claimed = claim(outbox, rate=None)
         for number, job in enumerate(claimed.jobs[:3]):
-            assert outbox.start(job, claimed.token, NOW + 10 * number, RATE) is not None
+            clock.now = NOW + 10 * number
+            assert outbox.start(job, claimed.token, clock(), RATE) is not None
         clock.now = NOW + 40
         return claimed.token, claimed.jobs[3]
 
@@ -194,6 +195,13 @@ class TestStart:
         clock.now = NOW + 60
         assert outbox.start(job, token, clock(), RATE) is None
         assert started(outbox) == [NOW, NOW + 10, NOW + 20]
+
+    def test_a_clock_that_was_set_back_holds_nothing_up(
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job]
+    ) -> None:
+        token, job = late
+        clock.now = NOW - 86_400
+        assert outbox.start(job, token, clock(), RATE) is not None
 
     def test_once_the_span_is_over_it_may(self, outbox: Outbox, clock: Clock, late: tuple[str, Job]) -> None:
         token, job = late

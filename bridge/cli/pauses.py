@@ -33,7 +33,8 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
             return
         kind, found = _meant(terminal.load().table, outbox, name, is_route)
         is_new = outbox.pause(kind, found)
-    terminal.say([f"{kind} {name} {'is paused: its jobs wait' if is_new else 'was paused already'}"])
+    what = "is paused: its jobs wait, but for those on their way" if is_new else "was paused already"
+    terminal.say([f"{kind} {name} {what}"])
 
 
 @click.command()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
@@ -173,7 +173,13 @@ class Outbox:
 
         None also where `rate` is used up: the job waits then until more may start.
         """
-        return self._database.write(lambda connection: claims.start(connection, job, token, at, rate))
+
+        def work(connection: Connection) -> int | None:
+            # Units of work are not done in the order of their calls, but a rate is counted in theirs.
+            begins = at if rate is None else self._clock()
+            return claims.start(connection, job, token, begins, rate)
+
+        return self._database.write(work)
 
     def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
         """Commit what an attempt came to; False where the claim is no longer held."""
@@ -207,9 +213,12 @@ class Outbox:
 
     def free_groups(self) -> int:
         """Let the groups go on that nobody has passed on; how many."""
+        now = self._clock()
         stuck = self._database.read(groups.stuck)
-        freed = [self._database.write(partial(groups.free, task_id=task, group=name)) for task, name in stuck]
-        return sum(freed)
+        return sum(
+            self._database.write(partial(groups.free, task_id=task, group=name, now=now))
+            for task, name in stuck
+        )
 
     def tell_of_deaths(self, on_dead: OnDead) -> int:
         """Make jobs of `on_dead` for what died and nobody was told of; how many."""
@@ -265,7 +274,9 @@ class Outbox:
     def resume(self, kind: Pausable, name: str) -> bool:
         """Let them go on; False where they were not paused."""
         now = self._clock()
-        was = self._database.write(lambda connection: pauses.resume(connection, kind, name, now))
+        was = self._database.write(lambda connection: pauses.resume(connection, kind, name))
+        while was and self._database.write(lambda connection: pauses.renew(connection, kind, name, now)):
+            pass  # a few at a time, so that nobody waits long
         self._job_waits()
         return was
 

@@ -51,6 +51,9 @@ _DUE = (
     )
     .order_by(jobs.c.due_at, jobs.c.id)
     .limit(bindparam("free"))
+    # One that is being replaced or canceled at this moment is not waited for: whoever does so may wait
+    # for another of these.
+    .with_for_update(skip_locked=True)
 )
 _HELD = (jobs.c.id == bindparam("job"), jobs.c.claim == bindparam("token"), jobs.c.state == JobState.SENDING)
 _CLAIM = (
@@ -250,7 +253,7 @@ def _move(
         values["ended_at"] = now
     is_held = connection.execute(statement, {"job": job.id, "token": token, **values}).rowcount == 1
     if is_held and job.group is not None and state not in groups.AHEAD:
-        groups.pass_on(connection, job.task_id, job.group)
+        groups.pass_on(connection, job.task_id, job.group, now)
     return is_held
 
 

@@ -39,7 +39,9 @@ _HEAD = (
     .order_by(jobs.c.position)
     .limit(1)
 )
-_UNBLOCK = update(jobs).where(jobs.c.id == bindparam("job")).values(blocked=False)
+# The time for which it is tried again begins now: else one that was held up for longer would die on the first
+# answer that TheEye is busy.
+_UNBLOCK = update(jobs).where(jobs.c.id == bindparam("job")).values(blocked=False, fresh_at=bindparam("now"))
 _REPLACE = (
     update(jobs)
     .where(
@@ -134,7 +136,7 @@ def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]]
         values = {"before": row["position"], "now": now, "why": why, "maybe": why + MAYBE_SENT}
         found = connection.execute(_REPLACE, {"of_task": task_id, "of_group": group, **values}).scalars()
         skipped.update(found)
-        pass_on(connection, task_id, group)
+        pass_on(connection, task_id, group, now)
     return skipped
 
 
@@ -154,12 +156,21 @@ def newer(connection: Connection, task_id: str, group: str, than: Job) -> int | 
     return found
 
 
-def pass_on(connection: Connection, task_id: str, group: str) -> bool:
+def newer_event(connection: Connection, task_id: str, group: str, event_id: int) -> int | None:
+    """A job of the group that a later event made, and that was accepted or may still be."""
+    asked = {"of_task": task_id, "of_group": group}
+    found: int | None = connection.execute(
+        _NEWER.where(jobs.c.event_id > event_id), asked
+    ).scalar_one_or_none()
+    return found
+
+
+def pass_on(connection: Connection, task_id: str, group: str, now: float) -> bool:
     """Let the group's head be claimed, after a job of it has ended; whether one waited for that."""
     head = connection.execute(_HEAD, {"of_task": task_id, "of_group": group}).first()
     if head is None or head.state != JobState.WAITING or not head.blocked:
         return False
-    connection.execute(_UNBLOCK, {"job": head.id})
+    connection.execute(_UNBLOCK, {"job": head.id, "now": now})
     return True
 
 
@@ -171,7 +182,7 @@ def stuck(connection: Connection) -> list[tuple[str, str]]:
     return [(row.task_id, row.group_name) for row in connection.execute(_STUCK)]
 
 
-def free(connection: Connection, task_id: str, group: str) -> bool:
+def free(connection: Connection, task_id: str, group: str, now: float) -> bool:
     """Let a group go on: a unit of work; whether that was needed."""
     lock_all(connection, [lock_of(task_id, group)])
-    return pass_on(connection, task_id, group)
+    return pass_on(connection, task_id, group, now)

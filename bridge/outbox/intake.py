@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -142,17 +142,28 @@ def locks_of(new: Iterable[NewJob]) -> set[tuple[str, ...]]:
 
 
 def insert_jobs(
-    connection: Connection, event_id: int, new: Sequence[NewJob], now: float, *, replay: int = 0
+    connection: Connection,
+    event_id: int,
+    new: Sequence[NewJob],
+    now: float,
+    *,
+    replay: int = 0,
+    comes_again: bool = False,
 ) -> tuple[StoredJob, ...]:
     """Store jobs of an event, each at the end of its group; the locks of all of them are held.
 
-    A `replay` is a person's, and does as if no key were held.
+    A `replay` is a person's: it does as if no key were held, and replaces nothing. Where the event
+    `comes_again`, what would replace jobs of later events is skipped.
     """
     if not new:
         return ()
+    if replay:
+        new = [replace(job, latest=False) for job in new]
     rows = [job_row(event_id, job, now, replay) for job in new]
     if not replay:
         keys.throttle(connection, new, rows, now)
+    if comes_again:
+        _give_way(connection, event_id, rows, now)
     groups.join(connection, rows)
     ids = connection.execute(_INSERT_JOBS, rows).scalars().all()
     skipped = groups.replace(connection, list(zip(ids, rows, strict=True)), now)
@@ -162,6 +173,14 @@ def insert_jobs(
     )
 
 
+def _give_way(connection: Connection, event_id: int, rows: Sequence[dict[str, Any]], now: float) -> None:
+    for row in rows:
+        if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING:
+            newer = groups.newer_event(connection, row["task_id"], row["group_name"], event_id)
+            if newer is not None:
+                row |= {"state": JobState.SKIPPED, "reason": groups.superseded(newer), "ended_at": now}
+
+
 def _complete(connection: Connection, event_id: int, webhook: Webhook, now: float) -> tuple[StoredJob, ...]:
     there = {
         (row.route, row.item_key): (row.id, row.state)
@@ -169,7 +188,7 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
     }
     wanted = {(job.route, job.item_key): job for job in webhook.jobs}
     missing = tuple(job for key, job in wanted.items() if key not in there)
-    done = list(insert_jobs(connection, event_id, missing, now))
+    done = list(insert_jobs(connection, event_id, missing, now, comes_again=True))
     for key, (job_id, state) in there.items():
         if state != JobState.DEAD:
             continue

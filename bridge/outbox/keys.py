@@ -15,6 +15,8 @@ from bridge.event import rfc3339
 from bridge.job import JobState, NewJob
 from bridge.outbox.schema import HOLDS_KEY, jobs
 
+#: By how much the clocks of the machines may differ, seconds.
+CLOCKS_DIFFER = 60.0
 #: How many keys one statement asks for.
 _CHUNK = 500
 
@@ -29,7 +31,10 @@ _OF_KEYS = (
 # Apart, so that each is one range of the index; in one statement, since a job that comes to its end
 # between two would be in neither.
 _HOLDERS = union_all(
-    _OF_KEYS.where(jobs.c.ended_at.is_(None)), _OF_KEYS.where(jobs.c.ended_at > bindparam("since"))
+    # A process of the release before writes no end.
+    _OF_KEYS.where(jobs.c.ended_at.is_(None), jobs.c.state.in_((JobState.WAITING, JobState.SENDING))),
+    # Not later than now by more than clocks differ: one that has been set back would hold a key for as long.
+    _OF_KEYS.where(jobs.c.ended_at > bindparam("since"), jobs.c.ended_at < bindparam("until")),
 ).order_by("id")
 
 
@@ -47,7 +52,7 @@ def throttle(
         if job.once_key is not None and job.once_within is not None and row["state"] == JobState.WAITING:
             asking.setdefault((job.route, job.once_within), []).append((job.once_key, row))
     for (route, within), wanted in asking.items():
-        reasons = _held(connection, route, list(dict(wanted)), now - within)
+        reasons = _held(connection, route, list(dict(wanted)), within, now)
         for key, row in wanted:
             if key in reasons:
                 row |= {"state": JobState.SKIPPED, "reason": f"once_within: {reasons[key]}", "ended_at": now}
@@ -55,11 +60,14 @@ def throttle(
                 reasons[key] = "another job of this event has the same key"
 
 
-def _held(connection: Connection, route: str, keys: Sequence[str], since: float) -> dict[str, str]:
+def _held(
+    connection: Connection, route: str, keys: Sequence[str], within: float, now: float
+) -> dict[str, str]:
     """Those of the keys that are held, and by what in words."""
+    window = {"since": now - within, "until": now + CLOCKS_DIFFER}
     reasons: dict[str, str] = {}
     for at in range(0, len(keys), _CHUNK):
-        asked = {"route": route, "keys": keys[at : at + _CHUNK], "since": since}
+        asked = {"route": route, "keys": keys[at : at + _CHUNK], **window}
         reasons |= {row.once_key: _reason(row) for row in connection.execute(_HOLDERS, asked)}
     return reasons
 

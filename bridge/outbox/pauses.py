@@ -12,6 +12,9 @@ from bridge.job import Job, JobState
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses
 
+#: How many jobs one unit of work renews.
+_CHUNK = 2000
+
 _ALL = select(pauses).order_by(pauses.c.kind, pauses.c.name)
 
 
@@ -46,19 +49,21 @@ def pause(connection: Connection, kind: Pausable, name: str, now: float) -> bool
     return True
 
 
-def resume(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
-    """False where it is not paused.
-
-    The time for which a job is tried again begins anew: else the first outage after a long pause would
-    end it.
-    """
+def resume(connection: Connection, kind: Pausable, name: str) -> bool:
+    """False where it is not paused; else `renew` is to follow."""
     gone = connection.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))
-    if gone.rowcount == 0:
-        return False
+    return gone.rowcount == 1
+
+
+def renew(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
+    """For some of the jobs that wait, let the time for which they are tried again begin anew.
+
+    Whether there were any. Else the first outage after a long pause would end them.
+    """
     column = jobs.c.task_id if kind is Pausable.TASK else jobs.c.route
-    waiting = update(jobs).where(jobs.c.state == JobState.WAITING, column == name)
-    connection.execute(waiting.values(fresh_at=now))
-    return True
+    some = select(jobs.c.id).where(jobs.c.state == JobState.WAITING, column == name, jobs.c.fresh_at < now)
+    renewed = update(jobs).where(jobs.c.id.in_(some.limit(_CHUNK)), jobs.c.state == JobState.WAITING)
+    return connection.execute(renewed.values(fresh_at=now)).rowcount > 0
 
 
 def paused(connection: Connection) -> list[Pause]:

@@ -37,7 +37,7 @@ def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> b
         "state": JobState.WAITING, "reason": "a person said to send it again", "ended_at": None,
         "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
     }  # fmt: skip
-    return _settle(connection, job_id, (JobState.UNKNOWN,), accepted if sent else again) or not sent
+    return _settle(connection, job_id, (JobState.UNKNOWN,), accepted if sent else again, now) or not sent
 
 
 def cancel(connection: Connection, job_id: int, now: float) -> bool:
@@ -46,7 +46,7 @@ def cancel(connection: Connection, job_id: int, now: float) -> bool:
     Raises NoSuchJob, WrongState.
     """
     canceled = {"state": JobState.CANCELED, "reason": "canceled by a person", "ended_at": now}
-    return _settle(connection, job_id, CANCELABLE, canceled)
+    return _settle(connection, job_id, CANCELABLE, canceled, now)
 
 
 def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: float) -> tuple[StoredJob, ...]:
@@ -61,12 +61,12 @@ def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: fl
 
 
 def _settle(
-    connection: Connection, job_id: int, expected: tuple[JobState, ...], values: dict[str, object]
+    connection: Connection, job_id: int, expected: tuple[JobState, ...], values: dict[str, object], now: float
 ) -> bool:
     """Whether the next job of its group waited for that."""
     job = _locked_with_group(connection, job_id, expected)
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-    return job.group is not None and groups.pass_on(connection, job.task_id, job.group)
+    return job.group is not None and groups.pass_on(connection, job.task_id, job.group, now)
 
 
 def _locked_with_group(connection: Connection, job_id: int, expected: tuple[JobState, ...]) -> Job:

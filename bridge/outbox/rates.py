@@ -15,7 +15,11 @@ from bridge.route import Rate
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 _STARTED = (
     select(attempts.c.started_at)
-    .where(attempts.c.task_id == bindparam("task"), attempts.c.started_at >= bindparam("since"))
+    # Not those of a clock that has been set back since: they would hold the task up for as long.
+    .where(
+        attempts.c.task_id == bindparam("task"),
+        attempts.c.started_at.between(bindparam("since"), bindparam("until")),
+    )
     .order_by(attempts.c.started_at.desc())
     .limit(bindparam("most"))
 )
@@ -50,5 +54,5 @@ def room(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[
 
 def _started(connection: Connection, task_id: str, rate: Rate, now: float) -> list[float]:
     """When the last attempts started, as many as the rate allows and in its span; the newest first."""
-    asked = {"task": task_id, "since": now - rate.span, "most": rate.attempts}
+    asked = {"task": task_id, "since": now - rate.span, "until": now + 1.0, "most": rate.attempts}
     return list(connection.execute(_STARTED, asked).scalars())
