@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -60,7 +60,7 @@ def one(group: str | None = "g", *, task: Task = A, **more: Any) -> NewJob:
 def store(outbox: Outbox, *jobs: NewJob) -> list[int]:
     """The ids of new jobs, each of an event of its own."""
     return [
-        outbox.store(make_webhook(each, delivery_id=f"delivery-{next(_names)}")).jobs[0].id for each in jobs
+        outbox.store(make_webhook(each, delivery_id=f"webhook-{next(_names)}")).jobs[0].id for each in jobs
     ]
 
 
@@ -370,6 +370,38 @@ class TestReplay:
         assert states(outbox, [stored.jobs[0].id, again.id]) == [JobState.DEAD, JobState.WAITING]
 
 
+def _canceled(outbox: Outbox) -> Work:
+    (head,) = store(outbox, one())
+    return partial(outbox.cancel, head)
+
+
+def _resolved(outbox: Outbox) -> Work:
+    (head,) = store(outbox, one())
+    send(outbox, JobState.UNKNOWN)
+    return partial(outbox.resolve, head, sent=True)
+
+
+def _recorded(outbox: Outbox) -> Work:
+    store(outbox, one())
+    token, (head,) = claim_jobs(outbox)
+    attempt = outbox.start(head, token, NOW)
+    assert attempt is not None
+    done = Completion(0.1, Outcome.ACCEPTED, None, "", None)
+    return partial(outbox.record, head, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
+
+
+def _given_up(outbox: Outbox) -> Work:
+    store(outbox, one())
+    token, (head,) = claim_jobs(outbox)
+    return partial(outbox.end_unsent, head, token, JobState.DEAD, "no task")
+
+
+#: How the head of a group comes to its end: each makes one, and gives what ends it.
+HEADS: dict[str, Callable[[Outbox], Work]] = {
+    "canceled": _canceled, "resolved": _resolved, "recorded": _recorded, "given up": _given_up,
+}  # fmt: skip
+
+
 def wait_for_waiters(url: str, number: int) -> None:
     """Until so many transactions wait for what another holds.
 
@@ -502,6 +534,42 @@ class TestRaces:
         assert retried == f"job {made} is waiting, expected dead"
         assert [send(outbox), send(outbox)] == [[made], []]
 
+    @pytest.mark.parametrize("head", HEADS)
+    def test_one_that_is_stored_while_its_head_ends_may_be_sent(
+        self, outbox: Outbox, reopen: Reopen, url: str, head: str
+    ) -> None:
+        finish = HEADS[head](outbox)
+        _, made = one_then_other(url, outbox, finish, partial(store, reopen(), one()))
+
+        assert send(outbox) == made
+
+    @pytest.mark.parametrize("head", HEADS)
+    def test_one_whose_head_ends_while_it_is_stored_may_be_sent(
+        self, outbox: Outbox, reopen: Reopen, url: str, head: str
+    ) -> None:
+        finish = HEADS[head](reopen())
+        made, _ = one_then_other(url, outbox, partial(store, outbox, one()), finish)
+
+        assert send(outbox) == made
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_of_a_retry_and_a_webhook_at_once_the_later_goes_behind_the_earlier(
+        self, outbox: Outbox, reopen: Reopen, url: str, is_first: bool
+    ) -> None:
+        (dead,) = store(outbox, dead_job())
+        other = reopen()
+        if is_first:
+            _, (made,) = one_then_other(
+                url, outbox, partial(outbox.retry, dead, one()), partial(store, other, one())
+            )
+        else:
+            (made,), _ = one_then_other(
+                url, outbox, partial(store, outbox, one()), partial(other.retry, dead, one())
+            )
+
+        order = [dead, made] if is_first else [made, dead]
+        assert [send(outbox), send(outbox)] == [[job_id] for job_id in order]
+
     @staticmethod
     def dead(outbox: Outbox, group: str | None) -> tuple[Webhook, int]:
         """A webhook whose job died, and the job."""
@@ -533,26 +601,55 @@ class TestRaces:
         webhook = make_webhook(one(), fingerprint="f")
         stored = outbox.store(webhook)
         replaying, redelivering = Counted(reopen()), Counted(reopen())
-        held, free = threading.Event(), threading.Event()
-
-        def hold(connection: Connection) -> None:
-            lock_all(connection, [lock_of(A.id, "g")])
-            held.set()
-            assert free.wait(PATIENCE)
 
         with ThreadPoolExecutor() as pool:
-            holding = pool.submit(outbox._database.write, hold)
-            assert held.wait(PATIENCE)
-            replay = pool.submit(replaying.outbox.replay, stored.event_id, [one()])
-            wait_for_waiters(url, 1)
-            redelivery = pool.submit(redelivering.outbox.store, webhook)
-            wait_for_waiters(url, 2)
-            free.set()
-            holding.result(PATIENCE)
+            with locked(outbox, "g"):
+                replay = pool.submit(replaying.outbox.replay, stored.event_id, [one()])
+                wait_for_waiters(url, 1)
+                redelivery = pool.submit(redelivering.outbox.store, webhook)
+                wait_for_waiters(url, 2)
             assert len(replay.result(PATIENCE)) == 1
             assert redelivery.result(PATIENCE).duplicate
 
         assert (replaying.tries, redelivering.tries) == (1, 1)
+
+    def test_nor_do_webhooks_with_the_same_groups_in_another_order(
+        self, outbox: Outbox, reopen: Reopen, url: str
+    ) -> None:
+        groups = [f"g{number}" for number in range(20)]
+        ways = [[one(group, item_key=group) for group in way] for way in (groups, groups[::-1])]
+        stores = [Counted(reopen()), Counted(reopen())]
+
+        with ThreadPoolExecutor() as pool:
+            with locked(outbox, *groups):
+                storing = [
+                    pool.submit(each.outbox.store, make_webhook(*jobs, delivery_id=str(id(each))))
+                    for each, jobs in zip(stores, ways, strict=True)
+                ]
+                wait_for_waiters(url, 2)
+            assert [len(each.result(PATIENCE).jobs) for each in storing] == [20, 20]
+
+        assert [each.tries for each in stores] == [1, 1]
+
+
+@contextmanager
+def locked(outbox: Outbox, *groups: str) -> Iterator[None]:
+    """Hold the locks of these groups of task A in a transaction of another thread."""
+    held, free = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        lock_all(connection, [lock_of(A.id, group) for group in groups])
+        held.set()
+        assert free.wait(PATIENCE)
+
+    with ThreadPoolExecutor() as pool:
+        holding = pool.submit(outbox._database.write, hold)
+        try:
+            assert held.wait(PATIENCE)
+            yield
+        finally:
+            free.set()
+            holding.result(PATIENCE)
 
 
 class Counted:
@@ -614,7 +711,7 @@ class Crowd:
         ]
 
     def _identities(self) -> list[dict[str, Any]]:
-        name = f"delivery-{next(_names)}"
+        name = f"webhook-{next(_names)}"
         return [{"delivery_id": name}, {"delivery_id": name, "fingerprint": "f"}]
 
     def _send(self, outbox: Outbox, choose: random.Random) -> None:
@@ -650,6 +747,8 @@ def test_a_crowd_leaves_nothing_that_waits_for_ever(outbox: Outbox, reopen: Reop
     crowd.run()
     assert crowd.done.keys() == {"taken", "sent", JobState.WAITING, JobState.DEAD, JobState.UNKNOWN}
 
+    places = Counter((job.group, job.position) for job in outbox.jobs(limit=10_000) if job.group)
+    assert [place for place, jobs in places.items() if jobs > 1] == [], "two jobs in one place"
     clock.now += 100
     for job in outbox.jobs(state=JobState.UNKNOWN, limit=10_000):
         outbox.resolve(job.id, sent=True)
