@@ -17,7 +17,7 @@ _IN_HTML = (("Content-Type", "text/html"),)
 #: Seconds between a refusal and a welcome.
 _FLAP = 0.3
 #: What every order takes, seconds.
-_ALWAYS = 0.03
+_ALWAYS = 0.08
 
 
 def begin(theeye: StandIn) -> None:

@@ -33,6 +33,8 @@ TAKEN_WITHIN = 60.0
 SETTLED_WITHIN = 3.0 * LEASE
 #: What a process had in flight when it froze is over after so many seconds.
 CALM = TIMEOUT + 1.0
+#: gunicorn's last words where one of its first processes finds no database, and the others end with it.
+BOOT_FAILED = "Worker failed to boot"
 #: More jobs than any run makes.
 ALL = 1_000_000
 
@@ -59,14 +61,17 @@ class Report:
     resolved: int
     #: How long it took until nothing waited any more, seconds.
     settling: float
+    #: Processes that ended by themselves, because the database went away while they started.
+    ended: int
     violations: tuple[Violation, ...]
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{status or 'none'}: {count}" for status, count in self.statuses.most_common())
+        ended = f"; {self.ended} ended while they started and were started again" if self.ended else ""
         numbers = (
             f"{self.taken} pushes taken (answers: {statuses}); {self.sent} orders sent, {self.saved} jobs at "
             f"TheEye, {self.doubled} of them doubles; {self.unknown} answers lost, {self.resolved} jobs "
-            f"resolved by a person; settled after {self.settling:.0f} s"
+            f"resolved by a person; settled after {self.settling:.0f} s{ended}"
         )
         return "\n".join([numbers, *(f"BROKEN: {violation}" for violation in self.violations)])
 
@@ -172,6 +177,7 @@ def _run(
     ended.set()
     for lane in lanes:
         lane.finish(TAKEN_WITHIN)
+    system.revive()
     load.finish(TAKEN_WITHIN)
     settling = settle(outbox, person)
     happened = lanes[0].happened + lanes[1].happened
@@ -223,8 +229,14 @@ def judge(
         unknown=sum(attempt.outcome is Outcome.UNKNOWN for attempt in attempts),
         resolved=len(resolved),
         settling=settling,
-        violations=(*violations(history), *_written(system.log)),
+        ended=len(system.ended),
+        violations=(*violations(history), *_ended(system), *_written(system.log)),
     )
+
+
+def _ended(system: System) -> list[Violation]:
+    """What must not end: a process that once served, whatever goes away."""
+    return [Violation("ended", said) for said in system.ended if BOOT_FAILED not in said]
 
 
 def _written(log: str) -> list[Violation]:

@@ -20,6 +20,7 @@ class What(StrEnum):
     RESTART_WEB = "SIGTERM and start of the web processes"
     RESTART_WORKER = "SIGTERM and start of a worker"
     FREEZE_WORKER = "a worker freezes"
+    LOSE_CLAIMS = "a worker freezes and its leases end"
     STOP_DATABASE = "the database stops"
     KILL_DATABASE = "kill -9 of the database"
     FREEZE_DATABASE = "the database freezes"
@@ -43,7 +44,7 @@ class What(StrEnum):
 ON_SQLITE = (What.KILL_WEB, What.KILL_ALL, What.RELOAD_WEB, What.RESTART_WEB, What.LOCK_DATABASE)
 ON_POSTGRESQL = (
     What.KILL_WEB, What.KILL_WORKER, What.KILL_ALL, What.RELOAD_WEB, What.RESTART_WEB, What.RESTART_WORKER,
-    What.FREEZE_WORKER, What.STOP_DATABASE, What.KILL_DATABASE, What.FREEZE_DATABASE,
+    What.FREEZE_WORKER, What.LOSE_CLAIMS, What.STOP_DATABASE, What.KILL_DATABASE, What.FREEZE_DATABASE,
 )  # fmt: skip
 #: What TheEye does meanwhile, one after another.
 BY_THEEYE = (
@@ -54,6 +55,8 @@ BY_THEEYE = (
 #: How long what ends by itself or is ended lasts, from and to, seconds.
 _LASTS = {
     What.FREEZE_WORKER: (1.0, 5.0),
+    # The other worker looks for what is left behind every 2 s.
+    What.LOSE_CLAIMS: (2.0, 5.0),
     What.STOP_DATABASE: (0.5, 3.0),
     What.KILL_DATABASE: (0.1, 2.0),
     What.FREEZE_DATABASE: (0.5, 6.0),

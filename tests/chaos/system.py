@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psycopg
+
 from tests.chaos.schedule import ON_POSTGRESQL, ON_SQLITE, Action, What
 from tests.chaos.table import ENVIRONMENT
 from tests.postgresql import Cluster
@@ -38,6 +40,8 @@ class System:
         self._running = ExitStack()
         #: Held while a process is frozen: whoever needs to know that nothing is in flight takes it.
         self.thawed = threading.Lock()
+        #: The last that each process said which ended by itself.
+        self.ended: list[str] = []
 
     def __enter__(self) -> System:
         with ExitStack() as running:
@@ -64,6 +68,7 @@ class System:
 
     def happen(self, action: Action, ended: threading.Event) -> None:
         """Let that befall them, for as long as it lasts or until `ended`; then all of them run again."""
+        self.revive()
         match action.what:
             case What.KILL_WEB:
                 workers = self.server.workers
@@ -80,9 +85,11 @@ class System:
                 _restart(self.server)
             case What.RESTART_WORKER:
                 _restart(self._worker(action))
-            case What.FREEZE_WORKER:
+            case What.FREEZE_WORKER | What.LOSE_CLAIMS:
                 with self.thawed:
                     self._worker(action).freeze()
+                    if action.what is What.LOSE_CLAIMS:
+                        _end_leases(self.database_url)
                     ended.wait(action.lasts)
                     self._worker(action).thaw()
             case What.LOCK_DATABASE:
@@ -90,6 +97,14 @@ class System:
                     ended.wait(action.lasts)
             case _:
                 self._without_database(action, ended)
+
+    def revive(self) -> None:
+        """Start what has ended by itself, as a platform does."""
+        for program in self._programs:
+            if not program.is_running:
+                self.ended.append(f"{type(program).__name__.lower()}: {program.log[-2000:]}")
+                program.kill()
+                program.start()
 
     def _worker(self, action: Action) -> Worker:
         return self.workers[int(action.chance * len(self.workers))]
@@ -105,6 +120,13 @@ class System:
         go()
         ended.wait(action.lasts)
         come()
+
+
+def _end_leases(url: str) -> None:
+    """As if all that is claimed had been claimed a minute earlier; but what a frozen one has locked."""
+    claimed = "SELECT id FROM jobs WHERE state = 'sending' FOR UPDATE SKIP LOCKED"
+    with psycopg.connect(url) as connection:
+        connection.execute(f"UPDATE jobs SET lease_until = lease_until - 60 WHERE id IN ({claimed})")
 
 
 def _restart(program: Program) -> None:
