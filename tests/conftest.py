@@ -16,6 +16,7 @@ from tests.intake import Intake
 from tests.octokit import Octokit
 from tests.postgresql import Cluster
 from tests.tables import Clock
+from tests.terminal import Terminal
 
 #: The senders' vectors and samples, where they are there: the project passes its tests without them.
 SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "shared"))
@@ -142,6 +143,11 @@ def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
     yield reopen
     for outbox in opened:
         outbox.close()
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
 
 
 @pytest.fixture
