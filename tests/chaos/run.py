@@ -190,12 +190,19 @@ def settle(outbox: Outbox, person: Person) -> float:
     What does not settle in time is the oracle's to tell.
     """
     begun = time.monotonic()
-    open_states = {JobState.WAITING, JobState.SENDING, JobState.UNKNOWN}
-    while (found := outbox.counts().keys() & open_states) and time.monotonic() - begun < SETTLED_WITHIN:
-        if JobState.UNKNOWN in found:
+    while (still := _unsettled(outbox)) and time.monotonic() - begun < SETTLED_WITHIN:
+        if JobState.UNKNOWN in still:
             person.resolve()
         time.sleep(0.1)
     return time.monotonic() - begun
+
+
+def _unsettled(outbox: Outbox) -> set[JobState]:
+    try:
+        return outbox.counts().keys() & {JobState.WAITING, JobState.SENDING, JobState.UNKNOWN}
+    except StoreUnavailable:
+        # A connection of before the database's last end.
+        return {JobState.WAITING}
 
 
 def judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -89,8 +90,9 @@ class System:
                 with self.thawed:
                     self._worker(action).freeze()
                     if action.what is What.LOSE_CLAIMS:
-                        _end_leases(self.database_url)
-                    ended.wait(action.lasts)
+                        _claimed_anew(self.database_url, ended, action.lasts)
+                    else:
+                        ended.wait(action.lasts)
                     self._worker(action).thaw()
             case What.LOCK_DATABASE:
                 with _locked(self._path):
@@ -122,11 +124,24 @@ class System:
         come()
 
 
-def _end_leases(url: str) -> None:
-    """As if all that is claimed had been claimed a minute earlier; but what a frozen one has locked."""
-    claimed = "SELECT id FROM jobs WHERE state = 'sending' FOR UPDATE SKIP LOCKED"
-    with psycopg.connect(url) as connection:
-        connection.execute(f"UPDATE jobs SET lease_until = lease_until - 60 WHERE id IN ({claimed})")
+def _claimed_anew(url: str, ended: threading.Event, seconds: float) -> None:
+    """End all leases, as if they were a minute older, and wait until another worker sends one of those jobs.
+
+    Then what the frozen one says of it meets a newer claim. What it has locked stays as it is.
+    """
+    end = """
+        UPDATE jobs SET lease_until = lease_until - 60
+        WHERE id IN (SELECT id FROM jobs WHERE state = 'sending' FOR UPDATE SKIP LOCKED) RETURNING id
+    """
+    anew = """
+        SELECT 1 FROM jobs JOIN attempts ON job_id = jobs.id AND outcome IS NULL
+        WHERE jobs.id = ANY(%s) AND state = 'sending' AND lease_until > extract(epoch FROM clock_timestamp())
+    """
+    deadline = time.monotonic() + seconds
+    with psycopg.connect(url, autocommit=True) as connection:
+        jobs = [job for (job,) in connection.execute(end)]
+        while time.monotonic() < deadline and not connection.execute(anew, [jobs]).fetchone():
+            ended.wait(0.005 if jobs else seconds)
 
 
 def _restart(program: Program) -> None:
