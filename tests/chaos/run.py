@@ -33,8 +33,6 @@ TAKEN_WITHIN = 60.0
 SETTLED_WITHIN = 3.0 * LEASE
 #: What a process had in flight when it froze is over after so many seconds.
 CALM = TIMEOUT + 1.0
-#: gunicorn's last words where one of its first processes finds no database, and the others end with it.
-BOOT_FAILED = "Worker failed to boot"
 #: More jobs than any run makes.
 ALL = 1_000_000
 
@@ -236,14 +234,13 @@ def judge(
         unknown=sum(attempt.outcome is Outcome.UNKNOWN for attempt in attempts),
         resolved=len(resolved),
         settling=settling,
-        ended=len(system.ended),
-        violations=(*violations(history), *_ended(system), *_written(system.log)),
+        ended=system.ended,
+        violations=(
+            *violations(history),
+            *(Violation("ended by itself", said) for said in system.crashed),
+            *_written(system.log),
+        ),
     )
-
-
-def _ended(system: System) -> list[Violation]:
-    """What must not end: a process that once served, whatever goes away."""
-    return [Violation("ended", said) for said in system.ended if BOOT_FAILED not in said]
 
 
 def _written(log: str) -> list[Violation]:
