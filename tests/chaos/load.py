@@ -8,7 +8,7 @@ from collections import Counter
 from random import Random
 
 from tests.chaos.oracle import Taken
-from tests.chaos.table import KINDS, WEIGHTS, members
+from tests.chaos.table import KINDS, WEIGHTS, Kind, members
 from tests.pushes import Client
 
 #: Seconds that a client waits between two pushes, from and to; and before it pushes the same once more.
@@ -71,22 +71,32 @@ class Load:
                 self._begun += 1
                 number = self._begun
             random = Random(f"{self._seed} {number}")
-            taken = self._push(client, random, f"commit-{number:06}")
+            (kind,) = random.choices(KINDS, WEIGHTS)
+            commit, member = f"commit-{number:06}", random.choice(members(kind))
+            if kind is Kind.ONCE:
+                self._push_twins(client, commit, member)
+            else:
+                self._push(client, commit, kind, member)
             if random.random() < 1 / _REDELIVERED:
-                self._note(client.push(taken.commit, taken.kind, taken.member).status)
+                self._note(client.push(commit, kind, member).status)
             self._finishing.wait(random.uniform(*_PAUSE))
         client.close()
 
-    def _push(self, client: Client, random: Random, commit: str) -> Taken:
-        (kind,) = random.choices(KINDS, WEIGHTS)
-        member = random.choice(members(kind))
+    def _push_twins(self, client: Client, commit: str, member: str) -> None:
+        """Two of one key at the same moment, of which one must not go through."""
+        other = Client(self._port, _PATIENCE)
+        twin = threading.Thread(target=self._push, args=(other, f"{commit}-twin", Kind.ONCE, member))
+        twin.start()
+        self._push(client, commit, Kind.ONCE, member)
+        twin.join()
+        other.close()
+
+    def _push(self, client: Client, commit: str, kind: Kind, member: str) -> None:
         begun = time.time()
         while not (answer := client.push(commit, kind, member)).is_taken:
             self._note(answer.status)
             time.sleep(_AGAIN)
-        taken = Taken(commit, kind, member, begun, time.time(), answer.jobs)
-        self._note(answer.status, taken)
-        return taken
+        self._note(answer.status, Taken(commit, kind, member, begun, time.time(), answer.jobs))
 
     def _note(self, status: int, taken: Taken | None = None) -> None:
         with self._changed:

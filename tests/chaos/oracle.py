@@ -94,8 +94,8 @@ def violations(history: History) -> list[Violation]:
     """What was broken; empty where every promise was kept."""
     run = _Run(history)
     checks = (
-        _lost, _unfinished, _made_up, _doubled, _sent_too_often, _held, _unstarted, _overlapping,
-        _out_of_order, _out_of_position, _not_the_latest, _too_fast, _more_than_once,
+        _lost, _unfinished, _made_up, _misrecorded, _doubled, _sent_too_often, _held, _unstarted,
+        _overlapping, _out_of_order, _out_of_position, _not_the_latest, _too_fast, _more_than_once,
     )  # fmt: skip
     found = []
     for check in checks:
@@ -213,6 +213,20 @@ def _made_up(run: _Run) -> Iterator[str]:
                 job
             ):
                 yield f"job {job.id} was accepted as {attempt.theeye_job_id}, which is no job of it at TheEye"
+
+
+def _misrecorded(run: _Run) -> Iterator[str]:
+    """What stands of an accepted job is its last attempt's, and no older claim's; or a person's word."""
+    said = {one.job_id for one in run.resolved if one.sent}
+    for job in run.jobs:
+        if job.state is not JobState.ACCEPTED or job.id in said:
+            continue
+        last = run.attempts(job)[-1] if run.attempts(job) else None
+        if last is None or last.outcome is not Outcome.ACCEPTED or last.theeye_job_id != job.theeye_job_id:
+            by = (
+                f"its last attempt is {last.outcome} as {last.theeye_job_id}" if last else "it has no attempt"
+            )
+            yield f"job {job.id} ({commit_of(job)}) is accepted as {job.theeye_job_id}, and {by}"
 
 
 def _doubled(run: _Run) -> Iterator[str]:

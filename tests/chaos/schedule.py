@@ -55,8 +55,8 @@ BY_THEEYE = (
 #: How long what ends by itself or is ended lasts, from and to, seconds.
 _LASTS = {
     What.FREEZE_WORKER: (1.0, 5.0),
-    # The other worker looks for what is left behind every 2 s.
-    What.LOSE_CLAIMS: (2.0, 5.0),
+    # At most: the other worker looks for what is left behind every 2 s, and sends it within 2 s more.
+    What.LOSE_CLAIMS: (4.0, 5.0),
     What.STOP_DATABASE: (0.5, 3.0),
     What.KILL_DATABASE: (0.1, 2.0),
     What.FREEZE_DATABASE: (0.5, 6.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.chaos.table import ENVIRONMENT
 from tests.postgresql import Cluster
 from tests.server import Program, Server, Worker
 from tests.tables import in_threads
+
+#: gunicorn's first words, and its last where one of its first processes finds no database.
+STARTING, BOOT_FAILED = "Starting gunicorn", "Worker failed to boot"
 
 
 class System:
@@ -40,8 +44,10 @@ class System:
         self._running = ExitStack()
         #: Held while a process is frozen: whoever needs to know that nothing is in flight takes it.
         self.thawed = threading.Lock()
-        #: The last that each process said which ended by itself.
-        self.ended: list[str] = []
+        #: How many processes ended by themselves.
+        self.ended = 0
+        #: The last that each of them said which had no reason to.
+        self.crashed: list[str] = []
 
     def __enter__(self) -> System:
         with ExitStack() as running:
@@ -82,15 +88,16 @@ class System:
             case What.RELOAD_WEB:
                 self.server.reload()
             case What.RESTART_WEB:
-                _restart(self.server)
+                self._restart(self.server)
             case What.RESTART_WORKER:
-                _restart(self._worker(action))
+                self._restart(self._worker(action))
             case What.FREEZE_WORKER | What.LOSE_CLAIMS:
                 with self.thawed:
                     self._worker(action).freeze()
                     if action.what is What.LOSE_CLAIMS:
-                        _end_leases(self.database_url)
-                    ended.wait(action.lasts)
+                        _claimed_anew(self.database_url, ended, action.lasts)
+                    else:
+                        ended.wait(action.lasts)
                     self._worker(action).thaw()
             case What.LOCK_DATABASE:
                 with _locked(self._path):
@@ -102,9 +109,22 @@ class System:
         """Start what has ended by itself, as a platform does."""
         for program in self._programs:
             if not program.is_running:
-                self.ended.append(f"{type(program).__name__.lower()}: {program.log[-2000:]}")
+                self._has_ended(program)
                 program.kill()
                 program.start()
+
+    def _restart(self, program: Program) -> None:
+        status = program.stop()
+        if status:
+            self._has_ended(program)
+        program.start()
+
+    def _has_ended(self, program: Program) -> None:
+        """Note a process that ended by itself, and maybe was told to when it already did."""
+        of_last_start = program.log.rpartition(STARTING)[2]
+        if BOOT_FAILED not in of_last_start:
+            self.crashed.append(f"{type(program).__name__.lower()}: {of_last_start[-3000:]}")
+        self.ended += 1
 
     def _worker(self, action: Action) -> Worker:
         return self.workers[int(action.chance * len(self.workers))]
@@ -122,17 +142,24 @@ class System:
         come()
 
 
-def _end_leases(url: str) -> None:
-    """As if all that is claimed had been claimed a minute earlier; but what a frozen one has locked."""
-    claimed = "SELECT id FROM jobs WHERE state = 'sending' FOR UPDATE SKIP LOCKED"
-    with psycopg.connect(url) as connection:
-        connection.execute(f"UPDATE jobs SET lease_until = lease_until - 60 WHERE id IN ({claimed})")
+def _claimed_anew(url: str, ended: threading.Event, seconds: float) -> None:
+    """End all leases, as if they were a minute older, and wait until another worker sends one of those jobs.
 
-
-def _restart(program: Program) -> None:
-    status = program.stop()
-    assert status == 0, f"it ended with {status} after SIGTERM\n{program.log[-3000:]}"
-    program.start()
+    Then what the frozen one says of it meets a newer claim. What it has locked stays as it is.
+    """
+    end = """
+        UPDATE jobs SET lease_until = lease_until - 60
+        WHERE id IN (SELECT id FROM jobs WHERE state = 'sending' FOR UPDATE SKIP LOCKED) RETURNING id
+    """
+    anew = """
+        SELECT 1 FROM jobs JOIN attempts ON job_id = jobs.id AND outcome IS NULL
+        WHERE jobs.id = ANY(%s) AND state = 'sending' AND lease_until > extract(epoch FROM clock_timestamp())
+    """
+    deadline = time.monotonic() + seconds
+    with psycopg.connect(url, autocommit=True) as connection:
+        jobs = [job for (job,) in connection.execute(end)]
+        while time.monotonic() < deadline and not connection.execute(anew, [jobs]).fetchone():
+            ended.wait(0.005 if jobs else seconds)
 
 
 @contextmanager

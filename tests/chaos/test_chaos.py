@@ -16,7 +16,7 @@ from tests.chaos.table import stand_in, write_table
 from tests.postgresql import Cluster
 
 #: What a run follows from, and for how many seconds everything is broken.
-ON_ONE, ON_FOUR = (2, 20.0), (1, 26.0)
+ON_ONE, ON_FOUR = (1, 18.0), (168, 26.0)
 
 
 def assert_kept(report: Report) -> None:
@@ -56,18 +56,18 @@ def test_a_rolling_restart_costs_nothing(tmp_path: Path, postgresql_cluster: Clu
         load.start()
         first, second = system.workers
         for worker in (first, second):
-            load.wait_for_more(50)
+            load.wait_for_more(30)
             assert worker.stop() == 0
             worker.start()
-        load.wait_for_more(50)
+        load.wait_for_more(30)
         for pid in system.server.workers:
             system.server.end_worker(pid)
-            load.wait_for_more(50)
+            load.wait_for_more(30)
         system.server.reload()
-        load.wait_for_more(50)
+        load.wait_for_more(30)
         assert system.server.stop() == 0
         system.server.start()
-        load.wait_for_more(50)
+        load.wait_for_more(30)
         load.finish(TAKEN_WITHIN)
         settle(outbox, Person(outbox, theeye, system))
         report = judge(system, theeye, outbox, load)

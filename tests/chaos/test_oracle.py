@@ -69,6 +69,7 @@ class Told:
             self.save(job, at, f"{job.id}-{number}")
         if outcome is Outcome.ACCEPTED:
             attempt = replace(attempt, theeye_job_id=f"{job.id}-{number}")
+            self.change(job, theeye_job_id=f"{job.id}-{number}")
         made.append(attempt)
 
     def arrive(self, job: Job, at: float) -> None:
@@ -142,7 +143,7 @@ def test_a_run_that_kept_its_promises_is_left_in_peace(told: Told) -> None:
 
 def test_lost_at_theeye(told: Told) -> None:
     told.push(0.0)
-    assert told.found() == ["lost"]
+    assert told.found() == ["lost", "misrecorded"]
 
 
 def test_lost_from_the_store(told: Told) -> None:
@@ -191,6 +192,17 @@ def test_made_up_acceptance(told: Told) -> None:
     assert told.found() == ["made up"]
 
 
+def test_misrecorded_by_an_older_claim(told: Told) -> None:
+    told.change(told.jobs[0], theeye_job_id="1-1")
+    assert told.found() == ["misrecorded"]
+
+
+def test_misrecorded_without_an_acceptance(told: Told) -> None:
+    job = told.push(0.0)
+    told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
+    assert told.found() == ["misrecorded"]
+
+
 def test_doubled(told: Told) -> None:
     told.save(told.jobs[0], 0.8)
     assert told.found() == ["doubled"]
@@ -210,7 +222,7 @@ def test_sent_too_often(told: Told) -> None:
 
 def test_sent_again_after_it_was_accepted(told: Told) -> None:
     told.send(told.jobs[0], 3.0, Outcome.UNAVAILABLE)
-    assert told.found() == ["sent too often"]
+    assert told.found() == ["misrecorded", "sent too often"]
 
 
 def test_held_and_sent_again(told: Told) -> None:
@@ -296,4 +308,4 @@ def test_skipped_though_no_other_held_its_key(told: Told) -> None:
 def test_few_of_many_are_told(told: Told) -> None:
     for _ in range(100):
         told.push(0.0)
-    assert told.found() == ["lost"] * 6
+    assert told.found() == ["lost"] * 6 + ["misrecorded"] * 6
