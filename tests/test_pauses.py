@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import Connection
 
 from bridge import deliver, outage, retry
 from bridge.demo.theeye import Answer, Fault, StandIn
@@ -190,6 +191,27 @@ class TestResume:
 
         assert (outbox.job(made).fresh_at, outbox.job(other).fresh_at) == (NOW + FREEZE, NOW)
         assert outbox.job(made).made_at == NOW
+
+    def test_none_goes_before_it_has(
+        self, outbox: Outbox, reopen: Reopen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else it is tried for the old time, which is over, and dies on the first answer that is none."""
+        for number in range(3):
+            store(outbox, make_job(number, task=A))
+        outbox.pause(Pausable.TASK, A.id)
+        clock.now += FREEZE
+        other, gone = reopen(), []
+        write = outbox._database.write
+
+        def write_and_look(work: Callable[[Connection], Any]) -> Any:
+            done = write(work)
+            gone.extend(claim_jobs(other, 100)[1])
+            return done
+
+        monkeypatch.setattr(outbox._database, "write", write_and_look)
+        outbox.resume(Pausable.TASK, A.id)
+
+        assert [job.fresh_at for job in gone] == [NOW + FREEZE] * 3
 
     def test_only_of_what_waits(self, outbox: Outbox, clock: Clock) -> None:
         store(outbox, make_job(task=A))
