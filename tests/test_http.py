@@ -634,7 +634,8 @@ def test_a_connection_that_is_reset_before_the_handshake(watchdog: Watchdog, ser
     client = HttpClient(Waits())
     error = failure(client, serve(behave).url.replace("http:", "https:"))
     assert type(error) is NotSent
-    assert str(error) == "TLS: the connection was closed in the handshake"
+    # Where the reset is seen first, the system calls it by its own name.
+    assert str(error).endswith(("TLS: the connection was closed in the handshake", ": broken pipe"))
 
 
 def test_a_certificate_of_nobody_we_trust(
