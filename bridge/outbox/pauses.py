@@ -50,7 +50,7 @@ def pause(connection: Connection, kind: Pausable, name: str, now: float) -> bool
 
 
 def resume(connection: Connection, kind: Pausable, name: str) -> bool:
-    """False where it is not paused; else `renew` is to follow."""
+    """False where it is not paused. Before it, `renew` until there are none."""
     gone = connection.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))
     return gone.rowcount == 1
 
