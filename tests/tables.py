@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import orjson
+from sqlalchemy import Engine
 
 from bridge.demo.arguments import Argument as StandInArgument
 from bridge.demo.arguments import StandInTask
@@ -18,6 +19,8 @@ from bridge.fields import EVENT_NAMES, ITEM_NAMES, parse_path
 from bridge.job import Job, NewJob
 from bridge.match import AnyOf, Check, Condition, EventCheck, Glob, Literal, Pattern, When
 from bridge.outbox import Outbox, Webhook
+from bridge.outbox.postgresql import PostgreSQL
+from bridge.outbox.sqlite import SQLite
 from bridge.retry import RetryPolicy
 from bridge.route import Argument, Route, Task, Value
 from bridge.settings import Secret
@@ -230,3 +233,10 @@ def claim_jobs(outbox: Outbox, free: int = 1, lease: float = 60.0, **more: Any) 
     of_claim: dict[str, Any] = {"free": free, "busy": {}, "per_task": free, "lease": lease} | more
     claim = outbox.claim(**of_claim)
     return claim.token, list(claim.jobs)
+
+
+def engine_of(outbox: Outbox) -> Engine:
+    """What a store speaks to its database with, to listen to it."""
+    database = outbox._database
+    assert isinstance(database, PostgreSQL | SQLite)
+    return database._engine

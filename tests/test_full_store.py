@@ -23,6 +23,7 @@ from sqlalchemy import NullPool, create_engine, text
 from bridge.demo.theeye import StandIn
 from bridge.errors import StoreUnavailable
 from bridge.outbox import Outbox
+from tests.conftest import lacks
 from tests.intake import beside
 from tests.postgresql import Cluster
 from tests.pushes import (
@@ -35,7 +36,7 @@ from tests.pushes import (
     write_table,
 )
 from tests.server import Server
-from tests.tables import in_threads, make_job, make_webhook, wait_until
+from tests.tables import engine_of, in_threads, make_job, make_webhook, wait_until
 
 #: Within how many seconds a sender has its answer, whatever the store does: GitHub waits for 10.
 SOON = 10.0
@@ -161,11 +162,11 @@ def administration(url: str) -> Iterator[Callable[[str], Any]]:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of `size` bytes; skips where none may be mounted."""
+    """A file system of `size` bytes; for a machine on which none may be mounted, FileLimit stands in."""
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
     if os.getuid() != 0 or subprocess.run(mounting, check=False, capture_output=True).returncode != 0:
-        pytest.skip("no file system may be mounted here")
+        lacks("mount")
     try:
         yield folder
     finally:
@@ -411,7 +412,7 @@ class TestTrial:
             if not statement.startswith("SELECT"):
                 written.append(statement)
 
-        sqlalchemy.event.listen(outbox._database._engine, "before_cursor_execute", note)  # type: ignore[attr-defined]
+        sqlalchemy.event.listen(engine_of(outbox), "before_cursor_execute", note)
         yield written
 
     def test_all_is_well_and_asking_costs_no_write(self, outbox: Outbox, writes: list[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -14,11 +13,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from bridge.job import Job, JobState, NewJob, Outcome
+from bridge.job import Job, JobState, Outcome
 from bridge.outbox import Completion, Outbox
 from bridge.retry import Decision
-from bridge.route import Task
 from tests.intake import beside
+from tests.sending import ENDS, B, Reopen, end, one, send, store
 from tests.tables import (
     NOW,
     Clock,
@@ -27,35 +26,9 @@ from tests.tables import (
     in_threads,
     items,
     make_job,
-    make_task,
     make_webhook,
     wait_until,
 )
-
-A, B = make_task(1), make_task(2)
-
-#: What an attempt may come to, by the state that its job is in then.
-ENDS = {
-    JobState.ACCEPTED: (Outcome.ACCEPTED, Decision(JobState.ACCEPTED, None, None)),
-    JobState.DEAD: (Outcome.REFUSED, Decision(JobState.DEAD, None, "refused")),
-    JobState.UNKNOWN: (Outcome.UNKNOWN, Decision(JobState.UNKNOWN, None, "no answer")),
-    JobState.WAITING: (Outcome.UNAVAILABLE, Decision(JobState.WAITING, NOW + 5, "503")),
-}
-
-Reopen = Callable[[], Outbox]
-
-_names = count()
-
-
-def one(group: str | None = "g", *, latest: bool = False, task: Task = A) -> NewJob:
-    return make_job("x", task=task, group=group, latest=latest)
-
-
-def store(outbox: Outbox, *jobs: NewJob) -> list[int]:
-    """The ids of new jobs, each of an event of its own."""
-    return [
-        outbox.store(make_webhook(each, delivery_id=f"delivery-{next(_names)}")).jobs[0].id for each in jobs
-    ]
 
 
 def claim(outbox: Outbox, free: int = 10) -> tuple[str, list[Job]]:
@@ -65,22 +38,6 @@ def claim(outbox: Outbox, free: int = 10) -> tuple[str, list[Job]]:
 def claimed(outbox: Outbox) -> list[int]:
     """The ids of what may be sent now; it is being sent then."""
     return [each.id for each in claim(outbox)[1]]
-
-
-def end(outbox: Outbox, token: str, job: Job, state: JobState) -> None:
-    """Send a claimed job, with this end."""
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
-    outcome, decision = ENDS[state]
-    assert outbox.record(job, token, attempt, Completion(0.1, outcome, None, "", None), decision)
-
-
-def send(outbox: Outbox, state: JobState = JobState.ACCEPTED) -> list[int]:
-    """Send all that may be sent now, with this end; their ids."""
-    token, jobs = claim(outbox)
-    for job in jobs:
-        end(outbox, token, job, state)
-    return [job.id for job in jobs]
 
 
 def states(outbox: Outbox, job_ids: list[int]) -> list[JobState]:

@@ -24,7 +24,7 @@ from bridge.retry import Decision
 from bridge.table import MAX_JOBS
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
 from tests.server import CHECKOUT, Server
-from tests.tables import NOW, claim_jobs, make_job, make_webhook, wait_until
+from tests.tables import NOW, claim_jobs, engine_of, make_job, make_webhook, wait_until
 
 MIB = 1024**2
 #: How many jobs wait.
@@ -57,14 +57,6 @@ def notification(alerts: int) -> bytes:
         for number in range(alerts)
     ]
     return orjson.dumps(payload)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
 
 
 @pytest.fixture
@@ -105,8 +97,7 @@ class TestManyAlerts:
     def test_as_many_as_are_allowed_are_one_commit(self, tmp_path: Path, url: str) -> None:
         with closing(Intake(TABLE, tmp_path, url=url)) as intake:
             commits: list[Connection] = []
-            engine = intake.outbox._database._engine  # type: ignore[attr-defined]
-            sqlalchemy.event.listen(engine, "commit", commits.append)
+            sqlalchemy.event.listen(engine_of(intake.outbox), "commit", commits.append)
             answer = intake.post("alerts", notification(MAX_JOBS), {**JSON_HEADERS, **BEARER})
             assert len(commits) == 1
             assert answer.status == 202

@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
-from bridge.job import Job, JobState, NewJob, Outcome
+from bridge.job import JobState, NewJob, Outcome
 from bridge.outbox import CANCELABLE, Completion, Outbox, Webhook
 from bridge.outbox.groups import lock_of
 from bridge.outbox.locks import lock_all
 from bridge.retry import Decision
-from bridge.route import Task
 from tests.intake import beside
+from tests.sending import ENDS, A, B, Reopen, end, one, send, store
 from tests.tables import (
     NOW,
     PATIENCE,
@@ -32,52 +32,11 @@ from tests.tables import (
     in_threads,
     items,
     make_job,
-    make_task,
     make_webhook,
     wait_until,
 )
 
-A, B = make_task(1), make_task(2)
-
-#: What an attempt may come to, by the state that its job is in then.
-ENDS = {
-    JobState.ACCEPTED: (Outcome.ACCEPTED, Decision(JobState.ACCEPTED, None, None)),
-    JobState.DEAD: (Outcome.REFUSED, Decision(JobState.DEAD, None, "refused")),
-    JobState.UNKNOWN: (Outcome.UNKNOWN, Decision(JobState.UNKNOWN, None, "no answer")),
-    JobState.WAITING: (Outcome.UNAVAILABLE, Decision(JobState.WAITING, NOW + 5, "503")),
-}
-
-Reopen = Callable[[], Outbox]
 Work = Callable[[], Any]
-
-_names = count()
-
-
-def one(group: str | None = "g", *, task: Task = A, **more: Any) -> NewJob:
-    return make_job("x", task=task, group=group, **more)
-
-
-def store(outbox: Outbox, *jobs: NewJob) -> list[int]:
-    """The ids of new jobs, each of an event of its own."""
-    return [
-        outbox.store(make_webhook(each, delivery_id=f"webhook-{next(_names)}")).jobs[0].id for each in jobs
-    ]
-
-
-def end(outbox: Outbox, token: str, job: Job, state: JobState) -> None:
-    """Send a claimed job, with this end."""
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
-    outcome, decision = ENDS[state]
-    outbox.record(job, token, attempt, Completion(0.1, outcome, None, "", None), decision)
-
-
-def send(outbox: Outbox, state: JobState = JobState.ACCEPTED) -> list[int]:
-    """Send all that may be sent now, with this end; their ids."""
-    token, jobs = claim_jobs(outbox, 100)
-    for job in jobs:
-        end(outbox, token, job, state)
-    return [job.id for job in jobs]
 
 
 def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
@@ -595,12 +554,12 @@ class TestRaces:
             assert outbox.job(made).state is JobState.WAITING
 
     def test_a_replay_and_a_redelivery_of_one_event_do_not_wait_in_a_circle(
-        self, outbox: Outbox, reopen: Reopen, url: str
+        self, outbox: Outbox, reopen: Reopen, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Both need the event's row and the group's lock, where a fingerprint finds the event."""
         webhook = make_webhook(one(), fingerprint="f")
         stored = outbox.store(webhook)
-        replaying, redelivering = Counted(reopen()), Counted(reopen())
+        replaying, redelivering = Counted(reopen(), monkeypatch), Counted(reopen(), monkeypatch)
 
         with ThreadPoolExecutor() as pool:
             with locked(outbox, "g"):
@@ -614,11 +573,11 @@ class TestRaces:
         assert (replaying.tries, redelivering.tries) == (1, 1)
 
     def test_nor_do_webhooks_with_the_same_groups_in_another_order(
-        self, outbox: Outbox, reopen: Reopen, url: str
+        self, outbox: Outbox, reopen: Reopen, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         groups = [f"g{number}" for number in range(20)]
         ways = [[one(group, item_key=group) for group in way] for way in (groups, groups[::-1])]
-        stores = [Counted(reopen()), Counted(reopen())]
+        stores = [Counted(reopen(), monkeypatch), Counted(reopen(), monkeypatch)]
 
         with ThreadPoolExecutor() as pool:
             with locked(outbox, *groups):
@@ -655,11 +614,11 @@ def locked(outbox: Outbox, *groups: str) -> Iterator[None]:
 class Counted:
     """A store that counts how often a unit of work was begun: one that met another in a deadlock is again."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
         self.outbox = outbox
         self.tries = 0
         self._write = outbox._database.write
-        outbox._database.write = self._count  # type: ignore[method-assign]
+        monkeypatch.setattr(outbox._database, "write", self._count)
 
     def _count(self, work: Callable[[Connection], Any]) -> Any:
         def unit(connection: Connection) -> Any:
@@ -676,6 +635,7 @@ class Crowd:
 
     def __init__(self, outboxes: list[Outbox]) -> None:
         self._outboxes = outboxes
+        self._names = count()
         self._taking = threading.Semaphore(self.TAKING - 1)
         self._stop = threading.Event()
         #: What was done, by whom: to see that everybody came to something.
@@ -711,7 +671,7 @@ class Crowd:
         ]
 
     def _identities(self) -> list[dict[str, Any]]:
-        name = f"webhook-{next(_names)}"
+        name = f"crowd-{next(self._names)}"
         return [{"delivery_id": name}, {"delivery_id": name, "fingerprint": "f"}]
 
     def _send(self, outbox: Outbox, choose: random.Random) -> None:

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -36,6 +37,7 @@ from tests.tables import (
     Clock,
     claim_jobs,
     dead_job,
+    engine_of,
     in_threads,
     items,
     make_job,
@@ -54,43 +56,10 @@ ENDED = (JobState.ACCEPTED, JobState.DEAD, JobState.SKIPPED, JobState.CANCELED)
 NEVER = Pruned()
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bridge.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
-    return found
-
-
-@pytest.fixture
-def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
-    """Opens the store once more, as another process would."""
-    opened: list[Outbox] = []
-
-    def reopen() -> Outbox:
-        opened.append(Outbox(url, clock=clock))
-        return opened[-1]
-
-    yield reopen
-    for outbox in opened:
-        outbox.close()
-
-
-@pytest.fixture
-def outbox(reopen: Callable[[], Outbox]) -> Outbox:
-    return reopen()
-
-
 class Store:
     """A store with events of any age and jobs in any state."""
 
-    def __init__(self, outbox: Outbox, url: str, clock: Clock) -> None:
+    def __init__(self, outbox: Outbox, url: str, clock: Callable[[], float]) -> None:
         self.outbox = outbox
         self.url = url
         self._clock = clock
@@ -319,8 +288,7 @@ def test_no_body_is_read(store: Store) -> None:
     store.add_in(JobState.ACCEPTED, 10 * DAY)
     store.add(age=40 * DAY)
     said: list[str] = []
-    engine = store.outbox._database._engine  # type: ignore[attr-defined]
-    event.listen(engine, "before_cursor_execute", lambda *of: said.append(of[2]))
+    event.listen(engine_of(store.outbox), "before_cursor_execute", lambda *of: said.append(of[2]))
 
     store.prune()
 
@@ -440,7 +408,7 @@ class Meeting:
             if said.startswith(statement) and not self.began.is_set():
                 self.hold()
 
-        event.listen(outbox._database._engine, "before_cursor_execute", stop)  # type: ignore[attr-defined]
+        event.listen(engine_of(outbox), "before_cursor_execute", stop)
 
     def then(self, work: Callable[[], object]) -> object:
         assert self.began.wait(PATIENCE)
@@ -821,7 +789,7 @@ def run(url: str, *arguments: str, **environ: str) -> str:
 def today(url: str) -> Iterator[Store]:
     """A store with what is old by the clock of this machine."""
     outbox = Outbox(url)
-    store = Store(outbox, url, outbox._clock)  # type: ignore[arg-type]
+    store = Store(outbox, url, time.time)
     store.add(age=40 * DAY)
     store.add_in(JobState.ACCEPTED, 40 * DAY)
     store.add_in(JobState.ACCEPTED, 10 * DAY)

@@ -274,7 +274,7 @@ class Outbox:
     def resume(self, kind: Pausable, name: str) -> bool:
         """Let them go on; False where they were not paused."""
         now = self._clock()
-        if not any((each.kind, each.name) == (kind, name) for each in self.paused()):
+        if not self._database.read(lambda connection: pauses.is_paused(connection, kind, name)):
             return False
         while self._database.write(lambda connection: pauses.renew(connection, kind, name, now)):
             pass  # a few at a time, so that nobody waits long; before any of them may go

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
 from bridge.job import Job, JobState
 from bridge.outbox.locks import lock_all
@@ -151,17 +151,17 @@ def newer(connection: Connection, task_id: str, group: str, than: Job) -> int | 
     """A job of the group that came later and was accepted, or may still be."""
     is_there = than.group == group and than.task_id == task_id and than.position is not None
     later = jobs.c.position > than.position if is_there else jobs.c.id > than.id
-    asked = {"of_task": task_id, "of_group": group}
-    found: int | None = connection.execute(_NEWER.where(later), asked).scalar_one_or_none()
-    return found
+    return _newest(connection, task_id, group, later)
 
 
-def newer_event(connection: Connection, task_id: str, group: str, event_id: int) -> int | None:
+def of_newer_event(connection: Connection, task_id: str, group: str, event_id: int) -> int | None:
     """A job of the group that a later event made, and that was accepted or may still be."""
+    return _newest(connection, task_id, group, jobs.c.event_id > event_id)
+
+
+def _newest(connection: Connection, task_id: str, group: str, which: ColumnElement[bool]) -> int | None:
     asked = {"of_task": task_id, "of_group": group}
-    found: int | None = connection.execute(
-        _NEWER.where(jobs.c.event_id > event_id), asked
-    ).scalar_one_or_none()
+    found: int | None = connection.execute(_NEWER.where(which), asked).scalar_one_or_none()
     return found
 
 

@@ -176,7 +176,7 @@ def insert_jobs(
 def _give_way(connection: Connection, event_id: int, rows: Sequence[dict[str, Any]], now: float) -> None:
     for row in rows:
         if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING:
-            newer = groups.newer_event(connection, row["task_id"], row["group_name"], event_id)
+            newer = groups.of_newer_event(connection, row["task_id"], row["group_name"], event_id)
             if newer is not None:
                 row |= {"state": JobState.SKIPPED, "reason": groups.superseded(newer), "ended_at": now}
 

@@ -43,7 +43,7 @@ class Pause:
 def pause(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
     """False where it is paused already."""
     lock(connection, "pauses")
-    if any((each.kind, each.name) == (kind, name) for each in paused(connection)):
+    if is_paused(connection, kind, name):
         return False
     connection.execute(insert(pauses).values(kind=kind, name=name, since=now))
     return True
@@ -64,6 +64,10 @@ def renew(connection: Connection, kind: Pausable, name: str, now: float) -> bool
     some = select(jobs.c.id).where(jobs.c.state == JobState.WAITING, column == name, jobs.c.fresh_at < now)
     renewed = update(jobs).where(jobs.c.id.in_(some.limit(_CHUNK)), jobs.c.state == JobState.WAITING)
     return connection.execute(renewed.values(fresh_at=now)).rowcount > 0
+
+
+def is_paused(connection: Connection, kind: Pausable, name: str) -> bool:
+    return any((each.kind, each.name) == (kind, name) for each in paused(connection))
 
 
 def paused(connection: Connection) -> list[Pause]:
