@@ -243,7 +243,7 @@ def _move(
     values: dict[str, object],
     now: float,
 ) -> bool:
-    """Bring a claimed job to its next state and let the next of its group go; False where nothing was."""
+    """Bring a job to its next state and let the next of its group go; False where its claim is not held."""
     by = groups.replaced_by(connection, job) if state is JobState.WAITING and job.group is not None else None
     if by is not None:
         maybe = groups.MAYBE_SENT if job.unknowns else ""
