@@ -59,6 +59,11 @@ def read_table(settings: Settings) -> Loaded:
     return load(settings.config, settings.variables, discover(Fetcher()))
 
 
+def prepare_store(settings: Settings) -> None:
+    """Bring the store up to date before several processes open it at once. Raises StoreUnavailable."""
+    Outbox(settings.database_url).close()
+
+
 def build(settings: Settings) -> Bridge:
     """Wire one process; nothing runs yet.
 

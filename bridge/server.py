@@ -11,13 +11,13 @@ import threading
 import time
 from contextlib import suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from bridge.app import Bridge, last_good, read_table
+from bridge.app import Bridge, last_good, prepare_store, read_table
 from bridge.config.load import Loaded
 from bridge.errors import BridgeError
 from bridge.log import configure
@@ -59,19 +59,15 @@ class BridgeWorker(ThreadWorker):
         try:
             super().load_wsgi()
         except SystemExit as ended:
-            self._end_unstarted(ended)
+            # The master found all in order: the others serve on, or what is missing comes back.
+            why = str(ended)
+        else:
+            return
         finally:
             last_good.reset(token)
-
-    def _end_unstarted(self, why: SystemExit) -> NoReturn:
-        """End a worker that cannot start: with the whole server, where it is one of the first."""
-        if self.age <= self.cfg.workers:
-            self.log.error("%s", why)
-            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
-        # The others serve on, or what is missing comes back: then the next one starts.
         self.log.error("no start, again in %.0f s: %s", STARTS_AGAIN, why)
         time.sleep(STARTS_AGAIN)
-        raise SystemExit(1) from None
+        raise SystemExit(1)
 
     def handle(self, conn: TConn) -> Any:
         # Shut on the reading side alone, so that the answer can still be written.
@@ -131,9 +127,10 @@ class BridgeArbiter(Arbiter):
 
 
 def on_starting(server: BridgeArbiter) -> None:
-    """Refuse to start on a table with mistakes, with `check`'s own lines."""
+    """Refuse to start on a table with mistakes, with `check`'s own lines, and without a store."""
     try:
         server.last_good = read_table(_current)
+        prepare_store(_current)
     except BridgeError as error:
         raise SystemExit(str(error)) from None
 

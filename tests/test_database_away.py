@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from tests.pushes import (
     write_table,
 )
 from tests.server import Server, Worker
-from tests.tables import wait_until
+from tests.tables import in_threads, wait_until
 
 #: Seconds; a lease is 35 s: a claim that was committed and never heard of is free after it.
 STOPPED, FROZEN, LEASE_AND_MORE = 20.0, 10.0, 60.0
@@ -142,6 +142,54 @@ def test_workers_that_are_killed_meanwhile_start_once_it_is_back(
         # One every 2 s for each of the two, and not one after the other as fast as they start.
         assert 2 <= server.log.count("no start, again in 2 s: ") <= 10, server.log
         cluster.start()
+        assert push(server.port, "abc").status == 202
+        theeye.wait_for(1)
+        assert "Traceback" not in server.log
+
+
+#: gunicorn's settings: the bridge's, and a process begins to start only once a file is there.
+HELD = """
+import time
+from pathlib import Path
+
+from bridge import server
+from bridge.server import *
+
+
+def post_fork(arbiter, worker):
+    server.post_fork(arbiter, worker)
+    while not Path({gate!r}).exists():
+        time.sleep(0.01)
+"""
+
+
+class HeldServer(Server):
+    """Its first processes find what is there once `gate` is, and not what the master found."""
+
+    def __init__(self, config: Path, url: str) -> None:
+        super().__init__(config, url, {**VARIABLES, "WEB_CONCURRENCY": "2"})
+        self.gate = config.with_name("gate")
+        self._settings = config.with_name("held.py")
+        self._settings.write_text(HELD.format(gate=str(self.gate)))
+
+    def _command(self) -> list[str]:
+        return [part.replace("python:bridge.server", str(self._settings)) for part in super()._command()]
+
+
+def test_first_processes_that_find_no_database_start_once_it_is_back(
+    tmp_path: Path, theeye: StandIn, cluster: Cluster
+) -> None:
+    server = HeldServer(write_table(tmp_path, theeye.url), cluster.create_database())
+
+    def database() -> None:
+        wait_until(lambda: server.log.count("Booting worker") == 2, "its first processes")
+        cluster.stop()
+        server.gate.touch()
+        wait_until(lambda: "no start, again in 2 s: " in server.log, "one that cannot start")
+        cluster.start()
+
+    with ExitStack() as running:
+        in_threads([lambda: running.enter_context(server), database])
         assert push(server.port, "abc").status == 202
         theeye.wait_for(1)
         assert "Traceback" not in server.log
