@@ -1424,7 +1424,7 @@ def test_what_is_no_json_is_an_error(expression: str, says: str) -> None:
         {1: 2},
         float("nan"),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_what_is_no_json_in_the_event_is_an_error_too(not_json: object) -> None:
     with pytest.raises(EvaluationError):

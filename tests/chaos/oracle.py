@@ -12,12 +12,14 @@ from itertools import pairwise
 from math import inf
 
 from bridge.job import Attempt, Job, JobState, Outcome
-from tests.chaos.table import ONCE_WITHIN, RATE, SPAN, Kind
+from tests.chaos.table import ONCE_WITHIN, RATE, SPAN, TIMEOUT, Kind
 
 #: How often at most a job is sent whose answers are lost, until a person asks for it again.
 MOST_SENDS = 3
 #: Of each check so many violations are told, and how many there are.
 TOLD = 5
+#: Whatever becomes of an attempt is known so many seconds after its start, where nothing goes wrong.
+ANSWERED_WITHIN = TIMEOUT + 1.0
 #: Two readings of one clock that went through a database may differ by so many seconds.
 ROUNDING = 1e-5
 
@@ -65,6 +67,16 @@ class Resolved:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """A time in which an answer may have been lost, for the bridge could not have it or was not there."""
+
+    begun: float
+    ended: float
+    #: Only for jobs of this kind.
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True)
 class History:
     """All that a run left, once nothing waits any more."""
 
@@ -75,6 +87,7 @@ class History:
     #: By the job's id, in their order.
     attempts: Mapping[int, Sequence[Attempt]]
     resolved: tuple[Resolved, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,8 +107,9 @@ def violations(history: History) -> list[Violation]:
     """What was broken; empty where every promise was kept."""
     run = _Run(history)
     checks = (
-        _lost, _unfinished, _made_up, _misrecorded, _doubled, _sent_too_often, _held, _unstarted,
-        _overlapping, _out_of_order, _out_of_position, _not_the_latest, _too_fast, _more_than_once,
+        _lost, _unfinished, _made_up, _misrecorded, _doubled, _without_cause, _sent_too_often, _held,
+        _unstarted, _overlapping, _ungrouped, _out_of_order, _out_of_position, _not_the_latest, _too_fast,
+        _more_than_once,
     )  # fmt: skip
     found = []
     for check in checks:
@@ -115,6 +129,7 @@ class _Run:
         self.jobs = history.jobs
         self.saved = history.saved
         self.resolved = history.resolved
+        self.causes = history.causes
         self.kind_of = {push.commit: push.kind for push in history.taken}
         self.member_of = {push.commit: push.member for push in history.taken}
         self.job_of = {commit_of(job): job for job in history.jobs}
@@ -237,6 +252,19 @@ def _doubled(run: _Run) -> Iterator[str]:
             yield f"TheEye has job {job.id} ({commit_of(job)}) {saves} times, {unknowns} answers were lost"
 
 
+def _without_cause(run: _Run) -> Iterator[str]:
+    """No answer is lost but to what went wrong: what is said to be unknown excuses a double."""
+    for job in run.jobs:
+        kind = run.kind_of.get(commit_of(job))
+        causes = [cause for cause in run.causes if cause.kind in (None, kind)]
+        for attempt in run.attempts(job):
+            begun, ended = attempt.started_at, attempt.started_at + ANSWERED_WITHIN
+            if attempt.outcome is Outcome.UNKNOWN and not any(
+                cause.begun <= ended and begun <= cause.ended for cause in causes
+            ):
+                yield f"attempt {attempt.number} of job {job.id} is unknown without a cause: {attempt}"
+
+
 def _sent_too_often(run: _Run) -> Iterator[str]:
     """A job whose answers are lost is sent twice more, then a person is asked; one accepted never again."""
     for job in run.jobs:
@@ -277,6 +305,21 @@ def _overlapping(run: _Run) -> Iterator[str]:
                     f"job {job.id}: attempt {next_.number} began {ended - next_.started_at:.3f} s before "
                     f"attempt {one.number} ended"
                 )
+
+
+def _ungrouped(run: _Run) -> Iterator[str]:
+    """Those of one member share a group, and nobody else is in it."""
+    for kind in (Kind.GROUPED, Kind.LATEST):
+        member_of: dict[str | None, str] = {}
+        group_of: dict[str, str | None] = {}
+        for job in run.of(kind):
+            member = run.member_of[commit_of(job)]
+            if job.group is None:
+                yield f"job {job.id} of {kind} {member} is in no group"
+            elif member_of.setdefault(job.group, member) != member:
+                yield f"job {job.id} of {kind} {member} is in the group of {member_of[job.group]}"
+            elif group_of.setdefault(member, job.group) != job.group:
+                yield f"job {job.id} of {kind} {member} is in another group than those before it"
 
 
 def _out_of_order(run: _Run) -> Iterator[str]:

@@ -18,8 +18,8 @@ from bridge.job import JobState, Outcome
 from bridge.outbox import Outbox
 from tests.chaos import faults
 from tests.chaos.load import Load
-from tests.chaos.oracle import Arrival, History, Resolved, Saved, Violation, commit_of, violations
-from tests.chaos.schedule import BY_THEEYE, Action, What, schedule
+from tests.chaos.oracle import Arrival, Cause, History, Resolved, Saved, Violation, commit_of, violations
+from tests.chaos.schedule import BY_THEEYE, HARMLESS, Action, What, schedule
 from tests.chaos.system import System
 from tests.chaos.table import ENVIRONMENT, LEASE, TIMEOUT, stand_in, write_table
 from tests.delivery import posts
@@ -59,17 +59,14 @@ class Report:
     resolved: int
     #: How long it took until nothing waited any more, seconds.
     settling: float
-    #: Processes that ended by themselves, because the database went away while they started.
-    ended: int
     violations: tuple[Violation, ...]
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{status or 'none'}: {count}" for status, count in self.statuses.most_common())
-        ended = f"; {self.ended} ended while they started and were started again" if self.ended else ""
         numbers = (
             f"{self.taken} pushes taken (answers: {statuses}); {self.sent} orders sent, {self.saved} jobs at "
             f"TheEye, {self.doubled} of them doubles; {self.unknown} answers lost, {self.resolved} jobs "
-            f"resolved by a person; settled after {self.settling:.0f} s{ended}"
+            f"resolved by a person; settled after {self.settling:.0f} s"
         )
         return "\n".join([numbers, *(f"BROKEN: {violation}" for violation in self.violations)])
 
@@ -109,6 +106,8 @@ class Lane:
         self._thread = threading.Thread(target=self._run, daemon=True)
         #: What was begun.
         self.happened: Counter[What] = Counter()
+        #: What it may have cost.
+        self.causes: list[Cause] = []
         self._thread.start()
 
     def finish(self, timeout: float) -> None:
@@ -126,7 +125,10 @@ class Lane:
                 if self._ended.wait(max(0.0, begun + action.at - time.monotonic())):
                     return
                 self.happened[action.what] += 1
+                at = time.time()
                 self._do(action)
+                if action.what not in HARMLESS:
+                    self.causes.append(Cause(at, time.time(), action.kind))
         except BaseException as error:  # noqa: BLE001 - raised in `finish`
             self._error = error
 
@@ -179,7 +181,8 @@ def _run(
     load.finish(TAKEN_WITHIN)
     settling = settle(outbox, person)
     happened = lanes[0].happened + lanes[1].happened
-    return judge(system, theeye, outbox, load, happened, tuple(person.resolved), settling)
+    causes = (*lanes[0].causes, *lanes[1].causes)
+    return judge(system, theeye, outbox, load, happened, tuple(person.resolved), settling, causes)
 
 
 def settle(outbox: Outbox, person: Person) -> float:
@@ -211,6 +214,7 @@ def judge(
     happened: Counter[What] | None = None,
     resolved: tuple[Resolved, ...] = (),
     settling: float = 0.0,
+    causes: tuple[Cause, ...] = (),
 ) -> Report:
     """What came of it, once nothing waits."""
     history = History(
@@ -222,6 +226,7 @@ def judge(
         jobs=tuple(jobs := outbox.jobs(limit=ALL)),
         attempts={job.id: outbox.attempts(job.id) for job in jobs},
         resolved=resolved,
+        causes=causes,
     )
     attempts = [attempt for several in history.attempts.values() for attempt in several]
     return Report(
@@ -234,7 +239,6 @@ def judge(
         unknown=sum(attempt.outcome is Outcome.UNKNOWN for attempt in attempts),
         resolved=len(resolved),
         settling=settling,
-        ended=system.ended,
         violations=(
             *violations(history),
             *(Violation("ended by itself", said) for said in system.crashed),

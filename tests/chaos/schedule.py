@@ -52,6 +52,12 @@ BY_THEEYE = (
     What.BUSY_UNTIL, What.AWAY, What.UNREADABLE, What.SLOW, What.DRIPS,
 )  # fmt: skip
 
+#: What costs no answer. Among it is all that ends or is told to end in good order.
+HARMLESS = (
+    What.RELOAD_WEB, What.RESTART_WEB, What.RESTART_WORKER, What.BUSY_FOR, What.BUSY_UNTIL, What.AWAY,
+    What.PERSON,
+)  # fmt: skip
+
 #: How long what ends by itself or is ended lasts, from and to, seconds.
 _LASTS = {
     What.FREEZE_WORKER: (1.0, 5.0),

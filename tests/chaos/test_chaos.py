@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from bridge.demo.theeye import Fault
 from bridge.outbox import Outbox
 from tests.chaos.load import Load
 from tests.chaos.run import CLIENTS, TAKEN_WITHIN, Person, Report, judge, run, settle
 from tests.chaos.schedule import BY_THEEYE, ON_POSTGRESQL, ON_SQLITE, What, schedule
 from tests.chaos.system import System
 from tests.chaos.table import stand_in, write_table
+from tests.delivery import posts
 from tests.postgresql import Cluster
+from tests.tables import wait_until
 
 #: What a run follows from, and for how many seconds everything is broken.
 ON_ONE, ON_FOUR = (1, 18.0), (168, 26.0)
+#: In the rolling restart TheEye takes so many seconds for each order, and what is told to end waits until so
+#: many are in flight: with two workers some are its own.
+HELD, BUSY = 0.3, 6
 
 
 def assert_kept(report: Report) -> None:
@@ -52,19 +58,24 @@ def test_a_rolling_restart_costs_nothing(tmp_path: Path, postgresql_cluster: Clu
         System(write_table(tmp_path, theeye.url), postgresql_cluster) as system,
         closing(Outbox(system.database_url)) as outbox,
     ):
+        theeye.fault(Fault(hang=HELD))
         load = Load(system.server.port, 1, CLIENTS)
         load.start()
-        first, second = system.workers
-        for worker in (first, second):
+
+        def wait_until_busy() -> None:
             load.wait_for_more(30)
+            wait_until(lambda: sum(one.status is None for one in posts(theeye)) >= BUSY, "sends in flight")
+
+        for worker in system.workers:
+            wait_until_busy()
             assert worker.stop() == 0
             worker.start()
-        load.wait_for_more(30)
         for pid in system.server.workers:
+            wait_until_busy()
             system.server.end_worker(pid)
-            load.wait_for_more(30)
+        wait_until_busy()
         system.server.reload()
-        load.wait_for_more(30)
+        wait_until_busy()
         assert system.server.stop() == 0
         system.server.start()
         load.wait_for_more(30)

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from bridge.job import Attempt, Job, JobState, Outcome
-from tests.chaos.oracle import Arrival, History, Resolved, Saved, Taken, violations
+from tests.chaos.oracle import (
+    ANSWERED_WITHIN,
+    Arrival,
+    Cause,
+    History,
+    Resolved,
+    Saved,
+    Taken,
+    violations,
+)
 from tests.chaos.table import ONCE_WITHIN, RATE, TASKS, Kind
 from tests.tables import NOW
 
@@ -26,6 +35,7 @@ class Told:
         self.jobs: list[Job] = []
         self.attempts: dict[int, list[Attempt]] = {}
         self.resolved: list[Resolved] = []
+        self.causes = [Cause(NOW, NOW + 10)]
 
     def push(self, at: float, kind: Kind = Kind.PLAIN, member: str = "", **of_job: Any) -> Job:
         """One that is taken and stored, and accepted unless `of_job` says otherwise; not sent yet."""
@@ -93,6 +103,7 @@ class Told:
             tuple(self.jobs),
             self.attempts,
             tuple(self.resolved),
+            tuple(self.causes),
         )
         return [violation.check for violation in violations(history)]
 
@@ -208,6 +219,22 @@ def test_doubled(told: Told) -> None:
     assert told.found() == ["doubled"]
 
 
+def test_unknown_without_a_cause(told: Told) -> None:
+    told.causes = [Cause(NOW, NOW + 0.1), Cause(NOW + 0.1 + ANSWERED_WITHIN + 0.5, NOW + 10)]
+    told.send(job := told.push(0.0), 0.11, Outcome.UNKNOWN)
+    told.send(job, 0.4)
+    assert "without cause" in told.found()
+
+
+def test_unknown_with_the_cause_of_another(told: Told) -> None:
+    told.causes.append(Cause(NOW + 10, NOW + 30, Kind.HOLD))
+    told.send(job := told.push(20.0), 20.1, Outcome.UNKNOWN)
+    told.send(job, 20.4)
+    assert told.found() == ["without cause"]
+    told.causes.append(Cause(NOW + 20.3, NOW + 20.4, Kind.PLAIN))
+    assert told.found() == []
+
+
 def test_sent_too_often(told: Told) -> None:
     job = told.push(0.0)
     for place in range(3):
@@ -250,6 +277,21 @@ def test_overlapping(told: Told) -> None:
     told.send(job, 0.1, Outcome.UNAVAILABLE)
     told.send(job, 0.1 + TAKES / 2)
     assert told.found() == ["overlapping"]
+
+
+def test_in_no_group(told: Told) -> None:
+    told.send(told.push(2.0, Kind.GROUPED, "acme/9", group=None), 2.1)
+    assert told.found() == ["ungrouped"]
+
+
+def test_in_the_group_of_another(told: Told) -> None:
+    told.send(told.push(2.0, Kind.GROUPED, "acme/9", group="acme/1"), 2.1)
+    assert told.found() == ["ungrouped"]
+
+
+def test_in_another_group_than_those_before(told: Told) -> None:
+    told.send(told.push(2.0, Kind.GROUPED, "acme/1", group="acme/9"), 2.1)
+    assert told.found() == ["ungrouped"]
 
 
 @pytest.mark.parametrize("kind", [Kind.GROUPED, Kind.LATEST])
