@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# More than most machines of CI have cores: many tests wait for processes.
+TEST_ARGS ?= --numprocesses 3 --dist worksteal
 
 .PHONY: demo test lint chaos docs clean
 
