@@ -16,6 +16,7 @@ from bridge.outbox import Outbox
 from bridge.problem import Problem
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.reload import Edits, Reloader, refuse
 from bridge.retention import Pruner
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
@@ -37,26 +38,42 @@ class Bridge:
     """One process's wired parts."""
 
     settings: Settings
-    table: RoutingTable
     mask: Mask
     outbox: Outbox
     receiver: Receiver
     delivery: Delivery
     refusals: Refusals
     pruner: Pruner
-    #: Why the table that the settings name is not the one in force; empty where it is.
-    table_refused: tuple[Problem, ...] = ()
+    reloader: Reloader
+
+    @property
+    def table(self) -> RoutingTable:
+        """The one in force."""
+        return self.receiver.table
+
+    @property
+    def table_refused(self) -> tuple[Problem, ...]:
+        """Why the table that the settings name is not the one in force; empty where it is."""
+        return self.reloader.refused
+
+    def start(self) -> None:
+        """Go by the table as it is edited and, where this process delivers, deliver and prune."""
+        self.reloader.start()
+        if self.settings.deliver:
+            self.delivery.start()
+            self.pruner.start()
 
     def close(self) -> None:
         """Close the store; `delivery` must have stopped."""
+        self.reloader.close()
         self.pruner.close()
         self.refusals.close()
         self.outbox.close()
 
 
-def read_table(settings: Settings) -> Loaded:
-    """The table that the settings name; its sources can fetch what they need. Raises ConfigError."""
-    return load(settings.config, settings.variables, discover(Fetcher()))
+def edits_of(settings: Settings) -> Edits:
+    """The table that the settings name; its sources can fetch what they need."""
+    return Edits(settings.config, lambda: load(settings.config, settings.variables, discover(Fetcher())))
 
 
 def prepare_store(settings: Settings) -> None:
@@ -70,8 +87,9 @@ def build(settings: Settings) -> Bridge:
     Raises StoreUnavailable, and ConfigError where there is no last good table either.
     """
     table_refused: tuple[Problem, ...] = ()
+    edits = edits_of(settings)
     try:
-        loaded = read_table(settings)
+        loaded = edits.first()
     except ConfigError as error:
         last = last_good.get()
         if last is None:
@@ -82,24 +100,43 @@ def build(settings: Settings) -> Bridge:
     for problem in loaded.problems:
         log.warning("%s", problem)
     if table_refused:
-        log.error("the routing table has mistakes, the last good one stays in force")
-    for problem in table_refused:
-        log.error("%s", problem)
+        refuse(table_refused)
     _warn_of_sqlite(settings)
     if settings.dry_run:
         log.warning("%s", DRY_RUN)
-    outbox = Outbox(settings.database_url)
+    return wire(settings, edits, loaded, Outbox(settings.database_url), mask, table_refused)
+
+
+def wire(
+    settings: Settings,
+    edits: Edits,
+    loaded: Loaded,
+    outbox: Outbox,
+    mask: Mask,
+    table_refused: tuple[Problem, ...] = (),
+) -> Bridge:
+    """One process's parts on a store that is open; nothing runs yet. `loaded` comes into force."""
     refusals = Refusals(outbox)
+    receiver = Receiver(loaded.table, outbox, refusals, mask)
+    delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run)
+
+    def use(loaded: Loaded) -> None:
+        mask.learn(loaded.secrets)
+        for problem in loaded.problems:
+            log.warning("%s", problem)
+        # Before the first job comes in whose task is new.
+        delivery.use(loaded.table)
+        receiver.table = loaded.table
+
     return Bridge(
         settings=settings,
-        table=loaded.table,
         mask=mask,
         outbox=outbox,
-        receiver=Receiver(loaded.table, outbox, refusals, mask),
-        delivery=Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run),
+        receiver=receiver,
+        delivery=delivery,
         refusals=refusals,
         pruner=Pruner(outbox, settings.retention),
-        table_refused=table_refused,
+        reloader=Reloader(edits, use, table_refused),
     )
 
 

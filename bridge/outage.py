@@ -107,6 +107,14 @@ class Outage:
         """Whether no job may be sent, but for a trial."""
         return self._stage is not _Stage.CLOSED
 
+    def aim(self, longest_patience: float, *, elsewhere: bool) -> None:
+        """The time-out is another; with `elsewhere` the target is, and the old one's answers are past."""
+        self._longest_patience = longest_patience
+        if elsewhere:
+            self._overtaken |= self._in_flight
+            self._trial = self._silent_task = self.next_probe_at = None
+            self._close()
+
     def room(self, free: int) -> int:
         """How many jobs may be claimed, where `free` threads could send one each."""
         if self._stage is _Stage.CLOSED:

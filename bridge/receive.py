@@ -46,7 +46,8 @@ class Receiver:
         mask: Mask,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._table = table
+        #: The one in force; another may be set at any time.
+        self.table = table
         self._outbox = outbox
         self._refusals = refusals
         self._mask = mask
@@ -60,7 +61,7 @@ class Receiver:
         except Unavailable:
             raise  # the sender comes again, and the store may be what is missing
         except Refusal as refusal:
-            source = self._table.sources.get(head.source)
+            source = self.table.sources.get(head.source)
             if source is not None:
                 header = source.type.event_header
                 event = None if header is None else head.headers.get(header)
@@ -78,17 +79,18 @@ class Receiver:
 
     def admit(self, head: Request) -> None:
         """Check what can be checked before the body is read. Raises Refusal."""
-        self._source(head).verify_head(head)
+        _source(self.table, head).verify_head(head)
 
     def receive(self, request: Request) -> Answer:
         """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
-        source = self._source(request)
+        table = self.table
+        source = _source(table, request)
         if source.type.is_unsigned_test(request):
             log.info("a test that %s does not sign", source.name)
             return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request)
-        routed = Routed((), ()) if reading.handshake else self._table.jobs_for(event)
+        routed = Routed((), ()) if reading.handshake else table.jobs_for(event)
         webhook = Webhook(
             event=source.kept(event, made_jobs=bool(routed.jobs)),
             fingerprint=None if reading.delivery_id else reading.fingerprint,
@@ -118,11 +120,12 @@ class Receiver:
             raise NotConfirmed(f"source {source.name} cannot be confirmed: {error}") from error
         log.info("source %s is confirmed", source.name)
 
-    def _source(self, request: Request) -> Source:
-        source = self._table.sources.get(request.source)
-        if source is None:
-            raise UnknownSource(f"no source is named {request.source[:100]!r}")
-        return source
+
+def _source(table: RoutingTable, request: Request) -> Source:
+    source = table.sources.get(request.source)
+    if source is None:
+        raise UnknownSource(f"no source is named {request.source[:100]!r}")
+    return source
 
 
 def answer(stored: Stored) -> Answer:

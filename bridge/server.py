@@ -6,6 +6,7 @@ https://gunicorn.org/reference/settings/ says what each name means.
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 import time
@@ -17,10 +18,11 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from bridge.app import Bridge, last_good, prepare_store, read_table
+from bridge.app import Bridge, edits_of, last_good, prepare_store
 from bridge.config.load import Loaded
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError
 from bridge.log import configure
+from bridge.reload import LOOKS, Edits
 from bridge.settings import Mask, Settings
 from bridge.watchdog import Watchdog
 from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
@@ -124,21 +126,32 @@ class BridgeArbiter(Arbiter):
     """What the hooks below add to gunicorn's master."""
 
     last_good: Loaded
+    edits: Edits
 
 
 def on_starting(server: BridgeArbiter) -> None:
     """Refuse to start on a table with mistakes, with `check`'s own lines, and without a store."""
     try:
-        server.last_good = read_table(_current)
+        server.edits = edits_of(_current)
+        server.last_good = server.edits.first()
         prepare_store(_current)
     except BridgeError as error:
         raise SystemExit(str(error)) from None
+    # A thread would be in the midst of something when the master forks; this is between two of its steps.
+    signal.signal(signal.SIGALRM, lambda *_: _follow(server))
+    signal.setitimer(signal.ITIMER_REAL, LOOKS, LOOKS)
+
+
+def _follow(server: BridgeArbiter) -> None:
+    """Keep the table as it is edited, as the workers do, for those that start in the middle of a bad edit."""
+    with suppress(ConfigError):  # the workers say it
+        server.last_good = server.edits.next() or server.last_good
 
 
 def on_reload(server: BridgeArbiter) -> None:
     """Keep the table that the new workers will find, if it has no mistakes; they say those that it has."""
-    with suppress(BridgeError):
-        server.last_good = read_table(_current)
+    with suppress(ConfigError):
+        server.last_good = server.edits.first()
 
 
 def post_fork(server: BridgeArbiter, worker: BridgeWorker) -> None:

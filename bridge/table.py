@@ -12,7 +12,7 @@ from bridge.errors import TooLarge
 from bridge.event import Event
 from bridge.job import NewJob
 from bridge.retry import RetryPolicy
-from bridge.route import Explanation, Finding, OnDead, Route, Task, other_source
+from bridge.route import Explanation, Finding, OnDead, Rate, Route, Task, other_source
 from bridge.sources import Source
 from bridge.theeye import TheEye
 
@@ -46,6 +46,16 @@ class RoutingTable:
     @cached_property
     def _routes_of(self) -> Mapping[str, tuple[Route, ...]]:
         return {name: tuple(route for route in self.routes if route.source == name) for name in self.sources}
+
+    @cached_property
+    def rates(self) -> Mapping[str, Rate]:
+        """Of the tasks that have one, by their ids."""
+        return {task.id: task.rate for task in self.tasks.values() if task.rate is not None}
+
+    @cached_property
+    def by_token(self) -> frozenset[str]:
+        """The ids of the tasks that TheEye lets run by the access token."""
+        return frozenset(task.id for task in self.tasks.values() if task.secret_key is None)
 
     def jobs_for(self, event: Event) -> Routed:
         """Every matching route's jobs, in the order of the table; `otherwise` routes come last.

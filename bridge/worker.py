@@ -17,14 +17,17 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Deliver until SIGTERM or SIGINT. Raises ConfigError, StoreUnavailable where it cannot start."""
+    """Deliver until SIGTERM or SIGINT; SIGHUP reads the table anew.
+
+    Raises ConfigError, StoreUnavailable where it cannot start.
+    """
     told_to_end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told_to_end.set())
     bridge = build(settings)
     try:
-        bridge.delivery.start()
-        bridge.pruner.start()
+        bridge.start()
+        signal.signal(signal.SIGHUP, lambda *_: bridge.reloader.reload())
         log.info("delivering")
         told_to_end.wait()
     finally:

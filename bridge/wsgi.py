@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def _start() -> Flask:
     try:
         bridge = build(Settings.from_environ())
-        if bridge.settings.deliver:
-            bridge.delivery.start()
-            bridge.pruner.start()
+        bridge.start()
     except BridgeError as error:
         raise SystemExit(str(error)) from None
     app = create_app(bridge)

@@ -12,7 +12,7 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,14 @@ import orjson
 from flask import Flask
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from bridge.app import Bridge
+from bridge.app import edits_of, wire
 from bridge.config.load import load
-from bridge.deliver import Delivery
 from bridge.event import Headers, Request
 from bridge.job import Job, JobState
 from bridge.outbox import Outbox
 from bridge.outbox.records import unpacked
 from bridge.receive import Answer, Receiver
 from bridge.refusals import Refusals
-from bridge.retention import Pruner
 from bridge.settings import Mask, Secret, Settings
 from bridge.sources import Source, discover
 from bridge.table import RoutingTable
@@ -121,25 +119,17 @@ class Intake:
         """Take on another table, as after a restart with an edited one."""
         path = self._folder / "table.yml"
         path.write_text(table(text), "utf-8")
-        loaded = load(path, self._variables, discover())
-        self.table: RoutingTable = loaded.table
-        self.receiver = Receiver(self.table, self.outbox, self.refusals, Mask(loaded.secrets), self.clock)
+        self.loaded = load(path, self._variables, discover())
+        self.table: RoutingTable = self.loaded.table
+        mask = Mask(self.loaded.secrets)
+        self.receiver = Receiver(self.table, self.outbox, self.refusals, mask, self.clock)
 
     def app(self, environ: Mapping[str, str] | None = None) -> Flask:
         """The web application over it, under these settings; what the table's variables hold is masked."""
         mask = Mask(map(Secret, self._variables.values()))
         settings = Settings.from_environ(environ or {})
-        bridge = Bridge(
-            settings=settings,
-            table=self.table,
-            mask=mask,
-            outbox=self.outbox,
-            receiver=self.receiver,
-            delivery=Delivery(self.table, self.outbox, mask),
-            refusals=self.refusals,
-            pruner=Pruner(self.outbox, settings.retention),
-        )
-        return create_app(bridge)
+        bridge = wire(settings, edits_of(settings), self.loaded, self.outbox, mask)
+        return create_app(replace(bridge, receiver=self.receiver, refusals=self.refusals))
 
     def source(self, name: str) -> Source:
         return self.table.sources[name]

@@ -72,6 +72,8 @@ class Answer:
     retry_after: str | None = None
     #: The ids that it names.
     jobs: tuple[int, ...] = ()
+    #: And the routes that made them.
+    routes: tuple[str, ...] = ()
 
     @property
     def is_taken(self) -> bool:
@@ -105,8 +107,8 @@ class Client:
             return Answer(0, begun, time.monotonic() - begun)
         took = time.monotonic() - begun
         named = json.loads(answered)["jobs"] if response.status in (200, 202) else []
-        jobs = tuple(job["id"] for job in named)
-        return Answer(response.status, begun, took, response.getheader("Retry-After"), jobs)
+        ids, routes = tuple(job["id"] for job in named), tuple(job["route"] for job in named)
+        return Answer(response.status, begun, took, response.getheader("Retry-After"), ids, routes)
 
     def close(self) -> None:
         self._connection.close()

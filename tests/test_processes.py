@@ -10,15 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.app import Bridge
+from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
-from bridge.deliver import BEAT, Delivery
+from bridge.deliver import BEAT
 from bridge.outbox import Outbox, Process
 from bridge.outbox.processes import FORGOTTEN
 from bridge.problem import Place, Problem, Severity
-from bridge.receive import Receiver
-from bridge.refusals import Refusals
-from bridge.retention import Pruner
 from bridge.settings import Mask, Secret, Settings
 from bridge.sources import discover
 from bridge.web import create_app
@@ -149,20 +146,8 @@ def make_web(outbox: Outbox, folder: Path, deliver: str = "false") -> Web:
     path.write_text(table(TABLE), "utf-8")
     loaded = load(path, VARIABLES, discover())
     mask = Mask([*loaded.secrets, Secret(VARIABLES["TOKEN"])])
-    refusals = Refusals(outbox)
     settings = Settings.from_environ({"BRIDGE_DELIVER": deliver})
-    return Web(
-        Bridge(
-            settings=settings,
-            table=loaded.table,
-            mask=mask,
-            outbox=outbox,
-            receiver=Receiver(loaded.table, outbox, refusals, mask),
-            delivery=Delivery(loaded.table, outbox, mask),
-            refusals=refusals,
-            pruner=Pruner(outbox, settings.retention),
-        )
-    )
+    return Web(wire(settings, edits_of(settings), loaded, outbox, mask))
 
 
 @pytest.fixture
@@ -213,10 +198,14 @@ def test_what_troubles_any_worker_is_told_once_and_masked(web: Web, reopen: Call
 
 def test_a_table_that_was_refused_is_told(web: Web) -> None:
     problem = Problem(Place("table.yml", 1, 1), Severity.ERROR, "a mistake", None)
-    status, body = web.ready(table_refused=(problem,))
+    web.bridge.reloader.refused = (problem,)
+    status, body = web.ready()
 
     assert status == 200
-    refused = "the routing table has mistakes, the last good one stays in force; run check"
+    refused = (
+        "the routing table has mistakes, the last good one stays in force; run check: "
+        "table.yml:1:1: error: a mistake"
+    )
     assert body["trouble"] == [NO_WORKER, refused]
 
 

@@ -15,9 +15,8 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, text
 
-from bridge.app import Bridge
+from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
-from bridge.deliver import Delivery
 from bridge.errors import NotStored, Refusal, StoreUnavailable
 from bridge.event import Request
 from bridge.outbox import KEPT, Outbox, RefusedRequest
@@ -25,7 +24,6 @@ from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.refusals import keep
 from bridge.receive import Answer, Receiver
 from bridge.refusals import GATHERS, Refusals
-from bridge.retention import Pruner
 from bridge.settings import Mask, Settings
 from bridge.sources import MAX_NAME, discover
 from bridge.watchdog import Guard
@@ -92,16 +90,9 @@ def web(outbox: Outbox, refusals: Refusals, tmp_path: Path) -> Web:
     loaded = load(path, VARIABLES, discover())
     mask = Mask(loaded.secrets)
     settings = Settings.from_environ({"BRIDGE_MAX_BODY": str(MAX_BODY)})
-    bridge = Bridge(
-        settings=settings,
-        table=loaded.table,
-        mask=mask,
-        outbox=outbox,
-        receiver=Receiver(loaded.table, outbox, refusals, mask, Clock()),
-        delivery=Delivery(loaded.table, outbox, mask),
-        refusals=refusals,
-        pruner=Pruner(outbox, settings.retention),
-    )
+    receiver = Receiver(loaded.table, outbox, refusals, mask, Clock())
+    bridge = wire(settings, edits_of(settings), loaded, outbox, mask)
+    bridge = replace(bridge, receiver=receiver, refusals=refusals)
     return Web(bridge, create_app(bridge).test_client())
 
 

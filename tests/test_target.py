@@ -41,6 +41,7 @@ from tests.tables import (
 TOKEN = Secret("theeye-token-0123456789")
 #: It has no key: the token starts it.
 BY_TOKEN = make_task(5, secret_key=None)
+TABLE = make_table(tasks=[TASK, BY_TOKEN])
 REFUSED = "TheEye refused the access token: set another and restart"
 
 TAKEN = Verdict(Outcome.ACCEPTED, "", "a job")
@@ -58,7 +59,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 @pytest.fixture
 def target() -> Target:
-    return Target([TASK, BY_TOKEN], 30.0, Clock())
+    return Target(TABLE, Clock())
 
 
 def end(target: Target, job: Job, verdict: Verdict, status: int | None) -> None:
@@ -111,7 +112,7 @@ class TestTarget:
 
     def test_its_beginning_does_not_move_with_the_clock(self, job: Job) -> None:
         clock = Clock()
-        target = Target([TASK], 30.0, clock)
+        target = Target(TABLE, clock)
         end(target, job, AWAY, 503)
         before = target.trouble
         clock.now += 3600
@@ -129,6 +130,11 @@ class TestTarget:
     def test_a_401_on_the_bearer_method_stops_the_tasks_without_a_key(self, target: Target, job: Job) -> None:
         target.heard(job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
         assert (target.but, trouble(target), target.room(16)) == (frozenset({BY_TOKEN.id}), REFUSED, 16)
+
+    def test_with_another_table_the_token_is_tried_again(self, target: Target, job: Job) -> None:
+        target.heard(job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
+        target.use(TABLE)
+        assert (target.but, trouble(target)) == (frozenset(), None)
 
     @pytest.mark.parametrize(("task", "status"), [(TASK, 401), (BY_TOKEN, 403), (BY_TOKEN, None)])
     def test_nothing_else_does(self, target: Target, job: Job, task: Task, status: int | None) -> None:

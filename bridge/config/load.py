@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
+from bridge.config.files import files
 from bridge.config.problems import Problems
 from bridge.config.shapes import (
     LATER,
@@ -86,9 +87,9 @@ class _Whole:
 def _read_all(config: Path, problems: Problems) -> _Whole:
     place = Place(str(config), 1, 1)
     whole = _Whole(place, Section(place), Section(place))
-    files = _files(config, place, problems)
-    whole.complete = bool(files)
-    for path in files:
+    paths = _files(config, place, problems)
+    whole.complete = bool(paths)
+    for path in paths:
         node = read_file(path, problems)
         if isinstance(node, Section):
             _add_file(node, whole, problems)
@@ -104,23 +105,13 @@ def _read_all(config: Path, problems: Problems) -> _Whole:
 def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
     """The files of the table in their order; none, reported, where there is none."""
     try:
-        if not config.is_dir():
-            if config.exists():
-                return [config]
-            problems.error(place, "there is no such file or folder", "BRIDGE_CONFIG names the routing table")
-            return []
-        paths = sorted(
-            path
-            for path in config.iterdir()
-            if path.suffix in (".yml", ".yaml")
-            and not path.name.startswith(".")
-            # A link that leads nowhere is reported when it is read.
-            and (path.is_file() or path.is_symlink())
-        )
+        paths = files(config)
     except OSError as error:
         problems.error(place, f"the routing table cannot be read: {error.strerror}")
         return []
-    if not paths:
+    if not config.exists():
+        problems.error(place, "there is no such file or folder", "BRIDGE_CONFIG names the routing table")
+    elif not paths:
         problems.error(place, "the folder holds no .yml or .yaml file", "put the routing table there")
     return paths
 

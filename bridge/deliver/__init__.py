@@ -63,12 +63,10 @@ class Delivery:
         self._threads = threads
         self._clock = clock
         self._make_client = make_client
-        self._lease = table.theeye.timeout + LEASE_SLACK
-        self._rates = {task.id: task.rate for task in table.tasks.values() if task.rate is not None}
-        self._on_dead = table.on_dead
+        self._table = table
         #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
         self._again_at: float | None = None
-        self._target = Target(table.tasks.values(), table.theeye.timeout, clock)
+        self._target = Target(table, clock)
         self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
         self._dry_run = dry_run
         self._name = uuid4().hex
@@ -114,6 +112,12 @@ class Delivery:
         self._senders = [threading.Thread(target=self._send_all, name=name, daemon=True) for name in names]
         for thread in (*self._senders, self._prober, self._dispatcher):
             thread.start()
+
+    def use(self, table: RoutingTable) -> None:
+        """Go by another table from now on; what is being sent is finished by the one that it began with."""
+        self._target.use(table)
+        self._table = self._sender.table = table
+        self.wake()
 
     def wake(self) -> None:
         """Say that a job may be due now."""
@@ -176,6 +180,7 @@ class Delivery:
         """Claim for the threads that are free; how many jobs were claimed."""
         if (patience := self._target.probing()) is not None:
             self._probes.put(patience)
+        table = self._table
         with self._changed:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
         room = self._target.room(free)
@@ -188,8 +193,8 @@ class Delivery:
             busy=busy,
             per_task=max(1, self._threads // 2),
             but=self._target.but,
-            rates=self._rates,
-            lease=self._lease,
+            rates=table.rates,
+            lease=table.theeye.timeout + LEASE_SLACK,
         )
         self._again_at = claim.again_at
         for job in claim.jobs:
@@ -230,7 +235,8 @@ class Delivery:
             self._freed_at = now
 
     def _tell_of_deaths(self) -> None:
-        if self._on_dead is not None and (told := self._outbox.tell_of_deaths(self._on_dead)):
+        on_dead = self._table.on_dead
+        if on_dead is not None and (told := self._outbox.tell_of_deaths(on_dead)):
             log.info("jobs died: %d jobs tell of it", told)
 
     def _beat(self) -> None:

@@ -16,11 +16,11 @@ from bridge.http import HttpClient
 from bridge.job import Job, JobState, Outcome
 from bridge.outage import is_alive
 from bridge.outbox import Completion, Outbox
-from bridge.retry import Decision, decide
+from bridge.retry import Decision, RetryPolicy, decide
 from bridge.route import OnUnknown, Task
 from bridge.settings import Mask
 from bridge.table import RoutingTable
-from bridge.theeye import JobRequest, Verdict, job_request, read_answer
+from bridge.theeye import JobRequest, TheEye, Verdict, job_request, read_answer
 
 #: How often, in seconds, a record is tried again that the store did not take.
 RECORDS_AGAIN = 2.0
@@ -49,6 +49,12 @@ class _Running:
     claimed: Claimed
     attempt_id: int
     started_at: float
+    #: What it goes by to its end.
+    table: RoutingTable
+
+    @property
+    def task(self) -> Task:
+        return self.table.tasks[self.claimed.job.task_id]
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class Sender:
         *,
         dry_run: bool = False,
     ) -> None:
-        self._table = table
+        #: The one in force; another may be set at any time, and what is being sent keeps its own.
+        self.table = table
         self._outbox = outbox
         self._mask = mask
         self._target = target
@@ -97,7 +104,7 @@ class Sender:
         """Ask whether TheEye is there, within `patience` seconds."""
         alive, detail = False, "asking failed"
         try:
-            status = client.get(f"{self._table.theeye.url}/", {}, patience).status
+            status = client.get(f"{self.table.theeye.url}/", {}, patience).status
             alive, detail = is_alive(status), f"it answers {status}"
         except SendError as error:
             detail = self._mask(str(error))
@@ -122,23 +129,24 @@ class Sender:
 
     def record_lost(self, job: Job, token: str, attempt_id: int, started_at: float, why: str) -> None:
         """Record an attempt whose answer nobody will hear. Raises StoreUnavailable."""
-        task = self._table.tasks.get(job.task_id)
+        table = self.table
+        task = table.tasks.get(job.task_id)
         # Without its task nobody knows whether it may be sent twice.
         on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
         done = Completion(self._clock() - started_at, Outcome.UNKNOWN, None, why, None)
-        self._outbox.record(job, token, attempt_id, done, self._decide(job, on_unknown, done, None))
+        self._outbox.record(job, token, attempt_id, done, self._decide(job, table.retry, on_unknown, done))
 
     def _send(self, client: HttpClient, claimed: Claimed) -> bool:
         """Whether TheEye was asked."""
-        job, now = claimed.job, self._clock()
-        task = self._table.tasks.get(job.task_id)
+        job, now, table = claimed.job, self._clock(), self.table
+        task = table.tasks.get(job.task_id)
         if task is None:
-            self._without_task(claimed, now)
+            self._without_task(claimed, table.retry, now)
             return False
-        if not self._lease_lasts(job) or task.id in self._target.but:
+        if not self._lease_lasts(job, table.theeye) or task.id in self._target.but:
             self._outbox.hand_back(job, claimed.token)
             return False
-        request = job_request(self._table.theeye, task, job.arguments or ())
+        request = job_request(table.theeye, task, job.arguments or ())
         if self._dry_run:
             reason = f"dry run: not sent, POST {request.shown_url}"
             log.info("job %d: %s", job.id, reason)
@@ -147,20 +155,19 @@ class Sender:
         attempt_id = self._outbox.start(job, claimed.token, now, task.rate)
         if attempt_id is None:
             return False
+        running = _Running(claimed, attempt_id, now, table)
         with self._lock:
-            self._running[attempt_id] = _Running(claimed, attempt_id, now)
+            self._running[attempt_id] = running
         try:
-            return self._attempt(client, claimed, task, request, attempt_id)
+            return self._attempt(client, running, request)
         finally:
             with self._lock:
                 self._running.pop(attempt_id)
 
-    def _attempt(
-        self, client: HttpClient, claimed: Claimed, task: Task, request: JobRequest, attempt_id: int
-    ) -> bool:
-        begun = time.monotonic()
-        if self._lease_lasts(claimed.job):
-            heard, asked = self._post(client, request), True
+    def _attempt(self, client: HttpClient, running: _Running, request: JobRequest) -> bool:
+        job, theeye, begun = running.claimed.job, running.table.theeye, time.monotonic()
+        if self._lease_lasts(job, theeye):
+            heard, asked = self._post(client, request, theeye.timeout), True
         else:
             # The commit of its start took so long: its claim may end while it is sent.
             verdict = Verdict(Outcome.UNAVAILABLE, "not sent: its claim was about to end")
@@ -168,42 +175,41 @@ class Sender:
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
         # Before the record, which may have to wait for the store.
-        if asked and not self._target.heard(claimed.job, task, heard.verdict, heard.status, detail):
+        if asked and not self._target.heard(job, running.task, heard.verdict, heard.status, detail):
             heard = replace(heard, verdict=Verdict(Outcome.UNAVAILABLE, heard.verdict.detail))
-        self._record(claimed, attempt_id, task, heard, detail, time.monotonic() - begun)
+        self._record(running, heard, detail, time.monotonic() - begun)
         return asked
 
-    def _post(self, client: HttpClient, request: JobRequest) -> _Heard:
+    def _post(self, client: HttpClient, request: JobRequest, timeout: float) -> _Heard:
         try:
-            answer = client.post(request.url, request.headers, request.body, self._table.theeye.timeout)
+            answer = client.post(request.url, request.headers, request.body, timeout)
         except NotSent as error:
             return _Heard(Verdict(Outcome.UNAVAILABLE, str(error)))
         except AnswerLost as error:
             return _Heard(Verdict(Outcome.UNKNOWN, str(error)))
         return _Heard(read_answer(answer.status, answer.headers, answer.body, self._clock()), answer.status)
 
-    def _lease_lasts(self, job: Job) -> bool:
+    def _lease_lasts(self, job: Job, theeye: TheEye) -> bool:
         """Whether a send that begins now is over before the claim is."""
         left = (job.lease_until or 0.0) - self._clock()
-        return left >= self._table.theeye.timeout + LEASE_MARGIN
+        return left >= theeye.timeout + LEASE_MARGIN
 
-    def _without_task(self, claimed: Claimed, now: float) -> None:
+    def _without_task(self, claimed: Claimed, policy: RetryPolicy, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
-        if now - claimed.job.fresh_at >= self._table.retry.retry_for:
+        if now - claimed.job.fresh_at >= policy.retry_for:
             self._outbox.end_unsent(claimed.job, claimed.token, JobState.DEAD, reason)
         else:
             self._outbox.hand_back(claimed.job, claimed.token, now + UNKNOWN_TASK_WAIT, reason)
 
-    def _record(
-        self, claimed: Claimed, attempt_id: int, task: Task, heard: _Heard, detail: str, seconds: float
-    ) -> None:
-        verdict = heard.verdict
+    def _record(self, running: _Running, heard: _Heard, detail: str, seconds: float) -> None:
+        verdict, claimed = heard.verdict, running.claimed
         job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL]
         done = Completion(seconds, verdict.outcome, heard.status, detail, job_id)
-        decision = self._decide(claimed.job, task.on_unknown, done, verdict.retry_after)
+        policy, on_unknown = running.table.retry, running.task.on_unknown
+        decision = self._decide(claimed.job, policy, on_unknown, done, verdict.retry_after)
         while True:
             try:
-                held = self._outbox.record(claimed.job, claimed.token, attempt_id, done, decision)
+                held = self._outbox.record(claimed.job, claimed.token, running.attempt_id, done, decision)
                 break
             except StoreUnavailable as error:
                 # What TheEye answered must not be lost: without it the job would be sent again.
@@ -222,7 +228,12 @@ class Sender:
         )  # fmt: skip
 
     def _decide(
-        self, job: Job, on_unknown: OnUnknown, done: Completion, retry_after: float | None
+        self,
+        job: Job,
+        policy: RetryPolicy,
+        on_unknown: OnUnknown,
+        done: Completion,
+        retry_after: float | None = None,
     ) -> Decision:
         return decide(
             done.outcome,
@@ -230,7 +241,7 @@ class Sender:
             unknowns=job.unknowns + (done.outcome is Outcome.UNKNOWN),
             fresh_at=job.fresh_at,
             now=self._clock(),
-            policy=self._table.retry,
+            policy=policy,
             on_unknown=on_unknown,
             retry_after=retry_after,
             random=random.random(),  # noqa: S311 - jitter needs no secrecy

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from bridge.event import rfc3339
 from bridge.job import Job
 from bridge.outage import Outage, sign_of
 from bridge.route import Task
+from bridge.table import RoutingTable
 from bridge.theeye import Verdict
 
 #: What is told where the bearer method got a 401.
@@ -22,15 +23,22 @@ log = logging.getLogger(__name__)
 class Target:
     """Whether TheEye is out, and whether it still takes the access token. Safe to use from any thread."""
 
-    def __init__(self, tasks: Iterable[Task], timeout: float, clock: Callable[[], float] = time.time) -> None:
-        """`timeout` is that of an attempt, in seconds."""
-        self._by_token = frozenset(task.id for task in tasks if task.secret_key is None)
+    def __init__(self, table: RoutingTable, clock: Callable[[], float] = time.time) -> None:
+        self._table = table
         self._clock = clock
         self._lock = threading.Lock()
-        self._outage = Outage(timeout)
+        self._outage = Outage(table.theeye.timeout)
         #: When it opened, for people: seconds since the epoch.
         self._out_since = 0.0
         self._token_refused = False
+
+    def use(self, table: RoutingTable) -> None:
+        """Go by another table: its token is tried, and of another URL nothing is known yet."""
+        with self._lock:
+            elsewhere = table.theeye.url != self._table.theeye.url
+            self._outage.aim(table.theeye.timeout, elsewhere=elsewhere)
+            self._table = table
+            self._token_refused = False
 
     def room(self, free: int) -> int:
         """How many jobs may be claimed for `free` threads."""
@@ -40,7 +48,7 @@ class Target:
     @property
     def but(self) -> frozenset[str]:
         """The ids of tasks of which none may be claimed."""
-        return self._by_token if self._token_refused else frozenset()
+        return self._table.by_token if self._token_refused else frozenset()
 
     @property
     def trouble(self) -> str | None:
