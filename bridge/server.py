@@ -6,6 +6,7 @@ https://gunicorn.org/reference/settings/ says what each name means.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -27,6 +28,8 @@ from bridge.settings import Mask, Settings
 from bridge.watchdog import Watchdog
 from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
 
+#: What tells a process to stop.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Of the time a stop may take, what is left for closing the store, seconds.
 CLOSING = 1.0
 #: How long, in seconds, a worker that cannot start puts off the next one, which the master starts at once.
@@ -55,6 +58,10 @@ class BridgeWorker(ThreadWorker):
     def init_process(self) -> None:
         self.watchdog = Watchdog()
         super().init_process()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def load_wsgi(self) -> None:
         token = last_good.set(self.last_good)
@@ -137,6 +144,11 @@ def on_starting(server: BridgeArbiter) -> None:
         prepare_store(_current)
     except BridgeError as error:
         raise SystemExit(str(error)) from None
+    # What reaches a worker before it has handlers of its own would be lost, and its master wait and kill it.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOPS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS),
+    )
     # A thread would be in the midst of something when the master forks; this is between two of its steps.
     signal.signal(signal.SIGALRM, lambda *_: _follow(server))
     signal.setitimer(signal.ITIMER_REAL, LOOKS, LOOKS)
@@ -146,6 +158,12 @@ def _follow(server: BridgeArbiter) -> None:
     """Keep the table as it is edited, as the workers do, for those that start in the middle of a bad edit."""
     with suppress(ConfigError):  # the workers say it
         server.last_good = server.edits.next() or server.last_good
+
+
+def on_exit(server: BridgeArbiter) -> None:
+    """A timer that outlives its handler would end the process with a status of its own."""
+    del server
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def on_reload(server: BridgeArbiter) -> None:

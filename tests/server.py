@@ -211,6 +211,35 @@ class Server(Program):
             time.sleep(0.02)
 
 
+#: gunicorn's settings: the bridge's, and a process begins to start only once a file is there.
+_HELD = """
+import time
+from pathlib import Path
+
+from bridge import server
+from bridge.server import *
+
+
+def post_fork(arbiter, worker):
+    server.post_fork(arbiter, worker)
+    while not Path({gate!r}).exists():
+        time.sleep(0.01)
+"""
+
+
+class HeldServer(Server):
+    """Its processes begin to start once `gate` is there: what they find is not what the master found."""
+
+    def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__(config, database, environ)
+        self.gate = config.with_name("gate")
+        self._settings = config.with_name("held.py")
+        self._settings.write_text(_HELD.format(gate=str(self.gate)))
+
+    def _command(self) -> list[str]:
+        return [part.replace("python:bridge.server", str(self._settings)) for part in super()._command()]
+
+
 class Worker(Program):
     """``python -m bridge worker``."""
 

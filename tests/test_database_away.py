@@ -28,7 +28,7 @@ from tests.pushes import (
     wait_until_none_waits,
     write_table,
 )
-from tests.server import Server, Worker
+from tests.server import HeldServer, Server, Worker
 from tests.tables import in_threads, wait_until
 
 #: Seconds; a lease is 35 s: a claim that was committed and never heard of is free after it.
@@ -147,39 +147,11 @@ def test_workers_that_are_killed_meanwhile_start_once_it_is_back(
         assert "Traceback" not in server.log
 
 
-#: gunicorn's settings: the bridge's, and a process begins to start only once a file is there.
-HELD = """
-import time
-from pathlib import Path
-
-from bridge import server
-from bridge.server import *
-
-
-def post_fork(arbiter, worker):
-    server.post_fork(arbiter, worker)
-    while not Path({gate!r}).exists():
-        time.sleep(0.01)
-"""
-
-
-class HeldServer(Server):
-    """Its first processes find what is there once `gate` is, and not what the master found."""
-
-    def __init__(self, config: Path, url: str) -> None:
-        super().__init__(config, url, {**VARIABLES, "WEB_CONCURRENCY": "2"})
-        self.gate = config.with_name("gate")
-        self._settings = config.with_name("held.py")
-        self._settings.write_text(HELD.format(gate=str(self.gate)))
-
-    def _command(self) -> list[str]:
-        return [part.replace("python:bridge.server", str(self._settings)) for part in super()._command()]
-
-
 def test_first_processes_that_find_no_database_start_once_it_is_back(
     tmp_path: Path, theeye: StandIn, cluster: Cluster
 ) -> None:
-    server = HeldServer(write_table(tmp_path, theeye.url), cluster.create_database())
+    web = {**VARIABLES, "WEB_CONCURRENCY": "2"}
+    server = HeldServer(write_table(tmp_path, theeye.url), cluster.create_database(), web)
 
     def database() -> None:
         wait_until(lambda: server.log.count("Booting worker") == 2, "its first processes")

@@ -14,7 +14,8 @@ from bridge.job import JobState
 from bridge.outbox import Outbox
 from tests import pushes
 from tests.pushes import VARIABLES, stand_in, write_table
-from tests.server import Server
+from tests.server import HeldServer, Server
+from tests.tables import wait_until
 
 
 def server_of(tmp_path: Path, url: str, **environ: str) -> Server:
@@ -101,3 +102,20 @@ def test_a_database_that_is_deleted_under_it_takes_nothing_on(tmp_path: Path) ->
             path.rename(path.with_name(path.name.removeprefix("moved-")))
         assert push(server, "two") == 202
         theeye.wait_for(2)
+
+
+def test_a_worker_that_is_told_before_it_has_handlers_ends_too(tmp_path: Path) -> None:
+    with stand_in() as theeye:
+        config = write_table(tmp_path, theeye.url)
+        server = HeldServer(config, tmp_path / "bridge.db", {**VARIABLES, "BRIDGE_STOP": "10s"})
+        server.gate.touch()
+        with server:
+            server.gate.unlink()
+            os.kill(server.workers[0], signal.SIGKILL)
+            wait_until(lambda: server.log.count("Booting worker") == 2, "the next worker")
+            os.kill(server.pid, signal.SIGTERM)
+            wait_until(lambda: "Handling signal: term" in server.log, "the master's word")
+            time.sleep(0.5)  # that word is said before the worker is told
+            server.gate.touch()
+            wait_until(lambda: not server.is_running, "the end")
+            assert server.log.count("SIGKILL") == 1, server.log

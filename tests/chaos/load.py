@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from tests.chaos.oracle import Taken
@@ -31,7 +33,10 @@ class Load:
         self._begun = 0
         self._taken: list[Taken] = []
         self._statuses: Counter[int] = Counter()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._guard, args=(self._push_all,), daemon=True) for _ in range(clients)
+        ]
 
     @property
     def taken(self) -> tuple[Taken, ...]:
@@ -56,15 +61,26 @@ class Load:
             assert enough, f"{wanted - len(self._taken)} of {pushes} pushes were not taken in {timeout:.0f} s"
 
     def finish(self, timeout: float) -> None:
-        """Begin no more, and wait until all that are begun are taken. Raises AssertionError."""
+        """Begin no more, and wait until all that are begun are taken.
+
+        Raises AssertionError, and what ended a client before.
+        """
         self._finishing.set()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if self._error:
+            raise self._error
         hang = sum(thread.is_alive() for thread in self._threads)
         assert not hang, f"{hang} pushes were not taken within {timeout:.0f} s: {dict(self.statuses)}"
 
-    def _run(self) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised in `finish`
+            self._error = error
+
+    def _push_all(self) -> None:
         client = Client(self._port, _PATIENCE)
         while not self._finishing.is_set():
             with self._changed:
@@ -85,7 +101,8 @@ class Load:
     def _push_twins(self, client: Client, commit: str, member: str) -> None:
         """Two of one key at the same moment, of which one must not go through."""
         other = Client(self._port, _PATIENCE)
-        twin = threading.Thread(target=self._push, args=(other, f"{commit}-twin", Kind.ONCE, member))
+        push = partial(self._push, other, f"{commit}-twin", Kind.ONCE, member)
+        twin = threading.Thread(target=self._guard, args=(push,))
         twin.start()
         self._push(client, commit, Kind.ONCE, member)
         twin.join()

@@ -20,6 +20,8 @@ MOST_SENDS = 3
 TOLD = 5
 #: Whatever becomes of an attempt is known so many seconds after its start, where nothing goes wrong.
 ANSWERED_WITHIN = TIMEOUT + 1.0
+#: What the system says of a connection that never was: nothing was sent on it that could be unknown.
+NEVER_LEFT = "refused"
 #: Two readings of one clock that went through a database may differ by so many seconds.
 ROUNDING = 1e-5
 
@@ -72,6 +74,8 @@ class Cause:
 
     begun: float
     ended: float
+    #: What is then known of the answer; None: nothing.
+    status: int | None = None
     #: Only for jobs of this kind.
     kind: Kind | None = None
 
@@ -135,6 +139,9 @@ class _Run:
         self.job_of = {commit_of(job): job for job in history.jobs}
         self.saves = Counter(saved.commit for saved in history.saved)
         self.arrivals = Counter(arrival.commit for arrival in history.arrivals)
+        self.arrived: dict[str, list[float]] = defaultdict(list)
+        for arrival in history.arrivals:
+            self.arrived[arrival.commit].append(arrival.at)
         self.first_save = _firsts(history.saved)
         self.first_arrival = _firsts(history.arrivals)
         self._attempts = history.attempts
@@ -152,6 +159,16 @@ class _Run:
         for attempt in self.attempts(job):
             lives[sum(at <= attempt.started_at for at in asked)].append(attempt)
         return list(lives.values())
+
+    def in_flight(self, job: Job, attempt: Attempt) -> tuple[float, float]:
+        """From when until when TheEye may have had it in hand."""
+        later = [one.started_at for one in self.attempts(job) if one.started_at > attempt.started_at]
+        until = min(later, default=inf)
+        arrived = [at for at in self.arrived[commit_of(job)] if attempt.started_at <= at < until]
+        if not arrived or (attempt.seconds or inf) > ANSWERED_WITHIN:
+            return attempt.started_at, min(until, attempt.started_at + ANSWERED_WITHIN)
+        # That it starts is committed first, which takes as long as the database does.
+        return min(arrived), min(arrived) + (attempt.seconds or 0.0)
 
     def held_until(self, job: Job) -> float:
         """When the window of its key begins: as it was accepted, or became unknown for the first time."""
@@ -258,11 +275,16 @@ def _without_cause(run: _Run) -> Iterator[str]:
         kind = run.kind_of.get(commit_of(job))
         causes = [cause for cause in run.causes if cause.kind in (None, kind)]
         for attempt in run.attempts(job):
-            begun, ended = attempt.started_at, attempt.started_at + ANSWERED_WITHIN
+            begun, ended = run.in_flight(job, attempt)
+            never_left = NEVER_LEFT in (attempt.detail or "").lower()
             if attempt.outcome is Outcome.UNKNOWN and not any(
-                cause.begun <= ended and begun <= cause.ended for cause in causes
+                not never_left
+                and cause.status == attempt.status
+                and cause.begun <= ended
+                and begun <= cause.ended
+                for cause in causes
             ):
-                yield f"attempt {attempt.number} of job {job.id} is unknown without a cause: {attempt}"
+                yield f"attempt {attempt.number} of job {job.id} ({kind}) is unknown, and why? {attempt}"
 
 
 def _sent_too_often(run: _Run) -> Iterator[str]:

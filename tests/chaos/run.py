@@ -19,7 +19,7 @@ from bridge.outbox import Outbox
 from tests.chaos import faults
 from tests.chaos.load import Load
 from tests.chaos.oracle import Arrival, Cause, History, Resolved, Saved, Violation, commit_of, violations
-from tests.chaos.schedule import BY_THEEYE, HARMLESS, Action, What, schedule
+from tests.chaos.schedule import BY_THEEYE, HARMLESS, SUDDEN, WITH_STATUS, Action, What, schedule
 from tests.chaos.system import System
 from tests.chaos.table import ENVIRONMENT, LEASE, TIMEOUT, stand_in, write_table
 from tests.delivery import posts
@@ -33,6 +33,8 @@ TAKEN_WITHIN = 60.0
 SETTLED_WITHIN = 3.0 * LEASE
 #: What a process had in flight when it froze is over after so many seconds.
 CALM = TIMEOUT + 1.0
+#: What comes suddenly has come within so many seconds.
+AT_ONCE = 1.0
 #: More jobs than any run makes.
 ALL = 1_000_000
 
@@ -128,7 +130,8 @@ class Lane:
                 at = time.time()
                 self._do(action)
                 if action.what not in HARMLESS:
-                    self.causes.append(Cause(at, time.time(), action.kind))
+                    ended = at + AT_ONCE if action.what in SUDDEN else time.time()
+                    self.causes.append(Cause(at, ended, WITH_STATUS.get(action.what), action.kind))
         except BaseException as error:  # noqa: BLE001 - raised in `finish`
             self._error = error
 
@@ -217,6 +220,7 @@ def judge(
     causes: tuple[Cause, ...] = (),
 ) -> Report:
     """What came of it, once nothing waits."""
+    assert load.taken, f"nothing was taken: {dict(load.statuses)}"
     history = History(
         taken=load.taken,
         arrivals=tuple(

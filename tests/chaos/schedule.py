@@ -58,6 +58,11 @@ HARMLESS = (
     What.PERSON,
 )  # fmt: skip
 
+#: What costs answers only as it begins: to those who are about to connect, or have a send in flight.
+SUDDEN = (What.KILL_WEB, What.KILL_WORKER, What.KILL_ALL, What.REFUSES)
+#: With which status an answer comes that says nothing of the job; of all the others none comes.
+WITH_STATUS = {What.FAILS: 500, What.BAD_GATEWAY: 502, What.UNREADABLE: 200}
+
 #: How long what ends by itself or is ended lasts, from and to, seconds.
 _LASTS = {
     What.FREEZE_WORKER: (1.0, 5.0),

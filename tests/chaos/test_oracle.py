@@ -9,7 +9,6 @@ import pytest
 
 from bridge.job import Attempt, Job, JobState, Outcome
 from tests.chaos.oracle import (
-    ANSWERED_WITHIN,
     Arrival,
     Cause,
     History,
@@ -220,18 +219,27 @@ def test_doubled(told: Told) -> None:
 
 
 def test_unknown_without_a_cause(told: Told) -> None:
-    told.causes = [Cause(NOW, NOW + 0.1), Cause(NOW + 0.1 + ANSWERED_WITHIN + 0.5, NOW + 10)]
+    told.causes = [Cause(NOW, NOW + 0.1), Cause(NOW + 0.11 + TAKES + 0.01, NOW + 10)]
     told.send(job := told.push(0.0), 0.11, Outcome.UNKNOWN)
     told.send(job, 0.4)
     assert "without cause" in told.found()
 
 
+def test_unknown_though_it_never_left(told: Told) -> None:
+    told.send(job := told.push(0.0), 0.1, Outcome.UNKNOWN)
+    told.send(job, 0.4)
+    assert told.found() == []
+    told.attempts[job.id][0] = replace(told.attempts[job.id][0], detail="[Errno 111] Connection refused")
+    assert told.found() == ["without cause"]
+
+
 def test_unknown_with_the_cause_of_another(told: Told) -> None:
-    told.causes.append(Cause(NOW + 10, NOW + 30, Kind.HOLD))
+    told.causes.append(Cause(NOW + 10, NOW + 30, kind=Kind.HOLD))
+    told.causes.append(Cause(NOW + 10, NOW + 30, 502))
     told.send(job := told.push(20.0), 20.1, Outcome.UNKNOWN)
     told.send(job, 20.4)
     assert told.found() == ["without cause"]
-    told.causes.append(Cause(NOW + 20.3, NOW + 20.4, Kind.PLAIN))
+    told.causes.append(Cause(NOW + 20.15, NOW + 20.3, kind=Kind.PLAIN))
     assert told.found() == []
 
 
