@@ -1,120 +1,37 @@
-"""What people read in a terminal, and programs with ``--json``: explanations, jobs, events."""
+"""What people read in a terminal, and programs with ``--json``: jobs, events, and what lines are."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum, auto
+from typing import NamedTuple
 
 import orjson
 
 from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
-from bridge.job import Attempt, Job, NewJob
+from bridge.job import Attempt, Job
 from bridge.outbox import EventSummary, Pausable, Pause, RefusedRequest
-from bridge.route import Explanation, Finding
 from bridge.settings import Retention, duration_text
-from bridge.table import RoutingTable
-from bridge.theeye import job_request
-
-_MARKS = {True: "yes", False: "NO "}
 
 
-def explanation_lines(
-    event: Event, explanations: Iterable[Explanation], table: RoutingTable
-) -> Iterator[str]:
-    """For every route each check, wanted and found; then the requests that would be sent."""
-    yield f"event {event.full_name} of source {event.source}, delivery {event.delivery_id}"
-    for each in explanations:
-        yield ""
-        yield f"route {each.route.name!r}: {_outcome(each)}"
-        yield from _finding_lines(each.findings, "  ")
-        if each.route.loop is not None and each.matched:
-            yield f"  loop {each.route.loop.text}: {len(each.items)} items"
-            for item in each.items:
-                made = "" if item.matched and item.job is not None else ": no job"
-                same = " (equal to an earlier item)" if item.matched and item.job is None else ""
-                yield f"    item {item.index}{made}{same}"
-                yield from _finding_lines(item.findings, "      ")
-        for warning in each.warnings:
-            yield f"  warning: {warning}"
-        for job in each.jobs:
-            yield from _job_lines(job, table)
+class Tone(StrEnum):
+    """What a line is, for a terminal to show in colour."""
+
+    PLAIN = auto()
+    TITLE = auto()
+    YES = auto()
+    NO = auto()
+    WARNING = auto()
+    ASIDE = auto()
 
 
-def _outcome(each: Explanation) -> str:
-    if not each.jobs:
-        return "no job"
-    dead = sum(job.arguments is None for job in each.jobs)
-    count = f"{len(each.jobs)} job{'s' if len(each.jobs) > 1 else ''}"
-    return f"{count}, {dead} of them dead: arguments could not be built" if dead else count
+class Line(NamedTuple):
+    """One line for a person."""
 
-
-def _finding_lines(findings: Iterable[Finding], indent: str) -> Iterator[str]:
-    for each in findings:
-        yield f"{indent}{_MARKS[each.holds]} {each.about}: wanted {each.wanted}, found {each.found}"
-
-
-def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[str]:
-    item = "" if job.item_index is None else f" for item {job.item_index}"
-    if job.arguments is None:
-        yield f"  DEAD{item}: {job.reason}"
-        return
-    if job.group is not None:
-        yield f"  in group {_one_line(job.group)!r}{', replaces what waits there' if job.latest else ''}"
-    if job.once_within is not None:
-        yield f"  once within {job.once_within:.0f} s for the key {_one_line(job.once_key or '')!r}"
-    request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
-    yield f"  sends{item}: POST {request.shown_url}"
-    yield f"    {request.body.decode()}"
-
-
-def explanation_json(event: Event, explanations: Iterable[Explanation], table: RoutingTable) -> JSON:
-    """The same as data."""
-    return {
-        "event": {
-            "source": event.source,
-            "event": event.event,
-            "action": event.action,
-            "delivery_id": event.delivery_id,
-        },
-        "routes": [
-            {
-                "route": each.route.name,
-                "matched": bool(each.jobs),
-                "conditions": [_finding_json(finding) for finding in each.findings],
-                "items": [
-                    {
-                        "index": item.index,
-                        "matched": item.matched,
-                        "conditions": [_finding_json(finding) for finding in item.findings],
-                    }
-                    for item in each.items
-                ],
-                "jobs": [_new_job_json(job, table) for job in each.jobs],
-                "warnings": list(each.warnings),
-            }
-            for each in explanations
-        ],
-    }
-
-
-def _finding_json(finding: Finding) -> JSON:
-    return {
-        "about": finding.about,
-        "wanted": finding.wanted,
-        "found": finding.found,
-        "holds": finding.holds,
-    }
-
-
-def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
-    shown: dict[str, JSON] = {"task": job.task, "task_id": job.task_id, "item": job.item_index}
-    if job.arguments is None:
-        return {**shown, "reason": job.reason}
-    request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
-    shown |= {"group": job.group, "latest": job.latest, "once_key": job.once_key}
-    sent = {"method": "POST", "url": request.shown_url, "body": orjson.loads(request.body)}
-    return {**shown, "task_arguments": list(job.arguments), "request": sent}
+    text: str
+    tone: Tone = Tone.PLAIN
 
 
 def job_line(job: Job) -> str:
@@ -295,5 +212,5 @@ def _one_line(text: str) -> str:
 
 
 def escaped(line: str) -> str:
-    """A line of JSON, with JSON's escapes for what a terminal would act on or not show."""
+    """A line, with JSON's escapes for what a terminal would act on or not show."""
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)

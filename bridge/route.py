@@ -19,7 +19,7 @@ from bridge.expressions.values import text_of
 from bridge.fields import kind
 from bridge.job import Job, NewJob
 from bridge.keeping import REDACTED, WAS_REDACTED
-from bridge.match import Check
+from bridge.match import Check, show
 from bridge.settings import Secret
 
 #: The longest argument, in bytes of JSON text.
@@ -182,6 +182,14 @@ class ItemExplanation:
     matched: bool
     job: NewJob | None
 
+    @property
+    def failing(self) -> tuple[Finding, ...]:
+        return tuple(
+            replace(finding, about=f"{finding.about} of item {self.index}")
+            for finding in self.findings
+            if not finding.holds
+        )
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -189,11 +197,20 @@ class Explanation:
 
     route: Route
     findings: tuple[Finding, ...]
-    #: Whether everything that is asked of the event as a whole holds.
+    #: Whether everything that is asked of the event as a whole holds, and a loop has items.
     matched: bool
     items: tuple[ItemExplanation, ...]
     jobs: tuple[NewJob, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def failing(self) -> tuple[Finding, ...]:
+        """Why it makes no job: the event's checks that fail, or those of the item that came nearest."""
+        if self.jobs:
+            return ()
+        if not self.matched:
+            return tuple(finding for finding in self.findings if not finding.holds)
+        return min((item.failing for item in self.items), key=len)
 
 
 @dataclass(frozen=True)
@@ -242,6 +259,8 @@ class Route:
         """The same with every check's finding; jobs are those that `jobs_for` makes."""
         warnings: list[str] = []
         findings = _findings(self.event_checks, event.scope)
+        if self.loop is not None:
+            findings = (*findings, _loop_finding(self.loop, event.scope))
         matched = all(finding.holds for finding in findings)
         jobs = tuple(self.jobs_for(event, identity, warnings))
         items: tuple[ItemExplanation, ...] = ()
@@ -358,3 +377,14 @@ def _findings(checks: tuple[Check, ...], scope: Mapping[str, JSON]) -> tuple[Fin
     return tuple(
         Finding(check.about, check.wanted, check.found(scope), check.holds(scope)[0]) for check in checks
     )
+
+
+def _loop_finding(loop: Expression, scope: Mapping[str, JSON]) -> Finding:
+    wanted = f"items in {loop.text}"
+    try:
+        items = loop.value(scope)
+    except EvaluationError as error:
+        return Finding("loop", wanted, str(error), holds=False)
+    if not isinstance(items, list) or not items:
+        return Finding("loop", wanted, show(items), holds=False)
+    return Finding("loop", wanted, f"{len(items)} item{'' if len(items) == 1 else 's'}", holds=True)

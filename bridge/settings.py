@@ -318,6 +318,11 @@ class Settings:
     #: What ``${{ env.NAME }}`` reads.
     variables: Mapping[str, str]
 
+    @property
+    def is_colorless(self) -> bool:
+        """Whether a terminal is to show no colour: NO_COLOR says so, or it is a dumb one."""
+        return "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read `environ` (default: the process's own). Raises SettingsError naming every wrong variable."""

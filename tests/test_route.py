@@ -703,13 +703,39 @@ class TestExplain:
 
         (explanation,) = make_table(route).explain(make_event(payload))
 
-        assert [finding.about for finding in explanation.findings] == ["payload.on"]
+        assert explanation.findings == (
+            Finding("payload.on", "true", "true", holds=True),
+            Finding("loop", "items in payload.list", "4 items", holds=True),
+        )
         assert [(item.index, item.matched) for item in explanation.items] == [
             (0, True), (1, False), (2, True), (3, True),
         ]  # fmt: skip
         made = [item.job.arguments if item.job else None for item in explanation.items]
         assert made == [(1,), None, (3,), None]
         assert explanation.items[1].findings == (Finding("item.n", "any of 1, 3", "2", holds=False),)
+        assert explanation.failing == ()
+
+    @pytest.mark.parametrize(
+        ("payload", "found"),
+        [
+            ({"list": "a"}, '"a"'),
+            ({"list": []}, "[]"),
+            ({}, "payload.list is missing; a push has no fields"),
+        ],
+    )
+    def test_a_loop_over_nothing_is_a_condition_that_fails(self, payload: JSON, found: str) -> None:
+        (explanation,) = make_table(make_route(loop="payload.list")).explain(make_event(payload))
+
+        assert explanation.failing == (Finding("loop", "items in payload.list", found, holds=False),)
+        assert (explanation.matched, explanation.jobs) == (False, ())
+
+    def test_what_fails_of_the_item_that_came_nearest(self) -> None:
+        route = make_route(loop="payload.list", match={"item.n": 1, "item.m": 1, "item.k": 1})
+        items = [{"n": 2, "m": 2, "k": 2}, {"n": 1, "m": 2, "k": 1}, {"n": 2, "m": 1, "k": 2}]
+
+        (explanation,) = make_table(route).explain(make_event({"list": items}))
+
+        assert explanation.failing == (Finding("item.m of item 1", "1", "2", holds=False),)
 
     def test_what_went_wrong(self) -> None:
         table = make_table(make_route("a", when="1 / 0"), make_route("b", loop="payload.gone"))
@@ -796,6 +822,7 @@ def test_explain_and_jobs_for_never_disagree(routes: list[Route], payload: JSON,
 def agrees_with_itself(each: Explanation) -> None:
     """What is said of the checks is why there are these jobs."""
     assert each.matched == all(finding.holds for finding in each.findings)
+    assert (each.failing == ()) == bool(each.jobs)
     if not each.matched:
         assert (each.jobs, each.items) == ((), ())
     elif each.route.loop is None:

@@ -19,7 +19,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BridgeError as error:
             terminal = ctx.obj if isinstance(ctx.obj, Terminal) else None
-            text = str(error) if terminal is None else terminal.mask(str(error))
+            text = str(error) if terminal is None else terminal.fit(str(error))
             click.echo(text, err=True)
             ctx.exit(1)
 
@@ -31,6 +31,8 @@ def main(ctx: click.Context) -> None:
     mask = Mask()
     configure("WARNING", "text", mask)
     ctx.obj = Terminal(Settings.from_environ(), mask)
+    if ctx.obj.settings.is_colorless:
+        ctx.color = False
 
 
 COMMANDS = (

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from bridge import report
 from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.errors import ConfigError, UnknownSource
 from bridge.event import Event
+from bridge.explanation import explanation_json, explanation_lines, surprise_lines
+from bridge.fields import did_you_mean
 from bridge.problem import Problem
 from bridge.sources import Source
 from bridge.table import RoutingTable
@@ -44,14 +45,34 @@ def check(terminal: Terminal, path: Path | None, require_env: bool) -> None:
 @click.option("--source", help="The source that sent FILE, as the table names it.")
 @named_event
 @click.argument("what", metavar="FILE|EVENT_ID")
+@click.option(
+    "--expect",
+    "expected",
+    metavar="ROUTE",
+    multiple=True,
+    help="Exit with 1 unless this route matches and no other; once for each that is expected.",
+)
+@click.option("--expect-none", is_flag=True, help="Exit with 1 if a route matches.")
 @as_json
 @click.pass_context
-def explain(ctx: click.Context, source: str | None, event: str | None, what: str, in_json: bool) -> None:
+def explain(
+    ctx: click.Context,
+    source: str | None,
+    event: str | None,
+    what: str,
+    expected: tuple[str, ...],
+    expect_none: bool,
+    in_json: bool,
+) -> None:
     """Say what the table makes of a webhook.
 
     With --source of the body in FILE (- for standard input), without it of the stored event of this
     number. For every route each condition, wanted and found; then the exact requests, without keys.
+    Routes that match come first, then the others, the nearest miss first. With --expect what is not
+    as expected is said on standard error.
     """
+    if expected and expect_none:
+        raise click.UsageError("--expect-none goes without --expect")
     terminal: Terminal = ctx.obj
     if source is not None:
         body = click.File("rb")(what, None, ctx).read()
@@ -65,11 +86,25 @@ def explain(ctx: click.Context, source: str | None, event: str | None, what: str
         number = NUMBER(what, None, ctx)
         table = terminal.load().table
         found = _stored(terminal, number, table)
+    _find_routes(table, expected)
     explanations = table.explain(found)
     if in_json:
-        terminal.say_json(report.explanation_json(found, explanations, table))
+        terminal.say_json(explanation_json(found, explanations, table))
     else:
-        terminal.say(report.explanation_lines(found, explanations, table))
+        terminal.show(explanation_lines(found, explanations, table))
+    surprises = list(surprise_lines(explanations, expected)) if expected or expect_none else []
+    terminal.show(surprises, err=True)
+    if surprises:
+        raise SystemExit(1)
+
+
+def _find_routes(table: RoutingTable, names: tuple[str, ...]) -> None:
+    """Raises click.BadParameter where the table has none of a name."""
+    known = [route.name for route in table.routes]
+    for name in names:
+        if name not in known:
+            message = f"no route is named {name!r}{did_you_mean(name, known)}"
+            raise click.BadParameter(message, param_hint="--expect")
 
 
 def _sent(source: Source, event: str | None, body: bytes) -> Event:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
@@ -13,7 +14,7 @@ import orjson
 from bridge.config.load import Loaded, load
 from bridge.event import JSON
 from bridge.outbox import Outbox
-from bridge.report import escaped
+from bridge.report import Line, Tone, escaped
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
 
@@ -25,6 +26,16 @@ limited = click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many."
 )
 
+#: How Click styles a line of each tone.
+_STYLES: Mapping[Tone, Mapping[str, Any]] = {
+    Tone.PLAIN: {},
+    Tone.TITLE: {"bold": True},
+    Tone.YES: {"fg": "green"},
+    Tone.NO: {"fg": "red"},
+    Tone.WARNING: {"fg": "yellow"},
+    Tone.ASIDE: {"dim": True},
+}
+
 
 @dataclass
 class Terminal:
@@ -33,17 +44,27 @@ class Terminal:
     settings: Settings
     mask: Mask
 
+    def fit(self, text: str) -> str:
+        """The text without secrets and, but for line breaks, without what a terminal acts on."""
+        return "\n".join(map(escaped, self.mask(text).split("\n")))
+
     def say(self, lines: Iterable[str]) -> None:
         for line in lines:
-            click.echo(self.mask(line))
+            click.echo(self.fit(line))
+
+    def show(self, lines: Iterable[Line], *, err: bool = False) -> None:
+        """Say them in colour, where a terminal shows it; each stays one line."""
+        for line in lines:
+            # Masked before it is styled: the code at the end would pass for a part of a secret.
+            text = escaped(self.mask(line.text))
+            click.echo(click.style(text, **_STYLES[line.tone]), err=err)
 
     def say_json(self, value: JSON) -> None:
-        text = self.mask(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-        click.echo("\n".join(map(escaped, text.split("\n"))))
+        click.echo(self.fit(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
 
     def warn(self, text: str) -> None:
         """Say it beside the output, on standard error."""
-        click.echo(self.mask(text), err=True)
+        click.echo(self.fit(text), err=True)
 
     def load(self, path: Path | None = None, *, require_env: bool = False) -> Loaded:
         """The routing table. Raises ConfigError."""

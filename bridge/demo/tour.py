@@ -20,10 +20,11 @@ from bridge.demo.server import ServerProcess
 from bridge.demo.theeye import StandIn
 from bridge.errors import DemoFailed
 from bridge.event import Event, Headers, Request
+from bridge.explanation import explanation_lines
 from bridge.http import Answer, HttpClient
 from bridge.job import Job, JobState
 from bridge.outbox import Outbox
-from bridge.report import explanation_lines, job_lines
+from bridge.report import job_lines
 from bridge.route import Explanation
 from bridge.sources import discover
 from bridge.table import RoutingTable
@@ -158,8 +159,8 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
     job_ids = _expect_jobs(answer, len(stop.scripts_see))
     say("")
     say("Why:")
-    for line in explanation_lines(*_explained(request, stage)):
-        say(f"  {line}")
+    for why in explanation_lines(*_explained(request, stage)):
+        say(f"  {why.text}")
     say("")
     say("What became of it:")
     for job_id in job_ids:
