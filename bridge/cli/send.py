@@ -12,7 +12,7 @@ import click
 from bridge import report
 from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import Terminal
-from bridge.config.shapes import is_loopback
+from bridge.config.readers import is_loopback
 from bridge.errors import AnswerLost, NotSent, SettingsError
 from bridge.event import Request
 from bridge.http import Answer, HttpClient

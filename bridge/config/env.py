@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bridge.config.document import Empty, Scalar
 from bridge.config.problems import Problems
-from bridge.config.shapes import env_name
+from bridge.config.readers import env_name
 from bridge.errors import SettingsError
 from bridge.settings import Secret
 

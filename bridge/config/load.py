@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
 from bridge.config.problems import Problems
+from bridge.config.readers import found
 from bridge.config.shapes import (
     LATER,
     BasicAuthShape,
@@ -25,9 +26,9 @@ from bridge.config.shapes import (
     Shape,
     SignatureShape,
     SourceShape,
+    TableShape,
     TaskShape,
     TheEyeShape,
-    found,
 )
 from bridge.errors import ConfigError
 from bridge.fields import closest
@@ -38,7 +39,7 @@ from bridge.table import RoutingTable
 
 S = TypeVar("S", bound=Shape)
 
-_SECTIONS = ("theeye", "sources", "tasks", "routes", "on_dead")
+_SECTIONS = tuple(TableShape.model_fields)
 
 
 @dataclass(frozen=True)
