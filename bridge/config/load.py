@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
+from bridge.config.env import variable_name
 from bridge.config.problems import Problems
 from bridge.config.readers import found
 from bridge.config.shapes import (
@@ -270,8 +270,7 @@ def _report(
         case "missing":
             problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")
         case "literal_secret":
-            variable = re.sub(r"[^A-Z0-9]", "_", f"{name}_{keys[-1]}".upper())
-            variable = f"_{variable}" if variable[0].isdigit() else variable
+            variable = variable_name(name, keys[-1])
             hint = f"write {keys[-1]}: ${{{{ env.{variable} }}}} and set the variable {variable}"
             problems.error(at.place, context["message"], hint)
         case "mistake":
