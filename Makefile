@@ -1,7 +1,7 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
 # make chaos   breaks everything for an hour, and prints what was survived
-# make docs    writes docs/sources.md from the source types
+# make docs    writes docs/sources.md and config/schema.json from the source types and the table's models
 # Each makes its own virtual environment in .venv
 
 PYTHON ?= python3
@@ -29,6 +29,7 @@ chaos: .venv/.test
 docs: .venv/.run
 	@$(BIN)/python -c 'import sys; from bridge.sources import discover; from bridge.sources.guide import document; \
 		sys.stdout.write(document(discover().values()))' > docs/sources.md
+	@$(BIN)/python -m bridge schema > config/schema.json
 
 clean:
 	rm -rf .venv

@@ -202,6 +202,7 @@ class TestDeclaration:
         assert keys
         assert set(keys) <= set(ProofShapes.model_fields)
         assert len(set(keys)) == len(keys)
+        assert set(source_type.issued) <= set(keys)
         assert set(source_type.options) <= {field.name for field in dataclasses.fields(Options)}
 
     def test_what_proves_itself_in_the_body_has_tests_of_its_own(self) -> None:

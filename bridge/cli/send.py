@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from typing import IO
-from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urlunsplit
 
 import click
 
 from bridge import report
-from bridge.cli.sender import find_source, named_event, sender_request
+from bridge.cli.sender import find_source, hook_url, named_event, sender_request
 from bridge.cli.terminal import Terminal
-from bridge.config.shapes import is_loopback
+from bridge.config.readers import is_loopback
 from bridge.errors import AnswerLost, NotSent, SettingsError
 from bridge.event import Request
 from bridge.http import Answer, HttpClient
@@ -34,7 +34,7 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
 
     Exits with 0 where the answer is 2xx, else with 1.
     """
-    target = _target(url or f"http://127.0.0.1:{terminal.settings.port}", source)
+    target = hook_url(url or f"http://127.0.0.1:{terminal.settings.port}", source)
     loaded = terminal.load()
     sender = find_source(loaded.table, source)
     request = sender_request(sender, event, file.read())
@@ -50,23 +50,6 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
     terminal.say(report.answer_lines(shown, answer))
     if not 200 <= answer.status < 300:
         sys.exit(1)
-
-
-def _target(url: str, source: str) -> SplitResult:
-    """The webhook's URL: as it is given, or at the bridge of this address. Raises BadParameter."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None  # what is wrong is not shown: it may be a password
-    if not host or parts.scheme not in ("http", "https"):
-        raise click.BadParameter("expected an address such as https://bridge.example.org", param_hint="--url")
-    if "@" in parts.netloc:
-        raise click.BadParameter(
-            "a user or password in it would take the place of a proof", param_hint="--url"
-        )
-    path = parts.path if "/hooks/" in parts.path else f"{parts.path.rstrip('/')}/hooks/{source}"
-    return parts._replace(path=path, fragment="")
 
 
 def _unset(problems: Iterable[Problem]) -> list[str]:

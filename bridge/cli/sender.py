@@ -1,8 +1,9 @@
-"""The sender that a command stands in for: the source by its name, and the headers of its webhook."""
+"""The sender that a command stands in for: its source by name, its URL, the headers of its webhook."""
 
 from __future__ import annotations
 
 import time
+from urllib.parse import SplitResult, urlsplit
 
 import click
 
@@ -29,3 +30,20 @@ def sender_request(source: Source, event: str | None, body: bytes) -> Request:
     """
     headers = source.type.headers_for(None if event is None else event.partition(".")[0])
     return Request(source.name, Headers(headers.items()), {}, body, time.time())
+
+
+def hook_url(url: str, source: str) -> SplitResult:
+    """The webhook's URL: as it is given, or at the bridge of this address. Raises BadParameter."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None  # what is wrong is not shown: it may be a password
+    if not host or parts.scheme not in ("http", "https"):
+        raise click.BadParameter("expected an address such as https://bridge.example.org", param_hint="--url")
+    if "@" in parts.netloc:
+        raise click.BadParameter(
+            "a user or password in it would take the place of a proof", param_hint="--url"
+        )
+    path = parts.path if "/hooks/" in parts.path else f"{parts.path.rstrip('/')}/hooks/{source}"
+    return parts._replace(path=path, fragment="")

@@ -10,15 +10,8 @@ from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
 from bridge.config.problems import Problems, guess
-from bridge.config.shapes import (
-    OrderShape,
-    RouteShape,
-    SourceShape,
-    TaskShape,
-    TheEyeShape,
-    check_url,
-    found,
-)
+from bridge.config.readers import check_url, found
+from bridge.config.shapes import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, did_you_mean

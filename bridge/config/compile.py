@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems
-from bridge.config.shapes import found
+from bridge.config.readers import found
 from bridge.errors import ExpressionError
 from bridge.expressions import Expression, Language, Template
 from bridge.fields import EVENT_NAMES, Path, parse_path

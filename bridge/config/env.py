@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from bridge.config.document import Empty, Scalar
 from bridge.config.problems import Problems
-from bridge.config.shapes import env_name
+from bridge.config.readers import env_name
 from bridge.errors import SettingsError
 from bridge.settings import Secret
 
 #: A secret with fewer characters is easily guessed, and masking it blots out ordinary words.
 SHORTEST = 8
+
+
+def variable_name(name: str, key: str) -> str:
+    """A good name of the variable for this key of what is named so."""
+    variable = re.sub(r"[^A-Z0-9]", "_", f"{name}_{key}".upper())
+    return f"_{variable}" if variable[0].isdigit() else variable
 
 
 class Environment:

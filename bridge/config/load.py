@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,10 @@ from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
+from bridge.config.env import variable_name
 from bridge.config.files import files
 from bridge.config.problems import Problems
+from bridge.config.readers import found
 from bridge.config.shapes import (
     LATER,
     BasicAuthShape,
@@ -26,9 +27,9 @@ from bridge.config.shapes import (
     Shape,
     SignatureShape,
     SourceShape,
+    TableShape,
     TaskShape,
     TheEyeShape,
-    found,
 )
 from bridge.errors import ConfigError
 from bridge.fields import closest
@@ -39,7 +40,7 @@ from bridge.table import RoutingTable
 
 S = TypeVar("S", bound=Shape)
 
-_SECTIONS = ("theeye", "sources", "tasks", "routes", "on_dead")
+_SECTIONS = tuple(TableShape.model_fields)
 
 
 @dataclass(frozen=True)
@@ -260,8 +261,7 @@ def _report(
         case "missing":
             problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")
         case "literal_secret":
-            variable = re.sub(r"[^A-Z0-9]", "_", f"{name}_{keys[-1]}".upper())
-            variable = f"_{variable}" if variable[0].isdigit() else variable
+            variable = variable_name(name, keys[-1])
             hint = f"write {keys[-1]}: ${{{{ env.{variable} }}}} and set the variable {variable}"
             problems.error(at.place, context["message"], hint)
         case "mistake":

@@ -1,388 +1,250 @@
-"""The table's shape as pydantic models, and how a scalar is read by its field's type.
-
-A mistake is raised as a PydanticCustomError whose context may carry a hint; load.py turns
-each into a Problem at its place. An Empty, which is reported already, is passed over by every reader:
-None, or an Empty, then stands in the shape. Values never stand in messages where they could be secrets.
-"""
+"""The table's shape as pydantic models. What stands below a key is what editors show of it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from enum import StrEnum
-from ipaddress import ip_address
-from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.config.readers import (
+    Algorithm,
+    AlgorithmText,
+    ArgumentNames,
+    Arguments,
+    ArgumentsTypeText,
+    Boolean,
+    Dedupe,
+    Duration,
+    Encoding,
+    EncodingText,
+    KeepText,
+    Line,
+    Many,
+    Match,
+    Name,
+    OnUnknownText,
+    RateText,
+    SecretText,
+    Signed,
+    Text,
+    Title,
+    Until,
+    Url,
+)
 from bridge.keeping import Keep
-from bridge.problem import Place
 from bridge.retry import RetryPolicy
-from bridge.route import ArgumentsType, OnUnknown, Rate, Task
-from bridge.settings import DURATION_UNITS, duration
+from bridge.route import Task
+from bridge.settings import duration_text
 from bridge.theeye import TheEye
-
-E = TypeVar("E", bound=StrEnum)
-
-_ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
-#: The most attempts of a rate: the store looks so many back.
-_FASTEST = 10_000
-
-#: Of what stands in the table, how many characters a message shows; what is longer may be a key.
-_SHOWN = 40
-
-
-def refuse(message: str, hint: str | None = None, at: Place | None = None) -> NoReturn:
-    """Report a mistake at the value that is being read, or at a place inside it."""
-    raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint, "at": at})
-
-
-def found(value: Any) -> str:
-    """What stands there, for a message."""
-    if isinstance(value, Scalar):
-        return repr(str(value)) if len(value) <= _SHOWN else f"'…' ({len(value)} characters)"
-    return "a list" if isinstance(value, Items) else "a mapping"
-
-
-def env_name(value: str) -> str | None:
-    """NAME of a ``${{ env.NAME }}``, or None."""
-    match = _ENV.fullmatch(value)
-    return match[1] if match else None
-
-
-def read_text(value: Any) -> Scalar:
-    if not isinstance(value, Scalar):
-        refuse(f"found {found(value)}, expected text")
-    return value
-
-
-def read_line(value: Any) -> Scalar:
-    """Text that people and other programs know something by."""
-    text = read_text(value)
-    if not isinstance(text, Empty) and (not text.strip() or not text.isprintable()):
-        refuse(f"found {found(value)}, expected one line of text")
-    return text
-
-
-def read_title(value: Any) -> Scalar:
-    text = read_line(value)
-    if "${{" in text:
-        refuse("found an expression, expected text", "a name is never evaluated")
-    return text
-
-
-def read_name(value: Any) -> Scalar:
-    text = read_text(value)
-    if not isinstance(text, Empty) and not _NAME.fullmatch(text):
-        refuse(f"found {found(value)}, expected a name of letters, digits, _, - and .")
-    return text
-
-
-def read_boolean(value: Any) -> bool | None:
-    if isinstance(value, Empty):
-        return None
-    if isinstance(value, Scalar) and value.plain and value in ("true", "false"):
-        return value == "true"
-    refuse(f"found {found(value)}, expected true or false")
-
-
-def read_duration(value: Any) -> float:
-    text = read_text(value)
-    if isinstance(text, Empty):
-        return 0.0
-    try:
-        return duration(text)
-    except ValueError as error:
-        refuse(f"found {found(value)}; {error}")
-
-
-def read_dedupe(value: Any) -> float | None:
-    """None for ``off``."""
-    return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
-
-
-def read_rate(value: Any) -> Rate | None:
-    text = read_text(value)
-    if isinstance(text, Empty):
-        return None
-    parts = _RATE.fullmatch(text)
-    if parts is None or int(parts[1]) > _FASTEST:
-        wanted = f"a number up to {_FASTEST:,} and a span, such as 10/s, 30/m, 500/h, 1000/d"
-        refuse(f"found {found(value)}, expected {wanted}")
-    return Rate(int(parts[1]), float(DURATION_UNITS[parts[2]]))
-
-
-def read_until(value: Any) -> None:
-    """Till when a job holds its group: accepted is all there is yet."""
-    text = read_text(value)
-    if not isinstance(text, Empty) and text != "accepted":
-        later = "finished is not supported yet, expected accepted" if text == "finished" else None
-        refuse(later or f"found {found(value)}, expected accepted")
-
-
-def read_choice(choices: type[E]) -> Callable[[Any], E | None]:
-    def read(value: Any) -> E | None:
-        text = read_text(value)
-        if isinstance(text, Empty):
-            return None
-        try:
-            return choices(text)
-        except ValueError:
-            refuse(f"found {found(value)}, expected one of {', '.join(choices)}")
-
-    return read
-
-
-def read_url(value: Any) -> Scalar:
-    text = read_text(value)
-    if env_name(text) is None and not isinstance(text, Empty):
-        check_url(text)
-    return text
-
-
-def check_url(text: str) -> None:
-    """TheEye's address: https, but for a loopback address; no path that could move a key elsewhere."""
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None  # what is wrong is not shown: it may be a password
-    if host is None or parts.scheme not in ("https", "http") or " " in text or not text.isprintable():
-        refuse("found no URL, expected one such as https://api.theeye.io")
-    if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
-        refuse("the URL may have no user, query or fragment")
-    if parts.scheme == "http" and not is_loopback(host):
-        refuse("found http, expected https: task keys stand in the URL's path", "write https://")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host stays on the machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def as_list(value: Any) -> Any:
-    """One alone stands for a list of it."""
-    if isinstance(value, Items) and not value:
-        refuse("found an empty list, expected at least one")
-    return value if isinstance(value, Items) else [value]
-
-
-def read_secret(value: Any) -> Scalar:
-    """A secret is written as ``${{ env.NAME }}``; the message shows the line, never the literal."""
-    text = value if isinstance(value, Scalar) else None
-    if text is None:
-        refuse(f"found {found(value)}, expected ${{{{ env.NAME }}}}")
-    if env_name(text) is None and not isinstance(text, Empty):
-        what = "an expression" if "${{" in text else "a literal secret"
-        message = f"found {what}, expected ${{{{ env.NAME }}}}"
-        raise PydanticCustomError("literal_secret", "{message}", {"message": message})
-    return text
-
-
-def read_argument_name(value: Any) -> Scalar | None:
-    """None for ``null``, which stands for a fixed argument."""
-    fixed = isinstance(value, Scalar) and value.plain and value == "null"
-    return None if fixed else read_name(value)
-
-
-def check_argument_names(names: tuple[Scalar | None, ...]) -> tuple[Scalar | None, ...]:
-    seen: set[str] = set()
-    for name in names:
-        if name and name in seen:
-            refuse(f"the argument name {str(name)!r} stands twice", at=name.place)
-        if name is not None:
-            seen.add(name)
-    return names
-
-
-def read_items(value: Any) -> Items:
-    if not isinstance(value, Items):
-        refuse(f"found {found(value)}, expected a list of argument names in TheEye's order")
-    return value
-
-
-def read_section(value: Any) -> Section:
-    if isinstance(value, Empty):
-        return Section(value.place)
-    if not isinstance(value, Section):
-        refuse(f"found {found(value)}, expected a mapping")
-    return value
-
-
-def read_arguments(value: Any) -> Items | Section | Empty:
-    if not isinstance(value, Items | Section | Empty):
-        refuse(
-            f"found {found(value)}, expected a list, or a mapping by argument name",
-            "begin each argument with '- '",
-        )  # fmt: skip
-    return value
-
-
-Text = Annotated[Scalar, PlainValidator(read_text)]
-Line = Annotated[Scalar, PlainValidator(read_line)]
-Title = Annotated[Scalar, PlainValidator(read_title)]
-Name = Annotated[Scalar, PlainValidator(read_name)]
-Boolean = Annotated[bool | None, PlainValidator(read_boolean)]
-Duration = Annotated[float, PlainValidator(read_duration)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(as_list)]
-SecretText = Annotated[Scalar, PlainValidator(read_secret)]
-SecretTexts = Annotated[tuple[SecretText, ...], BeforeValidator(as_list)]
-ArgumentName = Annotated[Scalar | None, PlainValidator(read_argument_name)]
-ArgumentNames = Annotated[
-    tuple[ArgumentName, ...], BeforeValidator(read_items), AfterValidator(check_argument_names)
-]
-Keys = Annotated[Section, PlainValidator(read_section)]
-Arguments = Annotated[Items | Section | Empty, PlainValidator(read_arguments)]
-ArgumentsTypeText = Annotated[ArgumentsType | None, PlainValidator(read_choice(ArgumentsType))]
-RateText = Annotated[Rate | None, PlainValidator(read_rate)]
-OnUnknownText = Annotated[OnUnknown | None, PlainValidator(read_choice(OnUnknown))]
 
 
 class Shape(BaseModel):
     """Strict: a key that is not there is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+        model_title_generator=lambda shape: shape.__name__.removesuffix("Shape"),
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """As the table is written: a key may be left out, but is never None, and durations are text."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, field in cls.model_fields.items():
+            key = field.alias or name
+            properties[key] = _as_written(properties[key], field.default)
+        return schema
 
 
-class Algorithm(StrEnum):
-    """Of an HMAC."""
-
-    SHA1 = "sha1"
-    SHA256 = "sha256"
-    SHA512 = "sha512"
-
-
-class Encoding(StrEnum):
-    """Of a signature in its header."""
-
-    HEX = "hex"
-    BASE64 = "base64"
-
-
-def read_signed(value: Any) -> Scalar:
-    text = read_text(value)
-    if not isinstance(text, Empty) and (
-        text.count("{body}") != 1 or re.search(r"[{}]", re.sub(r"\{(ts|body)\}", "", text))
-    ):
-        refuse(f"found {found(value)}, expected {{body}} once, and maybe {{ts}}", "such as '{ts}.{body}'")
-    return text
+def _as_written(schema: JsonSchemaValue, default: Any) -> JsonSchemaValue:
+    """What an editor is told of one key."""
+    others = {key: value for key, value in schema.items() if key not in ("title", "default", "anyOf")}
+    given = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    kinds = given[0] if len(given) == 1 else {"anyOf": given} if given else {}
+    if isinstance(default, float):
+        default = duration_text(default)
+    return {**others, **kinds, **({"default": default} if isinstance(default, str | bool) else {})}
 
 
 class RetryShape(Shape):
-    """``theeye.retry``."""
+    """How a job is sent again."""
 
     retry_for: Duration = Field(default=RetryPolicy.retry_for, alias="for")
+    """How long a job is tried again."""
     longest_wait: Duration = RetryPolicy.longest_wait
+    """The longest wait between two attempts."""
 
 
 class TheEyeShape(Shape):
-    """``theeye``."""
+    """TheEye, which runs the tasks."""
 
-    url: Annotated[Scalar | None, PlainValidator(read_url)] = None
+    url: Url | None = None
+    """Its Job API; https, but for a loopback address. Default: https://api.theeye.io"""
     customer: Line
+    """The organization's exact name at TheEye."""
     access_token: SecretText | None = None
+    """For trying out: starts tasks without a secret_key of their own. It expires, and opens far more."""
     timeout: Duration = TheEye.timeout
+    """Of one attempt as a whole."""
     retry: RetryShape = RetryShape()
 
 
 class BasicAuthShape(Shape):
-    """One of ``basic_auth``."""
+    """A user name and a password, of which the password is written ${{ env.NAME }}."""
 
     username: Text
+    """Without a colon."""
     password: SecretText
 
 
 class ProofShapes(Shape):
-    """The kinds of proof, on a source or under its ``any_of``."""
+    """Any of these proofs is enough."""
 
-    secret: SecretTexts | None = None
-    token: SecretTexts | None = None
-    bearer_token: SecretTexts | None = None
-    basic_auth: Annotated[tuple[BasicAuthShape, ...], BeforeValidator(as_list)] | None = None
-    url_token: SecretTexts | None = None
-    topic_arns: Annotated[tuple[Line, ...], BeforeValidator(as_list)] | None = None
+    secret: Many[SecretText] | None = None
+    """A signature over the body, as the sender makes it. In a list any may match, for rotation."""
+    token: Many[SecretText] | None = None
+    """A shared token in the type's header."""
+    bearer_token: Many[SecretText] | None = None
+    """Authorization: Bearer …"""
+    basic_auth: Many[BasicAuthShape] | None = None
+    """Authorization: Basic …"""
+    url_token: Many[SecretText] | None = None
+    """A shared token as ?token=… of the URL, for senders that can do nothing else."""
+    topic_arns: Many[Line] | None = None
+    """AWS's signature, for these topics alone."""
 
 
 class SignatureShape(Shape):
-    """``signature``: how ``secret`` signs, where the sender leaves that open."""
+    """How secret signs, where the sender leaves that open."""
 
     header: Name | None = None
-    algorithm: Annotated[Algorithm | None, PlainValidator(read_choice(Algorithm))] = Algorithm.SHA256
-    encoding: Annotated[Encoding | None, PlainValidator(read_choice(Encoding))] = Encoding.HEX
+    """The header it stands in."""
+    algorithm: AlgorithmText = Algorithm.SHA256
+    """Of the HMAC."""
+    encoding: EncodingText = Encoding.HEX
+    """Of the signature in its header."""
     prefix: Text | None = None
+    """What stands before the signature, such as sha256="""
     timestamp_header: Name | None = None
-    signed: Annotated[Scalar | None, PlainValidator(read_signed)] = None
+    """The header in which the time stands that is signed, too."""
+    signed: Signed | None = None
+    """What is signed, such as {ts}.{body}"""
 
 
 class SourceShape(ProofShapes):
-    """One of ``sources``."""
+    """A sender of webhooks. Its name is the last part of its URL."""
 
     type: Name | None = None
+    """What kind of sender it is. Default: the source's own name."""
     any_of: ProofShapes | None = None
+    """Proofs of which any is enough; without it all must hold."""
     allow_unsigned: Boolean = False
-    dedupe: Annotated[float | None, PlainValidator(read_dedupe)] = None
+    """Take requests from anybody: whoever knows its URL can start its tasks."""
+    dedupe: Dedupe = None
+    """For how long a webhook without an id counts as come again; off turns it off."""
     header: Name | None = None
+    """The header of token."""
     event: Text | None = None
+    """The path of the field that names the event, such as payload.kind"""
     action: Text | None = None
+    """The path of the field that names the action."""
     delivery_id: Text | None = None
+    """The path of the field that identifies the webhook, such as headers["X-Id"]"""
     signature: SignatureShape | None = None
-    keep: Annotated[Keep | None, PlainValidator(read_choice(Keep))] = Keep.FULL
-    redact: Texts | None = None
+    keep: KeepText = Keep.FULL
+    """Of which events the body, the headers and the query are stored: all, those that made a job, none."""
+    redact: Many[Text] | None = None
+    """Paths of fields that are not stored, such as payload.user.email"""
 
 
 class TaskKeys(Shape):
-    """What a task may set, under ``tasks`` or on its route."""
+    """What a task may set, under tasks or on its route."""
 
     secret_key: SecretText | None = None
+    """The task's secret key at TheEye, written ${{ env.NAME }}."""
     arguments: ArgumentNames | None = None
+    """The names of its arguments, in TheEye's order; null stands for one that is fixed there."""
     arguments_type: ArgumentsTypeText = Task.arguments_type
+    """The task's own at TheEye."""
     on_unknown: OnUnknownText = Task.on_unknown
+    """What becomes of a job whose answer was lost: retry (at most twice more) or hold (for a person)."""
     rate: RateText = None
+    """At most so many attempts start in any such span, such as 30/m."""
 
 
 class TaskShape(TaskKeys):
-    """One of ``tasks``."""
+    """A task at TheEye, under a name of its own."""
 
     id: Text
+    """24 hex digits, in the task's address at TheEye."""
 
 
 class OrderShape(TaskKeys):
-    """``on_dead``, and what a route has in common with it: a task and its arguments."""
+    """A task, with its arguments, for when a job died."""
 
     task: Text
+    """A name under tasks, or a task's id at TheEye: 24 hex digits."""
     task_arguments: Arguments | None = None
+    """In TheEye's order, or by name. Fields of the event are written ${{ payload.… }}."""
 
 
 class ConcurrencyShape(Shape):
-    """``concurrency`` of a route."""
+    """Jobs of the task with the same group are sent one after the other."""
 
     group: Text
+    """Text with expressions, such as ${{ payload.repository.full_name }}"""
     latest: Boolean = False
-    until: Annotated[None, PlainValidator(read_until)] = None
+    """A newer job replaces the ones that still wait."""
+    until: Until = None
+    """Till when a job holds its group."""
 
 
 class RouteShape(OrderShape):
-    """One of ``routes``."""
+    """Which events run which task, with which fields as its arguments."""
 
     name: Title | None = None
+    """Default: <source> <events> <task>. Two routes may not share one."""
     source: Text
-    event: Texts | None = None
-    match: Keys | None = None
+    """A name under sources."""
+    event: Many[Text] | None = None
+    """The event, or event.action; any of a list; * and ? are globs. Left out: any."""
+    match: Match | None = None
+    """Field paths and what must stand there: text with * and ?, a list of which any, {not: …}, {regex: …}."""
     when: Text | None = None
+    """An expression that must hold, too."""
     loop: Text | None = None
+    """An expression that gives a list: one job for each item, as item."""
     allow_data_urls: Boolean = False
+    """Let an argument be a data URL, of which TheEye makes a file."""
     concurrency: ConcurrencyShape | None = None
     once_within: Duration | None = None
+    """At most one job a key in this time."""
     once_key: Text | None = None
+    """Text with expressions; without it all jobs of the route share one key."""
     otherwise: Boolean = False
+    """Asked only where no other route of its source made a job."""
+
+
+class TableShape(Shape):
+    """The routing table: which webhook runs which task at TheEye."""
+
+    theeye: TheEyeShape | None = None
+    sources: dict[str, SourceShape] = {}
+    """Who sends webhooks, by name: the last part of the URL."""
+    tasks: dict[str, TaskShape] = {}
+    """Tasks by name. A task that one route runs may stand there instead."""
+    routes: tuple[RouteShape, ...] = ()
+    """Every route that matches makes its jobs."""
+    on_dead: OrderShape | None = None
+    """A task that tells somebody of jobs that died: at most one a route and hour."""
 
 
 #: Keys of the design that have not come yet, by where they stand: refused, never ignored.

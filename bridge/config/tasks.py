@@ -7,7 +7,8 @@ import re
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
 from bridge.config.problems import Problems, guess
-from bridge.config.shapes import OrderShape, TaskKeys, TaskShape, found
+from bridge.config.readers import found
+from bridge.config.shapes import OrderShape, TaskKeys, TaskShape
 from bridge.problem import Place
 from bridge.route import Task
 from bridge.settings import Secret

@@ -88,6 +88,8 @@ class SourceType(ABC):
     guide: ClassVar[Guide]
     #: The proofs that its sender can give.
     proofs: ClassVar[tuple[Proof, ...]]
+    #: The keys of those whose secrets its sender gives out, so that nobody makes one up.
+    issued: ClassVar[tuple[str, ...]] = ()
     #: The header in which its sender names the event, where it does.
     event_header: ClassVar[str | None] = None
     #: Content types that its sender uses.

@@ -124,6 +124,7 @@ routes:
             "`payload.object_attributes.oldrev`.",
         ),
     )
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
         HeaderToken("X-Gitlab-Token"), StandardSignature(flawed=_FLAWED),
     )  # fmt: skip

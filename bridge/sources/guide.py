@@ -49,7 +49,10 @@ def document(types: Iterable[SourceType]) -> str:
 def _section(source_type: SourceType) -> Iterator[str]:
     guide = source_type.guide
     setup, events, identity, repeats = map(_prose, (guide.setup, guide.events, guide.identity, guide.repeats))
-    proofs = "; ".join(f"`{proof.key}:` ({proof.header})" for proof in source_type.proofs)
+    given_out = dict.fromkeys(source_type.issued, ", given out by the sender")
+    proofs = "; ".join(
+        f"`{proof.key}:` ({proof.header}{given_out.get(proof.key, '')})" for proof in source_type.proofs
+    )
     yield f"## {guide.title}: `type: {source_type.name}`\n"
     yield f"{setup}\n"
     yield f"```yaml\n{guide.example.strip()}\n```\n"

@@ -57,6 +57,7 @@ routes:
             "A body over 256 KB is not sent at all. Extensions of version 2 sign nothing and are refused.",
         ),
     )
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature("X-PagerDuty-Signature", prefix="v1=", several=True),
     )

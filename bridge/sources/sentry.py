@@ -83,6 +83,7 @@ routes:
             "The older plugin *WebHooks* of a project signs nothing: make an integration instead.",
         ),
     )
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
     private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
     event_header: ClassVar[str | None] = "Sentry-Hook-Resource"

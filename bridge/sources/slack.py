@@ -123,6 +123,7 @@ routes:
             "A time more than 300 s from now is refused. `ssl_check` without a signature is refused too.",
         ),
     )
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature(
             "X-Slack-Signature",

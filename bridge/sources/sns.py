@@ -315,6 +315,7 @@ routes:
             "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
         ),
     )
+    issued: ClassVar[tuple[str, ...]] = ("topic_arns",)
     proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _keep_none),)
     event_header: ClassVar[str | None] = _TYPE_HEADER
     content_types: ClassVar[tuple[str, ...]] = ("text/plain", JSON_TYPE)

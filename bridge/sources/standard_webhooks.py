@@ -132,6 +132,7 @@ routes:
         """,
         traps=("The secret is base64 after `whsec_`; Stripe's begins alike and is none: use its own type.",),
     )
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
     #: Some send both brands' headers.
     private_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)

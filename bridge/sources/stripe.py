@@ -337,6 +337,7 @@ routes:
         **dict.fromkeys(_EVENTS, ("id", "type", "data")),
         **dict.fromkeys(_THIN, ("id", "type")),
     }
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (StripeSignature(),)
 
     def read(self, request: Request, options: Options) -> Reading:

@@ -174,6 +174,7 @@ routes:
             "A time more than 300 s from now is refused.",
         ),
     )
+    issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature(
             "x-zm-signature",

@@ -1,0 +1,123 @@
+"""FirstTable: one source and one route as YAML, from a person's words and the type's own example."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bridge.config.env import variable_name
+from bridge.sources import SourceType
+from bridge.sources.signatures import Proof
+
+#: What the example of a type may lend: it stands in these lines of its route.
+_LENT = ("event", "loop", "match", "task_arguments")
+
+#: What an event of any type has, where no field of its payload is known.
+_ALWAYS = ("event", "delivery_id")
+
+
+@dataclass(frozen=True)
+class FirstTable:
+    """What is not said is left to a variable, or taken from the type's example."""
+
+    #: Of basic_auth.
+    USERNAME: ClassVar[str] = "bridge"
+
+    source: str
+    type: SourceType
+    event: str | None = None
+    #: Each an expression, with or without ``${{ }}``.
+    arguments: tuple[str, ...] = ()
+    task: str = "${{ env.TASK_ID }}"
+    #: The variable of the task's key.
+    key: str = "TASK_KEY"
+    #: None where another file has ``theeye``.
+    customer: str | None = "${{ env.THEEYE_CUSTOMER }}"
+
+    @property
+    def proof(self) -> Proof:
+        return self.type.proofs[0]
+
+    @property
+    def variable(self) -> str:
+        """Of what proves the source."""
+        key = {"basic_auth": "password", "topic_arns": "topic_arn"}.get(self.proof.key, self.proof.key)
+        return variable_name(self.source, key)
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Each line, after the flag that a person said it with; empty where it is none's."""
+        yield "", "# yaml-language-server: $schema=schema.json"
+        if self.customer is not None:
+            yield "", "theeye:"
+            yield "--customer", f"  customer: {_scalar(self.customer)}"
+            yield "", ""
+        yield "", "sources:"
+        yield "--source", f"  {_scalar(self.source)}:"
+        if self.type.name != self.source:
+            yield "--type", f"    type: {self.type.name}"
+        for line in self._proof():
+            yield "", f"    {line}"
+        yield "", ""
+        yield "", "routes:"
+        yield "--source", f"  - source: {_scalar(self.source)}"
+        yield from self._conditions()
+        yield "--task", f"    task: {_scalar(self.task)}"
+        yield "--key", f"    secret_key: ${{{{ env.{self.key} }}}}"
+        yield from self._arguments()
+
+    def _proof(self) -> Iterator[str]:
+        value = f"${{{{ env.{self.variable} }}}}"
+        if self.proof.key == "basic_auth":
+            yield f'basic_auth: {{username: {self.USERNAME}, password: "{value}"}}'
+            return
+        yield f"{self.proof.key}: {value}"
+        if self.proof.key == "secret" and "signature" in self.type.options and self.type.signs is None:
+            yield f"signature: {{header: {self.proof.header}}}"
+
+    def _conditions(self) -> Iterator[tuple[str, str]]:
+        lent = self._lent()
+        if self.event is not None:
+            yield "--event", f"    event: {_scalar(self.event)}"
+        yield from (("", line) for line in lent.get("event", ()) if self.event is None)
+        loops = self._loops(lent)
+        if loops:
+            yield from (("", line) for line in lent["loop"])
+        if "match" in lent and loops == ("loop" in lent):
+            yield "", "    # To narrow it down, such as:"
+            yield from (("", f"    # {line.removeprefix('    ')}") for line in lent["match"])
+
+    def _arguments(self) -> Iterator[tuple[str, str]]:
+        lent = self._lent()
+        if not self.arguments and "task_arguments" in lent:
+            yield from (("", line) for line in lent["task_arguments"])
+            return
+        yield "", "    task_arguments:"
+        for argument in self.arguments or _ALWAYS:
+            text = argument if "${{" in argument else f"${{{{ {argument} }}}}"
+            yield "--argument", f"      - {_scalar(text)}"
+
+    def _loops(self, lent: dict[str, list[str]]) -> bool:
+        named = not self.arguments or re.search(r"\b(item|index)\b", " ".join(self.arguments))
+        return "loop" in lent and bool(named)
+
+    def _lent(self) -> dict[str, list[str]]:
+        """The lines of the example's route by their key; none where it is of another event or sender."""
+        if "event" in self.type.options:
+            return {}
+        route = self.type.guide.example.partition("routes:")[2]
+        found = {
+            key: block[0].splitlines()
+            for key in _LENT
+            if (block := re.search(rf"^    {key}:.*\n(?:      .*\n)*", route, re.MULTILINE))
+        }
+        events = [line.partition(":")[2].strip(' "') for line in found.get("event", ())]
+        return found if self.event is None or self.event in (events or [self.event]) else {}
+
+
+def _scalar(text: str) -> str:
+    """The text as YAML's, in quotes where without them it would be something else."""
+    plain = re.fullmatch(r"(\w|\$\{\{).*\S|\w", text) and not re.search(r": |:$| #", text)
+    return text if plain and text.isprintable() else json.dumps(text, ensure_ascii=False)

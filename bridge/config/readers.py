@@ -1,0 +1,363 @@
+"""How a value of the table is read by its key's type, and what an editor is told of it.
+
+A scalar is read from its text, so each type says its own JSON Schema beside its reader.
+
+A mistake is raised as a PydanticCustomError whose context may carry a hint; load.py turns
+each into a Problem at its place. An Empty, which is reported already, is passed over by every reader:
+None, or an Empty, then stands in the shape. Values never stand in messages where they could be secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.keeping import Keep
+from bridge.problem import Place
+from bridge.route import ArgumentsType, OnUnknown, Rate
+from bridge.settings import DURATION_UNITS, duration
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+_ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
+#: The most attempts of a rate: the store looks so many back.
+_FASTEST = 10_000
+
+#: Of what stands in the table, how many characters a message shows; what is longer may be a key.
+_SHOWN = 40
+
+
+def refuse(message: str, hint: str | None = None, at: Place | None = None) -> NoReturn:
+    """Report a mistake at the value that is being read, or at a place inside it."""
+    raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint, "at": at})
+
+
+def found(value: Any) -> str:
+    """What stands there, for a message."""
+    if isinstance(value, Scalar):
+        return repr(str(value)) if len(value) <= _SHOWN else f"'…' ({len(value)} characters)"
+    return "a list" if isinstance(value, Items) else "a mapping"
+
+
+def env_name(value: str) -> str | None:
+    """NAME of a ``${{ env.NAME }}``, or None."""
+    match = _ENV.fullmatch(value)
+    return match[1] if match else None
+
+
+def read_text(value: Any) -> Scalar:
+    if not isinstance(value, Scalar):
+        refuse(f"found {found(value)}, expected text")
+    return value
+
+
+def read_line(value: Any) -> Scalar:
+    """Text that people and other programs know something by."""
+    text = read_text(value)
+    if not isinstance(text, Empty) and (not text.strip() or not text.isprintable()):
+        refuse(f"found {found(value)}, expected one line of text")
+    return text
+
+
+def read_title(value: Any) -> Scalar:
+    text = read_line(value)
+    if "${{" in text:
+        refuse("found an expression, expected text", "a name is never evaluated")
+    return text
+
+
+def read_name(value: Any) -> Scalar:
+    text = read_text(value)
+    if not isinstance(text, Empty) and not _NAME.fullmatch(text):
+        refuse(f"found {found(value)}, expected a name of letters, digits, _, - and .")
+    return text
+
+
+def read_boolean(value: Any) -> bool | None:
+    if isinstance(value, Empty):
+        return None
+    if isinstance(value, Scalar) and value.plain and value in ("true", "false"):
+        return value == "true"
+    refuse(f"found {found(value)}, expected true or false")
+
+
+def read_duration(value: Any) -> float:
+    text = read_text(value)
+    if isinstance(text, Empty):
+        return 0.0
+    try:
+        return duration(text)
+    except ValueError as error:
+        refuse(f"found {found(value)}; {error}")
+
+
+def read_dedupe(value: Any) -> float | None:
+    """None for ``off``."""
+    return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
+
+
+def read_rate(value: Any) -> Rate | None:
+    text = read_text(value)
+    if isinstance(text, Empty):
+        return None
+    parts = _RATE.fullmatch(text)
+    if parts is None or int(parts[1]) > _FASTEST:
+        wanted = f"a number up to {_FASTEST:,} and a span, such as 10/s, 30/m, 500/h, 1000/d"
+        refuse(f"found {found(value)}, expected {wanted}")
+    return Rate(int(parts[1]), float(DURATION_UNITS[parts[2]]))
+
+
+def read_until(value: Any) -> None:
+    """Till when a job holds its group: accepted is all there is yet."""
+    text = read_text(value)
+    if not isinstance(text, Empty) and text != "accepted":
+        later = "finished is not supported yet, expected accepted" if text == "finished" else None
+        refuse(later or f"found {found(value)}, expected accepted")
+
+
+def read_choice(choices: type[E]) -> Callable[[Any], E | None]:
+    def read(value: Any) -> E | None:
+        text = read_text(value)
+        if isinstance(text, Empty):
+            return None
+        try:
+            return choices(text)
+        except ValueError:
+            refuse(f"found {found(value)}, expected one of {', '.join(choices)}")
+
+    return read
+
+
+def read_url(value: Any) -> Scalar:
+    text = read_text(value)
+    if env_name(text) is None and not isinstance(text, Empty):
+        check_url(text)
+    return text
+
+
+def check_url(text: str) -> None:
+    """TheEye's address: https, but for a loopback address; no path that could move a key elsewhere."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None  # what is wrong is not shown: it may be a password
+    if host is None or parts.scheme not in ("https", "http") or " " in text or not text.isprintable():
+        refuse("found no URL, expected one such as https://api.theeye.io")
+    if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
+        refuse("the URL may have no user, query or fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        refuse("found http, expected https: task keys stand in the URL's path", "write https://")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to this host stays on the machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def as_list(value: Any) -> Any:
+    """One alone stands for a list of it."""
+    if isinstance(value, Items) and not value:
+        refuse("found an empty list, expected at least one")
+    return value if isinstance(value, Items) else [value]
+
+
+def read_secret(value: Any) -> Scalar:
+    """A secret is written as ``${{ env.NAME }}``; the message shows the line, never the literal."""
+    text = value if isinstance(value, Scalar) else None
+    if text is None:
+        refuse(f"found {found(value)}, expected ${{{{ env.NAME }}}}")
+    if env_name(text) is None and not isinstance(text, Empty):
+        what = "an expression" if "${{" in text else "a literal secret"
+        message = f"found {what}, expected ${{{{ env.NAME }}}}"
+        raise PydanticCustomError("literal_secret", "{message}", {"message": message})
+    return text
+
+
+def read_argument_name(value: Any) -> Scalar | None:
+    """None for ``null``, which stands for a fixed argument."""
+    fixed = isinstance(value, Scalar) and value.plain and value == "null"
+    return None if fixed else read_name(value)
+
+
+def check_argument_names(names: tuple[Scalar | None, ...]) -> tuple[Scalar | None, ...]:
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            refuse(f"the argument name {str(name)!r} stands twice", at=name.place)
+        if name is not None:
+            seen.add(name)
+    return names
+
+
+def read_items(value: Any) -> Items:
+    if not isinstance(value, Items):
+        refuse(f"found {found(value)}, expected a list of argument names in TheEye's order")
+    return value
+
+
+def read_section(value: Any) -> Section:
+    if isinstance(value, Empty):
+        return Section(value.place)
+    if not isinstance(value, Section):
+        refuse(f"found {found(value)}, expected a mapping")
+    return value
+
+
+def read_arguments(value: Any) -> Items | Section | Empty:
+    if not isinstance(value, Items | Section | Empty):
+        refuse(
+            f"found {found(value)}, expected a list, or a mapping by argument name",
+            "begin each argument with '- '",
+        )  # fmt: skip
+    return value
+
+
+class Algorithm(StrEnum):
+    """Of an HMAC."""
+
+    SHA1 = "sha1"
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+
+
+class Encoding(StrEnum):
+    """Of a signature in its header."""
+
+    HEX = "hex"
+    BASE64 = "base64"
+
+
+def read_signed(value: Any) -> Scalar:
+    text = read_text(value)
+    if not isinstance(text, Empty) and (
+        text.count("{body}") != 1 or re.search(r"[{}]", re.sub(r"\{(ts|body)\}", "", text))
+    ):
+        refuse(f"found {found(value)}, expected {{body}} once, and maybe {{ts}}", "such as '{ts}.{body}'")
+    return text
+
+
+class OneOrMore:
+    """Tells an editor that one alone may stand for a list of it."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        many = handler(core_schema)
+        return {"anyOf": [many["items"], {**many, "minItems": 1}]}
+
+
+def _scalar(*more: str, **rules: Any) -> WithJsonSchema:
+    """What an editor takes for text: YAML makes numbers and booleans of what the table reads as text."""
+    return WithJsonSchema({"type": ["string", "number", "boolean", *more], **rules})
+
+
+def _string(pattern: str, expected: str) -> WithJsonSchema:
+    """Text of this pattern; `expected` is what an editor says of any other."""
+    return WithJsonSchema(
+        {"type": "string", "pattern": f"^({pattern})$", "patternErrorMessage": f"expected {expected}"}
+    )
+
+
+_TEXT = _scalar()
+_LINE = r"[^\x00-\x1f]*\S[^\x00-\x1f]*"
+_DURATION = r"(?=0*[1-9])[0-9]{1,9}[smhd]"
+_A_DURATION = "a duration, such as 30s, 10m, 24h, 7d"
+_PATTERN = {
+    "anyOf": [
+        {"type": ["string", "number", "boolean", "null"]},
+        {
+            "type": "object",
+            "properties": {"regex": {"type": ["string", "number", "boolean"], "minLength": 1}},
+            "required": ["regex"],
+            "additionalProperties": False,
+        },
+    ]
+}
+_PATTERNS = {"anyOf": [_PATTERN, {"type": "array", "items": _PATTERN, "minItems": 1}]}
+_NOT = {
+    "type": "object",
+    "properties": {"not": _PATTERNS},
+    "required": ["not"],
+    "additionalProperties": False,
+}
+
+Text = Annotated[Scalar, PlainValidator(read_text), _TEXT]
+Line = Annotated[Scalar, PlainValidator(read_line), _scalar(pattern=f"^{_LINE}$")]
+Title = Annotated[Scalar, PlainValidator(read_title), _scalar(pattern=rf"^(?!.*\$\{{\{{){_LINE}$")]
+Name = Annotated[Scalar, PlainValidator(read_name), _scalar(pattern=f"^{_NAME.pattern}$", minimum=0)]
+Url = Annotated[
+    Scalar, PlainValidator(read_url), _string(rf"https?://.+|{_ENV.pattern}", "a URL, or ${{ env.NAME }}")
+]
+Boolean = Annotated[bool | None, PlainValidator(read_boolean), WithJsonSchema({"type": "boolean"})]
+Duration = Annotated[float, PlainValidator(read_duration), _string(_DURATION, _A_DURATION)]
+Dedupe = Annotated[
+    float | None, PlainValidator(read_dedupe), _string(f"off|{_DURATION}", f"off, or {_A_DURATION}")
+]
+RateText = Annotated[
+    Rate | None,
+    PlainValidator(read_rate),
+    _string("([1-9][0-9]{0,3}|10000)/[smhd]", "a number up to 10,000 and a span, such as 10/s, 30/m, 500/h"),
+]
+Many = Annotated[tuple[T, ...], BeforeValidator(as_list), OneOrMore()]
+SecretText = Annotated[
+    Scalar, PlainValidator(read_secret), _string(_ENV.pattern, "${{ env.NAME }}: never the secret itself")
+]
+ArgumentName = Annotated[
+    Scalar | None,
+    PlainValidator(read_argument_name),
+    _scalar("null", pattern=f"^{_NAME.pattern}$", minimum=0),
+]
+ArgumentNames = Annotated[
+    tuple[ArgumentName, ...], BeforeValidator(read_items), AfterValidator(check_argument_names)
+]
+Match = Annotated[
+    Section,
+    PlainValidator(read_section),
+    WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [*_PATTERNS["anyOf"], _NOT]}}),
+]
+Arguments = Annotated[
+    Items | Section | Empty, PlainValidator(read_arguments), WithJsonSchema({"type": ["array", "object"]})
+]
+Signed = Annotated[
+    Scalar,
+    PlainValidator(read_signed),
+    _string(r"[^{}]*(\{ts\}[^{}]*)*\{body\}[^{}]*(\{ts\}[^{}]*)*", "{body} once, and maybe {ts}"),
+]
+Until = Annotated[None, PlainValidator(read_until), WithJsonSchema({"enum": ["accepted"]})]
+AlgorithmText = Annotated[
+    Algorithm | None, PlainValidator(read_choice(Algorithm)), WithJsonSchema({"enum": list(Algorithm)})
+]
+EncodingText = Annotated[
+    Encoding | None, PlainValidator(read_choice(Encoding)), WithJsonSchema({"enum": list(Encoding)})
+]
+KeepText = Annotated[Keep | None, PlainValidator(read_choice(Keep)), WithJsonSchema({"enum": list(Keep)})]
+ArgumentsTypeText = Annotated[
+    ArgumentsType | None,
+    PlainValidator(read_choice(ArgumentsType)),
+    WithJsonSchema({"enum": list(ArgumentsType)}),
+]
+OnUnknownText = Annotated[
+    OnUnknown | None, PlainValidator(read_choice(OnUnknown)), WithJsonSchema({"enum": list(OnUnknown)})
+]

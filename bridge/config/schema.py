@@ -1,0 +1,102 @@
+"""The table's JSON Schema (draft 7, as editors take it), from the shapes and the types of sources.
+
+It is of one file: what another file may hold is not missed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from bridge.config.shapes import ProofShapes, SourceShape, TableShape
+from bridge.sources import Options, SourceType
+
+Schema = dict[str, Any]
+
+_SOURCE = SourceShape.__name__
+#: Every key of a source, of which each type takes some.
+_KEYS = "SourceKeys"
+
+
+def document(types: Iterable[SourceType]) -> str:
+    """The text of config/schema.json."""
+    return json.dumps(schema(types), indent=2, ensure_ascii=False) + "\n"
+
+
+def schema(types: Iterable[SourceType]) -> Schema:
+    """The schema of one of the table's files, with sources of these types."""
+    whole = TableShape.model_json_schema(ref_template="#/definitions/{model}")
+    definitions: dict[str, Schema] = whole.pop("$defs")
+    for section in whole["properties"].values():
+        if "$ref" in section:  # its keys may be spread over files
+            definitions[_name(section["$ref"])].pop("required", None)
+    types = sorted(types, key=lambda each: each.name)
+    keys = definitions[_KEYS] = definitions[_SOURCE]
+    keys["properties"]["type"]["enum"] = [each.name for each in types]
+    definitions |= {_of_type(each.name): _source(each, keys) for each in types}
+    definitions[_SOURCE] = _by_type(types, keys)
+    whole["properties"]["sources"] |= {"properties": {each.name: _named(each) for each in types}}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **whole, "definitions": definitions}
+
+
+def _source(source_type: SourceType, keys: Schema) -> Schema:
+    """A source of this type: of what types differ in, what it declares."""
+    proofs = {proof.key for proof in source_type.proofs}
+    others = {*ProofShapes.model_fields} - proofs
+    others |= {field.name for field in fields(Options)} - {*source_type.options}
+    others |= {"dedupe"} if source_type.dedupe is None else set()
+    properties = {key: _key(key) for key in keys["properties"] if key not in others}
+    properties["any_of"] = {
+        "type": "object",
+        "description": keys["properties"]["any_of"]["description"],
+        "properties": {key: _key(key) for key in ProofShapes.model_fields if key in proofs},
+        "additionalProperties": False,
+    }
+    return {
+        "title": source_type.guide.title,
+        "description": " ".join(source_type.guide.setup.split()),
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _by_type(types: Iterable[SourceType], keys: Schema) -> Schema:
+    """A source that says its type."""
+    return {
+        "title": keys["title"],
+        "description": keys["description"],
+        "type": "object",
+        "properties": {"type": _key("type")},
+        "required": ["type"],
+        "allOf": [
+            {
+                "if": {"properties": {"type": {"const": each.name}}, "required": ["type"]},
+                "then": {"$ref": f"#/definitions/{_of_type(each.name)}"},
+            }
+            for each in types
+        ],
+    }
+
+
+def _named(source_type: SourceType) -> Schema:
+    """A source under the name of a type, which it is of unless it says another."""
+    return {
+        "if": {"type": "object", "required": ["type"]},
+        "then": {"$ref": f"#/definitions/{_SOURCE}"},
+        "else": {"$ref": f"#/definitions/{_of_type(source_type.name)}"},
+    }
+
+
+def _key(key: str) -> Schema:
+    return {"$ref": f"#/definitions/{_KEYS}/properties/{key}"}
+
+
+def _of_type(name: str) -> str:
+    return f"source-{name}"
+
+
+def _name(ref: str) -> str:
+    return ref.rpartition("/")[2]

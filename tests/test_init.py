@@ -1,0 +1,259 @@
+"""A first table: it passes check, and what init says to paste opens the bridge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge.cli import main
+from bridge.cli.sender import sender_request
+from bridge.config.load import load
+from bridge.event import Request
+from bridge.job import JobState
+from bridge.receive import Receiver
+from bridge.settings import Mask, Secret
+from bridge.sources import SourceType
+from tests.intake import TASK, Intake
+from tests.test_schema import SCHEMA, as_an_editor_reads, read
+from tests.test_sources import AWS, NOW, SECRET, TYPES, a_secret, all_samples, each_type, event_name
+
+#: What a person must look up.
+LOOKED_UP = {"TASK_KEY": "k" * 64, "TASK_ID": TASK, "THEEYE_CUSTOMER": "acme"}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Commands over the table in a folder that is not there yet."""
+
+    def run(*arguments: str, **variables: str) -> Result:
+        environ = {"BRIDGE_CONFIG": str(tmp_path / "config"), **variables}
+        return CliRunner().invoke(main, arguments, env=environ)
+
+    return run
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "routes.yml"
+
+
+def variables_of(output: str) -> dict[str, str]:
+    """What init says to set; what a person must look up is looked up."""
+    set_there = re.findall(r"^    (\w+)=(\S+)", output.partition("Where the bridge runs:")[2], re.MULTILINE)
+    return {name: LOOKED_UP.get(name, value) for name, value in set_there}
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Iterator[Intake]:
+    intake = Intake("routes: []", tmp_path)
+    intake.clock.now = NOW
+    yield intake
+    intake.close()
+
+
+@each_type
+class TestEveryType:
+    def test_what_it_writes_passes_check(self, source_type: SourceType, run: Run, path: Path) -> None:
+        result = run("init", "--source", source_type.name)
+        assert result.exit_code == 0, result.output
+        assert "warning" not in result.output
+        assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+        assert list(SCHEMA.iter_errors(as_an_editor_reads(read(path)))) == []
+        variables = variables_of(result.output)
+        if source_type.proofs[0].key in source_type.issued:
+            unset = [name for name, value in variables.items() if value == "…"]
+            assert len(unset) == 1
+            variables[unset[0]] = the_senders(source_type)
+        assert run("check").exit_code == 0
+        strict = run("check", "--env", **variables)
+        assert strict.output == "1 source, 1 task, 1 route; no mistakes, 0 warnings\n"
+        for name in variables:
+            assert run("check", "--env", **{**variables, name: ""}).exit_code == 1
+
+    def test_what_it_says_to_paste_opens_the_bridge(
+        self, source_type: SourceType, run: Run, path: Path, intake: Intake
+    ) -> None:
+        output = run("init", "--source", "here", "--type", source_type.name).output
+        issued = source_type.proofs[0].key in source_type.issued
+        secret = the_senders(source_type) if issued else pasted(output)
+        variables = {
+            name: secret if name.startswith("HERE_") else value
+            for name, value in variables_of(output).items()
+        }
+        assert issued or variables_of(output) == variables
+        loaded = load(path, variables, TYPES)
+        intake.table = loaded.table
+        intake.receiver = Receiver(loaded.table, intake.outbox, intake.refusals, Mask(), intake.clock)
+        source, client = loaded.table.sources["here"], intake.app().test_client()
+
+        def status_of(sent: Request) -> int:
+            query, headers = dict(sent.query), dict(sent.headers)
+            return client.post("/hooks/here", query_string=query, data=sent.body, headers=headers).status_code
+
+        for sample in (sample for one, sample in all_samples() if one is source_type):
+            event = event_name(source_type, sample)
+            request = replace(sender_request(source, event, sample.read_bytes()), received_at=NOW)
+            is_sns = source_type.name == "sns"
+            signed = AWS.prove(request, SECRET) if is_sns else source.prove(request)
+            assert status_of(request) == 401
+            assert status_of(signed) in (200, 202)
+        states = {job.state for job in intake.jobs()}
+        # Of Stripe there is no sample of the event that its example names.
+        assert JobState.WAITING in states or source_type.name == "stripe"
+
+
+def the_senders(source_type: SourceType) -> str:
+    """A secret as the sender gives it out."""
+    known = a_secret(source_type.proofs[0])
+    return known.reveal() if isinstance(known, Secret) else str(known)
+
+
+def pasted(output: str) -> str:
+    """The secret that a person reads under the sender's name."""
+    sender = output.partition("Where the bridge runs:")[0]
+    (secret,) = re.findall(r"(?:secret: |token: |password: |\?token=)([0-9a-f]{64})$", sender, re.MULTILINE)
+    return str(secret)
+
+
+def test_where_its_schema_is_not_beside_it_it_says_how_to_have_it(run: Run, path: Path) -> None:
+    output = run("init", "--source", "github").output
+    assert f"python -m bridge schema > {path.with_name('schema.json')}\n" in output
+    path.unlink()
+    path.with_name("schema.json").write_text("{}")
+    assert "bridge schema" not in run("init", "--source", "github").output
+
+
+def test_each_secret_is_another(run: Run) -> None:
+    first, second = (run("init", "--source", "github", "--path", "-").output for _ in range(2))
+    assert pasted(first) != pasted(second)
+
+
+def test_it_never_overwrites(run: Run, path: Path) -> None:
+    run("init", "--source", "github")
+    before = path.read_text()
+    again = run("init", "--source", "gitlab")
+    assert (again.exit_code, path.read_text()) == (1, before)
+    assert "routes.yml is there already, and stays as it is\n    hint: say --path" in again.output
+    assert "Traceback" not in again.output
+
+
+def test_a_second_file_leaves_theeye_to_the_first(run: Run, path: Path) -> None:
+    run("init", "--source", "github")
+    second = path.with_name("gitlab.yml")
+    assert run("init", "--source", "gitlab", "--path", str(second)).exit_code == 0
+    assert "theeye" not in second.read_text()
+    assert "2 sources, 1 task, 2 routes; no mistakes" in run("check").output
+
+
+def test_what_does_not_fit_the_others_is_not_written(run: Run, path: Path) -> None:
+    run("init", "--source", "github")
+    second = path.with_name("second.yml")
+    result = run("init", "--source", "github", "--path", str(second))
+    assert result.exit_code == 1
+    assert "second.yml is not written" in result.output
+    assert "github is defined twice" in result.output
+    assert not second.exists()
+
+
+def test_a_table_on_standard_output_has_what_to_do_beside_it(run: Run, path: Path) -> None:
+    result = run("init", "--source", "github", "--path", "-")
+    assert "routes:" in result.stdout
+    assert "At the sender (GitHub):" not in result.stdout
+    assert "At the sender (GitHub):\n    URL: https://your-bridge/hooks/github\n" in result.stderr
+    assert not path.exists()
+
+
+def test_what_is_said_stands_in_the_table(run: Run, path: Path) -> None:
+    result = run(
+        *("init", "--source", "alerts", "--type", "alertmanager", "--task", TASK, "--key", "PAGE_KEY"),
+        *("--customer", "acme: one", "--event", "firing", "--argument", "item.labels.alertname"),
+        *("--argument", "a: ${{ index }} # of", "--url", "https://bridge.example.org/base"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert set(variables_of(result.output)) == {"ALERTS_BEARER_TOKEN", "PAGE_KEY"}
+    assert "URL: https://bridge.example.org/base/hooks/alerts\n" in result.output
+    table = as_an_editor_reads(read(path))
+    assert table["theeye"] == {"customer": "acme: one"}
+    (route,) = table["routes"]
+    assert route["loop"] == "payload.alerts"
+    assert (route["source"], route["event"], route["task"]) == ("alerts", "firing", TASK)
+    assert route["task_arguments"] == ["${{ item.labels.alertname }}", "a: ${{ index }} # of"]
+
+
+def test_without_an_item_there_is_no_loop(run: Run, path: Path) -> None:
+    run("init", "--source", "alertmanager", "--argument", "payload.status")
+    assert "loop" not in path.read_text()
+    assert "item" not in path.read_text()
+
+
+def test_of_another_event_only_what_each_event_has_is_an_argument(run: Run, path: Path) -> None:
+    assert run("init", "--source", "github", "--event", "issues.opened").exit_code == 0
+    (route,) = as_an_editor_reads(read(path))["routes"]
+    assert route["task_arguments"] == ["${{ event }}", "${{ delivery_id }}"]
+    assert "payload" not in path.read_text()
+
+
+def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path) -> None:
+    result = run("init", "--source", "github", "--event", "pushh")
+    assert result.exit_code == 0
+    assert "warning: --event: github has no event 'pushh' that is known; did you mean push?" in result.output
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("--source", "githb"), "--source: there is no type 'githb'; did you mean github?"),
+        (("--type", "githb"), "--type: there is no type 'githb'; did you mean github?"),
+        (("--source", "a b", "--type", "github"), "--source: a source's name is of letters, digits"),
+        (("--task", TASK[1:]), f"--task: unknown task '{TASK[1:]}'\n    hint: "),
+        (("--task", "k" * 64), "--task: unknown task '…' (64 characters)"),
+        (("--key", "k" * 64), "expected a variable's name, such as TASK_KEY, and never the key itself"),
+        (("--key", "MY-KEY"), "expected a variable's name"),
+        (("--customer", "two\nlines"), "--customer: customer: found 'two\\nlines', expected one"),
+        (("--event", "${{ event }}"), "--event: found an expression, expected a pattern"),
+        (("--argument", "payload.a |"), "--argument: 'payload.a |' is no expression"),
+        (("--argument", "payload.a | uper"), "--argument: unknown filter 'uper'; did you mean upper?"),
+        (("--argument", "item.x"), "--argument: unknown name 'item'; it is there only in a route with loop"),
+        (("--argument", "env.TASK_KEY"), "--argument: "),
+        (("--url", "bridge"), "--url: expected an address"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_by_its_flag_and_not_written(
+    run: Run, path: Path, wrong: tuple[str, ...], message: str
+) -> None:
+    result = run("init", "--source", "github", *wrong)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "k" * 64 not in result.output
+    assert "Traceback" not in result.output
+    assert not path.parent.exists()
+
+
+def test_every_mistake_is_said_at_once(run: Run) -> None:
+    output = run("init", "--source", "github", "--task", "1", "--event", "${{ x }}", "--argument", "]").output
+    assert all(f"{flag}: " in output for flag in ("--task", "--event", "--argument"))
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/config", "/proc/config"])
+def test_where_nothing_can_be_written_it_says_so(run: Run, folder: str) -> None:
+    result = run("init", "--source", "github", BRIDGE_CONFIG=folder)
+    assert result.exit_code == 1
+    assert "cannot be written" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "name", ["pagerduty", "sentry", "slack", "sns", "standard-webhooks", "stripe", "svix", "zoom"]
+)
+def test_a_secret_that_the_sender_gives_out_is_not_made_up(run: Run, name: str) -> None:
+    output = run("init", "--source", name, "--path", "-").output
+    assert "=…  # the sender gives it out: copy it from there" in output
+    assert not re.search(r"[0-9a-f]{64}", output)
