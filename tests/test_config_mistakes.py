@@ -1,11 +1,12 @@
 """Mistakes in the routing table: each at its place, all at once, none with a secret in its message.
 
-``fixtures/config/bad`` holds a table a mistake. Its first lines say what is expected, and nothing else may
-be reported::
+``config/bad`` holds a table a mistake: a file, or a folder of files. Its first lines say what is expected, as
+`check` prints it, and nothing else may be reported::
 
-    # expect: LINE:COLUMN: SEVERITY: MESSAGE      THIS stands for the file's own path,
-                                                  EVERY_TYPE for the names of all source types
-    # hint: HINT                                  of the line before it, if it has one
+    # expect: FILE:LINE:COLUMN: SEVERITY: MESSAGE     EVERY_TYPE stands for the names of all source types
+    # hint: HINT                                      of the line before it, if it has one
+
+What can hold no such lines has them beside it, without the ``#``, in ``NAME.txt``.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from bridge.sources import discover
 
 TYPES = discover()
 
-HERE = Path(__file__).parent / "fixtures" / "config"
-BAD = sorted((HERE / "bad").glob("*.yml"))
+HERE = Path(__file__).parent / "config"
+BAD = sorted(path for path in (HERE / "bad").iterdir() if path.suffix != ".txt")
+GOOD = sorted((HERE / "good").iterdir())
 
 #: What stands in every secret of these tests, written out or in a variable, and may stand in no message.
 MARK = "marked"
@@ -117,10 +119,14 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
 
 
 def expected_of(path: Path) -> list[str]:
-    comments = re.match(r"(# .*\n)+", path.read_text("utf-8"))
-    assert comments, "a bad table begins with what is expected"
-    text = comments[0].replace("THIS", str(path)).replace("EVERY_TYPE", ", ".join(sorted(TYPES)))
-    return [line.removeprefix("# ") for line in text.splitlines()]
+    beside = path.with_suffix(".txt")
+    if beside.exists():
+        text = beside.read_text("utf-8")
+    else:
+        comments = re.match(r"(# .*\n)+", path.read_text("utf-8"))
+        assert comments, "a bad table begins with what is expected"
+        text = re.sub("^# ", "", comments[0], flags=re.MULTILINE)
+    return text.replace("EVERY_TYPE", ", ".join(sorted(TYPES))).splitlines()
 
 
 def test_there_are_bad_tables() -> None:
@@ -131,10 +137,17 @@ def test_there_are_bad_tables() -> None:
 def test_bad_table(path: Path) -> None:
     found = []
     for problem in problems_of(path):
-        found.append(f"expect: {told([problem])[0]}")
-        if problem.hint is not None:
-            found.append(f"hint: {problem.hint}")
+        said, _, hint = str(problem).replace(f"{path.parent}/", "").partition("\n    hint: ")
+        found.append(f"expect: {said}")
+        if hint:
+            found.append(f"hint: {hint}")
     assert found == expected_of(path)
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_good_table(path: Path) -> None:
+    names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
+    assert problems_of(path, dict.fromkeys(names, "k" * 64)) == ()
 
 
 def test_the_table_that_these_tests_change_has_no_mistake(find: Find) -> None:
@@ -720,7 +733,11 @@ def test_any_change_of_a_table_gives_a_table_or_problems(
 
 
 @fuzz
-@given(st.sampled_from(BAD), st.integers(0, 3000), st.integers(0, 40))
+@given(
+    st.sampled_from([path for path in BAD if not path.with_suffix(".txt").exists()]),
+    st.integers(0, 3000),
+    st.integers(0, 40),
+)
 def test_any_cut_of_a_bad_table_shows_no_literal(find: Find, path: Path, at: int, cut: int) -> None:
     text = path.read_text("utf-8")
     text = text[text.index("\n\n") :]
