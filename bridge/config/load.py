@@ -38,6 +38,9 @@ from bridge.table import RoutingTable
 
 S = TypeVar("S", bound=Shape)
 
+#: What keys of a route are called in other tools.
+_ELSEWHERE = {"on": "event", "if": "when"}
+
 _SECTIONS = ("theeye", "sources", "tasks", "routes", "on_dead")
 
 
@@ -238,7 +241,7 @@ def _set_right(
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), shape)
     known = [each.alias or name for name, each in held.model_fields.items()]
-    meant = closest(key, known)
+    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
     if key in LATER[where]:
         problems.error(place, f"{key} is not supported yet", "leave it out")
         meant = None

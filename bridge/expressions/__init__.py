@@ -67,7 +67,8 @@ def _closing(text: str, start: int) -> int:
         if character in _BRACKETS:
             expected.append(_BRACKETS[character])
         elif character in ")]}" and (not expected or expected.pop() != character):
-            raise ExpressionError(f"{character!r} closes no bracket", at)
+            hint = "an expression ends with }}" if character == "}" and not expected else None
+            raise ExpressionError(f"{character!r} closes no bracket", at, hint)
         at += 1
     missing = f"; {expected[-1]!r} is missing" if expected else ""
     raise ExpressionError(f"the ${{{{ is not closed{missing}", start, "end the expression with }}")
@@ -181,7 +182,8 @@ class Language:
             rewriter = Rewriter(sandbox, stripped, names)
             code = sandbox.compile_one(rewriter.visit(tree))
         except jinja2.TemplateSyntaxError as error:
-            raise ExpressionError(f"{stripped!r} is no expression: {error.message}", offset) from error
+            why, hint = _syntax(str(error.message))
+            raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
         except ExpressionError as error:
             raise error.moved(offset) from error.__cause__
         except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
@@ -189,3 +191,10 @@ class Language:
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
         return Expression(stripped, frozenset(rewriter.used), sandbox, code)
+
+
+def _syntax(message: str) -> tuple[str, str | None]:
+    """Jinja's word for what is wrong, in ours, and what to write instead."""
+    if "end of template" in message:
+        return "it ends too early", None
+    return message, "write == to compare" if message == "unexpected '='" else None

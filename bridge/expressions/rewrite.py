@@ -7,6 +7,7 @@ functions with JSON's types. What is not on a list raises ExpressionError at its
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any, NoReturn
@@ -68,9 +69,19 @@ class Rewriter(NodeTransformer):
             guess = did_you_mean(node.name, self._names)
             if node.name in ("item", "index"):
                 guess = "; it is there only in a route with loop"
-            self._refuse(f"unknown name {node.name!r}{guess}", node.name, f"known: {', '.join(self._names)}")
+            hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
+            self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
         self.used.add(node.name)
         return node
+
+    def _with_a_dash(self, name: str) -> str | None:
+        """What to write where `name` is the rest of a field such as ``headers.X-GitHub-Event``."""
+        for word in re.findall(r"[\w.-]+", self._text):
+            if f"-{name}" in word:
+                base = word[: word.index("-")].rpartition(".")[0]
+                odd = word[len(base) + 1 :].partition(".")[0]
+                return f"write {path_text(base, [odd])}" if base else None
+        return None
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Expr:
         return self._field(node)
