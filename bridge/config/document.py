@@ -354,6 +354,6 @@ def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | N
         return "put quotes around a value that begins with @, `, % or *"
     if "could not find expected ':'" in problem:
         return "a key and its value are written key: value, with a blank after the colon"
-    if "did not find expected" in problem and "block" in context:
-        return _QUOTE_HINT if _QUOTED_START.search(before) else _INDENTATION_HINT
-    return None
+    if "did not find expected" in problem and _QUOTED_START.search(before):
+        return _QUOTE_HINT
+    return _INDENTATION_HINT if "block" in context and not before.strip() else None

@@ -192,6 +192,8 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
     builder.add_on_dead(_read(OrderShape, whole.on_dead, "on_dead", "on_dead", problems))
     if not whole.routes and not problems.has_errors:
         problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
+    elif not problems.has_errors:
+        builder.advise()
     return builder.table()
 
 

@@ -13,7 +13,7 @@ from bridge.event import JSON
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
 from bridge.expressions.values import Budget, Missing, MissingInCondition, plain, text_of
-from bridge.fields import EVENT_NAMES, refuse_half_pairs
+from bridge.fields import EVENT_NAMES, Path, refuse_half_pairs
 
 __all__ = ["Expression", "Language", "Template", "scan"]
 
@@ -93,6 +93,8 @@ class Expression:
     text: str
     #: What it reads: of payload, headers, item, …
     names: frozenset[str]
+    #: The fields it reads, each up to where its path depends on a value.
+    paths: tuple[Path, ...]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
 
@@ -130,6 +132,11 @@ class Template:
     def names(self) -> frozenset[str]:
         used = [part.names for part in self._parts if isinstance(part, Expression)]
         return frozenset().union(*used)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The fields it reads."""
+        return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """One ``${{ }}`` alone keeps its type; among other text all is text. Raises EvaluationError."""
@@ -190,7 +197,7 @@ class Language:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
-        return Expression(stripped, frozenset(rewriter.used), sandbox, code)
+        return Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), sandbox, code)
 
 
 def _syntax(message: str) -> tuple[str, str | None]:

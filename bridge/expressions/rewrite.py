@@ -27,7 +27,7 @@ from bridge.expressions.filters import (
 )
 from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
-from bridge.fields import Step, did_you_mean, path_text, refuse_half_pairs
+from bridge.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs
 from bridge.regex import compile_regex, compile_replacement
 
 _ALLOWED = (
@@ -39,13 +39,14 @@ _ALLOWED = (
 
 
 class Rewriter(NodeTransformer):
-    """Rewrites the tree of one expression; afterwards `used` holds the names it reads."""
+    """Rewrites the tree of one expression; afterwards `used` holds the names, `paths` the fields it reads."""
 
     def __init__(self, sandbox: Sandbox, text: str, names: Iterable[str]) -> None:
         self._sandbox = sandbox
         self._text = text
         self._names = tuple(names)
         self.used: set[str] = set()
+        self.paths: list[Path] = []
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
@@ -185,6 +186,13 @@ class Rewriter(NodeTransformer):
             steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
+        if root != VALUE:
+            path: list[Step] = []
+            for step in map(_constant_step, steps[::-1]):
+                if step is None:
+                    break
+                path.append(step)
+            self.paths.append(Path(path_text(root, path), root, tuple(path)))
         constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
         return self._function(".field", self.visit(at), constants)
 
