@@ -13,6 +13,7 @@ from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job
 from bridge.outbox import EventSummary, Pausable, Pause, RefusedRequest
+from bridge.problem import Problem
 from bridge.settings import Retention, duration_text
 
 
@@ -214,3 +215,29 @@ def _one_line(text: str) -> str:
 def escaped(line: str) -> str:
     """A line, with JSON's escapes for what a terminal would act on or not show."""
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)
+
+
+def problem_json(problem: Problem) -> JSON:
+    """One problem of the routing table as data."""
+    place = problem.place
+    return {
+        "file": place.file,
+        "line": place.line,
+        "column": place.column,
+        "severity": problem.severity,
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+
+
+def annotation(problem: Problem) -> str:
+    """The same as GitHub Actions reads it: at its line in the pull request."""
+    place = problem.place
+    text = problem.message if problem.hint is None else f"{problem.message}\nhint: {problem.hint}"
+    file = _for_actions(place.file).replace(":", "%3A").replace(",", "%2C")
+    where = f"file={file},line={place.line},col={place.column}"
+    return f"::{problem.severity} {where}::{_for_actions(text)}"
+
+
+def _for_actions(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -37,8 +37,47 @@ def test_check_says_every_mistake_and_ends_with_1(terminal: Terminal) -> None:
     assert "Traceback" not in result.output
 
 
+def test_warnings_do_not_change_how_check_ends(terminal: Terminal) -> None:
+    terminal.config.write_text(TABLE.replace("event: push", "event: pushed"))
+    for output in ((), ("--json",), ("--github",)):
+        result = terminal.run("check", *output, HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+        assert result.exit_code == 0
+        assert "github has no event 'pushed' that is known" in result.output
+
+
+def test_check_as_json_is_one_list_of_what_it_found(terminal: Terminal) -> None:
+    terminal.config.write_text(TABLE.replace("event:", "evnt:"))
+    result = terminal.run("check", "--json", HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    assert result.exit_code == 1
+    (problem,) = json.loads(result.output)
+    assert problem.pop("hint").startswith("expected ")
+    line = next(n for n, text in enumerate(terminal.config.read_text().splitlines(), 1) if "evnt" in text)
+    assert problem == {
+        "file": str(terminal.config), "line": line, "column": 5, "severity": "error",
+        "message": "unknown key 'evnt'; did you mean event?",
+    }  # fmt: skip
+    terminal.config.write_text(TABLE)
+    clean = terminal.run("check", "--json", HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    assert (clean.exit_code, json.loads(clean.output)) == (0, [])
+
+
+def test_check_annotates_for_github_actions(terminal: Terminal) -> None:
+    odd = terminal.config.with_name("a,b:c%d\r\n.yml")
+    odd.write_text(TABLE.replace("event: push", 'event: "100%\\r\\n,:"'))
+    result = terminal.run("check", "--github", str(odd), HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    assert result.exit_code == 0
+    (line,) = result.output.splitlines()
+    file = f"{terminal.config.parent}/a%2Cb%3Ac%25d%0D%0A.yml"
+    assert line.startswith(f"::warning file={file},line=")
+    assert line.partition(",col=")[2] == (
+        r"12::github has no event '100%25\r\n,:' that is known"
+        "%0Ahint: docs/sources.md lists them; senders add some"
+    )
+
+
 def test_usage_errors_end_with_2(terminal: Terminal) -> None:
     assert terminal.run("check", "nowhere.yml").exit_code == 2
+    assert terminal.run("check", "--json", "--github").exit_code == 2
     assert terminal.run("explain", str(terminal.push)).exit_code == 2
     assert terminal.run("explain", "--source", "nobody", str(terminal.push)).exit_code == 2
     assert terminal.run("jobs", "resolve", "1").exit_code == 2

@@ -29,10 +29,12 @@ from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
 from bridge.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
 from bridge.event import Headers, Request
+from bridge.fields import Step, path_text
 from bridge.route import item_key
 from bridge.settings import Secret
-from bridge.sources import CREDENTIAL_HEADERS, MAX_NAME, Options, Source, SourceType, discover
+from bridge.sources import CREDENTIAL_HEADERS, EVERY_EVENT, MAX_NAME, Options, Source, SourceType, discover
 from bridge.sources.guide import document
+from bridge.sources.payloads import follow
 from bridge.sources.signatures import MAX_SIGNATURES, TOLERANCE, Credentials, Known, Proof, Required
 from bridge.sources.standard_webhooks import StandardSignature
 from bridge.sources.stripe import StripeSignature
@@ -102,6 +104,22 @@ hostile = settings(
 def full_name(path: Path) -> str:
     """``event.action``, or the event, as a fixture's name says it; there ``;`` stands for a colon."""
     return path.stem.partition("__")[0].replace(";", ":")
+
+
+def not_among(source_type: SourceType, event: str, payload: Any) -> set[str]:
+    """Fields of a payload that its type's declaration of this event's fields does not have."""
+    declared = source_type.fields
+    inside = declared.get(EVERY_EVENT) or declared.get(event) or declared.get(event.rpartition(".")[0])
+    kept = {key: value for key, value in payload.items() if key not in source_type.private_keys}
+    return {path_text("payload", steps) for steps in all_steps(kept) if follow(inside, steps) is not None}
+
+
+def all_steps(value: Any) -> Iterator[tuple[Step, ...]]:
+    """The way to everything in a JSON value."""
+    yield ()
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, held in inner:
+        yield from ((step, *steps) for steps in all_steps(held))
 
 
 def event_name(source_type: SourceType, path: Path) -> str:
@@ -180,7 +198,9 @@ class TestDeclaration:
     """What a type says of itself fits the table's keys and the other types."""
 
     def test_there_is_one_type_a_module(self) -> None:
-        modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {"guide", "signatures"}
+        modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {
+            "guide", "payloads", "signatures",
+        }  # fmt: skip
         assert {name.replace("-", "_") for name in TYPES} == modules
         for name in modules:
             own = [
@@ -195,6 +215,32 @@ class TestDeclaration:
     @each_type
     def test_it_has_fixtures(self, source_type: SourceType) -> None:
         assert list((FIXTURES / source_type.name).glob("*.json")), "write samples of what it sends"
+
+    @each_sample
+    def test_its_fields_are_those_of_its_fixtures(self, source_type: SourceType, path: Path) -> None:
+        payload = orjson.loads(path.read_bytes())
+        assert not_among(source_type, full_name(path), payload) == set()
+
+    def test_its_fields_are_those_of_real_samples(self, senders: Path) -> None:
+        events = {"push_tag": "push", "repo_push": "repo:push", "repo_refs_changed": "repo:refs_changed"}
+        folders = {"azure-devops": "azuredevops"}
+        checked = 0
+        for source_type in TYPES.values():
+            folder = senders / "samples" / folders.get(source_type.name, source_type.name)
+            for path in folder.glob("*.json"):
+                if path.name == "headers.txt.json":
+                    continue
+                checked += 1
+                event = events.get(path.stem, path.stem)
+                payload = orjson.loads(path.read_bytes())
+                assert not_among(source_type, event, payload) == set(), path
+        assert checked > 20
+
+    def test_of_what_has_fields_there_is_a_fixture(self) -> None:
+        for source_type in TYPES.values():
+            shown = {full_name(path) for path in (FIXTURES / source_type.name).glob("*.json")}
+            shown |= {name.rpartition(".")[0] for name in shown} | {EVERY_EVENT}
+            assert set(source_type.fields) <= shown
 
     @each_type
     def test_its_proofs_and_options_are_keys_of_the_table(self, source_type: SourceType) -> None:

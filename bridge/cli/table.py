@@ -20,25 +20,38 @@ from bridge.table import RoutingTable
 @click.command()
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--env", "require_env", is_flag=True, help="Unset variables are mistakes, not warnings.")
+@as_json
+@click.option("--github", "annotate", is_flag=True, help="Print annotations for GitHub Actions.")
 @click.pass_obj
-def check(terminal: Terminal, path: Path | None, require_env: bool) -> None:
+def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: bool, annotate: bool) -> None:
     """Say every mistake in the routing table at PATH (default: BRIDGE_CONFIG) with its place.
 
-    Exits with 0 where there is none, with 1 where there are mistakes.
+    Exits with 0 where there is none, whatever it warns of, and with 1 where there are mistakes.
     """
+    if in_json and annotate:
+        raise click.UsageError("--json and --github do not go together")
     problems: tuple[Problem, ...]
+    table = None
     try:
         loaded = terminal.load(path, require_env=require_env)
+        problems, table = loaded.problems, loaded.table
     except ConfigError as error:
-        terminal.say(str(problem) for problem in error.problems)
-        raise SystemExit(1) from None
-    problems = loaded.problems
-    terminal.say(str(problem) for problem in problems)
-    table = loaded.table
+        problems = error.problems
+    if in_json:
+        terminal.say_json([report.problem_json(problem) for problem in problems])
+    else:
+        terminal.say(map(report.annotation if annotate else str, problems))
+    if table is None:
+        raise SystemExit(1)
+    if not in_json and not annotate:
+        terminal.say([_counted(table, len(problems))])
+
+
+def _counted(table: RoutingTable, warnings: int) -> str:
     counts = [f"{len(part)} {name}{'' if len(part) == 1 else 's'}" for part, name in (
         (table.sources, "source"), (table.tasks, "task"), (table.routes, "route"),
     )]  # fmt: skip
-    terminal.say([f"{', '.join(counts)}; no mistakes, {len(problems)} warnings"])
+    return f"{', '.join(counts)}; no mistakes, {warnings} warnings"
 
 
 @click.command()

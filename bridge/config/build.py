@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from bridge.config.advice import Adviser
 from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
@@ -14,7 +15,7 @@ from bridge.config.readers import check_url, found
 from bridge.config.shapes import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
-from bridge.fields import EVENT_NAMES, ITEM_NAMES, did_you_mean
+from bridge.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.match import Check, When
 from bridge.problem import Place
 from bridge.retry import RetryPolicy
@@ -53,12 +54,15 @@ class Builder:
         self._source_builder = SourceBuilder(types, self._environment, self._compiler, problems)
         self._tasks = TaskBuilder(self._environment, problems, complete=complete)
         self._arguments = ArgumentsBuilder(self._compiler, problems)
+        self._adviser = Adviser(self._compiler, problems)
         self._theeye: TheEye | None = None
         self._retry = RetryPolicy()
         self._sources: dict[str, Source] = {}
         self._on_dead: OnDead | None = None
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._complete = complete
+        #: Those that no route has asked for yet.
+        self._unused_sources: dict[str, Place] = {}
         #: Names of those that are there but could not be read.
         self._broken_sources: set[str] = set()
 
@@ -105,6 +109,7 @@ class Builder:
             self._broken_sources.add(str(name))
         else:
             self._sources[str(name)] = source
+            self._unused_sources[str(name)] = name.place
 
     def add_task(self, name: Scalar, shape: TaskShape | None) -> None:
         """Without a shape it is one that could not be read."""
@@ -122,6 +127,7 @@ class Builder:
     def add_route(self, place: Place, shape: RouteShape) -> None:
         task = self._tasks.task_of(shape)
         source = self._sources.get(shape.source)
+        self._unused_sources.pop(shape.source, None)
         known_elsewhere = shape.source in self._broken_sources or isinstance(shape.source, Empty)
         if source is None and self._complete and not known_elsewhere:
             guessed, known = guess(shape.source, {*self._sources, *self._broken_sources})
@@ -129,11 +135,11 @@ class Builder:
             self._problems.error(shape.source.place, message, f"sources: {known}")
         names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
         checks = self._checks(shape, names)
-        loop = self._compiler.condition(shape.loop, EVENT_NAMES) if shape.loop is not None else None
+        loop = None if shape.loop is None else self._compiler.loop(shape.loop)
         arguments = self._arguments.build(shape, task, names)
         concurrency, once = self._concurrency(shape, names), self._once(shape, names)
         if source is not None:
-            self._advise(place, shape, source)
+            self._adviser.of_route(place, shape, source, names)
         if task is None or any(isinstance(each, Empty) for each in (shape.name, *(shape.event or ()))):
             return
         events = ",".join(shape.event) if shape.event is not None else "*"
@@ -152,6 +158,15 @@ class Builder:
             concurrency=concurrency, once=once, otherwise=bool(shape.otherwise),
         )  # fmt: skip
         self._routes[name] = (route, place)
+
+    def advise(self) -> None:
+        """Warn of what nothing uses, of a whole table."""
+        for name, place in self._unused_sources.items():
+            message = f"no route asks for source {name}: what it sends is stored and makes no job"
+            self._problems.warning(place, message, f"write a route with source: {name}, or leave it out")
+        for name, place in self._tasks.unused.items():
+            hint = f"write a route with task: {name}, or leave it out"
+            self._problems.warning(place, f"no route runs task {name}", hint)
 
     def _check_name(self, name: str, at: Place) -> None:
         if name == OnDead.NAME:
@@ -190,29 +205,6 @@ class Builder:
             return Once(shape.once_within)
         template = self._compiler.template(shape.once_key, names)
         return None if template is None else Once(shape.once_within, Key("once_key", template))
-
-    def _advise(self, place: Place, shape: RouteShape, source: Source) -> None:
-        for event in shape.event or ():
-            self._advise_of_event(event, source)
-        events = tuple(map(str, shape.event or ()))
-        advice = source.type.advice(events, loops=shape.loop is not None)
-        if advice is not None:
-            self._problems.warning(shape.event[0].place if shape.event else place, *advice)
-
-    def _advise_of_event(self, event: Scalar, source: Source) -> None:
-        """Warn of a name that the sender is not known to have; a warning, since senders add events."""
-        known, handshakes = source.type.events, source.type.handshakes
-        if event in handshakes:
-            message = f"{event} is a test or confirmation of the sender's: no route is asked about it"
-            self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
-            return
-        if isinstance(event, Empty) or not known or re.search(r"[*?\\]|\$\{\{", event):
-            return
-        if event in known or any(event.startswith(f"{name}.") for name in known):
-            return
-        guess = did_you_mean(event, known) or did_you_mean(event.partition(".")[0], known)
-        message = f"{source.type.name} has no event {found(event)} that is known{guess}"
-        self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
 
     def _token(self, scalar: Scalar) -> Secret:
         if isinstance(scalar, Empty):

@@ -10,7 +10,7 @@ from typing import TypeVar
 from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems
 from bridge.config.readers import found
-from bridge.errors import ExpressionError
+from bridge.errors import EvaluationError, ExpressionError
 from bridge.expressions import Expression, Language, Template
 from bridge.fields import EVENT_NAMES, Path, parse_path
 from bridge.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex
@@ -25,6 +25,7 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 #: A pattern need not fit into 64 bits.
 _LONG_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
+_BRACES = re.compile(r"(?<!\$)\{\{.*\}\}")
 #: What YAML has for true, false and null in other files.
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 _WORDS = {"true": True, "false": False, "null": None}
@@ -46,6 +47,14 @@ class Compiler:
     def condition(self, scalar: Scalar, names: tuple[str, ...]) -> Expression | None:
         """A ``when`` or a ``loop``."""
         return self._try(scalar, lambda: self._condition(scalar, names))
+
+    def loop(self, scalar: Scalar) -> Expression | None:
+        """A ``loop``; one that reads no field must be a list."""
+        expression = self.condition(scalar, EVENT_NAMES)
+        if expression is not None and not expression.names and not _is_list(expression):
+            hint = "name a field that holds one, such as payload.commits"
+            self._problems.error(scalar.place, f"loop: found {found(scalar)}, expected a list", hint)
+        return expression
 
     def events(self, scalars: Iterable[Scalar]) -> EventCheck | None:
         globs = [self._glob(scalar) for scalar in scalars]
@@ -116,6 +125,7 @@ class Compiler:
 
     def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:
         """Text with expressions: a group, a once_key."""
+        self._look_for_braces(scalar)
         return self._try(scalar, lambda: self._template(scalar, names))
 
     def value(self, node: Node, names: tuple[str, ...]) -> Value:
@@ -129,8 +139,15 @@ class Compiler:
         if node.plain and _INTEGER.fullmatch(node):
             return int(node)
         if "${{" not in node:
+            self._look_for_braces(node)
             return self._template(node, names)
         return self._try(node, lambda: self._template(node, names))
+
+    def _look_for_braces(self, scalar: Scalar) -> None:
+        """What is an expression in other tools is text here."""
+        if _BRACES.search(scalar):
+            hint = "an expression is written ${{ … }}"
+            self._problems.warning(scalar.place, "{{ }} without a $ before it is text here", hint)
 
     def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
         if isinstance(scalar, Empty):
@@ -145,3 +162,10 @@ class Compiler:
             if not scalar.cut:  # else the comment that cut it is reported
                 self._problems.error(scalar.at(error.offset), error.message, error.hint)
             return None
+
+
+def _is_list(constant: Expression) -> bool:
+    try:
+        return isinstance(constant.value({}), list)
+    except EvaluationError:
+        return False

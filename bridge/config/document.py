@@ -22,11 +22,18 @@ MAX_DEPTH = 40
 
 _COMMENT = re.compile(r"[ \t]+#(\S?)")
 
+#: Of a line: a key, and nothing before it but its indentation.
+_KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
+#: A value, up to its closing quote.
+_QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
+
 _BRACES_HINT = "put a value that begins with { or [ in quotes; an expression is written ${{ … }}"
 _FLOW_HINT = 'inside [ ] and { } an expression must be in quotes: ["${{ payload.after }}"]'
 _COLON_HINT = "YAML reads ': ' as a key; put the whole value in quotes"
 _BLANK_HINT = "leave it out, or write the value; null too is written out where it is meant"
 _MARK_HINT = "put quotes around a value that begins so; else leave it out"
+_INDENTATION_HINT = "what belongs together begins in the same column, with spaces before it"
+_QUOTE_HINT = "YAML ends a value that begins with a quote at the next one; put other quotes around the whole"
 _COMMENT_HINT = "put the whole value in quotes"
 
 
@@ -294,26 +301,31 @@ class _TooDeep(Exception):
 def read_file(path: Path, problems: Problems) -> Node | None:
     """The file's data, an empty mapping where it has none; None, reported, where it cannot be read."""
     name = str(path)
-    start = Place(name, 1, 1)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problems.error(start, f"the file is not UTF-8 text (byte {error.start})", "save it as UTF-8")
+        place = _after(error.object[: error.start], name)
+        problems.error(place, "the file is not UTF-8 text", "save it as UTF-8")
         return None
     except OSError as error:
-        problems.error(start, f"the file cannot be read: {error.strerror}")
+        problems.error(Place(name, 1, 1), f"the file cannot be read: {error.strerror}")
         return None
     try:
         return _Reader(name, text, yaml.parse(text, Loader=yaml.CSafeLoader), problems).document()
     except _TooDeep as error:
         problems.error(error.place, f"nested more than {MAX_DEPTH} deep")
     except yaml.reader.ReaderError as error:
-        before = text.encode()[: error.position].decode(errors="ignore")
-        place = Place(name, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        place = _after(text.encode()[: error.position], name)
         problems.error(place, f"the file holds a character that YAML does not allow: {error.reason}")
     except yaml.MarkedYAMLError as error:
         _report_syntax(error, name, text, problems)
     return None
+
+
+def _after(before: bytes, name: str) -> Place:
+    """The place in the file `name` that follows these bytes of it."""
+    text = before.decode(errors="ignore")
+    return Place(name, text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
 def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: Problems) -> None:
@@ -324,12 +336,24 @@ def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: 
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name, 1, 1)
     problem = error.problem or "it cannot be read"
-    hint = None
-    if "mapping values are not allowed" in problem:
-        hint = _COLON_HINT
-    elif error.context and "flow" in error.context and "${{" in line:
-        hint = _FLOW_HINT
-    elif "\t" in line[: mark.column + 1 if mark else 0]:
-        hint = "YAML takes no tabs for indentation; use spaces"
+    before = line[: mark.column] if mark else ""
+    hint = _syntax_hint(problem, error.context or "", before, line[len(before) :])
     context = f" {error.context}" if error.context else ""
     problems.error(place, f"no YAML: {problem}{context}", hint)
+
+
+def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | None:
+    """What to do about PyYAML's `problem`; `before` and `after` are the line around its place."""
+    if "\t" in before or after.startswith("\t"):
+        return "YAML takes no tabs for indentation; use spaces"
+    if "mapping values are not allowed" in problem:
+        return _INDENTATION_HINT if _KEY_ALONE.fullmatch(before) else _COLON_HINT
+    if "flow" in context and "${{" in before + after:
+        return _FLOW_HINT
+    if "cannot start any token" in problem or "an alias" in context or "a directive" in context:
+        return "put quotes around a value that begins with @, `, % or *"
+    if "could not find expected ':'" in problem:
+        return "a key and its value are written key: value, with a blank after the colon"
+    if "did not find expected" in problem and _QUOTED_START.search(before):
+        return _QUOTE_HINT
+    return _INDENTATION_HINT if "block" in context and not before.strip() else None

@@ -41,6 +41,8 @@ from bridge.table import RoutingTable
 S = TypeVar("S", bound=Shape)
 
 _SECTIONS = tuple(TableShape.model_fields)
+#: What keys of a route are called in other tools.
+_ELSEWHERE = {"on": "event", "if": "when"}
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
     builder.add_on_dead(_read(OrderShape, whole.on_dead, "on_dead", "on_dead", problems))
     if not whole.routes and not problems.has_errors:
         problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
+    elif not problems.has_errors:
+        builder.advise()
     return builder.table()
 
 
@@ -230,7 +234,7 @@ def _set_right(
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), shape)
     known = [each.alias or name for name, each in held.model_fields.items()]
-    meant = closest(key, known)
+    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
     if key in LATER[where]:
         problems.error(place, f"{key} is not supported yet", "leave it out")
         meant = None

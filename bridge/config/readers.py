@@ -219,7 +219,9 @@ def read_items(value: Any) -> Items:
 
 def read_section(value: Any) -> Section:
     if isinstance(value, Empty):
-        return Section(value.place)
+        section = Section(value.place)
+        section.complete = False
+        return section
     if not isinstance(value, Section):
         refuse(f"found {found(value)}, expected a mapping")
     return value

@@ -34,6 +34,8 @@ class TaskBuilder:
         self._by_name: dict[str, Task] = {}
         #: By TheEye's id, with the place of its definition.
         self._by_id: dict[str, tuple[Task, Place]] = {}
+        #: Those under `tasks` that no order has named yet.
+        self.unused: dict[str, Place] = {}
         #: Names of those that are there but could not be read.
         self._broken: set[str] = set()
 
@@ -61,9 +63,16 @@ class TaskBuilder:
             self._broken.add(str(name))
         else:
             self._by_name[str(name)] = self._own_task(task_id, str(name), key, shape, name.place)
+            self.unused[str(name)] = name.place
 
     def task_of(self, shape: OrderShape) -> Task | None:
         """The task that an order names, or that its own keys define."""
+        task = self._task_of(shape)
+        for name in (str(shape.task), None if task is None else task.name):
+            self.unused.pop(name or "", None)
+        return task
+
+    def _task_of(self, shape: OrderShape) -> Task | None:
         if shape.task in self._by_name:
             own = sorted(_given_keys(shape))
             if own:

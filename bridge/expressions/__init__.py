@@ -13,7 +13,7 @@ from bridge.event import JSON
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
 from bridge.expressions.values import Budget, Missing, MissingInCondition, plain, text_of
-from bridge.fields import EVENT_NAMES, refuse_half_pairs
+from bridge.fields import EVENT_NAMES, Path, refuse_half_pairs
 
 __all__ = ["Expression", "Language", "Template", "scan"]
 
@@ -67,7 +67,8 @@ def _closing(text: str, start: int) -> int:
         if character in _BRACKETS:
             expected.append(_BRACKETS[character])
         elif character in ")]}" and (not expected or expected.pop() != character):
-            raise ExpressionError(f"{character!r} closes no bracket", at)
+            hint = "an expression ends with }}" if character == "}" and not expected else None
+            raise ExpressionError(f"{character!r} closes no bracket", at, hint)
         at += 1
     missing = f"; {expected[-1]!r} is missing" if expected else ""
     raise ExpressionError(f"the ${{{{ is not closed{missing}", start, "end the expression with }}")
@@ -92,6 +93,8 @@ class Expression:
     text: str
     #: What it reads: of payload, headers, item, …
     names: frozenset[str]
+    #: The fields it reads, each up to where its path depends on a value.
+    paths: tuple[Path, ...]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
 
@@ -129,6 +132,11 @@ class Template:
     def names(self) -> frozenset[str]:
         used = [part.names for part in self._parts if isinstance(part, Expression)]
         return frozenset().union(*used)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The fields it reads."""
+        return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """One ``${{ }}`` alone keeps its type; among other text all is text. Raises EvaluationError."""
@@ -181,11 +189,19 @@ class Language:
             rewriter = Rewriter(sandbox, stripped, names)
             code = sandbox.compile_one(rewriter.visit(tree))
         except jinja2.TemplateSyntaxError as error:
-            raise ExpressionError(f"{stripped!r} is no expression: {error.message}", offset) from error
+            why, hint = _syntax(str(error.message))
+            raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
         except ExpressionError as error:
             raise error.moved(offset) from error.__cause__
         except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
-        return Expression(stripped, frozenset(rewriter.used), sandbox, code)
+        return Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), sandbox, code)
+
+
+def _syntax(message: str) -> tuple[str, str | None]:
+    """Jinja's word for what is wrong, in ours, and what to write instead."""
+    if "end of template" in message:
+        return "it ends too early", None
+    return message, "write == to compare" if message == "unexpected '='" else None

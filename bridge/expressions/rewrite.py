@@ -7,6 +7,7 @@ functions with JSON's types. What is not on a list raises ExpressionError at its
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ from bridge.expressions.filters import (
 )
 from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
-from bridge.fields import Step, did_you_mean, path_text, refuse_half_pairs
+from bridge.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs
 from bridge.regex import compile_regex, compile_replacement
 
 _ALLOWED = (
@@ -38,13 +39,14 @@ _ALLOWED = (
 
 
 class Rewriter(NodeTransformer):
-    """Rewrites the tree of one expression; afterwards `used` holds the names it reads."""
+    """Rewrites the tree of one expression; afterwards `used` holds the names, `paths` the fields it reads."""
 
     def __init__(self, sandbox: Sandbox, text: str, names: Iterable[str]) -> None:
         self._sandbox = sandbox
         self._text = text
         self._names = tuple(names)
         self.used: set[str] = set()
+        self.paths: list[Path] = []
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
@@ -68,9 +70,19 @@ class Rewriter(NodeTransformer):
             guess = did_you_mean(node.name, self._names)
             if node.name in ("item", "index"):
                 guess = "; it is there only in a route with loop"
-            self._refuse(f"unknown name {node.name!r}{guess}", node.name, f"known: {', '.join(self._names)}")
+            hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
+            self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
         self.used.add(node.name)
         return node
+
+    def _with_a_dash(self, name: str) -> str | None:
+        """What to write where `name` is the rest of a field such as ``headers.X-GitHub-Event``."""
+        for word in re.findall(r"[\w.-]+", self._text):
+            if f"-{name}" in word:
+                base = word[: word.index("-")].rpartition(".")[0]
+                odd = word[len(base) + 1 :].partition(".")[0]
+                return f"write {path_text(base, [odd])}" if base else None
+        return None
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Expr:
         return self._field(node)
@@ -174,6 +186,13 @@ class Rewriter(NodeTransformer):
             steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
+        if root != VALUE:
+            path: list[Step] = []
+            for step in map(_constant_step, steps[::-1]):
+                if step is None:
+                    break
+                path.append(step)
+            self.paths.append(Path(path_text(root, path), root, tuple(path)))
         constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
         return self._function(".field", self.visit(at), constants)
 

@@ -23,6 +23,7 @@ from bridge.keeping import Keep, emptied, redacted
 from bridge.payload import parse_form, parse_json
 from bridge.settings import Secret
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside
 from bridge.sources.signatures import HmacSignature, Proof, Required
 
 JSON_TYPE = "application/json"
@@ -30,6 +31,9 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 #: Headers that hold credentials whatever the type.
 CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
+
+#: Among the fields of a type, those of whatever event.
+EVERY_EVENT = "*"
 
 #: The longest name of an event, action or delivery, in characters.
 MAX_NAME = 255
@@ -106,6 +110,8 @@ class SourceType(ABC):
     signs_with_time: ClassVar[str] = "{ts}.{body}"
     #: Known events and the keys that their bodies must have. Of another name `check` warns.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
+    fields: ClassVar[Mapping[str, Inside]] = {}
     #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
     handshakes: ClassVar[tuple[str, ...]] = ()
     #: How long, in seconds from the first sight, a webhook without an id counts as come again.

@@ -14,8 +14,9 @@ import orjson
 
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json
+from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import BasicAuth, BearerToken, Proof
 
 
@@ -67,6 +68,13 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {"firing": ("alerts",), "resolved": ("alerts",)}
+    fields: ClassVar[Mapping[str, Inside]] = {
+        EVERY_EVENT: fields(
+            "receiver status groupLabels commonLabels commonAnnotations externalURL version groupKey "
+            "truncatedAlerts notification_reason routeLabels",
+            alerts=[fields("status labels annotations startsAt endsAt generatorURL fingerprint")],
+        )
+    }
     dedupe: ClassVar[float | None] = 30.0
 
     def read(self, request: Request, options: Options) -> Reading:

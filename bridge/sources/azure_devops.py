@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import BasicAuth, HeaderToken, Proof
 
 #: Of https://learn.microsoft.com/azure/devops/service-hooks/events
@@ -72,6 +73,12 @@ routes:
         ),
     )
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
+    fields: ClassVar[Mapping[str, Inside]] = {
+        EVERY_EVENT: fields(
+            "createdDate detailedMessage eventType id message notificationId publisherId resource "
+            "resourceContainers resourceVersion scope subscriptionId"
+        )
+    }
     proofs: ClassVar[tuple[Proof, ...]] = (BasicAuth(), HeaderToken("X-Token"))
     options: ClassVar[tuple[str, ...]] = ("header",)
 

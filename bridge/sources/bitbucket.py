@@ -14,6 +14,7 @@ from bridge.errors import Unreadable
 from bridge.event import Request
 from bridge.sources import Options, Reading, SourceType, read_json
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
 
 
@@ -89,6 +90,12 @@ routes:
         "repo:push": ("repository", "push"),
         "repo:transfer": ("repository",),
         "repo:updated": ("repository", "changes"),
+    }
+    fields: ClassVar[Mapping[str, Inside]] = {
+        "repo:push": fields(
+            "actor repository",
+            push={"changes": [fields("old new created closed forced commits truncated links")]},
+        )
     }
 
     def headers_for(self, event: str | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ from bridge.errors import Unreadable
 from bridge.event import Request
 from bridge.sources import Options, Reading, SourceType, read_json
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import BasicAuth, HmacSignature, Proof
 
 #: What *Test connection* sends.
@@ -96,6 +97,12 @@ routes:
         "repo:modified": ("old", "new"),
         "repo:refs_changed": ("repository", "changes"),
         "repo:secret_detected": (),
+    }
+    fields: ClassVar[Mapping[str, Inside]] = {
+        "repo:refs_changed": fields(
+            "eventKey date actor repository commits toCommit",
+            changes=[fields("refId fromHash toHash type", ref=fields("id displayId type"))],
+        )
     }
 
     handshakes: ClassVar[tuple[str, ...]] = (_TEST,)

@@ -13,6 +13,7 @@ from bridge.errors import Unreadable
 from bridge.event import JSON, Request
 from bridge.sources import Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import Proof, UrlToken
 
 
@@ -56,6 +57,16 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (UrlToken(),)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {"push": ("push_data", "repository")}
+    fields: ClassVar[Mapping[str, Inside]] = {
+        "push": fields(
+            "callback_url",
+            push_data=fields("images media_type pushed_at pusher tag"),
+            repository=fields(
+                "comment_count date_created description dockerfile full_description is_official is_private "
+                "is_trusted name namespace owner repo_name repo_url star_count status"
+            ),
+        )
+    }
 
     def read(self, request: Request, options: Options) -> Reading:
         del options

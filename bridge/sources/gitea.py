@@ -25,6 +25,7 @@ from bridge.sources import (
     text_at,
 )
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
 
 #: The form's field with the JSON.
@@ -134,6 +135,11 @@ class Gitea(SourceType):
         "wiki": ("action", "page"),
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
+    }
+    fields: ClassVar[Mapping[str, Inside]] = {
+        "push": fields(
+            "ref before after compare_url total_commits commits head_commit repository pusher sender"
+        )
     }
 
     def headers_for(self, event: str | None) -> dict[str, str]:

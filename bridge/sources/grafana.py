@@ -6,13 +6,15 @@ packages receivers/webhook and http of grafana/alerting.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.sources import Options, Reading, read_json, text_at
+from bridge.sources import EVERY_EVENT, Options, Reading, read_json, text_at
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import BasicAuth, BearerToken, HmacSignature, Proof
 
 
@@ -68,6 +70,18 @@ routes:
     options: ClassVar[tuple[str, ...]] = ("signature",)
     signs: ClassVar[HmacSignature | None] = HmacSignature("X-Grafana-Alerting-Signature")
     signs_with_time: ClassVar[str] = "{ts}:{body}"
+    fields: ClassVar[Mapping[str, Inside]] = {
+        EVERY_EVENT: fields(
+            "receiver status orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
+            "truncatedAlerts title state message appVersion extra",
+            alerts=[
+                fields(
+                    "status labels annotations startsAt endsAt values valueString generatorURL fingerprint "
+                    "silenceURL dashboardURL panelURL imageURL orgId ruleUID extra"
+                )
+            ],
+        )
+    }
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
         signature, *others = self.proofs

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
 
 
@@ -90,6 +91,9 @@ routes:
         ),
         ("event",),
     )
+    fields: ClassVar[Mapping[str, Inside]] = {
+        EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}
+    }
 
     def read(self, request: Request, options: Options) -> Reading:
         del options

@@ -15,8 +15,9 @@ import orjson
 
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
 
 _KEYS = ("action", "data")
@@ -90,6 +91,7 @@ routes:
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
         (*_TOLD_BY, "activity_alert", "preprod_artifact", "seer"), _KEYS
     )
+    fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("action actor data installation")}
     handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
     dedupe: ClassVar[float | None] = 960.0
 

@@ -26,6 +26,7 @@ from bridge.event import JSON, Request
 from bridge.payload import parse_json
 from bridge.sources import JSON_TYPE, Fetch, Options, Reading, SourceType, fetch_nothing, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import TOLERANCE, Known, Proof
 
 T = TypeVar("T")
@@ -324,6 +325,12 @@ routes:
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
         _SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type")
     )
+    fields: ClassVar[Mapping[str, Inside]] = {
+        "Notification": fields(
+            "Type MessageId TopicArn Subject Message Timestamp SignatureVersion Signature SigningCertURL "
+            "UnsubscribeURL MessageAttributes"
+        )
+    }
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         super().__init__(fetch)

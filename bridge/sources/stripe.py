@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Known, Proof, header_bytes, with_headers
 
 #: Of Stripe's API, those that an endpoint can ask for: https://docs.stripe.com/api/events/types
@@ -338,6 +339,12 @@ routes:
         **dict.fromkeys(_THIN, ("id", "type")),
     }
     issued: ClassVar[tuple[str, ...]] = ("secret",)
+    fields: ClassVar[Mapping[str, Inside]] = {
+        EVERY_EVENT: fields(
+            "id object account api_version changes context created data livemode pending_webhooks reason "
+            "related_object request snapshot_api_version type"
+        )
+    }
     proofs: ClassVar[tuple[Proof, ...]] = (StripeSignature(),)
 
     def read(self, request: Request, options: Options) -> Reading:

@@ -14,8 +14,9 @@ import orjson
 
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
+from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof, secret_bytes
 
 _VALIDATION = "endpoint.url_validation"
@@ -184,6 +185,7 @@ routes:
         ),
     )
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ("payload",))
+    fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("event event_ts payload")}
     private_keys: ClassVar[tuple[str, ...]] = ("download_token",)
     handshakes: ClassVar[tuple[str, ...]] = (_VALIDATION,)
     dedupe: ClassVar[float | None] = 7200.0
