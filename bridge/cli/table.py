@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bridge import report
 from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.errors import ConfigError, UnknownSource

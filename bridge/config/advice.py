@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems, guess
-from bridge.config.shapes import RouteShape, found
+from bridge.config.readers import found
+from bridge.config.shapes import RouteShape
 from bridge.fields import EVENT_NAMES, Each, Path, Step, did_you_mean, path_text
 from bridge.problem import Place
 from bridge.sources import EVERY_EVENT, Source
