@@ -27,7 +27,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool) -> None:
     """
     problems: tuple[Problem, ...]
     try:
-        loaded = terminal.load(path, require_env=require_env)
+        loaded = terminal.load(path, require_env=require_env, with_tests=True)
     except ConfigError as error:
         terminal.say(str(problem) for problem in error.problems)
         raise SystemExit(1) from None
@@ -64,7 +64,7 @@ def explain(ctx: click.Context, source: str | None, event: str | None, what: str
     else:
         number = NUMBER(what, None, ctx)
         table = terminal.load().table
-        found = _stored(terminal, number, table)
+        found = stored_event(terminal, number, table)
     explanations = table.explain(found)
     if in_json:
         terminal.say_json(report.explanation_json(found, explanations, table))
@@ -78,7 +78,8 @@ def _sent(source: Source, event: str | None, body: bytes) -> Event:
     return found
 
 
-def _stored(terminal: Terminal, event_id: int, table: RoutingTable) -> Event:
+def stored_event(terminal: Terminal, event_id: int, table: RoutingTable) -> Event:
+    """The event of this number, if the table has its source. Raises NoSuchEvent, BodyGone, UnknownSource."""
     with terminal.outbox() as outbox:
         found = outbox.event(event_id)
     if found.source not in table.sources:
