@@ -22,7 +22,7 @@ from bridge.outbox import Outbox, RefusedRequest, Stored, Webhook
 from bridge.refusals import Refusals
 from bridge.settings import Mask
 from bridge.sources import MAX_NAME, Source
-from bridge.table import Routed, RoutingTable
+from bridge.table import RoutingTable
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Receiver:
             return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request)
-        routed = Routed((), ()) if reading.handshake else table.jobs_for(event)
+        routed = table.jobs_for(event)
         webhook = Webhook(
             event=source.kept(event, made_jobs=bool(routed.jobs)),
             fingerprint=None if reading.delivery_id else reading.fingerprint,

@@ -363,6 +363,12 @@ def other_source(route: Route, event: Event) -> Explanation:
     return Explanation(route, (finding,), False, (), (), ())
 
 
+def handshake(route: Route, event: Event) -> Explanation:
+    """What a route makes of a sender's test or confirmation: it is not asked."""
+    finding = Finding("event", "no test or confirmation of the sender's", event.full_name, holds=False)
+    return Explanation(route, (finding,), False, (), (), ())
+
+
 #: Of one event, how many warnings are kept.
 MAX_WARNINGS = 20
 

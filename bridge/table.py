@@ -12,7 +12,7 @@ from bridge.errors import TooLarge
 from bridge.event import Event
 from bridge.job import NewJob
 from bridge.retry import RetryPolicy
-from bridge.route import Explanation, Finding, OnDead, Rate, Route, Task, other_source
+from bridge.route import Explanation, Finding, OnDead, Rate, Route, Task, handshake, other_source
 from bridge.sources import Source
 from bridge.theeye import TheEye
 
@@ -60,7 +60,7 @@ class RoutingTable:
     def jobs_for(self, event: Event) -> Routed:
         """Every matching route's jobs, in the order of the table; `otherwise` routes come last.
 
-        Raises TooLarge above MAX_JOBS or MAX_ARGUMENTS.
+        Of a sender's test or confirmation there are none. Raises TooLarge above MAX_JOBS or MAX_ARGUMENTS.
         """
         warnings: list[str] = []
         jobs: list[NewJob] = []
@@ -77,6 +77,8 @@ class RoutingTable:
     def _made(self, event: Event, warnings: list[str]) -> Iterator[NewJob]:
         routes = self._routes_of.get(event.source, ())
         identity = self.sources[event.source].type
+        if identity.is_handshake(event):
+            return
         matched = False
         for route in routes:
             if not route.otherwise:
@@ -105,7 +107,10 @@ class RoutingTable:
         """`matched` are the names of the routes that leave nothing to an `otherwise` route."""
         if route.source != event.source:
             return other_source(route, event)
-        explained = route.explain(event, self.sources[event.source].type)
+        source_type = self.sources[event.source].type
+        if source_type.is_handshake(event):
+            return handshake(route, event)
+        explained = route.explain(event, source_type)
         if not route.otherwise:
             return explained
         found = ", ".join(matched) or "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from bridge.event import Event, Headers
 from bridge.job import JobState, NewJob, Outcome
 from bridge.outbox import Outbox, RefusedRequest, Webhook
 from bridge.retry import Decision
+from tests.tables import make_webhook
 from tests.terminal import PUSH, TABLE, Terminal
 
 
@@ -142,6 +144,22 @@ def test_explain_of_a_stored_event_asks_todays_table(terminal: Terminal) -> None
     assert 'NO  payload.ref: wanted "refs/heads/dev", found "refs/heads/main"' in output
     explained = json.loads(terminal.run("explain", "--json", event_id).output)
     assert [route["matched"] for route in explained["routes"]] == [False]
+
+
+def test_explain_of_a_test_or_confirmation_says_that_no_route_is_asked(terminal: Terminal) -> None:
+    terminal.config.write_text(
+        TABLE.replace("event: push", 'event: "*"').split("    match:")[0] + "    task: deploy\n"
+    )
+    ping = Event(
+        "github", "ping", None, "d", Headers(), {}, {"zen": "", "hook_id": 1}, 0.0, b'{"zen":"","hook_id":1}'
+    )
+    with closing(Outbox(terminal.database_url)) as outbox:
+        event_id = outbox.store(make_webhook(event=ping)).event_id
+    body = json.dumps(ping.payload)
+    for arguments in (("--source", "github", "--event", "ping", "-"), (str(event_id),)):
+        result = terminal.run("explain", *arguments, stdin=body)
+        assert "NO  event: wanted no test or confirmation of the sender's, found ping" in result.output
+        assert "sends" not in result.output
 
 
 def test_explain_of_a_number_with_a_source_is_of_a_file_of_that_name(

@@ -81,7 +81,7 @@ def problems_of(
     config: Path, environment: Mapping[str, str] = ENVIRONMENT, *, require_env: bool = True
 ) -> tuple[Problem, ...]:
     try:
-        return load(config, Variables(environment), TYPES, require_env=require_env).problems
+        return load(config, Variables(environment), TYPES, require_env=require_env, with_tests=True).problems
     except ConfigError as error:
         assert any(problem.severity is Severity.ERROR for problem in error.problems)
         return error.problems
@@ -289,7 +289,6 @@ def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else(
     assert told(found) == [
         "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
         "26:5: error: follow_result is not supported yet",
-        "65:1: error: tests is not supported yet",
     ]
 
 
@@ -603,7 +602,8 @@ KEYS = sorted(
         "username", "password", "any_of", "allow_unsigned", "dedupe", "header", "event", "action",
         "delivery_id", "id", "secret_key", "arguments", "arguments_type", "on_unknown", "name", "source",
         "match", "when", "loop", "task", "task_arguments", "allow_data_urls", "not", "regex",
-        "payload.ref", "item.x", "rate", "tests", "<<", "", "secert", "taks",
+        "payload.ref", "item.x", "rate", "tests", "payload", "expect", "error",
+        "headers", "received_at", "<<", "", "secert", "taks",
     }
 )  # fmt: skip
 PIECES = (
@@ -631,6 +631,7 @@ SECTIONS = st.fixed_dictionaries(
         "sources": st.dictionaries(st.sampled_from(["github", "alerts", "generic"]), SHAPES, max_size=3),
         "tasks": st.dictionaries(st.sampled_from(["deploy", "page"]), SHAPES, max_size=2),
         "routes": st.lists(SHAPES, max_size=3),
+        "tests": st.lists(SHAPES, max_size=3),
     },
 )
 

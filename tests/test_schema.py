@@ -16,7 +16,7 @@ from bridge.cli import main
 from bridge.config.document import Empty, Items, Node, Section, read_file
 from bridge.config.load import load
 from bridge.config.problems import Problems
-from bridge.config.shapes import TableShape
+from bridge.config.sections import TableShape
 from bridge.errors import ConfigError
 from bridge.problem import Severity
 from bridge.sources import discover

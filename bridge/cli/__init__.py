@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bridge.cli import demo, events, init, jobs, pauses, retention, schema, send, table, worker
+from bridge.cli import demo, events, init, jobs, pauses, retention, schema, send, table, tests, worker
 from bridge.cli.terminal import Terminal
 from bridge.errors import BridgeError
 from bridge.log import configure
@@ -36,8 +36,9 @@ def main(ctx: click.Context) -> None:
 
 
 COMMANDS = (
-    init.init, table.check, table.explain, schema.schema, jobs.jobs, events.events, pauses.pause,
-    pauses.resume, send.send, worker.worker, worker.db, retention.prune, demo.demo,
+    init.init, table.check, table.explain, tests.run_tests, tests.record_event, schema.schema, jobs.jobs,
+    events.events, pauses.pause, pauses.resume, send.send, worker.worker, worker.db, retention.prune,
+    demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -79,7 +79,7 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
         if source is None:
             terminal.warn(f"event {event_id}: the table has no source {event.source}")
             return False
-        if not {event.event, event.full_name}.isdisjoint(source.type.handshakes):
+        if source.type.is_handshake(event):
             terminal.say([f"event {event_id}: {event.full_name} is a test or confirmation, no jobs"])
             return True
         routed = table.jobs_for(event)

@@ -34,7 +34,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     problems: tuple[Problem, ...]
     table = None
     try:
-        loaded = terminal.load(path, require_env=require_env)
+        loaded = terminal.load(path, require_env=require_env, with_tests=True)
         problems, table = loaded.problems, loaded.table
     except ConfigError as error:
         problems = error.problems
@@ -99,7 +99,7 @@ def explain(
     else:
         number = NUMBER(what, None, ctx)
         table = terminal.load().table
-        found = _stored(terminal, number, table)
+        found = stored_event(terminal, number, table)
     _find_routes(table, expected)
     explanations = table.explain(found)
     if in_json:
@@ -127,7 +127,8 @@ def _sent(source: Source, event: str | None, body: bytes) -> Event:
     return found
 
 
-def _stored(terminal: Terminal, event_id: int, table: RoutingTable) -> Event:
+def stored_event(terminal: Terminal, event_id: int, table: RoutingTable) -> Event:
+    """The event of this number, if the table has its source. Raises NoSuchEvent, BodyGone, UnknownSource."""
     with terminal.outbox() as outbox:
         found = outbox.event(event_id)
     if found.source not in table.sources:

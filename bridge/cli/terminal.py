@@ -66,10 +66,14 @@ class Terminal:
         """Say it beside the output, on standard error."""
         click.echo(self.fit(text), err=True)
 
-    def load(self, path: Path | None = None, *, require_env: bool = False) -> Loaded:
+    def load(
+        self, path: Path | None = None, *, require_env: bool = False, with_tests: bool = False
+    ) -> Loaded:
         """The routing table. Raises ConfigError."""
         where = self.settings.config if path is None else path
-        loaded = load(where, self.settings.variables, discover(), require_env=require_env)
+        loaded = load(
+            where, self.settings.variables, discover(), require_env=require_env, with_tests=with_tests
+        )
         self.mask.learn(loaded.secrets)
         return loaded
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Items, Section
+from bridge.config.document import Empty, Items, Node, Section
 from bridge.config.problems import Problems
 from bridge.config.shapes import OrderShape
+from bridge.event import JSON
 from bridge.fields import closest, did_you_mean
-from bridge.route import Argument, Task, Value
+from bridge.route import Argument, Task
+
+T = TypeVar("T")
 
 
 class ArgumentsBuilder:
@@ -20,25 +26,38 @@ class ArgumentsBuilder:
     def build(self, shape: OrderShape, task: Task | None, names: tuple[str, ...]) -> tuple[Argument, ...]:
         """In TheEye's order; `names` are those that expressions see."""
         given = shape.task_arguments
-        declared = None if task is None else task.arguments
         if isinstance(given, Empty):
             return ()
-        if isinstance(given, Section):
-            return self._by_name(given, declared, names, task_is_known=task is not None)
         if given is None:
-            wanted = [name for name in declared or () if name is not None]
+            declared = () if task is None else task.arguments or ()
+            wanted = [name for name in declared if name is not None]
             if wanted:
                 message = f"task_arguments is missing: the task has {', '.join(wanted)}"
                 self._problems.error(shape.task.place, message, "write task_arguments:")
-            return tuple(Argument(name or "fixed", None) for name in declared or ())
-        values = [self._compiler.value(item, names) for item in given]
+            return tuple(Argument(name or "fixed", None) for name in declared)
+        ordered = self._ordered(given, task, lambda node: self._compiler.value(node, names))
+        return tuple(Argument(label, value) for label, value in ordered)
+
+    def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:
+        """What a test wants them to be, in TheEye's order; `read` gives each its value."""
+        return tuple(value for _, value in self._ordered(given, task, read))
+
+    def _ordered(
+        self, given: Items | Section, task: Task | None, read: Callable[[Node], T]
+    ) -> Iterable[tuple[str, T | None]]:
+        """The values by their names, or numbers, in TheEye's order; None for a fixed one."""
+        declared = None if task is None else task.arguments
+        if isinstance(given, Section):
+            named = {str(key): read(node) for key, node in given.items()}
+            return self._by_name(given, named, declared, task_is_known=task is not None)
+        values = [read(item) for item in given]
         if declared is None:
-            return tuple(Argument(f"argument {order}", value) for order, value in enumerate(values))
+            return [(f"argument {order}", value) for order, value in enumerate(values)]
         return self._in_order(given, values, declared)
 
     def _in_order(
-        self, given: Items, values: list[Value], declared: tuple[str | None, ...]
-    ) -> tuple[Argument, ...]:
+        self, given: Items, values: list[T], declared: tuple[str | None, ...]
+    ) -> Iterable[tuple[str, T | None]]:
         wanted = [name for name in declared if name is not None]
         if len(values) != len(wanted):
             message = (
@@ -47,17 +66,16 @@ class ArgumentsBuilder:
             self._problems.error(given.place, message, "the task's arguments: say how many, in their order")
             return ()
         left = iter(values)
-        return tuple(Argument(name or "fixed", next(left) if name is not None else None) for name in declared)
+        return [(name or "fixed", next(left) if name is not None else None) for name in declared]
 
     def _by_name(
         self,
         given: Section,
+        values: dict[str, T],
         declared: tuple[str | None, ...] | None,
-        names: tuple[str, ...],
         *,
         task_is_known: bool,
-    ) -> tuple[Argument, ...]:
-        values = {str(key): self._compiler.value(node, names) for key, node in given.items()}
+    ) -> Iterable[tuple[str, T | None]]:
         if declared is None:
             if task_is_known:
                 message = "task_arguments stands by name, but the task names no arguments"
@@ -79,6 +97,4 @@ class ArgumentsBuilder:
         if missing and given.complete:
             message = f"task_arguments lacks {', '.join(missing)}"
             self._problems.error(given.place, message, "write null where nothing is meant")
-        return tuple(
-            Argument(name or "fixed", values.get(name) if name is not None else None) for name in declared
-        )
+        return [(name or "fixed", values.get(name) if name is not None else None) for name in declared]

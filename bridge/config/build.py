@@ -15,11 +15,13 @@ from bridge.config.readers import check_url, found
 from bridge.config.shapes import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
+from bridge.config.tests import RoutingTestBuilder, RoutingTestShape
 from bridge.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.match import Check, When
 from bridge.problem import Place
 from bridge.retry import RetryPolicy
 from bridge.route import Concurrency, Key, Once, OnDead, Route
+from bridge.routing_test import RoutingTest
 from bridge.settings import Secret
 from bridge.sources import Source, SourceType
 from bridge.table import RoutingTable
@@ -46,6 +48,7 @@ class Builder:
         *,
         require_env: bool,
         complete: bool,
+        read_payloads: bool,
     ) -> None:
         """Without `complete`, what seems missing may stand where nothing could be read."""
         self._problems = problems
@@ -60,15 +63,24 @@ class Builder:
         self._sources: dict[str, Source] = {}
         self._on_dead: OnDead | None = None
         self._routes: dict[str, tuple[Route, Place]] = {}
+        self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
         #: Those that no route has asked for yet.
         self._unused_sources: dict[str, Place] = {}
+        #: Names of those that are there, read or not; all of them, unless one could not be named.
+        self._route_names: set[str] = set()
+        self._routes_are_named = True
         #: Names of those that are there but could not be read.
         self._broken_sources: set[str] = set()
 
     @property
     def secrets(self) -> Iterable[Secret]:
         return self._environment.secrets
+
+    @property
+    def tests(self) -> Iterable[RoutingTest]:
+        """Those whose payloads were read."""
+        return self._tests.tests
 
     def table(self) -> RoutingTable | None:
         """The whole, once all is added; None where TheEye is not known."""
@@ -124,15 +136,30 @@ class Builder:
         if task is not None:
             self._on_dead = OnDead(task, arguments)
 
-    def add_route(self, place: Place, shape: RouteShape) -> None:
-        task = self._tasks.task_of(shape)
-        source = self._sources.get(shape.source)
-        self._unused_sources.pop(shape.source, None)
-        known_elsewhere = shape.source in self._broken_sources or isinstance(shape.source, Empty)
+    def add_test(self, place: Place, shape: RoutingTestShape) -> None:
+        """To be added once all routes are."""
+        routes = {name: route for name, (route, _) in self._routes.items()}
+        self._tests.add(place, shape, self._source(shape.source), routes)
+        if self._complete and self._routes_are_named:
+            for job in shape.expect:
+                self._tests.check_route(job.route, self._route_names)
+
+    def _source(self, name: Scalar) -> Source | None:
+        """None, reported where none has that name, as far as that is known."""
+        source = self._sources.get(name)
+        known_elsewhere = name in self._broken_sources or isinstance(name, Empty)
         if source is None and self._complete and not known_elsewhere:
-            guessed, known = guess(shape.source, {*self._sources, *self._broken_sources})
-            message = f"unknown source {found(shape.source)}{guessed}"
-            self._problems.error(shape.source.place, message, f"sources: {known}")
+            guessed, known = guess(name, {*self._sources, *self._broken_sources})
+            self._problems.error(name.place, f"unknown source {found(name)}{guessed}", f"sources: {known}")
+        return source
+
+    def add_route(self, place: Place, shape: RouteShape | None) -> None:
+        """Without a shape it is one that could not be read."""
+        if shape is None:
+            self._routes_are_named = False
+            return
+        task = self._tasks.task_of(shape)
+        source = self._source(shape.source)
         names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
         checks = self._checks(shape, names)
         loop = None if shape.loop is None else self._compiler.loop(shape.loop)
@@ -140,10 +167,14 @@ class Builder:
         concurrency, once = self._concurrency(shape, names), self._once(shape, names)
         if source is not None:
             self._adviser.of_route(place, shape, source, names)
+        if shape.name is not None and not isinstance(shape.name, Empty):
+            self._route_names.add(str(shape.name))
         if task is None or any(isinstance(each, Empty) for each in (shape.name, *(shape.event or ()))):
+            self._routes_are_named &= str(shape.name) in self._route_names
             return
         events = ",".join(shape.event) if shape.event is not None else "*"
         name = str(shape.name) if shape.name is not None else f"{shape.source} {events} {task.name}"
+        self._route_names.add(name)
         self._check_name(name, shape.name.place if shape.name is not None else place)
         if name in self._routes:
             at = shape.name.place if shape.name is not None else place

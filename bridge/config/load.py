@@ -16,6 +16,7 @@ from bridge.config.env import variable_name
 from bridge.config.files import files
 from bridge.config.problems import Problems
 from bridge.config.readers import found
+from bridge.config.sections import TableShape
 from bridge.config.shapes import (
     LATER,
     BasicAuthShape,
@@ -27,13 +28,14 @@ from bridge.config.shapes import (
     Shape,
     SignatureShape,
     SourceShape,
-    TableShape,
     TaskShape,
     TheEyeShape,
 )
+from bridge.config.tests import ExpectedShape, RoutingTestShape
 from bridge.errors import ConfigError
 from bridge.fields import closest
 from bridge.problem import Place, Problem
+from bridge.routing_test import RoutingTest
 from bridge.settings import Secret
 from bridge.sources import SourceType
 from bridge.table import RoutingTable
@@ -54,23 +56,34 @@ class Loaded:
     problems: tuple[Problem, ...]
     #: Every secret in it, for the mask.
     secrets: tuple[Secret, ...] = field(repr=False)
+    #: Its tests, where they were asked for.
+    tests: tuple[RoutingTest, ...] = ()
 
 
 def load(
-    config: Path, variables: Mapping[str, str], types: Mapping[str, SourceType], *, require_env: bool = True
+    config: Path,
+    variables: Mapping[str, str],
+    types: Mapping[str, SourceType],
+    *,
+    require_env: bool = True,
+    with_tests: bool = False,
 ) -> Loaded:
     """Read the table at `config`, a folder of YAML files or one file.
 
     `variables` is what ``${{ env.NAME }}`` reads; an unset one is an error, without `require_env` a warning.
+    Only `with_tests` are the files read that its tests name: a server may lack them.
     Raises ConfigError with every problem, warnings included, where there is an error.
     """
     problems = Problems()
     whole = _read_all(config, problems)
-    builder = Builder(variables, types, problems, require_env=require_env, complete=whole.complete)
+    builder = Builder(
+        variables, types, problems,
+        require_env=require_env, complete=whole.complete, read_payloads=with_tests,
+    )  # fmt: skip
     table = _assemble(whole, builder, problems)
     if table is None or problems.has_errors:
         raise ConfigError(problems.sorted())
-    return Loaded(table, problems.sorted(), tuple(builder.secrets))
+    return Loaded(table, problems.sorted(), tuple(builder.secrets), tuple(builder.tests))
 
 
 @dataclass
@@ -83,6 +96,7 @@ class _Whole:
     theeye: Section | None = None
     on_dead: Section | None = None
     routes: list[Node] = field(default_factory=list)
+    tests: list[Node] = field(default_factory=list)
     #: Whether every part could be read: else nothing is said about what is not there.
     complete: bool = True
 
@@ -135,9 +149,10 @@ def _add_file(document: Section, whole: _Whole, problems: Problems) -> None:
 
 
 def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> None:
-    if name == "routes" and isinstance(node, Items):
-        whole.routes += node
-    elif name != "routes" and isinstance(node, Section):
+    lists = {"routes": whole.routes, "tests": whole.tests}
+    if name in lists and isinstance(node, Items):
+        lists[name] += node
+    elif name not in lists and isinstance(node, Section):
         whole.complete = whole.complete and node.complete
         if name == "theeye":
             whole.theeye = Section(node.place) if whole.theeye is None else whole.theeye
@@ -151,8 +166,8 @@ def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> No
         whole.complete = False
         if isinstance(node, Empty):
             return  # reported where the file was read
-        if name == "routes":
-            problems.error(node.place, "routes must be a list", "begin each route with '- '")
+        if name in lists:
+            problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
         else:
             problems.error(node.place, f"{name} must be a mapping of names, or of keys")
 
@@ -178,8 +193,10 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
     for name, node in whole.tasks.items():
         builder.add_task(name, _read(TaskShape, node, "a task", name, problems))
     for node in whole.routes:
-        if (route := _read(RouteShape, node, "a route", "task", problems)) is not None:
-            builder.add_route(node.place, route)
+        builder.add_route(node.place, _read(RouteShape, node, "a route", "task", problems))
+    for node in whole.tests:
+        if (test := _read(RoutingTestShape, node, "a test", "test", problems)) is not None:
+            builder.add_test(node.place, test)
     builder.add_on_dead(_read(OrderShape, whole.on_dead, "on_dead", "on_dead", problems))
     if not whole.routes and not problems.has_errors:
         problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
@@ -231,6 +248,7 @@ def _set_right(
     inner: dict[int | str, type[Shape]] = {
         "retry": RetryShape, "any_of": ProofShapes, "basic_auth": BasicAuthShape,
         "signature": SignatureShape, "concurrency": ConcurrencyShape,
+        "expect": ExpectedShape,
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), shape)
     known = [each.alias or name for name, each in held.model_fields.items()]

@@ -129,6 +129,10 @@ class SourceType(ABC):
         del request
         return False
 
+    def is_handshake(self, event: Event) -> bool:
+        """Whether it is a test or confirmation, which no route is asked about."""
+        return event.event in self.handshakes or event.full_name in self.handshakes
+
     def reply(self, reading: Reading) -> dict[str, JSON] | None:
         """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
         del reading

@@ -13,7 +13,7 @@ from typing import ClassVar
 import orjson
 
 from bridge.errors import Unreadable
-from bridge.event import JSON, Request
+from bridge.event import JSON, Event, Request
 from bridge.payload import parse_form, parse_json
 from bridge.sources import (
     FORM_TYPE,
@@ -154,6 +154,9 @@ routes:
             fingerprint=sha256(request.body).hexdigest(),
             handshake=handshake,
         )
+
+    def is_handshake(self, event: Event) -> bool:
+        return super().is_handshake(event) and text_at(event.payload, "type") not in _EVENTS_API
 
     def reply(self, reading: Reading) -> dict[str, JSON] | None:
         if reading.handshake and reading.event == "url_verification":

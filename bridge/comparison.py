@@ -1,0 +1,48 @@
+"""Where two values, or the arguments of two jobs, differ, as text for a person; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+import orjson
+
+from bridge.event import JSON
+from bridge.fields import MISSING, Absent, same
+from bridge.match import show
+from bridge.route import Finding, Route
+
+#: Of two long values that differ, how many characters are shown, and how many of them before the difference.
+_SHOWN = 160
+_BEFORE = 40
+
+
+def arguments_apart(
+    route: Route | None, wanted: tuple[JSON, ...], found: tuple[JSON, ...]
+) -> Iterator[Finding]:
+    """Each argument in which two jobs of a route differ, by its name or number; None: the route is gone."""
+    for order, (one, other) in enumerate(zip_longest(wanted, found, fillvalue=MISSING)):
+        if not same(one, other):
+            yield Finding(_label(route, order), *apart(one, other), holds=False)
+
+
+def apart(one: JSON | Absent, other: JSON | Absent) -> tuple[str, str]:
+    """Two values as JSON text; what is long is cut to where they differ."""
+    if one is MISSING or other is MISSING:
+        return show(one), show(other)
+    texts = [orjson.dumps(value).decode() for value in (one, other)]
+    if max(map(len, texts)) <= _SHOWN:
+        return texts[0], texts[1]
+    alike = next((at for at, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    start = max(0, alike - _BEFORE)
+    return _cut(texts[0], start), _cut(texts[1], start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + _SHOWN
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+
+
+def _label(route: Route | None, order: int) -> str:
+    known = route is not None and order < len(route.arguments)
+    return route.arguments[order].label if route is not None and known else f"argument {order}"

@@ -1,0 +1,108 @@
+"""From a stored event to a RoutingTest, and from that to its YAML; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+import orjson
+
+from bridge.errors import Refusal, Unreadable
+from bridge.event import JSON, Event, Headers, Request, rfc3339
+from bridge.problem import Place
+from bridge.route import Task
+from bridge.routing_test import ExpectedJob, RoutingTest
+from bridge.table import RoutingTable
+
+#: Text that needs no quotes where text is wanted.
+_PLAIN = re.compile(r"[A-Za-z]([\w ./-]*[\w./-])?", re.ASCII)
+
+
+def record(name: str, place: Place, event: Event, table: RoutingTable) -> RoutingTest:
+    """A test that says no more of the event than is needed for the same jobs, and expects these.
+
+    Raises Refusal where nothing that a test can say makes them.
+    """
+    source = table.sources[event.source]
+    if source.type.is_handshake(event):
+        raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
+    wanted = table.jobs_for(event).jobs
+    short = RoutingTest(
+        name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
+    )
+    request = replace(
+        # What is stored of a form is JSON.
+        short.request, headers=event.headers.without(["Content-Type", "Content-Length"]),
+        query=event.query, received_at=event.received_at,
+    )  # fmt: skip
+    whole = replace(short, request=request, delivery_id=event.delivery_id)
+    refused: Refusal = Unreadable("with headers, query and all the table makes other jobs of it")
+    for test in (short, whole):
+        try:
+            made = table.jobs_for(test.event_from(source)).jobs
+        except Refusal as error:
+            refused = error
+            continue
+        if made == wanted:
+            expected = (ExpectedJob(job.route, job.arguments, job.reason) for job in made)
+            return replace(test, expected=tuple(expected))
+    raise refused
+
+
+def yaml_lines(test: RoutingTest, payload: str, table: RoutingTable) -> Iterator[str]:
+    """The test as the table holds it, with its payload in the file of this name."""
+    yield "tests:"
+    yield f"  - name: {_text(test.name)}"
+    yield f"    source: {_text(test.request.source)}"
+    if test.event is not None:
+        yield f"    event: {_text(test.event)}"
+    for key, values in (("headers", test.request.headers), ("query", test.request.query)):
+        if values:
+            yield f"    {key}:"
+            yield from (f"      {_quoted(name)}: {_quoted(value)}" for name, value in values.items())
+    if test.delivery_id is not None:
+        yield f"    delivery_id: {_text(test.delivery_id)}"
+    if test.request.received_at:
+        yield f"    received_at: {rfc3339(test.request.received_at)}"
+    yield f"    payload: {_text(payload)}"
+    yield "    expect:" if test.expected else "    expect: []"
+    tasks = {route.name: route.task for route in table.routes}
+    for job in test.expected:
+        yield f"      - route: {_text(job.route)}"
+        if job.arguments is None:
+            yield f"        error: {_quoted(job.error or '')}"
+        else:
+            yield from _argument_lines(job.arguments, tasks[job.route])
+
+
+def _argument_lines(values: tuple[JSON, ...], task: Task) -> Iterator[str]:
+    if task.arguments is None:
+        yield f"        task_arguments: {_value(list(values))}"
+        return
+    named = [(name, value) for name, value in zip(task.arguments, values, strict=True) if name is not None]
+    yield "        task_arguments:" if named else "        task_arguments: []"
+    yield from (f"          {name}: {_value(value)}" for name, value in named)
+
+
+def _text(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """In JSON's quotes, which YAML takes too, with YAML's escapes for what it or a terminal would not."""
+    quoted = orjson.dumps(text).decode()
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
+
+
+def _value(value: JSON) -> str:
+    """On one line, so that a test reads the same value out of it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_quoted(key)}: {_value(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, float):  # without an exponent: a commit's hash may look like one
+        text = format(Decimal(repr(value)), "f")
+        return text if "." in text else f"{text}.0"
+    return _quoted(value) if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,0 +1,112 @@
+"""RoutingTest: a webhook and the jobs that the table is to make of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+
+from bridge.comparison import arguments_apart
+from bridge.errors import Refusal, Unreadable
+from bridge.event import JSON, Event, Headers, Request
+from bridge.job import NewJob
+from bridge.match import show
+from bridge.problem import Place
+from bridge.route import Finding, Route
+from bridge.sources import Source
+from bridge.table import RoutingTable
+
+
+@dataclass(frozen=True)
+class ExpectedJob:
+    """A job that the table is to make."""
+
+    route: str
+    #: In TheEye's order, None for a fixed one; None: any.
+    arguments: tuple[JSON, ...] | None = None
+    #: Stands in the reason why its arguments cannot be built; None: they can be.
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test came to."""
+
+    #: What is another than wanted; none where the test passes.
+    findings: tuple[Finding, ...]
+    #: What went wrong in conditions and loops.
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoutingTest:
+    """One of the table's `tests`."""
+
+    name: str
+    place: Place
+    #: What its sender sends; its proofs, and the headers that its type knows, may be left out.
+    request: Request
+    #: The event, or event.action, that it must be read as.
+    event: str | None
+    #: Stands for the sender's own.
+    delivery_id: str | None
+    #: In the order of the table.
+    expected: tuple[ExpectedJob, ...]
+
+    def event_from(self, source: Source) -> Event:
+        """The event that the server would make of it. Raises Refusal."""
+        given = self.request.headers
+        named = self.event or given.get(source.type.event_header or "")
+        usual = source.type.headers_for(None if named is None else named.partition(".")[0])
+        headers = Headers([*usual.items(), *given.items()])
+        event, _ = source.read(replace(self.request, headers=headers))
+        if self.event not in (None, event.event, event.full_name):
+            raise Unreadable(f"the payload is of {event.full_name}, the test says {self.event}")
+        return event if self.delivery_id is None else replace(event, delivery_id=self.delivery_id)
+
+    def run(self, table: RoutingTable) -> Verdict:
+        """Hold what the table makes of it against what it is to make."""
+        try:
+            routed = table.jobs_for(self.event_from(table.sources[self.request.source]))
+        except Refusal as error:
+            return Verdict((Finding("the webhook", "one that is taken", str(error), holds=False),))
+        routes = {route.name: route for route in table.routes}
+        return Verdict(tuple(_misses(self.expected, routed.jobs, routes)), routed.warnings)
+
+
+def _misses(
+    expected: Sequence[ExpectedJob], made: Sequence[NewJob], routes: dict[str, Route]
+) -> Iterator[Finding]:
+    """What is another than expected: jobs are held against each other by their routes, in their order."""
+    wanted, found = [job.route for job in expected], [job.route for job in made]
+    for kind, at, end, made_at, made_end in SequenceMatcher(
+        None, wanted, found, autojunk=False
+    ).get_opcodes():
+        if kind == "equal":
+            for number, job in zip(range(made_at, made_end), expected[at:end], strict=True):
+                yield from _miss(number, job, made[number], routes[job.route])
+            continue
+        for job in expected[at:end]:
+            yield Finding("jobs", f"one of route {job.route!r}", "none", holds=False)
+        for number in range(made_at, made_end):
+            job_made = made[number]
+            what = f"one of route {job_made.route!r}, {_shown(job_made)}"
+            yield Finding(f"job {number + 1}", "none", what, holds=False)
+
+
+def _miss(number: int, expected: ExpectedJob, made: NewJob, route: Route) -> Iterator[Finding]:
+    where = f"job {number + 1}, route {route.name!r}"
+    if expected.error is not None:
+        if made.arguments is not None or expected.error not in (made.reason or ""):
+            yield Finding(where, f"an error with {show(expected.error)}", _shown(made), holds=False)
+    elif made.arguments is None:
+        yield Finding(where, "arguments that can be built", _shown(made), holds=False)
+    elif expected.arguments is not None:
+        for finding in arguments_apart(route, expected.arguments, made.arguments):
+            yield replace(finding, about=f"{where}, {finding.about}")
+
+
+def _shown(job: NewJob) -> str:
+    if job.arguments is None:
+        return f"dead: {job.reason}"
+    return f"task_arguments {show(list(job.arguments))}"
