@@ -160,6 +160,7 @@ class Builder:
             return
         task = self._tasks.task_of(shape)
         source = self._source(shape.source)
+        self._unused_sources.pop(shape.source, None)
         names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
         checks = self._checks(shape, names)
         loop = None if shape.loop is None else self._compiler.loop(shape.loop)

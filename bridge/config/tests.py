@@ -92,7 +92,7 @@ Time = Annotated[float | None, PlainValidator(read_time), WithJsonSchema({"type"
 Payload = Annotated[
     Scalar | Section | Items,
     PlainValidator(read_payload),
-    WithJsonSchema({"type": ["string", "object", "array"]}),
+    WithJsonSchema({"type": ["string", "number", "boolean", "object", "array"]}),
 ]
 
 
