@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bridge.cli import demo, events, jobs, pauses, retention, send, table, tests, worker
+from bridge.cli import demo, events, jobs, pauses, preview, retention, send, table, tests, worker
 from bridge.cli.terminal import Terminal
 from bridge.errors import BridgeError
 from bridge.log import configure
@@ -34,7 +34,7 @@ def main(ctx: click.Context) -> None:
 
 
 COMMANDS = (
-    table.check, table.explain, tests.run_tests, tests.record_event, jobs.jobs,
+    table.check, table.explain, tests.run_tests, tests.record_event, preview.preview_table, jobs.jobs,
     events.events, pauses.pause, pauses.resume, send.send, worker.worker, worker.db, retention.prune,
     demo.demo,
 )  # fmt: skip
