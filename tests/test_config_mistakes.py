@@ -289,6 +289,7 @@ def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else(
     assert told(found) == [
         "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
         "26:5: error: follow_result is not supported yet",
+        "69:14: error: payload: 'tests/push-main.json' cannot be read: No such file or directory",
     ]
 
 

@@ -129,6 +129,18 @@ class TestExpectations:
         assert json.loads(loaded.tests[0].request.body)["number"] == value
         assert misses(tmp_path, test) == []
 
+    def test_a_number_is_no_boolean(self, tmp_path: Path) -> None:
+        one = PAYLOAD.replace("5", "1")
+        assert misses(tmp_path, push("[{route: deploy, task_arguments: [abc, true]}]", one)) == [
+            "job 1, route 'deploy', number: wanted true, found 1"
+        ]
+
+    def test_a_route_is_known_by_its_default_name(self, tmp_path: Path) -> None:
+        path = tmp_path / "table.yml"
+        path.write_text(TABLE.replace("name: deploy\n    ", "") + push("[{route: github push deploy}]"))
+        loaded = load(path, {}, TYPES, require_env=False, with_tests=True)
+        assert loaded.tests[0].run(loaded.table).findings == ()
+
     def test_a_job_whose_arguments_cannot_be_built(self, tmp_path: Path) -> None:
         without = PAYLOAD.replace(", number: 5", "")
         assert misses(tmp_path, push("[{route: deploy, error: payload.number is missing}]", without)) == []

@@ -345,8 +345,9 @@ class TestReply:
     def test_an_event_that_is_named_as_one_of_them_is_still_an_event(self) -> None:
         for name in ("url_verification", "ssl_check", "slash_command", "view_submission"):
             body = changed(MENTION, event={"type": name})
-            _, reading = Source("slack", SLACK, ()).read(Request("slack", Headers(), {}, body, 1e9))
+            event, reading = Source("slack", SLACK, ()).read(Request("slack", Headers(), {}, body, 1e9))
             assert not reading.handshake
+            assert not SLACK.is_handshake(event)
             assert self.reply(body) is None
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import click
 
-from bridge.cli import demo, events, init, jobs, pauses, retention, schema, send, table, tests, worker
+from bridge.cli import (
+    demo,
+    events,
+    init,
+    jobs,
+    pauses,
+    preview,
+    retention,
+    schema,
+    send,
+    table,
+    tests,
+    worker,
+)
 from bridge.cli.terminal import Terminal
 from bridge.errors import BridgeError
 from bridge.log import configure
@@ -36,7 +49,8 @@ def main(ctx: click.Context) -> None:
 
 
 COMMANDS = (
-    init.init, table.check, table.explain, tests.run_tests, tests.record_event, schema.schema, jobs.jobs,
+    init.init, table.check, table.explain, tests.run_tests, tests.record_event, preview.preview_table,
+    schema.schema, jobs.jobs,
     events.events, pauses.pause, pauses.resume, send.send, worker.worker, worker.db, retention.prune,
     demo.demo,
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
+from bridge.outbox.recorded import Recorded, events_of, history
 from bridge.outbox.records import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
 from bridge.outbox.retention import Pruned, prune
@@ -43,6 +44,7 @@ __all__ = [
     "Pause",
     "Process",
     "Pruned",
+    "Recorded",
     "RefusedRequest",
     "Stored",
     "StoredJob",
@@ -316,11 +318,11 @@ class Outbox:
         self, *, source: str | None = None, since: float | None = None, limit: int = 50
     ) -> list[EventSummary]:
         """The newest events first; `since` in seconds since the epoch."""
-        return self._summaries(*_events_of(source, since), limit=limit)
+        return self._summaries(*events_of(source, since), limit=limit)
 
     def event_ids(self, *, source: str | None, since: float | None) -> list[int]:
         """The numbers of all such events, the oldest first."""
-        query = select(events.c.id).where(*_events_of(source, since)).order_by(events.c.id)
+        query = select(events.c.id).where(*events_of(source, since)).order_by(events.c.id)
         return [row.id for row in self._all(query)]
 
     def _summaries(self, *wanted: ColumnElement[bool], limit: int) -> list[EventSummary]:
@@ -328,6 +330,10 @@ class Outbox:
         columns = [column for column in events.c if column.name not in ("body", "headers", "query")]
         query: Select[Any] = select(*columns, made).where(*wanted).order_by(events.c.id.desc()).limit(limit)
         return [summary_of(row) for row in self._all(query)]
+
+    def history(self, *, since: float | None, last: int | None) -> Iterator[Recorded]:
+        """The newest events first with the jobs of each; see recorded.history."""
+        return history(self._database, since, last)
 
     def refused(
         self, *, source: str | None = None, since: float | None = None, limit: int = 50
@@ -383,11 +389,6 @@ class Outbox:
 
     def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self._database.read(lambda connection: connection.execute(query).all())
-
-
-def _events_of(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
-    wanted = [] if source is None else [events.c.source == source]
-    return wanted if since is None else [*wanted, events.c.received_at >= since]
 
 
 def _jobs_of(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:

@@ -1,0 +1,137 @@
+"""The command that runs stored events through an edited table: preview."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from bridge.cli.selection import since
+from bridge.cli.terminal import Terminal, as_json
+from bridge.event import JSON, Event, rfc3339
+from bridge.preview import Change, Kind, Preview, preview
+from bridge.report import escaped
+
+#: How many events are run unless a person says it.
+LAST = 1000
+
+
+@click.command("preview")
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--last", type=click.IntRange(min=1), metavar="N", help=f"The newest N events.  [default: {LAST}]"
+)
+@since
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 where anything would be another.")
+@as_json
+@click.pass_obj
+def preview_table(
+    terminal: Terminal,
+    path: Path | None,
+    last: int | None,
+    since: float | None,
+    fail_on_change: bool,
+    in_json: bool,
+) -> None:
+    """Say what the table at PATH (default: BRIDGE_CONFIG) would make of stored events.
+
+    Held against the jobs that the store has of each. Nothing is sent, and nothing stored.
+    """
+    table = terminal.load(path).table
+    last = LAST if last is None and since is None else last
+    counts: Counter[str] = Counter()
+    told: list[JSON] = []
+    with terminal.outbox() as outbox:
+        for each in outbox.history(since=since, last=last):
+            if not each.event.body:
+                counts["without a body"] += 1
+                continue
+            found = preview(each.event, each.jobs, table)
+            _count(found, counts)
+            if found.changes and in_json:
+                told.append(_preview_json(each.id, each.event, found))
+            elif found.changes:
+                terminal.say(map(escaped, _preview_lines(each.id, each.event, found)))
+    if in_json:
+        keys = ("tried", "without a body", "differ", *Kind, "match nothing", "uncertain")
+        terminal.say_json({**{key.replace(" ", "_"): counts[key] for key in keys}, "events": told})
+    else:
+        terminal.say(_sum_lines(counts))
+    if fail_on_change and counts["certain"]:
+        sys.exit(1)
+
+
+def _count(found: Preview, counts: Counter[str]) -> None:
+    certain = [change for change in found.changes if change.is_certain]
+    counts["tried"] += 1
+    counts["differ"] += bool(certain)
+    counts["match nothing"] += bool(certain) and found.matches_nothing
+    counts["certain"] += len(certain)
+    counts["uncertain"] += len(found.changes) - len(certain)
+    counts.update(change.kind for change in certain)
+
+
+def _preview_lines(event_id: int, event: Event, found: Preview) -> Iterator[str]:
+    nothing = "; it would match nothing" if found.matches_nothing else ""
+    time = f"{rfc3339(event.received_at)[:19]}Z"
+    yield f"event {event_id}  {time}  {event.full_name} of source {event.source}{nothing}"
+    for change in found.changes:
+        job = "a job" if change.job is None else f"job {change.job}"
+        item = "" if change.item is None else f", item {change.item}"
+        doubt = "" if change.is_certain else "  (uncertain: a field was redacted when it was stored)"
+        yield f"  {change.kind:<7}  {job} of route {change.route!r}{item}{doubt}"
+        yield from (f"           {line}" for line in _finding_lines(change))
+    for warning in found.warnings:
+        yield f"  warning: {warning}"
+
+
+def _finding_lines(change: Change) -> Iterator[str]:
+    for each in change.findings:
+        match change.kind:
+            case Kind.NEW:
+                yield f"{change.task}: {each.found}"
+            case Kind.GONE:
+                yield f"{change.task}: {each.wanted}"
+            case Kind.CHANGED:
+                yield f"{each.about}: was {each.wanted}, would be {each.found}"
+
+
+def _sum_lines(counts: Counter[str]) -> Iterator[str]:
+    jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
+    yield f"{counts['tried']} events run; {counts['differ']} would make other jobs: {jobs}"
+    if counts["match nothing"]:
+        yield f"{counts['match nothing']} would match nothing, and made jobs"
+    if counts["uncertain"]:
+        yield f"not known of {counts['uncertain']} jobs, as a field was redacted when the event was stored"
+    if counts["without a body"]:
+        yield f"not run: {counts['without a body']} events, whose body is not kept"
+
+
+def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:
+    return {
+        "id": event_id,
+        "source": event.source,
+        "event": event.event,
+        "action": event.action,
+        "received_at": rfc3339(event.received_at),
+        "matches_nothing": found.matches_nothing,
+        "warnings": list(found.warnings),
+        "changes": [
+            {
+                "kind": change.kind,
+                "route": change.route,
+                "task": change.task,
+                "item": change.item,
+                "job": change.job,
+                "certain": change.is_certain,
+                "differences": [
+                    {"about": each.about, "was": each.wanted, "would_be": each.found}
+                    for each in change.findings
+                ],
+            }
+            for change in found.changes
+        ],
+    }

@@ -1,0 +1,111 @@
+"""Reading back what has come, the newest first: a few events at a time, each with its jobs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, tuple_
+
+from bridge.event import Event
+from bridge.job import Job
+from bridge.outbox.database import Database
+from bridge.outbox.records import event_of, job_of
+from bridge.outbox.schema import events, jobs
+from bridge.route import OnDead
+
+#: The most events that are read at a time.
+PAGE = 200
+#: The most bytes of bodies, as they are stored, and arguments that they have together, unless one has more.
+PAGE_BYTES = 16 * 1024**2
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A stored event with the jobs that routes made of it: at its last replay, if it was replayed."""
+
+    id: int
+    #: As far as it is kept: without its body, that is empty.
+    event: Event
+    jobs: tuple[Job, ...]
+
+
+def events_of(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
+    """What holds of the events of a source, and of those that were received `since`."""
+    wanted = [] if source is None else [events.c.source == source]
+    return wanted if since is None else [*wanted, events.c.received_at >= since]
+
+
+# Compiled once; each reads few rows by an index, however many there are.
+_NEWEST = (
+    select(events.c.id, events.c.received_at)
+    .where(
+        tuple_(events.c.received_at, events.c.id) < tuple_(bindparam("before"), bindparam("before_id")),
+        events.c.received_at >= bindparam("since"),
+    )
+    .order_by(events.c.received_at.desc(), events.c.id.desc())
+    .limit(bindparam("limit"))
+)
+_OF_SOME = jobs.c.event_id.in_(bindparam("some", expanding=True))
+_SOME = events.c.id.in_(bindparam("some", expanding=True))
+# The length alone, so that no body is read.
+_SIZES = select(events.c.id, func.length(events.c.body).label("size")).where(_SOME)
+_ARGUMENTS = (
+    select(jobs.c.event_id.label("id"), func.sum(func.length(jobs.c.arguments)).label("size"))
+    .where(_OF_SOME)
+    .group_by(jobs.c.event_id)
+)
+_EVENTS = select(events).where(_SOME)
+# That of a death is no route's.
+_JOBS: Select[Any] = select(jobs).where(_OF_SOME, jobs.c.route != OnDead.NAME).order_by(jobs.c.id)
+
+
+def history(database: Database, since: float | None, last: int | None) -> Iterator[Recorded]:
+    """The newest events, at most `last` of them, that were received `since`, seconds since the epoch.
+
+    Raises StoreUnavailable.
+    """
+    place = {"before": float("inf"), "before_id": 0, "since": float("-inf") if since is None else since}
+    left = last
+    while left is None or left > 0:
+        limit = PAGE if left is None else min(PAGE, left)
+        newest, found, made = database.read(partial(_page, place={**place, "limit": limit}))
+        if not newest:
+            return
+        for event_id in newest:
+            if event_id in found:
+                # What is compressed is unpacked one by one.
+                made_last = _of_last_replay(made[event_id])
+                yield Recorded(event_id, event_of(found[event_id]), tuple(map(job_of, made_last)))
+        place["before_id"], place["before"] = list(newest.items())[-1]
+        left = None if left is None else left - len(newest)
+
+
+def _page(
+    connection: Connection, place: Mapping[str, float]
+) -> tuple[dict[int, float], dict[int, Row[Any]], Mapping[int, list[Any]]]:
+    """When each of the next events was received, the events, and the jobs of each, by the events' ids."""
+    newest = {row.id: row.received_at for row in connection.execute(_NEWEST, place)}
+    sizes: defaultdict[int, int] = defaultdict(int)
+    for query in (_SIZES, _ARGUMENTS):
+        for row in connection.execute(query, {"some": list(newest)}):
+            sizes[row.id] += row.size or 0
+    size = 0
+    for number, event_id in enumerate(list(newest)):
+        size += sizes[event_id]
+        if number and size > PAGE_BYTES:
+            newest = dict(list(newest.items())[:number])
+            break
+    some = {"some": list(newest)}
+    made: defaultdict[int, list[Any]] = defaultdict(list)
+    for row in connection.execute(_JOBS, some):
+        made[row.event_id].append(row)
+    return newest, {row.id: row for row in connection.execute(_EVENTS, some)}, made
+
+
+def _of_last_replay(made: list[Any]) -> list[Any]:
+    last = max((row.replay for row in made), default=0)
+    return [row for row in made if row.replay == last]

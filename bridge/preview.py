@@ -1,0 +1,134 @@
+"""What a table would make of a stored event, held against the jobs that were made of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bridge.comparison import arguments_apart
+from bridge.errors import TooLarge
+from bridge.event import Event
+from bridge.job import Job, NewJob
+from bridge.keeping import WAS_REDACTED, is_redacted
+from bridge.match import show
+from bridge.route import Finding, Route
+from bridge.table import Routed, RoutingTable
+
+
+class Kind(StrEnum):
+    """How what would be made differs from what was."""
+
+    NEW = "new"
+    GONE = "gone"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One job that would be another."""
+
+    kind: Kind
+    route: str
+    task: str
+    #: The item's place in the loop, from 0.
+    item: int | None
+    #: The stored job's number; None of a new one.
+    job: int | None
+    #: What was `wanted`, as it is stored, and what would be `found` instead.
+    findings: tuple[Finding, ...]
+    #: Else it may come of a field that was redacted when the event was stored.
+    is_certain: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would come of one event."""
+
+    changes: tuple[Change, ...]
+    #: Whether it made jobs and would make none.
+    matches_nothing: bool
+    #: Why the server would not take it, or what went wrong in conditions and loops.
+    warnings: tuple[str, ...]
+
+
+def preview(event: Event, stored: Sequence[Job], table: RoutingTable) -> Preview:
+    """Hold what `table` makes of a stored event, whose body is kept, against the jobs that it made."""
+    routed = _routed(event, table)
+    comparison = _Comparison(event, routed, table)
+    changes = tuple(comparison.changes(stored))
+    return Preview(changes, bool(stored) and not routed.jobs, routed.warnings)
+
+
+def _routed(event: Event, table: RoutingTable) -> Routed:
+    if event.source not in table.sources:
+        return Routed((), (f"the table has no source {event.source!r}",))
+    try:
+        return table.jobs_for(event)
+    except TooLarge as error:
+        return Routed((), (str(error),))
+
+
+class _Comparison:
+    """Of one event."""
+
+    def __init__(self, event: Event, routed: Routed, table: RoutingTable) -> None:
+        self._routed = routed
+        self._routes = {route.name: route for route in table.routes}
+        self._is_redacted = is_redacted(event)
+        self._redacted_warnings = [each for each in routed.warnings if WAS_REDACTED in each]
+
+    def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
+        """In the order of the stored jobs; then what is new, in the order of the table."""
+        made = {self._key(job): job for job in self._routed.jobs}
+        for job in stored:
+            new = made.pop(self._key(job), None)
+            if new is None:
+                yield self._gone(job)
+            elif findings := tuple(_apart(self._routes.get(job.route), job, new)):
+                sure = WAS_REDACTED not in (new.reason or "")
+                yield Change(Kind.CHANGED, job.route, job.task, job.item_index, job.id, findings, sure)
+        yield from map(self._new, made.values())
+
+    def _key(self, job: Job | NewJob) -> tuple[str, object]:
+        # An item of which something was redacted is known by its place alone.
+        return job.route, job.item_index if self._is_redacted else job.item_key
+
+    def _gone(self, job: Job) -> Change:
+        about = f"route {job.route!r}: "
+        is_certain = not any(each.startswith(about) for each in self._redacted_warnings) and not (
+            self._is_redacted and job.item_index is not None
+        )
+        finding = Finding("job", _shown(job), "none", holds=False)
+        return Change(Kind.GONE, job.route, job.task, job.item_index, job.id, (finding,), is_certain)
+
+    def _new(self, job: NewJob) -> Change:
+        waits_for_others = self._routes[job.route].otherwise and self._redacted_warnings
+        is_certain = WAS_REDACTED not in (job.reason or "") and not waits_for_others
+        finding = Finding("job", "none", _shown(job), holds=False)
+        return Change(Kind.NEW, job.route, job.task, job.item_index, None, (finding,), is_certain)
+
+
+def _apart(route: Route | None, stored: Job, made: NewJob) -> Iterator[Finding]:
+    if stored.task_id != made.task_id:
+        yield Finding("task", _task(stored), _task(made), holds=False)
+    if stored.arguments is None or made.arguments is None:
+        if stored.arguments is not made.arguments:
+            yield Finding("job", _shown(stored), _shown(made), holds=False)
+        return
+    for about, one, other in (
+        ("concurrency.group", stored.group, made.group), ("once_key", stored.once_key, made.once_key),
+    ):  # fmt: skip
+        if one != other:
+            yield Finding(about, show(one), show(other), holds=False)
+    yield from arguments_apart(route, stored.arguments, made.arguments)
+
+
+def _task(job: Job | NewJob) -> str:
+    return job.task if job.task == job.task_id else f"{job.task} ({job.task_id})"
+
+
+def _shown(job: Job | NewJob) -> str:
+    if job.arguments is None:
+        return f"dead: {job.reason}"
+    return f"task_arguments {show(list(job.arguments))}"

@@ -1,0 +1,82 @@
+"""Reading back what has come: every event once, the newest first, with the jobs of its last making."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from bridge.job import NewJob
+from bridge.keeping import emptied
+from bridge.outbox import Outbox, recorded
+from bridge.route import OnDead
+from tests.tables import NOW, items, make_event, make_job, make_webhook
+
+Store = Callable[..., int]
+
+
+@pytest.fixture
+def store(outbox: Outbox) -> Store:
+    """Stores an event that came at a time, with jobs; its number."""
+
+    def store(at: float, *jobs: NewJob, size: int = 0) -> int:
+        event = make_event({"text": "x" * size}, delivery_id=f"d-{at}-{len(outbox.events())}", received_at=at)
+        return outbox.store(make_webhook(*jobs, event=event)).event_id
+
+    return store
+
+
+def seen(outbox: Outbox, since: float | None = None, last: int | None = None) -> list[int]:
+    return [each.id for each in outbox.history(since=since, last=last)]
+
+
+@pytest.mark.parametrize("page", [1, 2, 100])
+def test_each_comes_once_the_newest_first(
+    outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(recorded, "PAGE", page)
+    assert seen(outbox) == []
+    numbers = [store(NOW + at) for at in (0, 5, 1, 5, 5, 2)]
+    newest = [numbers[order] for order in (4, 3, 1, 5, 2, 0)]
+    assert seen(outbox) == newest
+    assert seen(outbox, last=3) == newest[:3]
+    assert seen(outbox, since=NOW + 2) == newest[:4]
+    assert seen(outbox, since=NOW + 2, last=10) == newest[:4]
+
+
+def test_a_page_ends_where_it_would_grow_large(
+    outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "PAGE_BYTES", 1000)
+    numbers = [store(NOW + at, size=size) for at, size in enumerate([10, 900, 900, 10, 10])]
+    numbers.append(store(NOW + 9, make_job("y" * 2000)))
+    pages = []
+    read_page = recorded._page
+
+    def counted(connection: Connection, place: Mapping[str, float]) -> Any:
+        found = read_page(connection, place)
+        pages.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(recorded, "_page", counted)
+    assert seen(outbox) == numbers[::-1]
+    assert pages == [1, 3, 2, 0]
+
+
+def test_its_jobs_are_those_of_its_last_replay(outbox: Outbox, store: Store) -> None:
+    once = store(NOW, *items(2), make_job(route=OnDead.NAME, item_key="1.0"))
+    again = store(NOW + 1, *items(2))
+    outbox.replay(again, [make_job("first replay", route="a"), make_job("b", route="b")])
+    outbox.replay(again, [make_job("second replay", route="a")])
+    without = store(NOW + 2)
+    found = {each.id: [job.arguments for job in each.jobs] for each in outbox.history(since=None, last=None)}
+    assert found == {without: [], again: [("second replay",)], once: [(0,), (1,)]}
+
+
+def test_an_event_comes_as_far_as_it_is_kept(outbox: Outbox) -> None:
+    whole, empty = make_event({"a": 1}), emptied(make_event({"a": 1}, delivery_id="2"))
+    for event in (whole, empty):
+        outbox.store(make_webhook(event=event))
+    assert [each.event for each in outbox.history(since=None, last=None)] == [empty, whole]
