@@ -111,6 +111,14 @@ def test_a_dead_job_is_a_job(intake: Intake) -> None:
     assert stored(intake) == whole(order)
 
 
+@kept("keep: matched")
+def test_what_makes_a_job_when_it_comes_again_is_kept_then(intake: Intake) -> None:
+    post(intake, OTHER)
+    assert stored(intake) == NOTHING
+    assert len(post(intake, ORDER)["jobs"]) == 1
+    assert stored(intake) == whole(ORDER)
+
+
 @kept("keep: none")
 def test_where_nothing_is_kept_jobs_have_their_arguments(intake: Intake) -> None:
     assert len(post(intake, ORDER)["jobs"]) == 1
