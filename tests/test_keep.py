@@ -497,7 +497,7 @@ def test_an_event_without_its_body_is_shown_all_the_same(intake: Intake, termina
     post(intake, ORDER)
     output = terminal.run("events", "show", "1").output.splitlines()
     assert output[0] == "event 1: order of source shop"
-    assert "  its body is no longer kept" in output
+    assert "  its body is not kept" in output
     assert "  delivery o1" in output
     assert output[-1].split()[1] == "waiting"
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
@@ -520,8 +520,27 @@ def test_a_command_that_needs_the_body_says_what_to_do(
     kill_job(intake)
     result = terminal.run(*command)
     assert result.exit_code == 1
-    assert result.output.startswith("the body of event 1 is no longer kept (BRIDGE_RETENTION, or keep: ")
-    assert result.output.endswith("; let shop send it again\n")
+    assert result.output == (
+        "the body of event 1 is not kept (keep: of its source, or BRIDGE_RETENTION); let shop send it again: "
+        "its dead jobs are then built anew, but for replayed ones; retry these afterwards, if keep: lets the "
+        "body be stored\n"
+    )
+
+
+def test_a_dead_replayed_job_is_retried_once_the_body_has_come_again(
+    intake: Intake, terminal: Terminal
+) -> None:
+    post(intake, ORDER)
+    intake.set_state(1, JobState.ACCEPTED)
+    terminal.run("events", "replay", "1")
+    intake.set_state(2, JobState.DEAD)
+    with beside(f"sqlite:///{intake.database}") as connection:
+        connection.execute(text("UPDATE events SET body = X''"))
+    assert terminal.run("jobs", "retry", "2").output.startswith("the body of event 1 is not kept")
+
+    post(intake, ORDER)
+
+    assert terminal.run("jobs", "retry", "2").output == "job 2 waits to be sent\n"
 
 
 @kept(REDACTS)
