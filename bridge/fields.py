@@ -82,7 +82,7 @@ class Path:
                 found = [taken for value in found if (taken := take(value, step)) is not MISSING]
                 if not starred and not found:
                     return MISSING
-        return MISSING if found == [MISSING] else found
+        return MISSING if found and found[0] is MISSING else found
 
 
 def take(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:

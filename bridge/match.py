@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import orjson
 import re2
 
-from bridge.event import JSON, full_name
+from bridge.errors import EvaluationError
+from bridge.event import JSON, Headers, full_name
 from bridge.expressions import Expression
 from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, refuse_half_pairs, same
-from bridge.keeping import REDACTED, WAS_REDACTED
+from bridge.keeping import REDACTED, Redacted
 from bridge.regex import compile_regex
 
 #: Of a value shown to a person, how many characters.
@@ -161,15 +162,19 @@ class Condition:
         return f"not {self.pattern}" if self.negated else str(self.pattern)
 
     def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        values = self.path.values(scope)
-        if isinstance(values, Absent):
-            return not self.negated and _takes_missing(self.pattern), None
-        if REDACTED in values:
-            return False, f"{self.path.text} {WAS_REDACTED}"
-        return any(map(self.pattern.matches, values)) is not self.negated, None
+        try:
+            values = self.path.values(scope)
+            if isinstance(values, Absent):
+                return not self.negated and _takes_missing(self.pattern), None
+            return any(map(self.pattern.matches, values)) is not self.negated, None
+        except EvaluationError as error:
+            return False, str(error)
 
     def found(self, scope: Mapping[str, JSON]) -> str:
-        values = self.path.values(scope)
+        try:
+            values = self.path.values(scope)
+        except EvaluationError as error:
+            return str(error)
         if isinstance(values, Absent):
             return missing_message(self.path, scope)
         return show(values) if Each() in self.path.steps else show(values[0])
@@ -235,5 +240,9 @@ def show(value: JSON | Absent) -> str:
     """A value for a person: JSON text, cut where it is long."""
     if value is MISSING:
         return "missing"
-    text = orjson.dumps(value, default=dict).decode()
+    text = orjson.dumps(value, default=_written).decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def _written(value: Headers | Redacted) -> JSON:
+    return REDACTED if isinstance(value, Redacted) else dict(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 
 import orjson
@@ -28,7 +28,9 @@ def record(name: str, place: Place, event: Event, table: RoutingTable) -> Routin
     source = table.sources[event.source]
     if source.type.is_handshake(event):
         raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
-    wanted = table.jobs_for(event).jobs
+    # As the test will see it: what was redacted is text in its file.
+    plain = Event(**{each.name: getattr(event, each.name) for each in fields(Event)})
+    wanted = table.jobs_for(plain).jobs
     short = RoutingTest(
         name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
     )

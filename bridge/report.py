@@ -132,7 +132,7 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     yield f"event {summary.id}: {_one_line(event.full_name)} of source {event.source}"
     yield f"  received {rfc3339(event.received_at)}"
     if not event.body:
-        yield "  its body is no longer kept"
+        yield "  its body is not kept"
     yield f"  delivery {_one_line(event.delivery_id)}"
     for what, values in (("header", event.headers), ("query", event.query)):
         for name, value in values.items():

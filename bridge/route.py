@@ -18,7 +18,6 @@ from bridge.expressions import Expression, Template
 from bridge.expressions.values import text_of
 from bridge.fields import kind
 from bridge.job import Job, NewJob
-from bridge.keeping import REDACTED, WAS_REDACTED
 from bridge.match import Check, show
 from bridge.settings import Secret
 
@@ -107,8 +106,6 @@ class Argument:
             raise EvaluationError(
                 f"{self.label}: {len(dumped):,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
             )
-        if REDACTED.encode() in dumped:
-            raise EvaluationError(f"{self.label}: {WAS_REDACTED}")
         if not allow_data_urls and isinstance(built, str) and _DATA_URL.match(built):
             raise EvaluationError(
                 f"{self.label}: the value is a data URL, which TheEye turns into a file; "

@@ -19,10 +19,11 @@ from bridge.cli import main
 from bridge.errors import BodyGone, EvaluationError
 from bridge.event import JSON, Headers
 from bridge.expressions import Language
+from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.fields import parse_path
 from bridge.job import JobState
 from bridge.keeping import REDACTED, WAS_REDACTED, is_redacted, redacted
-from bridge.route import Argument
+from bridge.route import Argument, Key
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, beside, everything_stored, table
 from tests.tables import make_event, make_route, make_table
 
@@ -110,6 +111,14 @@ def test_a_dead_job_is_a_job(intake: Intake) -> None:
     assert stored(intake) == whole(order)
 
 
+@kept("keep: matched")
+def test_what_makes_a_job_when_it_comes_again_is_kept_then(intake: Intake) -> None:
+    post(intake, OTHER)
+    assert stored(intake) == NOTHING
+    assert len(post(intake, ORDER)["jobs"]) == 1
+    assert stored(intake) == whole(ORDER)
+
+
 @kept("keep: none")
 def test_where_nothing_is_kept_jobs_have_their_arguments(intake: Intake) -> None:
     assert len(post(intake, ORDER)["jobs"]) == 1
@@ -177,6 +186,21 @@ def test_a_redacted_id_identifies_the_event_all_the_same(intake: Intake) -> None
     assert post(intake, ORDER)["duplicate"]
     assert intake.outbox.event(1).delivery_id == "o1"
     assert intake.outbox.event(1).payload["id"] == REDACTED
+
+
+@pytest.mark.parametrize("size", [0, 5000], ids=["as it is", "compressed"])
+@kept(REDACTS)
+def test_the_store_knows_whose_text_the_mark_is(intake: Intake, size: int) -> None:
+    more = {"title": REDACTED, "more": "x" * size}
+    bodies = [{**ORDER, **more}, {**ORDER, **more, "id": "o2", "user": {"name": "bob"}}]
+    for body in bodies:
+        intake.post("shop", orjson.dumps(body))
+    events = [intake.outbox.event(number) for number in (1, 2)]
+    assert [is_redacted(event) for event in events] == [True, False]
+    assert [event.payload for event in events] == [
+        {**bodies[0], "user": {"name": "bob", "email": REDACTED}}, bodies[1],
+    ]  # fmt: skip
+    assert [orjson.loads(event.body) for event in events] == [event.payload for event in events]
 
 
 PAYLOAD = {
@@ -255,7 +279,7 @@ def test_of_any_payload_every_value_that_the_path_finds_is_redacted(payload: JSO
     event = make_event(payload)
     before = path.values(event.scope)
     found = redacted(event, [path])
-    after = path.values(found.scope)
+    after = path.values({"payload": found.payload})
     if isinstance(before, list) and before:
         assert after == [REDACTED] * len(before)
     else:
@@ -269,10 +293,21 @@ def argument(expression: str) -> Argument:
     return Argument("argument 0", Language().template(expression))
 
 
-EVENT = redacted(
-    make_event({"user": {"email": MARK, "name": "bob"}, "list": [{"email": MARK}], "number": 5}),
-    [parse_path("payload.user.email"), parse_path("payload.list[*].email"), parse_path("payload.number")],
-)
+HIDDEN = ("payload.user.email", "payload.list[*].email", "payload.number", "payload.tags[*]", "payload.owner")
+
+
+def holding(value: JSON) -> dict[str, JSON]:
+    """A payload with this value where one of HIDDEN leads."""
+    return {
+        "user": {"email": value, "name": "bob"},
+        "list": [{"email": value, "n": 1}, {"email": value, "n": 2}],
+        "number": value,
+        "tags": [value],
+        "owner": value,
+    }
+
+
+EVENT = redacted(make_event(holding(MARK)), map(parse_path, HIDDEN))
 
 
 @pytest.mark.parametrize(
@@ -293,6 +328,12 @@ EVENT = redacted(
         "${{ payload.user.email[:5] }}",
         "${{ payload.number }}",
         "${{ 'a' if payload.user.email == 'b' else 'c' }}",
+        "${{ payload.tags | first | upper }}",
+        "${{ payload.tags | join(',') | upper }}",
+        "${{ payload.user | to_json | upper }}",
+        "${{ payload | to_json | length }}",
+        "${{ payload.list | selectattr('email', 'equalto', 'x') | list | length }}",
+        "${{ payload.owner.name | default('nobody') }}",
     ],
 )
 def test_an_argument_that_uses_a_redacted_field_is_not_built(expression: str) -> None:
@@ -302,31 +343,122 @@ def test_an_argument_that_uses_a_redacted_field_is_not_built(expression: str) ->
     assert str(caught.value).endswith(WAS_REDACTED)
 
 
-def test_an_argument_that_uses_none_is_built() -> None:
-    assert argument("${{ payload.user.name }}").build(EVENT.scope, allow_data_urls=False) == "bob"
+@pytest.mark.parametrize(
+    ("path", "wanted", "field"),
+    [
+        ("payload.user.email", "*", "payload.user.email"),
+        ("payload.user.email", {"not": "x@example.com"}, "payload.user.email"),
+        ("payload.list[*].email", {"not": "x@example.com"}, "payload.list[0].email"),
+        ("payload.number", {"not": 4}, "payload.number"),
+        ("payload.owner.name", None, "payload.owner"),
+        ("payload.tags[*].name", {"not": "x"}, "payload.tags[0]"),
+    ],
+)
+def test_a_condition_on_a_redacted_field_does_not_hold_and_says_why(
+    path: str, wanted: Any, field: str
+) -> None:
+    """Or a `not` would let through what it is there to keep out."""
+    routed = make_table(make_route(match={path: wanted})).jobs_for(EVENT)
+    assert routed.jobs == ()
+    assert routed.warnings == (f"route 'first': {field} {WAS_REDACTED}",)
+
+
+@pytest.mark.parametrize("pattern", ["x", None])
+def test_a_condition_that_no_redacted_value_could_change_holds_as_it_did(pattern: str | None) -> None:
+    assert make_table(make_route(match={"payload.user": {"not": pattern}})).jobs_for(EVENT).jobs
 
 
 @pytest.mark.parametrize(
-    "match",
+    ("when", "field"),
     [
-        {"payload.user.email": "*"},
-        {"payload.user.email": {"not": "x@example.com"}},
-        {"payload.list[*].email": {"not": "x@example.com"}},
-        {"payload.number": {"not": 4}},
+        ("payload.user.email != 'x'", "payload.user.email"),
+        ("'bot' not in payload.tags", "payload.tags[0]"),
+        ("payload.tags | first != 'bot'", "payload.tags[0]"),
+        ("payload.user != {'email': 'x', 'name': 'bob'}", "payload.user.email"),
     ],
 )
-def test_a_condition_on_a_redacted_field_does_not_hold_and_says_why(match: dict[str, Any]) -> None:
-    """Or a `not` would let through what it is there to keep out."""
-    routed = make_table(make_route(match=match)).jobs_for(EVENT)
+def test_a_when_on_a_redacted_field_is_false_and_says_why(when: str, field: str) -> None:
+    routed = make_table(make_route(when=when)).jobs_for(EVENT)
     assert routed.jobs == ()
-    (path,) = match
-    assert routed.warnings == (f"route 'first': {path} {WAS_REDACTED}",)
+    assert routed.warnings == (f"route 'first': when: {field} {WAS_REDACTED}",)
 
 
-def test_a_when_on_a_redacted_field_is_false_and_says_why() -> None:
-    routed = make_table(make_route(when="payload.user.email != 'x'")).jobs_for(EVENT)
+def test_a_loop_over_redacted_fields_makes_nothing_and_says_why() -> None:
+    routed = make_table(make_route(loop="payload.list", arguments=["${{ item.n }}"])).jobs_for(EVENT)
     assert routed.jobs == ()
-    assert routed.warnings == (f"route 'first': when: payload.user.email {WAS_REDACTED}",)
+    assert routed.warnings == (f"route 'first': loop: payload.list[0].email {WAS_REDACTED}",)
+
+
+@pytest.mark.parametrize("expression", ["payload.user", "payload.tags", "payload.tags | first"])
+def test_a_group_or_key_that_uses_a_redacted_field_is_not_built(expression: str) -> None:
+    """Or jobs of unrelated events would wait for each other, or be left out."""
+    key = Key("once_key", Language().template("${{ " + expression + " }}"))
+    with pytest.raises(EvaluationError, match=WAS_REDACTED):
+        key.text(EVENT.scope)
+
+
+OF_FILTERS = {
+    **dict.fromkeys(("default", "d", "join"), "('x')"), "map": "('upper')", "replace": "('b', 'c')",
+    "regex_replace": "('b', 'c')", "regex_search": "('b')",
+    **dict.fromkeys(("selectattr", "rejectattr"), "('email')"),
+}  # fmt: skip
+OF_TESTS = {
+    **dict.fromkeys(("eq", "equalto", "ne"), "('bot')"), **dict.fromkeys(("ge", "gt", "le", "lt"), "(3)"),
+    **dict.fromkeys(("match", "search"), "('b')"), "divisibleby": "(2)", "in": "(['bot', 5])",
+}  # fmt: skip
+USES = [
+    *(f"X | {name}{OF_FILTERS.get(name, '')}" for name in FILTERS),
+    *(f"X is {name}{OF_TESTS.get(name, '')}" for name in TESTS),
+    *(f"(X).{name}({'' if name in ('lower', 'upper', 'strip') else repr('b')})" for name in TEXT_METHODS
+      if name != "replace"),
+    "X", "X == 'bot'", "X == ['bot']", "X != 'bot'", "X == X", "X < 3", "3 >= X", "'bot' in X",
+    "'bot' not in X", "X in ['bot', 5]", "X in 'bots'", "X ~ '.'", "X + 1", "-X", "X[:1]", "'bot'[X:]",
+    "(X)[0]", "X or 'a'", "X and 'a'", "not X", "'a' if X else 'b'", "{'a': X}['a'] | default('b')",
+    "[X] | sort | length", "{'a': 1}[X] | default(2)", "X | map(attribute='email') | list",
+    "X | sort(attribute='email') | length", "X | select('string') | list", "X | sum(attribute='n')",
+    "X | map(attribute='email', default='x') | map('upper') | list",
+]  # fmt: skip
+SUBJECTS = (
+    "payload.owner", "payload.owner.a", "payload.tags", "payload.tags | first", "payload.user",
+    "payload.list", "payload.list[0]", "payload.list | map(attribute='email') | list", "payload",
+    "payload.user.name",
+)  # fmt: skip
+TRUE_VALUES: tuple[JSON, ...] = ("bot", "", None, 0, 5, True, ["bot"], {"a": "bot"}, REDACTED)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_an_expression_gives_what_it_gave_with_the_true_values_or_nothing(use: str) -> None:
+    language = Language()
+    events = [make_event(holding(value)) for value in TRUE_VALUES]
+    for subject in SUBJECTS:
+        text = use.replace("X", f"({subject})")
+        template, condition = language.template("${{ " + text + " }}"), language.condition(text)
+        try:
+            value = template.value(EVENT.scope)
+        except EvaluationError:
+            pass
+        else:
+            assert [template.value(event.scope) for event in events] == [value] * len(events), text
+        holds, warning = condition.holds(EVENT.scope)
+        if warning is None:
+            assert [condition.holds(event.scope) for event in events] == [(holds, None)] * len(events), text
+
+
+@pytest.mark.parametrize("expression", ["payload.tags | length", "payload.user.name", "payload.list[1].n"])
+def test_what_no_redacted_value_could_change_is_built(expression: str) -> None:
+    assert argument("${{ " + expression + " }}").build(EVENT.scope, allow_data_urls=False) in (1, 2, "bob")
+
+
+def test_a_senders_own_text_is_no_mark() -> None:
+    event = make_event({"title": REDACTED, "tags": [REDACTED]}, headers=Headers([("x-user", REDACTED)]))
+    route = make_route(
+        match={"payload.title": {"not": "x"}, 'headers["x-user"]': "*bridge>"},
+        when="'bot' not in payload.tags",
+        arguments=["${{ payload.title | upper }}", "${{ payload.tags }}"],
+    )
+    routed = make_table(route).jobs_for(redacted(event, [parse_path("payload.user")]))
+    assert [job.arguments for job in routed.jobs] == [(REDACTED.upper(), [REDACTED])]
+    assert routed.warnings == ()
 
 
 # The commands
@@ -365,7 +497,7 @@ def test_an_event_without_its_body_is_shown_all_the_same(intake: Intake, termina
     post(intake, ORDER)
     output = terminal.run("events", "show", "1").output.splitlines()
     assert output[0] == "event 1: order of source shop"
-    assert "  its body is no longer kept" in output
+    assert "  its body is not kept" in output
     assert "  delivery o1" in output
     assert output[-1].split()[1] == "waiting"
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
@@ -388,8 +520,27 @@ def test_a_command_that_needs_the_body_says_what_to_do(
     kill_job(intake)
     result = terminal.run(*command)
     assert result.exit_code == 1
-    assert result.output.startswith("the body of event 1 is no longer kept (BRIDGE_RETENTION, or keep: ")
-    assert result.output.endswith("; let shop send it again\n")
+    assert result.output == (
+        "the body of event 1 is not kept (keep: of its source, or BRIDGE_RETENTION); let shop send it again: "
+        "its dead jobs are then built anew, but for replayed ones; retry these afterwards, if keep: lets the "
+        "body be stored\n"
+    )
+
+
+def test_a_dead_replayed_job_is_retried_once_the_body_has_come_again(
+    intake: Intake, terminal: Terminal
+) -> None:
+    post(intake, ORDER)
+    intake.set_state(1, JobState.ACCEPTED)
+    terminal.run("events", "replay", "1")
+    intake.set_state(2, JobState.DEAD)
+    with beside(f"sqlite:///{intake.database}") as connection:
+        connection.execute(text("UPDATE events SET body = X''"))
+    assert terminal.run("jobs", "retry", "2").output.startswith("the body of event 1 is not kept")
+
+    post(intake, ORDER)
+
+    assert terminal.run("jobs", "retry", "2").output == "job 2 waits to be sent\n"
 
 
 @kept(REDACTS)
@@ -422,6 +573,12 @@ def test_a_retry_whose_route_asks_for_a_redacted_field_says_why(intake: Intake, 
         "job 1 stays dead: 403; asked for again, but its route is gone or no longer matches; "
         "its route may need a field that was redacted: let the sender send it again",
     ]
+
+
+def test_a_retry_takes_a_senders_own_text_for_no_mark(intake: Intake, terminal: Terminal) -> None:
+    post(intake, {**ORDER, "total": REDACTED})
+    kill_job(intake)
+    assert terminal.run("jobs", "retry", "1").output == "job 1 waits to be sent\n"
 
 
 @kept(REDACTS)

@@ -13,7 +13,6 @@ from bridge.errors import EvaluationError, Incomparable
 from bridge.event import JSON, Headers
 from bridge.expressions.values import Budget, Missing, present, text_of
 from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, same, take
-from bridge.keeping import REDACTED, WAS_REDACTED
 
 #: The name under which a scope carries its Budget; no expression can spell it.
 BUDGET = ".budget"
@@ -55,9 +54,6 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
             scope = context.parent if root != VALUE else {VALUE: value}
             path = Path(path_text(root, steps), root, steps)
             return undefined(context, partial(missing_message, path, scope))
-    if isinstance(found, str) and found == REDACTED:
-        # Here, since a filter could make a value of it that nobody can tell from a true one.
-        raise EvaluationError(f"{path_text(root, steps)} {WAS_REDACTED}")
     return found
 
 

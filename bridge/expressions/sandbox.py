@@ -17,7 +17,6 @@ from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
 from bridge.expressions.operators import BUDGET, VALUE, budget, spend
 from bridge.expressions.values import Budget, Missing, present
 from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, take
-from bridge.keeping import REDACTED, WAS_REDACTED
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -75,8 +74,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(obj, Missing):
             return obj
         found = take(obj, argument)
-        if isinstance(found, str) and found == REDACTED:
-            raise EvaluationError(f"{path_text(VALUE, [argument])} {WAS_REDACTED}")
         if found is not MISSING:
             return found
 

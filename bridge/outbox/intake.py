@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.event import Event, rfc3339
@@ -109,6 +108,7 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
             return Stored(event_id, False, insert_jobs(connection, event_id, webhook.jobs, now))
         # None where it was so old that it was deleted while its lock was waited for: then it is a new one.
         known = connection.execute(_BY_DELIVERY, key).scalar_one_or_none()
+    _renew(connection, known, row)
     return Stored(known, True, _complete(connection, known, webhook, now))
 
 
@@ -181,6 +181,15 @@ def _give_way(connection: Connection, event_id: int, rows: Sequence[dict[str, An
                 row |= {"state": JobState.SKIPPED, "reason": groups.superseded(newer), "ended_at": now}
 
 
+def _renew(connection: Connection, event_id: int, row: dict[str, Any]) -> None:
+    """Store what the event has now; its body, which `jobs retry` may need, only where it is gone."""
+    of_event = update(events).where(events.c.id == event_id)
+    size = of_event.values(warnings=row["warnings"]).returning(func.length(events.c.body))
+    if connection.execute(size).scalar_one() == 0 and row["body"]:
+        kept = {name: row[name] for name in ("body", "headers", "query")}
+        connection.execute(of_event.values(**kept))
+
+
 def _complete(connection: Connection, event_id: int, webhook: Webhook, now: float) -> tuple[StoredJob, ...]:
     there = {
         (row.route, row.item_key): (row.id, row.state)
@@ -194,9 +203,6 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
             continue
         if revive(connection, job_id, wanted.get(key), now) is JobState.WAITING:
             done.append(StoredJob(job_id, wanted[key].route, wanted[key].task, JobState.WAITING))
-    connection.execute(
-        update(events).where(events.c.id == event_id).values(warnings=orjson.dumps(list(webhook.warnings)))
-    )
     return tuple(done)
 
 

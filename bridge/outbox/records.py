@@ -12,6 +12,7 @@ from sqlalchemy import Row
 
 from bridge.event import Event, Headers
 from bridge.job import Attempt, Job, JobState, NewJob, Outcome
+from bridge.keeping import RedactedEvent, is_redacted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def event_row(event: Event, fingerprint: str | None, warnings: Iterable[str]) ->
         "fingerprint": fingerprint,
         "headers": orjson.dumps(dict(event.headers)),
         "query": orjson.dumps(dict(event.query)),
-        "body": packed(event.body),
+        "body": (_REDACTED if is_redacted(event) else b"") + packed(event.body),
         "received_at": event.received_at,
         "warnings": orjson.dumps(list(warnings)),
     }
@@ -48,7 +49,8 @@ def event_row(event: Event, fingerprint: str | None, warnings: Iterable[str]) ->
 def event_of(row: Row[Any]) -> Event:
     """Where its body is not kept, that is empty and the payload None."""
     body = unpacked(row.body)
-    return Event(
+    kind = RedactedEvent if row.body.startswith(_REDACTED) else Event
+    return kind(
         source=row.source,
         event=row.event,
         action=row.action,
@@ -65,6 +67,8 @@ def event_of(row: Row[Any]) -> Event:
 _SHORT = 1024
 #: With what zlib begins (RFC 1950 2.2, a window of 32 KiB), and no JSON does.
 _ZLIB = b"\x78"
+#: What stands before a body where a field of the event was redacted; neither JSON nor zlib begins so.
+_REDACTED = b"\x00"
 
 
 def packed(body: bytes) -> bytes:
@@ -76,6 +80,7 @@ def packed(body: bytes) -> bytes:
 
 
 def unpacked(stored: bytes) -> bytes:
+    stored = stored.removeprefix(_REDACTED)
     return zlib.decompress(stored) if stored.startswith(_ZLIB) else stored
 
 
