@@ -136,7 +136,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("path", "expect"),
         [
-            ("payload.after", 'error: "argument 0: payload.after holds a field'),
+            ("payload.after", 'task_arguments: ["<redacted by the bridge>"]'),
             ("payload.ref", "expect: []"),
             ("payload.commits[*]", 'task_arguments: ["abc"]'),
         ],
@@ -179,7 +179,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("event", "message"),
         [
-            (emptied(make_event(PUSH)), "the body of event 1 is no longer kept"),
+            (emptied(make_event(PUSH)), "the body of event 1 is not kept"),
             (make_event(PUSH, source="gitlab"), "which today's table does not have"),
             (make_event({"ref": "r"}), "no test can be made of event 1: a github push without before, after"),
         ],
