@@ -21,8 +21,8 @@ CANCELABLE = (JobState.WAITING, JobState.DEAD, JobState.UNKNOWN)
 def retry(connection: Connection, job_id: int, again: NewJob | None, now: float) -> JobState:
     """Set a dead job waiting as `again`; its state now. Raises NoSuchJob, WrongState."""
     lock_all(connection, intake.locks_of([] if again is None else [again]))
-    _expect(connection, job_id, JobState.DEAD)
-    return intake.revive(connection, job_id, again, now, by_person=True)
+    dead = _expect(connection, job_id, JobState.DEAD)
+    return intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
 
 
 def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> bool:
