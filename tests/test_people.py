@@ -328,6 +328,22 @@ class TestReplay:
 
         assert states(outbox, [stored.jobs[0].id, again.id]) == [JobState.DEAD, JobState.WAITING]
 
+    def test_one_that_died_replaces_nothing_then_either(self, outbox: Outbox) -> None:
+        stored = outbox.store(make_webhook(dead_job()))
+        (newer,) = store(outbox, one(latest=True))
+        (again,) = outbox.replay(stored.event_id, [dead_job(group="g", latest=True)])
+
+        assert outbox.retry(again.id, one(latest=True)) is JobState.WAITING
+        assert [send(outbox), send(outbox)] == [[newer], [again.id]]
+
+    def test_one_that_died_goes_after_newer_ones_then_too(self, outbox: Outbox) -> None:
+        stored = outbox.store(make_webhook(dead_job()))
+        (again,) = outbox.replay(stored.event_id, [dead_job(group="g", latest=True)])
+        (newer,) = store(outbox, one(latest=True))
+
+        assert outbox.retry(again.id, one(latest=True)) is JobState.WAITING
+        assert [send(outbox), send(outbox)] == [[newer], [again.id]]
+
 
 def _canceled(outbox: Outbox) -> Work:
     (head,) = store(outbox, one())

@@ -163,7 +163,7 @@ def insert_jobs(
     if not new:
         return ()
     if replay:
-        new = [replace(job, latest=False) for job in new]
+        new = [replayed(job) for job in new]
     rows = [job_row(event_id, job, now, replay) for job in new]
     if comes_again:
         groups.give_way(connection, [(row, groups.After(event=event_id)) for row in rows], now)
@@ -176,6 +176,11 @@ def insert_jobs(
         StoredJob(job_id, job.route, job.task, JobState.SKIPPED if job_id in skipped else row["state"])
         for job_id, job, row in zip(ids, new, rows, strict=True)
     )
+
+
+def replayed(job: NewJob) -> NewJob:
+    """A job as a replay makes it: one that replaces nothing."""
+    return replace(job, latest=False)
 
 
 def _complete(connection: Connection, event_id: int, webhook: Webhook, now: float) -> tuple[StoredJob, ...]:

@@ -22,6 +22,8 @@ def retry(connection: Connection, job_id: int, again: NewJob | None, now: float)
     """Set a dead job waiting as `again`; its state now. Raises NoSuchJob, WrongState."""
     lock_all(connection, intake.locks_of([] if again is None else [again]))
     dead = _expect(connection, job_id, JobState.DEAD)
+    if again is not None and dead.replay:
+        again = intake.replayed(again)
     return intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
 
 
