@@ -226,6 +226,30 @@ class TestResolve:
         assert woken == [1]
         assert [send(outbox), send(outbox), send(outbox)] == [[head], [second], [third]]
 
+    def test_again_it_is_skipped_where_a_newer_one_replaces_it(self, outbox: Outbox, clock: Clock) -> None:
+        (old,) = store(outbox, one(latest=True))
+        send(outbox, JobState.UNKNOWN)
+        (newer,) = store(outbox, one(latest=True))
+        woken = listen(outbox)
+        clock.now += 100
+
+        assert outbox.resolve(old, sent=False) is JobState.SKIPPED
+
+        job = outbox.job(old)
+        assert (job.state, job.reason, job.ended_at) == (
+            JobState.SKIPPED, f"superseded by job {newer}", NOW + 100,
+        )  # fmt: skip
+        assert woken == [1]
+        assert [send(outbox), send(outbox)] == [[newer], []]
+
+    def test_again_not_where_the_newer_one_is_of_a_route_without_latest(self, outbox: Outbox) -> None:
+        (old,) = store(outbox, one(latest=True))
+        send(outbox, JobState.UNKNOWN)
+        (newer,) = store(outbox, one())
+
+        assert outbox.resolve(old, sent=False) is JobState.WAITING
+        assert [send(outbox), send(outbox)] == [[old], [newer]]
+
     def test_again_it_can_become_unknown_once_more(self, outbox: Outbox) -> None:
         head, second = store(outbox, one(), one())
         for _ in range(2):
