@@ -202,7 +202,7 @@ class TestResolve:
 
         job = outbox.job(head)
         assert (job.state, job.reason, job.ended_at) == (
-            JobState.ACCEPTED, "a person said that TheEye has it", NOW + 100,
+            JobState.ACCEPTED, "a person said that TheEye has it", NOW,
         )  # fmt: skip
         assert (woken, send(outbox)) == ([1], [second])
 

@@ -36,7 +36,8 @@ def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> t
     values: dict[str, object]
     if sent:
         state = JobState.ACCEPTED
-        values = {"reason": "a person said that TheEye has it", "ended_at": now}
+        # It ended when its answer was lost: from then on its key is held, and not from now.
+        values = {"reason": "a person said that TheEye has it"}
     elif job.group is not None and (by := groups.replaced_by(connection, job)) is not None:
         state = JobState.SKIPPED
         values = {"reason": groups.superseded(by), "ended_at": now}
