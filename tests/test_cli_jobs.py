@@ -344,6 +344,14 @@ class TestResolve:
         assert result.output == "1 unknown job: send again? [y/N]: y\njob 1 waits to be sent\n"
         assert states(terminal, made) == [WAITING]
 
+    def test_one_that_a_newer_replaces_is_not_sent_again_and_says_so(self, terminal: Terminal) -> None:
+        made = store_unknown(terminal, 1, group="g", latest=True)
+        made += store(terminal, job(group="g", latest=True))
+        result = terminal.run("jobs", "resolve", "--again", "1")
+
+        assert (result.exit_code, result.output) == (1, "job 1 is skipped: superseded by job 2\n")
+        assert states(terminal, made) == [JobState.SKIPPED, WAITING]
+
     def test_one_of_both_must_be_said(self, terminal: Terminal) -> None:
         made = store_unknown(terminal, 1)
         result = terminal.run("jobs", "resolve", "1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -312,6 +312,17 @@ class TestLatest:
         assert made.state is JobState.SKIPPED
         assert outbox.job(made.id).reason == f"superseded by job {newer}"
         assert claimed(outbox) == [newer]
+
+    def test_of_those_that_come_again_the_last_stays(self, outbox: Outbox) -> None:
+        first, last = (make_job(n, item_key=str(n), group="g", latest=True) for n in "12")
+        dead = [replace(each, arguments=None) for each in (first, last)]
+        stored = outbox.store(make_webhook(*dead, delivery_id="1"))
+
+        (made,) = outbox.store(make_webhook(first, last, delivery_id="1")).jobs
+
+        assert made.id == stored.jobs[1].id
+        assert outbox.job(stored.jobs[0].id).reason == f"superseded by job {made.id}"
+        assert claimed(outbox) == [made.id]
 
     def test_a_replay_replaces_nothing_and_goes_last(self, outbox: Outbox) -> None:
         store(outbox, one(latest=True))

@@ -203,14 +203,23 @@ class TestForHowLong:
         assert ask_one(outbox, "longer", keyed(within=WITHIN + 120)).state is JobState.SKIPPED
         assert ask_one(outbox, "as before").state is JobState.WAITING
 
-    def test_what_a_person_says_was_sent_is_so_from_then_on(self, outbox: Outbox, clock: Clock) -> None:
+    def test_what_a_person_says_was_sent_was_so_since_its_answer_was_lost(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
         first = was(outbox, JobState.UNKNOWN)
-        clock.now = NOW + 3 * WITHIN
+        clock.now = NOW + WITHIN / 2
         outbox.resolve(first.id, sent=True)
-        clock.now += WITHIN - 1
+        clock.now = NOW + WITHIN - 1
         assert ask_one(outbox, "second").state is JobState.SKIPPED
-        clock.now += 1
+        clock.now = NOW + WITHIN
         assert ask_one(outbox, "third").state is JobState.WAITING
+
+    def test_a_late_word_holds_its_key_no_more(self, outbox: Outbox, clock: Clock) -> None:
+        first = was(outbox, JobState.UNKNOWN)
+        clock.now = NOW + 86_400
+        outbox.resolve(first.id, sent=True)
+
+        assert ask_one(outbox, "second").state is JobState.WAITING
 
     def test_what_a_person_sends_again_is_on_its_way(self, outbox: Outbox, clock: Clock) -> None:
         first = was(outbox, JobState.UNKNOWN)

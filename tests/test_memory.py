@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
 
-from bridge.job import JobState, Outcome
-from bridge.outbox import Completion, Outbox
+from bridge.job import JobState, NewJob, Outcome
+from bridge.outbox import Completion, Outbox, Webhook
 from bridge.outbox.schema import jobs as jobs_table
 from bridge.retry import Decision
 from bridge.table import MAX_JOBS
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
 from tests.server import CHECKOUT, Server
-from tests.tables import NOW, claim_jobs, engine_of, make_job, make_webhook, wait_until
+from tests.tables import NOW, claim_jobs, dead_job, engine_of, items, make_job, make_webhook, wait_until
 
 MIB = 1024**2
 #: How many jobs wait.
@@ -117,6 +118,51 @@ class TestManyAlerts:
             assert peak_memory(server) < 350 * MIB
 
 
+class TestManyGroups:
+    """Each job of a webhook has a group of its own: however many there are, they take as many statements."""
+
+    @staticmethod
+    def jobs(number: int, **more: Any) -> list[NewJob]:
+        return [replace(job, group=job.item_key, latest=True, **more) for job in items(number)]
+
+    def replaced(self, outbox: Outbox, number: int) -> Webhook:
+        """Each of the webhook's jobs replaces one."""
+        outbox.store(make_webhook(*self.jobs(number), delivery_id=f"before {number}"))
+        return make_webhook(*self.jobs(number), delivery_id=f"{number}")
+
+    def revived(self, outbox: Outbox, number: int) -> Webhook:
+        """Each was dead, and replaces one."""
+        outbox.store(make_webhook(*self.jobs(number), delivery_id=f"before {number}"))
+        dead = self.jobs(number, arguments=None, reason="no")
+        outbox.store(make_webhook(*dead, delivery_id=f"{number}"))
+        return make_webhook(*self.jobs(number), delivery_id=f"{number}")
+
+    def superseded(self, outbox: Outbox, number: int) -> Webhook:
+        """Each was missing, and a newer one has replaced it."""
+        outbox.store(make_webhook(delivery_id=f"{number}"))
+        outbox.store(make_webhook(*self.jobs(number), delivery_id=f"after {number}"))
+        return make_webhook(*self.jobs(number), delivery_id=f"{number}")
+
+    def gone(self, outbox: Outbox, number: int) -> Webhook:
+        """The dead jobs are no longer made."""
+        dead = self.jobs(number, arguments=None, reason="no")
+        outbox.store(make_webhook(*dead, delivery_id=f"{number}"))
+        return make_webhook(delivery_id=f"{number}")
+
+    @pytest.mark.parametrize("what", [replaced, revived, superseded, gone])
+    def test_as_many_statements_as_few(
+        self, outbox: Outbox, what: Callable[[TestManyGroups, Outbox, int], Webhook]
+    ) -> None:
+        counted = []
+        for number in (2, 300):
+            webhook = what(self, outbox, number)
+            with noting() as statements:
+                outbox.store(webhook)
+            # SQLite inserts row by row.
+            counted.append([each for each, _ in statements if " jobs" in each and "INSERT" not in each])
+        assert len(counted[0]) == len(counted[1]) > 1
+
+
 def list_refused(config: Path, url: str) -> str:
     """What the command says."""
     done = subprocess.run(
@@ -168,8 +214,14 @@ class TestBacklog:
                 done = Completion(0.1, Outcome.ACCEPTED, 200, "", None)
                 outbox.record(job, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
                 outbox.store(make_webhook(make_job("y"), delivery_id="2"))
+                latest = make_job("z", group="g", latest=True)
+                for delivery in ("3", "4", "3"):
+                    outbox.store(make_webhook(latest, delivery_id=delivery))
+                for each in (dead_job(group="g"), latest):
+                    outbox.store(make_webhook(each, delivery_id="5"))
+                assert outbox.job(BACKLOG + 3).state is JobState.SKIPPED
                 outbox.ping()
-            assert read() < 200
+            assert read() < 300
 
 
 def is_out(server: Server) -> bool:
@@ -191,28 +243,39 @@ def multiply(url: str) -> None:
 def reading(url: str) -> Iterator[Callable[[], int]]:
     """How much is read inside: thousands of SQLite's steps, or PostgreSQL's blocks."""
     steps: list[None] = []
-    statements: list[tuple[str, Any]] = []
 
     def count_steps(connection: Any, *_: object) -> None:
         if isinstance(connection, sqlite3.Connection):
             connection.set_progress_handler(lambda: steps.append(None), 1000)
 
-    def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
-        if statement.startswith(("SELECT", "UPDATE")):
-            statements.append((statement, parameters))
-
     def read() -> int:
         if url.startswith("sqlite"):
             return len(steps)
         with beside(url) as connection:
-            return sum(blocks(connection, *one) for one in statements)
+            return sum(
+                blocks(connection, *one) for one in statements if one[0].startswith(("SELECT", "UPDATE"))
+            )
 
     sqlalchemy.event.listen(sqlalchemy.Pool, "checkout", count_steps)
-    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
     try:
-        yield read
+        with noting() as statements:
+            yield read
     finally:
         sqlalchemy.event.remove(sqlalchemy.Pool, "checkout", count_steps)
+
+
+@contextmanager
+def noting() -> Iterator[list[tuple[str, Any]]]:
+    """What is asked of databases inside: each statement with its parameters."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
+        statements.append((statement, parameters))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
 

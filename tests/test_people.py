@@ -202,7 +202,7 @@ class TestResolve:
 
         job = outbox.job(head)
         assert (job.state, job.reason, job.ended_at) == (
-            JobState.ACCEPTED, "a person said that TheEye has it", NOW + 100,
+            JobState.ACCEPTED, "a person said that TheEye has it", NOW,
         )  # fmt: skip
         assert (woken, send(outbox)) == ([1], [second])
 
@@ -225,6 +225,30 @@ class TestResolve:
         assert (job.position, job.blocked, job.ended_at) == (place, False, None)
         assert woken == [1]
         assert [send(outbox), send(outbox), send(outbox)] == [[head], [second], [third]]
+
+    def test_again_it_is_skipped_where_a_newer_one_replaces_it(self, outbox: Outbox, clock: Clock) -> None:
+        (old,) = store(outbox, one(latest=True))
+        send(outbox, JobState.UNKNOWN)
+        (newer,) = store(outbox, one(latest=True))
+        woken = listen(outbox)
+        clock.now += 100
+
+        assert outbox.resolve(old, sent=False) is JobState.SKIPPED
+
+        job = outbox.job(old)
+        assert (job.state, job.reason, job.ended_at) == (
+            JobState.SKIPPED, f"superseded by job {newer}", NOW + 100,
+        )  # fmt: skip
+        assert woken == [1]
+        assert [send(outbox), send(outbox)] == [[newer], []]
+
+    def test_again_not_where_the_newer_one_is_of_a_route_without_latest(self, outbox: Outbox) -> None:
+        (old,) = store(outbox, one(latest=True))
+        send(outbox, JobState.UNKNOWN)
+        (newer,) = store(outbox, one())
+
+        assert outbox.resolve(old, sent=False) is JobState.WAITING
+        assert [send(outbox), send(outbox)] == [[old], [newer]]
 
     def test_again_it_can_become_unknown_once_more(self, outbox: Outbox) -> None:
         head, second = store(outbox, one(), one())
@@ -327,6 +351,22 @@ class TestReplay:
         outbox.retry(again.id, make_job())
 
         assert states(outbox, [stored.jobs[0].id, again.id]) == [JobState.DEAD, JobState.WAITING]
+
+    def test_one_that_died_replaces_nothing_then_either(self, outbox: Outbox) -> None:
+        stored = outbox.store(make_webhook(dead_job()))
+        (newer,) = store(outbox, one(latest=True))
+        (again,) = outbox.replay(stored.event_id, [dead_job(group="g", latest=True)])
+
+        assert outbox.retry(again.id, one(latest=True)) is JobState.WAITING
+        assert [send(outbox), send(outbox)] == [[newer], [again.id]]
+
+    def test_one_that_died_goes_after_newer_ones_then_too(self, outbox: Outbox) -> None:
+        stored = outbox.store(make_webhook(dead_job()))
+        (again,) = outbox.replay(stored.event_id, [dead_job(group="g", latest=True)])
+        (newer,) = store(outbox, one(latest=True))
+
+        assert outbox.retry(again.id, one(latest=True)) is JobState.WAITING
+        assert [send(outbox), send(outbox)] == [[newer], [again.id]]
 
 
 def _canceled(outbox: Outbox) -> Work:

@@ -23,8 +23,7 @@ from sqlalchemy import Connection, event, text
 from bridge.cli import main
 from bridge.errors import BodyGone, NoSuchJob, StoreUnavailable
 from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Pruned, retention
-from bridge.outbox.intake import revive
+from bridge.outbox import Completion, Outbox, Pruned, people, retention
 from bridge.outbox.records import packed, unpacked
 from bridge.outbox.retention import BATCH, BATCH_BYTES, BATCH_JOBS, LOOKED_AT, Cutoffs, Stock
 from bridge.retention import Pruner
@@ -437,7 +436,7 @@ def test_a_retry_at_the_same_moment_is_waited_for_and_seen(two: tuple[Store, Out
 
     def retry(connection: Connection) -> bool:
         connection.execute(text("SELECT id FROM jobs WHERE id = 1 FOR UPDATE"))
-        state = revive(connection, 1, AGAIN, NOW)
+        state = people.retry(connection, 1, AGAIN, NOW)
         meeting.hold()
         return state is JobState.WAITING
 

@@ -115,7 +115,9 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None) -
     is_sent = answer == "sent"
 
     def resolve(outbox: Outbox, job_id: int) -> tuple[str, bool]:
-        outbox.resolve(job_id, sent=is_sent)
+        state = outbox.resolve(job_id, sent=is_sent)
+        if state is JobState.SKIPPED:
+            return f"is {state}: {outbox.job(job_id).reason}", False
         return "is accepted" if is_sent else "waits to be sent", True
 
     _do(terminal, selection, JobState.UNKNOWN, "take for accepted" if is_sent else "send again", resolve)

@@ -245,14 +245,18 @@ class Outbox:
             self._job_waits()
         return state
 
-    def resolve(self, job_id: int, *, sent: bool) -> None:
-        """Say of an unknown job that TheEye has it, or that it must be sent again.
+    def resolve(self, job_id: int, *, sent: bool) -> JobState:
+        """Say of an unknown job that TheEye has it, or that it must be sent again; its state now.
 
         Raises NoSuchJob, WrongState.
         """
         now = self._clock()
-        if self._database.write(lambda connection: people.resolve(connection, job_id, now, sent=sent)):
+        state, waits = self._database.write(
+            lambda connection: people.resolve(connection, job_id, now, sent=sent)
+        )
+        if waits:
             self._job_waits()
+        return state
 
     def cancel(self, job_id: int) -> None:
         """Let a job that is in one of the CANCELABLE states never be sent. Raises NoSuchJob, WrongState."""

@@ -6,10 +6,28 @@ of it, or the same head. Of those that wait all but the head are `blocked`: no c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    TextClause,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 
 from bridge.job import Job, JobState
 from bridge.outbox.locks import lock_all
@@ -17,10 +35,9 @@ from bridge.outbox.schema import IS_AHEAD, jobs
 
 #: The states of a job that holds back the later ones of its group.
 AHEAD = (JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)
-#: How many groups one statement asks for.
-_CHUNK = 500
 
 MAYBE_SENT = "; an earlier attempt may have reached TheEye"
+_SUPERSEDED = "superseded by job "
 
 _IN_GROUP = (jobs.c.task_id == bindparam("of_task"), jobs.c.group_name == bindparam("of_group"))
 _OF_TASK = (
@@ -42,18 +59,51 @@ _HEAD = (
 # The time for which it is tried again begins now: else one that was held up for longer would die on the first
 # answer that TheEye is busy.
 _UNBLOCK = update(jobs).where(jobs.c.id == bindparam("job")).values(blocked=False, fresh_at=bindparam("now"))
+# Its columns have other names, since those of IS_AHEAD, which the index needs, say not whose they are.
+_NEWEST = (
+    select(
+        jobs.c.id.label("newest"),
+        jobs.c.task_id.label("of_task"),
+        jobs.c.group_name.label("of_group"),
+        jobs.c.position.label("before"),
+    )
+    .where(jobs.c.id.in_(bindparam("some", expanding=True)))
+    .subquery("newest")
+)
 _REPLACE = (
     update(jobs)
     .where(
-        IS_AHEAD, *_IN_GROUP, jobs.c.state == JobState.WAITING, jobs.c.position < bindparam("before"),
+        IS_AHEAD,
+        # Not that it waits: the planner would begin with all that do.
+        jobs.c.state.not_in((JobState.SENDING, JobState.UNKNOWN)),
+        jobs.c.task_id == _NEWEST.c.of_task,
+        jobs.c.group_name == _NEWEST.c.of_group,
+        jobs.c.position < _NEWEST.c.before,
     )
     .values(
         state=JobState.SKIPPED,
         ended_at=bindparam("now"),
-        reason=case((jobs.c.unknowns > 0, bindparam("maybe")), else_=bindparam("why")),
+        reason=literal(_SUPERSEDED)
+        + cast(_NEWEST.c.newest, Text)
+        + case((jobs.c.unknowns > 0, MAYBE_SENT), else_=""),
     )
     .returning(jobs.c.id)
-)  # fmt: skip
+)
+_BEFORE = jobs.alias("before")
+# Those that have replaced others are the heads now, where what is before them is not on its way or unknown.
+_TAKE_OVER = (
+    update(jobs)
+    .where(
+        jobs.c.id.in_(bindparam("some", expanding=True)),
+        ~exists().where(
+            IS_AHEAD,
+            _BEFORE.c.task_id == jobs.c.task_id,
+            _BEFORE.c.group_name == jobs.c.group_name,
+            _BEFORE.c.position < jobs.c.position,
+        ),
+    )
+    .values(blocked=False, fresh_at=bindparam("now"))
+)
 _REPLACED_BY = (
     select(jobs.c.id)
     .where(
@@ -63,12 +113,47 @@ _REPLACED_BY = (
     .order_by(jobs.c.position.desc())
     .limit(1)
 )  # fmt: skip
-_NEWER = (
-    select(jobs.c.id)
-    .where(*_IN_GROUP, jobs.c.state.in_((JobState.ACCEPTED, *AHEAD)))
-    .order_by(jobs.c.position.desc())
-    .limit(1)
-)
+
+
+def _newer(asked: TextClause) -> Select[Any]:
+    """Of each that is asked about, the newest of its group that came later and was accepted, or may be."""
+    of = asked.columns(
+        n=Integer, of_task=Text, of_group=Text, position=BigInteger, job=BigInteger, event=BigInteger
+    ).subquery("asked")
+    newest = (
+        select(jobs.c.id)
+        .where(
+            jobs.c.task_id == of.c.of_task,
+            jobs.c.group_name == of.c.of_group,
+            jobs.c.state.in_((JobState.ACCEPTED, *AHEAD)),
+            jobs.c.position > of.c.position,
+            jobs.c.id > of.c.job,
+            jobs.c.event_id > of.c.event,
+        )
+        .order_by(jobs.c.position.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(of.c.n, newest.label("newer"))
+
+
+# By dialect: what is asked about is one list in JSON, so that thousands are one statement.
+_NEWER = {
+    "postgresql": _newer(
+        text(
+            "SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS asked"
+            " (n int, of_task text, of_group text, position bigint, job bigint, event bigint)"
+        )
+    ),
+    "sqlite": _newer(
+        text(
+            "SELECT json_extract(value, '$.n') AS n, json_extract(value, '$.of_task') AS of_task,"
+            " json_extract(value, '$.of_group') AS of_group, json_extract(value, '$.position') AS position,"
+            " json_extract(value, '$.job') AS job, json_extract(value, '$.event') AS event"
+            " FROM json_each(:asked)"
+        )
+    ),
+}
 
 _HEADS = (
     select(jobs.c.task_id, jobs.c.group_name, func.min(jobs.c.position).label("position"))
@@ -95,7 +180,7 @@ def lock_of(task_id: str, group: str) -> tuple[str, ...]:
 
 def superseded(by: int) -> str:
     """Why a job is skipped whose place a newer one has taken."""
-    return f"superseded by job {by}"
+    return f"{_SUPERSEDED}{by}"
 
 
 def join(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -106,12 +191,11 @@ def join(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
             by_group.setdefault((row["task_id"], row["group_name"]), []).append(row)
     for task_id in {task_id for task_id, _ in by_group}:
         names = [group for of_task, group in by_group if of_task == task_id]
-        for at in range(0, len(names), _CHUNK):
-            asked = {"of_task": task_id, "groups": names[at : at + _CHUNK]}
-            ends = {row.group_name: row.last for row in connection.execute(_ENDS, asked)}
-            busy = set(connection.execute(_AHEAD, asked).scalars())
-            for name in asked["groups"]:
-                _place(by_group[task_id, name], ends.get(name) or 0, is_busy=name in busy)
+        asked = {"of_task": task_id, "groups": names}
+        ends = {row.group_name: row.last for row in connection.execute(_ENDS, asked)}
+        busy = set(connection.execute(_AHEAD, asked).scalars())
+        for name in names:
+            _place(by_group[task_id, name], ends.get(name) or 0, is_busy=name in busy)
 
 
 def _place(rows: list[dict[str, Any]], last: int, *, is_busy: bool) -> None:
@@ -125,18 +209,16 @@ def _place(rows: list[dict[str, Any]], last: int, *, is_busy: bool) -> None:
 def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]], now: float) -> set[int]:
     """Let the newest of each group that replaces others do so; the ids of those that are skipped."""
     newest = {
-        (row["task_id"], row["group_name"]): (job_id, row)
+        (row["task_id"], row["group_name"]): job_id
         for job_id, row in stored
         # One that is not blocked has none before it.
         if row["latest"] and row["group_name"] is not None and row["blocked"]
     }
-    skipped: set[int] = set()
-    for (task_id, group), (job_id, row) in newest.items():
-        why = superseded(job_id)
-        values = {"before": row["position"], "now": now, "why": why, "maybe": why + MAYBE_SENT}
-        found = connection.execute(_REPLACE, {"of_task": task_id, "of_group": group, **values}).scalars()
-        skipped.update(found)
-        pass_on(connection, task_id, group, now)
+    if not newest:
+        return set()
+    some = {"some": list(newest.values()), "now": now}
+    skipped = set(connection.execute(_REPLACE, some).scalars())
+    connection.execute(_TAKE_OVER, some)
     return skipped
 
 
@@ -147,22 +229,32 @@ def replaced_by(connection: Connection, job: Job) -> int | None:
     return found
 
 
-def newer(connection: Connection, task_id: str, group: str, than: Job) -> int | None:
-    """A job of the group that came later and was accepted, or may still be."""
-    is_there = than.group == group and than.task_id == task_id and than.position is not None
-    later = jobs.c.position > than.position if is_there else jobs.c.id > than.id
-    return _newest(connection, task_id, group, later)
+@dataclass(frozen=True)
+class After:
+    """What a newer job comes after: a place in its group, a job, or an event; 0: any does."""
+
+    position: int = 0
+    job: int = 0
+    event: int = 0
 
 
-def of_newer_event(connection: Connection, task_id: str, group: str, event_id: int) -> int | None:
-    """A job of the group that a later event made, and that was accepted or may still be."""
-    return _newest(connection, task_id, group, jobs.c.event_id > event_id)
-
-
-def _newest(connection: Connection, task_id: str, group: str, which: ColumnElement[bool]) -> int | None:
-    asked = {"of_task": task_id, "of_group": group}
-    found: int | None = connection.execute(_NEWER.where(which), asked).scalar_one_or_none()
-    return found
+def give_way(connection: Connection, rows: Iterable[tuple[dict[str, Any], After]], now: float) -> None:
+    """Let those rows be skipped that would replace a newer job, which was accepted or may still be."""
+    asking = [
+        (row, after)
+        for row, after in rows
+        if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING
+    ]
+    if not asking:
+        return
+    asked = [
+        {"n": n, "of_task": row["task_id"], "of_group": row["group_name"], **asdict(after)}
+        for n, (row, after) in enumerate(asking)
+    ]
+    newer = _NEWER[connection.dialect.name]
+    for n, by in connection.execute(newer, {"asked": orjson.dumps(asked).decode()}):
+        if by is not None:
+            asking[n][0].update(state=JobState.SKIPPED, reason=superseded(by), ended_at=now)
 
 
 def pass_on(connection: Connection, task_id: str, group: str, now: float) -> bool:

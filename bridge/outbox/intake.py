@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.event import Event, rfc3339
 from bridge.job import JobState, NewJob
 from bridge.outbox import groups, keys
 from bridge.outbox.locks import lock, lock_all
-from bridge.outbox.records import fresh, job_of, job_row
+from bridge.outbox.records import fresh, job_row
 from bridge.outbox.schema import events, jobs
 from bridge.route import OnDead
 
@@ -80,7 +81,10 @@ _INSERT_EVENT = {
 }
 _INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
 _JOBS_OF = (
-    select(jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state)
+    select(
+        jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state, jobs.c.reason,
+        jobs.c.task_id, jobs.c.group_name, jobs.c.position,
+    )
     .where(
         jobs.c.event_id == bindparam("event_id"),
         jobs.c.replay == 0,
@@ -88,7 +92,8 @@ _JOBS_OF = (
         jobs.c.route != OnDead.NAME,
     )
     .with_for_update()
-)
+)  # fmt: skip
+_CHANGE_JOB = update(jobs).where(jobs.c.id == bindparam("job"))
 
 
 def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> Stored:
@@ -158,12 +163,12 @@ def insert_jobs(
     if not new:
         return ()
     if replay:
-        new = [replace(job, latest=False) for job in new]
+        new = [replayed(job) for job in new]
     rows = [job_row(event_id, job, now, replay) for job in new]
+    if comes_again:
+        groups.give_way(connection, [(row, groups.After(event=event_id)) for row in rows], now)
     if not replay:
         keys.throttle(connection, new, rows, now)
-    if comes_again:
-        _give_way(connection, event_id, rows, now)
     groups.join(connection, rows)
     ids = connection.execute(_INSERT_JOBS, rows).scalars().all()
     skipped = groups.replace(connection, list(zip(ids, rows, strict=True)), now)
@@ -173,12 +178,9 @@ def insert_jobs(
     )
 
 
-def _give_way(connection: Connection, event_id: int, rows: Sequence[dict[str, Any]], now: float) -> None:
-    for row in rows:
-        if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING:
-            newer = groups.of_newer_event(connection, row["task_id"], row["group_name"], event_id)
-            if newer is not None:
-                row |= {"state": JobState.SKIPPED, "reason": groups.superseded(newer), "ended_at": now}
+def replayed(job: NewJob) -> NewJob:
+    """A job as a replay makes it: one that replaces nothing."""
+    return replace(job, latest=False)
 
 
 def _renew(connection: Connection, event_id: int, row: dict[str, Any]) -> None:
@@ -191,44 +193,67 @@ def _renew(connection: Connection, event_id: int, row: dict[str, Any]) -> None:
 
 
 def _complete(connection: Connection, event_id: int, webhook: Webhook, now: float) -> tuple[StoredJob, ...]:
-    there = {
-        (row.route, row.item_key): (row.id, row.state)
-        for row in connection.execute(_JOBS_OF, {"event_id": event_id})
-    }
+    rows = connection.execute(_JOBS_OF, {"event_id": event_id}).all()
+    there = {(row.route, row.item_key): row for row in sorted(rows, key=attrgetter("id"))}
     wanted = {(job.route, job.item_key): job for job in webhook.jobs}
     missing = tuple(job for key, job in wanted.items() if key not in there)
     done = list(insert_jobs(connection, event_id, missing, now, comes_again=True))
-    for key, (job_id, state) in there.items():
-        if state != JobState.DEAD:
-            continue
-        if revive(connection, job_id, wanted.get(key), now) is JobState.WAITING:
-            done.append(StoredJob(job_id, wanted[key].route, wanted[key].task, JobState.WAITING))
+    dead = [(row, wanted.get(key)) for key, row in there.items() if row.state == JobState.DEAD]
+    states = revive(connection, dead, now)
+    done += [
+        StoredJob(row.id, new.route, new.task, JobState.WAITING)
+        for row, new in dead
+        if new is not None and states[row.id] is JobState.WAITING
+    ]
     return tuple(done)
 
 
 def revive(
-    connection: Connection, job_id: int, new: NewJob | None, now: float, *, by_person: bool = False
-) -> JobState:
-    """Set a dead job waiting at its group's end, with arguments that were built again; its state now.
+    connection: Connection,
+    dead: Sequence[tuple[Row[*tuple[Any, ...]], NewJob | None]],
+    now: float,
+    *,
+    by_person: bool = False,
+) -> dict[int, JobState]:
+    """Set dead jobs waiting at their groups' ends, with arguments built again; their states now, by id.
 
-    `new` is what today's table makes of its event; None where its route is gone or does not match. The
-    locks of `new` are held. Where it would replace newer ones of its group it is skipped instead; where its
-    key is held, too, unless a person asks.
+    Each comes as its row and as what today's table makes of its event; None where its route is gone or does
+    not match. The locks of these are held. Those that would replace newer ones of their group are skipped
+    instead; where their key is held, too, unless a person asks.
     """
-    if new is None:
-        # Beside why it died, which a person still needs.
-        died = connection.execute(select(jobs.c.reason).where(jobs.c.id == job_id)).scalar_one() or ""
-        reason = f"{died.partition(STAYS_DEAD)[0]}{STAYS_DEAD}"
-        connection.execute(update(jobs).where(jobs.c.id == job_id).values(reason=reason))
-        return JobState.DEAD
-    values = {"task_id": new.task_id, "task": new.task, **fresh(new, now)}
+    # Beside why it died, which a person still needs.
+    stay = [
+        {"job": old.id, "reason": f"{(old.reason or '').partition(STAYS_DEAD)[0]}{STAYS_DEAD}"}
+        for old, new in dead
+        if new is None
+    ]
+    if stay:
+        connection.execute(_CHANGE_JOB, stay)
+    back = [(old, new) for old, new in dead if new is not None]
+    states = {old.id: JobState.DEAD for old, _ in dead}
+    return states | _set_waiting(connection, back, now, by_person=by_person) if back else states
+
+
+def _set_waiting(
+    connection: Connection,
+    dead: Sequence[tuple[Row[*tuple[Any, ...]], NewJob]],
+    now: float,
+    *,
+    by_person: bool,
+) -> dict[int, JobState]:
+    rows = [{"task_id": new.task_id, "task": new.task, **fresh(new, now)} for _, new in dead]
+    groups.give_way(connection, [(row, _after(*one)) for row, one in zip(rows, dead, strict=True)], now)
     if not by_person:
-        keys.throttle(connection, [new], [values], now)
-    if values["state"] == JobState.WAITING and new.latest and new.group is not None:
-        job = job_of(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
-        if (newer := groups.newer(connection, new.task_id, new.group, than=job)) is not None:
-            values |= {"state": JobState.SKIPPED, "reason": groups.superseded(newer), "ended_at": now}
-    groups.join(connection, [values])
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-    groups.replace(connection, [(job_id, values)], now)
-    return JobState(values["state"])
+        keys.throttle(connection, [new for _, new in dead], rows, now)
+    groups.join(connection, rows)
+    stored = [(old.id, row) for (old, _), row in zip(dead, rows, strict=True)]
+    connection.execute(_CHANGE_JOB, [{"job": job_id, **row} for job_id, row in stored])
+    skipped = groups.replace(connection, stored, now)
+    return {job_id: JobState.SKIPPED if job_id in skipped else row["state"] for job_id, row in stored}
+
+
+def _after(dead: Row[*tuple[Any, ...]], new: NewJob) -> groups.After:
+    """What came after a dead job: by its place, or, where it had none in that group, by its number."""
+    if dead.position is not None and (dead.task_id, dead.group_name) == (new.task_id, new.group):
+        return groups.After(position=dead.position)
+    return groups.After(job=dead.id)

@@ -21,23 +21,33 @@ CANCELABLE = (JobState.WAITING, JobState.DEAD, JobState.UNKNOWN)
 def retry(connection: Connection, job_id: int, again: NewJob | None, now: float) -> JobState:
     """Set a dead job waiting as `again`; its state now. Raises NoSuchJob, WrongState."""
     lock_all(connection, intake.locks_of([] if again is None else [again]))
-    _expect(connection, job_id, JobState.DEAD)
-    return intake.revive(connection, job_id, again, now, by_person=True)
+    dead = _expect(connection, job_id, JobState.DEAD)
+    if again is not None and dead.replay:
+        again = intake.replayed(again)
+    return intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
 
 
-def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> bool:
-    """Let an unknown job be accepted, or sent again in its old place; whether a job may be sent now.
+def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> tuple[JobState, bool]:
+    """Let an unknown job be accepted, or sent again in its old place, unless a newer one replaces it.
 
-    Raises NoSuchJob, WrongState.
+    Its state now, and whether a job may be sent now. Raises NoSuchJob, WrongState.
     """
-    accepted: dict[str, object] = {
-        "state": JobState.ACCEPTED, "reason": "a person said that TheEye has it", "ended_at": now,
-    }  # fmt: skip
-    again: dict[str, object] = {
-        "state": JobState.WAITING, "reason": "a person said to send it again", "ended_at": None,
-        "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
-    }  # fmt: skip
-    return _settle(connection, job_id, (JobState.UNKNOWN,), accepted if sent else again, now) or not sent
+    job = _locked_with_group(connection, job_id, (JobState.UNKNOWN,))
+    values: dict[str, object]
+    if sent:
+        state = JobState.ACCEPTED
+        # It ended when its answer was lost: from then on its key is held, and not from now.
+        values = {"reason": "a person said that TheEye has it"}
+    elif job.group is not None and (by := groups.replaced_by(connection, job)) is not None:
+        state = JobState.SKIPPED
+        values = {"reason": groups.superseded(by), "ended_at": now}
+    else:
+        state = JobState.WAITING
+        values = {
+            "reason": "a person said to send it again", "ended_at": None,
+            "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
+        }  # fmt: skip
+    return state, _settle(connection, job, {"state": state, **values}, now) or state is JobState.WAITING
 
 
 def cancel(connection: Connection, job_id: int, now: float) -> bool:
@@ -46,7 +56,7 @@ def cancel(connection: Connection, job_id: int, now: float) -> bool:
     Raises NoSuchJob, WrongState.
     """
     canceled = {"state": JobState.CANCELED, "reason": "canceled by a person", "ended_at": now}
-    return _settle(connection, job_id, CANCELABLE, canceled, now)
+    return _settle(connection, _locked_with_group(connection, job_id, CANCELABLE), canceled, now)
 
 
 def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: float) -> tuple[StoredJob, ...]:
@@ -60,12 +70,9 @@ def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: fl
     return intake.insert_jobs(connection, event_id, new, now, replay=number)
 
 
-def _settle(
-    connection: Connection, job_id: int, expected: tuple[JobState, ...], values: dict[str, object], now: float
-) -> bool:
+def _settle(connection: Connection, job: Job, values: dict[str, object], now: float) -> bool:
     """Whether the next job of its group waited for that."""
-    job = _locked_with_group(connection, job_id, expected)
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
     return job.group is not None and groups.pass_on(connection, job.task_id, job.group, now)
 
 
