@@ -56,10 +56,10 @@ class Bridge:
         """Why the table that the settings name is not the one in force; empty where it is."""
         return self.reloader.refused
 
-    def start(self) -> None:
-        """Go by the table as it is edited and, where this process delivers, deliver and prune."""
+    def start(self, *, deliver: bool) -> None:
+        """Go by the table as it is edited and, where this process is to, deliver and prune."""
         self.reloader.start()
-        if self.settings.deliver:
+        if deliver:
             self.delivery.start()
             self.pruner.start()
 

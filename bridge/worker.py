@@ -26,7 +26,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: told_to_end.set())
     bridge = build(settings)
     try:
-        bridge.start()
+        bridge.start(deliver=True)
         signal.signal(signal.SIGHUP, lambda *_: bridge.reloader.reload())
         log.info("delivering")
         told_to_end.wait()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _start() -> Flask:
     try:
         bridge = build(Settings.from_environ())
-        bridge.start()
+        bridge.start(deliver=bridge.settings.deliver)
     except BridgeError as error:
         raise SystemExit(str(error)) from None
     app = create_app(bridge)
