@@ -564,6 +564,68 @@ class TestPause:
         assert result.exit_code == 0
         assert result.output.startswith(f"task {DEPLOY.id} is paused since 20")
 
+    BROKEN = "the table has mistakes, `check` says which; what the stored jobs name is meant\n"
+
+    @pytest.mark.parametrize(
+        ("named", "kind", "key"),
+        [
+            (("deploy",), "task", DEPLOY.id),
+            ((DEPLOY.id,), "task", DEPLOY.id),
+            (("deploy main",), "route", "deploy main"),
+            (("page", "--route"), "route", "page"),
+            (("page", "--task"), "task", PAGE.id),
+        ],
+    )
+    def test_where_the_table_has_mistakes_what_the_jobs_name_is_meant(
+        self, terminal: Terminal, named: tuple[str, ...], kind: str, key: str
+    ) -> None:
+        """A bad edit is just when one wants a freeze: the server runs on its last good table."""
+        store(terminal, job(), job(PAGE, "page"))
+        terminal.config.write_text("routes: [")
+
+        result = terminal.run("pause", *named)
+        assert result.exit_code == 0
+        assert result.stdout.startswith(f"{kind} {named[0]} is paused")
+        assert result.stderr == f"{self.BROKEN}{kind} {named[0]} is {key}\n"
+        assert self.paused(terminal) == [(kind, key)]
+
+        result = terminal.run("resume", *named)
+        assert (result.exit_code, result.stdout) == (0, f"{kind} {named[0]} goes on\n")
+        assert self.paused(terminal) == []
+
+    def test_then_a_name_of_no_job_is_refused(self, terminal: Terminal) -> None:
+        store(terminal, job())
+        terminal.config.write_text("routes: [")
+
+        result = terminal.run("pause", "deply")
+        assert result.exit_code == 2
+        assert result.stderr.startswith(self.BROKEN)
+        said = " ".join(result.stderr.split())
+        assert (
+            "no task or route is named 'deply'; there are: deploy, deploy main; did you mean deploy?" in said
+        )
+        assert self.paused(terminal) == []
+
+    def test_then_of_a_name_that_two_tasks_had_the_id_is_asked_for(self, terminal: Terminal) -> None:
+        store(terminal, job(), job(make_task(3, name="deploy"), "old"))
+        terminal.config.write_text("routes: [")
+
+        result = terminal.run("pause", "deploy")
+        assert result.exit_code == 2
+        said = " ".join(result.stderr.split())
+        ids = f"{DEPLOY.id}, {make_task(3).id}"
+        assert f"several tasks were named deploy; say which by its id: {ids}" in said
+
+    @pytest.mark.parametrize(("kind", "name"), [(Pausable.TASK, "a" * 24), (Pausable.ROUTE, "an old one")])
+    def test_then_what_is_paused_can_be_resumed(self, terminal: Terminal, kind: Pausable, name: str) -> None:
+        """Also where no job is of it."""
+        self.pause(terminal, kind, name)
+        terminal.config.write_text("routes: [")
+        result = terminal.run("resume", name)
+
+        assert (result.exit_code, result.stdout) == (0, f"{kind} {name} goes on\n")
+        assert self.paused(terminal) == []
+
     def test_a_list_of_jobs_says_it_beside(self, terminal: Terminal) -> None:
         store(terminal, job())
         terminal.run("pause", "deploy")

@@ -243,6 +243,13 @@ class TestHowOften:
         assert outbox.tell_of_deaths(ON_DEAD) == 1
         assert said(outbox)[1] == ("first: refused", job_id, 1)
 
+    def test_what_died_while_nobody_delivered_is_told_then(self, outbox: Outbox, clock: Clock) -> None:
+        """Such as at intake, while the only worker was down for a night."""
+        dead = die(outbox, "1")
+        clock.now = NOW + 10 * 3600
+        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert said(outbox) == [("first: no", dead, 1)]
+
     def test_what_died_long_ago_is_told_no_more(self, outbox: Outbox, clock: Clock) -> None:
         """Such as what died before there was an on_dead."""
         die(outbox, "1", "old")
@@ -271,6 +278,18 @@ class TestHowOften:
         clock.now = NOW
         assert outbox.tell_of_deaths(ON_DEAD) == 1
         clock.now = NOW + TOLD_EVERY
+        assert outbox.tell_of_deaths(ON_DEAD) == 0
+
+    def test_a_telling_by_a_clock_that_was_set_back_silences_nobody(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        clock.now = NOW + 86_400
+        die(outbox, "1")
+        outbox.tell_of_deaths(ON_DEAD)
+        clock.now = NOW
+        die(outbox, "2")
+        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        die(outbox, "3")
         assert outbox.tell_of_deaths(ON_DEAD) == 0
 
     def test_processes_that_find_the_same_at_once_tell_once(

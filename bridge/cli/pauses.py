@@ -7,11 +7,10 @@ import sys
 import click
 
 from bridge import report
+from bridge.cli import names
 from bridge.cli.terminal import Terminal
-from bridge.config.problems import guess
 from bridge.errors import ConfigError
 from bridge.outbox import Outbox, Pausable
-from bridge.table import RoutingTable
 
 KIND = click.option(
     "--route/--task", "is_route", default=None, help="Which, where both have that name."
@@ -31,7 +30,7 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
         if name is None:
             _say_paused(terminal, outbox)
             return
-        kind, found = _meant(terminal.load().table, outbox, name, is_route)
+        kind, found = _meant(terminal, outbox, name, is_route)
         is_new = outbox.pause(kind, found)
     what = "is paused: its jobs wait, but for those on their way" if is_new else "was paused already"
     terminal.say([f"{kind} {name} {what}"])
@@ -44,7 +43,7 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
 def resume(terminal: Terminal, name: str, is_route: bool | None) -> None:
     """Let the jobs of a paused task or route go on."""
     with terminal.outbox() as outbox:
-        kind, found = _meant(terminal.load().table, outbox, name, is_route)
+        kind, found = _meant(terminal, outbox, name, is_route)
         was_paused = outbox.resume(kind, found)
     if not was_paused:
         terminal.warn(f"{kind} {name} is not paused")
@@ -60,25 +59,27 @@ def _say_paused(terminal: Terminal, outbox: Outbox) -> None:
     terminal.say([report.pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])
 
 
-def _meant(table: RoutingTable, outbox: Outbox, name: str, is_route: bool | None) -> tuple[Pausable, str]:
-    """What a person means: something of the table, or what is paused and no longer in it."""
-    meant = {(Pausable.TASK, task.id) for task in table.tasks.values() if name in (task.id, task.name)}
-    meant |= {(Pausable.ROUTE, route.name) for route in table.routes if route.name == name}
-    meant |= {(each.kind, each.name) for each in outbox.paused() if each.name == name}
-    if is_route is not None:
-        meant = {each for each in meant if (each[0] is Pausable.ROUTE) == is_route}
-    if len(meant) > 1:
-        raise click.UsageError(f"both a task and a route are named {name}; say --task or --route")
+def _meant(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | None) -> tuple[Pausable, str]:
+    """What a person means: something of the table, or what is paused and no longer in it.
+
+    Where the table has mistakes, that of the stored jobs: a freeze may be wanted for just that.
+    """
+    kinds = set(Pausable) if is_route is None else {Pausable.ROUTE if is_route else Pausable.TASK}
+    try:
+        known, is_broken = names.of_table(terminal.load().table), False
+    except ConfigError:
+        known, is_broken = names.of_jobs(outbox), True
+        terminal.warn("the table has mistakes, `check` says which; what the stored jobs name is meant")
+    known |= {names.Named(each.kind, each.name, each.name) for each in outbox.paused()}
+    meant = {(each.kind, each.key) for each in known if each.kind in kinds and name in (each.key, each.name)}
     if not meant:
-        raise click.UsageError(_unknown(table, name, is_route))
-    return meant.pop()
-
-
-def _unknown(table: RoutingTable, name: str, is_route: bool | None) -> str:
-    tasks = {task.name for task in table.tasks.values()}
-    routes = {route.name for route in table.routes}
-    wanted, names = {
-        None: ("task or route", tasks | routes), True: ("route", routes), False: ("task", tasks),
-    }[is_route]  # fmt: skip
-    meant, there = guess(name, names)
-    return f"no {wanted} is named {name!r}; there are: {there}{meant}"
+        raise click.UsageError(names.unknown(name, known, kinds))
+    if {kind for kind, _ in meant} == {*Pausable}:
+        raise click.UsageError(f"both a task and a route are named {name}; say --task or --route")
+    if len(meant) > 1:
+        ids = ", ".join(sorted(key for _, key in meant))
+        raise click.UsageError(f"several tasks were named {name}; say which by its id: {ids}")
+    ((kind, key),) = meant
+    if is_broken:
+        terminal.warn(f"{kind} {name} is {key}")
+    return kind, key

@@ -16,13 +16,14 @@ from bridge.job import Attempt, Job, JobState, NewJob
 from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, trial
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
+from bridge.outbox.filters import of_events, of_jobs
 from bridge.outbox.intake import Stored, StoredJob, Webhook
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
-from bridge.outbox.recorded import Recorded, events_of, history
+from bridge.outbox.recorded import Recorded, history
 from bridge.outbox.records import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
 from bridge.outbox.retention import Pruned, prune
@@ -294,6 +295,10 @@ class Outbox:
 
     # Reading
 
+    def named(self) -> list[tuple[str, str, str]]:
+        """See pauses.named."""
+        return self._database.read(pauses.named)
+
     def event(self, event_id: int) -> Event:
         """Raises NoSuchEvent, BodyGone."""
         event = self.rest_of_event(event_id)
@@ -323,11 +328,11 @@ class Outbox:
         self, *, source: str | None = None, since: float | None = None, limit: int = 50
     ) -> list[EventSummary]:
         """The newest events first; `since` in seconds since the epoch."""
-        return self._summaries(*events_of(source, since), limit=limit)
+        return self._summaries(*of_events(source, since), limit=limit)
 
     def event_ids(self, *, source: str | None, since: float | None) -> list[int]:
         """The numbers of all such events, the oldest first."""
-        query = select(events.c.id).where(*events_of(source, since)).order_by(events.c.id)
+        query = select(events.c.id).where(*of_events(source, since)).order_by(events.c.id)
         return [row.id for row in self._all(query)]
 
     def _summaries(self, *wanted: ColumnElement[bool], limit: int) -> list[EventSummary]:
@@ -368,14 +373,14 @@ class Outbox:
         limit: int = 50,
     ) -> list[Job]:
         """The newest jobs first; `since` in seconds since the epoch."""
-        wanted = _jobs_of(state, route, since)
+        wanted = of_jobs(state, route, since)
         if event_id is not None:
             wanted.append(jobs.c.event_id == event_id)
         return self._jobs(*wanted, limit=limit)
 
     def job_ids(self, state: JobState, *, route: str | None, since: float | None) -> list[int]:
         """The numbers of all such jobs, the oldest first."""
-        query = select(jobs.c.id).where(*_jobs_of(state, route, since)).order_by(jobs.c.id)
+        query = select(jobs.c.id).where(*of_jobs(state, route, since)).order_by(jobs.c.id)
         return [row.id for row in self._all(query)]
 
     def _jobs(self, *wanted: ColumnElement[bool], limit: int) -> list[Job]:
@@ -394,9 +399,3 @@ class Outbox:
 
     def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self._database.read(lambda connection: connection.execute(query).all())
-
-
-def _jobs_of(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:
-    wanted = [] if state is None else [jobs.c.state == state]
-    wanted += [] if route is None else [jobs.c.route == route]
-    return wanted if since is None else [*wanted, jobs.c.made_at >= since]

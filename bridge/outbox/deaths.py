@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from bridge.outbox import intake
+from bridge.outbox import intake, keys
 from bridge.outbox.intake import StoredJob
 from bridge.outbox.locks import lock
 from bridge.outbox.records import job_of
@@ -13,8 +13,8 @@ from bridge.route import OnDead
 
 #: At most one telling of a route in so many seconds.
 TOLD_EVERY = 3600.0
-#: A death is told of until it is so many seconds old: longer than another telling makes it wait.
-TOLD_WITHIN = 2 * TOLD_EVERY
+#: A death is told of until it is so many seconds old: not what died before there was an on_dead.
+TOLD_WITHIN = 86_400.0
 
 # Those that were told of are marked: times would not do, since a death of before the last telling may be
 # committed after it, and clocks of several machines differ.
@@ -22,7 +22,12 @@ _UNTOLD = (
     IS_UNTOLD,
     jobs.c.ended_at > bindparam("since"),
     jobs.c.route != OnDead.NAME,
-    jobs.c.route.not_in(select(tellings.c.route).where(tellings.c.at > bindparam("told_since"))),
+    # Not later than now by more than clocks differ: one that has been set back would silence it for as long.
+    jobs.c.route.not_in(
+        select(tellings.c.route).where(
+            tellings.c.at > bindparam("told_since"), tellings.c.at < bindparam("told_until")
+        )
+    ),
 )
 _ANY = select(jobs.c.id).where(*_UNTOLD).limit(1)
 _MARK = update(jobs).where(*_UNTOLD).values(told=True).returning(jobs.c.id, jobs.c.route)
@@ -50,4 +55,8 @@ def tell(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJob
 
 
 def _times(now: float) -> dict[str, float]:
-    return {"since": now - TOLD_WITHIN, "told_since": now - TOLD_EVERY}
+    return {
+        "since": now - TOLD_WITHIN,
+        "told_since": now - TOLD_EVERY,
+        "told_until": now + keys.CLOCKS_DIFFER,
+    }

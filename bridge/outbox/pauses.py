@@ -15,6 +15,7 @@ from bridge.outbox.schema import jobs, pauses
 #: How many jobs one unit of work renews.
 _CHUNK = 2000
 
+_NAMED = select(jobs.c.route, jobs.c.task_id, jobs.c.task).distinct()
 _ALL = select(pauses).order_by(pauses.c.kind, pauses.c.name)
 
 
@@ -68,6 +69,11 @@ def renew(connection: Connection, kind: Pausable, name: str, now: float) -> bool
 
 def is_paused(connection: Connection, kind: Pausable, name: str) -> bool:
     return any((each.kind, each.name) == (kind, name) for each in paused(connection))
+
+
+def named(connection: Connection) -> list[tuple[str, str, str]]:
+    """The routes of all stored jobs, with the ids and the names of their tasks."""
+    return [(row.route, row.task_id, row.task) for row in connection.execute(_NAMED)]
 
 
 def paused(connection: Connection) -> list[Pause]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, tuple_
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, tuple_
 
 from bridge.event import Event
 from bridge.job import Job
@@ -31,12 +31,6 @@ class Recorded:
     #: As far as it is kept: without its body, that is empty.
     event: Event
     jobs: tuple[Job, ...]
-
-
-def events_of(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
-    """What holds of the events of a source, and of those that were received `since`."""
-    wanted = [] if source is None else [events.c.source == source]
-    return wanted if since is None else [*wanted, events.c.received_at >= since]
 
 
 # Compiled once; each reads few rows by an index, however many there are.

@@ -1,0 +1,42 @@
+"""Names: the tasks and routes that a person may mean, of the routing table and of the stored jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from bridge.config.problems import guess
+from bridge.outbox import Outbox, Pausable
+from bridge.route import OnDead
+from bridge.table import RoutingTable
+
+
+@dataclass(frozen=True)
+class Named:
+    """A task or a route."""
+
+    kind: Pausable
+    #: What its jobs know it by: a task's id, or a route's name.
+    key: str
+    #: What people call it.
+    name: str
+
+
+def of_table(table: RoutingTable) -> set[Named]:
+    routes = [route.name for route in table.routes] + ([] if table.on_dead is None else [OnDead.NAME])
+    tasks = {Named(Pausable.TASK, task.id, task.name) for task in table.tasks.values()}
+    return tasks | {Named(Pausable.ROUTE, name, name) for name in routes}
+
+
+def of_jobs(outbox: Outbox) -> set[Named]:
+    found: set[Named] = set()
+    for route, task_id, task in outbox.named():
+        found |= {Named(Pausable.ROUTE, route, route), Named(Pausable.TASK, task_id, task)}
+    return found
+
+
+def unknown(name: str, known: Iterable[Named], kinds: Collection[Pausable]) -> str:
+    """That nothing of these kinds has the name, and what has one."""
+    meant, there = guess(name, {each.name for each in known if each.kind in kinds})
+    wanted = " or ".join(kind for kind in Pausable if kind in kinds)
+    return f"no {wanted} is named {name!r}; there are: {there}{meant}"

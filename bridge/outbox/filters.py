@@ -1,0 +1,21 @@
+"""Filters: which of the stored events and jobs are asked for; None asks for any."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement
+
+from bridge.job import JobState
+from bridge.outbox.schema import events, jobs
+
+
+def of_events(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
+    """`since` in seconds since the epoch."""
+    wanted = [] if source is None else [events.c.source == source]
+    return wanted if since is None else [*wanted, events.c.received_at >= since]
+
+
+def of_jobs(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:
+    """`since` in seconds since the epoch."""
+    wanted = [] if state is None else [jobs.c.state == state]
+    wanted += [] if route is None else [jobs.c.route == route]
+    return wanted if since is None else [*wanted, jobs.c.made_at >= since]
