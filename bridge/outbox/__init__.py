@@ -16,7 +16,7 @@ from bridge.job import Attempt, Job, JobState, NewJob
 from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, trial
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
-from bridge.outbox.filters import of_events, of_jobs
+from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.intake import Stored, StoredJob, Webhook
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.people import CANCELABLE
@@ -349,11 +349,7 @@ class Outbox:
         self, *, source: str | None = None, since: float | None = None, limit: int = 50
     ) -> list[RefusedRequest]:
         """The newest refused requests first; `since` in seconds since the epoch."""
-        query = select(refusals).order_by(refusals.c.id.desc()).limit(limit)
-        if source is not None:
-            query = query.where(refusals.c.source == source)
-        if since is not None:
-            query = query.where(refusals.c.at >= since)
+        query = select(refusals).where(*of_refused(source, since)).order_by(refusals.c.id.desc()).limit(limit)
         return [refused_of(row) for row in self._all(query)]
 
     def job(self, job_id: int) -> Job:

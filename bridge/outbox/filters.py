@@ -1,11 +1,11 @@
-"""Filters: which of the stored events and jobs are asked for; None asks for any."""
+"""Filters: which of the stored events, jobs and refused requests are asked for; None asks for any."""
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement
 
 from bridge.job import JobState
-from bridge.outbox.schema import events, jobs
+from bridge.outbox.schema import events, jobs, refusals
 
 
 def of_events(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
@@ -19,3 +19,9 @@ def of_jobs(state: JobState | None, route: str | None, since: float | None) -> l
     wanted = [] if state is None else [jobs.c.state == state]
     wanted += [] if route is None else [jobs.c.route == route]
     return wanted if since is None else [*wanted, jobs.c.made_at >= since]
+
+
+def of_refused(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
+    """`since` in seconds since the epoch."""
+    wanted = [] if source is None else [refusals.c.source == source]
+    return wanted if since is None else [*wanted, refusals.c.at >= since]
