@@ -118,7 +118,7 @@ class Reloader:
             if loaded is not None:
                 self._use(loaded)
                 self.refused = ()
-                log.info("the routing table is loaded anew: %d routes", len(loaded.table.routes))
+                log.info("the routing table is loaded anew, routes: %d", len(loaded.table.routes))
         except ConfigError as error:
             refuse(error.problems)
             self.refused = error.problems

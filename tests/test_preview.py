@@ -154,7 +154,7 @@ class TestOutput:
             "event 1  2023-11-14T22:13:20Z  push.opened of source github; it would match nothing",
             "  gone     job 1 of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
-            "2 events run; 2 would make other jobs: 1 new, 1 gone, 0 changed",
+            "events run: 2; with other jobs: 2 (1 new, 1 gone, 0 changed)",
             "1 would match nothing, and made jobs",
         ]
 
@@ -203,7 +203,7 @@ class TestWhatIsToldHonestly:
         arrive(terminal)
         edit(terminal, "payload.ref: main", "payload.ref: dev")
         assert terminal.run("preview", "--fail-on-change").output.splitlines() == [
-            "0 events run; 0 would make other jobs: 0 new, 0 gone, 0 changed",
+            "events run: 0; with other jobs: 0 (0 new, 0 gone, 0 changed)",
             "not run: 1 events, whose body is not kept",
         ]
 

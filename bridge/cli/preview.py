@@ -101,7 +101,7 @@ def _finding_lines(change: Change) -> Iterator[str]:
 
 def _sum_lines(counts: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
-    yield f"{counts['tried']} events run; {counts['differ']} would make other jobs: {jobs}"
+    yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
     if counts["match nothing"]:
         yield f"{counts['match nothing']} would match nothing, and made jobs"
     if counts["uncertain"]:
