@@ -165,6 +165,15 @@ class TestWhich:
         assert result.output.startswith("2 waiting jobs\n")
         assert states(terminal, made) == [WAITING, CANCELED, CANCELED]
 
+    def test_dead_ones_by_when_they_died(self, terminal: Terminal) -> None:
+        """One that came long ago and was tried for hours died only now."""
+        (made,) = store(terminal, job(), ago=30 * HOUR)
+        terminal.attempt(Decision(DEAD, None, "gave up after 86400 s: 503"), Outcome.UNAVAILABLE)
+        store(terminal, dead(), ago=3 * HOUR)
+
+        assert terminal.run("jobs", "retry", "--since", "2h", "--yes").output.startswith("1 dead job\n")
+        assert states(terminal, [made]) == [WAITING]
+
     def test_that_all_of_the_filters_let_through(self, terminal: Terminal) -> None:
         made = [
             *store(terminal, dead(), ago=3 * HOUR),
@@ -177,7 +186,7 @@ class TestWhich:
         assert states(terminal, made) == [DEAD, CANCELED, DEAD, WAITING]
 
     @pytest.mark.parametrize(
-        "filters", [("--state", "unknown"), ("--route", "nobody's"), ("--since", "1s", "--yes")]
+        "filters", [("--state", "unknown"), ("--route", "page"), ("--since", "1s", "--yes")]
     )
     def test_none_is_said_and_not_asked_about(self, terminal: Terminal, filters: tuple[str, ...]) -> None:
         made = store(terminal, job(), ago=HOUR)
@@ -186,6 +195,36 @@ class TestWhich:
         state = "unknown" if "--state" in filters else "waiting"
         assert (result.exit_code, result.output) == (0, f"0 {state} jobs\n")
         assert states(terminal, made) == [WAITING]
+
+    @pytest.mark.parametrize(
+        "command",
+        [("cancel", "--yes"), ("retry", "--yes"), ("resolve", "--sent"), ("list",), ("list", "--json")],
+    )
+    def test_a_route_that_is_nowhere_is_said(self, terminal: Terminal, command: tuple[str, ...]) -> None:
+        """None dead of it would read as all well."""
+        store(terminal, job(route="an old one"))
+        result = terminal.run("jobs", *command, "--route", "deploy mian")
+
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert (
+            "no route is named 'deploy mian'; there are: an old one, any of Sentry's, deploy main, page; "
+            "did you mean deploy main?" in " ".join(result.stderr.split())
+        )
+
+    @pytest.mark.parametrize("broken", [False, True])
+    def test_one_of_old_jobs_alone_is_somewhere(self, terminal: Terminal, broken: bool) -> None:
+        store(terminal, job(route="an old one"))
+        if broken:
+            terminal.config.write_text("routes: [")
+        result = terminal.run("jobs", "cancel", "--state", "dead", "--route", "an old one")
+
+        assert (result.exit_code, result.output) == (0, "0 dead jobs\n")
+
+    def test_that_of_on_dead_is_one_where_the_table_has_it(self, terminal: Terminal) -> None:
+        assert terminal.run("jobs", "list", "--route", "on_dead").exit_code == 2
+        with terminal.config.open("a") as config:
+            config.write("on_dead: {task: page, task_arguments: []}\n")
+        assert terminal.run("jobs", "list", "--route", "on_dead").output == "no jobs\n"
 
     @pytest.mark.parametrize(
         "which",
@@ -662,6 +701,8 @@ class TestLists:
         assert listed() == [4, 3, 2, 1]
         assert listed("--route", "deploy main") == [4, 2, 1]
         assert listed("--since", "2h") == [4, 3, 2]
+        terminal.run("jobs", "cancel", "1")
+        assert listed("--since", "2h") == [4, 3, 2, 1]
         assert listed("--state", "skipped") == [4]
         assert listed("--state", "dead", "--route", "deploy main") == []
         assert listed("--since", "2h", "--route", "deploy main", "--limit", "1") == [4]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 import click
 
 from bridge import report
-from bridge.cli.selection import Selection, of_route, since, some_jobs
+from bridge.cli.names import require_route
+from bridge.cli.selection import Selection, jobs_since, of_route, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.errors import BodyGone, NoSuchJob, TooLarge, WrongState
 from bridge.job import Job, JobState, NewJob
@@ -33,7 +34,7 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--state", type=click.Choice([*map(str, JobState)]), help="Only those in this state.")
 @of_route
-@since
+@jobs_since
 @limited
 @as_json
 @click.pass_obj
@@ -44,6 +45,8 @@ def list_jobs(
     with terminal.outbox() as outbox:
         wanted = JobState(state) if state else None
         found = outbox.jobs(state=wanted, route=route, since=since, limit=limit)
+        if route is not None and not found:
+            require_route(terminal, outbox, route)
         paused = outbox.paused()
     if in_json:
         terminal.say_json([report.job_json(job) for job in found])
@@ -130,6 +133,8 @@ def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, 
     with terminal.outbox() as outbox:
         state = selection.state or default
         chosen = selection.numbers or outbox.job_ids(state, route=selection.route, since=selection.since)
+        if selection.route is not None and not chosen:
+            require_route(terminal, outbox, selection.route)
         selection.confirm(chosen, f"{state} job", what)
         for job_id in chosen:
             try:

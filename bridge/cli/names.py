@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
+import click
+
+from bridge.cli.terminal import Terminal
 from bridge.config.problems import guess
+from bridge.errors import ConfigError
 from bridge.outbox import Outbox, Pausable
 from bridge.route import OnDead
 from bridge.table import RoutingTable
@@ -33,6 +38,15 @@ def of_jobs(outbox: Outbox) -> set[Named]:
     for route, task_id, task in outbox.named():
         found |= {Named(Pausable.ROUTE, route, route), Named(Pausable.TASK, task_id, task)}
     return found
+
+
+def require_route(terminal: Terminal, outbox: Outbox, name: str) -> None:
+    """Raises UsageError where neither the table nor a stored job has such a route."""
+    known = of_jobs(outbox)
+    with suppress(ConfigError):  # the jobs serve, too
+        known |= of_table(terminal.load().table)
+    if Named(Pausable.ROUTE, name, name) not in known:
+        raise click.UsageError(unknown(name, known, {Pausable.ROUTE}))
 
 
 def unknown(name: str, known: Iterable[Named], kinds: Collection[Pausable]) -> str:

@@ -47,9 +47,13 @@ def _earliest(_context: click.Context, _option: click.Parameter, text: str | Non
         raise click.BadParameter(f"found {text!r}; {error}") from error
 
 
-since = click.option(
-    "--since", metavar="TIME", callback=_earliest, help="Those that came in the last 30m, 2h, 7d, …"
-)
+def _since(which: str) -> Callable[[Any], Any]:
+    text = f"Those that {which} in the last 30m, 2h, 7d, …"
+    return click.option("--since", metavar="TIME", callback=_earliest, help=text)
+
+
+since = _since("came")
+jobs_since = _since("ended, or came where they have not ended,")
 of_route = click.option("--route", help="Only those of this route.")
 of_source = click.option("--source", help="Only those of this source.")
 _confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Ask nothing: do it to all of them.")
@@ -61,7 +65,7 @@ def some_jobs(*states: JobState) -> Callable[[Command], Command]:
     state = click.option(
         "--state", type=click.Choice([*map(str, states)]), help=f"All in this state (else {default})."
     )
-    return _selecting("JOB_ID", state, of_route, since)
+    return _selecting("JOB_ID", state, of_route, jobs_since)
 
 
 def some_events() -> Callable[[Command], Command]:

@@ -368,7 +368,7 @@ class Outbox:
         event_id: int | None = None,
         limit: int = 50,
     ) -> list[Job]:
-        """The newest jobs first; `since` in seconds since the epoch."""
+        """The newest jobs first; see filters.of_jobs."""
         wanted = of_jobs(state, route, since)
         if event_id is not None:
             wanted.append(jobs.c.event_id == event_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 
 from bridge.job import JobState
 from bridge.outbox.schema import events, jobs, refusals
@@ -15,10 +15,10 @@ def of_events(source: str | None, since: float | None) -> list[ColumnElement[boo
 
 
 def of_jobs(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:
-    """`since` in seconds since the epoch."""
+    """`since` in seconds since the epoch: when they ended, or came, where they have not ended."""
     wanted = [] if state is None else [jobs.c.state == state]
     wanted += [] if route is None else [jobs.c.route == route]
-    return wanted if since is None else [*wanted, jobs.c.made_at >= since]
+    return wanted if since is None else [*wanted, func.coalesce(jobs.c.ended_at, jobs.c.made_at) >= since]
 
 
 def of_refused(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
