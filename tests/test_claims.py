@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from bridge.job import Attempt, Job, JobState, Outcome
 from bridge.outbox import Completion, Outbox, claims
@@ -436,6 +436,31 @@ class TestLeftBehind:
 
         assert outbox.left_behind(everything=True) == []
         assert outbox.left_behind(everything=False) == []
+
+    def test_not_with_the_attempt_of_a_claim_made_while_it_is_read(
+        self, outbox: Outbox, reopen: Callable[[], Outbox], clock: Clock
+    ) -> None:
+        """Another process hands it back, claims it and starts it between two statements of this one."""
+        store(outbox, "1")
+        token, job = claim_one(outbox, lease=35)
+        clock.now = NOW + 36
+        other = reopen()
+        started: list[tuple[str, Job, int]] = []
+
+        def meanwhile(*_: object) -> None:
+            if not started:
+                other.hand_back(job, token)
+                started.append(start(other))
+
+        def read(connection: Connection) -> list[tuple[Job, Attempt | None]]:
+            event.listen(connection, "after_cursor_execute", meanwhile)
+            return claims.left_behind(connection, clock(), everything=False)
+
+        # As it was before, or as it is since: SQLite reads when the first row is asked for.
+        assert outbox._database.read(read) in ([(job, None)], [])
+        ((newer, _, attempt),) = started
+        assert newer != token
+        assert [one.id for one in outbox.attempts(job.id)] == [attempt]
 
     def test_two_processes_that_take_up_the_same_do_it_once(
         self, outbox: Outbox, reopen: Callable[[], Outbox]

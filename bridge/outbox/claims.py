@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, Update, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, select, update
 
 from bridge.job import Attempt, Job, JobState, Outcome
 from bridge.outbox import groups, rates
 from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
-from bridge.outbox.records import attempt_of, job_of, storable
+from bridge.outbox.records import job_of, storable
 from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.retry import Decision
 from bridge.route import Rate
@@ -69,6 +69,18 @@ _RECORD = update(jobs).where(*_HELD).values(claim=None, lease_until=None)
 # A claim may have started since it was found to be left behind.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
 _LET_GO = _RECORD.where(_UNSTARTED)
+# In one statement: in the next, the open attempt may be that of a claim made since.
+_CLAIMED = (
+    select(
+        jobs,
+        attempts.c.id.label("open_id"),
+        attempts.c.number.label("open_number"),
+        attempts.c.started_at.label("open_since"),
+    )
+    .outerjoin(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None)))
+    .where(jobs.c.state == JobState.SENDING)
+    .order_by(jobs.c.id)
+)
 # In a statement before: one that had to wait for a start would not see its attempt, newer than itself.
 _WAIT_FOR = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
@@ -264,12 +276,9 @@ def _lock_group(connection: Connection, job: Job) -> None:
 
 def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
     """Claimed jobs whose lease has ended (or all), each with the attempt that never ended."""
-    claimed = select(jobs).where(jobs.c.state == JobState.SENDING)
-    if not everything:
-        claimed = claimed.where(jobs.c.lease_until < now)
-    found: list[tuple[Job, Attempt | None]] = []
-    for row in connection.execute(claimed.order_by(jobs.c.id)).all():
-        still_open = select(attempts).where(attempts.c.job_id == row.id, attempts.c.outcome.is_(None))
-        open_attempt = connection.execute(still_open.order_by(attempts.c.number.desc()).limit(1)).first()
-        found.append((job_of(row), None if open_attempt is None else attempt_of(open_attempt)))
-    return found
+    claimed = _CLAIMED if everything else _CLAIMED.where(jobs.c.lease_until < now)
+    return [
+        (job, None if row.open_id is None else Attempt(row.open_id, job.id, row.open_number, row.open_since))
+        for row in connection.execute(claimed)
+        for job in [job_of(row)]
+    ]
