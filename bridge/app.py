@@ -73,7 +73,12 @@ class Bridge:
 
 def edits_of(settings: Settings) -> Edits:
     """The table that the settings name; its sources can fetch what they need."""
-    return Edits(settings.config, lambda: load(settings.config, settings.variables, discover(Fetcher())))
+    variables = settings.variables
+    return Edits(
+        settings.config,
+        lambda: load(settings.config, variables, discover(Fetcher())),
+        lambda: variables.files,
+    )
 
 
 def prepare_store(settings: Settings) -> None:

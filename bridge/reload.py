@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from bridge.config.files import edited_at, fingerprint
+from bridge.config.files import Fingerprint, edited_at, fingerprint
 from bridge.config.load import Loaded
 from bridge.errors import ConfigError
 from bridge.problem import Problem
@@ -29,17 +29,23 @@ class Edits:
     well have no mistakes, so what is no longer the same after LOOKS seconds is not read yet.
     """
 
-    def __init__(self, config: Path, read: Callable[[], Loaded]) -> None:
+    def __init__(
+        self, config: Path, read: Callable[[], Loaded], beside: Callable[[], Collection[Path]] = frozenset
+    ) -> None:
+        """`beside` are the files that were read so far for what stands in others than the table's."""
         self._config = config
         self._read = read
-        self._seen = self._taken = fingerprint(config)
+        self._beside = beside
+        #: Those of them that are looked at.
+        self._known = beside()
+        self._seen = self._taken = self._fingerprint()
 
     def first(self) -> Loaded:
         """The table as it is. Raises ConfigError."""
         for _ in range(TRIES):
-            if abs(time.time() - edited_at(self._config)) < LOOKS:
+            if abs(time.time() - edited_at(self._fingerprint())) < LOOKS:
                 time.sleep(LOOKS)
-            self._seen = fingerprint(self._config)
+            self._seen = self._fingerprint()
             try:
                 loaded = self._read()
             except ConfigError:
@@ -55,7 +61,7 @@ class Edits:
 
         Raises ConfigError, once for each edit.
         """
-        before, self._seen = self._seen, fingerprint(self._config)
+        before, self._seen = self._seen, self._fingerprint()
         if self._seen == self._taken or self._seen != before:
             return None
         try:
@@ -68,10 +74,14 @@ class Edits:
 
     def _was_whole(self) -> bool:
         """Whether it is still what was seen before it was read; then it is not read again."""
-        if fingerprint(self._config) != self._seen:
+        if self._fingerprint() != self._seen:
             return False
-        self._taken = self._seen
+        self._known = self._beside()
+        self._taken = self._seen = self._fingerprint()
         return True
+
+    def _fingerprint(self) -> Fingerprint:
+        return fingerprint(self._config, self._known)
 
 
 class Reloader:
@@ -86,30 +96,27 @@ class Reloader:
         #: Why the table is not in force that BRIDGE_CONFIG names; empty where it is.
         self.refused = refused
         self._asked = False
-        self._closed = False
-        self._woken = threading.Event()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def reload(self) -> None:
-        """Read the table now, edited or not: a file that a NAME_FILE names may be another."""
+        """Read the table at the next look, edited or not.
+
+        It takes no lock: a handler of signals may call it, also in the midst of itself.
+        """
         self._asked = True
-        self._woken.set()
 
     def close(self) -> None:
-        self._closed = True
-        self._woken.set()
+        self._closed.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed:
-            self._woken.wait(LOOKS)
-            self._woken.clear()
-            if not self._closed:
-                self._look()
+        while not self._closed.wait(LOOKS):
+            self._look()
 
     def _look(self) -> None:
         asked, self._asked = self._asked, False

@@ -11,7 +11,6 @@ import signal
 import socket
 import threading
 import time
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -34,6 +33,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CLOSING = 1.0
 #: How long, in seconds, a worker that cannot start puts off the next one, which the master starts at once.
 STARTS_AGAIN = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class BridgeLogger(Logger):
@@ -61,6 +62,7 @@ class BridgeWorker(ThreadWorker):
 
     def init_signals(self) -> None:
         super().init_signals()
+        signal.signal(signal.SIGHUP, self.handle_hup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def load_wsgi(self) -> None:
@@ -87,6 +89,11 @@ class BridgeWorker(ThreadWorker):
                 return super().handle(conn)
             finally:
                 guard_of_request.reset(token)
+
+    def handle_hup(self, *_: object) -> None:
+        """Read the table anew; one that starts is about to."""
+        if (bridge := _bridge_of(self)) is not None:
+            bridge.reloader.reload()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         bridge = _bridge_of(self)
@@ -149,27 +156,33 @@ def on_starting(server: BridgeArbiter) -> None:
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOPS),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS),
     )
+
+
+def when_ready(server: BridgeArbiter) -> None:
+    """Follow the table as it is edited, once there is something to serve it."""
     # A thread would be in the midst of something when the master forks; this is between two of its steps.
     signal.signal(signal.SIGALRM, lambda *_: _follow(server))
-    signal.setitimer(signal.ITIMER_REAL, LOOKS, LOOKS)
+    signal.setitimer(signal.ITIMER_REAL, LOOKS)
 
 
 def _follow(server: BridgeArbiter) -> None:
     """Keep the table as it is edited, as the workers do, for those that start in the middle of a bad edit."""
-    with suppress(ConfigError):  # the workers say it
+    try:
         server.last_good = server.edits.next() or server.last_good
+    except ConfigError:
+        pass  # the workers say it
+    except Exception:
+        # A defect costs this edit, never the server.
+        log.exception("the routing table cannot be loaded anew")
+    finally:
+        # Not before its end: a table may take longer to load, and one look would interrupt the other.
+        signal.setitimer(signal.ITIMER_REAL, LOOKS)
 
 
 def on_exit(server: BridgeArbiter) -> None:
     """A timer that outlives its handler would end the process with a status of its own."""
     del server
     signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def on_reload(server: BridgeArbiter) -> None:
-    """Keep the table that the new workers will find, if it has no mistakes; they say those that it has."""
-    with suppress(ConfigError):
-        server.last_good = server.edits.first()
 
 
 def post_fork(server: BridgeArbiter, worker: BridgeWorker) -> None:

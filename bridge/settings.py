@@ -132,10 +132,13 @@ class Variables(Mapping[str, str]):
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        #: The files that were asked for so far, whether they are there or not.
+        self.files: frozenset[Path] = frozenset()
 
     def __getitem__(self, name: str) -> str:
         value = self._environ.get(name, "")
         if not value and (path := self._environ.get(f"{name}_FILE", "")):
+            self.files |= {Path(path)}
             try:
                 value = Path(path).read_bytes().decode()
             except OSError as error:
@@ -316,7 +319,7 @@ class Settings:
     log_level: str
     log_format: str
     #: What ``${{ env.NAME }}`` reads.
-    variables: Mapping[str, str]
+    variables: Variables
 
     @property
     def is_colorless(self) -> bool:

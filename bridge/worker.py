@@ -10,6 +10,7 @@ import threading
 from bridge.app import build
 from bridge.settings import Settings
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Of the time a stop may take, what is left for closing the store, seconds.
 CLOSING = 1.0
 
@@ -21,15 +22,14 @@ def run(settings: Settings) -> None:
 
     Raises ConfigError, StoreUnavailable where it cannot start.
     """
-    told_to_end = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told_to_end.set())
+    # They are waited for, and interrupt nothing. Every thread that starts from now on leaves them alone, too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     bridge = build(settings)
     try:
         bridge.start(deliver=True)
-        signal.signal(signal.SIGHUP, lambda *_: bridge.reloader.reload())
         log.info("delivering")
-        told_to_end.wait()
+        while signal.sigwait(SIGNALS) == signal.SIGHUP:
+            bridge.reloader.reload()
     finally:
         # A database that hangs answers nobody, and would keep the process for ever: what it cannot be told
         # any more, it will find by the leases.

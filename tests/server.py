@@ -211,33 +211,59 @@ class Server(Program):
             time.sleep(0.02)
 
 
-#: gunicorn's settings: the bridge's, and a process begins to start only once a file is there.
-_HELD = """
+#: gunicorn's settings: the bridge's, and what a test adds.
+_SETTINGS = """
 import time
 from pathlib import Path
 
 from bridge import server
 from bridge.server import *
+"""
 
-
+#: A process begins to start only once a file is there.
+_HELD = """
 def post_fork(arbiter, worker):
     server.post_fork(arbiter, worker)
     while not Path({gate!r}).exists():
         time.sleep(0.01)
 """
 
+#: The master loads a table for so many seconds.
+_SLOW = """
+def when_ready(arbiter):
+    read = arbiter.edits._read
+    arbiter.edits._read = lambda: [time.sleep({seconds}), read()][1]
+    server.when_ready(arbiter)
+"""
 
-class HeldServer(Server):
-    """Its processes begin to start once `gate` is there: what they find is not what the master found."""
 
-    def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str] | None = None) -> None:
+class SetServer(Server):
+    """Its settings are the bridge's and `added` ones."""
+
+    def __init__(self, added: str, config: Path, database: Path | str, environ: Mapping[str, str]) -> None:
         super().__init__(config, database, environ)
-        self.gate = config.with_name("gate")
-        self._settings = config.with_name("held.py")
-        self._settings.write_text(_HELD.format(gate=str(self.gate)))
+        self._settings = config.with_name("settings.py")
+        self._settings.write_text(_SETTINGS + added)
 
     def _command(self) -> list[str]:
         return [part.replace("python:bridge.server", str(self._settings)) for part in super()._command()]
+
+
+class HeldServer(SetServer):
+    """Its processes begin to start once `gate` is there: what they find is not what the master found."""
+
+    def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str]) -> None:
+        self.gate = config.with_name("gate")
+        super().__init__(_HELD.format(gate=str(self.gate)), config, database, environ)
+
+
+class SlowServer(SetServer):
+    """Its master, once it has started, loads a table for `seconds`."""
+
+    def __init__(
+        self, seconds: float, config: Path, database: Path | str, environ: Mapping[str, str]
+    ) -> None:
+        super().__init__(_SLOW.format(seconds=seconds), config, database, environ)
 
 
 class Worker(Program):

@@ -20,12 +20,12 @@ from bridge.demo.theeye import Fault, StandIn
 from bridge.errors import ConfigError
 from bridge.job import JobState
 from bridge.reload import LOOKS, Edits, Reloader
-from bridge.settings import Mask
+from bridge.settings import Mask, Variables
 from bridge.sources import discover
 from tests.delivery import TASK, Process, arguments, quick_client
 from tests.intake import Intake
 from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, write_table
-from tests.server import Server, Worker
+from tests.server import Server, SlowServer, Worker
 from tests.tables import make_table, make_task, stand_in_task, wait_until
 
 TROUBLE = "the routing table has mistakes, the last good one stays in force; run check: "
@@ -44,6 +44,11 @@ def config(tmp_path: Path, theeye: StandIn) -> Path:
 
 def read(config: Path) -> Loaded:
     return load(config, VARIABLES, discover())
+
+
+def revealed(loaded: Loaded | None) -> list[str]:
+    """The secrets of a table."""
+    return [] if loaded is None else [secret.reveal() for secret in loaded.secrets]
 
 
 def routes(loaded: Loaded | None) -> list[str] | None:
@@ -122,6 +127,53 @@ class TestEdits:
         link.unlink()
         link.symlink_to(other)
         assert [edits.next(), routes(edits.next())] == [None, ["another", "github * release"]]
+
+    @pytest.mark.parametrize("renamed", [False, True])
+    def test_of_the_same_size_and_time(self, config: Path, edits: Edits, renamed: bool) -> None:
+        """What copies a file with its time, as rsync does, in place or beside it."""
+        before = config.stat()
+        file = config.with_name("new") if renamed else config
+        file.write_text(config.read_text().replace("refs/heads/main", "refs/heads/mine"))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        file.rename(config)
+        assert (config.stat().st_size, config.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        assert edits.next() is None
+        assert edits.next() is not None
+
+    def test_of_a_file_that_holds_a_secret(self, tmp_path: Path, config: Path) -> None:
+        secret = tmp_path / "secret"
+        secret.write_text("one-secret-of-github\n")
+        variables = Variables({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
+        edits = Edits(config, lambda: load(config, variables, discover()), lambda: variables.files)
+        assert "one-secret-of-github" in revealed(edits.first())
+        assert [edits.next(), edits.next()] == [None, None]
+
+        secret.write_text("another-secret-of-github\n")
+        assert edits.next() is None
+        assert "another-secret-of-github" in revealed(edits.next())
+
+        # Away for a moment, as what a cluster mounts may be.
+        secret.unlink()
+        assert edits.next() is None
+        with pytest.raises(ConfigError, match="HOOK_SECRET_FILE names cannot be read"):
+            edits.next()
+        secret.write_text("a-third-secret-of-github\n")
+        assert edits.next() is None
+        assert "a-third-secret-of-github" in revealed(edits.next())
+        assert edits.next() is None
+
+    def test_the_first_of_which_reads_it_once(self, tmp_path: Path, config: Path) -> None:
+        secret, reads = tmp_path / "secret", []
+        secret.write_text("one-secret-of-github\n")
+        variables = Variables({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
+
+        def reading() -> Loaded:
+            reads.append(1)
+            return load(config, variables, discover())
+
+        edits = Edits(config, reading, lambda: variables.files)
+        edits.first()
+        assert [edits.next(), edits.next(), len(reads)] == [None, None, 1]
 
     @pytest.mark.parametrize("spoils", [False, True])
     def test_while_it_is_read_make_it_be_read_again(self, config: Path, spoils: bool) -> None:
@@ -207,6 +259,17 @@ class TestReloader:
 
     def test_reads_it_when_it_is_told_to(self, used: Used) -> None:
         used.reloader.reload()
+        wait_until(lambda: used.tables)
+
+    def test_takes_it_from_a_handler_that_interrupts_itself(self, used: Used) -> None:
+        before = signal.signal(signal.SIGVTALRM, lambda *_: used.reloader.reload())
+        signal.setitimer(signal.ITIMER_VIRTUAL, 1e-5, 1e-5)
+        try:
+            for _ in range(100_000):
+                used.reloader.reload()
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, before)
         wait_until(lambda: used.tables)
 
     def test_goes_on_after_a_defect(
@@ -357,11 +420,38 @@ def test_a_worker_reads_it_anew_at_a_save_and_at_sighup(
     with Server(config, postgresql_url, web) as server, Worker(config, postgresql_url, VARIABLES) as worker:
         config.write_text(config.read_text().replace("longest_wait: 2s", "longest_wait: 3s"))
         wait_until(lambda: worker.log.count(anew) == 1, "the edit")
-        os.kill(worker.pid, signal.SIGHUP)
-        wait_until(lambda: worker.log.count(anew) == 2, "the reload")
+        for _ in range(200):
+            os.kill(worker.pid, signal.SIGHUP)
+        wait_until(lambda: worker.log.count(anew) >= 2, "the reload")
         assert push(server.port, "abc").status == 202
         assert [job.task_id for job in theeye.wait_for(1)] == [DEPLOY]
         assert worker.stop() == 0
+
+
+def test_a_web_process_reads_it_anew_at_sighup(tmp_path: Path, config: Path) -> None:
+    """It would end by it, with what it sends."""
+    with Server(config, tmp_path / "bridge.db", VARIABLES) as server:
+        before = server.workers
+        for pid in before:
+            os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: "the routing table is loaded anew" in server.log)
+        assert server.workers == before
+
+
+def test_a_master_whose_table_takes_long_to_load_still_leads(
+    tmp_path: Path, config: Path, theeye: StandIn
+) -> None:
+    with SlowServer(3 * LOOKS, config, tmp_path / "bridge.db", VARIABLES) as server:
+        # What is pushed to release is deployed.
+        text = config.read_text()
+        config.write_text(text.replace("heads/release", "heads/x").replace("heads/main", "heads/release"))
+        threading.Event().wait(6 * LOOKS)
+        spoil(config)
+        server.kill_worker(*server.workers)
+        wait_until(lambda: is_in_trouble(server))
+        assert push(server.port, "abc", "release").status == 202
+        assert [job.task_id for job in theeye.wait_for(1)] == [DEPLOY]
+        assert server.stop() == 0
 
 
 def test_a_cold_start_on_a_table_with_mistakes_is_refused_with_every_one(

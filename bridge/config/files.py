@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 #: What cannot be told apart is the same: of each file its name, inode, times and size.
@@ -25,17 +26,21 @@ def files(config: Path) -> list[Path]:
     )
 
 
-def fingerprint(config: Path) -> Fingerprint:
-    """What a save changes. Where the files cannot be looked at, it is that of a table without any."""
+def fingerprint(config: Path, beside: Iterable[Path] = ()) -> Fingerprint:
+    """What a save changes, of the table's files and of those `beside` them.
+
+    Where a folder cannot be looked at, it has no files.
+    """
     try:
-        return tuple(_of(path) for path in files(config))
+        found = files(config)
     except OSError:
-        return ()
+        found = []
+    return tuple(_of(path) for path in (*found, *sorted(beside)))
 
 
-def edited_at(config: Path) -> float:
-    """When the last of them was changed, seconds since the epoch by the file system; 0 where none is."""
-    return max((max(mtime, ctime) / 1e9 for _, _, mtime, ctime, _ in fingerprint(config)), default=0.0)
+def edited_at(found: Fingerprint) -> float:
+    """When the last of the files was changed, seconds since the epoch by the file system; 0 where none is."""
+    return max((max(mtime, ctime) / 1e9 for _, _, mtime, ctime, _ in found), default=0.0)
 
 
 def _of(path: Path) -> tuple[str, int, int, int, int]:
