@@ -52,9 +52,10 @@ class Bridge:
         return self.receiver.table
 
     @property
-    def table_refused(self) -> tuple[Problem, ...]:
-        """Why the table that the settings name is not the one in force; empty where it is."""
-        return self.reloader.refused
+    def table_trouble(self) -> str | None:
+        """Why the table that the settings name is not the one in force, masked; None where it is."""
+        trouble = self.reloader.trouble
+        return None if trouble is None else self.mask(trouble)
 
     def start(self, *, deliver: bool) -> None:
         """Go by the table as it is edited and, where this process is to, deliver and prune."""

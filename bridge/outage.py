@@ -12,6 +12,7 @@ the outage. A backlog thus never runs into a target that is half up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from bridge.job import Outcome
@@ -61,6 +62,15 @@ def is_alive(status: int) -> bool:
     return status < 500 and status != 429
 
 
+@dataclass(frozen=True)
+class Probe:
+    """One question whether the target is there."""
+
+    number: int
+    #: How long its answer may take, seconds.
+    patience: float
+
+
 class _Stage(Enum):
     #: No outage.
     CLOSED = auto()
@@ -91,6 +101,8 @@ class Outage:
         self.next_probe_at: float | None = None
         self._longest_patience = longest_patience
         self._stage = _Stage.CLOSED
+        #: The number of the last probe.
+        self._probes = 0
         #: Before this the probe that is out has no successor.
         self._rests_until = 0.0
         #: The job that is the trial, while it is out.
@@ -111,7 +123,7 @@ class Outage:
         """The time-out is another; with `elsewhere` the target is, and the old one's answers are past."""
         self._longest_patience = longest_patience
         if elsewhere:
-            self._overtaken |= self._in_flight
+            self._overtaken |= self._in_flight if self._trial is None else {*self._in_flight, self._trial}
             self._trial = self._silent_task = self.next_probe_at = None
             self._close()
 
@@ -164,8 +176,8 @@ class Outage:
             else:
                 self._rest(now + self._wait(now), detail)
 
-    def probing(self, now: float) -> float | None:
-        """Begin a probe if one is due: its patience in seconds, None where none is due.
+    def probing(self, now: float) -> Probe | None:
+        """Begin a probe if one is due.
 
         A target that hangs is asked often at first, and one that is only slow is reached in the end.
         """
@@ -175,11 +187,15 @@ class Outage:
         # From its beginning: a probe that hangs is a wait itself, and another one after it would
         # make a short outage too long.
         self._rests_until = now + self._wait(now)
-        return min(self._part_of_age(now, SHORTEST_PATIENCE), self._longest_patience)
+        self._probes += 1
+        return Probe(self._probes, min(self._part_of_age(now, SHORTEST_PATIENCE), self._longest_patience))
 
-    def probed(self, alive: bool, now: float, detail: str) -> None:
-        """The probe ended: its answer was `is_alive`, or it had none; `detail` says how, masked."""
-        if self._stage is not _Stage.PROBING:
+    def probed(self, probe: Probe, alive: bool, now: float, detail: str) -> None:
+        """A probe ended: its answer was `is_alive`, or it had none; `detail` says how, masked.
+
+        One that another followed was of an outage, or a target, before this one.
+        """
+        if self._stage is not _Stage.PROBING or probe.number != self._probes:
             return
         if alive:
             self._stage = _Stage.TRYING

@@ -77,13 +77,17 @@ class Receiver:
                 )
             raise
 
-    def admit(self, head: Request) -> None:
-        """Check what can be checked before the body is read. Raises Refusal."""
-        _source(self.table, head).verify_head(head)
+    def admit(self, head: Request) -> RoutingTable:
+        """Check what can be checked before the body is read. Raises Refusal.
 
-    def receive(self, request: Request) -> Answer:
-        """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
+        The table by which the request goes to its end: another may come into force before its body has come.
+        """
         table = self.table
+        _source(table, head).verify_head(head)
+        return table
+
+    def receive(self, request: Request, table: RoutingTable) -> Answer:
+        """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
         source = _source(table, request)
         if source.type.is_unsigned_test(request):
             log.info("a test that %s does not sign", source.name)

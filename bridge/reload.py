@@ -11,13 +11,15 @@ from pathlib import Path
 from bridge.config.files import Fingerprint, edited_at, fingerprint
 from bridge.config.load import Loaded
 from bridge.errors import ConfigError
-from bridge.problem import Problem
+from bridge.problem import Problem, Severity
 
 #: How often, in seconds, the files are looked at. What would wake at a save does not on every file system,
 #: and a look costs a few system calls.
 LOOKS = 0.4
 #: How often a table is read anew that was edited meanwhile, before a start goes on with what is there.
 TRIES = 5
+#: What is told of a table that does not come into force.
+REFUSED = "the routing table has mistakes, the last good one stays in force"
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,14 @@ class Reloader:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
+    @property
+    def trouble(self) -> str | None:
+        """The same for people, in one line with the first mistake."""
+        for problem in self.refused:
+            if problem.severity is Severity.ERROR:
+                return f"{REFUSED}; run check: {str(problem).splitlines()[0]}"
+        return None
+
     def start(self) -> None:
         self._thread.start()
 
@@ -136,6 +146,6 @@ class Reloader:
 
 def refuse(problems: tuple[Problem, ...]) -> None:
     """Say what is wrong with a table that does not come into force, with `check`'s own lines."""
-    log.error("the routing table has mistakes, the last good one stays in force")
+    log.error("%s", REFUSED)
     for problem in problems:
         log.error("%s", problem)

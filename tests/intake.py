@@ -152,8 +152,7 @@ class Intake:
     ) -> Answer:
         """As the web process does: first what needs no body, then all of it."""
         request = self.request(source, body, headers, query)
-        self.receiver.admit(request.with_body(b""))
-        return self.receiver.receive(request)
+        return self.receiver.receive(request, self.receiver.admit(request.with_body(b"")))
 
     def jobs(self) -> list[Job]:
         """Every job, the oldest first."""

@@ -188,7 +188,7 @@ class TestSignature:
         intake = make_intake(source(f"{keys}, delivery_id: '{path}'"))
         request = intake.source("shop").prove(intake.request("shop", ORDER))
         with pytest.raises(Unreadable, match="is missing"):
-            intake.receiver.receive(request)
+            intake.receiver.receive(request, intake.table)
 
 
 class TestUrlToken:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.job import Outcome
-from bridge.outage import LONGEST_WAIT, SHORTEST_PATIENCE, SHORTEST_WAIT, Outage, Sign, is_alive, sign_of
+from bridge.outage import (
+    LONGEST_WAIT,
+    SHORTEST_PATIENCE,
+    SHORTEST_WAIT,
+    Outage,
+    Probe,
+    Sign,
+    is_alive,
+    sign_of,
+)
 from tests.tables import NOW
 
 HOUR = 3600.0
@@ -38,12 +47,18 @@ def rest(outage: Outage, now: float) -> float:
     return outage.next_probe_at - now
 
 
+def begin(outage: Outage, now: float) -> Probe:
+    """A probe that is due now."""
+    probe = outage.probing(now)
+    assert probe is not None
+    return probe
+
+
 def probe(outage: Outage, *, alive: bool) -> float:
     """The next probe, at the moment it is due, answered at once; when it was."""
     now = outage.next_probe_at
     assert now is not None
-    assert outage.probing(now) is not None
-    outage.probed(alive, now, "what the probe was told")
+    outage.probed(begin(outage, now), alive, now, "what the probe was told")
     return now
 
 
@@ -185,7 +200,7 @@ class TestProbing:
         outage = opened()
         assert outage.probing(NOW + 0.49) is None
         assert outage.next_probe_at == NOW + 0.5
-        assert outage.probing(NOW + 0.5) == SHORTEST_PATIENCE
+        assert begin(outage, NOW + 0.5).patience == SHORTEST_PATIENCE
 
     def test_one_is_out_at_a_time(self) -> None:
         outage = opened()
@@ -196,8 +211,8 @@ class TestProbing:
 
     def test_one_that_fails_is_followed_by_another_and_says_why(self) -> None:
         outage = opened()
-        outage.probing(NOW + 0.5)
-        outage.probed(False, NOW + 0.6, "503")
+        probe = begin(outage, NOW + 0.5)
+        outage.probed(probe, False, NOW + 0.6, "503")
         assert (outage.is_open, outage.since, outage.reason) == (True, NOW, "503")
         assert outage.next_probe_at == NOW + 1.0
         assert outage.room(FREE) == 0
@@ -227,30 +242,32 @@ class TestProbing:
         self, age: float, wait: float, patience: float
     ) -> None:
         outage = opened()
-        assert outage.probing(NOW + age) == pytest.approx(patience)
-        outage.probed(False, NOW + age, "503")
+        probe = begin(outage, NOW + age)
+        assert probe.patience == pytest.approx(patience)
+        outage.probed(probe, False, NOW + age, "503")
         assert rest(outage, NOW + age) == pytest.approx(wait)
 
     def test_patience_may_be_shorter_than_the_shortest(self) -> None:
         outage = Outage(0.3)
         attempt(outage, DEPLOY, Sign.OUT)
-        assert outage.probing(NOW + HOUR) == 0.3
+        assert begin(outage, NOW + HOUR).patience == 0.3
 
     def test_a_probe_that_hung_was_a_wait_itself(self) -> None:
         outage = opened()
-        assert outage.probing(NOW + 50) == pytest.approx(6.0)
-        outage.probed(False, NOW + 55, "timed out")
+        probe = begin(outage, NOW + 50)
+        assert probe.patience == pytest.approx(6.0)
+        outage.probed(probe, False, NOW + 55, "timed out")
         assert rest(outage, NOW + 55) == pytest.approx(1.0)
 
     def test_none_is_due_before_the_one_before_ended(self) -> None:
         outage = opened()
-        outage.probing(NOW + 50)
-        outage.probed(False, NOW + 70, "timed out")
+        probe = begin(outage, NOW + 50)
+        outage.probed(probe, False, NOW + 70, "timed out")
         assert outage.next_probe_at == NOW + 70
 
     def test_an_end_without_a_probe_is_none(self) -> None:
         outage = opened()
-        outage.probed(True, NOW, "200")
+        outage.probed(Probe(0, 1.0), True, NOW, "200")
         assert outage.room(FREE) == 0
         assert outage.next_probe_at == NOW + 0.5
 
@@ -333,7 +350,7 @@ class TestTrial:
         attempt(outage, PAGE, Sign.OUT, NOW + 2 * HOUR)
         assert outage.since == NOW + 2 * HOUR
         assert outage.next_probe_at == NOW + 2 * HOUR + 0.5
-        assert outage.probing(NOW + 2 * HOUR + 1) == SHORTEST_PATIENCE
+        assert begin(outage, NOW + 2 * HOUR + 1).patience == SHORTEST_PATIENCE
 
 
 class TestJobsInFlight:
@@ -348,9 +365,9 @@ class TestJobsInFlight:
             outage.claimed(job_id)
         attempt(outage, DEPLOY, Sign.OUT, NOW, "connection refused")
         if stage != "resting":
-            outage.probing(NOW + 1)
+            probe = begin(outage, NOW + 1)
         if stage.startswith("trial"):
-            outage.probed(True, NOW + 1, "200")
+            outage.probed(probe, True, NOW + 1, "200")
         if stage == "trial out":
             outage.claimed(PAGE[0])
         before = (outage.is_open, outage.since, outage.reason, outage.next_probe_at, outage.room(FREE))
@@ -436,9 +453,8 @@ class TestSimulated:
             now = outage.next_probe_at
             assert now is not None
             yield now - NOW
-            patience = outage.probing(now)
-            assert patience is not None
-            outage.probed(False, now + (patience if hangs(now) else 0.0), "away")
+            probe = begin(outage, now)
+            outage.probed(probe, False, now + (probe.patience if hangs(now) else 0.0), "away")
 
     @pytest.mark.parametrize("hangs", [False, True])
     def test_an_hour_costs_less_than_a_hundred_probes(self, hangs: bool) -> None:
@@ -464,9 +480,8 @@ class TestSimulated:
             if begun > 15.0:
                 break
             outage = opened()
-            patience = outage.probing(NOW + begun)
-            assert patience is not None
-            outage.probed(False, NOW + begun + patience, "timed out")
+            probe = begin(outage, NOW + begun)
+            outage.probed(probe, False, NOW + begun + probe.patience, "timed out")
             assert rest(outage, NOW + begun) <= 2.0
 
     def test_a_target_that_is_only_slow_is_reached(self) -> None:
@@ -474,12 +489,49 @@ class TestSimulated:
         for _ in range(100):
             now = outage.next_probe_at
             assert now is not None
-            patience = outage.probing(now)
-            assert patience is not None
-            outage.probed(patience >= needs, now + min(patience, needs), "slow")
+            probe = begin(outage, now)
+            patience = probe.patience
+            outage.probed(probe, patience >= needs, now + min(patience, needs), "slow")
             if outage.room(FREE):
                 return
         pytest.fail("no probe was patient enough")
+
+
+class TestAnotherTarget:
+    """A table came into force whose URL is another."""
+
+    @pytest.mark.parametrize("sign", Sign)
+    @pytest.mark.parametrize("is_trial", [True, False])
+    def test_what_was_sent_to_the_old_one_says_nothing_of_it(self, sign: Sign, is_trial: bool) -> None:
+        outage = trying() if is_trial else Outage(TIMEOUT)
+        outage.claimed(7)
+        outage.aim(TIMEOUT, elsewhere=True)
+        outage.ended(7, "task 7", sign, NOW + 3, "late")
+        assert (outage.is_open, outage.room(FREE)) == (False, FREE)
+
+    def test_its_own_outage_is_not_ended_by_an_answer_of_the_old_one(self) -> None:
+        outage = trying()
+        outage.claimed(7)
+        outage.aim(TIMEOUT, elsewhere=True)
+        attempt(outage, PAGE, Sign.OUT, NOW + 3)
+        outage.ended(7, "task 7", Sign.THERE, NOW + 4, "")
+        assert (outage.is_open, outage.since) == (True, NOW + 3)
+
+    def test_the_time_out_may_be_another_for_the_same(self) -> None:
+        outage = opened()
+        outage.aim(0.3, elsewhere=False)
+        assert outage.is_open
+        assert begin(outage, NOW + HOUR).patience == 0.3
+
+    @pytest.mark.parametrize("alive", [True, False])
+    def test_a_probe_of_the_old_one_is_not_taken_for_its_own(self, alive: bool) -> None:
+        outage = opened()
+        old = begin(outage, NOW + 1)
+        outage.aim(TIMEOUT, elsewhere=True)
+        attempt(outage, PAGE, Sign.OUT, NOW + 3)
+        begin(outage, NOW + 4)
+        outage.probed(old, alive, NOW + 5, "late")
+        assert (outage.room(FREE), outage.next_probe_at, outage.since) == (0, None, NOW + 3)
 
 
 class Process(RuleBasedStateMachine):
@@ -492,7 +544,11 @@ class Process(RuleBasedStateMachine):
         self.jobs = 0
         #: Jobs that are out, and which of them was claimed in an outage that had room for it.
         self.out: dict[int, bool] = {}
-        self.probe_is_out = False
+        #: Those of them that were sent to another target.
+        self.past: set[int] = set()
+        self.probe: Probe | None = None
+        #: Probes of other targets.
+        self.past_probes: list[Probe] = []
 
     @rule(seconds=st.floats(0, 300))
     def time_passes(self, seconds: float) -> None:
@@ -518,9 +574,33 @@ class Process(RuleBasedStateMachine):
 
     def end(self, job_id: int, sign: Sign, task: int) -> None:
         was_open, is_trial = self.outage.is_open, self.out.pop(job_id)
+        before = self.known()
         self.outage.ended(job_id, f"task {task}", sign, self.now, "")
         if was_open:
             assert self.outage.is_open is not (is_trial and sign is Sign.THERE)
+        if job_id in self.past:
+            assert self.known() == before
+
+    def known(self) -> tuple[object, ...]:
+        outage = self.outage
+        return outage.is_open, outage.since, outage.reason, outage.next_probe_at, outage.room(FREE)
+
+    @rule()
+    def aim_elsewhere(self) -> None:
+        self.outage.aim(TIMEOUT, elsewhere=True)
+        assert self.known() == (False, None, None, None, FREE)
+        self.past |= set(self.out)
+        self.out = dict.fromkeys(self.out, False)
+        if self.probe is not None:
+            self.past_probes.append(self.probe)
+            self.probe = None
+
+    @precondition(lambda self: self.past_probes)
+    @rule(alive=st.booleans())
+    def end_past_probe(self, alive: bool) -> None:
+        before = self.known()
+        self.outage.probed(self.past_probes.pop(), alive, self.now, "")
+        assert self.known() == before
 
     @precondition(lambda self: self.out)
     @rule(data=st.data())
@@ -539,18 +619,19 @@ class Process(RuleBasedStateMachine):
         if is_awaited and self.outage.next_probe_at is not None:
             self.now = max(self.now, self.outage.next_probe_at)
         was_open = self.outage.is_open
-        patience = self.outage.probing(self.now)
-        if patience is not None:
-            assert not self.probe_is_out
-            assert 0 < patience <= TIMEOUT
-            self.probe_is_out = True
+        probe = self.outage.probing(self.now)
+        if probe is not None:
+            assert self.probe is None
+            assert 0 < probe.patience <= TIMEOUT
+            self.probe = probe
         assert self.outage.is_open is was_open
 
-    @precondition(lambda self: self.probe_is_out)
+    @precondition(lambda self: self.probe)
     @rule(alive=st.booleans())
     def end_probe(self, alive: bool) -> None:
-        self.probe_is_out = False
-        self.outage.probed(alive, self.now, "")
+        assert self.probe is not None
+        self.outage.probed(self.probe, alive, self.now, "")
+        self.probe = None
         assert self.outage.is_open
         assert self.outage.room(FREE) == int(alive)
 
@@ -566,7 +647,7 @@ class Process(RuleBasedStateMachine):
         """A probe that is due or out, or a trial that is wanted or out: exactly one of them."""
         ways = [
             self.outage.next_probe_at is not None,
-            self.probe_is_out,
+            self.probe is not None,
             self.outage.is_open and self.outage.room(FREE) == 1,
             any(self.out.values()),
         ]

@@ -72,7 +72,8 @@ def arrive(terminal: Terminal, event: str = "push", at: float = NOW, **more: JSO
         receiver = Receiver(loaded.table, outbox, refusals, Mask())
         payload = {**PUSH, "zen": "", "hook_id": 1, "action": "opened", "issue": {}, **more}
         headers = discover()["github"].headers_for(event)
-        answer = receiver.receive(Request("github", Headers(headers.items()), {}, orjson.dumps(payload), at))
+        request = Request("github", Headers(headers.items()), {}, orjson.dumps(payload), at)
+        answer = receiver.receive(request, loaded.table)
         refusals.close()
     return int(answer.body["event"])
 

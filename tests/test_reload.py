@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -12,23 +13,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
+from bridge.app import Bridge, build
 from bridge.config.load import Loaded, load
 from bridge.demo.theeye import Fault, StandIn
 from bridge.errors import ConfigError
-from bridge.job import JobState
+from bridge.job import JobState, Outcome
+from bridge.problem import Severity
 from bridge.reload import LOOKS, Edits, Reloader
-from bridge.settings import Mask, Variables
+from bridge.route import OnUnknown
+from bridge.settings import Mask, Settings, Variables
 from bridge.sources import discover
+from bridge.table import RoutingTable
 from tests.delivery import TASK, Process, arguments, quick_client
-from tests.intake import Intake
+from tests.intake import BEARER, JSON_HEADERS, Intake
 from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, write_table
 from tests.server import Server, SlowServer, Worker
-from tests.tables import make_table, make_task, stand_in_task, wait_until
+from tests.tables import PATIENCE, make_table, make_task, stand_in_task, wait_until
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 TROUBLE = "the routing table has mistakes, the last good one stays in force; run check: "
+#: A source that no route is for: `check` warns of it.
+UNUSED = "  unused: {type: generic, allow_unsigned: true}\n"
 
 
 @pytest.fixture
@@ -52,7 +63,11 @@ def revealed(loaded: Loaded | None) -> list[str]:
 
 
 def routes(loaded: Loaded | None) -> list[str] | None:
-    return None if loaded is None else [route.name for route in loaded.table.routes]
+    return None if loaded is None else routes_of(loaded.table)
+
+
+def routes_of(table: RoutingTable) -> list[str]:
+    return [route.name for route in table.routes]
 
 
 def rename(config: Path, name: str, *, old: str = "  - source: github\n") -> None:
@@ -257,6 +272,14 @@ class TestReloader:
         wait_until(lambda: used.tables)
         wait_until(lambda: not used.reloader.refused)
 
+    def test_tells_the_first_mistake_not_a_warning(self, config: Path, used: Used) -> None:
+        spoil(config)
+        config.write_text(config.read_text().replace("sources:\n", "sources:\n" + UNUSED))
+        wait_until(lambda: used.reloader.refused)
+        assert used.reloader.refused[0].severity is Severity.WARNING
+        assert used.reloader.trouble is not None
+        assert re.fullmatch(re.escape(TROUBLE) + r".*:\d+:\d+: error: [^\n]*", used.reloader.trouble)
+
     def test_reads_it_when_it_is_told_to(self, used: Used) -> None:
         used.reloader.reload()
         wait_until(lambda: used.tables)
@@ -287,27 +310,79 @@ class TestReloader:
         assert routes(used.tables[0]) == ["last", "github * release"]
 
 
-def test_a_request_goes_by_one_table_to_its_end(make_intake: Callable[[str], Intake]) -> None:
-    """One comes into force between its verification and its jobs."""
+class Meanwhile(io.BytesIO):
+    """A request's body: while it arrives, another table comes into force."""
+
+    def __init__(self, body: bytes, happens: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._happens = happens
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        self._happens()
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize(("old", "new"), [("hook: {", "other: {"), ("env.TOKEN }", "env.TOKEN_OLD }")])
+def test_a_request_goes_by_one_table_to_its_end(
+    make_intake: Callable[[str], Intake], old: str, new: str
+) -> None:
+    """Its source, or its source's secret, is another when its body has come."""
     text = """
-sources: {hook: {type: generic, allow_unsigned: true}}
+sources: {hook: {type: generic, bearer_token: "${{ env.TOKEN }}"}}
 routes: [{name: old, source: hook, task: TASK, secret_key: KEY, task_arguments: [x]}]
 """
     intake = make_intake(text)
-    first = intake.receiver
-    old = first.table
-    intake.use(text.replace("old", "new"))
-    new = intake.table
+    client, receiver = intake.app().test_client(), intake.receiver
+    first = receiver.table
+    intake.use(
+        text.replace(old, new).replace("source: hook", f"source: {'other' if 'other' in new else 'hook'}")
+    )
 
-    class Swaps(dict):  # type: ignore[type-arg]
-        def get(self, name: str, default: object = None) -> object:
-            first.table = new
-            return super().get(name, default)
+    def swap() -> None:
+        receiver.table = intake.table
 
-    first.table = replace(old, sources=Swaps(old.sources))
-    answered = first.receive(intake.request("hook", b"{}"))
-    assert "'route': 'old'" in str(answered.body)
-    assert first.table is new
+    body = Meanwhile(b"{}", swap)
+    answer = client.post(
+        "/hooks/hook", headers={**JSON_HEADERS, **BEARER}, input_stream=body, content_length=2
+    )
+    assert (answer.status_code, [job.route for job in intake.jobs()]) == (202, ["old"])
+    assert receiver.table is intake.table is not first
+    assert client.post("/hooks/hook", headers={**JSON_HEADERS, **BEARER}, data=b"{}").status_code in (
+        401,
+        404,
+    )
+
+
+class TestProcess:
+    """What a whole process does with another table."""
+
+    @pytest.fixture
+    def bridge(self, tmp_path: Path, config: Path) -> Iterator[Bridge]:
+        environ = {**VARIABLES, "NEW_KEY": "n" * 64, "BRIDGE_CONFIG": str(config)}
+        bridge = build(Settings.from_environ({**environ, "DATABASE_URL": f"sqlite:///{tmp_path / 'b.db'}"}))
+        bridge.start(deliver=False)
+        yield bridge
+        bridge.close()
+
+    def test_masks_the_new_secrets(self, config: Path, bridge: Bridge) -> None:
+        assert "n" * 64 in bridge.mask("n" * 64)
+        config.write_text(config.read_text().replace("env.DEPLOY_KEY", "env.NEW_KEY"))
+        wait_until(lambda: bridge.mask("n" * 64) == "<secret>")
+
+    def test_says_the_warnings(self, config: Path, bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
+        config.write_text(config.read_text().replace("sources:\n", "sources:\n" + UNUSED))
+        wait_until(lambda: "source unused" in caplog.text)
+        assert "unused" in bridge.table.sources
+
+    def test_can_send_before_it_takes_in(
+        self, config: Path, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names: list[str] = []
+        monkeypatch.setattr(bridge.delivery, "use", lambda _: names.extend(routes_of(bridge.table)))
+        rename(config, "another")
+        wait_until(lambda: routes_of(bridge.table)[0] == "another")
+        assert "another" not in names
+        assert names
 
 
 class TestDelivery:
@@ -335,6 +410,28 @@ class TestDelivery:
         job = process.send("other", self.OTHER)
         process.wait_for(job, JobState.ACCEPTED)
 
+    def test_a_job_that_came_before_them_waits_no_longer(self, process: Process, theeye: StandIn) -> None:
+        """Another process had the new table first."""
+        process.start()
+        job = process.send("other", self.OTHER)
+        wait_until(lambda: process.job(job).reason)
+        process.delivery.use(make_table(tasks=[TASK, self.OTHER], url=theeye.url))
+        process.wait_for(job, JobState.ACCEPTED)
+
+    @pytest.mark.parametrize("stops", [True, False])
+    def test_what_may_be_sent_twice_says_the_table_that_it_began_with(
+        self, process: Process, theeye: StandIn, stops: bool
+    ) -> None:
+        theeye.fault(Fault(hang=PATIENCE) if stops else Fault(hang=0.5, reset=True, times=1))
+        process.start()
+        job = process.send(task=TASK)
+        theeye.wait_for_requests(1)
+        process.delivery.use(make_table(tasks=[replace(TASK, on_unknown=OnUnknown.HOLD)], url=theeye.url))
+        if stops:
+            process.stop(0.1)
+        process.wait_for_attempts(job, 1)
+        assert process.job(job).state is not JobState.UNKNOWN
+
     def test_what_is_sent_goes_by_the_table_that_it_began_with(
         self, process: Process, theeye: StandIn
     ) -> None:
@@ -345,6 +442,14 @@ class TestDelivery:
         # Its task is gone from this one.
         process.delivery.use(make_table(tasks=[self.OTHER], url=theeye.url))
         process.wait_for(job, JobState.ACCEPTED)
+
+    def test_and_by_its_time_out(self, process: Process, theeye: StandIn) -> None:
+        """Its claim is too short for the one that comes into force when it has just started."""
+        longer = make_table(tasks=[TASK], url=theeye.url, timeout=600.0)
+        process.outbox.before["started"] = lambda: process.delivery.use(longer)
+        process.start()
+        job = process.wait_for(process.send(), JobState.ACCEPTED)
+        assert process.outcomes(job.id) == [Outcome.ACCEPTED]
 
     def test_a_longer_time_out_is_for_longer_claims(self, process: Process, theeye: StandIn) -> None:
         """What was claimed for the old one goes back, and is claimed for as long as it may take now."""
@@ -426,6 +531,22 @@ def test_a_worker_reads_it_anew_at_a_save_and_at_sighup(
         assert push(server.port, "abc").status == 202
         assert [job.task_id for job in theeye.wait_for(1)] == [DEPLOY]
         assert worker.stop() == 0
+
+
+def test_a_worker_tells_of_a_table_that_it_does_not_take(
+    tmp_path: Path, config: Path, theeye: StandIn, postgresql_url: str
+) -> None:
+    """The web process may see another file."""
+    web = {**VARIABLES, "BRIDGE_DELIVER": "false", "WEB_CONCURRENCY": "1"}
+    own = tmp_path / "own.yml"
+    own.write_text(config.read_text())
+    with Server(config, postgresql_url, web) as server, Worker(own, postgresql_url, VARIABLES):
+        spoil(own)
+        wait_until(lambda: is_in_trouble(server))
+        (told,) = trouble(server)
+        assert re.search(r"own\.yml:\d+:\d+: error: ", told)
+        own.write_text(config.read_text())
+        wait_until(lambda: trouble(server) == [])
 
 
 def test_a_web_process_reads_it_anew_at_sighup(tmp_path: Path, config: Path) -> None:

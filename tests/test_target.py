@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from bridge import deliver
 from bridge.deliver.target import Target
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http import HttpClient
 from bridge.job import Job, JobState, Outcome
+from bridge.outage import Probe
 from bridge.outbox import Outbox
 from bridge.route import Task
 from bridge.settings import Mask, Secret
@@ -42,7 +44,7 @@ TOKEN = Secret("theeye-token-0123456789")
 #: It has no key: the token starts it.
 BY_TOKEN = make_task(5, secret_key=None)
 TABLE = make_table(tasks=[TASK, BY_TOKEN])
-REFUSED = "TheEye refused the access token: set another and restart"
+REFUSED = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
 TAKEN = Verdict(Outcome.ACCEPTED, "", "a job")
 AWAY = Verdict(Outcome.UNAVAILABLE, "503 maintenance")
@@ -65,7 +67,14 @@ def target() -> Target:
 def end(target: Target, job: Job, verdict: Verdict, status: int | None) -> None:
     """One job from its claim to its end."""
     target.claimed(job)
-    target.heard(job, TASK, verdict, status, verdict.detail)
+    target.heard(TABLE, job, TASK, verdict, status, verdict.detail)
+
+
+def begin(target: Target) -> Probe:
+    """A probe that is due now."""
+    probe = target.probing()
+    assert probe is not None
+    return probe
 
 
 def trouble(target: Target) -> str | None:
@@ -89,21 +98,20 @@ class TestTarget:
         assert (target.room(16), target.probe_in, target.probing()) == (0, 0.5, None)
 
         clock.now += 0.5
-        assert target.probing() == 1.0
-        assert target.probe_in is None
-        target.probed(False, "it answers 502")
+        probe = begin(target)
+        assert (probe.patience, target.probe_in) == (1.0, None)
+        target.probed(probe, False, "it answers 502")
         assert target.trouble == "TheEye is out since 2023-11-14T22:13:20Z: it answers 502"
 
         clock.now += 0.5
-        target.probing()
-        target.probed(True, "it answers 200")
+        target.probed(begin(target), True, "it answers 200")
         assert target.trouble is not None
         assert target.trouble.endswith("502; it answers again, and the next job that is due will tell")
         assert target.room(16) == 1
 
         target.claimed(job)
         assert "answers again" not in target.trouble
-        target.heard(job, TASK, TAKEN, 200, "")
+        target.heard(TABLE, job, TASK, TAKEN, 200, "")
         assert (trouble(target), target.room(16)) == (None, 16)
         assert [record.getMessage() for record in caplog.records] == [
             "TheEye is out, no job is sent until it is back: 503 maintenance",
@@ -120,32 +128,40 @@ class TestTarget:
 
     def test_a_trial_that_was_not_sent_leaves_its_place(self, target: Target, job: Job) -> None:
         end(target, job, AWAY, 503)
-        wait_until(lambda: target.probing() is not None)
-        target.probed(True, "it answers 404")
+        wait_until(lambda: not target.probe_in)
+        target.probed(begin(target), True, "it answers 404")
         target.claimed(job)
         assert target.room(16) == 0
         target.not_sent(job)
         assert target.room(16) == 1
 
     def test_a_401_on_the_bearer_method_stops_the_tasks_without_a_key(self, target: Target, job: Job) -> None:
-        target.heard(job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
+        target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
         assert (target.but, trouble(target), target.room(16)) == (frozenset({BY_TOKEN.id}), REFUSED, 16)
 
     def test_with_another_table_the_token_is_tried_again(self, target: Target, job: Job) -> None:
-        target.heard(job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
+        target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
         target.use(TABLE)
+        assert (target.but, trouble(target)) == (frozenset(), None)
+
+    def test_a_401_on_the_token_of_a_table_before_says_nothing_of_the_new_one(
+        self, target: Target, job: Job
+    ) -> None:
+        target.use(make_table(tasks=[TASK, BY_TOKEN]))
+        # The job waits as if the old one had been refused before: the new one will tell.
+        assert not target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
         assert (target.but, trouble(target)) == (frozenset(), None)
 
     @pytest.mark.parametrize(("task", "status"), [(TASK, 401), (BY_TOKEN, 403), (BY_TOKEN, None)])
     def test_nothing_else_does(self, target: Target, job: Job, task: Task, status: int | None) -> None:
-        target.heard(job, task, UNAUTHORIZED, status, "no")
+        target.heard(TABLE, job, task, UNAUTHORIZED, status, "no")
         assert (target.but, trouble(target)) == (frozenset(), None)
 
     def test_both_are_told_each_with_a_line_of_its_own(
         self, target: Target, job: Job, caplog: pytest.LogCaptureFixture
     ) -> None:
         for _ in range(3):
-            target.heard(job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
+            target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
         end(target, job, AWAY, 503)
         assert target.trouble is not None
         assert target.trouble.startswith("TheEye is out since ")
@@ -159,16 +175,16 @@ class TestTarget:
         for one in jobs:
             target.claimed(one)
 
-        in_threads(partial(target.heard, one, TASK, AWAY, 503, "503") for one in jobs)
+        in_threads(partial(target.heard, TABLE, one, TASK, AWAY, 503, "503") for one in jobs)
 
         assert len(caplog.records) == 1
         assert sum(probe is not None for probe in in_threads([self.patient(target)] * 8)) == 1
 
     @staticmethod
-    def patient(target: Target) -> Callable[[], float | None]:
+    def patient(target: Target) -> Callable[[], Probe | None]:
         """Asks for a probe when the first is due."""
 
-        def ask() -> float | None:
+        def ask() -> Probe | None:
             wait_until(lambda: not target.probe_in)
             return target.probing()
 
@@ -247,6 +263,22 @@ class TestTokenThatIsRefused:
         assert [one.path for one in posts(theeye)].count("/job") == 1
         assert caplog.text.count(REFUSED) == 1
         assert TOKEN.reveal() not in caplog.text
+
+    def test_another_table_that_has_another_is_gone_by_at_once(
+        self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deliver, "POLL", 30 * PATIENCE)
+        self.release.set()
+        process.start()
+        process.wait_for(process.send(task=BY_TOKEN), JobState.DEAD)
+        rounds = process.outbox.calls["next_due"]
+        waits = process.send(task=BY_TOKEN)
+        # Before its claim, and when that found nothing, before it waits.
+        wait_until(lambda: process.outbox.calls["next_due"] >= rounds + 2)
+        table = self.table(theeye)
+        another = replace(table.theeye, access_token=Secret("another"))
+        process.delivery.use(replace(table, theeye=another))
+        process.wait_for(waits, JobState.ACCEPTED)
 
     def test_it_is_told_until_the_process_ends(self, process: Process, theeye: StandIn) -> None:
         self.release.set()

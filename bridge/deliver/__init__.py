@@ -18,6 +18,7 @@ from bridge.deliver.send import Claimed, Sender
 from bridge.deliver.target import Target
 from bridge.errors import StoreUnavailable
 from bridge.http import HttpClient
+from bridge.outage import Probe
 from bridge.outbox import Outbox
 from bridge.settings import Mask
 from bridge.table import RoutingTable
@@ -69,6 +70,8 @@ class Delivery:
         self._target = Target(table, clock)
         self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
         self._dry_run = dry_run
+        #: What else a process without a `/readyz` of its own has to tell, masked.
+        self.tells: Callable[[], str | None] = lambda: None
         self._name = uuid4().hex
         self._beaten_at = -BEAT
         self._freed_at = -FREES
@@ -77,8 +80,7 @@ class Delivery:
         self._told: str | None = None
         self._watchdog = Watchdog()
         self._claimed: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
-        #: How long each probe that is wanted may take, seconds.
-        self._probes: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        self._probes: queue.SimpleQueue[Probe | None] = queue.SimpleQueue()
         # Guards what follows; notified when there may be something to claim.
         self._changed = threading.Condition()
         self._busy: Counter[str] = Counter()
@@ -99,7 +101,8 @@ class Delivery:
     @property
     def trouble(self) -> str | None:
         """What keeps this process from sending, for people; None where nothing does."""
-        return DRY_RUN if self._dry_run else self._target.trouble
+        told = (DRY_RUN if self._dry_run else self._target.trouble, self.tells())
+        return "; ".join(filter(None, told)) or None
 
     def start(self) -> None:
         """Take up what a crash left behind, then begin to deliver."""
@@ -178,8 +181,8 @@ class Delivery:
 
     def _claim(self) -> int:
         """Claim for the threads that are free; how many jobs were claimed."""
-        if (patience := self._target.probing()) is not None:
-            self._probes.put(patience)
+        if (probe := self._target.probing()) is not None:
+            self._probes.put(probe)
         table = self._table
         with self._changed:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
@@ -282,9 +285,9 @@ class Delivery:
 
     def _probe_all(self) -> None:
         client = self._make_client(self._watchdog)
-        while (patience := self._probes.get()) is not None:
+        while (probe := self._probes.get()) is not None:
             try:
-                self._sender.probe(client, patience)
+                self._sender.probe(client, probe)
             except Exception:
                 # A probe that failed is a probe without an answer: the next one follows.
                 log.exception("asking TheEye failed")

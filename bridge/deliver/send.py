@@ -14,7 +14,7 @@ from bridge.deliver.target import Target
 from bridge.errors import AnswerLost, NotSent, SendError, StoreUnavailable
 from bridge.http import HttpClient
 from bridge.job import Job, JobState, Outcome
-from bridge.outage import is_alive
+from bridge.outage import Probe, is_alive
 from bridge.outbox import Completion, Outbox
 from bridge.retry import Decision, RetryPolicy, decide
 from bridge.route import OnUnknown, Task
@@ -24,8 +24,9 @@ from bridge.theeye import JobRequest, TheEye, Verdict, job_request, read_answer
 
 #: How often, in seconds, a record is tried again that the store did not take.
 RECORDS_AGAIN = 2.0
-#: How long a job whose task this process's table lacks waits before it is tried again, seconds.
-UNKNOWN_TASK_WAIT = 30.0
+#: A job whose task this process's table lacks is tried again after its age so far, within these bounds,
+#: seconds: most are of a table that is about to be loaded here, too.
+SHORTEST_UNKNOWN_TASK_WAIT, LONGEST_UNKNOWN_TASK_WAIT = 0.5, 30.0
 #: A send begins only if its lease outlasts the time-out by this, seconds.
 LEASE_MARGIN = 5.0
 #: Of what TheEye said, how many characters are kept.
@@ -100,16 +101,16 @@ class Sender:
             if not heard:
                 self._target.not_sent(claimed.job)
 
-    def probe(self, client: HttpClient, patience: float) -> None:
-        """Ask whether TheEye is there, within `patience` seconds."""
+    def probe(self, client: HttpClient, probe: Probe) -> None:
+        """Ask whether TheEye is there."""
         alive, detail = False, "asking failed"
         try:
-            status = client.get(f"{self.table.theeye.url}/", {}, patience).status
+            status = client.get(f"{self.table.theeye.url}/", {}, probe.patience).status
             alive, detail = is_alive(status), f"it answers {status}"
         except SendError as error:
             detail = self._mask(str(error))
         finally:
-            self._target.probed(alive, detail)
+            self._target.probed(probe, alive, detail)
 
     def is_running(self, attempt_id: int) -> bool:
         """Whether a thread of this process still has it, and maybe TheEye's answer."""
@@ -123,13 +124,17 @@ class Sender:
         for one in running:
             job = one.claimed.job
             try:
-                self.record_lost(job, one.claimed.token, one.attempt_id, one.started_at, why)
+                self._record_lost(one.table, job, one.claimed.token, one.attempt_id, one.started_at, why)
             except StoreUnavailable as error:
                 log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
 
     def record_lost(self, job: Job, token: str, attempt_id: int, started_at: float, why: str) -> None:
-        """Record an attempt whose answer nobody will hear. Raises StoreUnavailable."""
-        table = self.table
+        """Record another process's attempt whose answer nobody will hear. Raises StoreUnavailable."""
+        self._record_lost(self.table, job, token, attempt_id, started_at, why)
+
+    def _record_lost(
+        self, table: RoutingTable, job: Job, token: str, attempt_id: int, started_at: float, why: str
+    ) -> None:
         task = table.tasks.get(job.task_id)
         # Without its task nobody knows whether it may be sent twice.
         on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
@@ -175,7 +180,9 @@ class Sender:
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
         # Before the record, which may have to wait for the store.
-        if asked and not self._target.heard(job, running.task, heard.verdict, heard.status, detail):
+        if asked and not self._target.heard(
+            running.table, job, running.task, heard.verdict, heard.status, detail
+        ):
             heard = replace(heard, verdict=Verdict(Outcome.UNAVAILABLE, heard.verdict.detail))
         self._record(running, heard, detail, time.monotonic() - begun)
         return asked
@@ -196,10 +203,12 @@ class Sender:
 
     def _without_task(self, claimed: Claimed, policy: RetryPolicy, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
-        if now - claimed.job.fresh_at >= policy.retry_for:
+        age = now - claimed.job.fresh_at
+        if age >= policy.retry_for:
             self._outbox.end_unsent(claimed.job, claimed.token, JobState.DEAD, reason)
         else:
-            self._outbox.hand_back(claimed.job, claimed.token, now + UNKNOWN_TASK_WAIT, reason)
+            wait = min(max(age, SHORTEST_UNKNOWN_TASK_WAIT), LONGEST_UNKNOWN_TASK_WAIT)
+            self._outbox.hand_back(claimed.job, claimed.token, now + wait, reason)
 
     def _record(self, running: _Running, heard: _Heard, detail: str, seconds: float) -> None:
         verdict, claimed = heard.verdict, running.claimed

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from bridge.event import rfc3339
 from bridge.job import Job
-from bridge.outage import Outage, sign_of
+from bridge.outage import Outage, Probe, sign_of
 from bridge.route import Task
 from bridge.table import RoutingTable
 from bridge.theeye import Verdict
 
 #: What is told where the bearer method got a 401.
-NOT_LET_IN = "TheEye refused the access token: set another and restart"
+NOT_LET_IN = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +73,18 @@ class Target:
         with self._lock:
             self._outage.not_sent(job.id)
 
-    def heard(self, job: Job, task: Task, verdict: Verdict, status: int | None, detail: str) -> bool:
-        """An attempt ended; `status` where there was an answer, `detail` masked.
+    def heard(
+        self, table: RoutingTable, job: Job, task: Task, verdict: Verdict, status: int | None, detail: str
+    ) -> bool:
+        """An attempt by `table` ended; `status` where there was an answer, `detail` masked.
 
         Whether it is its job's own affair: after the first 401 on the token, the jobs that were in flight
-        beside it hear the same, and wait with the rest.
+        beside it hear the same, and wait with the rest; so do those that were sent with the token of a table
+        that is no longer in force.
         """
         with self._lock:
             not_let_in = status == 401 and task.secret_key is None
-            token_refused = not_let_in and not self._token_refused
+            token_refused = not_let_in and not self._token_refused and table is self._table
             own_affair = token_refused or not not_let_in
             self._token_refused |= token_refused
             was_open = self._outage.is_open
@@ -106,12 +109,12 @@ class Target:
             at = self._outage.next_probe_at
         return None if at is None else max(0.0, at - time.monotonic())
 
-    def probing(self) -> float | None:
-        """Begin a probe if one is due: how long it may take, in seconds; `probed` must follow."""
+    def probing(self) -> Probe | None:
+        """Begin a probe if one is due; `probed` must follow."""
         with self._lock:
             return self._outage.probing(time.monotonic())
 
-    def probed(self, alive: bool, detail: str) -> None:
+    def probed(self, probe: Probe, alive: bool, detail: str) -> None:
         """A probe ended; `detail` masked."""
         with self._lock:
-            self._outage.probed(alive, time.monotonic(), detail)
+            self._outage.probed(probe, alive, time.monotonic(), detail)

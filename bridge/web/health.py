@@ -7,7 +7,6 @@ from flask import Blueprint, Response
 
 from bridge.app import Bridge
 from bridge.errors import StoreUnavailable
-from bridge.problem import Severity
 from bridge.report import pause_line
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.
@@ -39,12 +38,9 @@ def _found(bridge: Bridge) -> dict[str, object]:
     processes = bridge.outbox.delivering(SILENT)
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
-    trouble = {process.trouble for process in processes} | {bridge.delivery.trouble}
+    trouble = {process.trouble for process in processes} | {bridge.delivery.trouble, bridge.table_trouble}
     if not delivering:
         trouble.add("a thread of delivery has ended: restart" if here else "no worker is seen: start one")
-    if mistakes := [one for one in bridge.table_refused if one.severity is Severity.ERROR]:
-        first = str(mistakes[0]).splitlines()[0]
-        trouble.add(f"the routing table has mistakes, the last good one stays in force; run check: {first}")
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}
     trouble |= {pause_line(pause, tasks) for pause in bridge.outbox.paused()}
     told = sorted(bridge.mask(text) for text in trouble if text)

@@ -28,9 +28,9 @@ def intake(receiver: Receiver) -> Blueprint:
             received_at=receiver.clock(),
         )
         with receiver.noting_refusals(head, request.content_length):
-            receiver.admit(head)
+            table = receiver.admit(head)
             with room.for_body(request.content_length, request.max_content_length or 0):
-                answer = receiver.receive(head.with_body(_read_body()))
+                answer = receiver.receive(head.with_body(_read_body()), table)
         return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
 
     return blueprint
