@@ -15,7 +15,6 @@ from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize, NoMor
 from werkzeug.test import TestResponse
 
 from bridge.errors import StoreUnavailable
-from bridge.event import Request
 from bridge.receive import Answer, Receiver
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, github_headers, sample
 from tests.test_receive import no_room_left
@@ -245,7 +244,7 @@ class TestProblems:
     def test_a_defect_of_the_bridge_says_nothing_of_itself(
         self, client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(self: Receiver, request: Request) -> Answer:
+        def broken(*_: object) -> Answer:
             raise RuntimeError("the inside")
 
         monkeypatch.setattr(Receiver, "receive", broken)
