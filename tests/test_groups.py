@@ -286,6 +286,36 @@ class TestLatest:
         assert outbox.job(stored.id).reason == f"superseded by job {second}"
         assert outbox.job(second).state is newer
 
+    @pytest.mark.parametrize("order", [1, -1])
+    @pytest.mark.parametrize("by", ["a person", "its sender"])
+    def test_of_dead_ones_that_are_asked_for_again_the_newest_stays(
+        self, outbox: Outbox, order: int, by: str
+    ) -> None:
+        """In whatever order: the first to be asked for goes to the end, and is not the newest by that."""
+        made = []
+        for name in ("first", "second", "third"):
+            made += [job.id for job in outbox.store(make_webhook(one(latest=True), delivery_id=name)).jobs]
+            send(outbox, JobState.DEAD)
+
+        for name, job_id in [*zip(("first", "second", "third"), made, strict=True)][::order]:
+            if by == "a person":
+                outbox.retry(job_id, one(latest=True))
+            else:
+                outbox.store(make_webhook(one(latest=True), delivery_id=name))
+
+        assert [outbox.job(job_id).state for job_id in made] == [
+            JobState.SKIPPED,
+            JobState.SKIPPED,
+            JobState.WAITING,
+        ]
+        assert claimed(outbox) == [made[-1]]
+
+    def test_nor_the_newer_one_of_the_same_event(self, outbox: Outbox) -> None:
+        old, new = (make_job(n, item_key=n, group="g", latest=True) for n in "12")
+        dead, _ = outbox.store(make_webhook(replace(old, arguments=None), new)).jobs
+        send(outbox)
+        assert outbox.retry(dead.id, old) is JobState.SKIPPED
+
     def test_but_one_that_could_not_be_built_goes_first_where_nothing_came_later(
         self, outbox: Outbox
     ) -> None:

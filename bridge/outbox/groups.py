@@ -7,14 +7,11 @@ of it, or the same head. Of those that wait all but the head are `blocked`: no c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import (
-    BigInteger,
     Connection,
-    Integer,
     Select,
     Text,
     TextClause,
@@ -35,6 +32,9 @@ from bridge.outbox.schema import IS_AHEAD, jobs
 
 #: The states of a job that holds back the later ones of its group.
 AHEAD = (JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)
+
+#: What makes one job newer than another: its event's id, and of two of one event its own.
+Age = tuple[int, int]
 
 MAYBE_SENT = "; an earlier attempt may have reached TheEye"
 _SUPERSEDED = "superseded by job "
@@ -115,45 +115,39 @@ _REPLACED_BY = (
 )  # fmt: skip
 
 
-def _newer(asked: TextClause) -> Select[Any]:
-    """Of each that is asked about, the newest of its group that came later and was accepted, or may be."""
-    of = asked.columns(
-        n=Integer, of_task=Text, of_group=Text, position=BigInteger, job=BigInteger, event=BigInteger
-    ).subquery("asked")
+def _newest_of(asked: TextClause) -> Select[Any]:
+    """The newest job of each group that was accepted, or may be."""
+    of = asked.columns(of_task=Text, of_group=Text).subquery("asked")
     newest = (
         select(jobs.c.id)
         .where(
             jobs.c.task_id == of.c.of_task,
             jobs.c.group_name == of.c.of_group,
             jobs.c.state.in_((JobState.ACCEPTED, *AHEAD)),
-            jobs.c.position > of.c.position,
-            jobs.c.id > of.c.job,
-            jobs.c.event_id > of.c.event,
         )
-        .order_by(jobs.c.position.desc())
+        # No column: a planner would go through the index of all events to have them in order.
+        .order_by((jobs.c.event_id + 0).desc(), jobs.c.id.desc())
         .limit(1)
         .scalar_subquery()
     )
-    return select(of.c.n, newest.label("newer"))
+    return select(newest).select_from(of)
 
 
 # By dialect: what is asked about is one list in JSON, so that thousands are one statement.
-_NEWER = {
-    "postgresql": _newer(
-        text(
-            "SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS asked"
-            " (n int, of_task text, of_group text, position bigint, job bigint, event bigint)"
-        )
+_NEWEST_OF = {
+    "postgresql": _newest_of(
+        text("SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS asked (of_task text, of_group text)")
     ),
-    "sqlite": _newer(
+    "sqlite": _newest_of(
         text(
-            "SELECT json_extract(value, '$.n') AS n, json_extract(value, '$.of_task') AS of_task,"
-            " json_extract(value, '$.of_group') AS of_group, json_extract(value, '$.position') AS position,"
-            " json_extract(value, '$.job') AS job, json_extract(value, '$.event') AS event"
-            " FROM json_each(:asked)"
+            "SELECT json_extract(value, '$.of_task') AS of_task,"
+            " json_extract(value, '$.of_group') AS of_group FROM json_each(:asked)"
         )
     ),
 }
+_JOBS = select(jobs.c.id, jobs.c.event_id, jobs.c.task_id, jobs.c.group_name).where(
+    jobs.c.id.in_(bindparam("some", expanding=True))
+)
 
 _HEADS = (
     select(jobs.c.task_id, jobs.c.group_name, func.min(jobs.c.position).label("position"))
@@ -229,32 +223,24 @@ def replaced_by(connection: Connection, job: Job) -> int | None:
     return found
 
 
-@dataclass(frozen=True)
-class After:
-    """What a newer job comes after: a place in its group, a job, or an event; 0: any does."""
+def give_way(connection: Connection, rows: Iterable[tuple[dict[str, Any], Age]], now: float) -> None:
+    """Let those rows be skipped that would replace a newer job, which was accepted or may still be.
 
-    position: int = 0
-    job: int = 0
-    event: int = 0
-
-
-def give_way(connection: Connection, rows: Iterable[tuple[dict[str, Any], After]], now: float) -> None:
-    """Let those rows be skipped that would replace a newer job, which was accepted or may still be."""
-    asking = [
-        (row, after)
-        for row, after in rows
-        if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING
-    ]
-    if not asking:
+    Not its place says which is newer: one that is asked for again goes to its group's end.
+    """
+    by_group: dict[tuple[str, str], list[tuple[dict[str, Any], Age]]] = {}
+    for row, age in rows:
+        if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING:
+            by_group.setdefault((row["task_id"], row["group_name"]), []).append((row, age))
+    if not by_group:
         return
-    asked = [
-        {"n": n, "of_task": row["task_id"], "of_group": row["group_name"], **asdict(after)}
-        for n, (row, after) in enumerate(asking)
-    ]
-    newer = _NEWER[connection.dialect.name]
-    for n, by in connection.execute(newer, {"asked": orjson.dumps(asked).decode()}):
-        if by is not None:
-            asking[n][0].update(state=JobState.SKIPPED, reason=superseded(by), ended_at=now)
+    asked = orjson.dumps([{"of_task": task_id, "of_group": group} for task_id, group in by_group]).decode()
+    found = connection.execute(_NEWEST_OF[connection.dialect.name], {"asked": asked}).scalars()
+    newest = {"some": [job_id for job_id in found if job_id is not None]}
+    for job in connection.execute(_JOBS, newest):
+        for row, age in by_group[job.task_id, job.group_name]:
+            if (job.event_id, job.id) > age:
+                row.update(state=JobState.SKIPPED, reason=superseded(job.id), ended_at=now)
 
 
 def pass_on(connection: Connection, task_id: str, group: str, now: float) -> bool:

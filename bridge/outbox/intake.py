@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -82,8 +83,7 @@ _INSERT_EVENT = {
 _INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
 _JOBS_OF = (
     select(
-        jobs.c.id, jobs.c.route, jobs.c.item_key, jobs.c.state, jobs.c.reason,
-        jobs.c.task_id, jobs.c.group_name, jobs.c.position,
+        jobs.c.id, jobs.c.event_id, jobs.c.route, jobs.c.item_key, jobs.c.state, jobs.c.reason,
     )
     .where(
         jobs.c.event_id == bindparam("event_id"),
@@ -166,7 +166,7 @@ def insert_jobs(
         new = [replayed(job) for job in new]
     rows = [job_row(event_id, job, now, replay) for job in new]
     if comes_again:
-        groups.give_way(connection, [(row, groups.After(event=event_id)) for row in rows], now)
+        groups.give_way(connection, [(row, (event_id, sys.maxsize)) for row in rows], now)
     if not replay:
         keys.throttle(connection, new, rows, now)
     groups.join(connection, rows)
@@ -242,7 +242,8 @@ def _set_waiting(
     by_person: bool,
 ) -> dict[int, JobState]:
     rows = [{"task_id": new.task_id, "task": new.task, **fresh(new, now)} for _, new in dead]
-    groups.give_way(connection, [(row, _after(*one)) for row, one in zip(rows, dead, strict=True)], now)
+    ages = [(old.event_id, old.id) for old, _ in dead]
+    groups.give_way(connection, zip(rows, ages, strict=True), now)
     if not by_person:
         keys.throttle(connection, [new for _, new in dead], rows, now)
     groups.join(connection, rows)
@@ -250,10 +251,3 @@ def _set_waiting(
     connection.execute(_CHANGE_JOB, [{"job": job_id, **row} for job_id, row in stored])
     skipped = groups.replace(connection, stored, now)
     return {job_id: JobState.SKIPPED if job_id in skipped else row["state"] for job_id, row in stored}
-
-
-def _after(dead: Row[*tuple[Any, ...]], new: NewJob) -> groups.After:
-    """What came after a dead job: by its place, or, where it had none in that group, by its number."""
-    if dead.position is not None and (dead.task_id, dead.group_name) == (new.task_id, new.group):
-        return groups.After(position=dead.position)
-    return groups.After(job=dead.id)
