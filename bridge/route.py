@@ -327,9 +327,10 @@ class OnDead:
     arguments: tuple[Argument, ...]
 
     @staticmethod
-    def died(item_key: str) -> int:
-        """The number of the job that died, of which the job with this item_key tells."""
-        return int(item_key.partition(".")[0])
+    def told_of(item_key: str) -> tuple[int, int]:
+        """The number of the job that died, of which the job with this item_key tells, and how many had."""
+        died, _, dead = item_key.partition(":")
+        return int(died.partition(".")[0]), int(dead or 1)
 
     def job_for(self, died: Job, dead: int) -> NewJob:
         """The job that tells of `died`, the newest of `dead` jobs of one route that nobody was told of."""
@@ -346,7 +347,8 @@ class OnDead:
             },
             "dead": dead,
         }
-        job = NewJob(self.NAME, self.task.id, self.task.name, f"{died.id}.{died.ended_at}", None, None)
+        item_key = f"{died.id}.{died.ended_at}:{dead}"
+        job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None)
         try:
             values = tuple(argument.build(scope, allow_data_urls=False) for argument in self.arguments)
         except EvaluationError as error:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bridge import table
+from bridge.cli.selection import Selection
 from bridge.event import JSON
 from bridge.job import JobState, NewJob, Outcome
 from bridge.outbox import Outbox, Pausable, RefusedRequest
@@ -111,12 +112,49 @@ class TestWhich:
         assert states(terminal, [made]) == [CANCELED]
 
     def test_several_in_the_order_in_which_they_are_named(self, terminal: Terminal) -> None:
-        made = [store(terminal, job())[0] for _ in range(3)]
-        result = terminal.run("jobs", "cancel", "3", "1")
+        made = store_unknown(terminal, 3)
+        result = terminal.run("jobs", "resolve", "3", "1", "2", "--again")
 
         assert result.exit_code == 0
-        assert result.output == "job 3 is canceled\njob 1 is canceled\nis canceled: 2\n"
-        assert states(terminal, made) == [CANCELED, WAITING, CANCELED]
+        assert result.output.splitlines()[:3] == [f"job {number} waits to be sent" for number in (3, 1, 2)]
+        assert states(terminal, made) == [WAITING] * 3
+
+    @pytest.mark.parametrize("which", [("1", "2", "3"), ("--state", "waiting", "--yes")])
+    def test_to_cancel_them_lets_none_of_them_go_that_another_held_back(
+        self, terminal: Terminal, which: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = [store(terminal, job(group="g"))[0] for _ in range(3)]
+        free: list[list[int]] = []
+        cancel = Outbox.cancel
+
+        def watched(outbox: Outbox, job_id: int, *states: tuple[JobState, ...]) -> None:
+            cancel(outbox, job_id, *states)
+            free.append(
+                [one for one in made if not outbox.job(one).blocked and outbox.job(one).state is WAITING]
+            )
+
+        monkeypatch.setattr(Outbox, "cancel", watched)
+        assert terminal.run("jobs", "cancel", *which).exit_code == 0
+        assert free == [[made[0]], [made[0]], []]
+
+    @pytest.mark.parametrize("state", ["unknown", "waiting"])
+    def test_what_is_in_another_state_by_the_deed_is_left_alone(
+        self, terminal: Terminal, state: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the person reads the question."""
+        made = store_unknown(terminal, 1) if state == "unknown" else store(terminal, job())
+
+        def meanwhile(*_: object) -> None:
+            if state == "unknown":
+                terminal.run("jobs", "resolve", "1", "--again")
+            else:
+                terminal.attempt(UNKNOWN, Outcome.UNKNOWN)
+
+        monkeypatch.setattr(Selection, "confirm", meanwhile)
+        result = terminal.run("jobs", "cancel", "--state", state)
+        now = WAITING if state == "unknown" else JobState.UNKNOWN
+        assert (result.exit_code, result.output) == (1, f"job 1 is {now}, expected {state}\n")
+        assert states(terminal, made) == [now]
 
     def test_one_that_is_named_twice_is_one(self, terminal: Terminal) -> None:
         store(terminal, job())
@@ -130,7 +168,7 @@ class TestWhich:
 
         assert result.exit_code == 0
         assert result.output.splitlines() == [
-            "2 dead jobs: cancel? [y/N]: y", "job 1 is canceled", "job 3 is canceled", "is canceled: 2",
+            "2 dead jobs: cancel? [y/N]: y", "job 3 is canceled", "job 1 is canceled", "is canceled: 2",
         ]  # fmt: skip
         assert states(terminal, made) == [CANCELED, WAITING, CANCELED]
 
@@ -290,10 +328,10 @@ class TestWhatCameOfThem:
 
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
-            "job 2 is canceled", "job 3 is canceled", "left alone: 2, is canceled: 2",
+            "job 3 is canceled", "job 2 is canceled", "left alone: 2, is canceled: 2",
         ]  # fmt: skip
         assert result.stderr.splitlines() == [
-            "job 1 is accepted, expected waiting or dead or unknown", "there is no job 99",
+            "there is no job 99", "job 1 is accepted, expected waiting or dead or unknown",
         ]  # fmt: skip
         assert states(terminal, made) == [JobState.ACCEPTED, CANCELED, CANCELED]
 
@@ -581,6 +619,20 @@ class TestPause:
 
         assert (result.exit_code, result.output) == (0, f"{kind} {name} goes on\n")
         assert self.paused(terminal) == []
+
+    def test_what_only_stored_jobs_have_can_be_paused(self, terminal: Terminal) -> None:
+        """Its route has another name by now."""
+        store(terminal, job(make_task(3, name="old deploy"), "an old one"))
+        result = terminal.run("pause", "an old one")
+
+        assert (result.exit_code, result.stderr) == (0, "route an old one is an old one\n")
+        assert self.paused(terminal) == [("route", "an old one")]
+        assert terminal.run("resume", "an old one").exit_code == 0
+
+    def test_a_task_of_the_table_is_meant_before_one_that_had_its_name(self, terminal: Terminal) -> None:
+        store(terminal, job(make_task(3, name="deploy"), "an old one"))
+        assert terminal.run("pause", "deploy").exit_code == 0
+        assert self.paused(terminal) == [("task", DEPLOY.id)]
 
     def test_alone_it_says_what_is_paused(self, terminal: Terminal) -> None:
         assert terminal.run("pause").output == "nothing is paused\n"

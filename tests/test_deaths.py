@@ -338,7 +338,8 @@ class TestAskedForAgain:
 
     @pytest.fixture
     def dead(self, outbox: Outbox) -> Job:
-        die(outbox, "1", reason="why")
+        die(outbox, "1", reason="another")
+        die(outbox, "2", reason="why")
         outbox.tell_of_deaths(ON_DEAD)
         (job,) = tellings(outbox)
         end(outbox, job.id, REFUSED, Decision(JobState.DEAD, None, "refused"))
@@ -359,11 +360,13 @@ class TestAskedForAgain:
     def test_by_a_person_it_is_built_anew(
         self, outbox: Outbox, dead: Job, retry: Callable[[int, str], Result]
     ) -> None:
-        result = retry(dead.id, 'on_dead: {task: chat, task_arguments: ["today: ${{ job.reason }}"]}\n')
+        result = retry(
+            dead.id, 'on_dead: {task: chat, task_arguments: ["today: ${{ job.reason }}", "${{ dead }}"]}\n'
+        )
 
         assert (result.exit_code, result.output) == (0, f"job {dead.id} waits to be sent\n")
         after = outbox.job(dead.id)
-        assert (after.state, after.arguments) == (JobState.WAITING, ("today: why",))
+        assert (after.state, after.arguments) == (JobState.WAITING, ("today: why", 2))
         assert (after.task_id, after.task) == (OTHER.id, "chat")
         assert len(tellings(outbox)) == 1
 

@@ -97,13 +97,17 @@ def retry_jobs(terminal: Terminal, selection: Selection) -> None:
 @some_jobs(*CANCELABLE)
 @click.pass_obj
 def cancel_jobs(terminal: Terminal, selection: Selection) -> None:
-    """Let jobs that wait, are dead or unknown never be sent."""
+    """Let jobs that wait, are dead or unknown never be sent. The newest first."""
+    default = JobState.WAITING
+    # What a filter found may be in another state by now, of which the person was not asked.
+    states = CANCELABLE if selection.numbers else (selection.state or default,)
 
     def cancel(outbox: Outbox, job_id: int) -> tuple[str, bool]:
-        outbox.cancel(job_id)
+        outbox.cancel(job_id, states)
         return "is canceled", True
 
-    _do(terminal, selection, JobState.WAITING, "cancel", cancel)
+    # The oldest of a group holds back the others: without it the next would be sent.
+    _do(terminal, selection, default, "cancel", cancel, newest_first=True)
 
 
 @jobs.command("resolve")
@@ -126,7 +130,15 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None) -
     _do(terminal, selection, JobState.UNKNOWN, "take for accepted" if is_sent else "send again", resolve)
 
 
-def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, deed: Deed) -> None:
+def _do(
+    terminal: Terminal,
+    selection: Selection,
+    default: JobState,
+    what: str,
+    deed: Deed,
+    *,
+    newest_first: bool = False,
+) -> None:
     """Do it to one after the other and say what came of it; ends with 1 where one came to something else."""
     said: Counter[str] = Counter()
     has_failed = False
@@ -136,7 +148,7 @@ def _do(terminal: Terminal, selection: Selection, default: JobState, what: str, 
         if selection.route is not None and not chosen:
             require_route(terminal, outbox, selection.route)
         selection.confirm(chosen, f"{state} job", what)
-        for job_id in chosen:
+        for job_id in sorted(chosen, reverse=True) if newest_first else chosen:
             try:
                 came_to, is_done = deed(outbox, job_id)
                 line = f"job {job_id} {came_to}"
@@ -178,5 +190,5 @@ class _Again:
         return self._made.get((job.route, job.item_key))
 
     def _telling(self, outbox: Outbox, job: Job) -> NewJob | None:
-        died = OnDead.died(job.item_key)
-        return None if self._table.on_dead is None else self._table.on_dead.job_for(outbox.job(died), 1)
+        died, dead = OnDead.told_of(job.item_key)
+        return None if self._table.on_dead is None else self._table.on_dead.job_for(outbox.job(died), dead)

@@ -49,8 +49,13 @@ def require_route(terminal: Terminal, outbox: Outbox, name: str) -> None:
         raise click.UsageError(unknown(name, known, {Pausable.ROUTE}))
 
 
+def meant(name: str, known: Iterable[Named], kinds: Collection[Pausable]) -> set[tuple[Pausable, str]]:
+    """The kinds and keys of what has this name or key."""
+    return {(each.kind, each.key) for each in known if each.kind in kinds and name in (each.key, each.name)}
+
+
 def unknown(name: str, known: Iterable[Named], kinds: Collection[Pausable]) -> str:
     """That nothing of these kinds has the name, and what has one."""
-    meant, there = guess(name, {each.name for each in known if each.kind in kinds})
+    hint, there = guess(name, {each.name for each in known if each.kind in kinds})
     wanted = " or ".join(kind for kind in Pausable if kind in kinds)
-    return f"no {wanted} is named {name!r}; there are: {there}{meant}"
+    return f"no {wanted} is named {name!r}; there are: {there}{hint}"

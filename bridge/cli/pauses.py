@@ -62,16 +62,21 @@ def _say_paused(terminal: Terminal, outbox: Outbox) -> None:
 def _meant(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | None) -> tuple[Pausable, str]:
     """What a person means: something of the table, or what is paused and no longer in it.
 
-    Where the table has mistakes, that of the stored jobs: a freeze may be wanted for just that.
+    Else what only stored jobs name: their route may have another name since, and where the table has mistakes
+    a freeze may be wanted for just that.
     """
     kinds = set(Pausable) if is_route is None else {Pausable.ROUTE if is_route else Pausable.TASK}
     try:
-        known, is_broken = names.of_table(terminal.load().table), False
+        known = names.of_table(terminal.load().table)
     except ConfigError:
-        known, is_broken = names.of_jobs(outbox), True
+        known = set()
         terminal.warn("the table has mistakes, `check` says which; what the stored jobs name is meant")
     known |= {names.Named(each.kind, each.name, each.name) for each in outbox.paused()}
-    meant = {(each.kind, each.key) for each in known if each.kind in kinds and name in (each.key, each.name)}
+    meant = names.meant(name, known, kinds)
+    is_of_jobs = not meant
+    if is_of_jobs:
+        known |= names.of_jobs(outbox)
+        meant = names.meant(name, known, kinds)
     if not meant:
         raise click.UsageError(names.unknown(name, known, kinds))
     if {kind for kind, _ in meant} == {*Pausable}:
@@ -80,6 +85,6 @@ def _meant(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | None)
         ids = ", ".join(sorted(key for _, key in meant))
         raise click.UsageError(f"several tasks were named {name}; say which by its id: {ids}")
     ((kind, key),) = meant
-    if is_broken:
+    if is_of_jobs:
         terminal.warn(f"{kind} {name} is {key}")
     return kind, key

@@ -259,10 +259,10 @@ class Outbox:
             self._job_waits()
         return state
 
-    def cancel(self, job_id: int) -> None:
-        """Let a job that is in one of the CANCELABLE states never be sent. Raises NoSuchJob, WrongState."""
+    def cancel(self, job_id: int, expected: tuple[JobState, ...] = CANCELABLE) -> None:
+        """Let a job that is in one of these states never be sent. Raises NoSuchJob, WrongState."""
         now = self._clock()
-        if self._database.write(lambda connection: people.cancel(connection, job_id, now)):
+        if self._database.write(lambda connection: people.cancel(connection, job_id, expected, now)):
             self._job_waits()
 
     def replay(self, event_id: int, new: Sequence[NewJob]) -> tuple[StoredJob, ...]:

@@ -50,13 +50,13 @@ def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> t
     return state, _settle(connection, job, {"state": state, **values}, now) or state is JobState.WAITING
 
 
-def cancel(connection: Connection, job_id: int, now: float) -> bool:
-    """Let a job that waits, is dead or unknown never be sent; whether another may be sent now.
+def cancel(connection: Connection, job_id: int, expected: tuple[JobState, ...], now: float) -> bool:
+    """Let a job that is in one of these states never be sent; whether another may be sent now.
 
     Raises NoSuchJob, WrongState.
     """
     canceled = {"state": JobState.CANCELED, "reason": "canceled by a person", "ended_at": now}
-    return _settle(connection, _locked_with_group(connection, job_id, CANCELABLE), canceled, now)
+    return _settle(connection, _locked_with_group(connection, job_id, expected), canceled, now)
 
 
 def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: float) -> tuple[StoredJob, ...]:
