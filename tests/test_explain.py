@@ -8,15 +8,20 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
+from bridge.config.load import load
 from bridge.event import JSON, Event, Headers
+from bridge.explanation import explanation_lines
 from bridge.outbox import Outbox, Webhook
+from bridge.sources import discover
+from tests.intake import Intake, github_headers, sample
+from tests.tables import make_event
 from tests.terminal import PUSH, Terminal
 
 ROUTES = """
@@ -50,6 +55,15 @@ routes:
     task: deploy
     task_arguments: []
   - {name: any, source: github, task: deploy, task_arguments: ["${{ payload.gone }}"]}
+"""
+
+REDACTING = """
+sources: {github: {secret: "${{ env.GITHUB_SECRET }}", redact: [payload.ref, payload.commits]}}
+tasks: {run: {id: TASK, secret_key: KEY}}
+routes:
+  - {name: main, source: github, match: {payload.ref: refs/heads/*}, task: run, task_arguments: []}
+  - {name: each commit, source: github, loop: payload.commits, task: run, task_arguments: []}
+  - {name: rest, source: github, otherwise: true, task: run, task_arguments: []}
 """
 
 GITHUB_PUSH = ("--source", "github", "--event", "push", "-")
@@ -124,6 +138,62 @@ def test_of_a_stored_event_too(terminal: Terminal) -> None:
     event_id = str(terminal.store(("abc",)).event_id)
     assert terminal.run("explain", event_id, "--expect", "deploy").exit_code == 0
     assert terminal.run("explain", event_id, "--expect-none").exit_code == 1
+
+
+def test_what_nobody_can_know_is_not_as_expected(
+    make_intake: Callable[[str], Intake], tmp_path: Path
+) -> None:
+    """What was redacted cannot be asked again: the event made a job by the route that reads it."""
+    intake = make_intake(REDACTING)
+    answer = intake.post("github", sample("github/push.json"), github_headers(sample("github/push.json")))
+    assert {job.route for job in intake.jobs()} == {"main", "each commit"}
+    terminal = Terminal(tmp_path, (tmp_path / "table.yml").read_text())
+    result = terminal.run("explain", str(answer.body["event"]), "--expect", "rest")
+    assert result.exit_code == 1
+    assert [line.partition(": payload")[0] for line in result.stderr.splitlines()] == [
+        "nobody can know whether it matches: route 'main'",
+        "nobody can know whether it matches: route 'each commit': loop",
+    ]
+
+
+def test_the_event_that_is_named_must_be_that_of_the_body(routes: Terminal) -> None:
+    """Where the body says it, the option would be passed over in silence."""
+    opened = {**PUSH, "action": "opened", "number": 5, "issue": {}}
+    for event in ("issues", "issues.opened"):
+        result = routes.run("explain", "--source", "github", "--event", event, "-", stdin=json.dumps(opened))
+        assert result.exit_code == 0, result.stderr
+    result = routes.run(
+        "explain", "--source", "github", "--event", "issues.closed", "-", stdin=json.dumps(opened)
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--event: the body is that of issues.opened" in " ".join(result.stderr.split())
+
+
+# What is said of a job
+
+
+def test_an_item_like_an_earlier_one_makes_no_job_of_its_own(routes: Terminal) -> None:
+    result = explain(routes, payload={**PUSH, "commits": [6, 7, 6]})
+    assert "    item 2: no job (equal to an earlier item)\n" in result.output
+    assert "item 1: no job" not in result.output
+
+
+def test_its_key_and_for_how_long_it_counts(tmp_path: Path) -> None:
+    table = ROUTES.replace("name: main,", "name: main, once_within: 5m, once_key: 'k ${{ payload.after }}',")
+    terminal = Terminal(tmp_path, table)
+    assert "  once within 300 s for the key 'k abc'\n" in explain(terminal).output
+    shown = json.loads(explain(terminal, "--json").output)["routes"]
+    (job,) = next(each["jobs"] for each in shown if each["route"] == "main")
+    assert job["once_key"] == "k abc"
+
+
+def test_no_key_in_its_url_whatever_the_mask_knows(routes: Terminal) -> None:
+    variables = {"TASK_KEY": "k" * 64, "HOOK_SECRET": "h" * 40}
+    table = load(routes.config, variables, discover()).table
+    event = make_event(PUSH)
+    shown = [line.text for line in explanation_lines(event, table.explain(event), table)]
+    assert any("POST https://" in line for line in shown)
+    assert "k" * 64 not in "".join(shown)
 
 
 def test_a_route_that_is_not_there_is_a_mistake_of_the_call(routes: Terminal) -> None:

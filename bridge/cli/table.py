@@ -81,9 +81,10 @@ def explain(
     """Say what the table makes of a webhook.
 
     With --source of the body in FILE (- for standard input), without it of the stored event of this
-    number. For every route each condition, wanted and found; then the exact requests, without keys.
-    Routes that match come first, then the others, the nearest miss first. With --expect what is not
-    as expected is said on standard error.
+    number. What comes of a file has no query, and no headers but those that name its event: a route that
+    reads others is tried by `test`. For every route each condition, wanted and found; then the exact
+    requests, without keys. Routes that match come first, then the others, the nearest miss first. With
+    --expect what is not as expected is said on standard error, and what cannot be known of a stored event.
     """
     if expected and expect_none:
         raise click.UsageError("--expect-none goes without --expect")
@@ -124,6 +125,8 @@ def _find_routes(table: RoutingTable, names: tuple[str, ...]) -> None:
 def _sent(source: Source, event: str | None, body: bytes) -> Event:
     """The event that the server would make of this body, were it sent now."""
     found, _ = source.read(sender_request(source, event, body))
+    if event is not None and event not in (found.event, found.full_name):
+        raise click.BadParameter(f"the body is that of {found.full_name}", param_hint="--event")
     return found
 
 
