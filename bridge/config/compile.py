@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import TypeVar
 
 from bridge.config.document import Empty, Items, Node, Scalar, Section
@@ -37,9 +36,8 @@ class Compiler:
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
         language = Language()
-        # Many routes read the same fields: each text is compiled once.
-        self._template = cache(language.template)
-        self._condition = cache(language.condition)
+        self._template = language.template
+        self._condition = language.condition
 
     def path(self, scalar: Scalar, names: tuple[str, ...] = EVENT_NAMES) -> Path | None:
         return self._try(scalar, lambda: parse_path(scalar, names))

@@ -155,6 +155,8 @@ class Language:
     def __init__(self) -> None:
         self._strict = Sandbox(Missing)
         self._lenient = Sandbox(MissingInCondition)
+        #: Routes ask for the same fields, each in a text of its own.
+        self._compiled: dict[tuple[Sandbox, str, tuple[str, ...]], Expression] = {}
 
     def template(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Template:
         """An argument's text: what is missing in it is an error. Raises ExpressionError."""
@@ -179,10 +181,12 @@ class Language:
                     "found text around ${{ }}, expected one expression", 0, "leave the ${{ }} out"
                 )
             part = parts[0]
-        return self._compile(self._lenient, part, names)
+        return self._compile(self._lenient, part, tuple(names))
 
-    def _compile(self, sandbox: Sandbox, part: Part, names: Iterable[str]) -> Expression:
+    def _compile(self, sandbox: Sandbox, part: Part, names: tuple[str, ...]) -> Expression:
         stripped = part.text.strip()
+        if (known := self._compiled.get((sandbox, stripped, names))) is not None:
+            return known
         offset = part.offset + part.text.index(stripped)
         try:
             tree = sandbox.parse_one(stripped)
@@ -197,7 +201,9 @@ class Language:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
-        return Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), sandbox, code)
+        made = Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), sandbox, code)
+        self._compiled[sandbox, stripped, names] = made
+        return made
 
 
 def _syntax(message: str) -> tuple[str, str | None]:
