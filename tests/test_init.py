@@ -105,6 +105,7 @@ class TestEveryType:
             assert status_of(request) == 401
             assert status_of(signed) in (200, 202)
         states = {job.state for job in intake.jobs()}
+        assert JobState.DEAD not in states
         # Of Stripe there is no sample of the event that its example names.
         assert JobState.WAITING in states or source_type.name == "stripe"
 
@@ -191,6 +192,15 @@ def test_without_an_item_there_is_no_loop(run: Run, path: Path) -> None:
     run("init", "--source", "alertmanager", "--argument", "payload.status")
     assert "loop" not in path.read_text()
     assert "item" not in path.read_text()
+
+
+def test_what_reads_an_item_goes_with_the_loop(run: Run, path: Path) -> None:
+    run("init", "--source", "bitbucket", "--argument", "payload.repository.name")
+    assert "item" not in path.read_text()
+    path.unlink()
+    run("init", "--source", "bitbucket", "--argument", "item.new.name")
+    (route,) = as_an_editor_reads(read(path))["routes"]
+    assert (route["loop"], route["when"]) == ("payload.push.changes", 'item.new.type == "branch"')
 
 
 def test_of_another_event_only_what_each_event_has_is_an_argument(run: Run, path: Path) -> None:
