@@ -153,6 +153,57 @@ def test_a_second_file_leaves_theeye_to_the_first(run: Run, path: Path) -> None:
     assert "2 sources, 1 task, 2 routes; no mistakes" in run("check").output
 
 
+def test_a_second_file_brings_theeye_where_the_first_lacks_it(run: Run, path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("alerts.yml").write_text("sources: {alertmanager: {allow_unsigned: true}}\n")
+    assert run("init", "--source", "github").exit_code == 0
+    assert run("check").exit_code == 0
+
+
+def test_a_customer_that_another_file_has_is_not_written(run: Run, path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("main.yml").write_text("theeye: {customer: acme}\n")
+    result = run("init", "--source", "github", "--customer", "acme")
+    assert result.exit_code == 1
+    assert "routes.yml is not written: with it" in result.output
+    assert "customer is defined twice" in result.output
+    assert not path.exists()
+
+
+def test_mistakes_that_were_there_before_are_not_laid_to_the_new_file(run: Run, path: Path) -> None:
+    run("init", "--source", "github")
+    path.write_text(path.read_text().replace("source: github", "source: githob"))
+    result = run("init", "--source", "gitlab", "--path", str(path.with_name("gitlab.yml")))
+    assert result.exit_code == 0
+    assert "warning: the table has mistakes that were there before; check names them\n" in result.stderr
+    output = run("check").output
+    assert "githob" in output
+    assert "gitlab.yml" not in re.sub(".*warning: .*", "", output)
+
+
+@pytest.mark.parametrize("name", ["config/x.txt", "config/.x.yml", "config/sub/x.yml", "x.yml", "new/x.yml"])
+def test_what_the_table_would_not_read_is_not_written(run: Run, path: Path, name: str) -> None:
+    target = path.parents[1] / name
+    result = run("init", "--source", "github", "--path", str(target))
+    assert result.exit_code == 2
+    table = f"the .yml and .yaml files in {path.parent}, as BRIDGE_CONFIG says; --path - shows"
+    assert f"--path: {target} would not be read: the table is {table}" in result.output
+    assert not list(path.parents[1].iterdir())
+
+
+def test_a_table_of_one_file_has_none_beside_it(run: Run, path: Path) -> None:
+    one = str(path.with_name("table.yaml"))
+    assert run("init", "--source", "github", BRIDGE_CONFIG=one).exit_code == 0
+    beside = run("init", "--source", "gitlab", "--path", str(path), BRIDGE_CONFIG=one)
+    assert beside.exit_code == 2
+    assert f"the table is one file, {one}, as BRIDGE_CONFIG says; --path - shows" in beside.output
+    assert not path.exists()
+    again = run("init", "--source", "gitlab", BRIDGE_CONFIG=one).output
+    assert "stays as it is\n    hint: say --path - to see the table\n" in again
+    Path(one).rename(path.with_name("table"))
+    assert "table is there already" in run("init", "--source", "gitlab", BRIDGE_CONFIG=one[:-5]).output
+
+
 def test_what_does_not_fit_the_others_is_not_written(run: Run, path: Path) -> None:
     run("init", "--source", "github")
     second = path.with_name("second.yml")
