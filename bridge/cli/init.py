@@ -73,6 +73,9 @@ def init(
     )
     hook = urlunsplit(hook_url(url, source))
     warnings = _checked(table, types)
+    if len(re.findall(rf"\$\{{\{{\s*env\.{key}\b", _text(table))) > 1:
+        message = f"{key} holds something else of this table; the task's key needs a variable of its own"
+        raise click.BadParameter(message, param_hint="--key")
     if path == "-":
         click.echo(_text(table), nl=False)
     else:
