@@ -239,6 +239,13 @@ def test_what_is_said_stands_in_the_table(run: Run, path: Path) -> None:
     assert route["task_arguments"] == ["${{ item.labels.alertname }}", "a: ${{ index }} # of"]
 
 
+@pytest.mark.parametrize("argument", ["${{ event }} # of", "a\r${{ event }}"])
+def test_an_argument_stands_as_it_is_said(run: Run, path: Path, argument: str) -> None:
+    run("init", "--source", "github", "--argument", argument)
+    (route,) = as_an_editor_reads(read(path))["routes"]
+    assert route["task_arguments"] == [argument]
+
+
 def test_without_an_item_there_is_no_loop(run: Run, path: Path) -> None:
     run("init", "--source", "alertmanager", "--argument", "payload.status")
     assert "loop" not in path.read_text()
