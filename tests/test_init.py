@@ -105,6 +105,7 @@ class TestEveryType:
             assert status_of(request) == 401
             assert status_of(signed) in (200, 202)
         states = {job.state for job in intake.jobs()}
+        assert JobState.DEAD not in states
         # Of Stripe there is no sample of the event that its example names.
         assert JobState.WAITING in states or source_type.name == "stripe"
 
@@ -152,6 +153,57 @@ def test_a_second_file_leaves_theeye_to_the_first(run: Run, path: Path) -> None:
     assert "2 sources, 1 task, 2 routes; no mistakes" in run("check").output
 
 
+def test_a_second_file_brings_theeye_where_the_first_lacks_it(run: Run, path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("alerts.yml").write_text("sources: {alertmanager: {allow_unsigned: true}}\n")
+    assert run("init", "--source", "github").exit_code == 0
+    assert run("check").exit_code == 0
+
+
+def test_a_customer_that_another_file_has_is_not_written(run: Run, path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("main.yml").write_text("theeye: {customer: acme}\n")
+    result = run("init", "--source", "github", "--customer", "acme")
+    assert result.exit_code == 1
+    assert "routes.yml is not written: with it" in result.output
+    assert "customer is defined twice" in result.output
+    assert not path.exists()
+
+
+def test_mistakes_that_were_there_before_are_not_laid_to_the_new_file(run: Run, path: Path) -> None:
+    run("init", "--source", "github")
+    path.write_text(path.read_text().replace("source: github", "source: githob"))
+    result = run("init", "--source", "gitlab", "--path", str(path.with_name("gitlab.yml")))
+    assert result.exit_code == 0
+    assert "warning: the table has mistakes that were there before; check names them\n" in result.stderr
+    output = run("check").output
+    assert "githob" in output
+    assert "gitlab.yml" not in re.sub(".*warning: .*", "", output)
+
+
+@pytest.mark.parametrize("name", ["config/x.txt", "config/.x.yml", "config/sub/x.yml", "x.yml", "new/x.yml"])
+def test_what_the_table_would_not_read_is_not_written(run: Run, path: Path, name: str) -> None:
+    target = path.parents[1] / name
+    result = run("init", "--source", "github", "--path", str(target))
+    assert result.exit_code == 2
+    table = f"the .yml and .yaml files in {path.parent}, as BRIDGE_CONFIG says; --path - shows"
+    assert f"--path: {target} would not be read: the table is {table}" in result.output
+    assert not list(path.parents[1].iterdir())
+
+
+def test_a_table_of_one_file_has_none_beside_it(run: Run, path: Path) -> None:
+    one = str(path.with_name("table.yaml"))
+    assert run("init", "--source", "github", BRIDGE_CONFIG=one).exit_code == 0
+    beside = run("init", "--source", "gitlab", "--path", str(path), BRIDGE_CONFIG=one)
+    assert beside.exit_code == 2
+    assert f"the table is one file, {one}, as BRIDGE_CONFIG says; --path - shows" in beside.output
+    assert not path.exists()
+    again = run("init", "--source", "gitlab", BRIDGE_CONFIG=one).output
+    assert "stays as it is\n    hint: say --path - to see the table\n" in again
+    Path(one).rename(path.with_name("table"))
+    assert "table is there already" in run("init", "--source", "gitlab", BRIDGE_CONFIG=one[:-5]).output
+
+
 def test_what_does_not_fit_the_others_is_not_written(run: Run, path: Path) -> None:
     run("init", "--source", "github")
     second = path.with_name("second.yml")
@@ -187,10 +239,26 @@ def test_what_is_said_stands_in_the_table(run: Run, path: Path) -> None:
     assert route["task_arguments"] == ["${{ item.labels.alertname }}", "a: ${{ index }} # of"]
 
 
+@pytest.mark.parametrize("argument", ["${{ event }} # of", "a\r${{ event }}"])
+def test_an_argument_stands_as_it_is_said(run: Run, path: Path, argument: str) -> None:
+    run("init", "--source", "github", "--argument", argument)
+    (route,) = as_an_editor_reads(read(path))["routes"]
+    assert route["task_arguments"] == [argument]
+
+
 def test_without_an_item_there_is_no_loop(run: Run, path: Path) -> None:
     run("init", "--source", "alertmanager", "--argument", "payload.status")
     assert "loop" not in path.read_text()
     assert "item" not in path.read_text()
+
+
+def test_what_reads_an_item_goes_with_the_loop(run: Run, path: Path) -> None:
+    run("init", "--source", "bitbucket", "--argument", "payload.repository.name")
+    assert "item" not in path.read_text()
+    path.unlink()
+    run("init", "--source", "bitbucket", "--argument", "item.new.name")
+    (route,) = as_an_editor_reads(read(path))["routes"]
+    assert (route["loop"], route["when"]) == ("payload.push.changes", 'item.new.type == "branch"')
 
 
 def test_of_another_event_only_what_each_event_has_is_an_argument(run: Run, path: Path) -> None:
@@ -217,6 +285,9 @@ def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path)
         (("--task", "k" * 64), "--task: unknown task '…' (64 characters)"),
         (("--key", "k" * 64), "expected a variable's name, such as TASK_KEY, and never the key itself"),
         (("--key", "MY-KEY"), "expected a variable's name"),
+        (("--key", "GITHUB_SECRET"), "--key: GITHUB_SECRET holds something else of this table"),
+        (("--key", "TASK_ID"), "--key: TASK_ID holds something else"),
+        (("--key", "THEEYE_CUSTOMER"), "--key: THEEYE_CUSTOMER holds something else"),
         (("--customer", "two\nlines"), "--customer: customer: found 'two\\nlines', expected one"),
         (("--event", "${{ event }}"), "--event: found an expression, expected a pattern"),
         (("--argument", "payload.a |"), "--argument: 'payload.a |' is no expression"),

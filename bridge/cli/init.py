@@ -15,11 +15,12 @@ import click
 
 from bridge.cli.sender import hook_url
 from bridge.cli.terminal import Terminal
+from bridge.config.files import is_read
 from bridge.config.first_table import FirstTable
 from bridge.config.load import load
 from bridge.errors import ConfigError, SettingsError
 from bridge.fields import did_you_mean
-from bridge.problem import Problem, Severity
+from bridge.problem import Place, Problem, Severity
 from bridge.sources import SourceType, discover
 
 #: Characters of a line of the guide's prose.
@@ -55,7 +56,7 @@ def init(
 ) -> None:
     """Write a first routing table, and say what to paste into the sender.
 
-    It passes check. A file that is there is never overwritten.
+    It adds no mistake to the table. A file that is there is never overwritten.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", key):
         message = "expected a variable's name, such as TASK_KEY, and never the key itself"
@@ -72,11 +73,14 @@ def init(
     )
     hook = urlunsplit(hook_url(url, source))
     warnings = _checked(table, types)
+    if len(re.findall(rf"\$\{{\{{\s*env\.{key}\b", _text(table))) > 1:
+        message = f"{key} holds something else of this table; the task's key needs a variable of its own"
+        raise click.BadParameter(message, param_hint="--key")
     if path == "-":
         click.echo(_text(table), nl=False)
     else:
-        target = _target(terminal) if path is None else Path(path)
-        _write(terminal, replace(table, customer=_customer(terminal, target, customer)), target)
+        target = _target(terminal.settings.config, path)
+        _write(terminal, table, customer, target)
         click.echo(f"{target} is written.")
         schema = target.with_name("schema.json")
         if not schema.exists():
@@ -126,38 +130,58 @@ def _hint(problem: Problem) -> str:
     return "" if problem.hint is None else f"\n    hint: {problem.hint}"
 
 
-def _target(terminal: Terminal) -> Path:
-    """Where a table is looked for."""
-    config = terminal.settings.config
-    return config if config.suffix in (".yml", ".yaml") or config.is_file() else config / "routes.yml"
+def _is_folder(config: Path) -> bool:
+    """Whether the table is a folder, or will be one."""
+    return config.is_dir() or not (config.suffix in (".yml", ".yaml") or config.exists())
 
 
-def _customer(terminal: Terminal, target: Path, given: str | None) -> str | None:
-    """None where other files of the table are there, of which one has it already."""
-    config = terminal.settings.config
-    beside = config.is_dir() and target.resolve().parent == config.resolve()
-    others = beside and any(each.suffix in (".yml", ".yaml") for each in config.iterdir())
-    return given or (None if others else FirstTable.customer)
+def _target(config: Path, path: str | None) -> Path:
+    """Where to write. Raises BadParameter where the table would not be read from there."""
+    usual = config / "routes.yml" if _is_folder(config) else config
+    target = usual if path is None else Path(path)
+    beside = target.parent.resolve() == config.resolve() and is_read(target)
+    if beside or target.resolve() == usual.resolve():
+        return target
+    table = f"the .yml and .yaml files in {config}" if _is_folder(config) else f"one file, {config}"
+    message = f"{target} would not be read: the table is {table}, as BRIDGE_CONFIG says"
+    raise click.BadParameter(f"{message}; --path - shows what to write there", param_hint="--path")
 
 
-def _write(terminal: Terminal, table: FirstTable, target: Path) -> None:
+def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: Path) -> None:
     """Write what is not there yet. Raises SettingsError, and ConfigError where it does not fit the others."""
+    before = _mistakes(terminal)
+    config = terminal.settings.config
+    # At the table's own place stands that there is none yet, or that it has no theeye.
+    if not customer and not any(place == Place(str(config), 1, 1) for place, _ in before):
+        table = replace(table, customer=None)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write(_text(table))
     except FileExistsError:
-        hint = "say --path for another file beside it, or --path - to see the table"
+        other = "say --path for another file beside it, or " if _is_folder(config) else "say "
+        hint = f"{other}--path - to see the table"
         raise SettingsError(f"{target} is there already, and stays as it is\n    hint: {hint}") from None
     except OSError as error:
         raise SettingsError(f"{target} cannot be written: {error.strerror}") from None
-    whole = target if table.customer is not None else terminal.settings.config
-    try:
-        terminal.load(whole)
-    except ConfigError:
+    after = _mistakes(terminal)
+    new = [problem for key, problem in after.items() if key not in before]
+    if new:
         target.unlink()
         terminal.warn(f"{target} is not written: with it the table would have mistakes")
-        raise
+        raise ConfigError(new)
+    if after:
+        terminal.warn("warning: the table has mistakes that were there before; check names them")
+
+
+def _mistakes(terminal: Terminal) -> Mapping[tuple[Place, str], Problem]:
+    """Of the table as it stands, by what stays the same when its hint names more sources."""
+    try:
+        terminal.load()
+    except ConfigError as error:
+        errors = (each for each in error.problems if each.severity is Severity.ERROR)
+        return {(each.place, each.message): each for each in errors}
+    return {}
 
 
 def _next_steps(table: FirstTable, hook: str) -> Iterator[str]:

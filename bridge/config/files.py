@@ -19,11 +19,15 @@ def files(config: Path) -> list[Path]:
     return sorted(
         path
         for path in config.iterdir()
-        if path.suffix in (".yml", ".yaml")
-        and not path.name.startswith(".")
+        if is_read(path)
         # A link that leads nowhere is reported when it is read.
         and (path.is_file() or path.is_symlink())
     )
+
+
+def is_read(path: Path) -> bool:
+    """Whether a file of this name in a table's folder is one of the table's."""
+    return path.suffix in (".yml", ".yaml") and not path.name.startswith(".")
 
 
 def fingerprint(config: Path, beside: Iterable[Path] = ()) -> Fingerprint:

@@ -13,7 +13,7 @@ from bridge.sources import SourceType
 from bridge.sources.signatures import Proof
 
 #: What the example of a type may lend: it stands in these lines of its route.
-_LENT = ("event", "loop", "match", "task_arguments")
+_LENT = ("event", "loop", "when", "match", "task_arguments")
 
 #: What an event of any type has, where no field of its payload is known.
 _ALWAYS = ("event", "delivery_id")
@@ -82,10 +82,10 @@ class FirstTable:
         if self.event is not None:
             yield "--event", f"    event: {_scalar(self.event)}"
         yield from (("", line) for line in lent.get("event", ()) if self.event is None)
-        loops = self._loops(lent)
-        if loops:
-            yield from (("", line) for line in lent["loop"])
-        if "match" in lent and loops == ("loop" in lent):
+        if self._loops(lent) != ("loop" in lent):
+            return
+        yield from (("", line) for key in ("loop", "when") for line in lent.get(key, ()))
+        if "match" in lent:
             yield "", "    # To narrow it down, such as:"
             yield from (("", f"    # {line.removeprefix('    ')}") for line in lent["match"])
 

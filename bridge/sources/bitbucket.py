@@ -40,8 +40,8 @@ routes:
   - source: bitbucket
     event: repo:push
     loop: payload.push.changes
+    when: item.new.type == "branch"
     match:
-      item.new.type: branch
       item.new.name: main
     task: 5f3c9a7be4b0a1c2d3e4f501
     secret_key: ${{ env.TASK_KEY }}

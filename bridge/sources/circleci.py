@@ -43,7 +43,7 @@ routes:
     secret_key: ${{ env.TASK_KEY }}
     task_arguments:
       - ${{ payload.project.slug }}
-      - ${{ payload.pipeline.vcs.revision }}
+      - ${{ payload.pipeline.vcs.revision | default('') }}
 """,
         events="the body's `type`; no action. How it ended is `payload.workflow.status`.",
         identity="""

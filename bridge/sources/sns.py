@@ -290,7 +290,7 @@ routes:
     task: 5f3c9a7be4b0a1c2d3e4f501
     secret_key: ${{ env.TASK_KEY }}
     task_arguments:
-      - ${{ payload.Subject }}
+      - ${{ payload.Subject | default('') }}
       - ${{ payload.Message }}
 """,
         events="""
