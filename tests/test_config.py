@@ -12,6 +12,7 @@ import pytest
 from bridge.config.load import Loaded, load
 from bridge.errors import ConfigError
 from bridge.event import JSON, Event, Headers
+from bridge.expressions import Template
 from bridge.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.retry import RetryPolicy
 from bridge.route import ArgumentsType, Once, OnUnknown, Rate, Route
@@ -741,10 +742,13 @@ def test_without_on_dead_nobody_is_told(table: Table) -> None:
     assert table(START + ROUTE).on_dead is None
 
 
-def test_equal_texts_share_what_they_compile_to(table: Table) -> None:
-    one = "{source: github, task: deploy, name: %s, task_arguments: ['${{ payload.r }}'], when: payload.r}"
-    first, second = table(f"{START}routes:\n  - {one % 'a'}\n  - {one % 'b'}\n").routes
-    assert first.arguments[0].value is second.arguments[0].value
+def test_equal_expressions_are_compiled_once(table: Table) -> None:
+    """Whatever text stands around them."""
+    one = "{source: github, task: deploy, name: %s, task_arguments: ['%s ${{ payload.r }}']}"
+    first, second = table(f"{START}routes:\n  - {one % ('a', 'x')}\n  - {one % ('b', 'y')}\n").routes
+    arguments = [route.arguments[0].value for route in (first, second)]
+    expressions = [value._parts[1] for value in arguments if isinstance(value, Template)]
+    assert expressions[0] is expressions[1]
 
 
 # Secrets
