@@ -55,6 +55,10 @@ class Path:
     root: str
     steps: tuple[Step, ...]
 
+    def is_in(self, other: Path) -> bool:
+        """Whether it leads to the other's field, or into it."""
+        return self.root == other.root and self.steps[: len(other.steps)] == other.steps
+
     def value(self, scope: Mapping[str, JSON]) -> JSON | Absent:
         """The field's value in `scope`, or MISSING. For paths without ``[*]``."""
         value = scope.get(self.root, MISSING)

@@ -10,7 +10,8 @@ from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.config.shapes import RouteShape
-from bridge.fields import EVENT_NAMES, Each, Path, Step, did_you_mean, path_text
+from bridge.expressions import Expression, Template
+from bridge.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
 from bridge.problem import Place
 from bridge.sources import EVERY_EVENT, Source
 from bridge.sources.payloads import Inside, Stop, follow
@@ -73,11 +74,11 @@ class Adviser:
         looped = None if shape.loop is None else self._items(shape.loop)
         if shape.loop is not None and looped is not None:
             self._of_field(shape.loop, looped, (), payloads, what)
-        for scalar, path in self._read(shape, names):
+        for scalar, path, guarded in self._read(shape, names):
             if path.root == "payload":
-                self._of_field(scalar, path, (), payloads, what)
+                self._of_field(scalar, path, (), payloads, what, guarded=guarded)
             elif path.root == "item" and looped is not None:
-                self._of_field(scalar, path, looped.steps, payloads, what)
+                self._of_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
 
     def _items(self, loop: Scalar) -> Path | None:
         """The path of a loop's items, where it is over a field of the payload and nothing else."""
@@ -87,33 +88,50 @@ class Adviser:
         (path,) = expression.paths
         return Path(path.text, path.root, (*path.steps, Each())) if path.root == "payload" else None
 
-    def _of_field(self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str) -> None:
-        """`before` are the steps from the payload to where `path` begins."""
+    def _of_field(
+        self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str,
+        *, guarded: bool = False,
+    ) -> None:  # fmt: skip
+        """`before` are the steps from the payload to where `path` begins.
+
+        What is `guarded` may be missing: of that only what is misspelt is reported.
+        """
         stops = [follow(payload, (*before, *path.steps)) for payload in payloads]
         if None in stops:
             return
         stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
         if stop.steps < len(before):
             return  # what the loop is over is reported
+        if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):
+            return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
         place = scalar.at(at.start() if at else 0)
         self._problems.warning(place, *_said(path, stop.steps - len(before), stop, what))
 
-    def _read(self, shape: RouteShape, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path]]:
-        """Every path that the route reads, with the scalar it stands in."""
+    def _read(self, shape: RouteShape, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
+        """Every path that the route reads, with the scalar it stands in, and whether it may be missing."""
         for key in shape.match or ():
             path = self._compiler.path(key, names)
             if path is not None:
-                yield key, path
+                yield key, path, False
         if shape.when is not None:
-            expression = self._compiler.condition(shape.when, names)
-            for path in () if expression is None else expression.paths:
-                yield shape.when, path
+            yield from _paths(shape.when, self._compiler.condition(shape.when, names))
         group = None if shape.concurrency is None else shape.concurrency.group
         for scalar in _scalars([shape.task_arguments, group, shape.once_key]):
-            template = self._compiler.template(scalar, names) if "${{" in scalar else None
-            for path in () if template is None else template.paths:
-                yield scalar, path
+            if "${{" in scalar:
+                yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
+    for path in () if read is None else read.paths:
+        yield scalar, path, read is not None and path in read.guarded
+
+
+def _may_be_there(step: Step, stop: Stop) -> bool:
+    """Whether it is a field that some webhook could have, and no misspelt one."""
+    if isinstance(stop.holder, list) or not isinstance(step, str):
+        return False
+    return closest(step, stop.holder, sure=True) is None
 
 
 def _is_known(event: str, known: Iterable[str]) -> bool:

@@ -95,6 +95,8 @@ class Expression:
     names: frozenset[str]
     #: The fields it reads, each up to where its path depends on a value.
     paths: tuple[Path, ...]
+    #: Of the paths, those that it says may be missing, by `default` or `is defined`, and what is inside them.
+    guarded: frozenset[Path]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
 
@@ -137,6 +139,12 @@ class Template:
     def paths(self) -> tuple[Path, ...]:
         """The fields it reads."""
         return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
+
+    @property
+    def guarded(self) -> frozenset[Path]:
+        """Of these, those that an expression says may be missing."""
+        guarded = [part.guarded for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*guarded)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """One ``${{ }}`` alone keeps its type; among other text all is text. Raises EvaluationError."""
@@ -197,7 +205,10 @@ class Language:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
-        return Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), sandbox, code)
+        guarded = frozenset(
+            path for path in rewriter.paths if any(path.is_in(guard) for guard in rewriter.guarded)
+        )
+        return Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), guarded, sandbox, code)
 
 
 def _syntax(message: str) -> tuple[str, str | None]:

@@ -39,7 +39,10 @@ _ALLOWED = (
 
 
 class Rewriter(NodeTransformer):
-    """Rewrites the tree of one expression; afterwards `used` holds the names, `paths` the fields it reads."""
+    """Rewrites the tree of one expression.
+
+    Afterwards `used` holds the names, `paths` the fields it reads, `guarded` those it says may be missing.
+    """
 
     def __init__(self, sandbox: Sandbox, text: str, names: Iterable[str]) -> None:
         self._sandbox = sandbox
@@ -47,6 +50,8 @@ class Rewriter(NodeTransformer):
         self._names = tuple(names)
         self.used: set[str] = set()
         self.paths: list[Path] = []
+        self.guarded: list[Path] = []
+        self._guard_of: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
@@ -149,6 +154,7 @@ class Rewriter(NodeTransformer):
         if node.name in ("default", "d") and len(node.args) != 1:
             self._refuse("default takes one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
+        self._look_for_a_guard(node)
         self.generic_visit(node)
         return node
 
@@ -159,8 +165,14 @@ class Rewriter(NodeTransformer):
                 f"tests: {', '.join(sorted(TESTS))}", after="is",
             )  # fmt: skip
         self._arguments(node, TESTS[node.name])
+        self._look_for_a_guard(node)
         self.generic_visit(node)
         return node
+
+    def _look_for_a_guard(self, node: nodes.Filter | nodes.Test) -> None:
+        """What stands before these may be missing."""
+        if node.name in ("default", "d", "defined", "undefined"):
+            self._guard_of = node.node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         first, *others = (self.visit(part) for part in node.nodes)
@@ -178,6 +190,7 @@ class Rewriter(NodeTransformer):
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Expr:
         """A chain of fields becomes one look-up, which can name the whole path."""
+        is_guarded = node is self._guard_of
         steps: list[nodes.Expr] = []
         at: nodes.Expr = node
         while isinstance(at, nodes.Getattr) or (
@@ -193,6 +206,8 @@ class Rewriter(NodeTransformer):
                     break
                 path.append(step)
             self.paths.append(Path(path_text(root, path), root, tuple(path)))
+            if is_guarded:
+                self.guarded.append(self.paths[-1])
         constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
         return self._function(".field", self.visit(at), constants)
 
