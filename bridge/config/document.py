@@ -32,6 +32,11 @@ _FLOW_HINT = 'inside [ ] and { } an expression must be in quotes: ["${{ payload.
 _COLON_HINT = "YAML reads ': ' as a key; put the whole value in quotes"
 _BLANK_HINT = "leave it out, or write the value; null too is written out where it is meant"
 _MARK_HINT = "put quotes around a value that begins so; else leave it out"
+_TAG_HINT = (
+    "for what must not be, write {not: …} in match and not … in when; "
+    "else leave the ! out, or put the whole value in quotes"
+)
+_AND_HINT = "in an expression write and for &&; else put the whole value in quotes"
 _INDENTATION_HINT = "what belongs together begins in the same column, with spaces before it"
 _QUOTE_HINT = "YAML ends a value that begins with a quote at the next one; put other quotes around the whole"
 _COMMENT_HINT = "put the whole value in quotes"
@@ -165,7 +170,7 @@ class _Reader:
         if isinstance(event, yaml.NodeEvent) and event.anchor:
             self.problems.error(place, "found an anchor (&); the table takes none", _MARK_HINT)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            self.problems.error(place, "found a tag (!); the table takes none", _MARK_HINT)
+            self.problems.error(place, "found a tag (!); the table takes none", _TAG_HINT)
         if isinstance(event, yaml.MappingStartEvent):
             return self._section(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -352,6 +357,8 @@ def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | N
         return _FLOW_HINT
     if "cannot start any token" in problem or "an alias" in context or "a directive" in context:
         return "put quotes around a value that begins with @, `, % or *"
+    if "an anchor" in context:
+        return _AND_HINT
     if "could not find expected ':'" in problem:
         return "a key and its value are written key: value, with a blank after the colon"
     if "did not find expected" in problem and _QUOTED_START.search(before):
