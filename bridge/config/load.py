@@ -43,8 +43,11 @@ from bridge.table import RoutingTable
 S = TypeVar("S", bound=Shape)
 
 _SECTIONS = tuple(TableShape.model_fields)
-#: What keys of a route are called in other tools.
-_ELSEWHERE = {"on": "event", "if": "when"}
+#: What keys of a route and of a task are called in other tools.
+_ELSEWHERE = {
+    "on": "event", "if": "when", "key": "secret_key",
+    **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
