@@ -247,9 +247,9 @@ def same(one: object, other: object) -> bool:
     return one is None and other is None
 
 
-def did_you_mean(word: str, among: Iterable[str]) -> str:
+def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
     """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
-    meant = closest(word, among)
+    meant = closest(word, among, sure=sure)
     return "" if meant is None else f"; did you mean {meant}?"
 
 

@@ -50,8 +50,14 @@ class Adviser:
         if event in handshakes:
             message = f"{event} is a test or confirmation of the sender's: no route is asked about it"
             self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
+        elif several := _several(event, known):
+            hint = f"for any of several write a list: [{', '.join(several)}]"
+            self._problems.warning(event.place, f"found {found(event)}, expected one event", hint)
         elif known and not _is_known(event, known):
-            meant = did_you_mean(event, known) or did_you_mean(event.partition(".")[0], known)
+            # Names of several words share some of them, which makes others look close.
+            words = (event, event.partition(".")[0])
+            guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
+            meant = next(filter(None, guesses), "")
             message = f"{source.type.name} has no event {found(event)} that is known{meant}"
             self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
         elif event != event.strip():
@@ -142,6 +148,15 @@ def _is_known(event: str, known: Iterable[str]) -> bool:
         start.startswith(f"{name}.") or (name == start if special is None else name.startswith(start))
         for name in known
     )
+
+
+def _several(event: str, known: Iterable[str]) -> list[str]:
+    """The known events that stand in one text, as other tools write a list; none where that is no list."""
+    for between in (r"\s*(?:,|\|+|\bor\b)\s*", r"\s+"):
+        names = re.split(between, event.strip())
+        if len(names) > 1 and all(name[:1].isalpha() and _is_known(name, known) for name in names):
+            return names
+    return []
 
 
 def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[Inside]:
