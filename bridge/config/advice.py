@@ -162,6 +162,8 @@ def _several(event: str, known: Iterable[str]) -> list[str]:
 def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[Inside]:
     """What is known of the payloads of each event that a route wants; nothing where one is not known."""
     fields = source.type.fields
+    if any(_several(event, source.type.events) for event in events or ()):
+        return []
     if EVERY_EVENT in fields:
         return [fields[EVERY_EVENT]]
     wanted = events or [event for event in source.type.events if event not in source.type.handshakes]
