@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +21,27 @@ __all__ = ["Expression", "Language", "Template", "scan"]
 T = TypeVar("T")
 
 _OPENING = "${{"
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+#: What other languages write, and what stands for it here.
+_FOREIGN = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"^\{\{", "an expression is written ${{ … }}"),
+        (r"&&", "write and, not &&"),
+        (r"\|\|", "write or, not ||; x | default(y) where x may be missing"),
+        (r"\b(AND|OR|NOT)\b", "write and, or, not in small letters"),
+        (r"=~|(?<!\.)\bmatches\b", "for a regular expression write x is search('…')"),
+        (r"(?<!\.)\bcontains\b", "write 'text' in x"),
+        (r"\?\?|\?:", "write x | default(y)"),
+        (r"\?\.", "write . alone, and x | default(y) where an argument may be missing"),
+        (r"\?", "write a if x else b"),
+        (r"\[\*\]|\.\*", "[*] stands in match alone; write x | map(attribute='name') | list"),
+        (r"===|!==", "write == or !="),
+        (r"<>", "write !="),
+        (r"!(?!=)", "write not x, not !x"),
+        (r"(?<![=!<>])=(?!=)", "write == to compare"),
+    )
+)
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -197,7 +219,7 @@ class Language:
             rewriter = Rewriter(sandbox, stripped, names)
             code = sandbox.compile_one(rewriter.visit(tree))
         except jinja2.TemplateSyntaxError as error:
-            why, hint = _syntax(str(error.message))
+            why, hint = _syntax(str(error.message), stripped)
             raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
         except ExpressionError as error:
             raise error.moved(offset) from error.__cause__
@@ -211,8 +233,9 @@ class Language:
         return Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), guarded, sandbox, code)
 
 
-def _syntax(message: str) -> tuple[str, str | None]:
+def _syntax(message: str, text: str) -> tuple[str, str | None]:
     """Jinja's word for what is wrong, in ours, and what to write instead."""
     if "end of template" in message:
         return "it ends too early", None
-    return message, "write == to compare" if message == "unexpected '='" else None
+    code = _QUOTED.sub("''", text)
+    return message, next((ours for theirs, ours in _FOREIGN if theirs.search(code)), None)

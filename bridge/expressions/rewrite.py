@@ -113,8 +113,7 @@ class Rewriter(NodeTransformer):
         method = node.node
         if not isinstance(method, nodes.Getattr):
             name = method.name if isinstance(method, nodes.Name) else ""
-            hint = f"write it as a filter: x | {name}" if name in FILTERS else None
-            self._refuse(f"there is no function {name!r}", name, hint)
+            self._refuse(f"there is no function {name!r}", name, _for_function(name))
         if method.attr not in TEXT_METHODS:
             guess = did_you_mean(method.attr, TEXT_METHODS)
             self._refuse(
@@ -139,6 +138,8 @@ class Rewriter(NodeTransformer):
             if len(arguments) > 1 and isinstance(arguments[1], nodes.Const):
                 otherwise = repr(arguments[1].value)
             return f"write {field} | default({otherwise})"
+        if method.attr in ("contains", "includes"):
+            return f"write … in {base}"
         if method.attr in FILTERS:
             return f"write it as a filter: {base} | {method.attr}"
         return f"text has: {', '.join(TEXT_METHODS)}"
@@ -302,6 +303,16 @@ class Rewriter(NodeTransformer):
                 before = value
             at += len(value)
         return 0
+
+
+def _for_function(name: str) -> str | None:
+    """What to write for a function of other languages, whatever its capitals."""
+    if name == "contains":
+        return "write 'text' in x"
+    for ours in FILTERS:
+        if ours.replace("_", "") == name.replace("_", "").lower():
+            return f"write it as a filter: x | {ours}"
+    return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
 
 
 def _constant_step(node: nodes.Expr) -> Step | None:
