@@ -147,13 +147,14 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
             return name[0], name.end()
         odd = re.match(r"[^.\[\]]*", text[at + 1 :])
         whole = odd[0] if odd else ""
-        meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else whole
+        meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
         raise ExpressionError(
             f"after a dot a name is letters, digits and _; found {whole!r}",
             at + 1,
             f"write {path_text(text[:at], [meant])}" if whole else None,
         )
-    raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at)
+    hint = f"for every element write {text[:at]}[*]{text[at + 2 :]}" if text.startswith("[]", at) else None
+    raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at, hint)
 
 
 def path_text(root: str, steps: Iterable[Step]) -> str:

@@ -42,6 +42,13 @@ _FOREIGN = (
     ),
     (re.compile(_ALTERNATIVES), "|", "for any of several write a list: [first, second]"),
 )  # fmt: skip
+#: What a pattern's key is called in other tools, and what to write instead.
+_ELSEWHERE = {
+    "in": "write the list alone, for any of it",
+    **dict.fromkeys(("eq", "equals", "glob"), "write the text alone"),
+    **dict.fromkeys(("ne", "not_in"), "write {not: …}"),
+    **dict.fromkeys(("matches", "re"), "write {regex: …}"),
+}
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -107,7 +114,7 @@ class Compiler:
         self._problems.error(
             node.place,
             f"found {found(node)}, expected a pattern",
-            "write text, a list of texts, {not: …} or {regex: …}",
+            _ELSEWHERE.get(next(iter(node), ""), "write text, a list of texts, {not: …} or {regex: …}"),
         )
         return None
 

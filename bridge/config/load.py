@@ -48,6 +48,13 @@ _ELSEWHERE = {
     "on": "event", "if": "when", "key": "secret_key",
     **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
 }  # fmt: skip
+#: What to write where a key holds what other tools take there.
+_INSTEAD = {
+    ("when", "a list"): "write one text, with and between the conditions",
+    ("match", "a list"): "write its lines without dashes; all of them must hold",
+    ("match", "text"): "write a field and its value, as in payload.ref: main; an expression stands in when:",
+    ("concurrency", "text"): "write the text below it, under group:",
+}
 
 
 @dataclass(frozen=True)
@@ -282,6 +289,7 @@ def _report(
         return  # reported where the file was read
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
+    instead = _INSTEAD.get((keys[-1], _kind(at))) if keys else None
     match mistake["type"]:
         case "missing":
             problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")
@@ -293,9 +301,9 @@ def _report(
             message = str(context["message"])
             if not guessed.isdisjoint(keys):
                 message = message.replace(found(at), "'…'")
-            problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"])
+            problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"] or instead)
         case _:
-            problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping")
+            problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping", instead)
 
 
 def _kind(node: Node) -> str:

@@ -197,6 +197,9 @@ class Rewriter(NodeTransformer):
         while isinstance(at, nodes.Getattr) or (
             isinstance(at, nodes.Getitem) and not isinstance(at.arg, nodes.Slice)
         ):
+            if isinstance(at, nodes.Getitem) and isinstance(at.arg, nodes.Tuple):
+                hint = f"for every element write {self._source(at.node)} | map(attribute='name') | list"
+                self._refuse("expected one field or number between [ and ]", "", hint)
             steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
