@@ -21,6 +21,8 @@ from bridge.problem import Place
 MAX_DEPTH = 40
 
 _COMMENT = re.compile(r"[ \t]+#(\S?)")
+#: A blank that YAML takes for a letter.
+_ODD_BLANK = re.compile(r":([^\S \t\r\n])")
 
 #: Of a line: a key, and nothing before it but its indentation.
 _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
@@ -342,9 +344,17 @@ def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: 
     place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name, 1, 1)
     problem = error.problem or "it cannot be read"
     before = line[: mark.column] if mark else ""
-    hint = _syntax_hint(problem, error.context or "", before, line[len(before) :])
+    hint = odd_blank_hint("\n".join(lines[max(place.line - 2, 0) : place.line])) or _syntax_hint(
+        problem, error.context or "", before, line[len(before) :]
+    )
     context = f" {error.context}" if error.context else ""
     problems.error(place, f"no YAML: {problem}{context}", hint)
+
+
+def odd_blank_hint(text: str) -> str | None:
+    """What to do about a blank after a colon that only looks like a space."""
+    odd = _ODD_BLANK.search(text)
+    return None if odd is None else f"type a space after the colon; what stands there is U+{ord(odd[1]):04X}"
 
 
 def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
-from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
+from bridge.config.document import Empty, Items, Node, Scalar, Section, odd_blank_hint, read_file
 from bridge.config.env import variable_name
 from bridge.config.files import files
 from bridge.config.problems import Problems
@@ -179,7 +179,7 @@ def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> No
         if name in lists:
             problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
         else:
-            problems.error(node.place, f"{name} must be a mapping of names, or of keys")
+            problems.error(node.place, f"{name} must be a mapping of names, or of keys", _key_hint(node))
 
 
 def _add_names(names: Section, into: Section, problems: Problems) -> None:
@@ -223,7 +223,7 @@ def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Pr
     if node is None or isinstance(node, Empty):
         return None
     if not isinstance(node, Section):
-        problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}")
+        problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}", _key_hint(node))
         return None
     guessed: set[str] = set()
     while True:
@@ -309,6 +309,13 @@ def _report(
 def _kind(node: Node) -> str:
     """What stands there, without showing it: it may be a secret."""
     return "a list" if isinstance(node, Items) else "text"
+
+
+def _key_hint(node: Node) -> str | None:
+    """What to write where text stands for keys."""
+    if not isinstance(node, Scalar):
+        return None
+    return odd_blank_hint(node) or "write key: value, with a space after the colon"
 
 
 def _pass_over(mistake: ErrorDetails, node: Section) -> bool:
