@@ -30,6 +30,7 @@ _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
 
 _BRACES_HINT = "put a value that begins with { or [ in quotes; an expression is written ${{ … }}"
+_PATH_HINT = "inside { } put the whole of a key with [ ] in quotes, other ones than stand in it"
 _FLOW_HINT = 'inside [ ] and { } an expression must be in quotes: ["${{ payload.after }}"]'
 _COLON_HINT = "YAML reads ': ' as a key; put the whole value in quotes"
 _BLANK_HINT = "leave it out, or write the value; null too is written out where it is meant"
@@ -195,7 +196,9 @@ class _Reader:
                     between = self.text[_mark(event.end_mark).index : _mark(value_event.start_mark).index]
                     if ":" not in between:
                         # Alone in { } it may be anything, a secret too: it is not shown.
-                        self.problems.error(key.place, "found a key without a value", _BRACES_HINT)
+                        is_path = self.text.startswith("[", _mark(event.end_mark).index)
+                        hint = _PATH_HINT if is_path else _BRACES_HINT
+                        self.problems.error(key.place, "found a key without a value", hint)
                         section.complete = False
                         continue
                     self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
@@ -342,6 +345,8 @@ def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: 
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name, 1, 1)
+    if problems.has_error_on(place):
+        return  # what is reported there broke the rest of the line
     problem = error.problem or "it cannot be read"
     before = line[: mark.column] if mark else ""
     hint = odd_blank_hint("\n".join(lines[max(place.line - 2, 0) : place.line])) or _syntax_hint(
