@@ -55,6 +55,10 @@ class Path:
     root: str
     steps: tuple[Step, ...]
 
+    def is_in(self, other: Path) -> bool:
+        """Whether it leads to the other's field, or into it."""
+        return self.root == other.root and self.steps[: len(other.steps)] == other.steps
+
     def value(self, scope: Mapping[str, JSON]) -> JSON | Absent:
         """The field's value in `scope`, or MISSING. For paths without ``[*]``."""
         value = scope.get(self.root, MISSING)
@@ -143,13 +147,14 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
             return name[0], name.end()
         odd = re.match(r"[^.\[\]]*", text[at + 1 :])
         whole = odd[0] if odd else ""
-        meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else whole
+        meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
         raise ExpressionError(
             f"after a dot a name is letters, digits and _; found {whole!r}",
             at + 1,
             f"write {path_text(text[:at], [meant])}" if whole else None,
         )
-    raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at)
+    hint = f"for every element write {text[:at]}[*]{text[at + 2 :]}" if text.startswith("[]", at) else None
+    raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at, hint)
 
 
 def path_text(root: str, steps: Iterable[Step]) -> str:
@@ -243,9 +248,9 @@ def same(one: object, other: object) -> bool:
     return one is None and other is None
 
 
-def did_you_mean(word: str, among: Iterable[str]) -> str:
+def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
     """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
-    meant = closest(word, among)
+    meant = closest(word, among, sure=sure)
     return "" if meant is None else f"; did you mean {meant}?"
 
 

@@ -10,7 +10,8 @@ from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.config.shapes import RouteShape
-from bridge.fields import EVENT_NAMES, Each, Path, Step, did_you_mean, path_text
+from bridge.expressions import Expression, Template
+from bridge.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
 from bridge.problem import Place
 from bridge.sources import EVERY_EVENT, Source
 from bridge.sources.payloads import Inside, Stop, follow
@@ -49,8 +50,14 @@ class Adviser:
         if event in handshakes:
             message = f"{event} is a test or confirmation of the sender's: no route is asked about it"
             self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
+        elif several := _several(event, known):
+            hint = f"for any of several write a list: [{', '.join(several)}]"
+            self._problems.warning(event.place, f"found {found(event)}, expected one event", hint)
         elif known and not _is_known(event, known):
-            meant = did_you_mean(event, known) or did_you_mean(event.partition(".")[0], known)
+            # Names of several words share some of them, which makes others look close.
+            words = (event, event.partition(".")[0])
+            guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
+            meant = next(filter(None, guesses), "")
             message = f"{source.type.name} has no event {found(event)} that is known{meant}"
             self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
         elif event != event.strip():
@@ -73,11 +80,11 @@ class Adviser:
         looped = None if shape.loop is None else self._items(shape.loop)
         if shape.loop is not None and looped is not None:
             self._of_field(shape.loop, looped, (), payloads, what)
-        for scalar, path in self._read(shape, names):
+        for scalar, path, guarded in self._read(shape, names):
             if path.root == "payload":
-                self._of_field(scalar, path, (), payloads, what)
+                self._of_field(scalar, path, (), payloads, what, guarded=guarded)
             elif path.root == "item" and looped is not None:
-                self._of_field(scalar, path, looped.steps, payloads, what)
+                self._of_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
 
     def _items(self, loop: Scalar) -> Path | None:
         """The path of a loop's items, where it is over a field of the payload and nothing else."""
@@ -87,33 +94,50 @@ class Adviser:
         (path,) = expression.paths
         return Path(path.text, path.root, (*path.steps, Each())) if path.root == "payload" else None
 
-    def _of_field(self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str) -> None:
-        """`before` are the steps from the payload to where `path` begins."""
+    def _of_field(
+        self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str,
+        *, guarded: bool = False,
+    ) -> None:  # fmt: skip
+        """`before` are the steps from the payload to where `path` begins.
+
+        What is `guarded` may be missing: of that only what is misspelt is reported.
+        """
         stops = [follow(payload, (*before, *path.steps)) for payload in payloads]
         if None in stops:
             return
         stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
         if stop.steps < len(before):
             return  # what the loop is over is reported
+        if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):
+            return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
         place = scalar.at(at.start() if at else 0)
         self._problems.warning(place, *_said(path, stop.steps - len(before), stop, what))
 
-    def _read(self, shape: RouteShape, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path]]:
-        """Every path that the route reads, with the scalar it stands in."""
+    def _read(self, shape: RouteShape, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
+        """Every path that the route reads, with the scalar it stands in, and whether it may be missing."""
         for key in shape.match or ():
             path = self._compiler.path(key, names)
             if path is not None:
-                yield key, path
+                yield key, path, False
         if shape.when is not None:
-            expression = self._compiler.condition(shape.when, names)
-            for path in () if expression is None else expression.paths:
-                yield shape.when, path
+            yield from _paths(shape.when, self._compiler.condition(shape.when, names))
         group = None if shape.concurrency is None else shape.concurrency.group
         for scalar in _scalars([shape.task_arguments, group, shape.once_key]):
-            template = self._compiler.template(scalar, names) if "${{" in scalar else None
-            for path in () if template is None else template.paths:
-                yield scalar, path
+            if "${{" in scalar:
+                yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
+    for path in () if read is None else read.paths:
+        yield scalar, path, read is not None and path in read.guarded
+
+
+def _may_be_there(step: Step, stop: Stop) -> bool:
+    """Whether it is a field that some webhook could have, and no misspelt one."""
+    if isinstance(stop.holder, list) or not isinstance(step, str):
+        return False
+    return closest(step, stop.holder, sure=True) is None
 
 
 def _is_known(event: str, known: Iterable[str]) -> bool:
@@ -126,9 +150,20 @@ def _is_known(event: str, known: Iterable[str]) -> bool:
     )
 
 
+def _several(event: str, known: Iterable[str]) -> list[str]:
+    """The known events that stand in one text, as other tools write a list; none where that is no list."""
+    for between in (r"\s*(?:,|\|+|\bor\b)\s*", r"\s+"):
+        names = re.split(between, event.strip())
+        if len(names) > 1 and all(name[:1].isalpha() and _is_known(name, known) for name in names):
+            return names
+    return []
+
+
 def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[Inside]:
     """What is known of the payloads of each event that a route wants; nothing where one is not known."""
     fields = source.type.fields
+    if any(_several(event, source.type.events) for event in events or ()):
+        return []
     if EVERY_EVENT in fields:
         return [fields[EVERY_EVENT]]
     wanted = events or [event for event in source.type.events if event not in source.type.handshakes]

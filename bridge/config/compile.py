@@ -27,6 +27,27 @@ _LONG_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
 _BRACES = re.compile(r"(?<!\$)\{\{.*\}\}")
 #: What YAML has for true, false and null in other files.
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
+_ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
+#: What is no plain text in other tools: how it looks, what it is, and what to write instead.
+_FOREIGN = (
+    (
+        re.compile(r"!.+", re.DOTALL), "! at the beginning",
+        "for what must not be there, write {not: …} as the line's whole value; "
+        "for text that begins so, {regex: '^!…'}",
+    ),
+    (
+        re.compile(rf"\^\D.*|/.*[|()\[\]^$+\\].*/|.*\({_ALTERNATIVES}\).*", re.DOTALL),
+        "a regular expression", "write {regex: '…'}, without slashes around it",
+    ),
+    (re.compile(_ALTERNATIVES), "|", "for any of several write a list: [first, second]"),
+)  # fmt: skip
+#: What a pattern's key is called in other tools, and what to write instead.
+_ELSEWHERE = {
+    "in": "write the list alone, for any of it",
+    **dict.fromkeys(("eq", "equals", "glob"), "write the text alone"),
+    **dict.fromkeys(("ne", "not_in"), "write {not: …}"),
+    **dict.fromkeys(("matches", "re"), "write {regex: …}"),
+}
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -91,7 +112,7 @@ class Compiler:
         self._problems.error(
             node.place,
             f"found {found(node)}, expected a pattern",
-            "write text, a list of texts, {not: …} or {regex: …}",
+            _ELSEWHERE.get(next(iter(node), ""), "write text, a list of texts, {not: …} or {regex: …}"),
         )
         return None
 
@@ -108,6 +129,10 @@ class Compiler:
                 self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
         if scalar.endswith("\n"):
             self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")
+        for looks, what, hint in _FOREIGN:
+            if looks.fullmatch(scalar):
+                self._problems.warning(scalar.place, f"{what} is plain text in a pattern", hint)
+                break
         return self._glob(scalar)
 
     def _glob(self, scalar: Scalar) -> Glob | None:

@@ -21,6 +21,8 @@ from bridge.problem import Place
 MAX_DEPTH = 40
 
 _COMMENT = re.compile(r"[ \t]+#(\S?)")
+#: A blank that YAML takes for a letter.
+_ODD_BLANK = re.compile(r":([^\S \t\r\n])")
 
 #: Of a line: a key, and nothing before it but its indentation.
 _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
@@ -28,10 +30,16 @@ _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
 
 _BRACES_HINT = "put a value that begins with { or [ in quotes; an expression is written ${{ … }}"
+_PATH_HINT = "inside { } put the whole of a key with [ ] in quotes, other ones than stand in it"
 _FLOW_HINT = 'inside [ ] and { } an expression must be in quotes: ["${{ payload.after }}"]'
 _COLON_HINT = "YAML reads ': ' as a key; put the whole value in quotes"
 _BLANK_HINT = "leave it out, or write the value; null too is written out where it is meant"
 _MARK_HINT = "put quotes around a value that begins so; else leave it out"
+_TAG_HINT = (
+    "for what must not be, write {not: …} in match and not … in when; "
+    "else leave the ! out, or put the whole value in quotes"
+)
+_AND_HINT = "in an expression write and for &&; else put the whole value in quotes"
 _INDENTATION_HINT = "what belongs together begins in the same column, with spaces before it"
 _QUOTE_HINT = "YAML ends a value that begins with a quote at the next one; put other quotes around the whole"
 _COMMENT_HINT = "put the whole value in quotes"
@@ -165,7 +173,7 @@ class _Reader:
         if isinstance(event, yaml.NodeEvent) and event.anchor:
             self.problems.error(place, "found an anchor (&); the table takes none", _MARK_HINT)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            self.problems.error(place, "found a tag (!); the table takes none", _MARK_HINT)
+            self.problems.error(place, "found a tag (!); the table takes none", _TAG_HINT)
         if isinstance(event, yaml.MappingStartEvent):
             return self._section(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -188,7 +196,9 @@ class _Reader:
                     between = self.text[_mark(event.end_mark).index : _mark(value_event.start_mark).index]
                     if ":" not in between:
                         # Alone in { } it may be anything, a secret too: it is not shown.
-                        self.problems.error(key.place, "found a key without a value", _BRACES_HINT)
+                        is_path = self.text.startswith("[", _mark(event.end_mark).index)
+                        hint = _PATH_HINT if is_path else _BRACES_HINT
+                        self.problems.error(key.place, "found a key without a value", hint)
                         section.complete = False
                         continue
                     self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
@@ -335,11 +345,21 @@ def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: 
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name, 1, 1)
+    if problems.has_error_on(place):
+        return  # what is reported there broke the rest of the line
     problem = error.problem or "it cannot be read"
     before = line[: mark.column] if mark else ""
-    hint = _syntax_hint(problem, error.context or "", before, line[len(before) :])
+    hint = odd_blank_hint("\n".join(lines[max(place.line - 2, 0) : place.line])) or _syntax_hint(
+        problem, error.context or "", before, line[len(before) :]
+    )
     context = f" {error.context}" if error.context else ""
     problems.error(place, f"no YAML: {problem}{context}", hint)
+
+
+def odd_blank_hint(text: str) -> str | None:
+    """What to do about a blank after a colon that only looks like a space."""
+    odd = _ODD_BLANK.search(text)
+    return None if odd is None else f"type a space after the colon; what stands there is U+{ord(odd[1]):04X}"
 
 
 def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | None:
@@ -352,6 +372,8 @@ def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | N
         return _FLOW_HINT
     if "cannot start any token" in problem or "an alias" in context or "a directive" in context:
         return "put quotes around a value that begins with @, `, % or *"
+    if "an anchor" in context:
+        return _AND_HINT
     if "could not find expected ':'" in problem:
         return "a key and its value are written key: value, with a blank after the colon"
     if "did not find expected" in problem and _QUOTED_START.search(before):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.config.build import Builder
-from bridge.config.document import Empty, Items, Node, Scalar, Section, read_file
+from bridge.config.document import Empty, Items, Node, Scalar, Section, odd_blank_hint, read_file
 from bridge.config.env import variable_name
 from bridge.config.files import files
 from bridge.config.problems import Problems
@@ -43,8 +43,18 @@ from bridge.table import RoutingTable
 S = TypeVar("S", bound=Shape)
 
 _SECTIONS = tuple(TableShape.model_fields)
-#: What keys of a route are called in other tools.
-_ELSEWHERE = {"on": "event", "if": "when"}
+#: What keys of a route and of a task are called in other tools.
+_ELSEWHERE = {
+    "on": "event", "if": "when", "key": "secret_key",
+    **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
+}  # fmt: skip
+#: What to write where a key holds what other tools take there.
+_INSTEAD = {
+    ("when", "a list"): "write one text, with and between the conditions",
+    ("match", "a list"): "write its lines without dashes; all of them must hold",
+    ("match", "text"): "write a field and its value, as in payload.ref: main; an expression stands in when:",
+    ("concurrency", "text"): "write the text below it, under group:",
+}
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> No
         if name in lists:
             problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
         else:
-            problems.error(node.place, f"{name} must be a mapping of names, or of keys")
+            problems.error(node.place, f"{name} must be a mapping of names, or of keys", _key_hint(node))
 
 
 def _add_names(names: Section, into: Section, problems: Problems) -> None:
@@ -213,7 +223,7 @@ def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Pr
     if node is None or isinstance(node, Empty):
         return None
     if not isinstance(node, Section):
-        problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}")
+        problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}", _key_hint(node))
         return None
     guessed: set[str] = set()
     while True:
@@ -279,6 +289,7 @@ def _report(
         return  # reported where the file was read
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
+    instead = _INSTEAD.get((keys[-1], _kind(at))) if keys else None
     match mistake["type"]:
         case "missing":
             problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")
@@ -290,14 +301,21 @@ def _report(
             message = str(context["message"])
             if not guessed.isdisjoint(keys):
                 message = message.replace(found(at), "'…'")
-            problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"])
+            problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"] or instead)
         case _:
-            problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping")
+            problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping", instead)
 
 
 def _kind(node: Node) -> str:
     """What stands there, without showing it: it may be a secret."""
     return "a list" if isinstance(node, Items) else "text"
+
+
+def _key_hint(node: Node) -> str | None:
+    """What to write where text stands for keys."""
+    if not isinstance(node, Scalar):
+        return None
+    return odd_blank_hint(node) or "write key: value, with a space after the colon"
 
 
 def _pass_over(mistake: ErrorDetails, node: Section) -> bool:

@@ -28,6 +28,14 @@ class Problems:
     def has_errors(self) -> bool:
         return any(problem.severity is Severity.ERROR for problem in self._found.values())
 
+    def has_error_on(self, place: Place) -> bool:
+        """Whether there is an error on the place's line."""
+        return any(
+            problem.severity is Severity.ERROR
+            and (problem.place.file, problem.place.line) == (place.file, place.line)
+            for problem in self._found.values()
+        )
+
     def sorted(self) -> tuple[Problem, ...]:
         """By file and place."""
         return tuple(

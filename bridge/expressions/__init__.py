@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +21,27 @@ __all__ = ["Expression", "Language", "Template", "scan"]
 T = TypeVar("T")
 
 _OPENING = "${{"
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+#: What other languages write, and what stands for it here.
+_FOREIGN = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"^\{\{", "an expression is written ${{ … }}"),
+        (r"&&", "write and, not &&"),
+        (r"\|\|", "write or, not ||; x | default(y) where x may be missing"),
+        (r"\b(AND|OR|NOT)\b", "write and, or, not in small letters"),
+        (r"=~|(?<!\.)\bmatches\b", "for a regular expression write x is search('…')"),
+        (r"(?<!\.)\bcontains\b", "write 'text' in x"),
+        (r"\?\?|\?:", "write x | default(y)"),
+        (r"\?\.", "write . alone, and x | default(y) where an argument may be missing"),
+        (r"\?", "write a if x else b"),
+        (r"\[\*\]|\.\*", "[*] stands in match alone; write x | map(attribute='name') | list"),
+        (r"===|!==", "write == or !="),
+        (r"<>", "write !="),
+        (r"!(?!=)", "write not x, not !x"),
+        (r"(?<![=!<>])=(?!=)", "write == to compare"),
+    )
+)
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -95,6 +117,8 @@ class Expression:
     names: frozenset[str]
     #: The fields it reads, each up to where its path depends on a value.
     paths: tuple[Path, ...]
+    #: Of the paths, those that it says may be missing, by `default` or `is defined`, and what is inside them.
+    guarded: frozenset[Path]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
 
@@ -137,6 +161,12 @@ class Template:
     def paths(self) -> tuple[Path, ...]:
         """The fields it reads."""
         return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
+
+    @property
+    def guarded(self) -> frozenset[Path]:
+        """Of these, those that an expression says may be missing."""
+        guarded = [part.guarded for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*guarded)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """One ``${{ }}`` alone keeps its type; among other text all is text. Raises EvaluationError."""
@@ -193,7 +223,7 @@ class Language:
             rewriter = Rewriter(sandbox, stripped, names)
             code = sandbox.compile_one(rewriter.visit(tree))
         except jinja2.TemplateSyntaxError as error:
-            why, hint = _syntax(str(error.message))
+            why, hint = _syntax(str(error.message), stripped)
             raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
         except ExpressionError as error:
             raise error.moved(offset) from error.__cause__
@@ -201,13 +231,18 @@ class Language:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
-        made = Expression(stripped, frozenset(rewriter.used), tuple(rewriter.paths), sandbox, code)
+        guarded = frozenset(
+            path for path in rewriter.paths if any(path.is_in(guard) for guard in rewriter.guarded)
+        )
+        used, paths = frozenset(rewriter.used), tuple(rewriter.paths)
+        made = Expression(stripped, used, paths, guarded, sandbox, code)
         self._compiled[sandbox, stripped, names] = made
         return made
 
 
-def _syntax(message: str) -> tuple[str, str | None]:
+def _syntax(message: str, text: str) -> tuple[str, str | None]:
     """Jinja's word for what is wrong, in ours, and what to write instead."""
     if "end of template" in message:
         return "it ends too early", None
-    return message, "write == to compare" if message == "unexpected '='" else None
+    code = _QUOTED.sub("''", text)
+    return message, next((ours for theirs, ours in _FOREIGN if theirs.search(code)), None)

@@ -39,7 +39,10 @@ _ALLOWED = (
 
 
 class Rewriter(NodeTransformer):
-    """Rewrites the tree of one expression; afterwards `used` holds the names, `paths` the fields it reads."""
+    """Rewrites the tree of one expression.
+
+    Afterwards `used` holds the names, `paths` the fields it reads, `guarded` those it says may be missing.
+    """
 
     def __init__(self, sandbox: Sandbox, text: str, names: Iterable[str]) -> None:
         self._sandbox = sandbox
@@ -47,6 +50,8 @@ class Rewriter(NodeTransformer):
         self._names = tuple(names)
         self.used: set[str] = set()
         self.paths: list[Path] = []
+        self.guarded: list[Path] = []
+        self._guard_of: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
@@ -108,8 +113,7 @@ class Rewriter(NodeTransformer):
         method = node.node
         if not isinstance(method, nodes.Getattr):
             name = method.name if isinstance(method, nodes.Name) else ""
-            hint = f"write it as a filter: x | {name}" if name in FILTERS else None
-            self._refuse(f"there is no function {name!r}", name, hint)
+            self._refuse(f"there is no function {name!r}", name, _for_function(name))
         if method.attr not in TEXT_METHODS:
             guess = did_you_mean(method.attr, TEXT_METHODS)
             self._refuse(
@@ -134,6 +138,8 @@ class Rewriter(NodeTransformer):
             if len(arguments) > 1 and isinstance(arguments[1], nodes.Const):
                 otherwise = repr(arguments[1].value)
             return f"write {field} | default({otherwise})"
+        if method.attr in ("contains", "includes"):
+            return f"write … in {base}"
         if method.attr in FILTERS:
             return f"write it as a filter: {base} | {method.attr}"
         return f"text has: {', '.join(TEXT_METHODS)}"
@@ -149,6 +155,7 @@ class Rewriter(NodeTransformer):
         if node.name in ("default", "d") and len(node.args) != 1:
             self._refuse("default takes one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
+        self._look_for_a_guard(node)
         self.generic_visit(node)
         return node
 
@@ -159,8 +166,14 @@ class Rewriter(NodeTransformer):
                 f"tests: {', '.join(sorted(TESTS))}", after="is",
             )  # fmt: skip
         self._arguments(node, TESTS[node.name])
+        self._look_for_a_guard(node)
         self.generic_visit(node)
         return node
+
+    def _look_for_a_guard(self, node: nodes.Filter | nodes.Test) -> None:
+        """What stands before these may be missing."""
+        if node.name in ("default", "d", "defined", "undefined"):
+            self._guard_of = node.node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         first, *others = (self.visit(part) for part in node.nodes)
@@ -178,11 +191,15 @@ class Rewriter(NodeTransformer):
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Expr:
         """A chain of fields becomes one look-up, which can name the whole path."""
+        is_guarded = node is self._guard_of
         steps: list[nodes.Expr] = []
         at: nodes.Expr = node
         while isinstance(at, nodes.Getattr) or (
             isinstance(at, nodes.Getitem) and not isinstance(at.arg, nodes.Slice)
         ):
+            if isinstance(at, nodes.Getitem) and isinstance(at.arg, nodes.Tuple):
+                hint = f"for every element write {self._source(at.node)} | map(attribute='name') | list"
+                self._refuse("expected one field or number between [ and ]", "", hint)
             steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
@@ -193,6 +210,8 @@ class Rewriter(NodeTransformer):
                     break
                 path.append(step)
             self.paths.append(Path(path_text(root, path), root, tuple(path)))
+            if is_guarded:
+                self.guarded.append(self.paths[-1])
         constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
         return self._function(".field", self.visit(at), constants)
 
@@ -287,6 +306,16 @@ class Rewriter(NodeTransformer):
                 before = value
             at += len(value)
         return 0
+
+
+def _for_function(name: str) -> str | None:
+    """What to write for a function of other languages, whatever its capitals."""
+    if name == "contains":
+        return "write 'text' in x"
+    for ours in FILTERS:
+        if ours.replace("_", "") == name.replace("_", "").lower():
+            return f"write it as a filter: x | {ours}"
+    return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
 
 
 def _constant_step(node: nodes.Expr) -> Step | None:
