@@ -30,6 +30,8 @@ TYPES = discover()
 
 HERE = Place("here", 1, 1)
 
+HEADERS = Headers([("X-GitHub-Event", "push"), ("X-Own", "a"), ("X-Api-Key", "k")])
+
 
 def read(folder: Path, text: str) -> Loaded:
     (folder / "table.yml").write_text(text, "utf-8")
@@ -88,6 +90,26 @@ def test_a_form_is_recorded_as_the_json_in_it(tmp_path: Path) -> None:
     headers = {"X-GitHub-Event": "push", "X-Own": "a", "Content-Type": "application/x-www-form-urlencoded"}
     event = make_event(PUSH, source="here", headers=Headers(headers.items()))
     assert_it_passes(tmp_path, text, event)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("${{ delivery_id }}", ["    delivery_id: d-1"]),
+        ("${{ received_at }}", ["    received_at: 2023-11-14T22:13:20.000000Z"]),
+        ('${{ headers["X-Own"] }}', ["    headers:", '      "x-own": "a"']),
+        ("${{ query.q }}", ["    query:", '      "q": "5"']),
+        (
+            "${{ headers['X-Own'] }} ${{ headers['X-Api-Key'] }}",
+            ["    headers:", '      "x-own": "a"', '      "x-api-key": "k"'],
+        ),
+    ],
+)
+def test_it_says_no_more_than_is_needed(tmp_path: Path, argument: str, said: list[str]) -> None:
+    query = {"q": "5", "apikey": "k"}
+    event = make_event(PUSH, source="here", delivery_id="d-1", headers=HEADERS, query=query)
+    lines = assert_it_passes(tmp_path, table_of(TYPES["github"], argument), event)
+    assert lines[4:-4] == said
 
 
 @settings(max_examples=80, deadline=None)
