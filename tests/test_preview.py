@@ -300,6 +300,25 @@ class TestWhatIsToldHonestly:
         assert terminal.run("preview").output.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    ("before", "filling", "after"),
+    [
+        ('"${{ payload.after', 130, '"2${{ payload.after'),
+        ("payload.ref: main", 180, "payload.ref: dev"),
+    ],
+)
+def test_no_part_of_a_secret_is_shown_where_a_value_is_cut(
+    terminal: Terminal, before: str, filling: int, after: str
+) -> None:
+    secret = "S3cr3t" * 8
+    arrive(terminal, after=f"{'x' * filling}{secret}{'y' * 90}")
+    edit(terminal, before, after)
+    edit(terminal, "allow_unsigned: true", 'secret: "${{ env.HOOK_SECRET }}"')
+    output = terminal.run("preview", HOOK_SECRET=secret).output
+    assert "xxx<secret>" in output
+    assert "S3cr3t" not in output
+
+
 def test_nothing_is_sent_and_nothing_stored(terminal: Terminal) -> None:
     """Though a job waits, and TheEye is there."""
     task = StandInTask(DEPLOY, KEY, "deploy", (Argument("commit"), Argument("number")))

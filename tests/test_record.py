@@ -21,6 +21,7 @@ from bridge.outbox import Outbox
 from bridge.problem import Place
 from bridge.recording import record, yaml_lines
 from bridge.routing_test import ExpectedJob
+from bridge.settings import Mask
 from bridge.sources import SourceType, discover
 from tests.tables import NOW, make_event, make_webhook
 from tests.terminal import PUSH, TABLE, Terminal
@@ -56,7 +57,7 @@ def assert_it_passes(folder: Path, text: str, event: Event) -> list[str]:
     (folder / "payload.json").write_bytes(event.body)
     loaded = read(folder, "\n".join([text, *lines]))
     (test,) = loaded.tests
-    assert test.run(loaded.table).findings == ()
+    assert test.run(loaded.table, Mask()).findings == ()
     made = loaded.table.jobs_for(event).jobs
     assert [job.arguments for job in test.expected] == [job.arguments for job in made]
     return lines

@@ -10,6 +10,7 @@ import pytest
 from bridge.config.load import Loaded, load
 from bridge.errors import ConfigError
 from bridge.event import JSON
+from bridge.settings import Mask
 from bridge.sources import discover
 from tests.terminal import PUSH, Terminal
 
@@ -65,7 +66,7 @@ def read(folder: Path, *tests: str) -> Loaded:
 def misses(folder: Path, *tests: str) -> list[str]:
     """What is another than wanted, of every test."""
     loaded = read(folder, *tests)
-    findings = [each for test in loaded.tests for each in test.run(loaded.table).findings]
+    findings = [each for test in loaded.tests for each in test.run(loaded.table, Mask()).findings]
     return [f"{each.about}: wanted {each.wanted}, found {each.found}" for each in findings]
 
 
@@ -139,7 +140,7 @@ class TestExpectations:
         path = tmp_path / "table.yml"
         path.write_text(TABLE.replace("name: deploy\n    ", "") + push("[{route: github push deploy}]"))
         loaded = load(path, {}, TYPES, require_env=False, with_tests=True)
-        assert loaded.tests[0].run(loaded.table).findings == ()
+        assert loaded.tests[0].run(loaded.table, Mask()).findings == ()
 
     def test_a_job_whose_arguments_cannot_be_built(self, tmp_path: Path) -> None:
         without = PAYLOAD.replace(", number: 5", "")
@@ -178,6 +179,18 @@ class TestExpectations:
         assert f"wanted …{'x' * 40}1yyy" in said
         assert f"found …{'x' * 40}2yyy" in said
         assert len(said) < 500
+
+    def test_no_part_of_a_secret_is_shown_where_a_value_is_cut(self, tmp_path: Path) -> None:
+        secret = "S3cr3t" * 8
+        text = "x" * 170 + secret + "y" * 30
+        payload = PAYLOAD.replace("abc", text)
+        terminal = Terminal(
+            tmp_path, TABLE + push(f"[{{route: deploy, task_arguments: [{text}z, 5]}}]", payload)
+        )
+        cut = [terminal.run("test", HOOK_SECRET=secret).output]
+        terminal.config.write_text(TABLE + push("[]", payload))
+        cut.append(terminal.run("test", HOOK_SECRET=secret).output)
+        assert all("FAIL" in output and "S3cr3t" not in output for output in cut)
 
 
 class TestWebhooks:
@@ -231,7 +244,7 @@ class TestWebhooks:
         path = tmp_path / "table.yml"
         path.write_text(path.read_text().replace("    event: push\n", ""))
         (one,) = load(path, {}, TYPES, require_env=False, with_tests=True).tests
-        assert one.run(loaded.table).findings == ()
+        assert one.run(loaded.table, Mask()).findings == ()
 
 
 MISSING_EVENT = "event is missing: github says it in a header"

@@ -49,7 +49,7 @@ def preview_table(
             if not each.event.body:
                 counts["without a body"] += 1
                 continue
-            found = preview(each.event, each.jobs, table)
+            found = preview(each.event, each.jobs, table, terminal.mask)
             _count(found, counts)
             if found.changes and in_json:
                 told.append(_preview_json(each.id, each.event, found))

@@ -45,7 +45,11 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
             raise click.BadParameter(
                 f"no test is named {name!r}{meant}; there are: {listed}", param_hint="--name"
             )
-    done = [(test, test.run(loaded.table)) for test in loaded.tests if not names or test.name in names]
+    done = [
+        (test, test.run(loaded.table, terminal.mask))
+        for test in loaded.tests
+        if not names or test.name in names
+    ]
     failed = sum(bool(verdict.findings) for _, verdict in done)
     if in_json:
         terminal.say_json({"failed": failed, "tests": [_verdict_json(*each) for each in done]})
