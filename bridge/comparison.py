@@ -34,6 +34,8 @@ def apart(one: JSON | Absent, other: JSON | Absent, mask: Mask) -> tuple[str, st
         return show(one, mask), show(other, mask)
     # Masked before it is cut: half a secret is known by none.
     texts = [mask(orjson.dumps(value).decode()) for value in (one, other)]
+    if texts[0] == texts[1]:
+        texts[1] += " (another where it is masked)"
     if max(map(len, texts)) <= _SHOWN:
         return texts[0], texts[1]
     alike = next((at for at, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))

@@ -13,17 +13,21 @@ import orjson
 
 from bridge.errors import Refusal, Unreadable
 from bridge.event import JSON, Event, Headers, Request, rfc3339
+from bridge.job import NewJob
 from bridge.problem import Place
 from bridge.route import Task
 from bridge.routing_test import ExpectedJob, RoutingTest
+from bridge.settings import Mask
 from bridge.table import RoutingTable
 
 #: Text that needs no quotes where text is wanted.
 _PLAIN = re.compile(r"[A-Za-z]([\w ./-]*[\w./-])?", re.ASCII)
 
 
-def record(name: str, place: Place, event: Event, table: RoutingTable) -> RoutingTest:
+def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mask) -> RoutingTest:
     """A test that says no more of the event than is needed for the same jobs, and expects these.
+
+    Of a job whose arguments hold what passes for a secret it expects any.
 
     Raises Refusal where nothing that a test can say makes them.
     """
@@ -60,7 +64,15 @@ def record(name: str, place: Place, event: Event, table: RoutingTable) -> Routin
         with suppress(Refusal):
             if shorter != test and says_it(shorter):
                 test = shorter
-    return replace(test, expected=tuple(ExpectedJob(job.route, job.arguments, job.reason) for job in wanted))
+    return replace(test, expected=tuple(_expected(job, mask) for job in wanted))
+
+
+def _expected(job: NewJob, mask: Mask) -> ExpectedJob:
+    """As far as the mask lets it be shown."""
+    if job.arguments is None:
+        return ExpectedJob(job.route, error=mask(job.reason or "").partition("<secret>")[0])
+    text = orjson.dumps(job.arguments).decode()
+    return ExpectedJob(job.route, job.arguments if mask(text) == text else None)
 
 
 def _cuts(event: Event) -> Iterator[Callable[[RoutingTest], RoutingTest]]:
@@ -99,9 +111,9 @@ def yaml_lines(test: RoutingTest, payload: str, table: RoutingTable) -> Iterator
     tasks = {route.name: route.task for route in table.routes}
     for job in test.expected:
         yield f"      - route: {_text(job.route)}"
-        if job.arguments is None:
-            yield f"        error: {_quoted(job.error or '')}"
-        else:
+        if job.error is not None:
+            yield f"        error: {_quoted(job.error)}"
+        elif job.arguments is not None:
             yield from _argument_lines(job.arguments, tasks[job.route])
 
 

@@ -53,7 +53,7 @@ routes:
 def assert_it_passes(folder: Path, text: str, event: Event) -> list[str]:
     """What is recorded of the event, in a file of the table. It says what the table makes of the event."""
     table = read(folder, text).table
-    lines = list(yaml_lines(record("one", HERE, event, table), "payload.json", table))
+    lines = list(yaml_lines(record("one", HERE, event, table, Mask()), "payload.json", table))
     (folder / "payload.json").write_bytes(event.body)
     loaded = read(folder, "\n".join([text, *lines]))
     (test,) = loaded.tests
@@ -76,7 +76,7 @@ def test_every_sample_of_every_sender(tmp_path: Path, source_type: SourceType, p
 
     if source.type.is_handshake(event):
         with pytest.raises(Unreadable, match="no route is asked about it"):
-            record("one", HERE, event, read(tmp_path, text).table)
+            record("one", HERE, event, read(tmp_path, text).table, Mask())
         return
     lines = assert_it_passes(tmp_path, text, event)
     assert not any(line.startswith(("    headers:", "    delivery_id:")) for line in lines)
@@ -118,7 +118,7 @@ def test_it_says_no_more_than_is_needed(tmp_path: Path, argument: str, said: lis
 def test_any_value_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, value: JSON) -> None:
     folder = tmp_path_factory.mktemp("values")
     table = read(folder, table_of(TYPES["github"], "a")).table
-    test = record("one", HERE, make_event(PUSH, source="here"), table)
+    test = record("one", HERE, make_event(PUSH, source="here"), table, Mask())
     test = replace(test, expected=(ExpectedJob("all", (value, [value], {"a": value})),))
     (folder / "payload.json").write_text(json.dumps(PUSH))
     lines = yaml_lines(test, "payload.json", table)
@@ -222,6 +222,40 @@ class TestCommand:
         assert result.stdout.replace("\n", "").isprintable()
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    2J-a 1\n1 test, 0 failed\n"
+
+    @pytest.mark.parametrize(
+        ("argument", "said"),
+        [
+            ("https://ci/?token=${{ payload.after }}", ["      - route: deploy"]),
+            ("Bearer ${{ payload.after }}defghi", ["      - route: deploy"]),
+            ("${{ headers['X-Url'] | length }}", ["        task_arguments: [25]"]),
+            ("${{ query.q }}", ['        task_arguments: ["a<secret>"]']),
+            ("${{ delivery_id }}", ['        task_arguments: ["d<secret>"]']),
+            ("${{ payload['Bearer abcdef'] }}", ['        error: "argument 0: payload[\\"Bearer "']),
+        ],
+    )
+    def test_what_passes_for_a_secret_is_not_expected(
+        self, tmp_path: Path, argument: str, said: list[str]
+    ) -> None:
+        table = TABLE.replace("${{ payload.after }}", argument)
+        terminal = Terminal(tmp_path, table)
+        secret = "S3cr3t" * 6
+        headers = Headers([("X-GitHub-Event", "push"), ("X-Url", "https://a/?token=abcdefghijk")])
+        event = make_event(PUSH, headers=headers, query={"q": f"a{secret}"}, delivery_id=f"d{secret}")
+        store(terminal, event)
+        result = terminal.run("record", "1", HOOK_SECRET=secret)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-len(said) :] == said
+        assert ("any arguments will do" in result.stderr) is ("route" in said[0])
+        terminal.config.write_text(table + result.stdout)
+        assert terminal.run("test", HOOK_SECRET=secret).output == "ok    push 1\n1 test, 0 failed\n"
+
+    def test_a_name_that_is_a_secret_is_refused(self, terminal: Terminal) -> None:
+        store(terminal, make_event({}, event="s" * 40))
+        result = terminal.run("record", "1", HOOK_SECRET="s" * 40)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "it would hold a secret: - name: <secret> 1" in result.stderr
+        assert not payload_of(terminal).parent.exists()
 
     def test_a_secret_of_the_table_is_not_written(self, terminal: Terminal) -> None:
         secret = "s" * 40

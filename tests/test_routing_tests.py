@@ -192,6 +192,12 @@ class TestExpectations:
         cut.append(terminal.run("test", HOOK_SECRET=secret).output)
         assert all("FAIL" in output and "S3cr3t" not in output for output in cut)
 
+    def test_what_differs_under_the_mask_is_told(self, tmp_path: Path) -> None:
+        payload = PAYLOAD.replace("abc", '"?token=abc"')
+        (said,) = misses(tmp_path, push("[{route: deploy, task_arguments: ['?token=b', 5]}]", payload))
+        masked = '"?token=<secret>"'
+        assert said.endswith(f"wanted {masked}, found {masked} (another where it is masked)")
+
 
 class TestWebhooks:
     """The event is what the source's own type reads, as the server does."""

@@ -15,7 +15,7 @@ from bridge.cli.table import stored_event
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.config.problems import guess
 from bridge.errors import ExpressionError, Refusal
-from bridge.event import JSON, Event
+from bridge.event import JSON, Event, Headers
 from bridge.fields import parse_path
 from bridge.keeping import redacted
 from bridge.problem import Place
@@ -118,12 +118,23 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", event.full_name)[:_NAMED].strip(".-") or "event"
     file = into / f"{slug}-{event_id}.json"
     try:
-        test = record(f"{slug} {event_id}", Place(str(file), 1, 1), event, table)
+        test = record(f"{slug} {event_id}", Place(str(file), 1, 1), event, table, terminal.mask)
     except Refusal as error:
         raise click.ClickException(f"no test can be made of event {event_id}: {error}") from error
+    lines = list(yaml_lines(test, file.resolve().relative_to(folder.resolve()).as_posix(), table))
+    if hidden := [line for line in lines if terminal.fit(line) != line]:
+        shown = terminal.fit(hidden[0].strip())
+        raise click.ClickException(
+            f"no test can be made of event {event_id}: it would hold a secret: {shown}"
+        )
     _write(file, event.body)
-    terminal.say(yaml_lines(test, file.resolve().relative_to(folder.resolve()).as_posix(), table))
+    terminal.say(lines)
     terminal.warn(f"wrote {file}")
+    for job in test.expected:
+        if job.arguments is None and job.error is None:
+            terminal.warn(
+                f"route {job.route!r}: any arguments will do, as its own hold what passes for a secret"
+            )
     if table.jobs_for(event).jobs != table.jobs_for(as_stored).jobs:
         terminal.warn("without what was redacted the table makes other jobs of it: see expect")
 
@@ -145,9 +156,17 @@ def _without(event: Event, paths: tuple[str, ...]) -> Event:
 
 
 def _shown(terminal: Terminal, event: Event) -> Event:
-    """The event with its payload as it is written: for people, and without the table's secrets."""
-    text = terminal.mask(orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()) + "\n"
-    return replace(event, payload=orjson.loads(text), body=text.encode())
+    """The event as it is written: for people, and without what passes for a secret."""
+    mask = terminal.mask
+    text = mask(orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()) + "\n"
+    return replace(
+        event,
+        payload=orjson.loads(text),
+        body=text.encode(),
+        headers=Headers((name, mask(value)) for name, value in event.headers.items()),
+        query={name: mask(value) for name, value in event.query.items()},
+        delivery_id=mask(event.delivery_id),
+    )
 
 
 def _write(file: Path, body: bytes) -> None:
