@@ -257,9 +257,10 @@ class TestCommand:
         assert "it would hold a secret: - name: <secret> 1" in result.stderr
         assert not payload_of(terminal).parent.exists()
 
-    def test_a_secret_of_the_table_is_not_written(self, terminal: Terminal) -> None:
-        secret = "s" * 40
-        store(terminal, make_event({**PUSH, "after": secret}))
+    @pytest.mark.parametrize("secret", ["s" * 40, "12345678"])
+    def test_a_secret_of_the_table_is_not_written(self, terminal: Terminal, secret: str) -> None:
+        value = json.loads(secret) if secret.isdecimal() else secret
+        store(terminal, make_event({**PUSH, "after": value, "in": [{secret: value}]}))
         result = terminal.run("record", "1", HOOK_SECRET=secret)
         assert result.exit_code == 0
         assert secret not in result.output + payload_of(terminal).read_text()

@@ -22,6 +22,7 @@ from bridge.problem import Place
 from bridge.recording import record, yaml_lines
 from bridge.report import escaped
 from bridge.routing_test import RoutingTest, Verdict
+from bridge.settings import Mask
 
 #: Of an event, how many characters stand in a file's name.
 _NAMED = 60
@@ -158,15 +159,26 @@ def _without(event: Event, paths: tuple[str, ...]) -> Event:
 def _shown(terminal: Terminal, event: Event) -> Event:
     """The event as it is written: for people, and without what passes for a secret."""
     mask = terminal.mask
-    text = mask(orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()) + "\n"
+    payload = _masked(event.payload, mask)
     return replace(
         event,
-        payload=orjson.loads(text),
-        body=text.encode(),
+        payload=payload,
+        body=orjson.dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         headers=Headers((name, mask(value)) for name, value in event.headers.items()),
         query={name: mask(value) for name, value in event.query.items()},
         delivery_id=mask(event.delivery_id),
     )
+
+
+def _masked(value: JSON, mask: Mask) -> JSON:
+    """A copy in which a text stands for each value that is a secret, a number too."""
+    if isinstance(value, dict):
+        return {mask(name): _masked(inner, mask) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner, mask) for inner in value]
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    masked = mask(text)
+    return value if masked == text else masked
 
 
 def _write(file: Path, body: bytes) -> None:
