@@ -34,9 +34,7 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
     source = table.sources[event.source]
     if source.type.is_handshake(event):
         raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
-    # As the test will see it: what was redacted is text in its file.
-    plain = Event(**{each.name: getattr(event, each.name) for each in fields(Event)})
-    wanted = table.jobs_for(plain).jobs
+    wanted = table.jobs_for(as_tested(event)).jobs
     short = RoutingTest(
         name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
     )
@@ -65,6 +63,11 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
             if shorter != test and says_it(shorter):
                 test = shorter
     return replace(test, expected=tuple(_expected(job, mask) for job in wanted))
+
+
+def as_tested(event: Event) -> Event:
+    """As a test sees it: what was redacted is text in its file."""
+    return Event(**{each.name: getattr(event, each.name) for each in fields(Event)})
 
 
 def _expected(job: NewJob, mask: Mask) -> ExpectedJob:

@@ -15,8 +15,8 @@ from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
 from bridge.errors import Unreadable
 from bridge.event import JSON, Event, Headers
-from bridge.fields import same
-from bridge.keeping import REDACTED, emptied
+from bridge.fields import parse_path, same
+from bridge.keeping import REDACTED, emptied, redacted
 from bridge.outbox import Outbox
 from bridge.problem import Place
 from bridge.recording import record, yaml_lines
@@ -172,6 +172,21 @@ class TestCommand:
         assert (told in result.stderr) is ("commits" not in path)
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
+
+    def test_a_redacted_field_for_which_a_route_is_not_asked_is_told(self, terminal: Terminal) -> None:
+        terminal.config.write_text(TABLE.replace("refs/heads/main", "{not: refs/heads/main}"))
+        result = recorded(terminal, "--redact", "payload.ref")
+        assert "      - route: deploy" in result.stdout.splitlines()
+        assert "the table makes other jobs of it: see expect" in result.stderr
+
+    @pytest.mark.parametrize("field", ["payload.after", "payload.ref"])
+    def test_what_was_redacted_when_it_was_stored_is_told(self, terminal: Terminal, field: str) -> None:
+        store(terminal, redacted(make_event(PUSH), [parse_path(field)]))
+        result = terminal.run("record", "1")
+        told = f"a field was redacted when it was stored: the test has '{REDACTED}' there, see expect\n"
+        assert told in result.stderr
+        terminal.config.write_text(TABLE + result.stdout)
+        assert terminal.run("test").exit_code == 0
 
     def test_nothing_is_overwritten(self, terminal: Terminal) -> None:
         recorded(terminal)

@@ -17,9 +17,9 @@ from bridge.config.problems import guess
 from bridge.errors import ExpressionError, Refusal
 from bridge.event import JSON, Event, Headers
 from bridge.fields import parse_path
-from bridge.keeping import redacted
+from bridge.keeping import REDACTED, is_redacted, redacted
 from bridge.problem import Place
-from bridge.recording import record, yaml_lines
+from bridge.recording import as_tested, record, yaml_lines
 from bridge.report import escaped
 from bridge.routing_test import RoutingTest, Verdict
 from bridge.settings import Mask
@@ -136,7 +136,9 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
             terminal.warn(
                 f"route {job.route!r}: any arguments will do, as its own hold what passes for a secret"
             )
-    if table.jobs_for(event).jobs != table.jobs_for(as_stored).jobs:
+    if is_redacted(as_stored):
+        terminal.warn(f"a field was redacted when it was stored: the test has {REDACTED!r} there, see expect")
+    elif table.jobs_for(as_tested(event)).jobs != table.jobs_for(as_stored).jobs:
         terminal.warn("without what was redacted the table makes other jobs of it: see expect")
 
 
