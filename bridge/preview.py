@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from bridge.comparison import arguments_apart, shown
 from bridge.errors import TooLarge
@@ -77,8 +79,23 @@ class _Comparison:
         self._mask = mask
         self._routed = routed
         self._routes = {route.name: route for route in table.routes}
+        self._event, self._table = event, table
         self._is_redacted = is_redacted(event)
-        self._redacted_warnings = [each for each in routed.warnings if WAS_REDACTED in each]
+
+    @cached_property
+    def _in_doubt(self) -> frozenset[str]:
+        """The routes that ask for a redacted field: each alone, as of all of them few warnings are kept."""
+        if not self._is_redacted or self._event.source not in self._table.sources:
+            return frozenset()
+        identity = self._table.sources[self._event.source].type
+        found = set()
+        for route in self._table.routes:
+            warnings: list[str] = []
+            if route.source == self._event.source:
+                deque(route.jobs_for(self._event, identity, warnings), maxlen=0)
+            if any(WAS_REDACTED in each for each in warnings):
+                found.add(route.name)
+        return frozenset(found)
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
         """In the order of the stored jobs; then what is new, in the order of the table."""
@@ -97,15 +114,13 @@ class _Comparison:
         return job.route, job.item_index if self._is_redacted else job.item_key
 
     def _gone(self, job: Job) -> Change:
-        about = f"route {job.route!r}: "
-        is_certain = not any(each.startswith(about) for each in self._redacted_warnings) and not (
-            self._is_redacted and job.item_index is not None
-        )
+        is_item = self._is_redacted and job.item_index is not None
+        is_certain = not is_item and job.route not in self._in_doubt
         finding = Finding("job", shown(job, self._mask), "none", holds=False)
         return Change(Kind.GONE, job.route, job.task, job.item_index, job.id, (finding,), is_certain)
 
     def _new(self, job: NewJob) -> Change:
-        waits_for_others = self._routes[job.route].otherwise and self._redacted_warnings
+        waits_for_others = self._routes[job.route].otherwise and self._in_doubt
         is_certain = WAS_REDACTED not in (job.reason or "") and not waits_for_others
         finding = Finding("job", "none", shown(job, self._mask), holds=False)
         return Change(Kind.NEW, job.route, job.task, job.item_index, None, (finding,), is_certain)

@@ -19,6 +19,7 @@ from bridge.event import JSON, Headers, Request
 from bridge.outbox import Outbox
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.route import MAX_WARNINGS
 from bridge.settings import Mask
 from bridge.sources import discover
 from tests.intake import beside
@@ -248,6 +249,20 @@ class TestWhatIsToldHonestly:
         arrive(terminal, "issues")
         answer = found(terminal, "--fail-on-change")
         assert (answer["differ"], answer["uncertain"]) == (0, 2)
+
+    def test_more_routes_that_ask_for_a_redacted_field_than_warnings_are_kept(
+        self, terminal: Terminal
+    ) -> None:
+        edit(terminal, "allow_unsigned: true", "allow_unsigned: true, redact: [payload.ref]")
+        route = (
+            "  - {name: d%d, source: github, event: push, match: {payload.ref: b%d}, "
+            "task: page, task_arguments: []}\n"
+        )
+        routes = "".join(route % (number, number) for number in range(MAX_WARNINGS + 1))
+        terminal.config.write_text(terminal.config.read_text() + routes)
+        arrive(terminal, ref=f"b{MAX_WARNINGS}")
+        answer = found(terminal, "--fail-on-change")
+        assert (answer["differ"], answer["uncertain"]) == (0, 1)
 
     def test_a_job_that_was_dead_and_still_is(self, terminal: Terminal) -> None:
         edit(terminal, "payload.number", "payload.none")
