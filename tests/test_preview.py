@@ -167,7 +167,7 @@ class TestOutput:
         (event,) = answer.pop("events")
         assert answer == {
             "tried": 1, "without_a_body": 0, "differ": 1, "new": 0, "gone": 0, "changed": 1,
-            "match_nothing": 0, "uncertain": 0,
+            "match_nothing": 0, "uncertain": 0, "warnings": [],
         }  # fmt: skip
         (change,) = event["changes"]
         differences = change.pop("differences")
@@ -300,7 +300,16 @@ class TestWhatIsToldHonestly:
         edit(terminal, "source: github", "source: other")
         assert changed(terminal)[0] == "gone     job 1 of route 'deploy'"
         assert changed(terminal)[-1] == "warning: the table has no source 'github'"
+        assert "the table has no source 'github' (of 1 events)" in terminal.run("preview").output
         assert found(terminal)["match_nothing"] == 1
+
+    def test_a_new_route_that_cannot_be_asked(self, terminal: Terminal) -> None:
+        arrive(terminal)
+        arrive(terminal)
+        edit(terminal, "otherwise: true\n    event: issues", "when: payload.after / 2 > 1")
+        text = "route 'rest': when: / does not go with text and a number"
+        assert terminal.run("preview").output.splitlines()[-1] == f"warning: {text} (of 2 events)"
+        assert found(terminal)["warnings"] == [{"warning": text, "events": 2}]
 
     def test_more_jobs_than_the_server_takes(
         self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch

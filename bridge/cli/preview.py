@@ -17,6 +17,8 @@ from bridge.report import escaped
 
 #: How many events are run unless a person says it.
 LAST = 1000
+#: How many warnings the sum tells, the most frequent.
+WARNINGS = 10
 
 
 @click.command("preview")
@@ -43,6 +45,7 @@ def preview_table(
     table = terminal.load(path).table
     last = LAST if last is None and since is None else last
     counts: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
     told: list[JSON] = []
     with terminal.outbox() as outbox:
         for each in outbox.history(since=since, last=last):
@@ -51,15 +54,18 @@ def preview_table(
                 continue
             found = preview(each.event, each.jobs, table, terminal.mask)
             _count(found, counts)
+            warnings.update(found.warnings)
             if found.changes and in_json:
                 told.append(_preview_json(each.id, each.event, found))
             elif found.changes:
                 terminal.say(map(escaped, _preview_lines(each.id, each.event, found)))
     if in_json:
         keys = ("tried", "without a body", "differ", *Kind, "match nothing", "uncertain")
-        terminal.say_json({**{key.replace(" ", "_"): counts[key] for key in keys}, "events": told})
+        frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
+        sums = {key.replace(" ", "_"): counts[key] for key in keys}
+        terminal.say_json({**sums, "warnings": frequent, "events": told})
     else:
-        terminal.say(_sum_lines(counts))
+        terminal.say(map(escaped, _sum_lines(counts, warnings)))
     if fail_on_change and counts["certain"]:
         sys.exit(1)
 
@@ -99,7 +105,7 @@ def _finding_lines(change: Change) -> Iterator[str]:
                 yield f"{each.about}: was {each.wanted}, would be {each.found}"
 
 
-def _sum_lines(counts: Counter[str]) -> Iterator[str]:
+def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
     yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
     if counts["match nothing"]:
@@ -108,6 +114,8 @@ def _sum_lines(counts: Counter[str]) -> Iterator[str]:
         yield f"not known of {counts['uncertain']} jobs, as a field was redacted when the event was stored"
     if counts["without a body"]:
         yield f"not run: {counts['without a body']} events, whose body is not kept"
+    for text, events in warnings.most_common(WARNINGS):
+        yield f"warning: {text} (of {events} events)"
 
 
 def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:
