@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import zip_longest
 
 import orjson
@@ -20,12 +21,22 @@ _BEFORE = 40
 
 
 def arguments_apart(
-    route: Route | None, wanted: tuple[JSON, ...], found: tuple[JSON, ...], mask: Mask
+    route: Route | None,
+    wanted: tuple[JSON, ...],
+    found: tuple[JSON, ...],
+    mask: Mask,
+    alike: Callable[[JSON | Absent, JSON | Absent], bool] = same,
 ) -> Iterator[Finding]:
     """Each argument in which two jobs of a route differ, by its name or number; None: the route is gone."""
     for order, (one, other) in enumerate(zip_longest(wanted, found, fillvalue=MISSING)):
-        if not same(one, other):
+        if not alike(one, other):
             yield Finding(_label(route, order), *apart(one, other, mask), holds=False)
+
+
+def sent_alike(one: JSON | Absent, other: JSON | Absent) -> bool:
+    """Whether two values are the same to a task too, which may tell 5 from 5.0."""
+    as_sent = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+    return same(one, other) and as_sent(one) == as_sent(other)
 
 
 def apart(one: JSON | Absent, other: JSON | Absent, mask: Mask) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from bridge.comparison import arguments_apart, shown
+from bridge.comparison import arguments_apart, sent_alike, shown
 from bridge.errors import TooLarge
 from bridge.event import Event
 from bridge.job import Job, NewJob
@@ -138,7 +138,7 @@ def _apart(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> Iterat
     ):  # fmt: skip
         if one != other:
             yield Finding(about, show(one, mask), show(other, mask), holds=False)
-    yield from arguments_apart(route, stored.arguments, made.arguments, mask)
+    yield from arguments_apart(route, stored.arguments, made.arguments, mask, sent_alike)
 
 
 def _task(job: Job | NewJob) -> str:

@@ -108,6 +108,8 @@ EDITS = [
      ["changed  job 1 of route 'deploy'", 'commit: was "abc", would be "b"']),
     ('"${{ payload.number }}"', '"n${{ payload.number }}"',
      ["changed  job 1 of route 'deploy'", 'number: was 5, would be "n5"']),
+    ("payload.number", "payload.number | float",
+     ["changed  job 1 of route 'deploy'", "number: was 5, would be 5.0"]),
     ("payload.number", "payload.nmber",
      ["changed  job 1 of route 'deploy'",
       'job: was task_arguments ["abc",5], would be dead: number: payload.nmber is missing; a push has: '
