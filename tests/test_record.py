@@ -197,6 +197,13 @@ class TestCommand:
         assert payload_of(terminal).read_text() == "mine"
         assert terminal.run("record", "1", "--into", str(terminal.config.parent / "a" / "b")).exit_code == 0
 
+    def test_a_file_in_place_of_the_folder_is_told(self, terminal: Terminal) -> None:
+        payload_of(terminal).parent.write_text("mine")
+        store(terminal, make_event(PUSH))
+        result = terminal.run("record", "1")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "tests is no folder; say another folder: --into" in result.stderr
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -189,8 +189,8 @@ def _write(file: Path, body: bytes) -> None:
         with file.open("xb") as opened:
             opened.write(body)
     except FileExistsError:
-        raise click.ClickException(
-            f"{file} is there already, and stays; say another folder: --into"
-        ) from None
+        there = f"{file} is there already, and stays"
+        reason = there if file.parent.is_dir() else f"{file.parent} is no folder"
+        raise click.ClickException(f"{reason}; say another folder: --into") from None
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}") from error
