@@ -23,11 +23,14 @@ from bridge.table import RoutingTable
 #: Text that needs no quotes where text is wanted.
 _PLAIN = re.compile(r"[A-Za-z]([\w ./-]*[\w./-])?", re.ASCII)
 
+#: How deep lists and objects may stand in an argument: the table takes no more, and they stand deep in it.
+_DEPTH = 30
+
 
 def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mask) -> RoutingTest:
     """A test that says no more of the event than is needed for the same jobs, and expects these.
 
-    Of a job whose arguments hold what passes for a secret it expects any.
+    Of a job whose arguments hold what passes for a secret, or what no table can say, it expects any.
 
     Raises Refusal where nothing that a test can say makes them.
     """
@@ -71,11 +74,21 @@ def as_tested(event: Event) -> Event:
 
 
 def _expected(job: NewJob, mask: Mask) -> ExpectedJob:
-    """As far as the mask lets it be shown."""
+    """As far as the mask lets it be shown, and a table can say it."""
     if job.arguments is None:
         return ExpectedJob(job.route, error=mask(job.reason or "").partition("<secret>")[0])
     text = orjson.dumps(job.arguments).decode()
-    return ExpectedJob(job.route, job.arguments if mask(text) == text else None)
+    fits = mask(text) == text and all(_fits(value, _DEPTH) for value in job.arguments)
+    return ExpectedJob(job.route, job.arguments if fits else None)
+
+
+def _fits(value: JSON, depth: int) -> bool:
+    """Whether a table can say it: it takes no merges, and nothing that is nested deeper."""
+    if isinstance(value, dict):
+        return depth > 0 and "<<" not in value and all(_fits(inner, depth - 1) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_fits(inner, depth - 1) for inner in value)
+    return True
 
 
 def _cuts(event: Event) -> Iterator[Callable[[RoutingTest], RoutingTest]]:

@@ -133,9 +133,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     terminal.warn(f"wrote {file}")
     for job in test.expected:
         if job.arguments is None and job.error is None:
-            terminal.warn(
-                f"route {job.route!r}: any arguments will do, as its own hold what passes for a secret"
-            )
+            terminal.warn(f"route {job.route!r}: any arguments will do, as the table may not hold its own")
     if is_redacted(as_stored):
         terminal.warn(f"a field was redacted when it was stored: the test has {REDACTED!r} there, see expect")
     elif table.jobs_for(as_tested(event)).jobs != table.jobs_for(as_stored).jobs:
