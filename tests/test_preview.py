@@ -159,6 +159,7 @@ class TestOutput:
             "  gone     job 1 of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
             "events run: 2; with other jobs: 2 (1 new, 1 gone, 0 changed)",
+            "each kept the name, action and delivery id with which it was stored",
             "1 would match nothing, and made jobs",
         ]
 
@@ -208,6 +209,7 @@ class TestWhatIsToldHonestly:
         edit(terminal, "payload.ref: main", "payload.ref: dev")
         assert terminal.run("preview", "--fail-on-change").output.splitlines() == [
             "events run: 0; with other jobs: 0 (0 new, 0 gone, 0 changed)",
+            "each kept the name, action and delivery id with which it was stored",
             "not run: 1 events, whose body is not kept",
         ]
 

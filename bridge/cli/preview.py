@@ -40,7 +40,8 @@ def preview_table(
 ) -> None:
     """Say what the table at PATH (default: BRIDGE_CONFIG) would make of stored events.
 
-    Held against the jobs that the store has of each. Nothing is sent, and nothing stored.
+    Held against the jobs that the store has of each. Nothing is sent, and nothing stored. An event
+    keeps the name, the action and the delivery id with which it was stored, whatever its source says now.
     """
     table = terminal.load(path).table
     last = LAST if last is None and since is None else last
@@ -108,6 +109,7 @@ def _finding_lines(change: Change) -> Iterator[str]:
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
     yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
+    yield "each kept the name, action and delivery id with which it was stored"
     if counts["match nothing"]:
         yield f"{counts['match nothing']} would match nothing, and made jobs"
     if counts["uncertain"]:
