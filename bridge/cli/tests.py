@@ -105,7 +105,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     """Make a test of a stored event: write its payload to a file, and print the test's YAML.
 
     It expects what today's table makes of the event. What is printed is a whole file for the table's
-    folder, as in `record 12 > config/event-12.yml`; or paste it below tests:. No file is overwritten.
+    folder, as in `record 12 >> config/event-12.yml`; or paste it below tests:. No file is overwritten.
     """
     table = terminal.load().table
     as_stored = stored_event(terminal, event_id, table)
