@@ -392,6 +392,13 @@ class TestCommand:
             assert f"table.yml:{FIRST}:55: error: payload: 'five.json' cannot be read" in result.output
         assert terminal.run("events", "list").exit_code == 0
 
+    def test_a_warning_stands_beside_what_passes(self, terminal: Terminal) -> None:
+        text = TABLE.replace("    task: deploy", "    when: payload.after / 2 > 1\n    task: deploy")
+        terminal.config.write_text(text + push("[]"))
+        ok, warning, count = terminal.run("test").output.splitlines()
+        assert (ok, count) == ("ok    one", "1 test, 0 failed")
+        assert warning.startswith("      warning: route 'deploy': when: ")
+
     def test_a_warning_stands_beside_what_fails(self, terminal: Terminal) -> None:
         table = terminal.config.read_text().replace("    event: push\n", "    when: payload.number > 5 / 0\n")
         terminal.config.write_text(table)

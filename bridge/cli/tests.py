@@ -64,10 +64,7 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
 
 
 def _verdict_lines(test: RoutingTest, verdict: Verdict) -> Iterator[str]:
-    if not verdict.findings:
-        yield f"ok    {test.name}"
-        return
-    yield f"FAIL  {test.name}  ({test.place})"
+    yield f"FAIL  {test.name}  ({test.place})" if verdict.findings else f"ok    {test.name}"
     for each in verdict.findings:
         yield f"      {each.about}: wanted {each.wanted}, found {each.found}"
     for warning in verdict.warnings:
