@@ -169,7 +169,17 @@ class TestExpectations:
             'job 2, route \'each\', argument 0: wanted "a", found "b"',
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{', '.join(jobs)}]")) == [
-            "jobs: wanted one of route 'each', found none"
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
+        ]
+        assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[2]}, {', '.join(jobs)}]")) == [
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none",
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none",
+        ]
+        assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}]")) == [
+            "job 1: wanted none, found one of route 'each', task_arguments [\"a\"]"
+        ]
+        assert misses(tmp_path, test.replace("EXPECT", f"[{{route: each}}, {jobs[2]}, {jobs[1]}]")) == [
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
         ]
 
     def test_of_two_long_values_the_difference_is_shown(self, tmp_path: Path) -> None:
