@@ -131,6 +131,10 @@ EDITS = [
      ["changed  job 2 of route 'each', item 0",
       'job: was task_arguments ["one"], would be dead: argument 0: item.nam is missing; item has: '
       "name, on; did you mean item.name?"]),
+    ('["${{ item.name }}"]', '["${{ item.name }}", b]',
+     ["changed  job 2 of route 'each', item 0", 'argument 1: was missing, would be "b"']),
+    ("loop: payload.list", "loop: payload.list | reverse",
+     []),
     ("otherwise: true\n    event: issues", "event: push",
      ["new      a job of route 'rest'", 'page: task_arguments ["rest"]']),
 ]  # fmt: skip
@@ -180,6 +184,13 @@ class TestOutput:
         assert [each["about"] for each in differences] == ["commit"]
         assert len(differences[0]["was"]) < 200
 
+    @pytest.mark.parametrize("form", [[], ["--json"]])
+    def test_it_may_fail_on_a_change(self, terminal: Terminal, form: list[str]) -> None:
+        arrive(terminal)
+        assert terminal.run("preview", "--fail-on-change", *form).exit_code == 0
+        edit(terminal, "payload.after", "payload.before")
+        assert terminal.run("preview", "--fail-on-change", *form).exit_code == 1
+
     def test_which_events(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         for at in (NOW, NOW, time.time()):
             arrive(terminal, at=at)
@@ -188,6 +199,7 @@ class TestOutput:
         monkeypatch.setattr(preview, "LAST", 2)
         assert found(terminal)["tried"] == 2
         assert found(terminal, "--last", "3")["tried"] == 3
+        monkeypatch.setattr(preview, "LAST", 0)
         assert found(terminal, "--since", "1h")["tried"] == 1
         assert found(terminal, "--since", "1h", "--last", "2")["tried"] == 1
         assert terminal.run("preview", "--last", "0").exit_code == 2
@@ -244,6 +256,13 @@ class TestWhatIsToldHonestly:
         arrive(terminal, list=[{"name": "one", "on": True, "id": number} for number in (1, 2)])
         answer = found(terminal, "--fail-on-change")
         assert (answer["differ"], answer["uncertain"]) == (0, 2)
+
+    def test_an_item_that_is_gone_of_a_redacted_event(self, terminal: Terminal) -> None:
+        edit(terminal, "allow_unsigned: true", "allow_unsigned: true, redact: [payload.before]")
+        arrive(terminal, list=[{"name": "one", "on": True}])
+        edit(terminal, "item.on: true", "item.on: false")
+        answer = found(terminal, "--fail-on-change")
+        assert (answer["differ"], answer["uncertain"]) == (0, 1)
 
     def test_an_otherwise_route_that_a_redacted_field_may_keep_from_being_asked(
         self, terminal: Terminal

@@ -197,6 +197,15 @@ class TestCommand:
         assert payload_of(terminal).read_text() == "mine"
         assert terminal.run("record", "1", "--into", str(terminal.config.parent / "a" / "b")).exit_code == 0
 
+    def test_a_link_out_of_the_tables_folder_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "config").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        terminal = Terminal(tmp_path / "config")
+        payload_of(terminal).parent.symlink_to(tmp_path / "elsewhere")
+        store(terminal, make_event(PUSH))
+        assert "expected a folder in" in terminal.run("record", "1").output
+        assert not list((tmp_path / "elsewhere").iterdir())
+
     def test_a_file_in_place_of_the_folder_is_told(self, terminal: Terminal) -> None:
         payload_of(terminal).parent.write_text("mine")
         store(terminal, make_event(PUSH))

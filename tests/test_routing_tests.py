@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge import table as routing_table
 from bridge.config.load import Loaded, load
 from bridge.errors import ConfigError
 from bridge.event import JSON
@@ -180,6 +181,32 @@ class TestExpectations:
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{{route: each}}, {jobs[2]}, {jobs[1]}]")) == [
             "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
+        ]
+
+    def test_jobs_of_two_routes_are_expected_in_the_tables_order(self, tmp_path: Path) -> None:
+        last = "  - {name: last, source: github, event: push, task: page, task_arguments: [a]}\ntests:\n"
+        path = tmp_path / "table.yml"
+        for expect, passes in (("deploy}, {route: last", True), ("last}, {route: deploy", False)):
+            path.write_text(TABLE.replace("tests:\n", last) + push(f"[{{route: {expect}}}]"))
+            (test,) = load(path, {}, TYPES, require_env=False, with_tests=True).tests
+            table = load(path, {}, TYPES, require_env=False).table
+            assert (test.run(table, Mask()).findings == ()) is passes
+
+    def test_of_many_jobs_the_one_that_is_missing_is_told(self, tmp_path: Path) -> None:
+        alerts = ", ".join(f"{{status: firing, labels: {{name: a{number}}}}}" for number in range(250))
+        jobs = ", ".join(["{route: deploy}", *["{route: each}"] * 250])
+        assert misses(
+            tmp_path,
+            "  - {name: many, source: alerts, payload: {version: '4', status: firing, receiver: r, "
+            f"groupKey: k, alerts: [{alerts}]}}, expect: [{jobs}]}}\n",
+        ) == ["jobs: wanted one of route 'deploy', found none"]
+
+    def test_more_jobs_than_the_server_takes_are_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(routing_table, "MAX_JOBS", 0)
+        assert misses(tmp_path, push("[]")) == [
+            "the webhook: wanted one that is taken, found the event makes more than 0 jobs"
         ]
 
     def test_of_two_long_values_the_difference_is_shown(self, tmp_path: Path) -> None:
