@@ -206,6 +206,14 @@ class TestCommand:
         assert "expected a folder in" in terminal.run("record", "1").output
         assert not list((tmp_path / "elsewhere").iterdir())
 
+    def test_a_link_to_nothing_in_place_of_the_payload_stays(
+        self, terminal: Terminal, tmp_path: Path
+    ) -> None:
+        payload_of(terminal).parent.mkdir()
+        payload_of(terminal).symlink_to(tmp_path.parent / "nothing")
+        store(terminal, make_event(PUSH))
+        assert "push-1.json is there already, and stays" in terminal.run("record", "1").output
+
     def test_a_file_in_place_of_the_folder_is_told(self, terminal: Terminal) -> None:
         payload_of(terminal).parent.write_text("mine")
         store(terminal, make_event(PUSH))

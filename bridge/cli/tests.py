@@ -119,7 +119,8 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
         test = record(f"{slug} {event_id}", Place(str(file), 1, 1), event, table, terminal.mask)
     except Refusal as error:
         raise click.ClickException(f"no test can be made of event {event_id}: {error}") from error
-    lines = list(yaml_lines(test, file.resolve().relative_to(folder.resolve()).as_posix(), table))
+    payload = into.resolve().relative_to(folder.resolve()) / file.name
+    lines = list(yaml_lines(test, payload.as_posix(), table))
     if hidden := [line for line in lines if terminal.fit(line) != line]:
         shown = terminal.fit(hidden[0].strip())
         raise click.ClickException(
