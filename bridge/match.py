@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -236,11 +236,11 @@ class When:
         return warning or ("true" if holds else "false")
 
 
-def show(value: JSON | Absent) -> str:
-    """A value for a person: JSON text, cut where it is long."""
+def show(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
+    """A value for a person: JSON text, without secrets, cut where it is long."""
     if value is MISSING:
         return "missing"
-    text = orjson.dumps(value, default=_written).decode()
+    text = mask(orjson.dumps(value, default=_written).decode())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 

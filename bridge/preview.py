@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
-from bridge.comparison import arguments_apart
+from bridge.comparison import arguments_apart, sent_alike, shown
 from bridge.errors import TooLarge
 from bridge.event import Event
 from bridge.job import Job, NewJob
 from bridge.keeping import WAS_REDACTED, is_redacted
 from bridge.match import show
 from bridge.route import Finding, Route
+from bridge.settings import Mask
 from bridge.table import Routed, RoutingTable
 
 
@@ -52,10 +55,10 @@ class Preview:
     warnings: tuple[str, ...]
 
 
-def preview(event: Event, stored: Sequence[Job], table: RoutingTable) -> Preview:
+def preview(event: Event, stored: Sequence[Job], table: RoutingTable, mask: Mask) -> Preview:
     """Hold what `table` makes of a stored event, whose body is kept, against the jobs that it made."""
     routed = _routed(event, table)
-    comparison = _Comparison(event, routed, table)
+    comparison = _Comparison(event, routed, table, mask)
     changes = tuple(comparison.changes(stored))
     return Preview(changes, bool(stored) and not routed.jobs, routed.warnings)
 
@@ -72,11 +75,27 @@ def _routed(event: Event, table: RoutingTable) -> Routed:
 class _Comparison:
     """Of one event."""
 
-    def __init__(self, event: Event, routed: Routed, table: RoutingTable) -> None:
+    def __init__(self, event: Event, routed: Routed, table: RoutingTable, mask: Mask) -> None:
+        self._mask = mask
         self._routed = routed
         self._routes = {route.name: route for route in table.routes}
+        self._event, self._table = event, table
         self._is_redacted = is_redacted(event)
-        self._redacted_warnings = [each for each in routed.warnings if WAS_REDACTED in each]
+
+    @cached_property
+    def _in_doubt(self) -> frozenset[str]:
+        """The routes that ask for a redacted field: each alone, as of all of them few warnings are kept."""
+        if not self._is_redacted or self._event.source not in self._table.sources:
+            return frozenset()
+        identity = self._table.sources[self._event.source].type
+        found = set()
+        for route in self._table.routes:
+            warnings: list[str] = []
+            if route.source == self._event.source:
+                deque(route.jobs_for(self._event, identity, warnings), maxlen=0)
+            if any(WAS_REDACTED in each for each in warnings):
+                found.add(route.name)
+        return frozenset(found)
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
         """In the order of the stored jobs; then what is new, in the order of the table."""
@@ -85,7 +104,7 @@ class _Comparison:
             new = made.pop(self._key(job), None)
             if new is None:
                 yield self._gone(job)
-            elif findings := tuple(_apart(self._routes.get(job.route), job, new)):
+            elif findings := tuple(_apart(self._routes.get(job.route), job, new, self._mask)):
                 sure = WAS_REDACTED not in (new.reason or "")
                 yield Change(Kind.CHANGED, job.route, job.task, job.item_index, job.id, findings, sure)
         yield from map(self._new, made.values())
@@ -95,40 +114,32 @@ class _Comparison:
         return job.route, job.item_index if self._is_redacted else job.item_key
 
     def _gone(self, job: Job) -> Change:
-        about = f"route {job.route!r}: "
-        is_certain = not any(each.startswith(about) for each in self._redacted_warnings) and not (
-            self._is_redacted and job.item_index is not None
-        )
-        finding = Finding("job", _shown(job), "none", holds=False)
+        is_item = self._is_redacted and job.item_index is not None
+        is_certain = not is_item and job.route not in self._in_doubt
+        finding = Finding("job", shown(job, self._mask), "none", holds=False)
         return Change(Kind.GONE, job.route, job.task, job.item_index, job.id, (finding,), is_certain)
 
     def _new(self, job: NewJob) -> Change:
-        waits_for_others = self._routes[job.route].otherwise and self._redacted_warnings
+        waits_for_others = self._routes[job.route].otherwise and self._in_doubt
         is_certain = WAS_REDACTED not in (job.reason or "") and not waits_for_others
-        finding = Finding("job", "none", _shown(job), holds=False)
+        finding = Finding("job", "none", shown(job, self._mask), holds=False)
         return Change(Kind.NEW, job.route, job.task, job.item_index, None, (finding,), is_certain)
 
 
-def _apart(route: Route | None, stored: Job, made: NewJob) -> Iterator[Finding]:
+def _apart(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> Iterator[Finding]:
     if stored.task_id != made.task_id:
         yield Finding("task", _task(stored), _task(made), holds=False)
     if stored.arguments is None or made.arguments is None:
         if stored.arguments is not made.arguments:
-            yield Finding("job", _shown(stored), _shown(made), holds=False)
+            yield Finding("job", shown(stored, mask), shown(made, mask), holds=False)
         return
     for about, one, other in (
         ("concurrency.group", stored.group, made.group), ("once_key", stored.once_key, made.once_key),
     ):  # fmt: skip
         if one != other:
-            yield Finding(about, show(one), show(other), holds=False)
-    yield from arguments_apart(route, stored.arguments, made.arguments)
+            yield Finding(about, show(one, mask), show(other, mask), holds=False)
+    yield from arguments_apart(route, stored.arguments, made.arguments, mask, sent_alike)
 
 
 def _task(job: Job | NewJob) -> str:
     return job.task if job.task == job.task_id else f"{job.task} ({job.task_id})"
-
-
-def _shown(job: Job | NewJob) -> str:
-    if job.arguments is None:
-        return f"dead: {job.reason}"
-    return f"task_arguments {show(list(job.arguments))}"

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from bridge.comparison import arguments_apart
+import orjson
+
+from bridge.comparison import arguments_apart, shown
 from bridge.errors import Refusal, Unreadable
 from bridge.event import JSON, Event, Headers, Request
 from bridge.job import NewJob
 from bridge.match import show
 from bridge.problem import Place
 from bridge.route import Finding, Route
+from bridge.settings import Mask
 from bridge.sources import Source
 from bridge.table import RoutingTable
 
@@ -64,49 +67,65 @@ class RoutingTest:
             raise Unreadable(f"the payload is of {event.full_name}, the test says {self.event}")
         return event if self.delivery_id is None else replace(event, delivery_id=self.delivery_id)
 
-    def run(self, table: RoutingTable) -> Verdict:
+    def run(self, table: RoutingTable, mask: Mask) -> Verdict:
         """Hold what the table makes of it against what it is to make."""
         try:
             routed = table.jobs_for(self.event_from(table.sources[self.request.source]))
         except Refusal as error:
             return Verdict((Finding("the webhook", "one that is taken", str(error), holds=False),))
         routes = {route.name: route for route in table.routes}
-        return Verdict(tuple(_misses(self.expected, routed.jobs, routes)), routed.warnings)
+        made = list(enumerate(routed.jobs, 1))
+        # Of as many as are expected each is held against the one in its place.
+        by_arguments = len(made) != len(self.expected)
+        misses = _misses(self.expected, made, routes, mask, by_arguments=by_arguments)
+        return Verdict(tuple(misses), routed.warnings)
 
 
 def _misses(
-    expected: Sequence[ExpectedJob], made: Sequence[NewJob], routes: dict[str, Route]
+    expected: Sequence[ExpectedJob],
+    made: Sequence[tuple[int, NewJob]],
+    routes: dict[str, Route],
+    mask: Mask,
+    *,
+    by_arguments: bool,
 ) -> Iterator[Finding]:
-    """What is another than expected: jobs are held against each other by their routes, in their order."""
-    wanted, found = [job.route for job in expected], [job.route for job in made]
+    """What is another than expected: jobs are held against each other by their routes, in their order.
+
+    `made` with their numbers; `by_arguments` those that are wholly alike go together first.
+    """
+    wanted = [_key(job, by_arguments) for job in expected]
+    found = [_key(job, by_arguments) for _, job in made]
     for kind, at, end, made_at, made_end in SequenceMatcher(
         None, wanted, found, autojunk=False
     ).get_opcodes():
+        some, others = expected[at:end], made[made_at:made_end]
         if kind == "equal":
-            for number, job in zip(range(made_at, made_end), expected[at:end], strict=True):
-                yield from _miss(number, job, made[number], routes[job.route])
-            continue
-        for job in expected[at:end]:
-            yield Finding("jobs", f"one of route {job.route!r}", "none", holds=False)
-        for number in range(made_at, made_end):
-            job_made = made[number]
-            what = f"one of route {job_made.route!r}, {_shown(job_made)}"
-            yield Finding(f"job {number + 1}", "none", what, holds=False)
+            for job, (number, other) in zip(some, others, strict=True):
+                yield from _miss(number, job, other, routes[job.route], mask)
+        elif kind == "replace" and by_arguments:
+            yield from _misses(some, others, routes, mask, by_arguments=False)
+        else:
+            for job in some:
+                what = "" if job.arguments is None else f", task_arguments {show(list(job.arguments), mask)}"
+                yield Finding("jobs", f"one of route {job.route!r}{what}", "none", holds=False)
+            for number, other in others:
+                what = f"one of route {other.route!r}, {shown(other, mask)}"
+                yield Finding(f"job {number}", "none", what, holds=False)
 
 
-def _miss(number: int, expected: ExpectedJob, made: NewJob, route: Route) -> Iterator[Finding]:
-    where = f"job {number + 1}, route {route.name!r}"
+def _key(job: ExpectedJob | NewJob, by_arguments: bool) -> tuple[str, bytes]:
+    return job.route, orjson.dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
+
+
+def _miss(number: int, expected: ExpectedJob, made: NewJob, route: Route, mask: Mask) -> Iterator[Finding]:
+    where = f"job {number}, route {route.name!r}"
     if expected.error is not None:
         if made.arguments is not None or expected.error not in (made.reason or ""):
-            yield Finding(where, f"an error with {show(expected.error)}", _shown(made), holds=False)
+            yield Finding(
+                where, f"an error with {show(expected.error, mask)}", shown(made, mask), holds=False
+            )
     elif made.arguments is None:
-        yield Finding(where, "arguments that can be built", _shown(made), holds=False)
+        yield Finding(where, "arguments that can be built", shown(made, mask), holds=False)
     elif expected.arguments is not None:
-        for finding in arguments_apart(route, expected.arguments, made.arguments):
+        for finding in arguments_apart(route, expected.arguments, made.arguments, mask):
             yield replace(finding, about=f"{where}, {finding.about}")
-
-
-def _shown(job: NewJob) -> str:
-    if job.arguments is None:
-        return f"dead: {job.reason}"
-    return f"task_arguments {show(list(job.arguments))}"

@@ -363,6 +363,14 @@ def test_a_condition_on_a_redacted_field_does_not_hold_and_says_why(
     assert routed.warnings == (f"route 'first': {field} {WAS_REDACTED}",)
 
 
+@pytest.mark.parametrize("path", ["query.who", 'headers["X-Who"]'])
+def test_a_redacted_parameter_or_header_is_no_value_either(path: str) -> None:
+    event = make_event({}, headers=Headers([("X-Who", "a")]), query={"who": "a"})
+    routed = make_table(make_route(match={path: {"not": "b"}})).jobs_for(redacted(event, [parse_path(path)]))
+    assert routed.jobs == ()
+    assert WAS_REDACTED in routed.warnings[0]
+
+
 @pytest.mark.parametrize("pattern", ["x", None])
 def test_a_condition_that_no_redacted_value_could_change_holds_as_it_did(pattern: str | None) -> None:
     assert make_table(make_route(match={"payload.user": {"not": pattern}})).jobs_for(EVENT).jobs
@@ -375,6 +383,7 @@ def test_a_condition_that_no_redacted_value_could_change_holds_as_it_did(pattern
         ("'bot' not in payload.tags", "payload.tags[0]"),
         ("payload.tags | first != 'bot'", "payload.tags[0]"),
         ("payload.user != {'email': 'x', 'name': 'bob'}", "payload.user.email"),
+        ("not payload.number", "payload.number"),
     ],
 )
 def test_a_when_on_a_redacted_field_is_false_and_says_why(when: str, field: str) -> None:

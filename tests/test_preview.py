@@ -19,6 +19,7 @@ from bridge.event import JSON, Headers, Request
 from bridge.outbox import Outbox
 from bridge.receive import Receiver
 from bridge.refusals import Refusals
+from bridge.route import MAX_WARNINGS
 from bridge.settings import Mask
 from bridge.sources import discover
 from tests.intake import beside
@@ -107,6 +108,8 @@ EDITS = [
      ["changed  job 1 of route 'deploy'", 'commit: was "abc", would be "b"']),
     ('"${{ payload.number }}"', '"n${{ payload.number }}"',
      ["changed  job 1 of route 'deploy'", 'number: was 5, would be "n5"']),
+    ("payload.number", "payload.number | float",
+     ["changed  job 1 of route 'deploy'", "number: was 5, would be 5.0"]),
     ("payload.number", "payload.nmber",
      ["changed  job 1 of route 'deploy'",
       'job: was task_arguments ["abc",5], would be dead: number: payload.nmber is missing; a push has: '
@@ -128,6 +131,10 @@ EDITS = [
      ["changed  job 2 of route 'each', item 0",
       'job: was task_arguments ["one"], would be dead: argument 0: item.nam is missing; item has: '
       "name, on; did you mean item.name?"]),
+    ('["${{ item.name }}"]', '["${{ item.name }}", b]',
+     ["changed  job 2 of route 'each', item 0", 'argument 1: was missing, would be "b"']),
+    ("loop: payload.list", "loop: payload.list | reverse",
+     []),
     ("otherwise: true\n    event: issues", "event: push",
      ["new      a job of route 'rest'", 'page: task_arguments ["rest"]']),
 ]  # fmt: skip
@@ -156,6 +163,7 @@ class TestOutput:
             "  gone     job 1 of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
             "events run: 2; with other jobs: 2 (1 new, 1 gone, 0 changed)",
+            "each kept the name, action and delivery id with which it was stored",
             "1 would match nothing, and made jobs",
         ]
 
@@ -166,7 +174,7 @@ class TestOutput:
         (event,) = answer.pop("events")
         assert answer == {
             "tried": 1, "without_a_body": 0, "differ": 1, "new": 0, "gone": 0, "changed": 1,
-            "match_nothing": 0, "uncertain": 0,
+            "match_nothing": 0, "uncertain": 0, "warnings": [],
         }  # fmt: skip
         (change,) = event["changes"]
         differences = change.pop("differences")
@@ -176,6 +184,13 @@ class TestOutput:
         assert [each["about"] for each in differences] == ["commit"]
         assert len(differences[0]["was"]) < 200
 
+    @pytest.mark.parametrize("form", [[], ["--json"]])
+    def test_it_may_fail_on_a_change(self, terminal: Terminal, form: list[str]) -> None:
+        arrive(terminal)
+        assert terminal.run("preview", "--fail-on-change", *form).exit_code == 0
+        edit(terminal, "payload.after", "payload.before")
+        assert terminal.run("preview", "--fail-on-change", *form).exit_code == 1
+
     def test_which_events(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         for at in (NOW, NOW, time.time()):
             arrive(terminal, at=at)
@@ -184,6 +199,7 @@ class TestOutput:
         monkeypatch.setattr(preview, "LAST", 2)
         assert found(terminal)["tried"] == 2
         assert found(terminal, "--last", "3")["tried"] == 3
+        monkeypatch.setattr(preview, "LAST", 0)
         assert found(terminal, "--since", "1h")["tried"] == 1
         assert found(terminal, "--since", "1h", "--last", "2")["tried"] == 1
         assert terminal.run("preview", "--last", "0").exit_code == 2
@@ -205,6 +221,7 @@ class TestWhatIsToldHonestly:
         edit(terminal, "payload.ref: main", "payload.ref: dev")
         assert terminal.run("preview", "--fail-on-change").output.splitlines() == [
             "events run: 0; with other jobs: 0 (0 new, 0 gone, 0 changed)",
+            "each kept the name, action and delivery id with which it was stored",
             "not run: 1 events, whose body is not kept",
         ]
 
@@ -240,6 +257,13 @@ class TestWhatIsToldHonestly:
         answer = found(terminal, "--fail-on-change")
         assert (answer["differ"], answer["uncertain"]) == (0, 2)
 
+    def test_an_item_that_is_gone_of_a_redacted_event(self, terminal: Terminal) -> None:
+        edit(terminal, "allow_unsigned: true", "allow_unsigned: true, redact: [payload.before]")
+        arrive(terminal, list=[{"name": "one", "on": True}])
+        edit(terminal, "item.on: true", "item.on: false")
+        answer = found(terminal, "--fail-on-change")
+        assert (answer["differ"], answer["uncertain"]) == (0, 1)
+
     def test_an_otherwise_route_that_a_redacted_field_may_keep_from_being_asked(
         self, terminal: Terminal
     ) -> None:
@@ -248,6 +272,20 @@ class TestWhatIsToldHonestly:
         arrive(terminal, "issues")
         answer = found(terminal, "--fail-on-change")
         assert (answer["differ"], answer["uncertain"]) == (0, 2)
+
+    def test_more_routes_that_ask_for_a_redacted_field_than_warnings_are_kept(
+        self, terminal: Terminal
+    ) -> None:
+        edit(terminal, "allow_unsigned: true", "allow_unsigned: true, redact: [payload.ref]")
+        route = (
+            "  - {name: d%d, source: github, event: push, match: {payload.ref: b%d}, "
+            "task: page, task_arguments: []}\n"
+        )
+        routes = "".join(route % (number, number) for number in range(MAX_WARNINGS + 1))
+        terminal.config.write_text(terminal.config.read_text() + routes)
+        arrive(terminal, ref=f"b{MAX_WARNINGS}")
+        answer = found(terminal, "--fail-on-change")
+        assert (answer["differ"], answer["uncertain"]) == (0, 1)
 
     def test_a_job_that_was_dead_and_still_is(self, terminal: Terminal) -> None:
         edit(terminal, "payload.number", "payload.none")
@@ -285,7 +323,16 @@ class TestWhatIsToldHonestly:
         edit(terminal, "source: github", "source: other")
         assert changed(terminal)[0] == "gone     job 1 of route 'deploy'"
         assert changed(terminal)[-1] == "warning: the table has no source 'github'"
+        assert "the table has no source 'github' (of 1 events)" in terminal.run("preview").output
         assert found(terminal)["match_nothing"] == 1
+
+    def test_a_new_route_that_cannot_be_asked(self, terminal: Terminal) -> None:
+        arrive(terminal)
+        arrive(terminal)
+        edit(terminal, "otherwise: true\n    event: issues", "when: payload.after / 2 > 1")
+        text = "route 'rest': when: / does not go with text and a number"
+        assert terminal.run("preview").output.splitlines()[-1] == f"warning: {text} (of 2 events)"
+        assert found(terminal)["warnings"] == [{"warning": text, "events": 2}]
 
     def test_more_jobs_than_the_server_takes(
         self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
@@ -298,6 +345,25 @@ class TestWhatIsToldHonestly:
         arrive(terminal, after="\x1b[2J\x9b")
         edit(terminal, "payload.after", "payload.before")
         assert terminal.run("preview").output.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("before", "filling", "after"),
+    [
+        ('"${{ payload.after', 130, '"2${{ payload.after'),
+        ("payload.ref: main", 180, "payload.ref: dev"),
+    ],
+)
+def test_no_part_of_a_secret_is_shown_where_a_value_is_cut(
+    terminal: Terminal, before: str, filling: int, after: str
+) -> None:
+    secret = "S3cr3t" * 8
+    arrive(terminal, after=f"{'x' * filling}{secret}{'y' * 90}")
+    edit(terminal, before, after)
+    edit(terminal, "allow_unsigned: true", 'secret: "${{ env.HOOK_SECRET }}"')
+    output = terminal.run("preview", HOOK_SECRET=secret).output
+    assert "xxx<secret>" in output
+    assert "S3cr3t" not in output
 
 
 def test_nothing_is_sent_and_nothing_stored(terminal: Terminal) -> None:

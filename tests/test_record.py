@@ -15,12 +15,13 @@ from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
 from bridge.errors import Unreadable
 from bridge.event import JSON, Event, Headers
-from bridge.fields import same
-from bridge.keeping import REDACTED, emptied
+from bridge.fields import parse_path, same
+from bridge.keeping import REDACTED, emptied, redacted
 from bridge.outbox import Outbox
 from bridge.problem import Place
 from bridge.recording import record, yaml_lines
 from bridge.routing_test import ExpectedJob
+from bridge.settings import Mask
 from bridge.sources import SourceType, discover
 from tests.tables import NOW, make_event, make_webhook
 from tests.terminal import PUSH, TABLE, Terminal
@@ -29,6 +30,8 @@ from tests.test_sources import each_sample, event_name, json_values
 TYPES = discover()
 
 HERE = Place("here", 1, 1)
+
+HEADERS = Headers([("X-GitHub-Event", "push"), ("X-Own", "a"), ("X-Api-Key", "k")])
 
 
 def read(folder: Path, text: str) -> Loaded:
@@ -50,11 +53,11 @@ routes:
 def assert_it_passes(folder: Path, text: str, event: Event) -> list[str]:
     """What is recorded of the event, in a file of the table. It says what the table makes of the event."""
     table = read(folder, text).table
-    lines = list(yaml_lines(record("one", HERE, event, table), "payload.json", table))
+    lines = list(yaml_lines(record("one", HERE, event, table, Mask()), "payload.json", table))
     (folder / "payload.json").write_bytes(event.body)
     loaded = read(folder, "\n".join([text, *lines]))
     (test,) = loaded.tests
-    assert test.run(loaded.table).findings == ()
+    assert test.run(loaded.table, Mask()).findings == ()
     made = loaded.table.jobs_for(event).jobs
     assert [job.arguments for job in test.expected] == [job.arguments for job in made]
     return lines
@@ -73,7 +76,7 @@ def test_every_sample_of_every_sender(tmp_path: Path, source_type: SourceType, p
 
     if source.type.is_handshake(event):
         with pytest.raises(Unreadable, match="no route is asked about it"):
-            record("one", HERE, event, read(tmp_path, text).table)
+            record("one", HERE, event, read(tmp_path, text).table, Mask())
         return
     lines = assert_it_passes(tmp_path, text, event)
     assert not any(line.startswith(("    headers:", "    delivery_id:")) for line in lines)
@@ -90,12 +93,32 @@ def test_a_form_is_recorded_as_the_json_in_it(tmp_path: Path) -> None:
     assert_it_passes(tmp_path, text, event)
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("${{ delivery_id }}", ["    delivery_id: d-1"]),
+        ("${{ received_at }}", ["    received_at: 2023-11-14T22:13:20.000000Z"]),
+        ('${{ headers["X-Own"] }}', ["    headers:", '      "x-own": "a"']),
+        ("${{ query.q }}", ["    query:", '      "q": "5"']),
+        (
+            "${{ headers['X-Own'] }} ${{ headers['X-Api-Key'] }}",
+            ["    headers:", '      "x-own": "a"', '      "x-api-key": "k"'],
+        ),
+    ],
+)
+def test_it_says_no_more_than_is_needed(tmp_path: Path, argument: str, said: list[str]) -> None:
+    query = {"q": "5", "apikey": "k"}
+    event = make_event(PUSH, source="here", delivery_id="d-1", headers=HEADERS, query=query)
+    lines = assert_it_passes(tmp_path, table_of(TYPES["github"], argument), event)
+    assert lines[4:-4] == said
+
+
 @settings(max_examples=80, deadline=None)
-@given(json_values)
+@given(json_values.filter(lambda value: '"<<":' not in json.dumps(value)))
 def test_any_value_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, value: JSON) -> None:
     folder = tmp_path_factory.mktemp("values")
     table = read(folder, table_of(TYPES["github"], "a")).table
-    test = record("one", HERE, make_event(PUSH, source="here"), table)
+    test = record("one", HERE, make_event(PUSH, source="here"), table, Mask())
     test = replace(test, expected=(ExpectedJob("all", (value, [value], {"a": value})),))
     (folder / "payload.json").write_text(json.dumps(PUSH))
     lines = yaml_lines(test, "payload.json", table)
@@ -150,6 +173,21 @@ class TestCommand:
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
 
+    def test_a_redacted_field_for_which_a_route_is_not_asked_is_told(self, terminal: Terminal) -> None:
+        terminal.config.write_text(TABLE.replace("refs/heads/main", "{not: refs/heads/main}"))
+        result = recorded(terminal, "--redact", "payload.ref")
+        assert "      - route: deploy" in result.stdout.splitlines()
+        assert "the table makes other jobs of it: see expect" in result.stderr
+
+    @pytest.mark.parametrize("field", ["payload.after", "payload.ref"])
+    def test_what_was_redacted_when_it_was_stored_is_told(self, terminal: Terminal, field: str) -> None:
+        store(terminal, redacted(make_event(PUSH), [parse_path(field)]))
+        result = terminal.run("record", "1")
+        told = f"a field was redacted when it was stored: the test has '{REDACTED}' there, see expect\n"
+        assert told in result.stderr
+        terminal.config.write_text(TABLE + result.stdout)
+        assert terminal.run("test").exit_code == 0
+
     def test_nothing_is_overwritten(self, terminal: Terminal) -> None:
         recorded(terminal)
         payload_of(terminal).write_text("mine")
@@ -158,6 +196,30 @@ class TestCommand:
         assert "push-1.json is there already, and stays" in result.stderr
         assert payload_of(terminal).read_text() == "mine"
         assert terminal.run("record", "1", "--into", str(terminal.config.parent / "a" / "b")).exit_code == 0
+
+    def test_a_link_out_of_the_tables_folder_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "config").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        terminal = Terminal(tmp_path / "config")
+        payload_of(terminal).parent.symlink_to(tmp_path / "elsewhere")
+        store(terminal, make_event(PUSH))
+        assert "expected a folder in" in terminal.run("record", "1").output
+        assert not list((tmp_path / "elsewhere").iterdir())
+
+    def test_a_link_to_nothing_in_place_of_the_payload_stays(
+        self, terminal: Terminal, tmp_path: Path
+    ) -> None:
+        payload_of(terminal).parent.mkdir()
+        payload_of(terminal).symlink_to(tmp_path.parent / "nothing")
+        store(terminal, make_event(PUSH))
+        assert "push-1.json is there already, and stays" in terminal.run("record", "1").output
+
+    def test_a_file_in_place_of_the_folder_is_told(self, terminal: Terminal) -> None:
+        payload_of(terminal).parent.write_text("mine")
+        store(terminal, make_event(PUSH))
+        result = terminal.run("record", "1")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "tests is no folder; say another folder: --into" in result.stderr
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -200,9 +262,66 @@ class TestCommand:
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    2J-a 1\n1 test, 0 failed\n"
 
-    def test_a_secret_of_the_table_is_not_written(self, terminal: Terminal) -> None:
-        secret = "s" * 40
-        store(terminal, make_event({**PUSH, "after": secret}))
+    @pytest.mark.parametrize(
+        ("value", "is_said"),
+        [
+            ({"<<": 1}, False),
+            ([{"a": {"<<": 1}}], False),
+            ("<<", True),
+            (json.loads("[" * 30 + "]" * 30), True),
+            (json.loads("[" * 31 + "]" * 31), False),
+            (json.loads('{"a":' * 30 + "1" + "}" * 30), True),
+            (json.loads('{"a":' * 31 + "1" + "}" * 31), False),
+        ],
+    )
+    def test_what_no_table_can_say_is_not_expected(
+        self, terminal: Terminal, value: JSON, is_said: bool
+    ) -> None:
+        store(terminal, make_event({**PUSH, "after": value}))
+        result = terminal.run("record", "1")
+        assert ("task_arguments" in result.stdout) is is_said
+        assert ("any arguments will do" in result.stderr) is not is_said
+        terminal.config.write_text(TABLE + result.stdout)
+        assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
+
+    @pytest.mark.parametrize(
+        ("argument", "said"),
+        [
+            ("https://ci/?token=${{ payload.after }}", ["      - route: deploy"]),
+            ("Bearer ${{ payload.after }}defghi", ["      - route: deploy"]),
+            ("${{ headers['X-Url'] | length }}", ["        task_arguments: [25]"]),
+            ("${{ query.q }}", ['        task_arguments: ["a<secret>"]']),
+            ("${{ delivery_id }}", ['        task_arguments: ["d<secret>"]']),
+            ("${{ payload['Bearer abcdef'] }}", ['        error: "argument 0: payload[\\"Bearer "']),
+        ],
+    )
+    def test_what_passes_for_a_secret_is_not_expected(
+        self, tmp_path: Path, argument: str, said: list[str]
+    ) -> None:
+        table = TABLE.replace("${{ payload.after }}", argument)
+        terminal = Terminal(tmp_path, table)
+        secret = "S3cr3t" * 6
+        headers = Headers([("X-GitHub-Event", "push"), ("X-Url", "https://a/?token=abcdefghijk")])
+        event = make_event(PUSH, headers=headers, query={"q": f"a{secret}"}, delivery_id=f"d{secret}")
+        store(terminal, event)
+        result = terminal.run("record", "1", HOOK_SECRET=secret)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-len(said) :] == said
+        assert ("any arguments will do" in result.stderr) is ("route" in said[0])
+        terminal.config.write_text(table + result.stdout)
+        assert terminal.run("test", HOOK_SECRET=secret).output == "ok    push 1\n1 test, 0 failed\n"
+
+    def test_a_name_that_is_a_secret_is_refused(self, terminal: Terminal) -> None:
+        store(terminal, make_event({}, event="s" * 40))
+        result = terminal.run("record", "1", HOOK_SECRET="s" * 40)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "it would hold a secret: - name: <secret> 1" in result.stderr
+        assert not payload_of(terminal).parent.exists()
+
+    @pytest.mark.parametrize("secret", ["s" * 40, "12345678"])
+    def test_a_secret_of_the_table_is_not_written(self, terminal: Terminal, secret: str) -> None:
+        value = json.loads(secret) if secret.isdecimal() else secret
+        store(terminal, make_event({**PUSH, "after": value, "in": [{secret: value}]}))
         result = terminal.run("record", "1", HOOK_SECRET=secret)
         assert result.exit_code == 0
         assert secret not in result.output + payload_of(terminal).read_text()

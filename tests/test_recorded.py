@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,6 +74,18 @@ def test_its_jobs_are_those_of_its_last_replay(outbox: Outbox, store: Store) -> 
     without = store(NOW + 2)
     found = {each.id: [job.arguments for job in each.jobs] for each in outbox.history(since=None, last=None)}
     assert found == {without: [], again: [("second replay",)], once: [(0,), (1,)]}
+
+
+def test_after_a_replay_come_what_else_was_made_since(outbox: Outbox) -> None:
+    webhook = make_webhook(make_job("first", route="a"), event=make_event({"a": 1}))
+    event_id = outbox.store(webhook).event_id
+    outbox.replay(event_id, [make_job("replay", route="a"), make_job("replay", route="b")])
+    again = [make_job("again", route=route) for route in "abc"]
+    outbox.store(replace(webhook, jobs=tuple(again)))
+    (found,) = outbox.history(since=None, last=None)
+    assert [(job.route, job.arguments) for job in found.jobs] == [
+        ("a", ("replay",)), ("b", ("again",)), ("c", ("again",)),
+    ]  # fmt: skip
 
 
 def test_an_event_comes_as_far_as_it_is_kept(outbox: Outbox) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bridge import table as routing_table
 from bridge.config.load import Loaded, load
 from bridge.errors import ConfigError
 from bridge.event import JSON
+from bridge.settings import Mask
 from bridge.sources import discover
 from tests.terminal import PUSH, Terminal
 
@@ -65,7 +67,7 @@ def read(folder: Path, *tests: str) -> Loaded:
 def misses(folder: Path, *tests: str) -> list[str]:
     """What is another than wanted, of every test."""
     loaded = read(folder, *tests)
-    findings = [each for test in loaded.tests for each in test.run(loaded.table).findings]
+    findings = [each for test in loaded.tests for each in test.run(loaded.table, Mask()).findings]
     return [f"{each.about}: wanted {each.wanted}, found {each.found}" for each in findings]
 
 
@@ -139,7 +141,7 @@ class TestExpectations:
         path = tmp_path / "table.yml"
         path.write_text(TABLE.replace("name: deploy\n    ", "") + push("[{route: github push deploy}]"))
         loaded = load(path, {}, TYPES, require_env=False, with_tests=True)
-        assert loaded.tests[0].run(loaded.table).findings == ()
+        assert loaded.tests[0].run(loaded.table, Mask()).findings == ()
 
     def test_a_job_whose_arguments_cannot_be_built(self, tmp_path: Path) -> None:
         without = PAYLOAD.replace(", number: 5", "")
@@ -168,7 +170,43 @@ class TestExpectations:
             'job 2, route \'each\', argument 0: wanted "a", found "b"',
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{', '.join(jobs)}]")) == [
-            "jobs: wanted one of route 'each', found none"
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
+        ]
+        assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[2]}, {', '.join(jobs)}]")) == [
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none",
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none",
+        ]
+        assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}]")) == [
+            "job 1: wanted none, found one of route 'each', task_arguments [\"a\"]"
+        ]
+        assert misses(tmp_path, test.replace("EXPECT", f"[{{route: each}}, {jobs[2]}, {jobs[1]}]")) == [
+            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
+        ]
+
+    def test_jobs_of_two_routes_are_expected_in_the_tables_order(self, tmp_path: Path) -> None:
+        last = "  - {name: last, source: github, event: push, task: page, task_arguments: [a]}\ntests:\n"
+        path = tmp_path / "table.yml"
+        for expect, passes in (("deploy}, {route: last", True), ("last}, {route: deploy", False)):
+            path.write_text(TABLE.replace("tests:\n", last) + push(f"[{{route: {expect}}}]"))
+            (test,) = load(path, {}, TYPES, require_env=False, with_tests=True).tests
+            table = load(path, {}, TYPES, require_env=False).table
+            assert (test.run(table, Mask()).findings == ()) is passes
+
+    def test_of_many_jobs_the_one_that_is_missing_is_told(self, tmp_path: Path) -> None:
+        alerts = ", ".join(f"{{status: firing, labels: {{name: a{number}}}}}" for number in range(250))
+        jobs = ", ".join(["{route: deploy}", *["{route: each}"] * 250])
+        assert misses(
+            tmp_path,
+            "  - {name: many, source: alerts, payload: {version: '4', status: firing, receiver: r, "
+            f"groupKey: k, alerts: [{alerts}]}}, expect: [{jobs}]}}\n",
+        ) == ["jobs: wanted one of route 'deploy', found none"]
+
+    def test_more_jobs_than_the_server_takes_are_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(routing_table, "MAX_JOBS", 0)
+        assert misses(tmp_path, push("[]")) == [
+            "the webhook: wanted one that is taken, found the event makes more than 0 jobs"
         ]
 
     def test_of_two_long_values_the_difference_is_shown(self, tmp_path: Path) -> None:
@@ -178,6 +216,24 @@ class TestExpectations:
         assert f"wanted …{'x' * 40}1yyy" in said
         assert f"found …{'x' * 40}2yyy" in said
         assert len(said) < 500
+
+    def test_no_part_of_a_secret_is_shown_where_a_value_is_cut(self, tmp_path: Path) -> None:
+        secret = "S3cr3t" * 8
+        text = "x" * 170 + secret + "y" * 30
+        payload = PAYLOAD.replace("abc", text)
+        terminal = Terminal(
+            tmp_path, TABLE + push(f"[{{route: deploy, task_arguments: [{text}z, 5]}}]", payload)
+        )
+        cut = [terminal.run("test", HOOK_SECRET=secret).output]
+        terminal.config.write_text(TABLE + push("[]", payload))
+        cut.append(terminal.run("test", HOOK_SECRET=secret).output)
+        assert all("FAIL" in output and "S3cr3t" not in output for output in cut)
+
+    def test_what_differs_under_the_mask_is_told(self, tmp_path: Path) -> None:
+        payload = PAYLOAD.replace("abc", '"?token=abc"')
+        (said,) = misses(tmp_path, push("[{route: deploy, task_arguments: ['?token=b', 5]}]", payload))
+        masked = '"?token=<secret>"'
+        assert said.endswith(f"wanted {masked}, found {masked} (another where it is masked)")
 
 
 class TestWebhooks:
@@ -231,7 +287,7 @@ class TestWebhooks:
         path = tmp_path / "table.yml"
         path.write_text(path.read_text().replace("    event: push\n", ""))
         (one,) = load(path, {}, TYPES, require_env=False, with_tests=True).tests
-        assert one.run(loaded.table).findings == ()
+        assert one.run(loaded.table, Mask()).findings == ()
 
 
 MISSING_EVENT = "event is missing: github says it in a header"
@@ -372,6 +428,13 @@ class TestCommand:
             assert result.exit_code == 1
             assert f"table.yml:{FIRST}:55: error: payload: 'five.json' cannot be read" in result.output
         assert terminal.run("events", "list").exit_code == 0
+
+    def test_a_warning_stands_beside_what_passes(self, terminal: Terminal) -> None:
+        text = TABLE.replace("    task: deploy", "    when: payload.after / 2 > 1\n    task: deploy")
+        terminal.config.write_text(text + push("[]"))
+        ok, warning, count = terminal.run("test").output.splitlines()
+        assert (ok, count) == ("ok    one", "1 test, 0 failed")
+        assert warning.startswith("      warning: route 'deploy': when: ")
 
     def test_a_warning_stands_beside_what_fails(self, terminal: Terminal) -> None:
         table = terminal.config.read_text().replace("    event: push\n", "    when: payload.number > 5 / 0\n")

@@ -17,6 +17,8 @@ from bridge.report import escaped
 
 #: How many events are run unless a person says it.
 LAST = 1000
+#: How many warnings the sum tells, the most frequent.
+WARNINGS = 10
 
 
 @click.command("preview")
@@ -38,28 +40,33 @@ def preview_table(
 ) -> None:
     """Say what the table at PATH (default: BRIDGE_CONFIG) would make of stored events.
 
-    Held against the jobs that the store has of each. Nothing is sent, and nothing stored.
+    Held against the jobs that the store has of each. Nothing is sent, and nothing stored. An event
+    keeps the name, the action and the delivery id with which it was stored, whatever its source says now.
     """
     table = terminal.load(path).table
     last = LAST if last is None and since is None else last
     counts: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
     told: list[JSON] = []
     with terminal.outbox() as outbox:
         for each in outbox.history(since=since, last=last):
             if not each.event.body:
                 counts["without a body"] += 1
                 continue
-            found = preview(each.event, each.jobs, table)
+            found = preview(each.event, each.jobs, table, terminal.mask)
             _count(found, counts)
+            warnings.update(found.warnings)
             if found.changes and in_json:
                 told.append(_preview_json(each.id, each.event, found))
             elif found.changes:
                 terminal.say(map(escaped, _preview_lines(each.id, each.event, found)))
     if in_json:
         keys = ("tried", "without a body", "differ", *Kind, "match nothing", "uncertain")
-        terminal.say_json({**{key.replace(" ", "_"): counts[key] for key in keys}, "events": told})
+        frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
+        sums = {key.replace(" ", "_"): counts[key] for key in keys}
+        terminal.say_json({**sums, "warnings": frequent, "events": told})
     else:
-        terminal.say(_sum_lines(counts))
+        terminal.say(map(escaped, _sum_lines(counts, warnings)))
     if fail_on_change and counts["certain"]:
         sys.exit(1)
 
@@ -99,15 +106,18 @@ def _finding_lines(change: Change) -> Iterator[str]:
                 yield f"{each.about}: was {each.wanted}, would be {each.found}"
 
 
-def _sum_lines(counts: Counter[str]) -> Iterator[str]:
+def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
     yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
+    yield "each kept the name, action and delivery id with which it was stored"
     if counts["match nothing"]:
         yield f"{counts['match nothing']} would match nothing, and made jobs"
     if counts["uncertain"]:
         yield f"not known of {counts['uncertain']} jobs, as a field was redacted when the event was stored"
     if counts["without a body"]:
         yield f"not run: {counts['without a body']} events, whose body is not kept"
+    for text, events in warnings.most_common(WARNINGS):
+        yield f"warning: {text} (of {events} events)"
 
 
 def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:

@@ -15,13 +15,14 @@ from bridge.cli.table import stored_event
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.config.problems import guess
 from bridge.errors import ExpressionError, Refusal
-from bridge.event import JSON, Event
+from bridge.event import JSON, Event, Headers
 from bridge.fields import parse_path
-from bridge.keeping import redacted
+from bridge.keeping import REDACTED, is_redacted, redacted
 from bridge.problem import Place
-from bridge.recording import record, yaml_lines
+from bridge.recording import as_tested, record, yaml_lines
 from bridge.report import escaped
 from bridge.routing_test import RoutingTest, Verdict
+from bridge.settings import Mask
 
 #: Of an event, how many characters stand in a file's name.
 _NAMED = 60
@@ -45,7 +46,11 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
             raise click.BadParameter(
                 f"no test is named {name!r}{meant}; there are: {listed}", param_hint="--name"
             )
-    done = [(test, test.run(loaded.table)) for test in loaded.tests if not names or test.name in names]
+    done = [
+        (test, test.run(loaded.table, terminal.mask))
+        for test in loaded.tests
+        if not names or test.name in names
+    ]
     failed = sum(bool(verdict.findings) for _, verdict in done)
     if in_json:
         terminal.say_json({"failed": failed, "tests": [_verdict_json(*each) for each in done]})
@@ -59,10 +64,7 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
 
 
 def _verdict_lines(test: RoutingTest, verdict: Verdict) -> Iterator[str]:
-    if not verdict.findings:
-        yield f"ok    {test.name}"
-        return
-    yield f"FAIL  {test.name}  ({test.place})"
+    yield f"FAIL  {test.name}  ({test.place})" if verdict.findings else f"ok    {test.name}"
     for each in verdict.findings:
         yield f"      {each.about}: wanted {each.wanted}, found {each.found}"
     for warning in verdict.warnings:
@@ -100,7 +102,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     """Make a test of a stored event: write its payload to a file, and print the test's YAML.
 
     It expects what today's table makes of the event. What is printed is a whole file for the table's
-    folder, as in `record 12 > config/event-12.yml`; or paste it below tests:. No file is overwritten.
+    folder, as in `record 12 >> config/event-12.yml`; or paste it below tests:. No file is overwritten.
     """
     table = terminal.load().table
     as_stored = stored_event(terminal, event_id, table)
@@ -114,13 +116,25 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", event.full_name)[:_NAMED].strip(".-") or "event"
     file = into / f"{slug}-{event_id}.json"
     try:
-        test = record(f"{slug} {event_id}", Place(str(file), 1, 1), event, table)
+        test = record(f"{slug} {event_id}", Place(str(file), 1, 1), event, table, terminal.mask)
     except Refusal as error:
         raise click.ClickException(f"no test can be made of event {event_id}: {error}") from error
+    payload = into.resolve().relative_to(folder.resolve()) / file.name
+    lines = list(yaml_lines(test, payload.as_posix(), table))
+    if hidden := [line for line in lines if terminal.fit(line) != line]:
+        shown = terminal.fit(hidden[0].strip())
+        raise click.ClickException(
+            f"no test can be made of event {event_id}: it would hold a secret: {shown}"
+        )
     _write(file, event.body)
-    terminal.say(yaml_lines(test, file.resolve().relative_to(folder.resolve()).as_posix(), table))
+    terminal.say(lines)
     terminal.warn(f"wrote {file}")
-    if table.jobs_for(event).jobs != table.jobs_for(as_stored).jobs:
+    for job in test.expected:
+        if job.arguments is None and job.error is None:
+            terminal.warn(f"route {job.route!r}: any arguments will do, as the table may not hold its own")
+    if is_redacted(as_stored):
+        terminal.warn(f"a field was redacted when it was stored: the test has {REDACTED!r} there, see expect")
+    elif table.jobs_for(as_tested(event)).jobs != table.jobs_for(as_stored).jobs:
         terminal.warn("without what was redacted the table makes other jobs of it: see expect")
 
 
@@ -141,9 +155,28 @@ def _without(event: Event, paths: tuple[str, ...]) -> Event:
 
 
 def _shown(terminal: Terminal, event: Event) -> Event:
-    """The event with its payload as it is written: for people, and without the table's secrets."""
-    text = terminal.mask(orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()) + "\n"
-    return replace(event, payload=orjson.loads(text), body=text.encode())
+    """The event as it is written: for people, and without what passes for a secret."""
+    mask = terminal.mask
+    payload = _masked(event.payload, mask)
+    return replace(
+        event,
+        payload=payload,
+        body=orjson.dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+        headers=Headers((name, mask(value)) for name, value in event.headers.items()),
+        query={name: mask(value) for name, value in event.query.items()},
+        delivery_id=mask(event.delivery_id),
+    )
+
+
+def _masked(value: JSON, mask: Mask) -> JSON:
+    """A copy in which a text stands for each value that is a secret, a number too."""
+    if isinstance(value, dict):
+        return {mask(name): _masked(inner, mask) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner, mask) for inner in value]
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    masked = mask(text)
+    return value if masked == text else masked
 
 
 def _write(file: Path, body: bytes) -> None:
@@ -152,8 +185,8 @@ def _write(file: Path, body: bytes) -> None:
         with file.open("xb") as opened:
             opened.write(body)
     except FileExistsError:
-        raise click.ClickException(
-            f"{file} is there already, and stays; say another folder: --into"
-        ) from None
+        there = f"{file} is there already, and stays"
+        reason = there if file.parent.is_dir() else f"{file.parent} is no folder"
+        raise click.ClickException(f"{reason}; say another folder: --into") from None
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}") from error

@@ -25,7 +25,7 @@ PAGE_BYTES = 16 * 1024**2
 
 @dataclass(frozen=True)
 class Recorded:
-    """A stored event with the jobs that routes made of it: at its last replay, if it was replayed."""
+    """A stored event with the jobs that routes made of it: since its last replay, if it was replayed."""
 
     id: int
     #: As far as it is kept: without its body, that is empty.
@@ -101,5 +101,7 @@ def _page(
 
 
 def _of_last_replay(made: list[Any]) -> list[Any]:
+    """In the order of their ids; and what a webhook that came again made after it."""
     last = max((row.replay for row in made), default=0)
-    return [row for row in made if row.replay == last]
+    since = min((row.id for row in made if row.replay == last), default=0)
+    return list({(row.route, row.item_key): row for row in made if row.id >= since}.values())
