@@ -9,14 +9,16 @@ import orjson
 from bridge.event import JSON, Event
 from bridge.job import NewJob
 from bridge.keeping import WAS_REDACTED
+from bridge.match import cut
 from bridge.report import Line, Tone
 from bridge.route import Explanation, Finding
+from bridge.settings import Mask
 from bridge.table import RoutingTable
 from bridge.theeye import job_request
 
 
 def explanation_lines(
-    event: Event, explanations: Iterable[Explanation], table: RoutingTable
+    event: Event, explanations: Iterable[Explanation], table: RoutingTable, mask: Mask
 ) -> Iterator[Line]:
     """The routes that match, in the order of the table, each with the requests that would be sent; then
     those that do not, the nearest miss first; then the names of those of other sources.
@@ -26,7 +28,7 @@ def explanation_lines(
     explanations = list(explanations)
     for each in sorted((one for one in explanations if one.route.source == event.source), key=_distance):
         yield Line("")
-        yield from _route_lines(each, table)
+        yield from _route_lines(each, table, mask)
     others = [repr(one.route.name) for one in explanations if one.route.source != event.source]
     if others:
         yield Line("")
@@ -41,16 +43,16 @@ def _distance(each: Explanation) -> tuple[int, int, int]:
     return (1 + is_for_another, len(failing), -holding) if failing else (0, 0, 0)
 
 
-def _route_lines(each: Explanation, table: RoutingTable) -> Iterator[Line]:
+def _route_lines(each: Explanation, table: RoutingTable, mask: Mask) -> Iterator[Line]:
     dead = any(job.arguments is None for job in each.jobs)
     tone = Tone.NO if dead else Tone.YES if each.jobs else Tone.TITLE
     yield Line(f"route {each.route.name!r}: {_outcome(each)}", tone)
-    yield from _finding_lines(each.findings, "  ")
+    yield from _finding_lines(each.findings, "  ", mask)
     for item in each.items:
         made = "" if item.matched and item.job is not None else ": no job"
         same = " (equal to an earlier item)" if item.matched and item.job is None else ""
         yield Line(f"    item {item.index}{made}{same}")
-        yield from _finding_lines(item.findings, "      ")
+        yield from _finding_lines(item.findings, "      ", mask)
     for warning in each.warnings:
         yield Line(f"  warning: {warning}", Tone.WARNING)
     for job in each.jobs:
@@ -65,14 +67,14 @@ def _outcome(each: Explanation) -> str:
     return f"{count}, {dead} of them dead: arguments could not be built" if dead else count
 
 
-def _finding_lines(findings: Iterable[Finding], indent: str) -> Iterator[Line]:
+def _finding_lines(findings: Iterable[Finding], indent: str, mask: Mask) -> Iterator[Line]:
     for each in findings:
         mark, tone = ("yes", Tone.YES) if each.holds else ("NO ", Tone.NO)
-        yield Line(f"{indent}{mark} {_finding_text(each)}", tone)
+        yield Line(f"{indent}{mark} {_finding_text(each, mask)}", tone)
 
 
-def _finding_text(finding: Finding) -> str:
-    return f"{finding.about}: wanted {finding.wanted}, found {finding.found}"
+def _finding_text(finding: Finding, mask: Mask) -> str:
+    return f"{finding.about}: wanted {finding.wanted}, found {cut(mask(finding.found))}"
 
 
 def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
@@ -89,7 +91,9 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
     yield Line(f"    {request.body.decode()}")
 
 
-def surprise_lines(explanations: Iterable[Explanation], expected: Collection[str]) -> Iterator[Line]:
+def surprise_lines(
+    explanations: Iterable[Explanation], expected: Collection[str], mask: Mask
+) -> Iterator[Line]:
     """What is not as it should be where the routes of these names match, and no other; else nothing.
 
     Nor is what nobody can know any more, whether that is expected or not.
@@ -100,13 +104,15 @@ def surprise_lines(explanations: Iterable[Explanation], expected: Collection[str
         if each.failing and unknown:
             yield Line(f"nobody can know whether it matches: {unknown[0]}", Tone.NO)
         elif each.failing and name in expected:
-            why = "; ".join(map(_finding_text, each.failing))
+            why = "; ".join(_finding_text(finding, mask) for finding in each.failing)
             yield Line(f"route {name!r} was expected to match and does not: {why}", Tone.NO)
         elif not each.failing and name not in expected:
             yield Line(f"route {name!r} matches and was not expected to: {_outcome(each)}", Tone.NO)
 
 
-def explanation_json(event: Event, explanations: Iterable[Explanation], table: RoutingTable) -> JSON:
+def explanation_json(
+    event: Event, explanations: Iterable[Explanation], table: RoutingTable, mask: Mask
+) -> JSON:
     """The same as data, the routes in the order of the table."""
     return {
         "event": {
@@ -119,12 +125,12 @@ def explanation_json(event: Event, explanations: Iterable[Explanation], table: R
             {
                 "route": each.route.name,
                 "matched": bool(each.jobs),
-                "conditions": [_finding_json(finding) for finding in each.findings],
+                "conditions": [_finding_json(finding, mask) for finding in each.findings],
                 "items": [
                     {
                         "index": item.index,
                         "matched": item.matched,
-                        "conditions": [_finding_json(finding) for finding in item.findings],
+                        "conditions": [_finding_json(finding, mask) for finding in item.findings],
                     }
                     for item in each.items
                 ],
@@ -136,11 +142,11 @@ def explanation_json(event: Event, explanations: Iterable[Explanation], table: R
     }
 
 
-def _finding_json(finding: Finding) -> JSON:
+def _finding_json(finding: Finding, mask: Mask) -> JSON:
     return {
         "about": finding.about,
         "wanted": finding.wanted,
-        "found": finding.found,
+        "found": cut(mask(finding.found)),
         "holds": finding.holds,
     }
 

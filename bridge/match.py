@@ -177,7 +177,7 @@ class Condition:
             return str(error)
         if isinstance(values, Absent):
             return missing_message(self.path, scope)
-        return show(values) if Each() in self.path.steps else show(values[0])
+        return json_text(values if Each() in self.path.steps else values[0])
 
 
 def _takes_missing(pattern: Pattern) -> bool:
@@ -238,9 +238,16 @@ class When:
 
 def show(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
     """A value for a person: JSON text, without secrets, cut where it is long."""
-    if value is MISSING:
-        return "missing"
-    text = mask(orjson.dumps(value, default=_written).decode())
+    return cut(mask(json_text(value)))
+
+
+def json_text(value: JSON | Absent) -> str:
+    """A value as JSON text, whole: what is cut before it is masked shows a part of a secret."""
+    return "missing" if value is MISSING else orjson.dumps(value, default=_written).decode()
+
+
+def cut(text: str) -> str:
+    """What a person is shown of a text that is masked."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 

@@ -18,7 +18,7 @@ from bridge.expressions import Expression, Template
 from bridge.expressions.values import text_of
 from bridge.fields import kind
 from bridge.job import Job, NewJob
-from bridge.match import Check, show
+from bridge.match import Check, json_text
 from bridge.settings import Secret
 
 #: The longest argument, in bytes of JSON text.
@@ -391,5 +391,5 @@ def _loop_finding(loop: Expression, scope: Mapping[str, JSON]) -> Finding:
     except EvaluationError as error:
         return Finding("loop", wanted, str(error), holds=False)
     if not isinstance(items, list) or not items:
-        return Finding("loop", wanted, show(items), holds=False)
+        return Finding("loop", wanted, json_text(items), holds=False)
     return Finding("loop", wanted, f"{len(items)} item{'' if len(items) == 1 else 's'}", holds=True)

@@ -19,6 +19,7 @@ from bridge.config.load import load
 from bridge.event import JSON, Event, Headers
 from bridge.explanation import explanation_lines
 from bridge.outbox import Outbox, Webhook
+from bridge.settings import Mask
 from bridge.sources import discover
 from tests.intake import Intake, github_headers, sample
 from tests.tables import make_event
@@ -191,9 +192,20 @@ def test_no_key_in_its_url_whatever_the_mask_knows(routes: Terminal) -> None:
     variables = {"TASK_KEY": "k" * 64, "HOOK_SECRET": "h" * 40}
     table = load(routes.config, variables, discover()).table
     event = make_event(PUSH)
-    shown = [line.text for line in explanation_lines(event, table.explain(event), table)]
+    shown = [line.text for line in explanation_lines(event, table.explain(event), table, Mask())]
     assert any("POST https://" in line for line in shown)
     assert "k" * 64 not in "".join(shown)
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--expect", "main", "--expect", "any")])
+def test_what_is_cut_is_masked_before(routes: Terminal, form: tuple[str, ...]) -> None:
+    """Half a secret is known by no mask."""
+    key = "0123456789abcdef" * 4
+    for length in range(100, 200, 10):
+        payload = {**PUSH, "ref": "x" * length + key + "y" * 200, "commits": "x" * length + key + "y" * 200}
+        result = routes.run("explain", *GITHUB_PUSH, *form, stdin=json.dumps(payload), TASK_KEY=key)
+        assert "x" * length in result.output
+        assert "0123456" not in result.output
 
 
 def test_a_route_that_is_not_there_is_a_mistake_of_the_call(routes: Terminal) -> None:

@@ -936,6 +936,7 @@ def test_filters_and_tests_work_on_json(expression: str, result: JSON) -> None:
     ("expression", "says"),
     [
         ("'x' | int", "int: the text 'x' is no number; int(0) would give 0 for it"),
+        (f"'{61 * 'x'}' | int", "int: text is no number"),
         ("null | float", "float: null is no number"),
         ("true | int", "int: a boolean is no number"),
         ("(1e308 * 10) | int", "no number"),

@@ -66,6 +66,15 @@ def test_a_page_ends_where_it_would_grow_large(
     assert pages == [1, 3, 2, 0]
 
 
+def test_many_jobs_make_it_large_too(outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "PAGE_BYTES", 5 * recorded.JOB_BYTES)
+    for at in range(2):
+        store(NOW + at, *items(3))
+    place = {"before": float("inf"), "before_id": 0, "since": float("-inf"), "limit": 10}
+    (newest, _, made) = outbox._database.read(lambda connection: recorded._page(connection, place))
+    assert (list(newest), [len(jobs) for jobs in made.values()]) == ([2], [3])
+
+
 def test_its_jobs_are_those_of_its_last_replay(outbox: Outbox, store: Store) -> None:
     once = store(NOW, *items(2), make_job(route=OnDead.NAME, item_key="1.0"))
     again = store(NOW + 1, *items(2))

@@ -104,10 +104,11 @@ def explain(
     _find_routes(table, expected)
     explanations = table.explain(found)
     if in_json:
-        terminal.say_json(explanation_json(found, explanations, table))
+        terminal.say_json(explanation_json(found, explanations, table, terminal.mask))
     else:
-        terminal.show(explanation_lines(found, explanations, table))
-    surprises = list(surprise_lines(explanations, expected)) if expected or expect_none else []
+        terminal.show(explanation_lines(found, explanations, table, terminal.mask))
+    is_asked = expected or expect_none
+    surprises = list(surprise_lines(explanations, expected, terminal.mask)) if is_asked else []
     terminal.show(surprises, err=True)
     if surprises:
         raise SystemExit(1)

@@ -44,6 +44,11 @@ class Adviser:
             self._of_when(shape.when, names)
         self._of_fields(shape, source, names)
 
+    def of_test(self, event: Scalar, source: Source) -> None:
+        """A test that expects nothing would pass with any name. One of a handshake is none of a route."""
+        if not isinstance(event, Empty) and event not in source.type.handshakes:
+            self._of_event(event, source)
+
     def _of_event(self, event: Scalar, source: Source) -> None:
         """Of a name that the sender is not known to have: only a warning, since senders add events."""
         known, handshakes = source.type.events, source.type.handshakes

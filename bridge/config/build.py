@@ -139,7 +139,10 @@ class Builder:
     def add_test(self, place: Place, shape: RoutingTestShape) -> None:
         """To be added once all routes are."""
         routes = {name: route for name, (route, _) in self._routes.items()}
-        self._tests.add(place, shape, self._source(shape.source), routes)
+        source = self._source(shape.source)
+        self._tests.add(place, shape, source, routes)
+        if source is not None and shape.event is not None:
+            self._adviser.of_test(shape.event, source)
         if self._complete and self._routes_are_named:
             for job in shape.expect:
                 self._tests.check_route(job.route, self._route_names)

@@ -19,13 +19,13 @@ from bridge.demo.arguments import Argument, StandInJob, StandInTask
 from bridge.demo.server import ServerProcess
 from bridge.demo.theeye import StandIn
 from bridge.errors import DemoFailed
-from bridge.event import Event, Headers, Request
+from bridge.event import Headers, Request
 from bridge.explanation import explanation_lines
 from bridge.http import Answer, HttpClient
 from bridge.job import Job, JobState
 from bridge.outbox import Outbox
 from bridge.report import job_lines
-from bridge.route import Explanation
+from bridge.settings import Mask
 from bridge.sources import discover
 from bridge.table import RoutingTable
 from bridge.watchdog import Watchdog
@@ -159,7 +159,8 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
     job_ids = _expect_jobs(answer, len(stop.scripts_see))
     say("")
     say("Why:")
-    for why in explanation_lines(*_explained(request, stage)):
+    event, _ = source.read(request)
+    for why in explanation_lines(event, stage.table.explain(event), stage.table, Mask()):
         say(f"  {why.text}")
     say("")
     say("What became of it:")
@@ -168,11 +169,6 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
         for line in job_lines(job, stage.outbox.attempts(job_id)):
             say(f"  {line}")
     _show_scripts(stop, stage.theeye.wait_for(already + len(job_ids), PATIENCE)[already:], say)
-
-
-def _explained(request: Request, stage: Stage) -> tuple[Event, tuple[Explanation, ...], RoutingTable]:
-    event, _ = stage.table.sources[request.source].read(request)
-    return event, stage.table.explain(event), stage.table
 
 
 def _expect_jobs(answer: Answer, count: int) -> list[int]:

@@ -32,6 +32,8 @@ REGEXES = ".regexes"
 #: What a URL holds as it is.
 _PLAIN_IN_URLS = (ascii_letters + digits + "_.-~").encode()
 
+#: Of a text that is no number, how long it is where it is quoted.
+_QUOTED = 60
 #: Of decimals that `round` knows: more than a number can have.
 _DECIMALS = 20
 #: Of characters that `strip` takes off: it looks through all of them for each of the text's.
@@ -127,7 +129,9 @@ def _number(name: str, read: Callable[[Any], Any]) -> Callable[..., Any]:
                 pass  # as any other value that is no number
         if default is not MISSING:
             return default
-        found = f"the text {value[:60]!r}" if isinstance(value, str) else kind(value)
+        # Not a part of a longer one: no mask knows a part of a secret.
+        is_short = isinstance(value, str) and len(value) <= _QUOTED
+        found = f"the text {value!r}" if is_short else kind(value)
         raise EvaluationError(f"{name}: {found} is no number; {name}(0) would give 0 for it")
 
     return convert

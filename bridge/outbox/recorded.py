@@ -19,8 +19,10 @@ from bridge.route import OnDead
 
 #: The most events that are read at a time.
 PAGE = 200
-#: The most bytes of bodies, as they are stored, and arguments that they have together, unless one has more.
+#: The most bytes of bodies, as they are stored, and of jobs that they have together, unless one has more.
 PAGE_BYTES = 16 * 1024**2
+#: What a job weighs beside its arguments, bytes.
+JOB_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ _OF_SOME = jobs.c.event_id.in_(bindparam("some", expanding=True))
 _SOME = events.c.id.in_(bindparam("some", expanding=True))
 # The length alone, so that no body is read.
 _SIZES = select(events.c.id, func.length(events.c.body).label("size")).where(_SOME)
-_ARGUMENTS = (
-    select(jobs.c.event_id.label("id"), func.sum(func.length(jobs.c.arguments)).label("size"))
+_ARGUMENTS = func.coalesce(func.sum(func.length(jobs.c.arguments)), 0)
+_JOB_SIZES = (
+    select(jobs.c.event_id.label("id"), (_ARGUMENTS + JOB_BYTES * func.count()).label("size"))
     .where(_OF_SOME)
     .group_by(jobs.c.event_id)
 )
@@ -84,7 +87,7 @@ def _page(
     """When each of the next events was received, the events, and the jobs of each, by the events' ids."""
     newest = {row.id: row.received_at for row in connection.execute(_NEWEST, place)}
     sizes: defaultdict[int, int] = defaultdict(int)
-    for query in (_SIZES, _ARGUMENTS):
+    for query in (_SIZES, _JOB_SIZES):
         for row in connection.execute(query, {"some": list(newest)}):
             sizes[row.id] += row.size or 0
     size = 0
