@@ -260,7 +260,7 @@ def test_what_is_no_refusal_of_a_source_is_not_kept(
 
 
 def test_what_could_not_be_stored_is_not_kept(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    def not_stored(self: Receiver, request: Request) -> Answer:
+    def not_stored(*_: object) -> Answer:
         raise NotStored("the store cannot be written")
 
     with monkeypatch.context() as patched:
