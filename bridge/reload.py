@@ -78,8 +78,10 @@ class Edits:
         """Whether it is still what was seen before it was read; then it is not read again."""
         if self._fingerprint() != self._seen:
             return False
-        self._known = self._beside()
-        self._taken = self._seen = self._fingerprint()
+        if (known := self._beside()) != self._known:
+            self._known = known
+            self._seen = self._fingerprint()
+        self._taken = self._seen
         return True
 
     def _fingerprint(self) -> Fingerprint:
