@@ -109,10 +109,11 @@ class Compiler:
                     )
                     return None
                 return None if self._is_expression(text) else self._try(text, lambda: Regex.parse(text))
+        key = next(iter(node), "") if isinstance(node, Section) else ""
         self._problems.error(
             node.place,
             f"found {found(node)}, expected a pattern",
-            _ELSEWHERE.get(next(iter(node), ""), "write text, a list of texts, {not: …} or {regex: …}"),
+            _ELSEWHERE.get(key, "write text, a list of texts, {not: …} or {regex: …}"),
         )
         return None
 
