@@ -11,7 +11,7 @@ import orjson
 from bridge.event import JSON
 from bridge.fields import MISSING, Absent, same
 from bridge.job import Job, NewJob
-from bridge.match import show
+from bridge.match import json_text, show
 from bridge.route import Finding, Route
 from bridge.settings import Mask
 
@@ -44,7 +44,7 @@ def apart(one: JSON | Absent, other: JSON | Absent, mask: Mask) -> tuple[str, st
     if one is MISSING or other is MISSING:
         return show(one, mask), show(other, mask)
     # Masked before it is cut: half a secret is known by none.
-    texts = [mask(orjson.dumps(value).decode()) for value in (one, other)]
+    texts = [mask(json_text(value)) for value in (one, other)]
     if texts[0] == texts[1]:
         texts[1] += " (another where it is masked)"
     if max(map(len, texts)) <= _SHOWN:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -87,15 +86,13 @@ class _Comparison:
         """The routes that ask for a redacted field: each alone, as of all of them few warnings are kept."""
         if not self._is_redacted or self._event.source not in self._table.sources:
             return frozenset()
-        identity = self._table.sources[self._event.source].type
-        found = set()
-        for route in self._table.routes:
-            warnings: list[str] = []
-            if route.source == self._event.source:
-                deque(route.jobs_for(self._event, identity, warnings), maxlen=0)
-            if any(WAS_REDACTED in each for each in warnings):
-                found.add(route.name)
-        return frozenset(found)
+        source_type = self._table.sources[self._event.source].type
+        return frozenset(
+            route.name
+            for route in self._table.routes
+            if route.source == self._event.source
+            and any(WAS_REDACTED in each for each in route.explain(self._event, source_type).warnings)
+        )
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
         """In the order of the stored jobs; then what is new, in the order of the table."""

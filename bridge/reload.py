@@ -105,7 +105,7 @@ class Reloader:
 
     @property
     def trouble(self) -> str | None:
-        """The same for people, in one line with the first mistake."""
+        """Why it is not in force, for people: one line, with the first mistake; None where it is."""
         for problem in self.refused:
             if problem.severity is Severity.ERROR:
                 return f"{REFUSED}; run check: {str(problem).splitlines()[0]}"

@@ -343,6 +343,16 @@ class TestLatest:
         assert outbox.job(made.id).reason == f"superseded by job {newer}"
         assert claimed(outbox) == [newer]
 
+    def test_but_no_job_of_its_own_event_is_newer_than_a_missing_one(self, outbox: Outbox) -> None:
+        there, missing = (make_job(n, item_key=n, group="g", latest=True) for n in "12")
+        outbox.store(make_webhook(there, delivery_id="first"))
+        send(outbox)
+
+        (made,) = outbox.store(make_webhook(there, missing, delivery_id="first")).jobs
+
+        assert made.state is JobState.WAITING
+        assert claimed(outbox) == [made.id]
+
     def test_of_those_that_come_again_the_last_stays(self, outbox: Outbox) -> None:
         first, last = (make_job(n, item_key=str(n), group="g", latest=True) for n in "12")
         dead = [replace(each, arguments=None) for each in (first, last)]

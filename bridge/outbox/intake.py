@@ -166,6 +166,7 @@ def insert_jobs(
         new = [replayed(job) for job in new]
     rows = [job_row(event_id, job, now, replay) for job in new]
     if comes_again:
+        # The event's other jobs, whatever their ids, are not newer.
         groups.give_way(connection, [(row, (event_id, sys.maxsize)) for row in rows], now)
     if not replay:
         keys.throttle(connection, new, rows, now)
