@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -52,8 +53,8 @@ def test_the_environment_table_is_that_of_the_settings() -> None:
 
 
 def test_every_dependency_has_a_reason() -> None:
-    text = (ROOT / "requirements.txt").read_text()
-    required = re.findall(r"^([A-Za-z0-9-]+)(?:\[\w+\])?==", text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [re.split(r"[^\w-]", line)[0] for line in project["dependencies"]]
     documented = [row[0] for row in rows_below("## Dependencies", README)]
     assert sorted(documented, key=str.lower) == sorted(required, key=str.lower)
 
