@@ -2,6 +2,9 @@
 # make test    style, types, the law of imports, tests
 # make chaos   breaks everything for an hour, and prints what was survived
 # make docs    writes docs/sources.md and config/schema.json from the source types and the table's models
+# make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
+#              LOCK_ARGS=--upgrade moves every pin to the newest release that its range admits
+# make audit   asks PyPI for known vulnerabilities of every pin, and fails if it cannot ask
 # Each makes its own virtual environment in .venv
 
 PYTHON ?= python3
@@ -9,7 +12,7 @@ BIN := .venv/bin
 # More than most machines of CI have cores: many tests wait for processes.
 TEST_ARGS ?= --numprocesses 3 --dist worksteal
 
-.PHONY: demo test lint chaos docs clean
+.PHONY: demo test lint chaos docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
@@ -31,6 +34,17 @@ docs: .venv/.run
 		sys.stdout.write(document(discover().values()))' > docs/sources.md
 	@$(BIN)/python -m bridge schema > config/schema.json
 
+# A pin changes only if its range excludes it, or on request. Both files have one pin for each package in common.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-package pip \
+	--custom-compile-command "make lock" $(LOCK_ARGS)
+
+lock: .venv/.test
+	$(LOCK) pyproject.toml --output-file requirements.txt
+	$(LOCK) --group test --constraints requirements.txt --output-file tests/requirements.txt
+
+audit: .venv/.test
+	$(BIN)/pip-audit --strict --disable-pip --requirement requirements.txt --requirement tests/requirements.txt
+
 clean:
 	rm -rf .venv
 
@@ -39,9 +53,9 @@ clean:
 		{ echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || \
 		{ echo "Python's venv module is needed: on Debian, apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
 .venv/.test: tests/requirements.txt .venv/.run
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	@touch $@

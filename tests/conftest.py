@@ -25,6 +25,7 @@ SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "
 LACKING = {
     "postgresql": "no PostgreSQL on this machine (on Debian: apt-get install postgresql)",
     "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
+    "nginx": "no nginx on this machine (on Debian: apt-get install nginx-light)",
     "mount": "no file system may be mounted here (on Linux: as root)",
     "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -22,7 +23,8 @@ from bridge.web import arrival
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-DOCS = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = {path.name: path.read_text() for path in PAGES}
 
 YAML_BLOCKS = [
     (name, block)
@@ -52,8 +54,8 @@ def test_the_environment_table_is_that_of_the_settings() -> None:
 
 
 def test_every_dependency_has_a_reason() -> None:
-    text = (ROOT / "requirements.txt").read_text()
-    required = re.findall(r"^([A-Za-z0-9-]+)(?:\[\w+\])?==", text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [re.split(r"[^\w-]", line)[0] for line in project["dependencies"]]
     documented = [row[0] for row in rows_below("## Dependencies", README)]
     assert sorted(documented, key=str.lower) == sorted(required, key=str.lower)
 
@@ -125,8 +127,17 @@ def test_what_a_request_may_take_is_documented() -> None:
     assert f"no room within {arrival.WAITS_FOR_ROOM:g} s" in text
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_inside_the_docs_lead_somewhere() -> None:
-    for name, text in DOCS.items():
-        folder = ROOT if name == "README.md" else ROOT / "docs"
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            assert target.startswith("https://") or (folder / target).exists(), target
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+            if target.startswith("https://"):
+                continue
+            linked = (page.parent / target).resolve() if target else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name}: {target}#{anchor}"

@@ -10,8 +10,10 @@ import logging
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from bridge.errors import StoreUnavailable
+from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
 #: The last revision.
@@ -20,6 +22,9 @@ HEAD = "0003"
 FIRST = "0001"
 #: The tables by which it is known: another program's database may have one of a common name.
 OF_FIRST = ("events", "jobs", "attempts")
+
+#: SQLSTATE of PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
+INSUFFICIENT_PRIVILEGE = "42501"
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +49,23 @@ def revision(connection: Connection) -> str | None:
 def upgrade(connection: Connection) -> tuple[str | None, str]:
     """Bring the store to HEAD, within the connection's transaction; the revisions before and after.
 
-    Raises StoreUnavailable where a newer release has been there: its store is not this one's to change.
+    Raises StoreUnavailable where a newer release has been there: its store is not this one's to change; and
+    where this role may not change the schema.
     """
     lock(connection, "migration")
     before = revision(connection)
     if before != HEAD:
-        _migrate(connection, before)
+        try:
+            _migrate(connection, before)
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+                raise
+            found = f"at revision {before}" if before else "empty"
+            raise StoreUnavailable(
+                f"the database's schema is {found}, this release needs revision {HEAD}, and this role may "
+                f"not change it ({cause(error)}): run `python -m bridge db upgrade` with a DATABASE_URL of "
+                "the role that owns the database"
+            ) from error
         log.info("the store went from %s to revision %s", before or "nothing", HEAD)
     return before, HEAD
 
