@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.demo.arguments import Argument, as_json, elements_of, matched, script_arguments
+from bridge.demo.agent import as_json, script_arguments
+from bridge.demo.arguments import Argument, elements_of, matched
 from bridge.event import JSON, Headers
 from bridge.job import Outcome
 from bridge.route import ArgumentsType
