@@ -140,7 +140,10 @@ def _read_job(body: bytes) -> Verdict:
         detail = f"200, but the job will never run: {_words(job.get('output'))}".rstrip(": ")
         return Verdict(Outcome.REFUSED, detail, job_id)
     if lifecycle == "onhold":
-        held = "TheEye holds the job for a person's input and has dropped its arguments"
+        held = (
+            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
+            "a task that asks for input has dropped them"
+        )
         return Verdict(Outcome.ACCEPTED, held, job_id)
     return Verdict(Outcome.ACCEPTED, "", job_id)
 

@@ -290,7 +290,10 @@ class Test200:
     def test_a_job_that_waits_for_a_person(self) -> None:
         verdict = answered(200, JOB | {"lifecycle": "onhold"})
         assert (verdict.outcome, verdict.theeye_job_id) == (Outcome.ACCEPTED, JOB["id"])
-        assert verdict.detail == "TheEye holds the job for a person's input and has dropped its arguments"
+        assert verdict.detail == (
+            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
+            "a task that asks for input has dropped them"
+        )
 
     @pytest.mark.parametrize(
         "change",
