@@ -89,18 +89,19 @@ class TestOnARunningServer:
         }
         config = self.write(tmp_path, theeye, arguments_type)
         with Server(config, database, VARIABLES) as server:
-            dead = [push(server, message, f"bad-{at}") for at, message in enumerate(messages)]
-            fine = push(server, "fix data:,the parser", "good")
+            job_ids = [push(server, message, f"bad-{at}") for at, message in enumerate(messages)]
+            job_ids.append(push(server, "fix data:,the parser", "good"))
             with closing(Outbox(f"sqlite:///{database}", beside_a_server=True)) as outbox:
-                assert ended(outbox, fine).state is JobState.ACCEPTED
-                for job_id, flaw in zip(dead, messages.values(), strict=True):
-                    job = outbox.job(job_id)
-                    assert (job.state, outbox.attempts(job_id)) == (JobState.DEAD, [])
-                    assert str(job.reason).startswith(f"message: {flaw}")
+                *dead, fine = [ended(outbox, job_id) for job_id in job_ids]
 
         scripts = [job.script_arguments for job in theeye.jobs]
         assert scripts == [("fix data:,the parser", "staging", "good")]
         assert len(posts(theeye)) == 1
+        assert fine.state is JobState.ACCEPTED
+        # Dead from the start: one that was found when it was sent would have its arguments.
+        assert [(job.state, job.arguments) for job in dead] == [(JobState.DEAD, None)] * len(messages)
+        for job, flaw in zip(dead, messages.values(), strict=True):
+            assert str(job.reason).startswith(f"message: {flaw}")
 
     def test_the_task_may_have_changed_since_the_job_was_made(self, theeye: StandIn, tmp_path: Path) -> None:
         database = tmp_path / "bridge.db"
