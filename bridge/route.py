@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import ClassVar, Protocol
 
 import orjson
 
+from bridge.arguments import ArgumentsType, unrunnable
 from bridge.errors import EvaluationError
 from bridge.event import JSON, Event, rfc3339
 from bridge.expressions import Expression, Template
@@ -21,22 +21,8 @@ from bridge.job import Job, NewJob
 from bridge.match import Check, json_text
 from bridge.settings import Secret
 
-#: The longest argument, in bytes of JSON text.
-MAX_ARGUMENT = 256 * 1024
 #: The longest group or once_key, in bytes: the store finds jobs by it.
 MAX_KEY = 1000
-
-#: TheEye's agent turns such a text into a file: theeye-job-api, "How arguments are matched", 5.
-#: U+FEFF is a blank to the agent's JavaScript, but not to Python.
-_DATA_URL = re.compile(r"[\s\ufeff]*data:[^,]*;base64,", re.IGNORECASE)
-
-
-class ArgumentsType(StrEnum):
-    """How TheEye turns a task's arguments into text for its script."""
-
-    LEGACY = "legacy"
-    JSON = "json"
-    TEXT = "text"
 
 
 class OnUnknown(StrEnum):
@@ -71,6 +57,11 @@ class Task:
     on_unknown: OnUnknown = OnUnknown.RETRY
     rate: Rate | None = None
 
+    def unrunnable(self, arguments: tuple[JSON, ...], *, allow_data_urls: bool) -> str | None:
+        """Why TheEye's agent cannot run it with these arguments as they are; None if it can."""
+        names = self.arguments or ()
+        return unrunnable(arguments, names, self.arguments_type, allow_data_urls=allow_data_urls)
+
 
 #: An argument as the table writes it: text with expressions, a literal, or a list or object of such.
 Value = Template | bool | int | None | tuple["Value", ...] | dict[str, "Value"]
@@ -95,22 +86,13 @@ class Argument:
     label: str
     value: Value
 
-    def build(self, scope: Mapping[str, JSON], *, allow_data_urls: bool) -> JSON:
+    def build(self, scope: Mapping[str, JSON]) -> JSON:
         """Raises EvaluationError naming the argument."""
         try:
             built = build(self.value, scope)
-            dumped = orjson.dumps(built)
+            orjson.dumps(built)
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
-        if len(dumped) > MAX_ARGUMENT:
-            raise EvaluationError(
-                f"{self.label}: {len(dumped):,} bytes of JSON; at most {MAX_ARGUMENT:,} are allowed"
-            )
-        if not allow_data_urls and isinstance(built, str) and _DATA_URL.match(built):
-            raise EvaluationError(
-                f"{self.label}: the value is a data URL, which TheEye turns into a file; "
-                "if that is wanted, set allow_data_urls: true on the route"
-            )
         return built
 
 
@@ -301,12 +283,11 @@ class Route:
             if self.once is not None:
                 of_kind = "" if self.once.key is None else self.once.key.text(scope)
                 job = replace(job, once_key=of_kind, once_within=self.once.within)
-            values = tuple(
-                argument.build(scope, allow_data_urls=self.allow_data_urls) for argument in self.arguments
-            )
+            values = tuple(argument.build(scope) for argument in self.arguments)
         except EvaluationError as error:
             return replace(job, reason=str(error))
-        return replace(job, arguments=values)
+        reason = self.task.unrunnable(values, allow_data_urls=self.allow_data_urls)
+        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
         text = f"route {self.name!r}: {warning}"
@@ -350,10 +331,11 @@ class OnDead:
         item_key = f"{died.id}.{died.ended_at}:{dead}"
         job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None)
         try:
-            values = tuple(argument.build(scope, allow_data_urls=False) for argument in self.arguments)
+            values = tuple(argument.build(scope) for argument in self.arguments)
         except EvaluationError as error:
             return replace(job, reason=str(error))
-        return replace(job, arguments=values)
+        reason = self.task.unrunnable(values, allow_data_urls=False)
+        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
 
 def other_source(route: Route, event: Event) -> Explanation:

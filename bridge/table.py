@@ -57,6 +57,11 @@ class RoutingTable:
         """The ids of the tasks that TheEye lets run by the access token."""
         return frozenset(task.id for task in self.tasks.values() if task.secret_key is None)
 
+    @cached_property
+    def with_data_urls(self) -> frozenset[str]:
+        """The names of the routes that allow data URLs."""
+        return frozenset(route.name for route in self.routes if route.allow_data_urls)
+
     def jobs_for(self, event: Event) -> Routed:
         """Every matching route's jobs, in the order of the table; `otherwise` routes come last.
 

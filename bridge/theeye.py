@@ -14,9 +14,10 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from bridge.arguments import elements
 from bridge.event import JSON
 from bridge.job import Outcome
-from bridge.route import ArgumentsType, Task
+from bridge.route import Task
 from bridge.settings import Secret
 
 #: The length of a task's secret key: TheEye refuses any other.
@@ -28,9 +29,6 @@ NOT_TAKEN_ON = (425, 429, 503)
 #: Of what an error's answer says, how many bytes are looked at. Who shows or stores them masks
 #: first and cuts then: a cut before could leave a part of a key that no mask knows.
 MAX_SAID = 16 * 1024
-
-#: Beyond it TheEye's JavaScript rounds a whole number to another one.
-MAX_EXACT = 2**53
 
 #: The longest Retry-After that is believed, in seconds.
 MAX_RETRY_AFTER = 24 * 3600.0
@@ -91,27 +89,6 @@ def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobR
     return JobRequest(url, shown_url, headers, orjson.dumps(body))
 
 
-def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:
-    """The array on the wire that is right on every kind of task.
-
-    One element an order, its index the order. An object with order and value is the documented
-    form; where TheEye would hand that object itself to the script (an empty text, null, 0, false),
-    the bare value stands. A text task gets everything but null as text; a legacy task makes text of
-    numbers itself, so that one which it would round is sent as text.
-    """
-    return [_element(order, value, arguments_type) for order, value in enumerate(arguments)]
-
-
-def _element(order: int, value: JSON, arguments_type: ArgumentsType) -> JSON:
-    if arguments_type is ArgumentsType.TEXT and value is not None and not isinstance(value, str):
-        value = orjson.dumps(value).decode()
-    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT:
-        value = str(value)
-    if value is None or value is False or value == "" or (isinstance(value, int | float) and value == 0):
-        return value
-    return {"order": order, "value": value}
-
-
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Verdict:
     """The outcome of an answer, from its status and its body. `now` is seconds since the epoch."""
     if status == HTTPStatus.OK:
@@ -140,7 +117,10 @@ def _read_job(body: bytes) -> Verdict:
         detail = f"200, but the job will never run: {_words(job.get('output'))}".rstrip(": ")
         return Verdict(Outcome.REFUSED, detail, job_id)
     if lifecycle == "onhold":
-        held = "TheEye holds the job for a person's input and has dropped its arguments"
+        held = (
+            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
+            "a task that asks for input has dropped them"
+        )
         return Verdict(Outcome.ACCEPTED, held, job_id)
     return Verdict(Outcome.ACCEPTED, "", job_id)
 

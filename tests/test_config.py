@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from bridge.arguments import ArgumentsType
 from bridge.config.load import Loaded, load
 from bridge.errors import ConfigError
 from bridge.event import JSON, Event, Headers
 from bridge.expressions import Template
 from bridge.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.retry import RetryPolicy
-from bridge.route import ArgumentsType, Once, OnUnknown, Rate, Route
+from bridge.route import Once, OnUnknown, Rate, Route
 from bridge.settings import Secret, Variables
 from bridge.sources import Options, discover
 from bridge.sources.signatures import Credentials, HmacSignature, UrlToken
@@ -87,7 +88,7 @@ def push(payload: JSON) -> Event:
 
 def arguments(route: Route, payload: JSON = None) -> list[JSON]:
     scope = push(payload).scope
-    return [argument.build(scope, allow_data_urls=route.allow_data_urls) for argument in route.arguments]
+    return [argument.build(scope) for argument in route.arguments]
 
 
 # The whole
@@ -723,7 +724,7 @@ def test_on_dead(table: Table) -> None:
     assert found.on_dead is not None
     assert found.on_dead.task is found.tasks[ID]
     scope: dict[str, JSON] = {"job": {"route": "a", "id": 5}, "dead": 3}
-    built = [argument.build(scope, allow_data_urls=False) for argument in found.on_dead.arguments]
+    built = [argument.build(scope) for argument in found.on_dead.arguments]
     assert built == ["a 5", 3, "fixed"]
 
 

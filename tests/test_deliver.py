@@ -226,7 +226,10 @@ class TestOutcomes:
 
         found = process.wait_for(process.send(), JobState.ACCEPTED)
 
-        assert found.reason == "TheEye holds the job for a person's input and has dropped its arguments"
+        assert found.reason == (
+            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
+            "a task that asks for input has dropped them"
+        )
 
     REFUSED = (
         (400, b'{"statusCode":400,"message":"Invalid Task Arguments."}', "400 Invalid Task Arguments."),

@@ -15,16 +15,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bridge.demo.agent import SCRIPT, TOO_LONG, as_json, failure, script_arguments
 from bridge.demo.arguments import (
     LARGEST_JOB,
     Argument,
     ArgumentsType,
     StandInTask,
-    as_json,
     elements_of,
     job_of,
     matched,
-    script_arguments,
 )
 from bridge.demo.theeye import Answer, Fault, Received, Records, StandIn
 from bridge.event import Headers
@@ -55,7 +54,14 @@ BY_TYPE: dict[ArgumentsType, StandInTask] = {
     "json": task(8, "first", FIXED, "third", arguments_type="json"),
     "text": task(9, "first", FIXED, "third", arguments_type="text"),
 }
-TASKS = (NONE, ONE, THREE, GAP, ASKS, HOSTLESS, *BY_TYPE.values())
+APPROVED = task(10, "commit", needs_approval=True)
+AGENTLESS = task(11, "commit", has_agent=False)
+OF_A_WORKFLOW = task(12, "commit", cannot_run="missing workflow job")
+CLOSED = task(13, "commit", has_empty_access_list=True)
+TASKS = (
+    NONE, ONE, THREE, GAP, ASKS, HOSTLESS, APPROVED, AGENTLESS, OF_A_WORKFLOW, CLOSED, *BY_TYPE.values()
+)  # fmt: skip
+BY_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,43 @@ class TestAnswers:
         assert (reply.status, reply.json["lifecycle"]) == (200, "onhold")
         assert reply.json["task_arguments_values"] == []
         assert (stand_in.jobs[0].values, stand_in.jobs[0].script_arguments) == ((), None)
+        with pytest.raises(KeyError):
+            stand_in.approve(reply.json["id"])
+
+    def test_but_not_by_the_token_method(self, stand_in: StandIn) -> None:
+        reply = send(stand_in, "/job", order(ASKS, numbered("6113728f")), headers=HEADERS | BY_TOKEN)
+
+        assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
+        assert stand_in.jobs[0].script_arguments == ("6113728f",)
+
+    def test_a_task_that_needs_an_approval_keeps_the_arguments_and_runs_once_approved(
+        self, stand_in: StandIn
+    ) -> None:
+        reply = send_order(stand_in, APPROVED, numbered("6113728f"))
+
+        assert (reply.status, reply.json["lifecycle"], reply.json["state"]) == (200, "onhold", "in_progress")
+        assert reply.json["task_arguments_values"] == ["6113728f"]
+        assert (stand_in.jobs[0].values, stand_in.jobs[0].script_arguments) == (("6113728f",), None)
+        stand_in.approve(reply.json["id"])
+        assert (stand_in.jobs[0].lifecycle, stand_in.jobs[0].script_arguments) == ("ready", ("6113728f",))
+        with pytest.raises(KeyError):
+            stand_in.approve(reply.json["id"])
+
+    def test_an_approval_does_not_mend_arguments_that_cannot_be_matched(self, stand_in: StandIn) -> None:
+        assert send_order(stand_in, APPROVED, [{"order": 1}]).json["lifecycle"] == "terminated"
+
+    def test_a_task_whose_host_is_gone_stays_ready_for_ever(self, stand_in: StandIn) -> None:
+        reply = send_order(stand_in, AGENTLESS, numbered("a"))
+
+        assert (reply.status, reply.json["lifecycle"], reply.json["state"]) == (200, "ready", "in_progress")
+        assert (stand_in.jobs[0].values, stand_in.jobs[0].script_arguments) == (("a",), None)
+
+    def test_a_task_of_a_workflow_is_a_200_that_never_runs(self, stand_in: StandIn) -> None:
+        reply = send_order(stand_in, OF_A_WORKFLOW, numbered("a"))
+
+        assert (reply.status, reply.json["state"]) == (200, "error")
+        assert reply.json["output"] == '"missing workflow job"'
+        assert stand_in.jobs[0].script_arguments is None
 
     @pytest.mark.parametrize(
         ("to", "given", "needed"),
@@ -378,6 +421,36 @@ class TestAnswers:
         assert (reply.status, stand_in.jobs) == (401, ())
         assert "stack" in reply.json
 
+    @pytest.mark.parametrize("customer", ["other", "nobody", None, {"$ne": ""}])
+    def test_with_a_token_the_customer_is_the_tokens(self, stand_in: StandIn, customer: Any) -> None:
+        body = order(ONE, numbered("a"), customer=customer)
+        reply = send(stand_in, "/job?customer=other", body, headers=HEADERS | BY_TOKEN)
+
+        assert (reply.status, reply.json["customer_name"], stand_in.jobs[0].customer) == (200, "acme", "acme")
+
+    def test_a_token_below_admin_is_never_answered_where_the_access_list_is_empty(
+        self, pool: ThreadPoolExecutor
+    ) -> None:
+        with StandIn(["acme"], TASKS, access_token=TOKEN, token_is_admin=False) as stand_in:
+            body = order(CLOSED, numbered("a"))
+            sending = pool.submit(send, stand_in, "/job", body, headers=HEADERS | BY_TOKEN)
+            stand_in.wait_for_requests(1)
+            assert is_held(sending)
+
+            for path, to in (("/job", ONE), (f"/job/secret/{CLOSED.secret_key}", CLOSED)):
+                reply = send(stand_in, path, order(to, numbered("b")), headers=HEADERS | BY_TOKEN)
+                assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
+            assert send(stand_in, "/", method="GET").status == 200
+            assert not sending.done()
+
+        with pytest.raises(http.client.RemoteDisconnected):
+            sending.result(10)
+        assert (stand_in.received[0].status, len(stand_in.jobs)) == (None, 2)
+
+    def test_an_admins_token_is_answered_there_too(self, stand_in: StandIn) -> None:
+        reply = send(stand_in, "/job", order(CLOSED, numbered("a")), headers=HEADERS | BY_TOKEN)
+        assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
+
     def test_without_an_access_token_no_token_opens(self) -> None:
         with StandIn(["acme"], [ONE]) as stand_in:
             for headers in ({}, {"Authorization": "Bearer None"}):
@@ -510,12 +583,63 @@ class TestMatching:
         assert elements_of([Argument("only")], None, {"customer": "acme"}) == ({"customer": "acme"},)
 
     def test_the_agent_makes_null_empty_and_a_data_url_a_file(self) -> None:
-        a, b, c, *rest = script_arguments(
-            [DATA_URL, " DATA:;base64,", "data:text/plain,hi", None, 0, False, ""]
-        )
+        a, b, *rest = script_arguments([DATA_URL, "data:a/b;charset=x;base64,", None, 0, False, ""])
 
         assert (a, b) == ("theeye-agent-files/argument-0", "theeye-agent-files/argument-1")
-        assert (c, *rest) == ("data:text/plain,hi", "", "0", "false", "")
+        assert rest == ["", "0", "false", ""]
+
+    @pytest.mark.parametrize(
+        "dropped",
+        [
+            "data:,fix the parser", "data:text/plain,x", "data:;base64,aGk=", " data:,x", "\ufeffDATA:\n,x",
+            " data:a/b;base64,x", "DATA:a/b;base64,x", "data:a/b;BASE64,x",
+        ],
+    )  # fmt: skip
+    def test_any_other_data_url_is_dropped_and_the_following_arguments_move_up(self, dropped: str) -> None:
+        assert script_arguments([dropped, "SAFE", "C"]) == ("SAFE", "C")
+
+    @pytest.mark.parametrize("text", ["data:", "data:x", "x data:,x", "\u200bdata:,x", "\x1cdata:,x"])
+    def test_other_texts_are_not(self, text: str) -> None:
+        assert script_arguments([text]) == (text,)
+
+    @pytest.mark.parametrize(
+        ("arguments", "runs"),
+        [
+            (("x" * (TOO_LONG - len(SCRIPT) - 2),), True),
+            (("x" * (TOO_LONG - len(SCRIPT) - 1),), False),
+            (("é" * 65_450,), True),
+            (("é" * 65_550,), False),
+            (("x" * 66_000, "x" * 66_000), False),
+            (("'" * 32_700,), True),
+            (("'" * 32_800,), False),
+            (("",) * 43_000, True),
+            (("",) * 44_000, False),
+        ],
+        ids=[
+            "one that just fits", "one too long", "bytes count", "not characters", "two together",
+            "quotes are escaped", "and count", "blanks and quotes", "count too",
+        ],
+    )  # fmt: skip
+    def test_the_agent_starts_one_command_of_a_bounded_length(
+        self, arguments: tuple[str, ...], runs: bool
+    ) -> None:
+        assert failure(arguments) == (None if runs else "spawn E2BIG")
+
+    @pytest.mark.parametrize(("to", "runs"), [("legacy", False), ("text", False), ("json", True)])
+    def test_a_nul_is_a_200_and_then_a_failure(
+        self, stand_in: StandIn, to: ArgumentsType, runs: bool
+    ) -> None:
+        reply = send_order(stand_in, BY_TYPE[to], numbered("a\x00b", "", "c"))
+
+        assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
+        (job,) = stand_in.jobs
+        assert (job.script_arguments is not None, job.failure is None) == (runs, runs)
+
+    def test_arguments_that_are_too_long_are_a_200_and_then_a_failure(self, stand_in: StandIn) -> None:
+        reply = send_order(stand_in, THREE, numbered("x" * 66_000, "x" * 66_000, "c"))
+
+        assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
+        assert (stand_in.jobs[0].script_arguments, stand_in.jobs[0].failure) == (None, "spawn E2BIG")
 
     def test_a_data_url_reaches_a_json_task_as_json_text(self) -> None:
         stored = matched([Argument("only")], [{"order": 0, "value": DATA_URL}], "json")

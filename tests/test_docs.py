@@ -10,13 +10,13 @@ import click
 import pytest
 
 from bridge import payload, table
+from bridge.arguments import MAX_SHELL_TEXT
 from bridge.cli import main
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.job import JobState
 from bridge.problem import Severity
-from bridge.route import MAX_ARGUMENT
 from bridge.settings import VARIABLES
 from bridge.sources import discover
 from bridge.web import arrival
@@ -114,7 +114,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"forms of {payload.MAX_FORM_FIELDS} fields",
         f"{table.MAX_JOBS:,} jobs",
         f"{table.MAX_ARGUMENTS // 1024**2} MiB of arguments",
-        f"an argument of {MAX_ARGUMENT // 1024} KiB",
+        f"a job's arguments {MAX_SHELL_TEXT:,} bytes",
     ):
         assert figure in limits
 

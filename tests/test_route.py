@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import table as table_module
+from bridge.arguments import MAX_SHELL_TEXT, ArgumentsType
 from bridge.errors import EvaluationError, TooLarge
 from bridge.event import JSON, Event, Headers
 from bridge.expressions import Language
 from bridge.fields import EVENT_NAMES, ITEM_NAMES
-from bridge.job import NewJob
+from bridge.job import Job, JobState, NewJob
 from bridge.route import (
-    MAX_ARGUMENT,
     MAX_WARNINGS,
     Argument,
     Concurrency,
@@ -26,6 +25,7 @@ from bridge.route import (
     Finding,
     Key,
     Once,
+    OnDead,
     Route,
     item_key,
 )
@@ -359,81 +359,77 @@ class TestArguments:
         with pytest.raises(EvaluationError, match=r"^argument 0: "):
             argument_of({}, deep)
 
-    @pytest.mark.parametrize(
-        "over",
-        [
-            "x" * (MAX_ARGUMENT - 2 + 1),
-            "ä" * (MAX_ARGUMENT // 2),
-            ["x" * (MAX_ARGUMENT - 4 + 1)],
-            [0] * (MAX_ARGUMENT // 2 + 1),
-        ],
-        ids=["text", "in bytes, not characters", "a list's text", "a long list"],
+
+class TestArgumentsThatTheEyesAgentCannotRun:
+    """The rules are bridge.arguments'; here, that a route goes by them."""
+
+    DROPPED = (
+        "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the next "
+        "ones up; put text before it"
     )
-    def test_one_that_is_too_long_makes_the_job_dead(self, over: JSON) -> None:
-        size = len(orjson.dumps(over))
-        assert size > MAX_ARGUMENT
-        with pytest.raises(EvaluationError) as caught:
-            argument_of({"big": over}, "${{ payload.big }}")
-        assert str(caught.value) == f"argument 0: {size:,} bytes of JSON; at most 262,144 are allowed"
+    FILE = (
+        "it begins like a data URL (data:…,), and TheEye's agent makes a file of it; "
+        "if you want that, set allow_data_urls: true on the route, else put text before it"
+    )
+    NUL = "it holds a NUL character, with which TheEye's agent starts no script; remove it"
 
     @pytest.mark.parametrize(
-        "fits", ["x" * (MAX_ARGUMENT - 2), ["x" * (MAX_ARGUMENT - 4)]], ids=["text", "list"]
+        ("text", "flaw"), [("data:,fix the parser", DROPPED), ("data:a/b;base64,aGk=", FILE), ("a\x00", NUL)]
     )
-    def test_one_that_just_fits(self, fits: JSON) -> None:
-        assert len(orjson.dumps(fits)) == MAX_ARGUMENT
-        assert argument_of({"big": fits}, "${{ payload.big }}") == fits
+    def test_the_job_is_dead_with_the_reason(self, text: str, flaw: str) -> None:
+        routes = [
+            make_route(arguments=["fine", "${{ payload.text }}"]),
+            make_route("other", arguments=["text: ${{ payload.after }}"]),
+        ]
 
+        dead, other = jobs_of({"text": text, "after": "x"}, *routes)
 
-class TestDataUrls:
-    """What TheEye's agent takes for a data URL, in JavaScript: ``/^\\s*data:[^,]*;base64,/i``."""
+        assert (dead.arguments, dead.reason) == (None, f"argument 1: {flaw}")
+        assert (other.arguments, other.reason) == (("text: x",), None)
 
-    URLS = (
-        "data:text/plain;base64,aGk=",
-        "data:;base64,",
-        "DATA:text/plain;BASE64,x",
-        "dAtA:a;b=c;bAsE64,x",
-        "  data:a;base64,x",
-        "\t\r\n\v\f data:a;base64,x",
-        "\u00a0\u2003\u3000\ufeffdata:a;base64,x",
-        "data:a\nb;base64,x",
-        "data:a;base64;base64,x",
-    )
+    def test_the_reason_names_the_argument_as_the_table_does(self) -> None:
+        task = make_task(arguments=(None, "message"))
+        arguments = (Argument("fixed", None), *make_route(arguments=["data:,x"]).arguments)
 
-    @pytest.mark.parametrize("url", URLS)
-    def test_one_makes_the_job_dead(self, url: str) -> None:
-        with pytest.raises(EvaluationError) as caught:
-            argument_of({"text": url}, "${{ payload.text }}")
-        assert str(caught.value) == (
-            "argument 0: the value is a data URL, which TheEye turns into a file; "
-            "if that is wanted, set allow_data_urls: true on the route"
-        )
+        (job,) = jobs_of({}, replace(make_route(task=task), arguments=arguments))
+
+        assert job.reason == f"message: {self.DROPPED}"
+
+    def test_one_item_leaves_the_others_alone(self) -> None:
+        route = make_route(loop="payload.list", arguments=["${{ item }}", "safe"])
+        jobs = jobs_of({"list": ["a", "DATA:,b", "c"]}, route)
+        assert [job.arguments for job in jobs] == [("a", "safe"), None, ("c", "safe")]
 
     def test_one_that_the_text_around_makes(self) -> None:
         with pytest.raises(EvaluationError, match="data URL"):
-            argument_of({"text": "text/plain;base64,x"}, "data:${{ payload.text }}")
+            argument_of({"text": ",x"}, "data:${{ payload.text }}")
 
-    @pytest.mark.parametrize("url", URLS)
-    def test_one_that_is_wanted(self, url: str) -> None:
+    def test_a_file_where_the_route_wants_one(self) -> None:
+        url = "data:a/b;base64,aGk="
         assert argument_of({"text": url}, "${{ payload.text }}", allow_data_urls=True) == url
 
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "data:text/plain,hello",
-            "data:a,;base64,x",
-            "xdata:a;base64,x",
-            "data",
-            "data:",
-            "data:;base64",
-            "metadata:",
-        ],
-    )
-    def test_what_is_none(self, text: str) -> None:
-        assert argument_of({"text": text}, "${{ payload.text }}") == text
+    def test_on_a_json_task_it_is_text(self) -> None:
+        task = make_task(arguments_type=ArgumentsType.JSON)
+        for text in ("data:,fix the parser", "a\x00"):
+            assert argument_of({"text": text}, "${{ payload.text }}", task=task) == text
 
-    @pytest.mark.parametrize("inside", [[URLS[0]], {"a": URLS[0]}, {URLS[0]: 1}], ids=repr)
-    def test_inside_of_other_json_it_is_text_of_it(self, inside: JSON) -> None:
-        assert argument_of({"value": inside}, "${{ payload.value }}") == inside
+    def test_all_of_a_job_together(self) -> None:
+        route = make_route(arguments=["${{ payload.big }}", "${{ payload.big }}"])
+
+        (job,) = jobs_of({"big": "x" * (MAX_SHELL_TEXT // 2)}, route)
+
+        assert job.arguments is None
+        assert str(job.reason).startswith(
+            "the arguments together: 120,005 bytes of shell text, at most 120,000"
+        )
+
+    def test_the_job_of_on_dead_too(self) -> None:
+        template = Language().template("data:,${{ job.reason }}", OnDead.NAMES)
+        died = Job(7, 1, "first", "id", "task", "", None, JobState.DEAD, None, "why", NOW, NOW, NOW, 0, 0)
+
+        job = OnDead(make_task(), (Argument("argument 0", template),)).job_for(died, 1)
+
+        assert (job.arguments, job.reason) == (None, f"argument 0: {self.DROPPED}")
 
 
 def keyed(text: str, **more: Any) -> Route:
@@ -621,9 +617,9 @@ class TestLimits:
                 refuse(make_event({"list": [1, 2, 3, 4, 5]}))
 
     def test_a_loop_cannot_multiply_a_long_field_without_end(self) -> None:
-        """A quarter of a megabyte and a thousand items would be 250 MB in memory and on disk."""
+        """A tenth of a megabyte and a thousand items would be 100 MB in memory and on disk."""
         route = make_route(loop="payload.list", arguments=["${{ payload.big }}"])
-        big = "x" * 250_000
+        big = "x" * 100_000
 
         assert len(jobs_of({"big": big, "list": [*range(200)]}, route)) == 200
         for refuse in (make_table(route).jobs_for, make_table(route).explain):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from bridge.arguments import flaw_of
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Section
 from bridge.config.problems import Problems
 from bridge.config.shapes import OrderShape
 from bridge.event import JSON
+from bridge.expressions import Template
 from bridge.fields import closest, did_you_mean
-from bridge.route import Argument, Task
+from bridge.route import Argument, Task, Value
 
 T = TypeVar("T")
 
@@ -23,7 +25,9 @@ class ArgumentsBuilder:
         self._compiler = compiler
         self._problems = problems
 
-    def build(self, shape: OrderShape, task: Task | None, names: tuple[str, ...]) -> tuple[Argument, ...]:
+    def build(
+        self, shape: OrderShape, task: Task | None, names: tuple[str, ...], *, allow_data_urls: bool = False
+    ) -> tuple[Argument, ...]:
         """In TheEye's order; `names` are those that expressions see."""
         given = shape.task_arguments
         if isinstance(given, Empty):
@@ -35,8 +39,29 @@ class ArgumentsBuilder:
                 message = f"task_arguments is missing: the task has {', '.join(wanted)}"
                 self._problems.error(shape.task.place, message, "write task_arguments:")
             return tuple(Argument(name or "fixed", None) for name in declared)
-        ordered = self._ordered(given, task, lambda node: self._compiler.value(node, names))
-        return tuple(Argument(label, value) for label, value in ordered)
+        ordered = self._ordered(given, task, lambda node: (node, self._compiler.value(node, names)))
+        compiled = [(label, *(read or (None, None))) for label, read in ordered]
+        if task is not None:
+            self._check(given, compiled, task, allow_data_urls=allow_data_urls)
+        return tuple(Argument(label, value) for label, _, value in compiled)
+
+    def _check(
+        self,
+        given: Items | Section,
+        compiled: list[tuple[str, Node | None, Value]],
+        task: Task,
+        *,
+        allow_data_urls: bool,
+    ) -> None:
+        """Report the arguments that TheEye's agent cannot run whatever the event holds."""
+        known = tuple(_known(value) for _, _, value in compiled)
+        flaws = [flaw_of(value, task.arguments_type, allow_data_urls=allow_data_urls) for value in known]
+        for (label, node, _), flaw in zip(compiled, flaws, strict=True):
+            if node is not None and flaw is not None:
+                self._problems.error(node.place, f"{label}: {flaw}")
+        together = task.unrunnable(known, allow_data_urls=allow_data_urls)
+        if together is not None and not any(flaws):
+            self._problems.error(given.place, together)
 
     def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:
         """What a test wants them to be, in TheEye's order; `read` gives each its value."""
@@ -98,3 +123,14 @@ class ArgumentsBuilder:
             message = f"task_arguments lacks {', '.join(missing)}"
             self._problems.error(given.place, message, "write null where nothing is meant")
         return [(name or "fixed", values.get(name) if name is not None else None) for name in declared]
+
+
+def _known(value: Value) -> JSON:
+    """An argument as far as the table alone says it: each text up to its first expression."""
+    if isinstance(value, Template):
+        return value.text.partition("${{")[0]
+    if isinstance(value, tuple):
+        return [_known(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _known(inner) for key, inner in value.items()}
+    return value

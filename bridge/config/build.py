@@ -167,7 +167,8 @@ class Builder:
         names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
         checks = self._checks(shape, names)
         loop = None if shape.loop is None else self._compiler.loop(shape.loop)
-        arguments = self._arguments.build(shape, task, names)
+        allow_data_urls = bool(shape.allow_data_urls)
+        arguments = self._arguments.build(shape, task, names, allow_data_urls=allow_data_urls)
         concurrency, once = self._concurrency(shape, names), self._once(shape, names)
         if source is not None:
             self._adviser.of_route(place, shape, source, names)
@@ -189,7 +190,7 @@ class Builder:
             return
         route = Route(
             name, str(shape.source), task, checks, loop, arguments,
-            allow_data_urls=bool(shape.allow_data_urls),
+            allow_data_urls=allow_data_urls,
             concurrency=concurrency, once=once, otherwise=bool(shape.otherwise),
         )  # fmt: skip
         self._routes[name] = (route, place)

@@ -26,10 +26,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from bridge.arguments import ArgumentsType
 from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.keeping import Keep
 from bridge.problem import Place
-from bridge.route import ArgumentsType, OnUnknown, Rate
+from bridge.route import OnUnknown, Rate
 from bridge.settings import DURATION_UNITS, duration
 
 T = TypeVar("T")

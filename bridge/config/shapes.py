@@ -223,7 +223,7 @@ class RouteShape(OrderShape):
     loop: Text | None = None
     """An expression that gives a list: one job for each item, as item."""
     allow_data_urls: Boolean = False
-    """Let an argument be a data URL, of which TheEye makes a file."""
+    """Allow arguments like data:<media type>;base64,<base64>, of which TheEye's agent makes files."""
     concurrency: ConcurrencyShape | None = None
     once_within: Duration | None = None
     """At most one job a key in this time."""

@@ -151,7 +151,14 @@ class Sender:
         if not self._lease_lasts(job, table.theeye) or task.id in self._target.but:
             self._outbox.hand_back(job, claimed.token)
             return False
-        request = job_request(table.theeye, task, job.arguments or ())
+        arguments = job.arguments or ()
+        # The table may have changed since they were built: the task's arguments_type, what the route allows.
+        refused = task.unrunnable(arguments, allow_data_urls=job.route in table.with_data_urls)
+        if refused is not None:
+            log.warning("job %d: now %s: %s", job.id, JobState.DEAD, refused)
+            self._outbox.end_unsent(job, claimed.token, JobState.DEAD, refused)
+            return False
+        request = job_request(table.theeye, task, arguments)
         if self._dry_run:
             reason = f"dry run: not sent, POST {request.shown_url}"
             log.info("job %d: %s", job.id, reason)

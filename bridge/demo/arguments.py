@@ -6,29 +6,29 @@ arrays the bridge builds are measured against TheEye and not against themselves.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import orjson
 
+from bridge.demo import agent
+from bridge.demo.agent import as_json
 from bridge.event import JSON, rfc3339
 
 ArgumentsType = Literal["legacy", "json", "text"]
-
-#: A text that TheEye's agent turns into a file.
-DATA_URL = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
 
 #: Characters of a task's secret key.
 KEY_LENGTH = 64
 
 #: Bytes: what a document of TheEye's database may hold.
 LARGEST_JOB = 16 * 1024 * 1024
+
+#: The status of an order that TheEye never answers.
+NO_ANSWER = 0
 
 #: Of every task; a job's answer shows them.
 ENVIRONMENT = {"DATABASE_PASSWORD": "env-9f2c41d7-never-store-me"}
@@ -57,10 +57,18 @@ class StandInTask:
     name: str
     arguments: tuple[Argument, ...] = ()
     arguments_type: ArgumentsType = "legacy"
-    #: Its jobs wait for a person, and what was sent is thrown away.
+    #: Its jobs wait for a person's input, and what was sent is thrown away; but not by the token method.
     asks_input: bool = False
+    #: Its jobs wait for a person's approval with their arguments.
+    needs_approval: bool = False
     #: Without one it cannot run: every job of it is a 500.
     has_host: bool = True
+    #: Whether its host's agent runs: without one its jobs stay ready for ever.
+    has_agent: bool = True
+    #: Why none of its jobs can run, such as ``missing workflow job``; None where they can.
+    cannot_run: str | None = None
+    #: Nobody is on its access list: an order by a token below admin is never answered.
+    has_empty_access_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class StandInJob:
     task_id: str
     #: The organization that it was stored under.
     customer: str
-    #: ``ready``; ``onhold`` where a person must act; ``terminated`` where its arguments did not match.
+    #: ``ready``; ``onhold`` where a person must act; ``terminated`` where it will never run.
     lifecycle: str
     #: As they were sent.
     elements: tuple[JSON, ...]
@@ -84,13 +92,17 @@ class StandInJob:
     at: float
     #: The job's own, which opens its result.
     secret: str = field(repr=False)
+    #: Why the agent could not start the script; None where it could, or never tried.
+    failure: str | None = None
+    #: Whether a person's approval lets it run.
+    awaits_approval: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What TheEye says to an order."""
 
-    #: The HTTP status.
+    #: The HTTP status, or NO_ANSWER.
     status: int
     #: The answer's JSON.
     answer: JSON
@@ -102,76 +114,114 @@ class Supervisor:
     """TheEye's checks, in its order."""
 
     def __init__(
-        self, organizations: Iterable[str], tasks: Iterable[StandInTask], access_token: str | None
+        self,
+        organizations: Iterable[str],
+        tasks: Iterable[StandInTask],
+        access_token: str | None,
+        *,
+        token_is_admin: bool = True,
     ) -> None:
-        self._organizations = frozenset(organizations)
+        """The access token is of the first organization."""
+        self._organizations = tuple(organizations)
         self._tasks = {task.id.lower(): task for task in tasks}
         self._access_token = access_token
+        self._token_is_admin = token_is_admin
 
     def order_by_key(self, key: str, body: JSON, query: Mapping[str, str]) -> Verdict:
         """An order with a task's secret key."""
-        return self._order(body, query, lambda task: len(key) == KEY_LENGTH and key == task.secret_key)
-
-    def order_by_token(self, token: str | None, body: JSON, query: Mapping[str, str]) -> Verdict:
-        """An order with a user's access token, which opens every task."""
-        if not token or token != self._access_token:
-            name = "authentication failed"
-            stack = f"Error: {name}\n    at BearerStrategy"
-            return Verdict(401, {"name": name, "message": name, "statusCode": 401, "stack": stack})
-        return self._order(body, query, lambda _: True)
-
-    def _order(self, body: JSON, query: Mapping[str, str], opens: Callable[[StandInTask], bool]) -> Verdict:
-        fields = body if isinstance(body, dict) else {}
-        customer: JSON = fields.get("customer") or query.get("customer")
-        task_id: JSON = fields.get("task") or query.get("task")
-        if misnamed := self._misnamed(customer, task_id):
-            return misnamed
-        task = self._tasks[task_id.lower()]
-        if not opens(task):
-            return Verdict(403, "invalid secret")
-        elements = elements_of(task.arguments, body, query)
-        if elements is None:
-            needed = f"An array of length {how_many(task.arguments)} is required. Optionals must be null"
-            return Verdict(400, {"statusCode": 400, "message": f"Invalid Task Arguments. {needed}"})
-        job = job_of(task, customer, elements)
-        answer = published(job, task)
-        if not task.has_host or len(orjson.dumps(answer)) > LARGEST_JOB:
-            return Verdict(500, "Internal Server Error")
-        waits = fields.get("wait_result") is True or query.get("wait_result") == "true"
-        return Verdict(303 if waits else 200, answer, job)
-
-    def _misnamed(self, customer: JSON, task_id: JSON) -> Verdict | None:
-        """What is wrong with the names of the organization and the task; None where both are known."""
+        customer = _named("customer", body, query)
         if not customer:
             return Verdict(403, "organization is required")
         if not isinstance(customer, str) or customer not in self._organizations:
             return Verdict(404, "organization not found")
+
+        def opens(task: StandInTask) -> Verdict | None:
+            is_right = len(key) == KEY_LENGTH and key == task.secret_key
+            return None if is_right else Verdict(403, "invalid secret")
+
+        return self._order(customer, body, query, opens, by_token=False)
+
+    def order_by_token(self, token: str | None, body: JSON, query: Mapping[str, str]) -> Verdict:
+        """An order with a user's access token, which opens every task of its organization."""
+        if not token or token != self._access_token:
+            name = "authentication failed"
+            stack = f"Error: {name}\n    at BearerStrategy"
+            return Verdict(401, {"name": name, "message": name, "statusCode": 401, "stack": stack})
+
+        def opens(task: StandInTask) -> Verdict | None:
+            is_closed = task.has_empty_access_list and not self._token_is_admin
+            return Verdict(NO_ANSWER, None) if is_closed else None
+
+        return self._order(self._organizations[0], body, query, opens, by_token=True)
+
+    def _order(
+        self,
+        customer: str,
+        body: JSON,
+        query: Mapping[str, str],
+        opens: Callable[[StandInTask], Verdict | None],
+        *,
+        by_token: bool,
+    ) -> Verdict:
+        """`opens` gives what is said where the task may not be started."""
+        task_id = _named("task", body, query)
         if not task_id:
             return Verdict(400, "task is required")
         if not isinstance(task_id, str) or not re.fullmatch("[0-9a-fA-F]{24}", task_id):
             return Verdict(400, "task id is invalid")
-        if task_id.lower() not in self._tasks:
+        task = self._tasks.get(task_id.lower())
+        if task is None:
             return Verdict(404, "task not found")
-        return None
+        if closed := opens(task):
+            return closed
+        elements = elements_of(task.arguments, body, query)
+        if elements is None:
+            needed = f"An array of length {how_many(task.arguments)} is required. Optionals must be null"
+            return Verdict(400, {"statusCode": 400, "message": f"Invalid Task Arguments. {needed}"})
+        job = job_of(task, customer, elements, by_token=by_token)
+        answer = published(job, task)
+        if not task.has_host or len(orjson.dumps(answer)) > LARGEST_JOB:
+            return Verdict(500, "Internal Server Error")
+        asked = body.get("wait_result") if isinstance(body, dict) else None
+        waits = asked is True or query.get("wait_result") == "true"
+        return Verdict(303 if waits else 200, answer, job)
 
 
-def job_of(task: StandInTask, customer: str, elements: tuple[JSON, ...]) -> StandInJob:
-    """The job that an order makes."""
+def _named(key: str, body: JSON, query: Mapping[str, str]) -> JSON:
+    """What an order says for `key`: its body, or else its query."""
+    return (body.get(key) if isinstance(body, dict) else None) or query.get(key)
+
+
+def job_of(
+    task: StandInTask, customer: str, elements: tuple[JSON, ...], *, by_token: bool = False
+) -> StandInJob:
+    """The job that an order makes, run where nothing stops it."""
     values = matched(task.arguments, elements, task.arguments_type)
-    lifecycle = "onhold" if task.asks_input else "terminated" if values is None else "ready"
-    if task.asks_input:
-        values = ()
-    return StandInJob(
+    asks_input = task.asks_input and not by_token
+    never_runs = not asks_input and (values is None or task.cannot_run is not None)
+    held = asks_input or task.needs_approval
+    lifecycle = "terminated" if never_runs else "onhold" if held else "ready"
+    job = StandInJob(
         id=secrets.token_hex(12),
         task_id=task.id,
         customer=customer,
         lifecycle=lifecycle,
         elements=elements,
-        values=elements if values is None else values,
-        script_arguments=script_arguments(values) if lifecycle == "ready" and values is not None else None,
+        values=() if asks_input else elements if values is None else values,
+        script_arguments=None,
         at=time.time(),
         secret=secrets.token_hex(32),
+        awaits_approval=lifecycle == "onhold" and not asks_input,
     )
+    return run(job) if lifecycle == "ready" and task.has_agent else job
+
+
+def run(job: StandInJob) -> StandInJob:
+    """The job once the agent has run it, or failed to."""
+    given = agent.script_arguments(job.values)
+    failure = agent.failure(given)
+    ran = None if failure else given
+    return replace(job, lifecycle="ready", script_arguments=ran, failure=failure, awaits_approval=False)
 
 
 def elements_of(
@@ -217,15 +267,6 @@ def matched(
     return tuple(stored)
 
 
-def script_arguments(stored: Sequence[JSON]) -> tuple[str, ...]:
-    """The texts that the agent hands to the script: null becomes empty, a data URL a file's path."""
-    texts = ("" if value is None else value if isinstance(value, str) else as_json(value) for value in stored)
-    return tuple(
-        f"theeye-agent-files/argument-{order}" if DATA_URL.match(text) else text
-        for order, text in enumerate(texts)
-    )
-
-
 def published(job: StandInJob, task: StandInTask) -> dict[str, JSON]:
     """The job as an answer shows it, with all that an answer should better not show."""
     refused = job.lifecycle == "terminated"
@@ -239,7 +280,7 @@ def published(job: StandInJob, task: StandInTask) -> dict[str, JSON]:
         "customer_name": job.customer,
         "lifecycle": job.lifecycle,
         "state": "error" if refused else "in_progress",
-        "output": '"InvalidTaskArguments"' if refused else [],
+        "output": as_json(task.cannot_run or "InvalidTaskArguments") if refused else [],
         "secret": job.secret,
         "env": ENVIRONMENT,
         "acl": ACCESS_LIST,
@@ -256,25 +297,6 @@ def _declarations(task: StandInTask) -> list[dict[str, JSON]]:
         else {"order": order, "label": argument.name, "type": "fixed", "value": argument.fixed}
         for order, argument in enumerate(task.arguments)
     ]
-
-
-def as_json(value: JSON) -> str:
-    """JSON text as JavaScript writes it: compact, every number a double."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{as_json(key)}:{as_json(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(as_json(inner) for inner in value) + "]"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number(float(value))
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _number(double: float) -> str:
-    if double == 0:
-        return "0"
-    if 1e-6 <= abs(double) < 1e21:
-        return format(Decimal(repr(double)), "f").removesuffix(".0")
-    return repr(double).replace("e-0", "e-")
 
 
 def _falsy(value: JSON) -> bool:

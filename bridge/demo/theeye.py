@@ -24,7 +24,15 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from bridge.demo.api import create_app
-from bridge.demo.arguments import ACCESS_LIST, ENVIRONMENT, StandInJob, StandInTask, Supervisor
+from bridge.demo.arguments import (
+    ACCESS_LIST,
+    ENVIRONMENT,
+    NO_ANSWER,
+    StandInJob,
+    StandInTask,
+    Supervisor,
+    run,
+)
 from bridge.event import Headers
 
 if TYPE_CHECKING:
@@ -139,6 +147,12 @@ class Records:
             self._jobs.append(job)
             self._changed.notify_all()
 
+    def approve(self, job_id: str) -> None:
+        """Let a job run that awaits a person's approval. Raises KeyError where none of this id does."""
+        with self._changed:
+            place = {job.id: place for place, job in enumerate(self._jobs) if job.awaits_approval}[job_id]
+            self._jobs[place] = run(self._jobs[place])
+
     def wait_for(self, jobs: int, timeout: float = 10) -> tuple[StandInJob, ...]:
         """The jobs, as soon as there are so many. Raises TimeoutError after `timeout` seconds."""
         return self._wait("jobs", self._jobs, jobs, timeout)
@@ -159,7 +173,8 @@ class Records:
 class StandIn(Records):
     """TheEye on 127.0.0.1, as long as the ``with`` block lasts, or from `start` to `stop`.
 
-    `organizations` are exact names. `port` 0 takes a free one, and keeps it over a restart.
+    `organizations` are exact names, and the access token is of the first. `port` 0 takes a free one, and
+    keeps it over a restart.
     """
 
     def __init__(
@@ -168,12 +183,14 @@ class StandIn(Records):
         tasks: Iterable[StandInTask],
         *,
         access_token: str | None = None,
+        token_is_admin: bool = True,
         port: int = 0,
     ) -> None:
         super().__init__()
         self._tasks = tuple(tasks)
         self._access_token = access_token
-        self._app = create_app(Supervisor(organizations, self._tasks, access_token), self.save)
+        supervisor = Supervisor(organizations, self._tasks, access_token, token_is_admin=token_is_admin)
+        self._app = create_app(supervisor, self.save)
         self._port = port
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
@@ -277,6 +294,9 @@ class StandIn(Records):
             if fault.reset:
                 _reset(connection)
             answer = fault.answer or answer or self._true_answer(environ)
+            if answer.status == NO_ANSWER:
+                released.wait()
+                raise ConnectionAbortedError("TheEye never answers this")
             self.answered(place, answer.status)
             if fault.drip:
                 for byte in _wire(answer):
