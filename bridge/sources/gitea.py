@@ -13,23 +13,14 @@ from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.payload import parse_form
-from bridge.sources import (
-    FORM_TYPE,
-    JSON_TYPE,
-    Options,
-    Reading,
-    SourceType,
-    content_type,
-    read_json_or_form,
-    text_at,
-)
+from bridge.sources import Options, Reading, SourceType, text_at
+from bridge.sources.bodies import Body, JsonBody, JsonForm, body_text, read_body
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
 
-#: The form's field with the JSON.
-_FIELD = "payload"
+#: What each of the three sends.
+_BODIES: tuple[Body, ...] = (JsonBody(), JsonForm("payload"))
 
 
 @dataclass(frozen=True)
@@ -37,12 +28,10 @@ class GiteaSignature(HmacSignature):
     """An HMAC-SHA256 as bare hex, over the JSON: in a form too, where GitHub signs the form's bytes."""
 
     def content(self, request: Request) -> bytes:
-        if content_type(request.headers) != FORM_TYPE:
-            return request.body
         try:
-            return parse_form(request.body).get(_FIELD, "").encode()
+            return body_text(request, _BODIES)
         except Unreadable:
-            return request.body
+            return b""  # a form of another shape holds nothing that is signed
 
 
 def guide_of(title: str, name: str, brand: str, identity: str, *traps: str) -> Guide:
@@ -123,7 +112,7 @@ class Gitea(SourceType):
     event_header: ClassVar[str | None] = "X-Gitea-Event"
     #: In which the delivery's id stands.
     id_header: ClassVar[str] = "X-Gitea-Delivery"
-    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    bodies: ClassVar[tuple[Body, ...]] = _BODIES
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **COMMON_EVENTS,
         "package": ("action", "package"),
@@ -159,7 +148,7 @@ class Gitea(SourceType):
         delivery = headers.get(self.id_header)
         if not event or not delivery:
             raise Unreadable(f"a {self.guide.title} webhook has {name} and {self.id_header}")
-        payload, body = read_json_or_form(request, _FIELD)
+        payload, body = read_body(request, self.bodies)
         return Reading(
             event=event,
             action=text_at(payload, "action"),

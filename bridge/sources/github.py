@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.sources import FORM_TYPE, JSON_TYPE, Options, Reading, SourceType, read_json_or_form, text_at
+from bridge.sources import Options, Reading, SourceType, text_at
+from bridge.sources.bodies import Body, JsonBody, JsonForm, read_body
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
@@ -161,7 +162,7 @@ routes:
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
     handshakes: ClassVar[tuple[str, ...]] = ("ping",)
-    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "branch_protection_configuration": ("action",),
         "branch_protection_rule": ("action", "rule"),
@@ -250,7 +251,7 @@ routes:
         delivery = request.headers.get("X-GitHub-Delivery")
         if not event or not delivery:
             raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
-        payload, body = read_json_or_form(request, "payload")
+        payload, body = read_body(request, self.bodies)
         return Reading(
             event=event,
             action=text_at(payload, "action"),

@@ -24,7 +24,8 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 from bridge.errors import NotConfirmed, SendError, SettingsError, Unreadable
 from bridge.event import JSON, Request
 from bridge.payload import parse_json
-from bridge.sources import JSON_TYPE, Fetch, Options, Reading, SourceType, fetch_nothing, read_json, text_at
+from bridge.sources import Fetch, Options, Reading, SourceType, fetch_nothing, read_json, text_at
+from bridge.sources.bodies import JSON_TYPE, Body, JsonBody
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import TOLERANCE, Known, Proof
@@ -319,7 +320,7 @@ routes:
     issued: ClassVar[tuple[str, ...]] = ("topic_arns",)
     proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _keep_none),)
     event_header: ClassVar[str | None] = _TYPE_HEADER
-    content_types: ClassVar[tuple[str, ...]] = ("text/plain", JSON_TYPE)
+    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(("text/plain", JSON_TYPE)),)
     handshakes: ClassVar[tuple[str, ...]] = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
     private_keys: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
