@@ -25,6 +25,7 @@ from bridge.settings import Secret
 from bridge.sources.bodies import JSON_TYPE, Body, JsonBody, content_type
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside
+from bridge.sources.recognition import Marks, misfit
 from bridge.sources.signatures import HmacSignature, Proof, Required
 
 #: Headers that hold credentials whatever the type.
@@ -106,8 +107,10 @@ class SourceType(ABC):
     signs: ClassVar[HmacSignature | None] = None
     #: What it signs where the table names a header with the time, and nothing more.
     signs_with_time: ClassVar[str] = "{ts}.{body}"
-    #: Known events and the keys that their bodies must have. Of another name `check` warns.
+    #: Known events and the keys that their bodies must have (see recognition). Of another name `check` warns.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: What else tells their bodies apart, where the sender signs no event.
+    marks: ClassVar[Marks | None] = None
     #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
     fields: ClassVar[Mapping[str, Inside]] = {}
     #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
@@ -241,13 +244,9 @@ class Source:
         identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
             _check_name(what, name)
-        missing = [
-            key
-            for key in self.type.events.get(reading.event, ())
-            if not isinstance(reading.payload, dict) or key not in reading.payload
-        ]
-        if missing:
-            raise Unreadable(f"a {self.type.name} {reading.event} without {', '.join(missing)}")
+        reason = misfit(self.type.events, self.type.marks, reading.event, reading.payload)
+        if reason is not None:
+            raise Unreadable(f"a {self.type.name} {reading.event} {reason}")
         event = Event(
             source=self.name,
             event=reading.event,
