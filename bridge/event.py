@@ -61,6 +61,9 @@ class Request:
     body: bytes
     #: Seconds since the epoch.
     received_at: float
+    #: By body, its JSON value once it is parsed. Copies of a request share it: a signature inside the body
+    #: needs the value before the body is read.
+    parsed: dict[bytes, JSON] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def with_body(self, body: bytes) -> Request:
         """The same request, its body read."""

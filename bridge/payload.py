@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 
 from bridge.errors import Unreadable
@@ -14,6 +16,9 @@ MAX_DEPTH = 64
 MAX_VALUES = 500_000
 #: How many fields a form may have, unless its reader knows of more.
 MAX_FORM_FIELDS = 10
+
+#: How JSON begins, after blanks, NULs and byte order marks. A form percent-encodes these characters.
+_JSON_BEGINS = re.compile(rb'[\s\x00\xef\xbb\xbf\xfe\xff]*+[{\["]')
 
 
 def parse_json(body: bytes) -> JSON:
@@ -47,18 +52,23 @@ def _is_deeper(value: JSON, limit: int) -> bool:
 
 
 def parse_form(body: bytes, limit: int = MAX_FORM_FIELDS) -> dict[str, str]:
-    """The fields of an ``application/x-www-form-urlencoded`` body, the last value of each; at most `limit`.
+    """The fields of an ``application/x-www-form-urlencoded`` body, at most `limit`, each with another name.
 
-    Raises Unreadable.
+    Raises Unreadable, also for JSON: a signature does not cover the Content-Type that calls it a form.
     """
+    if _JSON_BEGINS.match(body):
+        raise Unreadable("the body begins like JSON, but its Content-Type says a form; expected name=value")
     fields = body.split(b"&", limit)
     if len(fields) > limit:
-        raise Unreadable(f"the form has more than {limit} fields")
+        raise Unreadable(f"the form has more than {limit} field{'s' if limit > 1 else ''}")
     pairs = (field.partition(b"=") for field in fields)
     try:
-        return {_unquote(name): _unquote(value) for name, _, value in pairs}
+        form = {_unquote(name): _unquote(value) for name, _, value in pairs}
     except UnicodeError as error:
         raise Unreadable(f"the form is not percent-encoded UTF-8: {error}") from error
+    if len(form) < len(fields):
+        raise Unreadable("the form has two fields of the same name")
+    return form
 
 
 def _unquote(text: bytes) -> str:

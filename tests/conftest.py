@@ -13,7 +13,7 @@ from bridge.outbox import Outbox
 from tests import alertmanager, octokit, postgresql
 from tests.alertmanager import Alertmanager
 from tests.intake import Intake
-from tests.octokit import Octokit
+from tests.octokit import Example, Octokit
 from tests.postgresql import Cluster
 from tests.tables import Clock
 from tests.terminal import Terminal
@@ -108,6 +108,15 @@ def webhooks_methods() -> Octokit:
     if not octokit.is_there():
         lacks("octokit")
     return Octokit()
+
+
+@pytest.fixture(scope="session")
+def webhook_examples() -> list[Example]:
+    """The bodies that GitHub's own library shows; skips where they are not installed."""
+    examples = octokit.examples()
+    if not examples:
+        lacks("octokit")
+    return examples
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""Octokit: GitHub's own library for its webhooks, in a Node.js of its own."""
+"""Octokit: GitHub's own library for its webhooks, in a Node.js of its own, and its examples of them."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,37 @@ process.stdout.write(JSON.stringify(await Promise.all(calls)));
 """
 
 
+#: A folder for github.com, and one for each release of GitHub Enterprise Server.
+_EXAMPLES = FOLDER / "node_modules" / "@octokit" / "webhooks-examples"
+
+
 def is_there() -> bool:
     """Whether Node.js and the library are installed."""
     package = FOLDER / "node_modules" / "@octokit" / "webhooks-methods" / "package.json"
     return shutil.which("node") is not None and package.is_file()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One body that GitHub sent."""
+
+    #: Where it comes from, such as ``api.github.com`` or ``ghes-31``.
+    release: str
+    event: str
+    payload: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.event}.{self.payload.get('action')} of {self.release}"
+
+
+def examples() -> list[Example]:
+    """Every example; none where they are not installed."""
+    return [
+        Example(path.parent.name, event["name"], payload)
+        for path in sorted(_EXAMPLES.glob("*/index.json"))
+        for event in orjson.loads(path.read_bytes())
+        for payload in event["examples"]
+    ]
 
 
 class Octokit:

@@ -16,7 +16,7 @@ from bridge.config.load import load
 from bridge.errors import ConfigError, NotAuthentic, Unreadable
 from bridge.event import Headers, Request
 from bridge.settings import Secret
-from bridge.sources import Options, Reading, discover
+from bridge.sources import Options, Reading, Source, discover
 from bridge.sources.signatures import Proof, Required
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample, table
 
@@ -96,6 +96,13 @@ def named(event: str, payload: Any) -> tuple[str, str | None]:
     """What the type calls it: the event and its action."""
     read = reading(event, payload)
     return read.event, read.action
+
+
+def stored(event: str, payload: Any) -> str:
+    """The event as a source of this type stores it."""
+    body = orjson.dumps(payload)
+    request = Request("here", Headers(sent(event).items()), {}, body, 0.0)
+    return Source("here", GITLAB, ()).read(request)[0].event
 
 
 def test_a_failed_pipeline_becomes_its_jobs(intake: Intake) -> None:
@@ -269,8 +276,8 @@ class TestEvent:
     )  # fmt: skip
     def test_a_body_of_another_kind_than_its_hook_is_refused(self, hook: str, kind: str) -> None:
         """A token covers neither: whoever may trigger one hook must not start another's tasks."""
-        with pytest.raises(Unreadable, match=f"says {hook}, the body's object_kind says {kind}"):
-            named(hook, {"object_kind": kind})
+        with pytest.raises(Unreadable, match=f"a gitlab {hook} whose object_kind is {kind}"):
+            stored(hook, {"object_kind": kind})
 
     @pytest.mark.parametrize(
         ("hook", "kind"),
@@ -282,7 +289,24 @@ class TestEvent:
         ],
     )  # fmt: skip
     def test_a_body_of_its_hooks_kind_or_a_new_one_passes(self, hook: str, kind: str) -> None:
-        assert named(hook, {"object_kind": kind})[0] == hook
+        assert stored(hook, {"object_kind": kind}) == hook
+
+    @pytest.mark.parametrize(
+        ("hook", "name"),
+        [
+            ("Push Hook", "user_add_to_group"), ("Member Hook", "push"), ("Project Hook", "subgroup_create"),
+            ("Merge Request Hook", "user_add_to_group"), ("Note Hook", "push"),
+        ],
+    )  # fmt: skip
+    def test_a_body_with_the_event_name_of_another_hook_is_refused(self, hook: str, name: str) -> None:
+        with pytest.raises(Unreadable, match=f"a gitlab {hook} whose event_name is {name}"):
+            stored(hook, {"event_name": name})
+        assert stored(hook, {"event_name": "of_tomorrow"}) == hook
+
+    def test_a_system_event_is_named_by_the_body_alone(self) -> None:
+        with pytest.raises(Unreadable, match="X-Gitlab-Event is project_create"):
+            stored("project_create", {"object_kind": "note"})
+        assert stored("System Hook", {"event_name": "project_create"}) == "project_create"
 
     def test_without_the_header(self, intake: Intake) -> None:
         for event in (None, ""):

@@ -177,7 +177,8 @@ class TestForm:
         [
             (b"payload=%7B%22a%22%3A1%7D", {"payload": '{"a":1}'}),
             (b"payload=%7b+%7D", {"payload": "{ }"}),
-            (b"a=1&b=2&a=3", {"a": "3", "b": "2"}),
+            (b"a=1&b=2&c=3", {"a": "1", "b": "2", "c": "3"}),
+            (b"+%7B=1&%5B%22=2", {" {": "1", '["': "2"}),
             (b"a=b=c", {"a": "b=c"}),
             (b"a=", {"a": ""}),
             (b"a", {"a": ""}),
@@ -203,6 +204,19 @@ class TestForm:
         with pytest.raises(Unreadable, match="percent-encoded UTF-8"):
             parse_form(body)
 
+    @pytest.mark.parametrize(
+        "blanks", [b"", b" ", b"\r\n\t \x0b\x0c", b"\x00", b"\xef\xbb\xbf", b"\xfe\xff\x00"]
+    )
+    @pytest.mark.parametrize("json", [b"{}", b"[1]", b'"a"', b'{"a":"&payload=%7B%7D&"}'])
+    def test_json_is_no_form(self, blanks: bytes, json: bytes) -> None:
+        with pytest.raises(Unreadable, match="begins like JSON"):
+            parse_form(blanks + json)
+
+    @pytest.mark.parametrize("body", [b"a=1&b=2&a=3", b"a=1&%61=1", b"a&a", b"&"])
+    def test_a_name_stands_once(self, body: bytes) -> None:
+        with pytest.raises(Unreadable, match="two fields of the same name"):
+            parse_form(body)
+
     def test_how_many_fields(self) -> None:
         fields = {f"f{number}": "x" for number in range(MAX_FORM_FIELDS)}
         assert parse_form(urlencode(fields).encode()) == fields
@@ -210,6 +224,8 @@ class TestForm:
             parse_form(urlencode({**fields, "one": "more"}).encode())
         with pytest.raises(Unreadable, match="more than 10 fields"):
             parse_form(b"&" * LARGE)
+        with pytest.raises(Unreadable, match=r"more than 1 field$"):
+            parse_form(b"a=1&b=2", 1)
 
     @pure
     @given(st.dictionaries(st.text(), st.text(), max_size=MAX_FORM_FIELDS))

@@ -15,9 +15,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+import bridge.sources
 import tests.intake
 from bridge.errors import NotAuthentic, NotConfirmed, NotSent, SettingsError, Unreadable, UnsupportedContent
 from bridge.event import Headers, Request
+from bridge.payload import parse_json
 from bridge.receive import Answer
 from bridge.sources import Options, Source, discover, sns
 from bridge.sources.signatures import Required
@@ -248,6 +250,67 @@ class TestSignature:
     def test_what_is_no_time_of_sns(self, aws: Aws, source: Source, timestamp: str) -> None:
         refused(source, aws.sign({**NOTIFICATION, "Timestamp": timestamp}))
         assert aws.fetched == []
+
+
+class TestCost:
+    """How often a body is parsed."""
+
+    @pytest.fixture
+    def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+        """The bodies that were parsed, one for each time."""
+        bodies: list[bytes] = []
+
+        def parse(body: bytes) -> Any:
+            bodies.append(body)
+            return parse_json(body)
+
+        monkeypatch.setattr(sns, "parse_json", parse)
+        monkeypatch.setattr(bridge.sources, "parse_json", parse)
+        return bodies
+
+    @pytest.mark.parametrize("message", [NOTIFICATION, SUBSCRIPTION, UNSUBSCRIPTION])
+    def test_an_accepted_message_is_parsed_once(
+        self, aws: Aws, intake: Intake, parsed: list[bytes], message: dict[str, Any]
+    ) -> None:
+        signed = aws.sign(message)
+        post(intake, signed)
+        assert parsed == [orjson.dumps(signed)]
+        post(intake, signed)
+        assert len(parsed) == 2
+
+    def test_who_knows_no_topic_costs_no_parsing(self, intake: Intake, parsed: list[bytes]) -> None:
+        message = Aws().sign({**NOTIFICATION, "TopicArn": a_topic("unknown")})
+        unsigned = {name: value for name, value in NOTIFICATION.items() if name != "Signature"}
+        large = {**Aws().sign(NOTIFICATION), "Message": "x" * MAX_MESSAGE}
+        for refused_one in (message, unsigned, large, {}, {"Signature": "x", "TopicArn": [TOPIC[:-1]]}):
+            with pytest.raises(NotAuthentic):
+                post(intake, refused_one)
+        assert parsed == []
+        assert intake.rows() == (0, 0)
+
+    def test_who_knows_a_topic_costs_one(self, aws: Aws, intake: Intake, parsed: list[bytes]) -> None:
+        forged = Aws().sign(NOTIFICATION)
+        others = [
+            forged, {**forged, "TopicArn": a_topic("unknown"), "Subject": TOPIC}, {**forged, "Timestamp": 5},
+            {**forged, "Type": "Another"}, {**forged, "SigningCertURL": "https://example.com/a.pem"},
+        ]  # fmt: skip
+        for number, message in enumerate(others, start=1):
+            with pytest.raises(NotAuthentic):
+                post(intake, message)
+            assert len(parsed) == number
+        with pytest.raises(NotAuthentic):
+            intake.post("alarms", orjson.dumps(forged) + b"]", headers(forged))
+        assert len(parsed) == len(others) + 1
+
+    def test_another_body_of_the_same_request_is_parsed_anew(self, aws: Aws, source: Source) -> None:
+        """What was proven is what is read, though copies of a request share what was parsed."""
+        signed = request(aws.sign(NOTIFICATION))
+        source.verify(signed)
+        other = replace(signed, body=orjson.dumps({**aws.sign(NOTIFICATION), "Message": "other"}))
+        with pytest.raises(NotAuthentic):
+            source.verify(other)
+        assert source.read(other)[0].payload["Message"] == "other"
+        assert source.read(signed)[0].payload["Message"] == NOTIFICATION["Message"]
 
 
 class TestTopic:

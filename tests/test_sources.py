@@ -199,7 +199,7 @@ class TestDeclaration:
 
     def test_there_is_one_type_a_module(self) -> None:
         modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {
-            "guide", "payloads", "signatures",
+            "bodies", "guide", "payloads", "recognition", "signatures",
         }  # fmt: skip
         assert {name.replace("-", "_") for name in TYPES} == modules
         for name in modules:
@@ -358,8 +358,13 @@ class TestSample:
     ) -> None:
         source = a_source(source_type)
         for key in source_type.events.get(event_name(source_type, path), ()):
-            whole = orjson.loads(path.read_bytes())
-            body = orjson.dumps({name: value for name, value in whole.items() if name != key})
+            payload = orjson.loads(path.read_bytes())
+            *parents, last = key.split(".")
+            holder = payload
+            for parent in parents:
+                holder = holder[parent]
+            del holder[last]
+            body = orjson.dumps(payload)
             with pytest.raises(Unreadable):
                 source.read(a_request(source, path, body))
 

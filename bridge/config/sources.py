@@ -13,7 +13,8 @@ from bridge.fields import Each, Path, did_you_mean
 from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.settings import Secret
-from bridge.sources import JSON_TYPE, Options, Source, SourceType
+from bridge.sources import Options, Source, SourceType
+from bridge.sources.bodies import JSON_TYPE
 from bridge.sources.signatures import Credentials, HmacSignature, Known, Proof, Required
 
 #: Where the fields stand that name an event, an action or a delivery.

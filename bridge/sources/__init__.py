@@ -17,17 +17,16 @@ from typing import ClassVar
 import orjson
 
 from bridge.errors import NotAuthentic, NotSent, SettingsError, Unreadable, UnsupportedContent
-from bridge.event import JSON, Event, Headers, Request, rfc3339
+from bridge.event import JSON, Event, Request, rfc3339
 from bridge.fields import Path
 from bridge.keeping import Keep, emptied, redacted
-from bridge.payload import parse_form, parse_json
+from bridge.payload import parse_json
 from bridge.settings import Secret
+from bridge.sources.bodies import JSON_TYPE, Body, JsonBody, content_type
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside
+from bridge.sources.recognition import Marks, misfit
 from bridge.sources.signatures import HmacSignature, Proof, Required
-
-JSON_TYPE = "application/json"
-FORM_TYPE = "application/x-www-form-urlencoded"
 
 #: Headers that hold credentials whatever the type.
 CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
@@ -96,8 +95,8 @@ class SourceType(ABC):
     issued: ClassVar[tuple[str, ...]] = ()
     #: The header in which its sender names the event, where it does.
     event_header: ClassVar[str | None] = None
-    #: Content types that its sender uses.
-    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE,)
+    #: The shapes of body that its sender uses.
+    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(),)
     #: Headers with a signature or a credential besides those of `proofs`.
     private_headers: ClassVar[tuple[str, ...]] = ()
     #: Keys at the top of its payloads that hold a credential: they are taken out.
@@ -108,8 +107,10 @@ class SourceType(ABC):
     signs: ClassVar[HmacSignature | None] = None
     #: What it signs where the table names a header with the time, and nothing more.
     signs_with_time: ClassVar[str] = "{ts}.{body}"
-    #: Known events and the keys that their bodies must have. Of another name `check` warns.
+    #: Known events and the keys that their bodies must have (see recognition). Of another name `check` warns.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: What else tells their bodies apart, where the sender signs no event.
+    marks: ClassVar[Marks | None] = None
     #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
     fields: ClassVar[Mapping[str, Inside]] = {}
     #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
@@ -119,6 +120,11 @@ class SourceType(ABC):
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         self.fetch = fetch
+
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """The content types of `bodies`."""
+        return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
 
     @abstractmethod
     def read(self, request: Request, options: Options) -> Reading:
@@ -238,13 +244,9 @@ class Source:
         identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
             _check_name(what, name)
-        missing = [
-            key
-            for key in self.type.events.get(reading.event, ())
-            if not isinstance(reading.payload, dict) or key not in reading.payload
-        ]
-        if missing:
-            raise Unreadable(f"a {self.type.name} {reading.event} without {', '.join(missing)}")
+        reason = misfit(self.type.events, self.type.marks, reading.event, reading.payload)
+        if reason is not None:
+            raise Unreadable(f"a {self.type.name} {reading.event} {reason}")
         event = Event(
             source=self.name,
             event=reading.event,
@@ -334,11 +336,6 @@ def _check_name(what: str, name: str | None) -> None:
         raise Unreadable(f"the {what} must be 1 to {MAX_NAME} characters without NUL")
 
 
-def content_type(headers: Headers) -> str:
-    """The media type of the body, lower case, without parameters; empty where there is none."""
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
 def _has_no_body(request: Request) -> bool:
     """Whether nothing comes that a Content-Type could name (RFC 9110 8.3), told before it is read, too."""
     length = request.headers.get("Content-Length", "")
@@ -355,14 +352,3 @@ def text_at(payload: JSON, *path: str) -> str | None:
     for key in path:
         payload = payload.get(key) if isinstance(payload, dict) else None
     return payload if isinstance(payload, str) and payload else None
-
-
-def read_json_or_form(request: Request, name: str) -> tuple[JSON, bytes]:
-    """The payload of a JSON body, or of the form field `name` that holds JSON. Raises Unreadable."""
-    if content_type(request.headers) != FORM_TYPE:
-        return read_json(request)
-    form = parse_form(request.body)
-    if name not in form:
-        raise Unreadable(f"the form has no field {name!r}")
-    body = form[name].encode()
-    return parse_json(body), body

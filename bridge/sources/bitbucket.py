@@ -15,14 +15,15 @@ from bridge.event import Request
 from bridge.sources import Options, Reading, SourceType, read_json
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
+from bridge.sources.recognition import Marks
 from bridge.sources.signatures import HmacSignature, Proof
 
 
 class Bitbucket(SourceType):
     """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, a name without the ``-256`` of GitHub's.
 
-    ``X-Hook-UUID`` names the hook and proves nothing. The signature covers no header, so a body must have
-    the keys of the event that ``X-Event-Key`` names.
+    ``X-Hook-UUID`` names the hook and proves nothing. The signature covers no header, so a body must be
+    one of the event that ``X-Event-Key`` names.
     """
 
     name: ClassVar[str] = "bitbucket"
@@ -57,6 +58,7 @@ routes:
             "A branch that is deleted is a change whose `new` is null.",
             "A webhook over 256 KB is not sent at all; of a change's commits only the newest come, with "
             "`truncated: true`.",
+            "`X-Event-Key` is not signed: a body that is plainly another event's is refused.",
             "Without a secret in its settings Bitbucket signs nothing, and everything is refused.",
         ),
     )
@@ -91,6 +93,17 @@ routes:
         "repo:transfer": ("repository",),
         "repo:updated": ("repository", "changes"),
     }
+    marks: ClassVar[Marks | None] = Marks(
+        context=("repository",),
+        optional={"issue:updated": ("changes",), "project:updated": ("changes", "project")},
+        texts={
+            "pullrequest.state": {
+                "pullrequest:created": ("OPEN",),
+                "pullrequest:fulfilled": ("MERGED",),
+                "pullrequest:rejected": ("DECLINED",),
+            }
+        },
+    )
     fields: ClassVar[Mapping[str, Inside]] = {
         "repo:push": fields(
             "actor repository",

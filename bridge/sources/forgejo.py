@@ -7,10 +7,12 @@ modules/webhook/type.go.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
-from bridge.sources.gitea import Gitea, GiteaSignature, guide_of
+from bridge.sources.gitea import MARKS, Gitea, GiteaSignature, guide_of
 from bridge.sources.guide import Guide
+from bridge.sources.recognition import Marks
 from bridge.sources.signatures import Proof
 
 
@@ -36,3 +38,14 @@ class Forgejo(Gitea):
         "action_run_recover": ("action", "run"),
         "action_run_success": ("action", "run"),
     }
+    marks: ClassVar[Marks | None] = replace(
+        MARKS,
+        texts={
+            **MARKS.texts,
+            "action": {
+                "action_run_failure": ("failure",),
+                "action_run_recover": ("recover",),
+                "action_run_success": ("success",),
+            },
+        },
+    )

@@ -13,23 +13,15 @@ from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.payload import parse_form
-from bridge.sources import (
-    FORM_TYPE,
-    JSON_TYPE,
-    Options,
-    Reading,
-    SourceType,
-    content_type,
-    read_json_or_form,
-    text_at,
-)
+from bridge.sources import Options, Reading, SourceType, text_at
+from bridge.sources.bodies import Body, JsonBody, JsonForm, body_text, read_body
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
+from bridge.sources.recognition import Marks
 from bridge.sources.signatures import HmacSignature, Proof
 
-#: The form's field with the JSON.
-_FIELD = "payload"
+#: What each of the three sends.
+_BODIES: tuple[Body, ...] = (JsonBody(), JsonForm("payload"))
 
 
 @dataclass(frozen=True)
@@ -37,12 +29,10 @@ class GiteaSignature(HmacSignature):
     """An HMAC-SHA256 as bare hex, over the JSON: in a form too, where GitHub signs the form's bytes."""
 
     def content(self, request: Request) -> bytes:
-        if content_type(request.headers) != FORM_TYPE:
-            return request.body
         try:
-            return parse_form(request.body).get(_FIELD, "").encode()
+            return body_text(request, _BODIES)
         except Unreadable:
-            return request.body
+            return b""  # a form of another shape holds nothing that is signed
 
 
 def guide_of(title: str, name: str, brand: str, identity: str, *traps: str) -> Guide:
@@ -77,6 +67,7 @@ routes:
         repeats=f"{brand} waits 5 s (its setting `DELIVER_TIMEOUT`) and sends nothing again by itself.",
         traps=(
             "Without a secret in its settings nothing is signed, and everything is refused.",
+            f"`X-{brand}-Event` is not signed: a body that is plainly another event's is refused.",
             "*Test delivery* sends a push of the newest commit: the routes for pushes start.",
             *traps,
         ),
@@ -95,12 +86,34 @@ COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
     "release": ("action", "release"),
 }
 
+#: For all three. In `review.type` older releases write the shorter text.
+MARKS = Marks(
+    context=("repository",),
+    optional={
+        "create": ("sha",),
+        "delete": ("pusher_type",),
+        "issue_comment": ("is_pull", "pull_request"),
+        "issues": ("number",),
+        "pull_request_approved": ("number",),
+        "pull_request_comment": ("number",),
+        "pull_request_rejected": ("number",),
+    },
+    texts={
+        "review.type": {
+            "pull_request": (),
+            "pull_request_approved": ("pull_request_review_approved", "pull_request_approved"),
+            "pull_request_comment": ("pull_request_review_comment", "pull_request_comment"),
+            "pull_request_rejected": ("pull_request_review_rejected", "pull_request_rejected"),
+        }
+    },
+)
+
 
 class Gitea(SourceType):
     """A signature in ``X-Gitea-Signature``; the event in ``X-Gitea-Event``.
 
     It sends the same in the headers of Gogs and GitHub too, for receivers of theirs: they are not looked at,
-    and their signatures are taken off. The signature covers no header, so a body must have the keys of its
+    and their signatures are taken off. The signature covers no header, so a body must be one of its
     event.
     """
 
@@ -123,19 +136,20 @@ class Gitea(SourceType):
     event_header: ClassVar[str | None] = "X-Gitea-Event"
     #: In which the delivery's id stands.
     id_header: ClassVar[str] = "X-Gitea-Delivery"
-    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    bodies: ClassVar[tuple[Body, ...]] = _BODIES
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **COMMON_EVENTS,
         "package": ("action", "package"),
-        "pull_request_approved": ("action", "pull_request"),
-        "pull_request_comment": ("action", "pull_request"),
-        "pull_request_rejected": ("action", "pull_request"),
+        "pull_request_approved": ("action", "pull_request", "review.type"),
+        "pull_request_comment": ("action", "pull_request", "review.type"),
+        "pull_request_rejected": ("action", "pull_request", "review.type"),
         "repository": ("action", "repository"),
         "status": ("sha", "state"),
         "wiki": ("action", "page"),
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
+    marks: ClassVar[Marks | None] = MARKS
     fields: ClassVar[Mapping[str, Inside]] = {
         "push": fields(
             "ref before after compare_url total_commits commits head_commit repository pusher sender"
@@ -159,7 +173,7 @@ class Gitea(SourceType):
         delivery = headers.get(self.id_header)
         if not event or not delivery:
             raise Unreadable(f"a {self.guide.title} webhook has {name} and {self.id_header}")
-        payload, body = read_json_or_form(request, _FIELD)
+        payload, body = read_body(request, self.bodies)
         return Reading(
             event=event,
             action=text_at(payload, "action"),

@@ -11,9 +11,11 @@ from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import Request
-from bridge.sources import FORM_TYPE, JSON_TYPE, Options, Reading, SourceType, read_json_or_form, text_at
+from bridge.sources import Options, Reading, SourceType, text_at
+from bridge.sources.bodies import Body, JsonBody, JsonForm, read_body
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
+from bridge.sources.recognition import Marks
 from bridge.sources.signatures import HmacSignature, Proof
 
 _USER = fields(
@@ -113,12 +115,32 @@ _FIELDS: Mapping[str, Inside] = {
     ),
 }  # fmt: skip
 
+#: Keys of the places of an event. An event of an organization or enterprise has no `repository`.
+_CONTEXT = ("enterprise", "organization", "repository")
+#: By event, keys that only some of its bodies have and that tell it from other events.
+_OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("branch_protection_configuration", "public", "repository", "star", "watch"), _CONTEXT),
+    "deployment": ("workflow", "workflow_run"),
+    "deployment_protection_rule": ("deployment", "deployment_callback_url", *_CONTEXT),
+    "deployment_review": ("workflow_job_run",),
+    "deployment_status": ("check_run", "workflow", "workflow_run"),
+    "discussion": ("answer", "label"),
+    "enterprise": ("enterprise",),
+    "installation_repositories": ("installation.account",),
+    "issues": ("assignee", "label", "milestone"),
+    "organization": ("enterprise", "invitation", "membership", "user"),
+    "pull_request": ("assignee", "label", "milestone"),
+    "secret_scanning_alert_location": ("alert.secret_type",),
+    "sub_issues": ("parent_issue", "sub_issue", *_CONTEXT),
+    "user": ("enterprise", "user"),
+    "workflow_job": ("deployment",),
+}
+
 
 class GitHub(SourceType):
     """An HMAC over the raw body in ``X-Hub-Signature-256``; the older SHA-1 alone is refused.
 
-    The signature covers no header, so a body must have the keys of the event that
-    ``X-GitHub-Event`` names.
+    The signature covers no header, so a body must be one of the event that ``X-GitHub-Event`` names.
     """
 
     name: ClassVar[str] = "github"
@@ -152,7 +174,7 @@ routes:
         """,
         repeats="GitHub waits 10 s and sends nothing again by itself; *Redeliver* in the hook's list does.",
         traps=(
-            "The signature covers no header, so a body without the keys of its event is refused.",
+            "`X-GitHub-Event` is not signed: a body that is plainly another event's is refused.",
             "A branch that is deleted is a push too, with `payload.deleted: true` and no `head_commit`.",
             "A body over 25 MB is not sent at all.",
         ),
@@ -161,51 +183,57 @@ routes:
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
     handshakes: ClassVar[tuple[str, ...]] = ("ping",)
-    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "branch_protection_configuration": ("action",),
+        "branch_protection_configuration": ("action", "repository"),
         "branch_protection_rule": ("action", "rule"),
+        "cache_sync": ("ref", "before", "after", "cache_location"),
         "check_run": ("action", "check_run"),
         "check_suite": ("action", "check_suite"),
-        "code_scanning_alert": ("action", "alert"),
+        "code_scanning_alert": ("action", "alert.rule"),
         "commit_comment": ("action", "comment"),
-        "create": ("ref", "ref_type"),
+        "content_reference": ("action", "content_reference"),
+        "create": ("ref", "ref_type", "master_branch"),
         "custom_property": ("action", "definition"),
-        "custom_property_values": ("action",),
+        "custom_property_values": ("action", "new_property_values"),
         "delete": ("ref", "ref_type"),
-        "dependabot_alert": ("action", "alert"),
+        "dependabot_alert": ("action", "alert.dependency"),
         "deploy_key": ("action", "key"),
-        "deployment": ("action", "deployment"),
+        "deployment": ("deployment",),
         "deployment_protection_rule": ("action",),
-        "deployment_review": ("action",),
-        "deployment_status": ("action", "deployment_status"),
+        "deployment_review": ("action", "since", "workflow_run"),
+        "deployment_status": ("deployment", "deployment_status"),
         "discussion": ("action", "discussion"),
-        "discussion_comment": ("action", "comment"),
+        "discussion_comment": ("action", "discussion", "comment"),
+        "enterprise": ("action",),
         "fork": ("forkee",),
         "github_app_authorization": ("action",),
         "gollum": ("pages",),
-        "installation": ("action", "installation"),
-        "installation_repositories": ("action", "installation"),
-        "installation_target": ("action",),
+        "installation": ("action", "installation.account"),
+        "installation_repositories": ("action", "installation", "repositories_added"),
+        "installation_target": ("action", "account", "target_type"),
         "issue_comment": ("action", "issue", "comment"),
-        "issue_dependencies": ("action",),
+        "issue_dependencies": ("action", "blocked_issue", "blocking_issue"),
         "issues": ("action", "issue"),
         "label": ("action", "label"),
         "marketplace_purchase": ("action", "marketplace_purchase"),
         "member": ("action", "member"),
         "membership": ("action", "member", "team"),
         "merge_group": ("action", "merge_group"),
-        "meta": ("action", "hook"),
+        "meta": ("action", "hook", "hook_id"),
         "milestone": ("action", "milestone"),
         "org_block": ("action", "blocked_user"),
         "organization": ("action", "organization"),
         "package": ("action", "package"),
         "page_build": ("build",),
-        "personal_access_token_request": ("action",),
+        "personal_access_token_request": ("action", "personal_access_token_request"),
         "ping": ("zen", "hook_id"),
+        "project": ("action", "project"),
+        "project_card": ("action", "project_card"),
+        "project_column": ("action", "project_column"),
         "projects_v2": ("action", "projects_v2"),
         "projects_v2_item": ("action", "projects_v2_item"),
-        "projects_v2_status_update": ("action",),
+        "projects_v2_status_update": ("action", "projects_v2_status_update"),
         "public": ("repository",),
         "pull_request": ("action", "number", "pull_request"),
         "pull_request_review": ("action", "pull_request", "review"),
@@ -219,23 +247,25 @@ routes:
         "repository_dispatch": ("action", "branch"),
         "repository_import": ("status",),
         "repository_ruleset": ("action", "repository_ruleset"),
-        "repository_vulnerability_alert": ("action", "alert"),
-        "secret_scanning_alert": ("action", "alert"),
+        "repository_vulnerability_alert": ("action", "alert.affected_range"),
+        "secret_scanning_alert": ("action", "alert.secret_type"),
         "secret_scanning_alert_location": ("action", "alert", "location"),
-        "secret_scanning_scan": ("action",),
+        "secret_scanning_scan": ("action", "source", "type"),
         "security_advisory": ("action", "security_advisory"),
-        "security_and_analysis": ("changes",),
+        "security_and_analysis": ("changes.from", "repository"),
         "sponsorship": ("action", "sponsorship"),
-        "star": ("action", "repository"),
+        "star": ("action", "repository", "starred_at"),
         "status": ("sha", "state"),
         "sub_issues": ("action",),
         "team": ("action", "team"),
-        "team_add": ("team",),
+        "team_add": ("team", "repository"),
+        "user": ("action",),
         "watch": ("action", "repository"),
         "workflow_dispatch": ("ref", "workflow"),
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
+    marks: ClassVar[Marks | None] = Marks(context=_CONTEXT, optional=_OPTIONAL)
     fields: ClassVar[Mapping[str, Inside]] = _FIELDS
 
     def headers_for(self, event: str | None) -> dict[str, str]:
@@ -250,7 +280,7 @@ routes:
         delivery = request.headers.get("X-GitHub-Delivery")
         if not event or not delivery:
             raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
-        payload, body = read_json_or_form(request, "payload")
+        payload, body = read_body(request, self.bodies)
         return Reading(
             event=event,
             action=text_at(payload, "action"),

@@ -57,6 +57,7 @@ def _section(source_type: SourceType) -> Iterator[str]:
     yield f"{setup}\n"
     yield f"```yaml\n{guide.example.strip()}\n```\n"
     yield f"- **Proofs:** {proofs}."
+    yield f"- **Body:** {', or '.join(map(str, source_type.bodies))}."
     yield f"- **Events:** {events}"
     if source_type.events:
         known = ", ".join(f"`{name}`" for name in source_type.events)

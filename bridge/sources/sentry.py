@@ -20,8 +20,6 @@ from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside, fields
 from bridge.sources.signatures import HmacSignature, Proof
 
-_KEYS = ("action", "data")
-
 #: By resource, the key that tells its `data` from that of the others.
 _TOLD_BY = {
     "comment": "comment_id",
@@ -88,9 +86,10 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
     private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
     event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        (*_TOLD_BY, "activity_alert", "preprod_artifact", "seer"), _KEYS
-    )
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **{resource: ("action", f"data.{key}") for resource, key in _TOLD_BY.items()},
+        **dict.fromkeys(("activity_alert", "preprod_artifact", "seer"), ("action", "data")),
+    }
     fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("action actor data installation")}
     handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
     dedupe: ClassVar[float | None] = 960.0
@@ -113,9 +112,6 @@ routes:
         data = payload.get("data") if isinstance(payload, dict) else None
         if not isinstance(data, dict):
             raise Unreadable("a Sentry webhook has an object as data")
-        told_by = _TOLD_BY.get(resource)
-        if told_by is not None and told_by not in data:
-            raise Unreadable(f"a sentry {resource} without data.{told_by}")
         if resource == "installation":
             payload, body = _without_code(payload, body)
         action = text_at(payload, "action")

@@ -10,21 +10,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
-import orjson
-
 from bridge.errors import Unreadable
 from bridge.event import JSON, Event, Request
-from bridge.payload import parse_form, parse_json
-from bridge.sources import (
-    FORM_TYPE,
-    JSON_TYPE,
-    Options,
-    Reading,
-    SourceType,
-    content_type,
-    read_json,
-    text_at,
-)
+from bridge.sources import Options, Reading, SourceType, text_at
+from bridge.sources.bodies import Body, FieldsForm, JsonBody, JsonForm, read_body
 from bridge.sources.guide import Guide
 from bridge.sources.signatures import HmacSignature, Proof
 
@@ -133,14 +122,20 @@ routes:
         ),
     )
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
-    content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
+    #: The Events API sends JSON; interactivity, commands and the check of a certificate send forms.
+    bodies: ClassVar[tuple[Body, ...]] = (
+        JsonBody(),
+        JsonForm("payload"),
+        FieldsForm(("command", "team_id", "channel_id", "user_id", "response_url"), MAX_FIELDS),
+        FieldsForm(("ssl_check",), MAX_FIELDS),
+    )
     private_keys: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
     handshakes: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
     dedupe: ClassVar[float | None] = 600.0
 
     def read(self, request: Request, options: Options) -> Reading:
         del options
-        payload, body = _payload(request)
+        payload, body = read_body(request, self.bodies)
         event, action = _names(payload)
         handshake = event in self.handshakes and text_at(payload, "type") not in _EVENTS_API
         if handshake and event == "url_verification" and text_at(payload, "challenge") is None:
@@ -164,17 +159,6 @@ routes:
         if text_at(reading.payload, "type") in _EVENTS_API:
             return None
         return _REPLIES.get(reading.event, {})
-
-
-def _payload(request: Request) -> tuple[JSON, bytes]:
-    """The payload and its JSON text: of interactivity it is in the form's ``payload``. Raises Unreadable."""
-    if content_type(request.headers) != FORM_TYPE:
-        return read_json(request)
-    form = parse_form(request.body, MAX_FIELDS)
-    if "payload" in form:
-        body = form["payload"].encode()
-        return parse_json(body), body
-    return form, orjson.dumps(form)
 
 
 def _names(payload: JSON) -> tuple[str, str | None]:
