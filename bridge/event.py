@@ -61,6 +61,8 @@ class Request:
     body: bytes
     #: Seconds since the epoch.
     received_at: float
+    #: The IP address that it came from; empty where it is not known.
+    client: str = ""
 
     def with_body(self, body: bytes) -> Request:
         """The same request, its body read."""
