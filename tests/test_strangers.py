@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -75,6 +77,14 @@ def lines(server: Server, *parts: str) -> list[str]:
     return [line for line in server.log.splitlines() if all(part in line for part in parts)]
 
 
+def exchange(server: Server, data: bytes) -> bytes:
+    """What is answered to these bytes until the connection ends."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 def told(server: Server, status: int) -> tuple[int, int]:
     """How many lines the log has of requests refused with this status, and how many they speak of."""
     found = lines(server, f"refused with {status}: ")
@@ -97,6 +107,15 @@ class TestLog:
             many, spoken_of = told(server, status)
             assert many <= FEW
             assert spoken_of == requests, "the counts do not add up"
+
+    def test_a_flood_of_unreadable_heads_is_few_lines(self, server: Server) -> None:
+        for number in range(300):
+            exchange(server, b"GARBAGE %d\r\n\r\n" % number)
+        server.stop()
+        many, spoken_of = told(server, 400)
+        assert many <= FEW
+        assert spoken_of == 300, "the counts do not add up"
+        assert lines(server, "refused with 400: Invalid HTTP request line: 'GARBAGE 0'; client 127.0.0.1")
 
     def test_what_many_clients_cause_is_bounded(self, server: Server) -> None:
         for number in range(600):
@@ -130,6 +149,16 @@ class TestClient:
             (refused,) = wait_until(outbox.refused, "the refused request")
         assert (refused.source, refused.status, refused.client) == ("github", 401, "203.0.113.9")
 
+    def test_the_headers_of_proxies_change_no_path_and_cause_no_500(self, server: Server) -> None:
+        """gunicorn itself obeys a proxy on the same machine, which may hand on what a client wrote."""
+        for headers in (
+            {"SCRIPT_NAME": "/x"},
+            {"SCRIPT_NAME": "/healthz"},
+            {"Script_Name": "/hooks", "PATH_INFO": "/healthz"},
+            {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off"},
+        ):
+            assert send(server, "/healthz", headers, b"", method="GET") == {200: 1}, headers
+
 
 class TestNoSourceIsSwitchedOff:
     def test_5000_bad_signatures_do_not_keep_a_good_one_out(self, server: Server) -> None:
@@ -148,3 +177,39 @@ class TestNoSourceIsSwitchedOff:
     ) -> None:
         assert send(server, path, times=1000, method=method) == {status: 1000}
         assert send(server, "/hooks/github", GOOD, PUSH) == {202: 1}
+
+
+class TestUnreadableHeads:
+    """They reach no application: gunicorn's own answer would hold what the request held, in HTML."""
+
+    @pytest.mark.parametrize(
+        ("head", "status"),
+        [
+            (b"GET /hooks/x?token=s3same HTTP/9.9\r\n\r\n", 400),
+            (b"s3same\r\n\r\n", 400),
+            (b"GET /healthz HTTP/1.1\r\ns3same\r\n\r\n", 400),
+            (b"GET /healthz HTTP/1.1\r\ns3same: \x00\r\n\r\n", 400),
+            (b"GET /" + b"s3same" * 1000 + b" HTTP/1.1\r\n\r\n", 414),
+            (b"GET /healthz HTTP/1.1\r\nExpect: s3same\r\n\r\n", 417),
+            (b"GET /healthz HTTP/1.1\r\nX: " + b"s3same" * 2000 + b"\r\n\r\n", 431),
+            (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: s3same\r\n\r\n", 501),
+        ],
+        ids=["version", "line", "header", "value", "long line", "expectation", "long header", "coding"],
+    )
+    def test_the_answer_is_a_problem_that_echoes_nothing(
+        self, server: Server, head: bytes, status: int
+    ) -> None:
+        raw = exchange(server, head)
+        first, _, body = raw.partition(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nContent-Type: application/problem+json" in first
+        assert b"\r\nConnection: close" in first
+        assert json.loads(body)["status"] == status
+        assert b"s3same" not in raw
+        (line,) = lines(server, f"refused with {status}")
+        assert len(line) < 400
+
+    def test_its_log_line_is_masked(self, server: Server) -> None:
+        exchange(server, b"token=s3same&%s\r\n\r\n" % VARIABLES["TOKEN"].encode())
+        assert lines(server, "refused with 400: Invalid HTTP request line: 'token=<secret>&<secret>'")
+        assert lines(server, "s3same") == lines(server, VARIABLES["TOKEN"]) == []
