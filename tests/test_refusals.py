@@ -420,7 +420,8 @@ def test_a_count_is_logged_once_its_time_is_over(
         caplog.clear()
         for _ in range(number):
             refusals.log(404, None, "203.0.113.9", "no source is named 'x'")
-        wait_until(lambda number=number: f"refused with 404: {number - 1} more" in caplog.text, "the count")
+        counted = f"refused with 404: {number - 1} more"
+        wait_until(lambda counted=counted: counted in caplog.text, "the count")  # type: ignore[misc]
         assert caplog.text.count("refused with 404") == 2
 
 
