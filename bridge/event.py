@@ -61,6 +61,8 @@ class Request:
     body: bytes
     #: Seconds since the epoch.
     received_at: float
+    #: The IP address that it came from; empty where it is not known.
+    client: str = ""
     #: By body, its JSON value once it is parsed. Copies of a request share it: a signature inside the body
     #: needs the value before the body is read.
     parsed: dict[bytes, JSON] = field(default_factory=dict, repr=False, compare=False, kw_only=True)

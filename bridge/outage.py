@@ -3,7 +3,8 @@
 `retry` rules one job's life; an outage is about the target, which all jobs share. So only what
 speaks of the whole target opens one: nothing connects, or a proxy says 429, 502, 503 or 504 in TheEye's
 place. A 500 is one job's own affair (seen: TheEye answers it for ever where a script task has no
-host), and silence can be, so silence counts only from two different tasks in a row.
+host), and silence can be, so silence counts only from two different tasks in a row. Silence to a request by
+token never counts: TheEye leaves one unanswered where the token may not start the task.
 
 While an outage is open nothing is sent but probes, which carry no job. An answer to one shows that
 something listens, not that it takes jobs: so one job is sent next, the trial, and only its answer ends
@@ -40,8 +41,8 @@ class Sign(Enum):
     THERE = auto()
 
 
-def sign_of(outcome: Outcome, status: int | None) -> Sign:
-    """What an attempt's end says of the target; `status` is None where no answer came.
+def sign_of(outcome: Outcome, status: int | None, *, by_token: bool = False) -> Sign | None:
+    """What an attempt's end says of the target, None for nothing; `status` is None where no answer came.
 
     Only for attempts in which the target was asked. Where the bridge itself ended one ("not sent: its claim
     was about to end", "the bridge stopped before the answer came") nothing was heard of the target:
@@ -49,6 +50,8 @@ def sign_of(outcome: Outcome, status: int | None) -> Sign:
     """
     if status in AWAY or (outcome is Outcome.UNAVAILABLE and status is None):
         return Sign.OUT
+    if by_token and status is None:
+        return None
     if status == 408 or (outcome is Outcome.UNKNOWN and status in (None, 200)):
         return Sign.SILENT
     return Sign.THERE
@@ -157,12 +160,15 @@ class Outage:
         if job_id == self._trial:
             self._trial = None
 
-    def ended(self, job_id: int, task_id: str, sign: Sign, now: float, detail: str) -> None:
-        """An attempt ended; `detail` says how, masked.
+    def ended(self, job_id: int, task_id: str, sign: Sign | None, now: float, detail: str) -> None:
+        """An attempt ended; `detail` says how, masked. Without a sign it is as if the job was not sent.
 
         The answer of a job that was in flight when an outage opened is older than what is known. It changes
         nothing, not even after the outage: one outage's late time-outs must not open the next.
         """
+        if sign is None:
+            self.not_sent(job_id)
+            return
         is_overtaken = job_id in self._overtaken
         self._forget(job_id)
         if is_overtaken:

@@ -55,27 +55,32 @@ class Receiver:
 
     @contextmanager
     def noting_refusals(self, head: Request, size: int | None) -> Iterator[None]:
-        """A Refusal that is raised inside is kept, if its source is known. `size` of the body, in bytes."""
+        """Log a Refusal that is raised inside; keep it, if its source is known. `size` of the body, bytes."""
         try:
             yield
-        except Unavailable:
-            raise  # the sender comes again, and the store may be what is missing
         except Refusal as refusal:
             source = self.table.sources.get(head.source)
-            if source is not None:
-                header = source.type.event_header
-                event = None if header is None else head.headers.get(header)
-                self._refusals.note(
-                    RefusedRequest(
-                        source=source.name,
-                        at=head.received_at,
-                        status=refusal.status,
-                        reason=self._mask(str(refusal)),
-                        event=None if event is None else self._mask(event)[:MAX_NAME],
-                        size=size,
-                    )
-                )
+            name = None if source is None else source.name
+            self._refusals.log(refusal.status, name, head.client, str(refusal))
+            # After a 503 the sender comes again, and the store may be what is missing.
+            if source is not None and not isinstance(refusal, Unavailable):
+                self._note(refusal, source, head, size)
             raise
+
+    def _note(self, refusal: Refusal, source: Source, head: Request, size: int | None) -> None:
+        header = source.type.event_header
+        event = None if header is None else head.headers.get(header)
+        self._refusals.note(
+            RefusedRequest(
+                source=source.name,
+                at=head.received_at,
+                status=refusal.status,
+                reason=self._mask(str(refusal)),
+                event=None if event is None else self._mask(event)[:MAX_NAME],
+                size=size,
+                client=head.client or None,
+            )
+        )
 
     def admit(self, head: Request) -> RoutingTable:
         """Check what can be checked before the body is read. Raises Refusal.
@@ -90,7 +95,7 @@ class Receiver:
         """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
         source = _source(table, request)
         if source.type.is_unsigned_test(request):
-            log.info("a test that %s does not sign", source.name)
+            log.info("a test that %s does not sign, client %s", source.name, request.client or "unknown")
             return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request)
@@ -107,8 +112,8 @@ class Receiver:
         except StoreUnavailable as error:
             raise NotStored(str(error)) from error
         log.info(
-            "event %d: %s %s from %s, %s, jobs: %d%s",
-            stored.event_id, event.full_name, event.delivery_id, source.name,
+            "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
+            stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
             "come again" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {warning}" for warning in routed.warnings),
         )  # fmt: skip

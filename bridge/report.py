@@ -193,7 +193,8 @@ def refused_line(refused: RefusedRequest) -> str:
     """One refused request in a list."""
     event = "" if refused.event is None else f" {_one_line(refused.event)}"
     size = "" if refused.size is None else f", {refused.size:,} bytes"
-    what = f"{refused.source}{event}{size}"
+    client = "" if refused.client is None else f" from {_one_line(refused.client)}"
+    what = f"{refused.source}{event}{size}{client}"
     return f"{rfc3339(refused.at)[:19]}Z  {what}  {refused.status} {_one_line(refused.reason)}"
 
 
@@ -203,6 +204,7 @@ def refused_json(refused: RefusedRequest) -> JSON:
         "source": refused.source,
         "event": refused.event,
         "size": refused.size,
+        "client": refused.client,
         "status": refused.status,
         "reason": refused.reason,
     }

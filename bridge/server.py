@@ -11,11 +11,14 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from bridge.app import Bridge, edits_of, last_good, prepare_store
@@ -26,6 +29,7 @@ from bridge.reload import LOOKS, Edits
 from bridge.settings import Mask, Settings
 from bridge.watchdog import Watchdog
 from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
+from bridge.web.unreadable import refuse_head
 
 #: What tells a process to stop.
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -90,6 +94,15 @@ class BridgeWorker(ThreadWorker):
             finally:
                 guard_of_request.reset(token)
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        bridge = _bridge_of(self)
+        if bridge is None or req is not None or not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        answer = refuse_head(exc, addr[0] if isinstance(addr, tuple) else "", bridge)
+        with suppress(OSError):  # nobody may be there any more to read it
+            write_nonblock(client, answer)
+
     def handle_hup(self, *_: object) -> None:
         """Read the table anew; one that starts is about to."""
         if (bridge := _bridge_of(self)) is not None:
@@ -131,6 +144,9 @@ threads = 64
 timeout = 60
 graceful_timeout = max(1, int(_current.stop))
 control_socket_disable = True
+# The bridge uses neither, and a client whose proxy hands them on could change its path, or cause a 500.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 logger_class = BridgeLogger
 loglevel = _current.log_level
 proc_name = "bridge"

@@ -171,6 +171,17 @@ def _processes(text: str) -> int:
     return int(text)
 
 
+def _proxies(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 16:
+        raise ValueError("a number of proxies is from 0 to 16")
+    return int(text)
+
+
+#: How many proxies add to X-Forwarded-For on a platform, by a variable that it sets. On Render, Cloudflare is
+#: one; Fly.io adds the app's own address: https://fly.io/docs/networking/request-headers/
+PLATFORMS = {"DYNO": 1, "K_SERVICE": 1, "RAILWAY_ENVIRONMENT": 1, "RENDER": 2, "FLY_APP_NAME": 2}
+
+
 #: A second @ would make the end of a password a part of the host, which messages show.
 _POSTGRESQL = re.compile(
     r"postgres(?:ql)?(?:\+psycopg)?://"
@@ -281,6 +292,12 @@ VARIABLES = (
     Variable(
         "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
     ),
+    Variable(
+        "BRIDGE_TRUSTED_PROXIES",
+        "0",
+        "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
+        _proxies,
+    ),
     Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
     Variable(
@@ -293,7 +310,6 @@ VARIABLES = (
 LATER = (
     "BRIDGE_ADMIN_PASSWORD",
     "BRIDGE_ENCRYPTION_KEY",
-    "BRIDGE_TRUSTED_PROXIES",
 )
 
 
@@ -312,6 +328,8 @@ class Settings:
     dry_run: bool
     #: Bytes.
     max_body: int
+    #: How many proxies, each of which adds to X-Forwarded-For, a request passes.
+    trusted_proxies: int
     retention: Retention
     #: Seconds.
     stop: float
@@ -343,6 +361,10 @@ class Settings:
             raise SettingsError("\n".join(mistakes))
         if values["DATABASE_URL"].startswith("postgresql") and not environ.get("WEB_CONCURRENCY"):
             values["WEB_CONCURRENCY"] = 2
+        if not environ.get("BRIDGE_TRUSTED_PROXIES"):
+            values["BRIDGE_TRUSTED_PROXIES"] = max(
+                (proxies for name, proxies in PLATFORMS.items() if environ.get(name)), default=0
+            )
         return cls(
             port=values["PORT"],
             database_url=values["DATABASE_URL"],
@@ -350,6 +372,7 @@ class Settings:
             deliver=values["BRIDGE_DELIVER"],
             dry_run=values["BRIDGE_DRY_RUN"],
             max_body=values["BRIDGE_MAX_BODY"],
+            trusted_proxies=values["BRIDGE_TRUSTED_PROXIES"],
             retention=values["BRIDGE_RETENTION"],
             stop=values["BRIDGE_STOP"],
             web_concurrency=values["WEB_CONCURRENCY"],

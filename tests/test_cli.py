@@ -290,11 +290,13 @@ WRONG = RefusedRequest(
 
 def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> None:
     assert terminal.run("events", "list", "--refused").output == "no refused requests\n"
-    later = RefusedRequest("alerts", 1_700_000_001.0, 413, "the body is longer than 10 bytes", None, None)
+    later = RefusedRequest(
+        "alerts", 1_700_000_001.0, 413, "the body is longer than 10 bytes", None, None, "203.0.113.9"
+    )
     keep_refused(terminal, WRONG, later)
 
     assert terminal.run("events", "list", "--refused").output.splitlines() == [
-        "2023-11-14T22:13:21Z  alerts  413 the body is longer than 10 bytes",
+        "2023-11-14T22:13:21Z  alerts from 203.0.113.9  413 the body is longer than 10 bytes",
         f"2023-11-14T22:13:20Z  github push, 12,345 bytes  401 {WRONG.reason}",
     ]
     of_github = terminal.run("events", "list", "--refused", "--source", "github").output
@@ -306,7 +308,7 @@ def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> Non
 
 def test_refused_requests_are_listed_as_data(terminal: Terminal) -> None:
     assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == []
-    keep_refused(terminal, WRONG)
+    keep_refused(terminal, replace(WRONG, client="2001:db8::9"))
 
     assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == [
         {
@@ -314,6 +316,7 @@ def test_refused_requests_are_listed_as_data(terminal: Terminal) -> None:
             "source": "github",
             "event": "push",
             "size": 12_345,
+            "client": "2001:db8::9",
             "status": 401,
             "reason": "source github: X-Hub-Signature-256 does not match",
         }

@@ -34,7 +34,7 @@ DEPLOY, PAGE = (1, "deploy"), (2, "page")
 
 
 def attempt(
-    outage: Outage, job: tuple[int, str], sign: Sign, now: float = NOW, detail: str = "what was said"
+    outage: Outage, job: tuple[int, str], sign: Sign | None, now: float = NOW, detail: str = "what was said"
 ) -> None:
     """One job from its claim to its end, both at `now`."""
     outage.claimed(job[0])
@@ -111,6 +111,26 @@ class TestSigns:
     ) -> None:
         assert sign_of(outcome, status) is sign
 
+    @pytest.mark.parametrize(
+        ("outcome", "status", "sign"),
+        [
+            (Outcome.UNKNOWN, None, None),
+            (Outcome.UNKNOWN, 408, Sign.SILENT),
+            (Outcome.UNKNOWN, 200, Sign.SILENT),
+            (Outcome.UNAVAILABLE, None, Sign.OUT),
+            (Outcome.UNKNOWN, 504, Sign.OUT),
+            (Outcome.UNAVAILABLE, 429, Sign.OUT),
+            (Outcome.ACCEPTED, 200, Sign.THERE),
+            (Outcome.REFUSED, 401, Sign.THERE),
+            (Outcome.UNKNOWN, 500, Sign.THERE),
+        ],
+    )
+    def test_by_token_no_answer_at_all_says_nothing(
+        self, outcome: Outcome, status: int | None, sign: Sign | None
+    ) -> None:
+        """TheEye leaves a request unanswered whose token may not start the task."""
+        assert sign_of(outcome, status, by_token=True) is sign
+
     def test_any_answer_to_a_probe_is_a_live_target_but_429_and_from_500_on(self) -> None:
         dead = [int(status) for status in HTTPStatus if not is_alive(status)]
         assert dead == [429, *(int(status) for status in HTTPStatus if status >= 500)]
@@ -169,6 +189,33 @@ class TestOpening:
                 break
 
         assert outage.is_open is opens
+
+    @pytest.mark.parametrize(
+        ("row", "opens"),
+        [
+            ("t", False),
+            ("t u", False),
+            ("t u v w t u v w", False),
+            ("t d", False),
+            ("d t", False),
+            ("d t u d t u", False),
+            ("d t p", True),
+            ("t d u p", True),
+            ("d t - p", False),
+        ],
+    )
+    def test_silence_by_token_neither_makes_a_row_nor_breaks_one(self, row: str, opens: bool) -> None:
+        """`t` to `w` are unanswered requests by token, of a task each; the others are as above."""
+        outage = Outage(TIMEOUT)
+        for number, letter in enumerate(row.replace(" ", "")):
+            by_token, task = letter in "tuvw", "page" if letter == "-" else letter
+            outcome, status = (Outcome.ACCEPTED, 200) if letter == "-" else (Outcome.UNKNOWN, None)
+            attempt(outage, (number, task), sign_of(outcome, status, by_token=by_token), NOW + number)
+            if outage.is_open:
+                break
+
+        assert outage.is_open is opens
+        assert outage.room(FREE) == (0 if opens else FREE)
 
     def test_an_answer_of_the_silent_task_itself_breaks_the_row(self) -> None:
         outage = Outage(TIMEOUT)
@@ -309,6 +356,16 @@ class TestTrial:
         assert outage.room(FREE) == 1
 
         attempt(outage, PAGE, Sign.THERE, NOW + 3)
+        assert not outage.is_open
+
+    def test_unanswered_by_token_it_leaves_its_place_to_another(self) -> None:
+        outage = trying()
+        for number in range(10):
+            attempt(outage, (number, f"by token {number}"), None, NOW + 30 * number)
+            assert outage.is_open
+            assert (outage.next_probe_at, outage.room(FREE)) == (None, 1)
+
+        attempt(outage, PAGE, Sign.THERE, NOW + 300)
         assert not outage.is_open
 
     @pytest.mark.parametrize("sign", [None, *Sign])

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from bridge.http import HttpClient
 from bridge.job import JobState, NewJob, Outcome
 from bridge.retry import RetryPolicy
 from bridge.route import OnUnknown
-from bridge.settings import Mask
+from bridge.settings import Mask, Secret
 from bridge.watchdog import Watchdog
 from tests.delivery import TASK, Process, arguments, posts, probes, quick_client
 from tests.tables import PATIENCE, items, key_of, make_job, make_table, make_task, stand_in_task, wait_until
@@ -30,6 +31,8 @@ from tests.tables import PATIENCE, items, key_of, make_job, make_table, make_tas
 OTHER = make_task(2)
 HOLDING = make_task(3, on_unknown=OnUnknown.HOLD)
 TASKS = (TASK, OTHER, HOLDING)
+#: They have no key: a token starts them.
+BY_TOKEN = (make_task(5, secret_key=None), make_task(6, secret_key=None))
 #: In no table.
 STRANGER = make_task(4)
 
@@ -504,3 +507,43 @@ class TestTrial:
         process.send("first")
         wait_for_outage(process)
         return process
+
+
+class TestTokenThatIsNotAnswered:
+    """TheEye leaves a request by token unanswered where the token may not start the task."""
+
+    @staticmethod
+    def process(make: Make, theeye: StandIn, timeout: float = LONG) -> Process:
+        """Its tasks by token hang; their jobs are older than the others, and as many as its threads."""
+        table = make_table(tasks=(*TASKS, *BY_TOKEN), url=theeye.url, timeout=timeout)
+        token = Secret("theeye-token-0123456789")
+        process = make()
+        process.delivery.use(replace(table, theeye=replace(table.theeye, access_token=token)))
+        for task in BY_TOKEN:
+            theeye.fault(Fault(hang=LONG, reset=True, task_id=task.id))
+            process.store(*items(THREADS, task=task))
+        return process
+
+    def test_opens_none(self, make: Make, theeye: StandIn) -> None:
+        process = self.process(make, theeye, timeout=0.5).start()
+        job_ids = [job.id for job in process.outbox.jobs(limit=2 * THREADS)]
+        wait_until(lambda: all(map(process.outcomes, job_ids)), "the first try of each")
+        assert (probes(theeye), process.delivery.trouble, troubles(process)) == ([], None, [None])
+
+    def test_takes_no_thread_from_the_jobs_of_other_tasks(self, make: Make, theeye: StandIn) -> None:
+        process = self.process(make, theeye).start()
+        theeye.wait_for_requests(THREADS // 2)
+        for job_id in [process.send(number, task) for number in range(20) for task in (TASK, OTHER)]:
+            process.wait_for(job_id, JobState.ACCEPTED)
+        assert len(posts(theeye)) == THREADS // 2 + 40
+
+    def test_is_no_trial_while_another_job_is_due(self, make: Make, theeye: StandIn) -> None:
+        theeye.refuse()
+        process = self.process(make, theeye).start()
+        first = process.send("the first that is sent", TASK)
+        wait_for_outage(process)
+        others = [process.send(number, OTHER) for number in range(20)]
+        theeye.listen()
+        for job_id in (first, *others):
+            process.wait_for(job_id, JobState.ACCEPTED)
+        assert process.delivery.trouble is None

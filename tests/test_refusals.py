@@ -173,7 +173,7 @@ def test_a_refused_request_is_kept(
     assert response.status_code == status
     (kept,) = web.kept()
     assert kept.reason.startswith(reason)
-    assert kept == RefusedRequest(source, NOW, status, kept.reason, event, len(body))
+    assert kept == RefusedRequest(source, NOW, status, kept.reason, event, len(body), "127.0.0.1")
     assert web.bridge.outbox.events() == []
 
 
@@ -409,6 +409,20 @@ def test_it_is_written_soon(outbox: Outbox, refusals: Refusals) -> None:
     refusals.note(refused(1))
 
     assert wait_until(outbox.refused, "a refused request") == [refused(1)]
+
+
+def test_a_count_is_logged_once_its_time_is_over(
+    refusals: Refusals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where no request follows that could set it off, and where the thread had nothing to wait for."""
+    monkeypatch.setattr("bridge.refusal_log.PERIOD", 0.2)
+    for number in (2, 3):
+        caplog.clear()
+        for _ in range(number):
+            refusals.log(404, None, "203.0.113.9", "no source is named 'x'")
+        counted = f"refused with 404: {number - 1} more"
+        wait_until(lambda counted=counted: counted in caplog.text, "the count")  # type: ignore[misc]
+        assert caplog.text.count("refused with 404") == 2
 
 
 def test_it_is_written_at_the_end(outbox: Outbox, refusals: Refusals) -> None:

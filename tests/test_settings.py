@@ -98,7 +98,7 @@ def test_every_variable_is_read() -> None:
         "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
         "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
         "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
-        "BRIDGE_RETENTION": "90d,24h",
+        "BRIDGE_RETENTION": "90d,24h", "BRIDGE_TRUSTED_PROXIES": "3",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
@@ -108,6 +108,7 @@ def test_every_variable_is_read() -> None:
     assert (settings.deliver, settings.max_body, settings.stop) == (False, 1024 * 1024, 60.0)
     assert settings.dry_run
     assert settings.retention == Retention(90 * DAY, DAY)
+    assert settings.trusted_proxies == 3
     assert settings.web_concurrency == 4
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
 
@@ -135,6 +136,10 @@ def test_the_defaults_are_read_as_one_would_write_them() -> None:
         ("PORT", "²", "found '²'; a port is a number from 0 to 65535"),
         ("WEB_CONCURRENCY", "0", "found '0'; a number of processes is from 1 to 64"),
         ("WEB_CONCURRENCY", "65", "found '65'; a number of processes is from 1 to 64"),
+        ("BRIDGE_TRUSTED_PROXIES", "17", "found '17'; a number of proxies is from 0 to 16"),
+        ("BRIDGE_TRUSTED_PROXIES", "-1", "found '-1'; a number of proxies is from 0 to 16"),
+        ("BRIDGE_TRUSTED_PROXIES", "²", "found '²'; a number of proxies is from 0 to 16"),
+        ("BRIDGE_TRUSTED_PROXIES", "true", "found 'true'; a number of proxies is from 0 to 16"),
         ("BRIDGE_STOP", "4000d", "found '4000d'; a duration is at most 3650d"),
         ("BRIDGE_MAX_BODY", "25MB", "found '25MB'; a size is a number and KiB, MiB or GiB, such as 25MiB"),
         ("LOG_LEVEL", "TRACE", "found 'TRACE'; expected one of DEBUG, INFO, WARNING, ERROR"),
@@ -213,6 +218,26 @@ def test_a_url_of_postgresql_that_cannot_be_meant_shows_no_part_of_its_password(
 )
 def test_how_many_web_processes_there_are(environ: dict[str, str], processes: int) -> None:
     assert Settings.from_environ(environ).web_concurrency == processes
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxies"),
+    [
+        ({}, 0),
+        ({"DYNO": "web.1"}, 1),
+        ({"K_SERVICE": "bridge"}, 1),
+        ({"RAILWAY_ENVIRONMENT": "production"}, 1),
+        ({"RENDER": "true"}, 2),
+        ({"FLY_APP_NAME": "bridge"}, 2),
+        ({"DYNO": ""}, 0),
+        ({"DYNO": "web.1", "BRIDGE_TRUSTED_PROXIES": ""}, 1),
+        ({"DYNO": "web.1", "BRIDGE_TRUSTED_PROXIES": "0"}, 0),
+        ({"DYNO": "web.1", "BRIDGE_TRUSTED_PROXIES": "2"}, 2),
+        ({"BRIDGE_TRUSTED_PROXIES": "16"}, 16),
+    ],
+)
+def test_how_many_proxies_are_trusted(environ: dict[str, str], proxies: int) -> None:
+    assert Settings.from_environ(environ).trusted_proxies == proxies
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,21 @@ class TestTarget:
         target.heard(TABLE, job, task, UNAUTHORIZED, status, "no")
         assert (target.but, trouble(target)) == (frozenset(), None)
 
+    @pytest.mark.parametrize(
+        ("secret_key", "status", "is_out"),
+        [(None, None, False), (None, 408, True), (Secret("k" * 64), None, True)],
+        ids=["by token", "by token, 408", "by key"],
+    )
+    def test_two_tasks_without_an_answer_are_an_outage_but_by_token(
+        self, target: Target, job: Job, secret_key: Secret | None, status: int | None, is_out: bool
+    ) -> None:
+        for number in (5, 6):
+            task = make_task(number, secret_key=secret_key)
+            sent = replace(job, id=number, task_id=task.id)
+            target.claimed(sent)
+            target.heard(TABLE, sent, task, Verdict(Outcome.UNKNOWN, "timed out"), status, "timed out")
+        assert (target.trouble is not None) is is_out
+
     def test_both_are_told_each_with_a_line_of_its_own(
         self, target: Target, job: Job, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from uuid import uuid4
 
 from bridge.deliver.send import Claimed, Sender
@@ -62,6 +62,7 @@ class Delivery:
     ) -> None:
         self._outbox = outbox
         self._threads = threads
+        self._per_task = max(1, threads // 2)
         self._clock = clock
         self._make_client = make_client
         self._table = table
@@ -191,15 +192,28 @@ class Delivery:
         self._again_at = None
         if due is None or due > self._clock():
             return 0
+        claimed = self._claim_of(table, room, busy, table.by_token)
+        if table.by_token:
+            # A request by token may stay unanswered: such jobs come last, and hold half of the threads.
+            held = sum(busy.get(task_id, 0) for task_id in table.by_token)
+            left = min(room - claimed, self._per_task - held)
+            claimed += self._claim_of(table, left, busy, table.tasks.keys() - table.by_token)
+        return claimed
+
+    def _claim_of(self, table: RoutingTable, room: int, busy: Mapping[str, int], but: Set[str]) -> int:
+        """Claim up to `room` jobs, none of the tasks `but`; how many were claimed."""
+        if room <= 0:
+            return 0
         claim = self._outbox.claim(
             free=room,
             busy=busy,
-            per_task=max(1, self._threads // 2),
-            but=self._target.but,
+            per_task=self._per_task,
+            but=self._target.but | but,
             rates=table.rates,
             lease=table.theeye.timeout + LEASE_SLACK,
         )
-        self._again_at = claim.again_at
+        if claim.again_at is not None:
+            self._again_at = min(claim.again_at, self._again_at or claim.again_at)
         for job in claim.jobs:
             self._target.claimed(job)
             with self._changed:

@@ -88,7 +88,7 @@ class Target:
             own_affair = token_refused or not not_let_in
             self._token_refused |= token_refused
             was_open = self._outage.is_open
-            sign = sign_of(verdict.outcome, status)
+            sign = sign_of(verdict.outcome, status, by_token=task.secret_key is None)
             self._outage.ended(job.id, job.task_id, sign, time.monotonic(), detail)
             is_open = self._outage.is_open
             if is_open and not was_open:

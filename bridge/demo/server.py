@@ -1,14 +1,18 @@
-"""The bridge as it is deployed: gunicorn in a process of its own, on a free port of this machine."""
+"""The bridge as it is deployed: gunicorn in processes of its own, on a free port of this machine."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from bridge.demo.guard import ENDS_WITHIN, STOP
 from bridge.errors import SendError, ServerFailed
 from bridge.http import HttpClient
 from bridge.watchdog import Watchdog
@@ -21,14 +25,16 @@ ROOT = Path(__file__).parents[2]
 
 
 class ServerProcess:
-    """One gunicorn with the bridge, from `start` until `stop`; its log goes to a file.
+    """One gunicorn with the bridge, from `start` until `stop`; its log goes to a file in `folder`.
 
-    `environ` is all of its environment: nothing that is set outside gets in its way.
+    `environ` is all of its environment: nothing that is set outside gets in its way. A guard ends it, and
+    removes the folder, where this process is killed and cannot stop it.
     """
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self.port = _free_port()
-        self.log = log
+        self.log = folder / "bridge.log"
+        self._folder = folder
         self._environ = {**environ, "PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -38,14 +44,15 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it and wait until it is ready. Raises ServerFailed with its log's end."""
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
+        command = [sys.executable, "-m", "bridge.demo.guard", str(self._folder)]
+        command += [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
         command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is fixed
                 command,
                 cwd=ROOT,
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in a terminal is for who started it, who stops it then
@@ -63,14 +70,15 @@ class ServerProcess:
 
     def stop(self) -> None:
         """Let it finish what it does; kill it where it does not end."""
-        if self._process is None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+            process.communicate(STOP, timeout=ENDS_WITHIN + 5)
+        # What is left where it does not end, or where its guard was killed.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _is_ready(client: HttpClient, url: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from bridge.watchdog import Watchdog
 HERE = Path(__file__).parent
 #: How long a job may take until TheEye has it, seconds.
 PATIENCE = 20.0
+#: What ends the demo: Ctrl-C, `kill`, a terminal that is closed.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Say = Callable[[str], None]
 
@@ -86,7 +88,11 @@ class Stage:
 
 def run(say: Say, *, once: bool) -> None:
     """Show every stop, then stay up until interrupted, unless `once`. Raises DemoFailed, BridgeError."""
-    with tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder, _stage(Path(folder)) as stage:
+    with (
+        _clearing_up(),
+        tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder,
+        _stage(Path(folder)) as stage,
+    ):
         say(f"A stand-in TheEye listens on {stage.theeye.url}, the bridge on {stage.bridge.url}.")
         say(f"The routing table is {HERE.relative_to(HERE.parents[1]) / 'table.yml'}.")
         for number, stop in enumerate(STOPS, 1):
@@ -97,6 +103,26 @@ def run(say: Say, *, once: bool) -> None:
         say("Every step did what it should.")
         if not once:
             _stay_up(stage, say)
+
+
+@contextmanager
+def _clearing_up() -> Iterator[None]:
+    """Leave every block inside in order when a signal ends the process; a second one changes nothing."""
+
+    def end(number: int, *_: object) -> None:
+        for each in ENDS:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {each: signal.getsignal(each) for each in ENDS}
+    for each, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager
@@ -122,7 +148,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
             "text",
         ),
     )
-    with StandIn(["acme"], tasks) as theeye:
+    with StandIn(["acme"], tasks) as theeye, ExitStack() as parts:
         variables["DEMO_THEEYE_URL"] = theeye.url
         environ = {
             "BRIDGE_CONFIG": str(HERE / "table.yml"),
@@ -130,20 +156,18 @@ def _stage(folder: Path) -> Iterator[Stage]:
             "LOG_FORMAT": "text",
             **variables,
         }
-        bridge = ServerProcess(environ, folder / "bridge.log")
+        bridge = ServerProcess(environ, folder)
+        parts.callback(bridge.stop)
         bridge.start()
         outbox = Outbox(environ["DATABASE_URL"], beside_a_server=True)
+        parts.callback(outbox.close)
         watchdog = Watchdog()
+        parts.callback(watchdog.close)
         client = HttpClient(watchdog)
-        try:
-            table = load(HERE / "table.yml", variables, discover()).table
-            secret = variables["DEMO_GITHUB_SECRET"]
-            yield Stage(table, theeye, bridge, outbox, client, secret, environ["DATABASE_URL"])
-        finally:
-            client.close()
-            watchdog.close()
-            outbox.close()
-            bridge.stop()
+        parts.callback(client.close)
+        table = load(HERE / "table.yml", variables, discover()).table
+        secret = variables["DEMO_GITHUB_SECRET"]
+        yield Stage(table, theeye, bridge, outbox, client, secret, environ["DATABASE_URL"])
 
 
 def _show(stop: Stop, stage: Stage, say: Say) -> None:

@@ -33,6 +33,8 @@ class RefusedRequest:
     event: str | None
     #: The body's length in bytes, where the request says it.
     size: int | None
+    #: The IP address that it came from, where it is known.
+    client: str | None = None
 
 
 def keep(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
@@ -58,4 +60,4 @@ def _row(refused: RefusedRequest) -> dict[str, Any]:
 
 
 def refused_of(row: Row[Any]) -> RefusedRequest:
-    return RefusedRequest(row.source, row.at, row.status, row.reason, row.event, row.size)
+    return RefusedRequest(row.source, row.at, row.status, row.reason, row.event, row.size, row.client)

@@ -25,7 +25,7 @@ def create_app(bridge: Bridge) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = bridge.settings.max_body
     # Otherwise /hooks//github is redirected, which some senders count as delivered.
     app.url_map.merge_slashes = False
-    app.register_blueprint(intake(bridge.receiver))
+    app.register_blueprint(intake(bridge.receiver, bridge.settings.trusted_proxies))
     app.register_blueprint(health(bridge))
     app.register_error_handler(Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)
@@ -40,7 +40,6 @@ def problem_response(status: int, title: str, headers: dict[str, str] | None = N
 
 
 def _refused(error: Refusal) -> Response:
-    log.warning("refused with %d: %s", error.status, error)
     headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else None
     return problem_response(error.status, error.title, headers)
 

@@ -11,10 +11,11 @@ from bridge.errors import TooLarge, Unreadable
 from bridge.event import Headers, Request
 from bridge.receive import Receiver
 from bridge.web.arrival import Room, has_arrived
+from bridge.web.client import client_address
 
 
-def intake(receiver: Receiver) -> Blueprint:
-    """The URLs that senders post to."""
+def intake(receiver: Receiver, proxies: int) -> Blueprint:
+    """The URLs that senders post to, through so many trusted proxies."""
     blueprint = Blueprint("intake", __name__)
     room = Room()
 
@@ -26,6 +27,9 @@ def intake(receiver: Receiver) -> Blueprint:
             query={name: values[-1] for name, values in request.args.lists()},
             body=b"",
             received_at=receiver.clock(),
+            client=client_address(
+                request.remote_addr or "", request.headers.get("X-Forwarded-For", ""), proxies
+            ),
         )
         with receiver.noting_refusals(head, request.content_length):
             table = receiver.admit(head)

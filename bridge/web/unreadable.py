@@ -1,0 +1,40 @@
+"""Requests whose head is unreadable, which no application sees: gunicorn would echo them, and log each."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
+
+from bridge.app import Bridge
+from bridge.web import problem_response
+from bridge.web.client import client_address
+
+#: The other errors of a head are a 400.
+_STATUSES: dict[type[ParseException], int] = {
+    LimitRequestLine: 414,
+    ExpectationFailed: 417,
+    LimitRequestHeaders: 431,
+    UnsupportedTransferCoding: 501,
+}
+#: How many characters of a reason are logged.
+_LONGEST_REASON = 200
+
+
+def refuse_head(error: ParseException, peer: str, bridge: Bridge) -> bytes:
+    """Log the refusal, and return the bytes of its answer.
+
+    `peer` is the address at the other end of the connection: the head, which names the client, is unreadable.
+    """
+    status = _STATUSES.get(type(error), 400)
+    # Masked before it is cut: a cut could leave a part of a secret that no mask knows.
+    reason = bridge.mask(str(error))[:_LONGEST_REASON]
+    bridge.refusals.log(status, None, client_address(peer, "", 0), reason)
+    response = problem_response(status, HTTPStatus(status).phrase, {"Connection": "close"})
+    return f"HTTP/1.1 {response.status}\r\n{response.headers}".encode("latin-1") + response.get_data()

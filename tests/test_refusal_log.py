@@ -1,0 +1,125 @@
+"""Which refused requests have a log line of their own, and what is said of the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.refusal_log import MAX_CLIENTS, PERIOD, RefusalLog
+
+NOW = 1_000.0
+CLIENT, OTHER = "203.0.113.9", "203.0.113.10"
+
+
+def add(
+    log: RefusalLog,
+    client: str = CLIENT,
+    *,
+    status: int = 404,
+    source: str | None = None,
+    reason: str = "no source is named 'x'",
+    now: float = NOW,
+) -> str | None:
+    return log.add(status, source, client, reason, now)
+
+
+def test_the_first_of_a_kind_is_logged_at_once_and_the_others_as_a_count() -> None:
+    log = RefusalLog()
+    assert add(log) == f"refused with 404: no source is named 'x'; client {CLIENT}"
+    for number in range(1, 1235):
+        assert add(log, reason=f"no source is named '{number}'", now=NOW + number / 100) is None
+
+    assert log.ends_at == NOW + PERIOD
+    assert log.ended(NOW + PERIOD - 0.1) == []
+    assert log.ended(NOW + PERIOD) == [
+        f"refused with 404: 1,234 more of these in the last 60 s; source unknown, client {CLIENT}"
+    ]
+    assert log.ended(NOW + PERIOD) == []
+    assert log.ends_at is None
+
+
+def test_after_its_count_has_ended_the_next_is_logged_at_once_again() -> None:
+    log = RefusalLog()
+    add(log)
+    add(log)
+    log.ended(NOW + PERIOD)
+    assert add(log, now=NOW + PERIOD) is not None
+    assert log.ends_at == NOW + 2 * PERIOD
+
+
+def test_of_one_alone_no_count_is_said() -> None:
+    log = RefusalLog()
+    add(log)
+    assert log.ended(NOW + PERIOD) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"status": 401}, {"source": "github"}, {"client": OTHER}, {"client": ""}, {"client": "2001:db8::1"}],
+    ids=["status", "source", "client", "no client", "IPv6"],
+)
+def test_another_kind_has_its_own_line(other: dict[str, str]) -> None:
+    log = RefusalLog()
+    add(log)
+    assert add(log, **other) is not None  # type: ignore[arg-type]
+    assert add(log, **other) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("client", "alike", "shown"),
+    [
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:1::/64"),
+        ("203.0.113.9", "203.0.113.9", "203.0.113.9"),
+        ("", "", "unknown"),
+    ],
+)
+def test_of_ipv6_a_client_is_a_network_of_64_bits(client: str, alike: str, shown: str) -> None:
+    log = RefusalLog()
+    first = add(log, client)
+    assert first is not None
+    assert first.endswith(f"; client {client or 'unknown'}")
+    assert add(log, alike) is None
+    assert log.ended(NOW + PERIOD)[0].endswith(f"client {shown}")
+    assert add(RefusalLog(), "2001:db8:0:2::1") is not None
+
+
+def test_the_end_says_what_was_counted_so_far() -> None:
+    log = RefusalLog()
+    add(log)
+    add(log)
+    add(log, OTHER, now=NOW + 1)
+    assert log.ended(NOW + 5, everything=True) == [
+        f"refused with 404: 1 more of these in the last 5 s; source unknown, client {CLIENT}"
+    ]
+    assert log.ends_at is None
+
+
+def addresses(count: int) -> list[str]:
+    return [f"10.0.{number // 256}.{number % 256}" for number in range(count)]
+
+
+def test_what_many_clients_cause_is_bounded() -> None:
+    log = RefusalLog()
+    clients = addresses(20_000)
+    lines = [line for client in clients for line in [add(log, client)] if line]
+    assert len(lines) == MAX_CLIENTS + 1
+    more = len(clients) - MAX_CLIENTS - 1
+    assert log.ended(NOW + PERIOD) == [
+        f"refused with 404: {more:,} more of these in the last 60 s; source unknown, client one of many"
+    ]
+
+
+def test_those_do_not_hide_what_another_source_refuses() -> None:
+    log = RefusalLog()
+    for client in addresses(MAX_CLIENTS + 10):
+        add(log, client)
+    line = add(log, OTHER, status=401, source="github", reason="source github: X does not match")
+    assert line == f"refused with 401: source github: X does not match; client {OTHER}"
+
+
+def test_room_for_clients_comes_back() -> None:
+    log = RefusalLog()
+    for round_ in range(5):
+        now = NOW + round_ * PERIOD
+        log.ended(now)
+        lines = [add(log, client, now=now) for client in addresses(MAX_CLIENTS)]
+        assert None not in lines
