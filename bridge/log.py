@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 
@@ -12,7 +13,10 @@ from bridge.settings import Mask
 
 
 class MaskedFormatter(logging.Formatter):
-    """``json``: an object a line; ``text``: words, and what takes more lines is indented below."""
+    """``json``: an object a line; ``text``: words, and what takes more lines is indented below.
+
+    Both escape what a terminal acts on or does not show: a sender or a stranger may have chosen it.
+    """
 
     def __init__(self, form: str, mask: Mask) -> None:
         super().__init__()
@@ -26,11 +30,22 @@ class MaskedFormatter(logging.Formatter):
         if not self._json:
             line = f"{time} {record.levelname} {record.name}: {message}"
             whole = line if trace is None else f"{line}\n{trace}"
-            return "\n    ".join(whole.splitlines())  # so that no event's text can look like a record
+            # Indented, so that no event's text can look like a record.
+            return "\n    ".join(map(escaped, whole.split("\n")))
         fields = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": message}
         if trace is not None:
             fields["exception"] = trace
-        return orjson.dumps(fields).decode()
+        return escaped(orjson.dumps(fields).decode())
+
+
+def escaped(line: str) -> str:
+    """Return one line with JSON's escapes for characters that a terminal acts on or does not show.
+
+    Those are control characters, line separators, and what changes the direction of text or has no width.
+    """
+    if line.isprintable():
+        return line
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)
 
 
 def _message(record: logging.LogRecord) -> str:

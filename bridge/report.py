@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum, auto
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import orjson
 from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job
+from bridge.log import escaped
 from bridge.outbox import EventSummary, Pausable, Pause, RefusedRequest
 from bridge.problem import Problem
 from bridge.settings import Retention, duration_text
@@ -212,11 +212,6 @@ def refused_json(refused: RefusedRequest) -> JSON:
 
 def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
-
-
-def escaped(line: str) -> str:
-    """A line, with JSON's escapes for what a terminal would act on or not show."""
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)
 
 
 def problem_json(problem: Problem) -> JSON:

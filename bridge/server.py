@@ -11,11 +11,14 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
@@ -26,7 +29,7 @@ from bridge.config.load import Loaded
 from bridge.errors import BridgeError, ConfigError
 from bridge.log import configure
 from bridge.reload import LOOKS, Edits
-from bridge.settings import Mask, Settings
+from bridge.settings import Mask, Secret, Settings
 from bridge.watchdog import Watchdog
 from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
 from bridge.web.unreadable import refuse_head
@@ -41,13 +44,55 @@ STARTS_AGAIN = 2.0
 log = logging.getLogger(__name__)
 
 
+#: gunicorn's settings of logs that the bridge does not follow, by the values with which nothing is ignored.
+#: Each would write lines past the mask, or parts of requests that may hold a secret.
+UNUSED_LOG_SETTINGS: Mapping[str, tuple[object, ...]] = {
+    "access_log_format": (Config().access_log_format,),
+    "accesslog": (None, "-"),
+    "syslog": (False,),
+    "logconfig": (None,),
+    "logconfig_dict": ({},),
+    "logconfig_json": (None,),
+    "statsd_host": (None,),
+}
+#: The longest path in a line of the access log, in characters.
+MAX_LOGGED_PATH = 200
+
+
 class BridgeLogger(Logger):
-    """gunicorn's own lines go where the bridge's go, through the same mask."""
+    """Writes gunicorn's lines where the bridge's go, through the same mask, whatever gunicorn's settings say.
+
+    An access log that is switched on has lines of the bridge's own: the query string, the referrer and other
+    headers of a request may hold secrets, and so may a format that asks for them.
+    """
 
     def setup(self, cfg: Any) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
+        """Read the level and whether there is an access log; make none of gunicorn's handlers."""
+        self.cfg = cfg
+        self.error_log.setLevel(logging.getLevelNamesMapping().get(cfg.loglevel.upper(), logging.INFO))
+        self.access_log.setLevel(logging.INFO)
+        for each in (self.error_log, self.access_log):
+            each.handlers.clear()
+            each.propagate = True
+        if cfg.env:  # at DEBUG, gunicorn logs its settings, and --env may set a secret
+            configure(_current.log_level, _current.log_format, Mask(map(Secret, cfg.env.values())))
+        self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
+        unused = [name for name, used in UNUSED_LOG_SETTINGS.items() if getattr(cfg, name) not in used]
+        if unused:
+            self.warning("not used, as the bridge writes the log: gunicorn's %s", ", ".join(unused))
+
+    def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
+        """Write a line on one request: address, method, path, status, bytes of the answer, seconds."""
+        del req
+        if not self.access_log_enabled:
+            return
+        # An encoded ? is a part of the path, and what follows may be a query that was encoded twice.
+        path = str(environ.get("PATH_INFO", "-")).partition("?")[0]
+        self.access_log.info(
+            "%s %s %s %s, %s bytes, %.3f s",
+            environ.get("REMOTE_ADDR") or "-", environ.get("REQUEST_METHOD"), path[:MAX_LOGGED_PATH],
+            str(resp.status).partition(" ")[0], getattr(resp, "sent", 0), request_time.total_seconds(),
+        )  # fmt: skip
 
 
 class BridgeWorker(ThreadWorker):
@@ -161,6 +206,8 @@ class BridgeArbiter(Arbiter):
 
 def on_starting(server: BridgeArbiter) -> None:
     """Refuse to start on a table with mistakes, with `check`'s own lines, and without a store."""
+    if not isinstance(server.log, BridgeLogger):
+        raise SystemExit("gunicorn's logger_class would log secrets unmasked: leave --logger-class out")
     try:
         server.edits = edits_of(_current)
         server.last_good = server.edits.first()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import unicodedata
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, unquote_plus
 
 import orjson
 import re2
@@ -26,6 +28,16 @@ BYTE_UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 #: Of a duration's unit, how many seconds it is.
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+#: A secret with fewer characters is easily guessed; `check` and every start warn of it.
+SHORT_SECRET = 8
+#: A secret with fewer characters is not masked: most lines of a log would contain it by chance.
+MIN_MASKED = 4
+#: The largest file that a ``NAME_FILE`` may name, in bytes.
+MAX_SECRET_FILE = 64 * 1024
+
+#: Unicode categories of characters that print nothing: blanks, control and format characters.
+_BLANKS = ("Cc", "Cf", "Zl", "Zp", "Zs")
 
 #: Seconds: ten years. A longer one would overflow clocks and time-outs.
 LONGEST_DURATION = 3650 * 86400
@@ -56,6 +68,11 @@ def byte_count(text: str) -> int:
     return int(found[1]) * BYTE_UNITS[found[2]]
 
 
+def visible(text: str) -> str:
+    """The text without its blanks, control characters and zero-width characters."""
+    return "".join(each for each in text if unicodedata.category(each) not in _BLANKS)
+
+
 @dataclass(frozen=True, repr=False)
 class Secret:
     """A text that must not be seen: it prints as ``<secret>``; `reveal` gives it."""
@@ -75,8 +92,9 @@ class Mask:
     """Takes every known secret out of a text, and what stands where secrets stand.
 
     Known secrets go in any case and in the spellings they travel in (as they are,
-    in a URL, inside JSON, as base64). The places are those of TheEye's API (``/job/secret/<key>``,
-    ``access_token=``), of an ``Authorization`` value, and of ``?token=``.
+    in a URL, inside JSON, as base64); those with fewer than MIN_MASKED visible characters stay. The places
+    are those of TheEye's API (``/job/secret/<key>``, ``access_token=``), of an ``Authorization`` value,
+    and of ``?token=``.
     """
 
     PLACES = (
@@ -99,10 +117,24 @@ class Mask:
     def learn(self, secrets: Iterable[Secret]) -> None:
         """Mask these too from now on."""
         texts = {_encodable(secret.reveal()) for secret in secrets}
-        self._spellings |= {spelling for text in texts if text for spelling in _spellings(text)}
+        known = [text for text in texts if len(visible(text)) >= MIN_MASKED]
+        self._spellings |= {spelling for text in known for spelling in _spellings(text)}
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
             self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
+
+    def finds_secret(self, text: str) -> bool:
+        """Whether a part of a request's head holds a known secret.
+
+        It may also be %-encoded in part, as some proxies do, or UTF-8 that WSGI hands over as Latin-1.
+        """
+        if self._known is None:
+            return False
+        text = _encodable(text)
+        forms = {text, unquote(text), unquote_plus(text)}
+        if not text.isascii():
+            forms.add(text.encode("latin-1", "replace").decode("utf-8", "replace"))
+        return any(self._known.search(form) is not None for form in forms)
 
     def __call__(self, text: str) -> str:
         text = _encodable(text)
@@ -126,8 +158,8 @@ class Variables(Mapping[str, str]):
     """The environment as the routing table sees it: ``NAME``, or else the file that ``NAME_FILE`` names.
 
     An empty variable counts as unset. A file's one trailing newline is cut.
-    Raises SettingsError where the file cannot be read; it does not say the file's name, which
-    may be the secret itself in the wrong variable.
+    Raises SettingsError where the file is not a regular one, is too large or cannot be read; it does not
+    say the file's name, which may be the secret itself in the wrong variable.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -140,13 +172,14 @@ class Variables(Mapping[str, str]):
         if not value and (path := self._environ.get(f"{name}_FILE", "")):
             self.files |= {Path(path)}
             try:
-                value = Path(path).read_bytes().decode()
+                value = _read_secret_file(path)
             except OSError as error:
-                raise SettingsError(
-                    f"the file that {name}_FILE names cannot be read: {error.strerror}"
-                ) from None
+                why = f"cannot be read: {error.strerror}"
+                raise SettingsError(f"the file that {name}_FILE names {why}") from None
             except UnicodeDecodeError:
                 raise SettingsError(f"the file that {name}_FILE names is not UTF-8 text") from None
+            except ValueError as error:
+                raise SettingsError(f"the file that {name}_FILE names {error}") from None
             value = value.removesuffix("\r\n") if value.endswith("\r\n") else value.removesuffix("\n")
         if not value:
             raise KeyError(name)
@@ -157,6 +190,25 @@ class Variables(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._environ)
+
+
+def _read_secret_file(path: str) -> str:
+    """The text of a regular file, or of a link to one, as Kubernetes mounts secrets.
+
+    Raises OSError, UnicodeDecodeError, or ValueError where it is not a regular file or is too large.
+    """
+    # Without O_NONBLOCK, opening a named pipe waits until another process writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_SECRET_FILE + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_SECRET_FILE:
+        raise ValueError(f"is larger than {MAX_SECRET_FILE // 1024} KiB")
+    return content.decode()
 
 
 def _port(text: str) -> int:

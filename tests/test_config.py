@@ -15,6 +15,7 @@ from bridge.errors import ConfigError
 from bridge.event import JSON, Event, Headers
 from bridge.expressions import Template
 from bridge.match import Condition, EventCheck, Glob, Literal, Regex
+from bridge.problem import Severity
 from bridge.retry import RetryPolicy
 from bridge.route import Once, OnUnknown, Rate, Route
 from bridge.settings import Secret, Variables
@@ -164,6 +165,87 @@ def test_a_secret_that_is_easily_guessed_is_warned_about(tmp_path: Path, secret:
     (tmp_path / "table.yml").write_text(table, "utf-8")
     messages = [problem.message for problem in load(tmp_path, {"SHORT": secret}, TYPES).problems]
     assert ("the secret in SHORT has 7 characters" in messages) is warns
+
+
+#: Texts that print nothing: each is empty once blanks, control and zero-width characters are stripped.
+BLANKS = (
+    " ",
+    "\t",
+    " \t \n",
+    "\n\n",
+    "\r",
+    "\u00a0",
+    "\u3000",
+    "\u2028",
+    "\u200b",
+    "\ufeff",
+    "\x00",
+    "\x1b",
+    "\x7f",
+)
+
+#: Every place of the table that takes a secret, written for the variable BLANK.
+SECRET_PLACES = {
+    "secret": "sources: {github: {secret: '${{ env.BLANK }}'}}",
+    "one of several": "sources: {github: {secret: ['${{ env.SECRET }}', '${{ env.BLANK }}']}}",
+    "token": "sources: {gitlab: {token: '${{ env.BLANK }}'}}",
+    "bearer_token": "sources: {alertmanager: {bearer_token: '${{ env.BLANK }}'}}",
+    "basic_auth": "sources: {alertmanager: {basic_auth: {username: a, password: '${{ env.BLANK }}'}}}",
+    "url_token": "sources: {dockerhub: {url_token: '${{ env.BLANK }}'}}",
+    "any_of": "sources: {generic: {any_of: {bearer_token: '${{ env.BLANK }}'}}}",
+    "secret_key": f"tasks: {{deploy: {{id: {ID}, secret_key: '${{{{ env.BLANK }}}}'}}}}",
+}
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+@pytest.mark.parametrize("place", SECRET_PLACES)
+def test_a_blank_secret_is_a_mistake(tmp_path: Path, place: str, blank: str) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES[place] + "\n", "utf-8")
+    assert blank_ones(tmp_path, {"SECRET": "marked-secret", "BLANK": blank})
+
+
+def test_a_blank_access_token_is_a_mistake(tmp_path: Path) -> None:
+    table = "theeye: {customer: acme, access_token: '${{ env.BLANK }}'}\n"
+    (tmp_path / "table.yml").write_text(table, "utf-8")
+    assert blank_ones(tmp_path, {"BLANK": " "})
+
+
+def test_a_blank_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
+    (tmp_path / "secret").write_text(" \n\n")
+    assert blank_ones(tmp_path, {"BLANK_FILE": str(tmp_path / "secret")})
+
+
+def blank_ones(config: Path, environment: Mapping[str, str]) -> bool:
+    """Whether it is an error that names the variable, also where unset variables are only warnings."""
+    for require_env in (True, False):
+        with pytest.raises(ConfigError) as caught:
+            load(config, Variables(environment), TYPES, require_env=require_env)
+        messages = [str(each.message) for each in caught.value.problems if each.severity is Severity.ERROR]
+        if messages != ["the secret in BLANK is blank"]:
+            return False
+    return True
+
+
+def test_a_secret_with_blanks_around_it_is_not_blank(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
+    for secret in (" x", "x ", "\udcff", "ü", "\u200bx"):
+        assert load(tmp_path, {"BLANK": secret}, TYPES).secrets == (Secret(secret),)
+
+
+def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
+    hints = {
+        secret: [
+            each.hint for each in load(tmp_path, {"BLANK": secret}, TYPES).problems if "has" in each.message
+        ]
+        for secret in ("123", "1234")
+    }
+    end = "; make one with openssl rand -hex 32"
+    assert hints == {
+        "123": [f"it is easily guessed and too short to be masked in the log{end}"],
+        "1234": [f"it is easily guessed{end}"],
+    }
 
 
 def test_the_parts_of_theeye(table: Table) -> None:

@@ -111,8 +111,37 @@ def test_what_takes_more_lines_of_text_is_indented() -> None:
     forged = "a\n2026-01-01T00:00:00Z ERROR bridge: forged\rand\x0bso\u2028on"
     lines = formatted("text", "%s", forged, exc_info=caught(ValueError(f"b\n{forged}"))).splitlines()
     assert lines[0] == "2023-11-14T22:13:20.250000Z WARNING bridge.deliver: a"
-    assert lines[1] == "    2026-01-01T00:00:00Z ERROR bridge: forged"
+    assert lines[1] == "    2026-01-01T00:00:00Z ERROR bridge: forged\\rand\\u000bso\\u2028on"
     assert [line for line in lines[1:] if not line.startswith("    ")] == []
+
+
+#: What a terminal acts on, moves text with, or does not show.
+UNSHOWN = (
+    *map(chr, (*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0))),
+    *"\u2028\u2029\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\ufeff\U000e0001",
+)
+
+
+@FORMS
+def test_a_log_lets_no_terminal_act_on_a_message(form: str) -> None:
+    for character in UNSHOWN:
+        error = caught(ValueError(f"c{character}d"))
+        line = formatted(form, "%s", f"a{character}b", exc_info=error)
+        assert character not in line
+        assert line.replace("\n", "").isprintable()
+        written = json.dumps(character)[1:-1]
+        if form == "json":
+            fields = json.loads(line)
+            assert fields["message"] == f"a{character}b"
+            assert fields["exception"].endswith(f"c{character}d")
+        else:
+            assert f"a{written}b" in line
+            assert f"c{written}d" in line
+
+
+@FORMS
+def test_what_a_person_reads_is_written_as_it_is(form: str) -> None:
+    assert 'ü 😀 漢 "x"' in formatted(form, 'ü 😀 漢 "x"').replace('\\"', '"')
 
 
 @FORMS

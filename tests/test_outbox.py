@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -53,6 +54,10 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     assert attempt is not None
     done = {JobState.ACCEPTED: ACCEPTED, JobState.DEAD: REFUSED, JobState.UNKNOWN: LOST}[state]
     assert outbox.record(job, token, attempt, done, Decision(state, None, done.detail or None))
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 class OutboxContract:
@@ -537,6 +542,39 @@ class TestSQLite(OutboxContract):
 
         with pytest.raises(StoreUnavailable, match=f"^sqlite:///{database} cannot be opened: "):
             Outbox(f"sqlite:///{database}")
+
+    def test_a_file_that_is_no_database_keeps_its_mode(self, tmp_path: Path) -> None:
+        path = tmp_path / "hosts"
+        path.write_bytes(b"127.0.0.1 localhost".ljust(4096, b"."))
+        path.chmod(0o644)
+        with pytest.raises(StoreUnavailable):
+            Outbox(f"sqlite:///{path}")
+        assert mode_of(path) == 0o644
+
+    def test_a_link_to_a_file_that_is_not_there_yet_makes_a_private_one(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "link.db").symlink_to(tmp_path / "data" / "bridge.db")
+        with closing(Outbox(f"sqlite:///{tmp_path / 'link.db'}")) as outbox:
+            outbox.ping()
+            assert {mode_of(file) for file in (tmp_path / "data").iterdir()} == {0o600}
+
+    def test_a_file_of_somebody_else_is_warned_about(
+        self,
+        outbox: Outbox,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        path = tmp_path / "var" / "deeper" / "bridge.db"
+        path.chmod(0o664)
+
+        def not_the_owner(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "chmod", not_the_owner)
+        with closing(Outbox(f"sqlite:///{path}")):
+            pass
+        assert f"{path} is open to other users; run chmod 600 on it" in caplog.text
 
     def test_ping_notices_that_the_tables_are_gone(self, outbox: Outbox, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "var" / "deeper" / "bridge.db")) as other:

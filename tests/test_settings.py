@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import socket
 from base64 import b64encode
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from bridge.errors import SettingsError
 from bridge.settings import (
     LATER,
+    MAX_SECRET_FILE,
     VARIABLES,
     Mask,
     Retention,
@@ -360,13 +363,57 @@ def test_a_file_that_cannot_be_read_is_named_by_its_variable_alone(tmp_path: Pat
     (tmp_path / "marked").write_bytes(b"\xffmarked")
     for path, message in [
         ("/marked/none", "cannot be read: No such file or directory"),
-        (str(tmp_path), "cannot be read: Is a directory"),
+        (str(tmp_path), "is not a regular file"),
         ("marked" * 1000, "cannot be read: File name too long"),
         (str(tmp_path / "marked"), "is not UTF-8 text"),
     ]:
         with pytest.raises(SettingsError) as caught:
             Variables({"A_FILE": path})["A"]
         assert str(caught.value) == f"the file that A_FILE names {message}"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "/dev/zero", "/dev/tty", "socket", "folder"])
+def test_a_file_that_is_not_regular_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "secret"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind.endswith("pipe"):
+            os.mkfifo(tmp_path / "pipe")
+            path.symlink_to("pipe")
+        elif kind == "socket":
+            listener.bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(kind)
+        before = open_files()
+        with pytest.raises(SettingsError) as caught:
+            Variables({"A_FILE": str(path)})["A"]
+    why = str(caught.value).removeprefix("the file that A_FILE names ")
+    assert why in ("is not a regular file", "cannot be read: No such device or address")
+    assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_link_to_a_regular_file_is_followed(tmp_path: Path) -> None:
+    """Kubernetes mounts each secret as a link through a link."""
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026" / "token").write_bytes(b"from the file\n")
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "token").symlink_to("..data/token")
+    assert Variables({"A_FILE": str(tmp_path / "token")})["A"] == "from the file"
+
+
+def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"x" * MAX_SECRET_FILE)
+    variables = Variables({"A_FILE": str(tmp_path / "secret")})
+    assert len(variables["A"]) == MAX_SECRET_FILE
+    (tmp_path / "secret").write_bytes(b"x" * (MAX_SECRET_FILE + 1))
+    with pytest.raises(SettingsError) as caught:
+        variables["A"]
+    assert str(caught.value) == "the file that A_FILE names is larger than 64 KiB"
 
 
 # Secrets
@@ -400,7 +447,7 @@ SECRETS = (
     "(.*)[",
     "line\nline",
     "byte\udcff",
-    "'",
+    "a'b\"",
 )
 
 
@@ -419,17 +466,26 @@ def test_a_known_secret_is_masked_in_every_spelling(text: str, spelling: str) ->
 
 
 def test_the_longest_secret_is_masked_first() -> None:
-    mask = Mask([Secret("abc"), Secret("abcdef"), Secret("")])
-    assert mask("abcdef abc ab") == "<secret> <secret> ab"
+    mask = Mask([Secret("abcd"), Secret("abcdefgh"), Secret("")])
+    assert mask("abcdefgh abcd abc") == "<secret> <secret> abc"
 
 
 def test_a_mask_learns() -> None:
     mask = Mask()
-    assert mask("one two") == "one two"
-    mask.learn([Secret("one")])
-    mask.learn([Secret("two")])
+    assert mask("first second") == "first second"
+    mask.learn([Secret("first")])
+    mask.learn([Secret("second")])
     mask.learn([])
-    assert mask("one two three") == "<secret> <secret> three"
+    assert mask("first second third") == "<secret> <secret> third"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\t", "    ", "\n\n\n\n\n", "\u00a0" * 9, "\u200b" * 9, "\x00\x01\x7f\x9b", "abc", " a b "],
+)
+def test_a_secret_that_is_blank_or_very_short_masks_no_line(text: str) -> None:
+    line = f"2026-01-01 INFO  bridge: event 1:\tpush{text}from abc   with      blanks\n\n\n\n\n"
+    assert Mask([Secret(text)])(line) == line
 
 
 @pytest.mark.parametrize(

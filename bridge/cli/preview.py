@@ -12,8 +12,8 @@ import click
 from bridge.cli.selection import since
 from bridge.cli.terminal import Terminal, as_json
 from bridge.event import JSON, Event, rfc3339
+from bridge.log import escaped
 from bridge.preview import Change, Kind, Preview, preview
-from bridge.report import escaped
 
 #: How many events are run unless a person says it.
 LAST = 1000

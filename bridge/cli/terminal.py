@@ -13,8 +13,9 @@ import orjson
 
 from bridge.config.load import Loaded, load
 from bridge.event import JSON
+from bridge.log import escaped
 from bridge.outbox import Outbox
-from bridge.report import Line, Tone, escaped
+from bridge.report import Line, Tone
 from bridge.settings import Mask, Settings
 from bridge.sources import discover
 

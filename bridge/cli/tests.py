@@ -18,9 +18,9 @@ from bridge.errors import ExpressionError, Refusal
 from bridge.event import JSON, Event, Headers
 from bridge.fields import parse_path
 from bridge.keeping import REDACTED, is_redacted, redacted
+from bridge.log import escaped
 from bridge.problem import Place
 from bridge.recording import as_tested, record, yaml_lines
-from bridge.report import escaped
 from bridge.routing_test import RoutingTest, Verdict
 from bridge.settings import Mask
 

@@ -9,10 +9,7 @@ from bridge.config.document import Empty, Scalar
 from bridge.config.problems import Problems
 from bridge.config.readers import env_name
 from bridge.errors import SettingsError
-from bridge.settings import Secret
-
-#: A secret with fewer characters is easily guessed, and masking it blots out ordinary words.
-SHORTEST = 8
+from bridge.settings import MIN_MASKED, SHORT_SECRET, Secret, visible
 
 
 def variable_name(name: str, key: str) -> str:
@@ -55,17 +52,22 @@ class Environment:
         return text == f"<{env_name(scalar)}>"
 
     def secret(self, scalar: Scalar) -> Secret | None:
-        """The secret of a ``${{ env.NAME }}``; None (reported) where the variable is not set."""
+        """The secret of a ``${{ env.NAME }}``; None (reported) where its variable is not set, or blank."""
         value = None if isinstance(scalar, Empty) else self._read(env_name(scalar) or "", scalar)
         if value is None:
             return None
+        name, characters = env_name(scalar), len(visible(value))
+        if not characters:
+            message = f"the secret in {name} is blank"
+            self._problems.error(scalar.place, message, f"set {name}; make one with openssl rand -hex 32")
+            return None
         secret = Secret(value)
         self.secrets.append(secret)
-        if len(value) < SHORTEST:
-            message = f"the secret in {env_name(scalar)} has {len(value)} characters"
-            self._problems.warning(
-                scalar.place, message, "it is easily guessed; make one with openssl rand -hex 32"
-            )
+        if characters < SHORT_SECRET:
+            message = f"the secret in {name} has {len(value)} characters"
+            masked = "" if characters >= MIN_MASKED else " and too short to be masked in the log"
+            hint = f"it is easily guessed{masked}; make one with openssl rand -hex 32"
+            self._problems.warning(scalar.place, message, hint)
         return secret
 
     def _read(self, name: str, scalar: Scalar) -> str | None:

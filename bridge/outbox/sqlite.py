@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +21,8 @@ from bridge.outbox.presence import LockFile, Presence
 from bridge.outbox.writer import WRITES, Writer
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 #: How long, in seconds, a statement waits for another process's lock. With the wait for the commit before,
 #: it is under the 10 s after which GitHub does not wait for an answer.
@@ -35,10 +39,11 @@ class SQLite(Database):
         self._path = Path(make_url(url).database or "")
         try:
             self._engine = connect(url, checkpoints=checkpoints)
-            with self._engine.connect():  # makes the file
+            with self._engine.connect():  # ends here where it is not a database
                 pass
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"{url} cannot be opened: {cause(error)}") from error
+        _close_to_others(self._path)
         self._file = DatabaseFile(self._path)
         self._writer = Writer(self._engine, self._file.require)
 
@@ -93,12 +98,15 @@ class DatabaseFile:
 
 
 def connect(url: str, *, checkpoints: bool = True) -> Engine:
-    """An engine on SQLite in WAL mode with ``synchronous=FULL``; the file's folder is made.
+    """An engine on SQLite in WAL mode with ``synchronous=FULL``.
+
+    The file and its folder are made where they are missing; the file is for this user alone.
 
     A connection with the execution option WRITES begins its transactions with ``BEGIN IMMEDIATE``.
     """
     path = Path(make_url(url).database or "")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_file(path)
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
@@ -110,7 +118,7 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
     def _require_writable(*_arguments: Any) -> None:
         # SQLite would open a file that may not be written for reading alone, and the pool would keep
         # that connection when it may be written again.
-        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        for file in _files(path):
             if file.exists() and not os.access(file, os.W_OK):
                 raise sqlite3.OperationalError(f"{file} may not be written")
 
@@ -132,6 +140,34 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """The database, and the files that SQLite makes beside it with the same mode."""
+    return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty database that only this user can read, where there is none. Raises OSError."""
+    # Never opened where it exists: closing it would end the locks of this process's other connections.
+    with suppress(FileExistsError):
+        os.close(os.open(path.resolve(), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _close_to_others(path: Path) -> None:
+    """Let only its owner read and write a database of an earlier release.
+
+    Its folder keeps its mode: it may hold other files than the bridge's.
+    """
+    for file in _files(path.resolve()):
+        try:
+            mode = file.stat().st_mode
+            if mode & 0o077:
+                file.chmod(mode & 0o700)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("%s is open to other users; run chmod 600 on it: %s", file, error.strerror)
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:
