@@ -93,7 +93,7 @@ class Receiver:
             log.info("a test that %s does not sign", source.name)
             return Answer(200, {"test": True})
         source.verify(request)
-        event, reading = source.read(request)
+        event, reading = source.read(request, self._mask)
         routed = table.jobs_for(event)
         webhook = Webhook(
             event=source.kept(event, made_jobs=bool(routed.jobs)),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, unquote_plus
 
 import orjson
 import re2
@@ -122,6 +122,19 @@ class Mask:
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
             self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
+
+    def finds_secret(self, text: str) -> bool:
+        """Whether a part of a request's head holds a known secret.
+
+        It may also be %-encoded in part, as some proxies do, or UTF-8 that WSGI hands over as Latin-1.
+        """
+        if self._known is None:
+            return False
+        text = _encodable(text)
+        forms = {text, unquote(text), unquote_plus(text)}
+        if not text.isascii():
+            forms.add(text.encode("latin-1", "replace").decode("utf-8", "replace"))
+        return any(self._known.search(form) is not None for form in forms)
 
     def __call__(self, text: str) -> str:
         text = _encodable(text)

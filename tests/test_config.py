@@ -849,7 +849,7 @@ tasks: {{deploy: {{id: {ID}, secret_key: "${{{{ env.KEY }}}}"}}}}
     (tmp_path / "table.yml").write_text(text, "utf-8")
     loaded = load_all(tmp_path)
     assert {secret.reveal() for secret in loaded.secrets} == {
-        "marked-secret", "marked-old-secret", "marked-token", "marked-password", KEY,
+        "marked-secret", "marked-old-secret", "marked-token", "marked-password", "bob:marked-password", KEY,
     }  # fmt: skip
     for part in (loaded, loaded.table, loaded.table.sources, loaded.table.tasks, str(loaded.problems)):
         assert "marked" not in f"{part} {part!r}"

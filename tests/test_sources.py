@@ -199,7 +199,7 @@ class TestDeclaration:
 
     def test_there_is_one_type_a_module(self) -> None:
         modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {
-            "guide", "payloads", "signatures",
+            "credentials", "guide", "payloads", "signatures",
         }  # fmt: skip
         assert {name.replace("-", "_") for name in TYPES} == modules
         for name in modules:

@@ -265,6 +265,8 @@ class SourceBuilder:
             return None
         if ":" in username:
             self._problems.error(shape.username.place, "a user name of basic_auth holds no colon (RFC 7617)")
+        # Proxies repeat the pair as the base64 of both, in which that of the password alone is not found.
+        self._environment.secrets.append(Secret(f"{username}:{password.reveal()}"))
         return Credentials(username, password)
 
 

@@ -21,7 +21,8 @@ from bridge.event import JSON, Event, Headers, Request, rfc3339
 from bridge.fields import Path
 from bridge.keeping import Keep, emptied, redacted
 from bridge.payload import parse_form, parse_json
-from bridge.settings import Secret
+from bridge.settings import Mask, Secret
+from bridge.sources.credentials import without_credentials
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside
 from bridge.sources.signatures import HmacSignature, Proof, Required
@@ -60,6 +61,11 @@ class Options:
     delivery_id: Path | None = None
     #: How ``secret:`` signs, where the table says it.
     signature: HmacSignature | None = None
+
+    def names(self, root: str) -> frozenset[str]:
+        """Which of the ``headers`` or the ``query`` the paths read, in lower case."""
+        paths = [path for path in (self.event, self.action, self.delivery_id) if path and path.root == root]
+        return frozenset(str(step).lower() for path in paths for step in path.steps[:1])
 
 
 @dataclass(frozen=True)
@@ -225,10 +231,13 @@ class Source:
         """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
         return self.type.reply(reading)
 
-    def read(self, request: Request) -> tuple[Event, Reading]:
-        """The event of an authentic request, as its type reads it. Raises Unreadable."""
+    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, Reading]:
+        """The event of an authentic request, as its type reads it. Raises Unreadable.
+
+        No header and no query parameter of the event holds a secret that `mask` knows.
+        """
         given = request
-        request = self._without_credentials(given)
+        request = self._without_credentials(given, mask)
         reading = self._without_private_keys(self.type.read(request, self.options))
         if reading.handshake:
             reading = replace(reading, secrets=self._proving(given))
@@ -298,13 +307,15 @@ class Source:
         if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
             raise UnsupportedContent(f"content type {content[:80]!r}; expected {' or '.join(taken)}")
 
-    def _without_credentials(self, request: Request) -> Request:
+    def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """The request as an event may show it, and as its type and the table's paths read it."""
         proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
+        headers = request.headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs])
+        query = {name: value for name, value in request.query.items() if name != "token"}
         return replace(
             request,
-            headers=request.headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs]),
-            query={name: value for name, value in request.query.items() if name != "token"},
+            headers=Headers(without_credentials(headers, self.options.names("headers"), mask).items()),
+            query=without_credentials(query, self.options.names("query"), mask),
         )
 
     def _without_private_keys(self, reading: Reading) -> Reading:
