@@ -18,7 +18,7 @@ from bridge.receive import Receiver
 from bridge.refusals import Refusals
 from bridge.reload import Edits, Reloader, refuse
 from bridge.retention import Pruner
-from bridge.settings import Mask, Settings
+from bridge.settings import SHORT_SECRET, Mask, Settings, visible
 from bridge.sources import discover
 from bridge.table import RoutingTable
 
@@ -101,13 +101,16 @@ def build(settings: Settings) -> Bridge:
         if last is None:
             raise
         loaded, table_refused = last, error.problems
-    mask = Mask(loaded.secrets)
+    mask = Mask([*loaded.secrets, *settings.secrets])
     configure(settings.log_level, settings.log_format, mask)
     for problem in loaded.problems:
         log.warning("%s", problem)
     if table_refused:
         refuse(table_refused)
     _warn_of_sqlite(settings)
+    token = settings.status_token
+    if token is not None and len(visible(token.reveal())) < SHORT_SECRET:
+        log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
     if settings.dry_run:
         log.warning("%s", DRY_RUN)
     return wire(settings, edits, loaded, Outbox(settings.database_url), mask, table_refused)

@@ -75,7 +75,11 @@ class BridgeLogger(Logger):
             each.handlers.clear()
             each.propagate = True
         if cfg.env:  # at DEBUG, gunicorn logs its settings, and --env may set a secret
-            configure(_current.log_level, _current.log_format, Mask(map(Secret, cfg.env.values())))
+            configure(
+                _current.log_level,
+                _current.log_format,
+                Mask([*_current.secrets, *map(Secret, cfg.env.values())]),
+            )
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
         unused = [name for name, used in UNUSED_LOG_SETTINGS.items() if getattr(cfg, name) not in used]
         if unused:
@@ -180,7 +184,7 @@ def _settings() -> Settings:
 
 
 _current = _settings()
-configure(_current.log_level, _current.log_format, Mask())
+configure(_current.log_level, _current.log_format, Mask(_current.secrets))
 
 bind = f"0.0.0.0:{_current.port}"
 workers = _current.web_concurrency

@@ -264,6 +264,12 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _secret(text: str) -> Secret | None:
+    if text and not visible(text):
+        raise ValueError("it is blank; make one with openssl rand -hex 32")
+    return Secret(text) if text else None
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         for word in words:
@@ -345,6 +351,13 @@ VARIABLES = (
         "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
     ),
     Variable(
+        "BRIDGE_STATUS_TOKEN",
+        "",
+        "who sends it as `Authorization: Bearer …` sees the details of `/readyz`; unset, nobody does",
+        _secret,
+        private=True,
+    ),
+    Variable(
         "BRIDGE_TRUSTED_PROXIES",
         "0",
         "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
@@ -383,6 +396,8 @@ class Settings:
     #: How many proxies, each of which adds to X-Forwarded-For, a request passes.
     trusted_proxies: int
     retention: Retention
+    #: Opens the details of ``/readyz``; None shows them to nobody.
+    status_token: Secret | None
     #: Seconds.
     stop: float
     web_concurrency: int
@@ -396,16 +411,25 @@ class Settings:
         """Whether a terminal is to show no colour: NO_COLOR says so, or it is a dumb one."""
         return "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Those of the settings, for the mask."""
+        return () if self.status_token is None else (self.status_token,)
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read `environ` (default: the process's own). Raises SettingsError naming every wrong variable."""
         environ = os.environ if environ is None else environ
         mistakes = [f"{name} is not supported yet; unset it" for name in LATER if environ.get(name)]
         values: dict[str, Any] = {}
+        files = Variables(environ)
         for variable in VARIABLES:
-            text = environ.get(variable.name) or variable.default
             try:
+                found = files.get(variable.name) if variable.private else environ.get(variable.name)
+                text = found or variable.default
                 values[variable.name] = variable.read(text)
+            except SettingsError as error:
+                mistakes.append(str(error))
             except ValueError as error:
                 shown = "" if variable.private else f"found {text!r}; "
                 mistakes.append(f"{variable.name}: {shown}{error}")
@@ -426,6 +450,7 @@ class Settings:
             max_body=values["BRIDGE_MAX_BODY"],
             trusted_proxies=values["BRIDGE_TRUSTED_PROXIES"],
             retention=values["BRIDGE_RETENTION"],
+            status_token=values["BRIDGE_STATUS_TOKEN"],
             stop=values["BRIDGE_STOP"],
             web_concurrency=values["WEB_CONCURRENCY"],
             log_level=values["LOG_LEVEL"],

@@ -32,6 +32,7 @@ from bridge.settings import Mask, Secret, Settings
 from bridge.sources import Source, discover
 from bridge.table import RoutingTable
 from bridge.web import create_app
+from tests.server import STATUS_TOKEN
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -127,7 +128,7 @@ class Intake:
     def app(self, environ: Mapping[str, str] | None = None) -> Flask:
         """The web application over it, under these settings; what the table's variables hold is masked."""
         mask = Mask(map(Secret, self._variables.values()))
-        settings = Settings.from_environ(environ or {})
+        settings = Settings.from_environ({"BRIDGE_STATUS_TOKEN": STATUS_TOKEN, **(environ or {})})
         bridge = wire(settings, edits_of(settings), self.loaded, self.outbox, mask)
         return create_app(replace(bridge, receiver=self.receiver, refusals=self.refusals))
 

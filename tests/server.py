@@ -20,6 +20,10 @@ import orjson
 
 CHECKOUT = Path(__file__).parents[1]
 
+#: What shows the details of /readyz; `Server.get` sends it.
+STATUS_TOKEN = "status-token-of-the-tests"
+STATUS = {"Authorization": f"Bearer {STATUS_TOKEN}"}
+
 #: Seconds that a start or a stop may take on a slow machine.
 PATIENCE = 60.0
 
@@ -45,6 +49,7 @@ class Program(ABC):
             "PATH": os.environ.get("PATH", os.defpath),
             "DATABASE_URL": self.database_url,
             "BRIDGE_CONFIG": str(config),
+            "BRIDGE_STATUS_TOKEN": STATUS_TOKEN,
             **(environ or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,11 +165,11 @@ class Server(Program):
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(child) for child in children.split()]
 
-    def get(self, path: str, timeout: float = PATIENCE) -> tuple[int, Any]:
-        """The status and the JSON that are answered. Raises OSError or HTTPException."""
+    def get(self, path: str, timeout: float = PATIENCE, token: str = STATUS_TOKEN) -> tuple[int, Any]:
+        """The status and the JSON that are answered to who has `token`. Raises OSError or HTTPException."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
             response = connection.getresponse()
             return response.status, orjson.loads(response.read())
         finally:

@@ -21,6 +21,7 @@ from bridge.settings import Mask
 from bridge.watchdog import Watchdog
 from tests.delivery import Process, arguments, quick_client
 from tests.intake import TASK, Intake
+from tests.server import STATUS
 from tests.tables import (
     NOW,
     Clock,
@@ -365,7 +366,7 @@ routes:
 """
 
     def trouble(self, intake: Intake) -> list[str]:
-        response = intake.app().test_client().get("/readyz")
+        response = intake.app().test_client().get("/readyz", headers=STATUS)
         assert response.status_code == 200
         body: dict[str, Any] = orjson.loads(response.data)
         assert body["ready"]

@@ -22,6 +22,7 @@ from bridge.web import create_app
 from bridge.web.health import SILENT
 from tests.intake import VARIABLES, table
 from tests.postgresql import Cluster
+from tests.server import STATUS, STATUS_TOKEN
 from tests.tables import NOW, PATIENCE, Clock, in_threads, wait_until
 
 TABLE = """
@@ -135,7 +136,7 @@ class Web:
 
     def ready(self, **changed: Any) -> tuple[int, dict[str, Any]]:
         """The status and body of /readyz."""
-        response = create_app(replace(self.bridge, **changed)).test_client().get("/readyz")
+        response = create_app(replace(self.bridge, **changed)).test_client().get("/readyz", headers=STATUS)
         assert response.content_type == "application/json"
         body: dict[str, Any] = orjson.loads(response.data)
         return response.status_code, body
@@ -146,7 +147,7 @@ def make_web(outbox: Outbox, folder: Path, deliver: str = "false") -> Web:
     path.write_text(table(TABLE), "utf-8")
     loaded = load(path, VARIABLES, discover())
     mask = Mask([*loaded.secrets, Secret(VARIABLES["TOKEN"])])
-    settings = Settings.from_environ({"BRIDGE_DELIVER": deliver})
+    settings = Settings.from_environ({"BRIDGE_DELIVER": deliver, "BRIDGE_STATUS_TOKEN": STATUS_TOKEN})
     return Web(wire(settings, edits_of(settings), loaded, outbox, mask))
 
 

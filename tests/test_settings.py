@@ -102,6 +102,7 @@ def test_every_variable_is_read() -> None:
         "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
         "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
         "BRIDGE_RETENTION": "90d,24h", "BRIDGE_TRUSTED_PROXIES": "3",
+        "BRIDGE_STATUS_TOKEN": "marked-status",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
@@ -112,6 +113,9 @@ def test_every_variable_is_read() -> None:
     assert settings.dry_run
     assert settings.retention == Retention(90 * DAY, DAY)
     assert settings.trusted_proxies == 3
+    assert settings.status_token == Secret("marked-status")
+    assert settings.secrets == (Secret("marked-status"),)
+    assert "marked" not in repr(settings)
     assert settings.web_concurrency == 4
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
 
@@ -278,6 +282,34 @@ def test_a_body_is_not_kept_longer_than_its_event() -> None:
     assert str(caught.value) == (
         "BRIDGE_RETENTION: found '7d,30d'; bodies, the second, cannot be kept longer than their events"
     )
+
+
+@pytest.mark.parametrize("text", [" ", "\t \t", "\u200b", "\x1b"])
+def test_a_blank_token_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "token").write_text(text, "utf-8")
+    for environ in (
+        {"BRIDGE_STATUS_TOKEN": text},
+        {"BRIDGE_STATUS_TOKEN_FILE": str(tmp_path / "token")},
+    ):
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_environ(environ)
+        assert str(caught.value) == "BRIDGE_STATUS_TOKEN: it is blank; make one with openssl rand -hex 32"
+
+
+def test_what_is_private_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file\n")
+    (tmp_path / "url").write_text("postgres://bob:pa5s@db/x\n")
+    environ = {
+        "BRIDGE_STATUS_TOKEN_FILE": str(tmp_path / "token"),
+        "DATABASE_URL_FILE": str(tmp_path / "url"),
+        "PORT_FILE": "/nowhere",
+    }
+    settings = Settings.from_environ(environ)
+    assert settings.status_token == Secret("from-a-file")
+    assert settings.database_url == "postgresql://bob:pa5s@db/x"
+    assert settings.web_concurrency == 2
+    with pytest.raises(SettingsError, match="the file that BRIDGE_STATUS_TOKEN_FILE names is not a regular"):
+        Settings.from_environ({"BRIDGE_STATUS_TOKEN_FILE": str(tmp_path)})
 
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 from bridge.errors import StoreUnavailable
 from bridge.receive import Answer, Receiver
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, github_headers, sample
+from tests.server import STATUS, STATUS_TOKEN
 from tests.test_receive import no_room_left
 
 TABLE = """
@@ -352,7 +353,7 @@ class TestHealth:
         assert (response.status_code, orjson.loads(response.data)) == (200, {"alive": True})
 
     def test_ready_and_what_else_is_wrong(self, client: FlaskClient) -> None:
-        response = client.get("/readyz")
+        response = client.get("/readyz", headers=STATUS)
         assert response.status_code == 200
         # Delivery is not started here: it is told, and does not stop intake.
         assert orjson.loads(response.data) == {
@@ -369,10 +370,52 @@ class TestHealth:
             raise StoreUnavailable(f"no answer from db:{VARIABLES['TOKEN']}")
 
         monkeypatch.setattr(intake.outbox, "ping", unreachable)
-        response = client.get("/readyz")
+        response = client.get("/readyz", headers=STATUS)
         assert (response.status_code, response.content_type) == (503, "application/json")
         assert orjson.loads(response.data) == {"ready": False, "store": "no answer from db:<secret>"}
         assert client.get("/healthz").status_code == 200
 
     def test_credentials_are_for_hooks_alone(self, client: FlaskClient) -> None:
         assert client.get("/readyz", headers=BEARER).status_code == 200
+
+    @pytest.mark.parametrize(
+        "authorization",
+        [
+            None,
+            "",
+            "Bearer",
+            "Bearer ",
+            f"Bearer {STATUS_TOKEN}x",
+            f"Bearer {STATUS_TOKEN[:-1]}",
+            f"Basic {STATUS_TOKEN}",
+            STATUS_TOKEN,
+            "Bearer \xff",
+        ],
+    )
+    def test_strangers_see_no_details(self, client: FlaskClient, authorization: str | None) -> None:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        response = client.get("/readyz", headers=headers)
+        how = "send BRIDGE_STATUS_TOKEN as Authorization: Bearer"
+        assert response.status_code == 200
+        assert orjson.loads(response.data) == {"ready": True, "trouble": 1, "details": how}
+
+    def test_without_a_token_nobody_sees_details(
+        self, intake: Intake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def unreachable() -> None:
+            raise StoreUnavailable(f"no answer from db:{VARIABLES['TOKEN']}")
+
+        client = intake.app({"BRIDGE_STATUS_TOKEN": ""}).test_client()
+        how = "set BRIDGE_STATUS_TOKEN"
+        for headers in ({}, STATUS, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+            assert orjson.loads(client.get("/readyz", headers=headers).data) == {
+                "ready": True, "trouble": 1, "details": how,
+            }  # fmt: skip
+        monkeypatch.setattr(intake.outbox, "ping", unreachable)
+        for _ in range(3):
+            response = client.get("/readyz", headers=STATUS)
+            assert response.status_code == 503
+            assert orjson.loads(response.data) == {"ready": False, "details": how}
+        # The log has each once, however often somebody asks.
+        assert caplog.text.count("a thread of delivery has ended: restart") == 1
+        assert caplog.text.count("no answer from db:<secret>") == 1

@@ -58,6 +58,31 @@ def test_readiness_tells_whether_a_worker_is_there(config: Path, database: Path 
             assert server.get("/readyz") == (200, NO_WORKER)
 
 
+@pytest.mark.parametrize("set_token", ["", "short-7"])
+def test_readiness_tells_strangers_no_details(config: Path, tmp_path: Path, set_token: str) -> None:
+    """Behind a proxy, everybody comes from this machine, as this test does."""
+    environ = {**RECEIVES_ONLY, "BRIDGE_STATUS_TOKEN": set_token}
+    with Server(config, tmp_path / "bridge.db", environ) as server:
+        how = "send BRIDGE_STATUS_TOKEN as Authorization: Bearer" if set_token else "set BRIDGE_STATUS_TOKEN"
+        for token in ("", "wrong", f"{set_token}x"):
+            status, found = server.get("/readyz", token=token)
+            assert (status, found) == (200, {"ready": True, "trouble": 1, "details": how})
+        if set_token:
+            assert server.get("/readyz", token=set_token) == (200, NO_WORKER)
+        (tmp_path / "bridge.db").rename(tmp_path / "moved.db")
+        assert server.get("/readyz", token="") == (503, {"ready": False, "details": how})
+        assert server.stop() == 0
+    assert "/readyz: no worker is seen: start one" in server.log
+    assert "bridge.db was moved or deleted" in server.log
+    assert ("BRIDGE_STATUS_TOKEN is easily guessed" in server.log) == bool(set_token)
+
+
+def test_a_server_with_a_blank_token_does_not_start(config: Path, tmp_path: Path) -> None:
+    server = Server(config, tmp_path / "bridge.db", {**RECEIVES_ONLY, "BRIDGE_STATUS_TOKEN": " \t"})
+    with pytest.raises(AssertionError, match="BRIDGE_STATUS_TOKEN: it is blank"):
+        server.start()
+
+
 def test_a_webhook_wakes_a_worker_on_postgresql(config: Path, theeye: StandIn, postgresql_url: str) -> None:
     waits = []
     with (

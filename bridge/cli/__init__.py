@@ -44,6 +44,7 @@ def main(ctx: click.Context) -> None:
     mask = Mask()
     configure("WARNING", "text", mask)
     ctx.obj = Terminal(Settings.from_environ(), mask)
+    mask.learn(ctx.obj.settings.secrets)
     if ctx.obj.settings.is_colorless:
         ctx.color = False
 

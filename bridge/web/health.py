@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from bridge.app import Bridge
 from bridge.errors import StoreUnavailable
+from bridge.event import Headers, Request
 from bridge.report import pause_line
+from bridge.settings import Secret
+from bridge.sources.signatures import BearerToken
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.
 SILENT = 30.0
+
+log = logging.getLogger(__name__)
 
 
 def health(bridge: Bridge) -> Blueprint:
     """Alive: the process answers. Ready: its store answers and a table is in force."""
     blueprint = Blueprint("health", __name__)
+    status = Status(bridge)
 
     @blueprint.get("/healthz")
     def alive() -> Response:
@@ -23,17 +32,53 @@ def health(bridge: Bridge) -> Blueprint:
 
     @blueprint.get("/readyz")
     def ready() -> Response:
-        try:
-            bridge.outbox.ping()
-            found = _found(bridge)
-        except StoreUnavailable as error:
-            return _answer(503, {"ready": False, "store": bridge.mask(str(error))})
-        return _answer(200, {"ready": True, "store": "answers", **found})
+        return status.answer(Headers(request.headers.items()))
 
     return blueprint
 
 
-def _found(bridge: Bridge) -> dict[str, object]:
+class Status:
+    """What ``/readyz`` answers: the details only to those who send BRIDGE_STATUS_TOKEN.
+
+    They name hosts, paths, tasks and routes. Behind a proxy every request comes from this machine, so that
+    the address of a request says nothing about who asks.
+    """
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        #: What the log said last: it says each change once, however often somebody asks.
+        self._logged: list[str] = []
+
+    def answer(self, headers: Headers) -> Response:
+        """The answer to a request with these headers."""
+        try:
+            self._bridge.outbox.ping()
+            details = _details(self._bridge)
+        except StoreUnavailable as error:
+            ready, details = False, {"store": self._bridge.mask(str(error))}
+        else:
+            ready = True
+        trouble: list[str] = details.get("trouble", [])
+        self._log(trouble if ready else [details["store"]])
+        token = self._bridge.settings.status_token
+        if token is not None and _proves(headers, token):
+            return _answer(200 if ready else 503, {"ready": ready, **details})
+        how = (
+            "set BRIDGE_STATUS_TOKEN"
+            if token is None
+            else "send BRIDGE_STATUS_TOKEN as Authorization: Bearer"
+        )
+        count = {"trouble": len(trouble)} if trouble else {}
+        return _answer(200 if ready else 503, {"ready": ready, **count, "details": how})
+
+    def _log(self, trouble: list[str]) -> None:
+        before, self._logged = self._logged, trouble
+        for text in trouble:
+            if text not in before:
+                log.warning("/readyz: %s", text)
+
+
+def _details(bridge: Bridge) -> dict[str, Any]:
     """What is told, but does not fail intake: what is stored is sent once delivery is back."""
     processes = bridge.outbox.delivering(SILENT)
     here = bridge.settings.deliver
@@ -44,8 +89,13 @@ def _found(bridge: Bridge) -> dict[str, object]:
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}
     trouble |= {pause_line(pause, tasks) for pause in bridge.outbox.paused()}
     told = sorted(bridge.mask(text) for text in trouble if text)
-    return {"delivering": delivering, **({"trouble": told} if told else {})}
+    return {"store": "answers", "delivering": delivering, **({"trouble": told} if told else {})}
 
 
-def _answer(status: int, body: dict[str, object]) -> Response:
+def _proves(headers: Headers, token: Secret) -> bool:
+    """Whether the request proves to know the token; compared in constant time."""
+    return BearerToken().holds(Request("", headers, {}, b"", 0.0), (token,))
+
+
+def _answer(status: int, body: dict[str, Any]) -> Response:
     return Response(orjson.dumps(body), status, content_type="application/json")
