@@ -26,9 +26,9 @@ _DATA_URL = re.compile(r"[\s\ufeff\u180e]*data:[^,]*,", re.IGNORECASE)
 _FILE = re.compile(r"data:[A-Za-z]+/[A-Za-z0-9.+-]+;base64,[A-Za-z0-9+/]*={0,2}")
 
 #: A number with an exponent in JSON text; texts are matched to skip them.
-_EXPONENT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|([0-9]e[-+]?[0-9])')
-#: How many bytes longer JavaScript writes such a number at most: 1e20 has 21 digits there.
-_EXPONENT_GROWS = 17
+_EXPONENT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|([0-9]e[-+][0-9])')
+#: How many bytes longer JavaScript writes such a number at most: 1e+20 has 21 digits there.
+_EXPONENT_GROWS = 16
 #: How many bytes longer the shell text is for each quote: ' becomes '"'"' there.
 _QUOTE_GROWS = 4
 
@@ -101,7 +101,9 @@ def _judged(value: JSON, arguments_type: ArgumentsType, allow_data_urls: bool) -
     """How many bytes of shell text a value becomes, and what is wrong with it."""
     text = _script_text(_sent(value, arguments_type), arguments_type)
     size = len(text.encode()) + _QUOTE_GROWS * text.count("'") + len("''")
-    if not isinstance(value, str) and arguments_type is not ArgumentsType.TEXT:
+    is_rewritten = not isinstance(value, str) and arguments_type is not ArgumentsType.TEXT
+    # The two looks before it are cheap: many jobs of one event may have such an argument.
+    if is_rewritten and size <= MAX_SHELL_TEXT and ("e+" in text or "e-" in text):
         size += _EXPONENT_GROWS * sum(map(bool, _EXPONENT.findall(text)))
     if size > MAX_SHELL_TEXT:
         return size, _too_long(size)

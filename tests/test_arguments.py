@@ -210,8 +210,13 @@ class TestLength:
         assert passed > 0
 
     def test_texts_that_look_like_numbers_count_as_they_are(self) -> None:
-        value = ["1e20"] * ((MAX_SHELL_TEXT - 4) // 7)
-        assert judged(value) is None
+        assert judged(["1e20"] * ((MAX_SHELL_TEXT - 4) // 7)) is None
+        assert judged("1e20 " * ((MAX_SHELL_TEXT - 2) // 5)) is None
+
+    def test_numbers_of_a_text_task_are_sent_as_text_and_count_so(self) -> None:
+        value = [1e20] * 19_000
+        assert run((value,), TEXT) == ((orjson.dumps(value).decode(),), None)
+        assert judged(value, of=TEXT) is None
 
 
 #: Pieces of every kind that the rules know; these two stand for long ones.
