@@ -33,6 +33,8 @@ class RefusedRequest:
     event: str | None
     #: The body's length in bytes, where the request says it.
     size: int | None
+    #: The client's address, as far as it is known.
+    client: str | None = None
 
 
 def keep(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
@@ -53,9 +55,10 @@ def _row(refused: RefusedRequest) -> dict[str, Any]:
         **asdict(refused),
         "reason": storable(refused.reason),
         "event": storable(refused.event),
+        "client": storable(refused.client),
         "size": None if refused.size is None else min(refused.size, _LARGEST),
     }
 
 
 def refused_of(row: Row[Any]) -> RefusedRequest:
-    return RefusedRequest(row.source, row.at, row.status, row.reason, row.event, row.size)
+    return RefusedRequest(row.source, row.at, row.status, row.reason, row.event, row.size, row.client)
