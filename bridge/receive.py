@@ -63,19 +63,24 @@ class Receiver:
         except Refusal as refusal:
             source = self.table.sources.get(head.source)
             if source is not None:
-                header = source.type.event_header
-                event = None if header is None else head.headers.get(header)
-                self._refusals.note(
-                    RefusedRequest(
-                        source=source.name,
-                        at=head.received_at,
-                        status=refusal.status,
-                        reason=self._mask(str(refusal)),
-                        event=None if event is None else self._mask(event)[:MAX_NAME],
-                        size=size,
-                    )
-                )
+                self._note_refused(source, head, refusal.status, str(refusal), size)
             raise
+
+    def _note_refused(
+        self, source: Source, head: Request, status: int, reason: str, size: int | None
+    ) -> None:
+        header = source.type.event_header
+        event = None if header is None else head.headers.get(header)
+        self._refusals.note(
+            RefusedRequest(
+                source=source.name,
+                at=head.received_at,
+                status=status,
+                reason=self._mask(reason),
+                event=None if event is None else self._mask(event)[:MAX_NAME],
+                size=size,
+            )
+        )
 
     def admit(self, head: Request) -> RoutingTable:
         """Check what can be checked before the body is read. Raises Refusal.
@@ -101,6 +106,10 @@ class Receiver:
             window=source.dedupe,
             jobs=routed.jobs,
             warnings=routed.warnings,
+            digest=source.digest(request, reading),
+            # Without a body, such as a Jira's that is set to send none, all have the same one.
+            replays=source.replays if request.body else None,
+            has_chosen_id=source.options.delivery_id is not None,
         )
         try:
             stored = self._outbox.store(webhook)
@@ -112,6 +121,11 @@ class Receiver:
             "come again" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {warning}" for warning in routed.warnings),
         )  # fmt: skip
+        if stored.note is not None:
+            log.warning("event %d: %s", stored.event_id, stored.note)
+        if stored.note is not None and stored.is_refused:
+            # Answered 200 all the same: senders switch a hook off after a 4xx, and some send again.
+            self._note_refused(source, request, 200, stored.note, len(request.body))
         if reading.confirm is not None:
             self._confirm(source, reading.confirm)
         reply = source.reply(reading)

@@ -133,7 +133,7 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     yield f"  received {rfc3339(event.received_at)}"
     if not event.body:
         yield "  its body is not kept"
-    yield f"  delivery {_one_line(event.delivery_id)}"
+    yield f"  delivery {_one_line(summary.delivery_id)}"
     for what, values in (("header", event.headers), ("query", event.query)):
         for name, value in values.items():
             yield f"  {what} {_one_line(name)}: {_one_line(value)}"

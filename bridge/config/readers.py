@@ -31,6 +31,7 @@ from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.route import ArgumentsType, OnUnknown, Rate
 from bridge.settings import DURATION_UNITS, duration
+from bridge.sources import Replays
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -355,6 +356,9 @@ EncodingText = Annotated[
     Encoding | None, PlainValidator(read_choice(Encoding)), WithJsonSchema({"enum": list(Encoding)})
 ]
 KeepText = Annotated[Keep | None, PlainValidator(read_choice(Keep)), WithJsonSchema({"enum": list(Keep)})]
+ReplaysText = Annotated[
+    Replays | None, PlainValidator(read_choice(Replays)), WithJsonSchema({"enum": list(Replays)})
+]
 ArgumentsTypeText = Annotated[
     ArgumentsType | None,
     PlainValidator(read_choice(ArgumentsType)),

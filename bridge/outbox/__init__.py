@@ -17,7 +17,6 @@ from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, pe
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
 from bridge.outbox.filters import of_events, of_jobs, of_refused
-from bridge.outbox.intake import Stored, StoredJob, Webhook
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
@@ -30,6 +29,7 @@ from bridge.outbox.retention import Pruned, prune
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
+from bridge.outbox.webhook import Stored, StoredJob, Webhook
 from bridge.retry import Decision
 from bridge.route import OnDead, Rate
 from bridge.settings import Retention
@@ -111,7 +111,7 @@ class Outbox:
     def store(self, webhook: Webhook) -> Stored:
         """Store an event and its jobs in one transaction; returns once they are committed."""
         # Made here, as it compresses the body: one thread may write for all.
-        row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
+        row = event_row(webhook)
         stored = self._database.write(
             lambda connection: intake.store(connection, webhook, row, self._clock())
         )

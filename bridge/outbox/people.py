@@ -9,10 +9,10 @@ from sqlalchemy import Connection, Row, func, select, update
 from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.job import Job, JobState, NewJob
 from bridge.outbox import groups, intake
-from bridge.outbox.intake import StoredJob
 from bridge.outbox.locks import lock_all
 from bridge.outbox.records import job_of
 from bridge.outbox.schema import events, jobs
+from bridge.outbox.webhook import StoredJob
 
 #: The states of a job that a person may cancel: it waits, for its time or for a person.
 CANCELABLE = (JobState.WAITING, JobState.DEAD, JobState.UNKNOWN)

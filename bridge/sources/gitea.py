@@ -109,7 +109,8 @@ class Gitea(SourceType):
         "Gitea",
         "gitea",
         "Gitea",
-        "`X-Gitea-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs again.",
+        "`X-Gitea-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs again, "
+        "unless the source says `replays: refuse`.",
         "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
         '`headers["X-Gitea-Event-Type"]`.',
     )
@@ -121,6 +122,7 @@ class Gitea(SourceType):
         "X-Hub-Signature-256",
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Gitea-Event"
+    replayable: ClassVar[bool] = True
     #: In which the delivery's id stands.
     id_header: ClassVar[str] = "X-Gitea-Delivery"
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)

@@ -155,11 +155,14 @@ routes:
             "The signature covers no header, so a body without the keys of its event is refused.",
             "A branch that is deleted is a push too, with `payload.deleted: true` and no `head_commit`.",
             "A body over 25 MB is not sent at all.",
+            "A `repository_dispatch` may repeat a body on purpose, and an organization's hook repeats the "
+            "body of a repository's: with `replays: refuse` the second makes no job.",
         ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
+    replayable: ClassVar[bool] = True
     handshakes: ClassVar[tuple[str, ...]] = ("ping",)
     content_types: ClassVar[tuple[str, ...]] = (JSON_TYPE, FORM_TYPE)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {

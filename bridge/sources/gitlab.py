@@ -6,14 +6,14 @@ https://docs.gitlab.com/administration/system_hooks/ and GitLab's WebHookService
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import ClassVar
 from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import Options, Reading, Replays, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
 from bridge.sources.signatures import HeaderToken, Proof
 from bridge.sources.standard_webhooks import StandardSignature
@@ -115,6 +115,8 @@ routes:
         """,
         traps=(
             "`token:` is the *secret token*; `secret:` is the *signing token*, which begins with `whsec_`.",
+            "With `secret:` alone the signature covers `webhook-id`: old bodies are then looked for only "
+            "where the source says `replays:`.",
             "Of a push of more than three branches or tags GitLab sends nothing at all.",
             "A branch that is deleted is a push too: match `payload.after: {not: "
             '"0000000000000000000000000000000000000000"}`.',
@@ -131,6 +133,7 @@ routes:
     event_header: ClassVar[str | None] = "X-Gitlab-Event"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
     dedupe: ClassVar[float | None] = 30.0
+    replayable: ClassVar[bool] = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         if event is None:
@@ -142,6 +145,10 @@ routes:
             "Idempotency-Key": delivery,
             "webhook-id": delivery,
         }
+
+    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        # A signature of Standard Webhooks covers webhook-id.
+        return None if "secret" in proofs else super().usual_replays(options, proofs)
 
     def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         del loops
