@@ -12,9 +12,12 @@ import orjson
 from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job
-from bridge.outbox import EventSummary, Pausable, Pause, RefusedRequest
+from bridge.outbox import AuditEntry, EventSummary, Pausable, Pause, RefusedRequest
 from bridge.problem import Problem
 from bridge.settings import Retention, duration_text
+
+#: How many numbers of jobs or events a line of the audit shows.
+NUMBERS_SHOWN = 10
 
 
 class Tone(StrEnum):
@@ -205,6 +208,40 @@ def refused_json(refused: RefusedRequest) -> JSON:
         "size": refused.size,
         "status": refused.status,
         "reason": refused.reason,
+    }
+
+
+def audit_line(entry: AuditEntry) -> str:
+    """One action of a person in a list."""
+    action = entry.action
+    via = "" if action.account in (None, action.actor) else f" ({_one_line(action.account or '')})"
+    who = f"{_one_line(action.actor)}{via}"
+    target = ", ".join(f"{name} {_target(value)}" for name, value in action.target.items())
+    done = f"{entry.done}" if action.chosen is None else f"{entry.done} of {action.chosen}"
+    end = "" if entry.ended_at is not None else ", not ended"
+    return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {done}{end}"
+
+
+def _target(value: JSON) -> str:
+    if not isinstance(value, list):
+        return _one_line(str(value))
+    more = f" and {len(value) - NUMBERS_SHOWN} more" if len(value) > NUMBERS_SHOWN else ""
+    return " ".join(map(str, value[:NUMBERS_SHOWN])) + more
+
+
+def audit_json(entry: AuditEntry) -> JSON:
+    """The same as data."""
+    action = entry.action
+    return {
+        "id": entry.id,
+        "at": rfc3339(entry.at),
+        "actor": action.actor,
+        "account": action.account,
+        "action": action.name,
+        "target": action.target,
+        "chosen": action.chosen,
+        "done": entry.done,
+        "ended_at": None if entry.ended_at is None else rfc3339(entry.ended_at),
     }
 
 
