@@ -65,6 +65,8 @@ def job_json(job: Job) -> JSON:
         "blocked": job.blocked,
         "once_key": job.once_key,
         "theeye_job_id": job.theeye_job_id,
+        "table_hash": None if job.table is None else job.table.hash,
+        "table_commit": None if job.table is None else job.table.commit,
     }
 
 
@@ -74,6 +76,8 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     item = "" if job.item_index is None else f", item {job.item_index}"
     yield f"  made {rfc3339(job.made_at)} by route {job.route!r} from event {job.event_id}{item}"
     yield f"  task {job.task}" + (f" ({job.task_id})" if job.task != job.task_id else "")
+    if job.table is not None:
+        yield f"  built by table {job.table}"
     if job.arguments is None:
         yield "  arguments could not be built"
     else:

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Row
 
 from bridge.event import Event, Headers
-from bridge.job import Attempt, Job, JobState, NewJob, Outcome
+from bridge.job import Attempt, Job, JobState, NewJob, Outcome, TableVersion
 from bridge.keeping import RedactedEvent, is_redacted
 from bridge.outbox.webhook import Webhook, chosen_id
 
@@ -134,6 +134,8 @@ def fresh(job: NewJob, now: float) -> dict[str, Any]:
         "once_key": job.once_key,
         "ended_at": now if dead else None,
         "told": False,
+        "table_hash": None if job.table is None else job.table.hash,
+        "table_commit": None if job.table is None else job.table.commit,
     }
 
 
@@ -162,6 +164,7 @@ def job_of(row: Row[Any]) -> Job:
         blocked=row.blocked,
         once_key=row.once_key,
         ended_at=row.ended_at,
+        table=None if row.table_hash is None else TableVersion(row.table_hash, row.table_commit),
     )
 
 
