@@ -77,7 +77,7 @@ def edits_of(settings: Settings) -> Edits:
     variables = settings.variables
     return Edits(
         settings.config,
-        lambda: load(settings.config, variables, discover(Fetcher())),
+        lambda: load(settings.config, variables, discover(Fetcher()), commit=settings.commit),
         lambda: variables.files,
     )
 
@@ -105,6 +105,7 @@ def build(settings: Settings) -> Bridge:
     configure(settings.log_level, settings.log_format, mask)
     for problem in loaded.problems:
         log.warning("%s", problem)
+    log.info("the routing table in force: %s, routes: %d", loaded.version, len(loaded.table.routes))
     if table_refused:
         refuse(table_refused)
     _warn_of_sqlite(settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bridge.event import JSON
@@ -41,6 +41,19 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class TableVersion:
+    """Which routing table built a job."""
+
+    #: The first 16 hex digits of the SHA-256 of its files, one after the other.
+    hash: str
+    #: The deployed commit, where the platform names it.
+    commit: str | None = None
+
+    def __str__(self) -> str:
+        return self.hash if self.commit is None else f"{self.hash} of commit {self.commit}"
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A job as a route makes it from an event, before it is stored."""
 
@@ -65,6 +78,8 @@ class NewJob:
     #: At most one of its route's jobs with this key runs within `once_within` seconds; None: any number.
     once_key: str | None = None
     once_within: float | None = None
+    #: The table that built it; of no matter for what the job is.
+    table: TableVersion | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,8 @@ class Job:
     once_key: str | None = None
     #: When it was accepted, died, or became unknown, skipped or canceled; seconds since the epoch.
     ended_at: float | None = None
+    #: The routing table that built it; None where an older release did.
+    table: TableVersion | None = None
 
 
 @dataclass(frozen=True)

@@ -64,18 +64,20 @@ class Receiver:
             self._refusals.log(refusal.status, name, head.client, str(refusal))
             # After a 503 the sender comes again, and the store may be what is missing.
             if source is not None and not isinstance(refusal, Unavailable):
-                self._note(refusal, source, head, size)
+                self._note_refused(source, head, refusal.status, str(refusal), size)
             raise
 
-    def _note(self, refusal: Refusal, source: Source, head: Request, size: int | None) -> None:
+    def _note_refused(
+        self, source: Source, head: Request, status: int, reason: str, size: int | None
+    ) -> None:
         header = source.type.event_header
         event = None if header is None else head.headers.get(header)
         self._refusals.note(
             RefusedRequest(
                 source=source.name,
                 at=head.received_at,
-                status=refusal.status,
-                reason=self._mask(str(refusal)),
+                status=status,
+                reason=self._mask(reason),
                 event=None if event is None else self._mask(event)[:MAX_NAME],
                 size=size,
                 client=head.client or None,
@@ -106,6 +108,10 @@ class Receiver:
             window=source.dedupe,
             jobs=routed.jobs,
             warnings=routed.warnings,
+            digest=source.digest(request, reading),
+            # Without a body, such as a Jira's that is set to send none, all have the same one.
+            replays=source.replays if request.body else None,
+            has_chosen_id=source.options.delivery_id is not None,
         )
         try:
             stored = self._outbox.store(webhook)
@@ -117,6 +123,11 @@ class Receiver:
             "come again" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {warning}" for warning in routed.warnings),
         )  # fmt: skip
+        if stored.note is not None:
+            log.warning("event %d: %s", stored.event_id, stored.note)
+        if stored.note is not None and stored.is_refused:
+            # Answered 200 all the same: senders switch a hook off after a 4xx, and some send again.
+            self._note_refused(source, request, 200, stored.note, len(request.body))
         if reading.confirm is not None:
             self._confirm(source, reading.confirm)
         reply = source.reply(reading)

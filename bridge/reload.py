@@ -137,7 +137,10 @@ class Reloader:
             if loaded is not None:
                 self._use(loaded)
                 self.refused = ()
-                log.info("the routing table is loaded anew, routes: %d", len(loaded.table.routes))
+                log.info(
+                    "the routing table is loaded anew: %s, routes: %d",
+                    loaded.version, len(loaded.table.routes),
+                )  # fmt: skip
         except ConfigError as error:
             refuse(error.problems)
             self.refused = error.problems

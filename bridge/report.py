@@ -12,9 +12,12 @@ from bridge.event import JSON, Event, full_name, rfc3339
 from bridge.http import Answer
 from bridge.job import Attempt, Job
 from bridge.log import escaped
-from bridge.outbox import EventSummary, Pausable, Pause, RefusedRequest
+from bridge.outbox import AuditEntry, EventSummary, Pausable, Pause, RefusedRequest
 from bridge.problem import Problem
 from bridge.settings import Retention, duration_text
+
+#: How many numbers of jobs or events a line of the audit shows.
+NUMBERS_SHOWN = 10
 
 
 class Tone(StrEnum):
@@ -62,6 +65,8 @@ def job_json(job: Job) -> JSON:
         "blocked": job.blocked,
         "once_key": job.once_key,
         "theeye_job_id": job.theeye_job_id,
+        "table_hash": None if job.table is None else job.table.hash,
+        "table_commit": None if job.table is None else job.table.commit,
     }
 
 
@@ -71,6 +76,8 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     item = "" if job.item_index is None else f", item {job.item_index}"
     yield f"  made {rfc3339(job.made_at)} by route {job.route!r} from event {job.event_id}{item}"
     yield f"  task {job.task}" + (f" ({job.task_id})" if job.task != job.task_id else "")
+    if job.table is not None:
+        yield f"  built by table {job.table}"
     if job.arguments is None:
         yield "  arguments could not be built"
     else:
@@ -133,7 +140,7 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     yield f"  received {rfc3339(event.received_at)}"
     if not event.body:
         yield "  its body is not kept"
-    yield f"  delivery {_one_line(event.delivery_id)}"
+    yield f"  delivery {_one_line(summary.delivery_id)}"
     for what, values in (("header", event.headers), ("query", event.query)):
         for name, value in values.items():
             yield f"  {what} {_one_line(name)}: {_one_line(value)}"
@@ -207,6 +214,40 @@ def refused_json(refused: RefusedRequest) -> JSON:
         "client": refused.client,
         "status": refused.status,
         "reason": refused.reason,
+    }
+
+
+def audit_line(entry: AuditEntry) -> str:
+    """One action of a person in a list."""
+    action = entry.action
+    via = "" if action.account in (None, action.actor) else f" ({_one_line(action.account or '')})"
+    who = f"{_one_line(action.actor)}{via}"
+    target = ", ".join(f"{name} {_target(value)}" for name, value in action.target.items())
+    done = f"{entry.done}" if action.chosen is None else f"{entry.done} of {action.chosen}"
+    end = "" if entry.ended_at is not None else ", not ended"
+    return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {done}{end}"
+
+
+def _target(value: JSON) -> str:
+    if not isinstance(value, list):
+        return _one_line(str(value))
+    more = f" and {len(value) - NUMBERS_SHOWN} more" if len(value) > NUMBERS_SHOWN else ""
+    return " ".join(map(str, value[:NUMBERS_SHOWN])) + more
+
+
+def audit_json(entry: AuditEntry) -> JSON:
+    """The same as data."""
+    action = entry.action
+    return {
+        "id": entry.id,
+        "at": rfc3339(entry.at),
+        "actor": action.actor,
+        "account": action.account,
+        "action": action.name,
+        "target": action.target,
+        "chosen": action.chosen,
+        "done": entry.done,
+        "ended_at": None if entry.ended_at is None else rfc3339(entry.ended_at),
     }
 
 

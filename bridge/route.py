@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
@@ -17,7 +17,7 @@ from bridge.event import JSON, Event, rfc3339
 from bridge.expressions import Expression, Template
 from bridge.expressions.values import text_of
 from bridge.fields import kind
-from bridge.job import Job, NewJob
+from bridge.job import Job, NewJob, TableVersion
 from bridge.match import Check, json_text
 from bridge.settings import Secret
 
@@ -208,6 +208,8 @@ class Route:
     once: Once | None = None
     #: Whether it is asked only where no other route of its source matched.
     otherwise: bool = False
+    #: The table that it stands in.
+    table: TableVersion | None = field(default=None, compare=False)
 
     @cached_property
     def event_checks(self) -> tuple[Check, ...]:
@@ -275,7 +277,7 @@ class Route:
             yield index, item, {**event.scope, "item": item, "index": index}
 
     def _job(self, scope: Mapping[str, JSON], key: str, index: int | None) -> NewJob:
-        job = NewJob(self.name, self.task.id, self.task.name, key, index, None)
+        job = NewJob(self.name, self.task.id, self.task.name, key, index, None, table=self.table)
         try:
             if self.concurrency is not None:
                 group, latest = self.concurrency.group.text(scope), self.concurrency.latest
@@ -306,6 +308,8 @@ class OnDead:
 
     task: Task
     arguments: tuple[Argument, ...]
+    #: The table that it stands in.
+    table: TableVersion | None = field(default=None, compare=False)
 
     @staticmethod
     def told_of(item_key: str) -> tuple[int, int]:
@@ -329,7 +333,7 @@ class OnDead:
             "dead": dead,
         }
         item_key = f"{died.id}.{died.ended_at}:{dead}"
-        job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None)
+        job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None, table=self.table)
         try:
             values = tuple(argument.build(scope) for argument in self.arguments)
         except EvaluationError as error:

@@ -378,6 +378,28 @@ LATER = (
 )
 
 
+#: Where platforms name the commit that they deployed; the first that is set counts.
+COMMIT_VARIABLES = (
+    "SOURCE_VERSION",
+    "HEROKU_BUILD_COMMIT",
+    "HEROKU_SLUG_COMMIT",
+    "RENDER_GIT_COMMIT",
+    "RAILWAY_GIT_COMMIT_SHA",
+    "KOYEB_GIT_SHA",
+    "CC_COMMIT_ID",
+    "GIT_REV",
+    "GIT_COMMIT",
+    "COMMIT_SHA",
+)
+#: A commit, or a tag: it is stored with every job.
+_COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/+-]{0,99}")
+
+
+def _commit(environ: Mapping[str, str]) -> str | None:
+    named = (environ.get(name, "").strip() for name in COMMIT_VARIABLES)
+    return next((text for text in named if _COMMIT.fullmatch(text)), None)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the environment says, read and checked."""
@@ -403,6 +425,8 @@ class Settings:
     web_concurrency: int
     log_level: str
     log_format: str
+    #: The deployed commit, where the platform names it.
+    commit: str | None
     #: What ``${{ env.NAME }}`` reads.
     variables: Variables
 
@@ -455,5 +479,6 @@ class Settings:
             web_concurrency=values["WEB_CONCURRENCY"],
             log_level=values["LOG_LEVEL"],
             log_format=values["LOG_FORMAT"],
+            commit=_commit(environ),
             variables=Variables(environ),
         )

@@ -24,7 +24,7 @@ from bridge.outbox.sqlite import SQLite
 from bridge.retry import RetryPolicy
 from bridge.route import Argument, Route, Task, Value
 from bridge.settings import Secret
-from bridge.sources import Source, discover
+from bridge.sources import Replays, Source, discover
 from bridge.table import RoutingTable
 from bridge.theeye import TheEye
 
@@ -222,10 +222,16 @@ def make_webhook(
     fingerprint: str | None = None,
     window: float | None = 30.0,
     warnings: Iterable[str] = (),
+    digest: bytes | None = None,
+    replays: Replays | None = None,
+    has_chosen_id: bool = False,
     **of_event: Any,
 ) -> Webhook:
     """A webhook with these jobs; `of_event` goes to `make_event`."""
-    return Webhook(event or make_event(**of_event), fingerprint, window, jobs, tuple(warnings))
+    return Webhook(
+        event or make_event(**of_event), fingerprint, window, jobs, tuple(warnings),
+        digest, replays, has_chosen_id,
+    )  # fmt: skip
 
 
 def claim_jobs(outbox: Outbox, free: int = 1, lease: float = 60.0, **more: Any) -> tuple[str, list[Job]]:

@@ -127,8 +127,8 @@ class TestWhich:
         free: list[list[int]] = []
         cancel = Outbox.cancel
 
-        def watched(outbox: Outbox, job_id: int, *states: tuple[JobState, ...]) -> None:
-            cancel(outbox, job_id, *states)
+        def watched(outbox: Outbox, job_id: int, *states: tuple[JobState, ...], entry: int) -> None:
+            cancel(outbox, job_id, *states, entry=entry)
             free.append(
                 [one for one in made if not outbox.job(one).blocked and outbox.job(one).state is WAITING]
             )

@@ -324,7 +324,7 @@ class TestComesAgain:
         intake = make_intake(source("allow_unsigned: true, delivery_id: payload.id"))
         stored(intake)
         intake.clock.now += 1_000_000
-        assert intake.post("shop", b'{"id":"ord_01JD4Z"}').body["duplicate"]
+        assert intake.post("shop", ORDER).body["duplicate"]
         assert not intake.post("shop", b'{"id":"ord_01JD5A"}').body["duplicate"]
 
     def test_by_its_body_within_the_window(self, make_intake: MakeIntake) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -99,7 +100,9 @@ def schema(url: str) -> list[str]:
             found = connection.execute(
                 text("SELECT name, sql FROM sqlite_master WHERE tbl_name != 'alembic_version'")
             )
-            return sorted(f"{name}: {' '.join((sql or '').split())}" for name, sql in found)
+            # A column that is added leaves the line break of the last one before its comma.
+            words = {name: " ".join((sql or "").split()) for name, sql in found}
+            return sorted(f"{name}: {re.sub(' (?=[,)])', '', words[name])}" for name in words)
         queries = {
             "column": "SELECT table_name, column_name, ordinal_position, data_type, is_nullable,"
             " column_default FROM information_schema.columns WHERE table_schema = 'public'",
@@ -244,6 +247,39 @@ def test_what_waits_in_it_is_delivered(first_release: str) -> None:
         outbox.close()
 
 
+# A process of the release before, which runs on while this one is deployed
+
+#: What it writes: every column that it knows.
+WRITTEN_BEFORE = (
+    "INSERT INTO events (id, source, event, delivery_id, headers, query, body, received_at, warnings)"
+    " VALUES (1, 'github', 'push', 'delivery-1', :mapping, :mapping, :body, 1700000000, :list)",
+    "INSERT INTO jobs (id, event_id, route, task_id, task, item_key, replay, state, reason, made_at, due_at,"
+    " fresh_at, tries, unknowns, attempts)"
+    " VALUES (1, 1, 'first', 'x', 'x', '', 0, 'dead', 'refused', 1700000000, 1700000000, 1700000000,"
+    " 0, 0, 0)",
+    "INSERT INTO refusals (source, at, status, reason, event, size)"
+    " VALUES ('github', 1700000000, 401, 'no signature', 'push', 7)",
+)
+
+
+def test_what_the_release_before_writes_is_read_and_completed(url: str) -> None:
+    migrate(url)
+    with connected(url) as connection:
+        for statement in WRITTEN_BEFORE:
+            values = {"mapping": b"{}", "list": b'["odd"]', "body": b'{"a":1}'}
+            connection.execute(text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
+    outbox = Outbox(url)
+    try:
+        assert (outbox.event(1).payload, outbox.summary(1).warnings) == ({"a": 1}, ("odd",))
+        (refused,) = outbox.refused()
+        assert (refused.reason, refused.client) == ("no signature", None)
+        # It says no digest: as before, whatever comes under the id is the same webhook.
+        stored = outbox.store(make_webhook(make_job("x"), digest=b"any"))
+        assert (stored.duplicate, [job.id for job in stored.jobs]) == (True, [1])
+    finally:
+        outbox.close()
+
+
 def test_another_programs_table_of_a_common_name_is_not_taken_for_it(url: str) -> None:
     with connected(url) as connection:
         connection.execute(text("CREATE TABLE jobs (id integer)"))
@@ -358,7 +394,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, index: str) -> None:
     monkeypatch.setattr(op, "create_index", create_index)
 
 
-@pytest.mark.parametrize("index", ["jobs_due", "refusals_by_source", "attempts_by_task"])
+@pytest.mark.parametrize("index", ["jobs_due", "refusals_by_source", "attempts_by_task", "events_by_digest"])
 def test_a_migration_that_fails_leaves_an_empty_store_empty(
     url: str, monkeypatch: pytest.MonkeyPatch, index: str
 ) -> None:

@@ -49,7 +49,7 @@ def as_an_editor_reads(node: Node | None) -> Any:
 
 
 def read(path: Path) -> Node | None:
-    return read_file(path, Problems())
+    return read_file(path, Problems(), len)
 
 
 def underlined(table: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bridge.cli import (
+    audit,
     demo,
     events,
     init,
@@ -53,7 +54,7 @@ COMMANDS = (
     init.init, table.check, table.explain, tests.run_tests, tests.record_event, preview.preview_table,
     schema.schema, jobs.jobs,
     events.events, pauses.pause, pauses.resume, send.send, worker.worker, worker.db, retention.prune,
-    demo.demo,
+    audit.audit, demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -7,6 +7,7 @@ import sys
 import click
 
 from bridge import report
+from bridge.cli.actor import Actor, as_actor
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.errors import OutboxError, StoreUnavailable, TooLarge
@@ -59,19 +60,24 @@ def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
 
 @events.command("replay")
 @some_events()
+@as_actor
 @click.pass_obj
-def replay_events(terminal: Terminal, selection: Selection) -> None:
+def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Make the jobs of stored events again, as today's table makes them, beside those that are there."""
     table = terminal.load().table
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.event_ids(source=selection.source, since=selection.since)
         selection.confirm(chosen, "event", "replay")
-        done = [_replay(terminal, outbox, table, event_id) for event_id in chosen]
+        if not chosen:
+            return
+        action = actor.action("events replay", selection.target("events"), len(chosen))
+        with outbox.audit.recording(action) as entry:
+            done = [_replay(terminal, outbox, table, event_id, entry) for event_id in chosen]
     if not all(done):
         sys.exit(1)
 
 
-def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: int) -> bool:
+def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: int, entry: int) -> bool:
     """Replay one event and say what came of it; False where it cannot be."""
     try:
         event = outbox.event(event_id)
@@ -83,7 +89,7 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
             terminal.say([f"event {event_id}: {event.full_name} is a test or confirmation, no jobs"])
             return True
         routed = table.jobs_for(event)
-        made = outbox.replay(event_id, routed.jobs)
+        made = outbox.replay(event_id, routed.jobs, entry=entry)
     except StoreUnavailable:
         raise
     except (OutboxError, TooLarge) as error:

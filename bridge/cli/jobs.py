@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import click
 
 from bridge import report
+from bridge.cli.actor import Actor, as_actor
 from bridge.cli.names import require_route
 from bridge.cli.selection import Selection, jobs_since, of_route, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
@@ -22,8 +24,24 @@ from bridge.table import RoutingTable
 #: Why a route may not match that did.
 MAY_NEED = "its route may need a field that was redacted: let the sender send it again"
 
-#: What becomes of one job: what is said of it, and whether it is what was wanted.
-Deed = Callable[[Outbox, int], tuple[str, bool]]
+#: What becomes of one job: what is said of it, and whether it is what was wanted. It gets the job's number
+#: and that of the audit's entry.
+Deed = Callable[[Outbox, int, int], tuple[str, bool]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person wants done to some jobs."""
+
+    actor: Actor
+    selection: Selection
+    #: As the audit calls it.
+    name: str
+    #: As the question calls it.
+    asked: str
+    #: Of the jobs that a filter finds, unless it says another.
+    state: JobState
+    newest_first: bool = False
 
 
 @click.group()
@@ -76,96 +94,98 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
 
 @jobs.command("retry")
 @some_jobs(JobState.DEAD)
+@as_actor
 @click.pass_obj
-def retry_jobs(terminal: Terminal, selection: Selection) -> None:
+def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Send dead jobs again, with arguments built anew by today's table."""
     again = _Again(terminal.load().table)
 
-    def retry(outbox: Outbox, job_id: int) -> tuple[str, bool]:
+    def retry(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
         new = again.job(outbox, outbox.job(job_id))
-        state = outbox.retry(job_id, new)
+        state = outbox.retry(job_id, new, entry=entry)
         if state is JobState.WAITING:
             return "waits to be sent", True
         hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
         stays = "stays" if state is JobState.DEAD else "is"
         return f"{stays} {state}: {outbox.job(job_id).reason}{hint}", False
 
-    _do(terminal, selection, JobState.DEAD, "send again", retry)
+    _do(terminal, Order(actor, selection, "jobs retry", "send again", JobState.DEAD), retry)
 
 
 @jobs.command("cancel")
 @some_jobs(*CANCELABLE)
+@as_actor
 @click.pass_obj
-def cancel_jobs(terminal: Terminal, selection: Selection) -> None:
+def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Let jobs that wait, are dead or unknown never be sent. The newest first."""
     default = JobState.WAITING
     # What a filter found may be in another state by now, of which the person was not asked.
     states = CANCELABLE if selection.numbers else (selection.state or default,)
 
-    def cancel(outbox: Outbox, job_id: int) -> tuple[str, bool]:
-        outbox.cancel(job_id, states)
+    def cancel(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
+        outbox.cancel(job_id, states, entry=entry)
         return "is canceled", True
 
     # The oldest of a group holds back the others: without it the next would be sent.
-    _do(terminal, selection, default, "cancel", cancel, newest_first=True)
+    _do(terminal, Order(actor, selection, "jobs cancel", "cancel", default, newest_first=True), cancel)
 
 
 @jobs.command("resolve")
 @some_jobs(JobState.UNKNOWN)
 @click.option("--sent", "answer", flag_value="sent", help="TheEye has them.")
 @click.option("--again", "answer", flag_value="again", help="TheEye does not have them: send them again.")
+@as_actor
 @click.pass_obj
-def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None) -> None:
+def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, actor: Actor) -> None:
     """Say of unknown jobs whether TheEye has them."""
     if answer is None:
         raise click.UsageError("say --sent, where TheEye has them, or --again, where it does not")
     is_sent = answer == "sent"
 
-    def resolve(outbox: Outbox, job_id: int) -> tuple[str, bool]:
-        state = outbox.resolve(job_id, sent=is_sent)
+    def resolve(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
+        state = outbox.resolve(job_id, sent=is_sent, entry=entry)
         if state is JobState.SKIPPED:
             return f"is {state}: {outbox.job(job_id).reason}", False
         return "is accepted" if is_sent else "waits to be sent", True
 
-    _do(terminal, selection, JobState.UNKNOWN, "take for accepted" if is_sent else "send again", resolve)
+    asked = "take for accepted" if is_sent else "send again"
+    _do(terminal, Order(actor, selection, f"jobs resolve --{answer}", asked, JobState.UNKNOWN), resolve)
 
 
-def _do(
-    terminal: Terminal,
-    selection: Selection,
-    default: JobState,
-    what: str,
-    deed: Deed,
-    *,
-    newest_first: bool = False,
-) -> None:
+def _do(terminal: Terminal, order: Order, deed: Deed) -> None:
     """Do it to one after the other and say what came of it; ends with 1 where one came to something else."""
-    said: Counter[str] = Counter()
-    has_failed = False
+    selection, state = order.selection, order.selection.state or order.state
     with terminal.outbox() as outbox:
-        state = selection.state or default
         chosen = selection.numbers or outbox.job_ids(state, route=selection.route, since=selection.since)
         if selection.route is not None and not chosen:
             require_route(terminal, outbox, selection.route)
-        selection.confirm(chosen, f"{state} job", what)
-        for job_id in sorted(chosen, reverse=True) if newest_first else chosen:
-            try:
-                came_to, is_done = deed(outbox, job_id)
-                line = f"job {job_id} {came_to}"
-            except (BodyGone, NoSuchJob, WrongState) as error:
-                came_to, is_done, line = "left alone", False, str(error)
-            except TooLarge as error:
-                came_to, is_done, line = "left alone", False, f"job {job_id}: {error}"
-            if is_done:
-                terminal.say([line])
-            else:
-                terminal.warn(line)
-            said[came_to.partition(":")[0]] += 1
-            has_failed |= not is_done
+        selection.confirm(chosen, f"{state} job", order.asked)
+        if not chosen:
+            return
+        action = order.actor.action(order.name, selection.target("jobs", state), len(chosen))
+        with outbox.audit.recording(action) as entry:
+            in_order = sorted(chosen, reverse=True) if order.newest_first else chosen
+            done = [_do_one(terminal, deed, outbox, job_id, entry) for job_id in in_order]
+    said = Counter(came_to.partition(":")[0] for came_to, _ in done)
     if said.total() > 1:
         terminal.say([", ".join(f"{came_to}: {count}" for came_to, count in said.items())])
-    if has_failed:
+    if not all(is_done for _, is_done in done):
         sys.exit(1)
+
+
+def _do_one(terminal: Terminal, deed: Deed, outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
+    try:
+        came_to, is_done = deed(outbox, job_id, entry)
+        line = f"job {job_id} {came_to}"
+    except (BodyGone, NoSuchJob, WrongState) as error:
+        came_to, is_done, line = "left alone", False, str(error)
+    except TooLarge as error:
+        came_to, is_done, line = "left alone", False, f"job {job_id}: {error}"
+    if is_done:
+        terminal.say([line])
+    else:
+        terminal.warn(line)
+    return came_to, is_done
 
 
 class _Again:

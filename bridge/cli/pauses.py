@@ -8,6 +8,7 @@ import click
 
 from bridge import report
 from bridge.cli import names
+from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal
 from bridge.errors import ConfigError
 from bridge.outbox import Outbox, Pausable
@@ -20,8 +21,9 @@ KIND = click.option(
 @click.command()
 @click.argument("name", required=False)
 @KIND
+@as_actor
 @click.pass_obj
-def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
+def pause(terminal: Terminal, name: str | None, is_route: bool | None, actor: Actor) -> None:
     """Let the jobs of a task or a route wait. Without NAME: say what is paused.
 
     NAME is a task's name or id, or a route's name. Webhooks are still taken, and their jobs stored.
@@ -31,7 +33,8 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
             _say_paused(terminal, outbox)
             return
         kind, found = _meant(terminal, outbox, name, is_route)
-        is_new = outbox.pause(kind, found)
+        with outbox.audit.recording(actor.action("pause", {str(kind): found}, 1)) as entry:
+            is_new = outbox.pause(kind, found, entry=entry)
     what = "is paused: its jobs wait, but for those on their way" if is_new else "was paused already"
     terminal.say([f"{kind} {name} {what}"])
 
@@ -39,12 +42,14 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None) -> None:
 @click.command()
 @click.argument("name")
 @KIND
+@as_actor
 @click.pass_obj
-def resume(terminal: Terminal, name: str, is_route: bool | None) -> None:
+def resume(terminal: Terminal, name: str, is_route: bool | None, actor: Actor) -> None:
     """Let the jobs of a paused task or route go on."""
     with terminal.outbox() as outbox:
         kind, found = _meant(terminal, outbox, name, is_route)
-        was_paused = outbox.resume(kind, found)
+        with outbox.audit.recording(actor.action("resume", {str(kind): found}, 1)) as entry:
+            was_paused = outbox.resume(kind, found, entry=entry)
     if not was_paused:
         terminal.warn(f"{kind} {name} is not paused")
         sys.exit(1)

@@ -7,13 +7,16 @@ from dataclasses import asdict
 import click
 
 from bridge import report
+from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal, as_json
+from bridge.settings import duration_text
 
 
 @click.command()
 @as_json
+@as_actor
 @click.pass_obj
-def prune(terminal: Terminal, in_json: bool) -> None:
+def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
     """Delete what is older than BRIDGE_RETENTION says, as processes that deliver do once a day.
 
     What still waits, is sent or is unknown stays, however old.
@@ -21,8 +24,10 @@ def prune(terminal: Terminal, in_json: bool) -> None:
     retention = terminal.settings.retention
     if not in_json:
         terminal.say(report.retention_lines(retention))
-    with terminal.outbox() as outbox:
-        pruned = outbox.prune(retention, lambda: False)
+    older_than = ",".join(map(duration_text, (retention.events, retention.bodies)))
+    action = actor.action("prune", {"older than": older_than})
+    with terminal.outbox() as outbox, outbox.audit.recording(action) as entry:
+        pruned = outbox.prune(retention, lambda: False, entry=entry)
     if in_json:
         terminal.say_json({"older_than": report.retention_json(retention), "deleted": asdict(pruned)})
     else:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bridge.cli.terminal import NUMBER
+from bridge.event import JSON, rfc3339
 from bridge.job import JobState
 from bridge.settings import duration
 
@@ -28,6 +29,18 @@ class Selection:
     #: Seconds since the epoch.
     since: float | None
     is_confirmed: bool
+
+    def target(self, what: str, state: JobState | None = None) -> dict[str, JSON]:
+        """For the audit: the numbers of `what`, or the filter; `state` where the person said none."""
+        if self.numbers:
+            return {what: list(self.numbers)}
+        filters = {
+            "state": self.state or state,
+            "route": self.route,
+            "source": self.source,
+            "since": None if self.since is None else rfc3339(self.since),
+        }
+        return {name: value for name, value in filters.items() if value is not None}
 
     def confirm(self, chosen: Sequence[int], what: str, deed: str) -> None:
         """Say how many a filter found, and ask whether to go on; ends the command where not."""
@@ -53,6 +66,7 @@ def _since(which: str) -> Callable[[Any], Any]:
 
 
 since = _since("came")
+audit_since = _since("began")
 jobs_since = _since("ended, or came where they have not ended,")
 of_route = click.option("--route", help="Only those of this route.")
 of_source = click.option("--source", help="Only those of this source.")

@@ -35,7 +35,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     table = None
     try:
         loaded = terminal.load(path, require_env=require_env, with_tests=True)
-        problems, table = loaded.problems, loaded.table
+        problems, table, version = loaded.problems, loaded.table, loaded.version
     except ConfigError as error:
         problems = error.problems
     if in_json:
@@ -45,7 +45,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     if table is None:
         raise SystemExit(1)
     if not in_json and not annotate:
-        terminal.say([_counted(table, len(problems))])
+        terminal.say([f"table {version.hash}: {_counted(table, len(problems))}"])
 
 
 def _counted(table: RoutingTable, warnings: int) -> str:

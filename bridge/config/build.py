@@ -17,6 +17,7 @@ from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
 from bridge.config.tests import RoutingTestBuilder, RoutingTestShape
 from bridge.fields import EVENT_NAMES, ITEM_NAMES
+from bridge.job import TableVersion
 from bridge.match import Check, When
 from bridge.problem import Place
 from bridge.retry import RetryPolicy
@@ -45,6 +46,7 @@ class Builder:
         variables: Mapping[str, str],
         types: Mapping[str, SourceType],
         problems: Problems,
+        version: TableVersion,
         *,
         require_env: bool,
         complete: bool,
@@ -52,6 +54,7 @@ class Builder:
     ) -> None:
         """Without `complete`, what seems missing may stand where nothing could be read."""
         self._problems = problems
+        self._version = version
         self._environment = Environment(variables, problems, required=require_env)
         self._compiler = Compiler(problems)
         self._source_builder = SourceBuilder(types, self._environment, self._compiler, problems)
@@ -134,7 +137,7 @@ class Builder:
         task = self._tasks.task_of(shape)
         arguments = self._arguments.build(shape, task, OnDead.NAMES)
         if task is not None:
-            self._on_dead = OnDead(task, arguments)
+            self._on_dead = OnDead(task, arguments, self._version)
 
     def add_test(self, place: Place, shape: RoutingTestShape) -> None:
         """To be added once all routes are."""
@@ -191,7 +194,7 @@ class Builder:
         route = Route(
             name, str(shape.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
-            concurrency=concurrency, once=once, otherwise=bool(shape.otherwise),
+            concurrency=concurrency, once=once, otherwise=bool(shape.otherwise), table=self._version,
         )  # fmt: skip
         self._routes[name] = (route, place)
 

@@ -7,7 +7,7 @@ A scalar stays the text that was written; what it means is its field's to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -308,11 +308,16 @@ class _TooDeep(Exception):
         self.place = place
 
 
-def read_file(path: Path, problems: Problems) -> Node | None:
-    """The file's data, an empty mapping where it has none; None, reported, where it cannot be read."""
+def read_file(path: Path, problems: Problems, seen: Callable[[bytes], object]) -> Node | None:
+    """The file's data, an empty mapping where it has none; None, reported, where it cannot be read.
+
+    `seen` gets the bytes that were read.
+    """
     name = str(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        read = path.read_bytes()
+        seen(read)
+        text = read.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = _after(error.object[: error.start], name)
         problems.error(place, "the file is not UTF-8 text", "save it as UTF-8")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +35,7 @@ from bridge.config.shapes import (
 from bridge.config.tests import ExpectedShape, RoutingTestShape
 from bridge.errors import ConfigError
 from bridge.fields import closest
+from bridge.job import TableVersion
 from bridge.problem import Place, Problem
 from bridge.routing_test import RoutingTest
 from bridge.settings import Secret
@@ -43,6 +45,8 @@ from bridge.table import RoutingTable
 S = TypeVar("S", bound=Shape)
 
 _SECTIONS = tuple(TableShape.model_fields)
+#: Hex digits of the table's hash: few enough to read out, enough to tell tables apart.
+_HASH_LENGTH = 16
 #: What keys of a route and of a task are called in other tools.
 _ELSEWHERE = {
     "on": "event", "if": "when", "key": "secret_key",
@@ -66,6 +70,7 @@ class Loaded:
     problems: tuple[Problem, ...]
     #: Every secret in it, for the mask.
     secrets: tuple[Secret, ...] = field(repr=False)
+    version: TableVersion
     #: Its tests, where they were asked for.
     tests: tuple[RoutingTest, ...] = ()
 
@@ -77,23 +82,26 @@ def load(
     *,
     require_env: bool = True,
     with_tests: bool = False,
+    commit: str | None = None,
 ) -> Loaded:
-    """Read the table at `config`, a folder of YAML files or one file.
+    """Read the table at `config`, a folder of YAML files or one file; `commit` is that of its checkout.
 
     `variables` is what ``${{ env.NAME }}`` reads; an unset one is an error, without `require_env` a warning.
     Only `with_tests` are the files read that its tests name: a server may lack them.
     Raises ConfigError with every problem, warnings included, where there is an error.
     """
     problems = Problems()
-    whole = _read_all(config, problems)
+    digest = sha256()
+    whole = _read_all(config, problems, digest.update)
+    version = TableVersion(digest.hexdigest()[:_HASH_LENGTH], commit)
     builder = Builder(
-        variables, types, problems,
+        variables, types, problems, version,
         require_env=require_env, complete=whole.complete, read_payloads=with_tests,
     )  # fmt: skip
     table = _assemble(whole, builder, problems)
     if table is None or problems.has_errors:
         raise ConfigError(problems.sorted())
-    return Loaded(table, problems.sorted(), tuple(builder.secrets), tuple(builder.tests))
+    return Loaded(table, problems.sorted(), tuple(builder.secrets), version, tuple(builder.tests))
 
 
 @dataclass
@@ -111,13 +119,14 @@ class _Whole:
     complete: bool = True
 
 
-def _read_all(config: Path, problems: Problems) -> _Whole:
+def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Whole:
+    """`seen` gets the bytes of each file."""
     place = Place(str(config), 1, 1)
     whole = _Whole(place, Section(place), Section(place))
     paths = _files(config, place, problems)
     whole.complete = bool(paths)
     for path in paths:
-        node = read_file(path, problems)
+        node = read_file(path, problems, seen)
         if isinstance(node, Section):
             _add_file(node, whole, problems)
             continue

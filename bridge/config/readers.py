@@ -32,6 +32,7 @@ from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.route import OnUnknown, Rate
 from bridge.settings import DURATION_UNITS, duration
+from bridge.sources import Replays
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -356,6 +357,9 @@ EncodingText = Annotated[
     Encoding | None, PlainValidator(read_choice(Encoding)), WithJsonSchema({"enum": list(Encoding)})
 ]
 KeepText = Annotated[Keep | None, PlainValidator(read_choice(Keep)), WithJsonSchema({"enum": list(Keep)})]
+ReplaysText = Annotated[
+    Replays | None, PlainValidator(read_choice(Replays)), WithJsonSchema({"enum": list(Replays)})
+]
 ArgumentsTypeText = Annotated[
     ArgumentsType | None,
     PlainValidator(read_choice(ArgumentsType)),

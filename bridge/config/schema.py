@@ -48,6 +48,7 @@ def _source(source_type: SourceType, keys: Schema) -> Schema:
     others = {*ProofShapes.model_fields} - proofs
     others |= {field.name for field in fields(Options)} - {*source_type.options}
     others |= {"dedupe"} if source_type.dedupe is None else set()
+    others |= set() if source_type.replayable else {"replays"}
     properties = {key: _key(key) for key in keys["properties"] if key not in others}
     properties["any_of"] = {
         "type": "object",

@@ -26,6 +26,7 @@ from bridge.config.readers import (
     Name,
     OnUnknownText,
     RateText,
+    ReplaysText,
     SecretText,
     Signed,
     Text,
@@ -161,6 +162,8 @@ class SourceShape(ProofShapes):
     signature: SignatureShape | None = None
     keep: KeepText = Keep.FULL
     """Of which events the body, the headers and the query are stored: all, those that made a job, none."""
+    replays: ReplaysText = None
+    """What becomes of a body that came before under another delivery id: note, or refuse (no job)."""
     redact: Many[Text] | None = None
     """Paths of fields that are not stored, such as payload.user.email"""
 

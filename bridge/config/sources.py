@@ -13,7 +13,7 @@ from bridge.fields import Each, Path, did_you_mean
 from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.settings import Secret
-from bridge.sources import Options, Source, SourceType
+from bridge.sources import Options, Replays, Source, SourceType
 from bridge.sources.bodies import JSON_TYPE
 from bridge.sources.signatures import Credentials, HmacSignature, Known, Proof, Required
 
@@ -55,6 +55,7 @@ class SourceBuilder:
             options=options,
             keep=shape.keep or Keep.FULL,
             redact=self._redact(shape),
+            replays=self._replays(name, shape, source_type, options),
         )
 
     def _type(self, name: Scalar, shape: SourceShape) -> SourceType | None:
@@ -81,6 +82,16 @@ class SourceBuilder:
             message = f"{source_type.name} identifies each of its webhooks: dedupe is not for it"
             self._problems.error(name.place, message, "leave it out")
         return shape.dedupe
+
+    def _replays(
+        self, name: Scalar, shape: SourceShape, source_type: SourceType, options: Options
+    ) -> Replays | None:
+        if shape.replays is None:
+            return source_type.usual_replays(options, () if shape.any_of else _given(shape))
+        if not source_type.replayable:
+            message = f"replays is not for {source_type.name}: its proof covers its delivery id, or has none"
+            self._problems.error(name.place, message, "leave it out")
+        return shape.replays
 
     def _options(self, name: Scalar, shape: SourceShape, source_type: SourceType) -> Options:
         values: dict[str, Scalar] = {

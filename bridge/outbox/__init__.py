@@ -14,10 +14,10 @@ from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
 from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, trial
+from bridge.outbox.audit import Action, Audit, AuditEntry
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
 from bridge.outbox.filters import of_events, of_jobs, of_refused
-from bridge.outbox.intake import Stored, StoredJob, Webhook
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
@@ -30,6 +30,7 @@ from bridge.outbox.retention import Pruned, prune
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
+from bridge.outbox.webhook import Stored, StoredJob, Webhook
 from bridge.retry import Decision
 from bridge.route import OnDead, Rate
 from bridge.settings import Retention
@@ -37,6 +38,8 @@ from bridge.settings import Retention
 __all__ = [
     "CANCELABLE",
     "KEPT",
+    "Action",
+    "AuditEntry",
     "Claim",
     "Completion",
     "EventSummary",
@@ -70,6 +73,8 @@ class Outbox:
             self._database = PostgreSQL(url)
         else:
             self._database = SQLite(url, checkpoints=not beside_a_server)
+        #: What people did.
+        self.audit = Audit(self._database, clock)
         try:
             # Most starts find it up to date: to ask writes nothing, and waits for nobody who does.
             found = self._database.read(migrations.revision)
@@ -111,7 +116,7 @@ class Outbox:
     def store(self, webhook: Webhook) -> Stored:
         """Store an event and its jobs in one transaction; returns once they are committed."""
         # Made here, as it compresses the body: one thread may write for all.
-        row = event_row(webhook.event, webhook.fingerprint, webhook.warnings)
+        row = event_row(webhook)
         stored = self._database.write(
             lambda connection: intake.store(connection, webhook, row, self._clock())
         )
@@ -123,9 +128,9 @@ class Outbox:
         """Store requests that were refused; of each source the last KEPT stay."""
         self._database.write(lambda connection: keep(connection, refused))
 
-    def prune(self, retention: Retention, stop: Callable[[], bool]) -> Pruned:
+    def prune(self, retention: Retention, stop: Callable[[], bool], *, entry: int | None = None) -> Pruned:
         """Let go of what is older than it is kept, until `stop` says so; see retention.prune."""
-        return prune(self._database, retention, self._clock(), stop)
+        return prune(self._database, retention, self._clock(), stop, entry)
 
     # Delivery
 
@@ -235,57 +240,63 @@ class Outbox:
 
     # People
 
-    def retry(self, job_id: int, again: NewJob | None) -> JobState:
+    # `entry` is the number of the audit's entry; see Audit.recording.
+
+    def retry(self, job_id: int, again: NewJob | None, *, entry: int | None = None) -> JobState:
         """Set a dead job waiting as `again`, which today's table makes; its state now.
 
         Raises NoSuchJob, WrongState.
         """
         now = self._clock()
-        state = self._database.write(lambda connection: people.retry(connection, job_id, again, now))
+        state = self._database.write(lambda connection: people.retry(connection, job_id, again, now, entry))
         if state is JobState.WAITING:
             self._job_waits()
         return state
 
-    def resolve(self, job_id: int, *, sent: bool) -> JobState:
+    def resolve(self, job_id: int, *, sent: bool, entry: int | None = None) -> JobState:
         """Say of an unknown job that TheEye has it, or that it must be sent again; its state now.
 
         Raises NoSuchJob, WrongState.
         """
         now = self._clock()
         state, waits = self._database.write(
-            lambda connection: people.resolve(connection, job_id, now, sent=sent)
+            lambda connection: people.resolve(connection, job_id, now, sent=sent, entry=entry)
         )
         if waits:
             self._job_waits()
         return state
 
-    def cancel(self, job_id: int, expected: tuple[JobState, ...] = CANCELABLE) -> None:
+    def cancel(
+        self, job_id: int, expected: tuple[JobState, ...] = CANCELABLE, *, entry: int | None = None
+    ) -> None:
         """Let a job that is in one of these states never be sent. Raises NoSuchJob, WrongState."""
         now = self._clock()
-        if self._database.write(lambda connection: people.cancel(connection, job_id, expected, now)):
+        if self._database.write(lambda connection: people.cancel(connection, job_id, expected, now, entry)):
             self._job_waits()
 
-    def replay(self, event_id: int, new: Sequence[NewJob]) -> tuple[StoredJob, ...]:
+    def replay(
+        self, event_id: int, new: Sequence[NewJob], *, entry: int | None = None
+    ) -> tuple[StoredJob, ...]:
         """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
         now = self._clock()
-        stored = self._database.write(lambda connection: people.replay(connection, event_id, new, now))
+        stored = self._database.write(lambda connection: people.replay(connection, event_id, new, now, entry))
         if any(job.state is JobState.WAITING for job in stored):
             self._job_waits()
         return stored
 
-    def pause(self, kind: Pausable, name: str) -> bool:
+    def pause(self, kind: Pausable, name: str, *, entry: int | None = None) -> bool:
         """Let the jobs of a task (by its id) or a route wait; False where they do already."""
         now = self._clock()
-        return self._database.write(lambda connection: pauses.pause(connection, kind, name, now))
+        return self._database.write(lambda connection: pauses.pause(connection, kind, name, now, entry))
 
-    def resume(self, kind: Pausable, name: str) -> bool:
+    def resume(self, kind: Pausable, name: str, *, entry: int | None = None) -> bool:
         """Let them go on; False where they were not paused."""
         now = self._clock()
         if not self._database.read(lambda connection: pauses.is_paused(connection, kind, name)):
             return False
         while self._database.write(lambda connection: pauses.renew(connection, kind, name, now)):
             pass  # a few at a time, so that nobody waits long; before any of them may go
-        was = self._database.write(lambda connection: pauses.resume(connection, kind, name))
+        was = self._database.write(lambda connection: pauses.resume(connection, kind, name, entry))
         self._job_waits()
         return was
 

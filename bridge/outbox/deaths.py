@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from bridge.outbox import intake, keys
-from bridge.outbox.intake import StoredJob
 from bridge.outbox.locks import lock
 from bridge.outbox.records import job_of
 from bridge.outbox.schema import IS_UNTOLD, jobs, tellings
+from bridge.outbox.webhook import StoredJob
 from bridge.route import OnDead
 
 #: At most one telling of a route in so many seconds.

@@ -4,76 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.event import Event, rfc3339
+from bridge.event import rfc3339
 from bridge.job import JobState, NewJob
-from bridge.outbox import groups, keys
-from bridge.outbox.locks import lock, lock_all
+from bridge.outbox import groups, keys, lookup
+from bridge.outbox.locks import lock_all
+from bridge.outbox.lookup import Known
 from bridge.outbox.records import fresh, job_row
 from bridge.outbox.schema import events, jobs
+from bridge.outbox.webhook import Stored, StoredJob, Webhook, own_id
 from bridge.route import OnDead
+from bridge.sources import Replays
 
-
-@dataclass(frozen=True)
-class StoredJob:
-    """A job that a request made or set waiting."""
-
-    id: int
-    route: str
-    task: str
-    state: JobState
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What storing a webhook came to."""
-
-    event_id: int
-    #: Whether the event was there already.
-    duplicate: bool
-    jobs: tuple[StoredJob, ...]
-
-
-@dataclass(frozen=True)
-class Webhook:
-    """What is stored of one webhook."""
-
-    event: Event
-    #: Stands for the delivery id where the sender has none.
-    fingerprint: str | None
-    #: How long from its first sight a fingerprint counts as the same webhook, seconds; None: never.
-    window: float | None
-    jobs: tuple[NewJob, ...]
-    warnings: tuple[str, ...]
-
-
+#: Stands on an event where another body came under its delivery id.
+ANOTHER_BODY = "another body came under the same delivery id: it made no job (see events list --refused)"
 #: What is added to a dead job's reason where nothing would make it today.
 STAYS_DEAD = "; asked for again, but its route is gone or no longer matches"
 
 # Compiled once: the hot path builds no statements.
-# Locked, so that of two that come again at once the second sees what the first has made.
-_BY_DELIVERY = (
-    select(events.c.id)
-    .where(events.c.source == bindparam("source"), events.c.delivery_id == bindparam("delivery_id"))
-    .with_for_update()
-)
-_BY_FINGERPRINT = (
-    select(events.c.id)
-    .where(
-        events.c.source == bindparam("source"),
-        events.c.fingerprint == bindparam("fingerprint"),
-        events.c.received_at.between(bindparam("earliest"), bindparam("latest")),
-    )
-    .order_by(events.c.received_at.desc())
-    .limit(1)
-    .with_for_update()
-)
 # By dialect: only these know ON CONFLICT. Nothing comes back where the event is there already; one that
 # another transaction is about to commit is waited for.
 _INSERT_EVENT = {
@@ -97,35 +52,63 @@ _CHANGE_JOB = update(jobs).where(jobs.c.id == bindparam("job"))
 
 
 def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> Stored:
-    """Store a webhook, `row` of it in events, and its jobs; one that comes again is completed.
+    """Store a webhook, `row` of it in events, and its jobs; a redelivery is completed.
 
     What is missing is made, what is dead is built again, the rest is left alone.
     """
-    if webhook.fingerprint is not None:
-        # Nobody else looks for it until the commit.
-        lock(connection, "fingerprint", webhook.event.source, webhook.fingerprint)
+    lookup.lock(connection, webhook)
     lock_all(connection, locks_of(webhook.jobs))
-    known = None if webhook.fingerprint is None else _seen(connection, webhook, webhook.fingerprint)
-    key = {"source": webhook.event.source, "delivery_id": webhook.event.delivery_id}
+    known = lookup.by_fingerprint(connection, webhook)
+    before = None if known is not None else lookup.by_digest(connection, webhook)
+    is_refused = before is not None and webhook.replays is Replays.REFUSE
+    row, note = dict(row), None if before is None else _same_body(before)
     while known is None:
-        event_id = _insert_event(connection, webhook, dict(row))
+        event_id = None if is_refused else _insert_event(connection, webhook, _noted(row, note))
         if event_id is not None:
-            return Stored(event_id, False, insert_jobs(connection, event_id, webhook.jobs, now))
+            made = insert_jobs(connection, event_id, webhook.jobs, now)
+            return Stored(event_id, False, made, note)
         # None where it was so old that it was deleted while its lock was waited for: then it is a new one.
-        known = connection.execute(_BY_DELIVERY, key).scalar_one_or_none()
-    _renew(connection, known, row)
-    return Stored(known, True, _complete(connection, known, webhook, now))
+        known = lookup.by_delivery(connection, webhook.event.source, row["delivery_id"])
+        if known is None and before is not None and is_refused:
+            return Stored(before.id, True, (), f"a replay: {note}", is_refused=True)
+        if known is not None and _is_another(known, webhook, row["delivery_id"]):
+            note = note or f"its delivery id came before with another body: event {known.id}"
+            row["delivery_id"], known = own_id(webhook.event, row["digest"]), None
+    if lookup.differs(known, webhook):
+        return _keep_first(connection, known, webhook)
+    _renew(connection, known.id, row)
+    return Stored(known.id, True, _complete(connection, known.id, webhook, now))
 
 
-def _seen(connection: Connection, webhook: Webhook, fingerprint: str) -> int | None:
-    """The event of the same fingerprint within the window."""
-    event = webhook.event
-    if webhook.window is None:
-        return None
-    span = {"earliest": event.received_at - webhook.window, "latest": event.received_at + webhook.window}
-    wanted = {"source": event.source, "fingerprint": fingerprint, **span}
-    found: int | None = connection.execute(_BY_FINGERPRINT, wanted).scalar_one_or_none()
-    return found
+def _same_body(before: Known) -> str:
+    return f"the same body came before: event {before.id}, delivery id {before.delivery_id}"
+
+
+def _noted(row: dict[str, Any], note: str | None) -> dict[str, Any]:
+    return row if note is None else {**row, "notes": orjson.dumps([note])}
+
+
+def _is_another(known: Known, webhook: Webhook, delivery_id: str) -> bool:
+    """Whether it is stored under an id of its own: the id that the table chose is another webhook's."""
+    is_chosen = webhook.has_chosen_id and delivery_id == webhook.event.delivery_id
+    return is_chosen and lookup.differs(known, webhook)
+
+
+def _keep_first(connection: Connection, known: Known, webhook: Webhook) -> Stored:
+    """Make no job of another body than the one that the event shows."""
+    if webhook.fingerprint is not None:
+        # What the fingerprint leaves out may differ, such as the URLs of a pair of Alertmanagers.
+        return Stored(known.id, True, ())
+    of_event = select(events.c.notes).where(events.c.id == known.id)
+    notes = orjson.loads(connection.execute(of_event).scalar_one() or b"[]")
+    if ANOTHER_BODY not in notes:
+        noted = update(events).where(events.c.id == known.id)
+        connection.execute(noted.values(notes=orjson.dumps([*notes, ANOTHER_BODY])))
+    note = (
+        f"delivery id {known.delivery_id} came before with another body: event {known.id}; "
+        "this body made no job"
+    )
+    return Stored(known.id, True, (), note, is_refused=True)
 
 
 def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any]) -> int | None:
@@ -189,7 +172,7 @@ def _renew(connection: Connection, event_id: int, row: dict[str, Any]) -> None:
     of_event = update(events).where(events.c.id == event_id)
     size = of_event.values(warnings=row["warnings"]).returning(func.length(events.c.body))
     if connection.execute(size).scalar_one() == 0 and row["body"]:
-        kept = {name: row[name] for name in ("body", "headers", "query")}
+        kept = {name: row[name] for name in ("body", "headers", "query", "digest")}
         connection.execute(of_event.values(**kept))
 
 

@@ -19,7 +19,8 @@ _LOCK_ALL = text("SELECT pg_advisory_xact_lock(0, stripe) FROM unnest(CAST(:stri
 def lock(connection: Connection, *name: str) -> None:
     """Wait until no other transaction holds this name.
 
-    A unit of work takes one at most, before those of `lock_all`.
+    A unit of work takes these before those of `lock_all`, and a fingerprint's before a digest's: where all
+    take them in one order, nobody waits in a circle.
 
     On SQLite there is nothing to do: a transaction that writes began with ``BEGIN IMMEDIATE``, which only
     one can at a time.

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from bridge.job import Job, JobState
+from bridge.outbox import audit
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses
 
@@ -41,18 +42,20 @@ class Pause:
         return self.name == (job.task_id if self.kind is Pausable.TASK else job.route)
 
 
-def pause(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
+def pause(connection: Connection, kind: Pausable, name: str, now: float, entry: int | None = None) -> bool:
     """False where it is paused already."""
     lock(connection, "pauses")
     if is_paused(connection, kind, name):
         return False
     connection.execute(insert(pauses).values(kind=kind, name=name, since=now))
+    audit.count(connection, entry)
     return True
 
 
-def resume(connection: Connection, kind: Pausable, name: str) -> bool:
+def resume(connection: Connection, kind: Pausable, name: str, entry: int | None = None) -> bool:
     """False where it is not paused. Before it, `renew` until there are none."""
     gone = connection.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))
+    audit.count(connection, entry, gone.rowcount)
     return gone.rowcount == 1
 
 

@@ -1,4 +1,7 @@
-"""What a person says of jobs and events: units of work."""
+"""What a person says of jobs and events: units of work.
+
+`entry` is the number of the audit's entry that counts what they change.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,32 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.job import Job, JobState, NewJob
-from bridge.outbox import groups, intake
-from bridge.outbox.intake import StoredJob
+from bridge.outbox import audit, groups, intake
 from bridge.outbox.locks import lock_all
 from bridge.outbox.records import job_of
 from bridge.outbox.schema import events, jobs
+from bridge.outbox.webhook import StoredJob
 
 #: The states of a job that a person may cancel: it waits, for its time or for a person.
 CANCELABLE = (JobState.WAITING, JobState.DEAD, JobState.UNKNOWN)
 
 
-def retry(connection: Connection, job_id: int, again: NewJob | None, now: float) -> JobState:
+def retry(
+    connection: Connection, job_id: int, again: NewJob | None, now: float, entry: int | None = None
+) -> JobState:
     """Set a dead job waiting as `again`; its state now. Raises NoSuchJob, WrongState."""
     lock_all(connection, intake.locks_of([] if again is None else [again]))
     dead = _expect(connection, job_id, JobState.DEAD)
     if again is not None and dead.replay:
         again = intake.replayed(again)
-    return intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
+    state = intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
+    audit.count(connection, entry, int(state is not JobState.DEAD))
+    return state
 
 
-def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> tuple[JobState, bool]:
+def resolve(
+    connection: Connection, job_id: int, now: float, *, sent: bool, entry: int | None = None
+) -> tuple[JobState, bool]:
     """Let an unknown job be accepted, or sent again in its old place, unless a newer one replaces it.
 
     Its state now, and whether a job may be sent now. Raises NoSuchJob, WrongState.
@@ -47,19 +56,28 @@ def resolve(connection: Connection, job_id: int, now: float, *, sent: bool) -> t
             "reason": "a person said to send it again", "ended_at": None,
             "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
         }  # fmt: skip
-    return state, _settle(connection, job, {"state": state, **values}, now) or state is JobState.WAITING
+    may_go = _settle(connection, job, {"state": state, **values}, now, entry)
+    return state, may_go or state is JobState.WAITING
 
 
-def cancel(connection: Connection, job_id: int, expected: tuple[JobState, ...], now: float) -> bool:
+def cancel(
+    connection: Connection,
+    job_id: int,
+    expected: tuple[JobState, ...],
+    now: float,
+    entry: int | None = None,
+) -> bool:
     """Let a job that is in one of these states never be sent; whether another may be sent now.
 
     Raises NoSuchJob, WrongState.
     """
     canceled = {"state": JobState.CANCELED, "reason": "canceled by a person", "ended_at": now}
-    return _settle(connection, _locked_with_group(connection, job_id, expected), canceled, now)
+    return _settle(connection, _locked_with_group(connection, job_id, expected), canceled, now, entry)
 
 
-def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: float) -> tuple[StoredJob, ...]:
+def replay(
+    connection: Connection, event_id: int, new: Sequence[NewJob], now: float, entry: int | None = None
+) -> tuple[StoredJob, ...]:
     """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
     lock_all(connection, intake.locks_of(new))
     row = select(events.c.id).where(events.c.id == event_id).with_for_update()
@@ -67,11 +85,15 @@ def replay(connection: Connection, event_id: int, new: Sequence[NewJob], now: fl
         raise NoSuchEvent(f"there is no event {event_id}")
     last = select(func.max(jobs.c.replay)).where(jobs.c.event_id == event_id)
     number = (connection.execute(last).scalar_one() or 0) + 1
+    audit.count(connection, entry)
     return intake.insert_jobs(connection, event_id, new, now, replay=number)
 
 
-def _settle(connection: Connection, job: Job, values: dict[str, object], now: float) -> bool:
+def _settle(
+    connection: Connection, job: Job, values: dict[str, object], now: float, entry: int | None
+) -> bool:
     """Whether the next job of its group waited for that."""
+    audit.count(connection, entry)
     connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
     return job.group is not None and groups.pass_on(connection, job.task_id, job.group, now)
 

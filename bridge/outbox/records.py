@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ import orjson
 from sqlalchemy import Row
 
 from bridge.event import Event, Headers
-from bridge.job import Attempt, Job, JobState, NewJob, Outcome
+from bridge.job import Attempt, Job, JobState, NewJob, Outcome, TableVersion
 from bridge.keeping import RedactedEvent, is_redacted
+from bridge.outbox.webhook import Webhook, chosen_id
 
 
 @dataclass(frozen=True)
@@ -23,26 +23,30 @@ class EventSummary:
     source: str
     event: str
     action: str | None
+    #: As it is stored; see webhook.own_id.
     delivery_id: str
     #: Seconds since the epoch.
     received_at: float
+    #: What went wrong in conditions and loops, and what is odd about its requests.
     warnings: tuple[str, ...]
     #: How many jobs it has made.
     jobs: int
 
 
-def event_row(event: Event, fingerprint: str | None, warnings: Iterable[str]) -> dict[str, Any]:
+def event_row(webhook: Webhook) -> dict[str, Any]:
+    event = webhook.event
     return {
         "source": event.source,
         "event": event.event,
         "action": event.action,
         "delivery_id": event.delivery_id,
-        "fingerprint": fingerprint,
+        "fingerprint": webhook.fingerprint,
         "headers": orjson.dumps(dict(event.headers)),
         "query": orjson.dumps(dict(event.query)),
         "body": (_REDACTED if is_redacted(event) else b"") + packed(event.body),
         "received_at": event.received_at,
-        "warnings": orjson.dumps(list(warnings)),
+        "warnings": orjson.dumps(list(webhook.warnings)),
+        "digest": webhook.digest,
     }
 
 
@@ -54,7 +58,7 @@ def event_of(row: Row[Any]) -> Event:
         source=row.source,
         event=row.event,
         action=row.action,
-        delivery_id=row.delivery_id,
+        delivery_id=chosen_id(row.delivery_id, row.event, row.action, row.digest),
         headers=Headers(orjson.loads(row.headers).items()),
         query=orjson.loads(row.query),
         payload=orjson.loads(body) if body else None,
@@ -92,7 +96,7 @@ def summary_of(row: Row[Any]) -> EventSummary:
         action=row.action,
         delivery_id=row.delivery_id,
         received_at=row.received_at,
-        warnings=tuple(orjson.loads(row.warnings)),
+        warnings=(*orjson.loads(row.notes or b"[]"), *orjson.loads(row.warnings)),
         jobs=row.jobs,
     )
 
@@ -130,6 +134,8 @@ def fresh(job: NewJob, now: float) -> dict[str, Any]:
         "once_key": job.once_key,
         "ended_at": now if dead else None,
         "told": False,
+        "table_hash": None if job.table is None else job.table.hash,
+        "table_commit": None if job.table is None else job.table.commit,
     }
 
 
@@ -158,6 +164,7 @@ def job_of(row: Row[Any]) -> Job:
         blocked=row.blocked,
         once_key=row.once_key,
         ended_at=row.ended_at,
+        table=None if row.table_hash is None else TableVersion(row.table_hash, row.table_commit),
     )
 
 

@@ -55,6 +55,7 @@ def _row(refused: RefusedRequest) -> dict[str, Any]:
         **asdict(refused),
         "reason": storable(refused.reason),
         "event": storable(refused.event),
+        "client": storable(refused.client),
         "size": None if refused.size is None else min(refused.size, _LARGEST),
     }
 

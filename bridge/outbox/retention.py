@@ -9,9 +9,10 @@ from functools import partial
 from sqlalchemy import Connection, bindparam, case, delete, func, select, tuple_, update
 
 from bridge.job import JobState
+from bridge.outbox.audit import count
 from bridge.outbox.database import Database
 from bridge.outbox.locks import lock
-from bridge.outbox.schema import attempts, events, jobs
+from bridge.outbox.schema import attempts, audit, events, jobs
 from bridge.settings import Retention
 
 #: Of how many events at a time it is asked whether they may go.
@@ -21,6 +22,10 @@ BATCH = 200
 #: The most jobs, and bytes of bodies, that they have together, unless one event has more.
 BATCH_JOBS = 2_000
 BATCH_BYTES = 16 * 1024**2
+
+
+#: How long entries of the audit are kept, seconds; longer where events are.
+AUDITED = 365 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -111,14 +116,22 @@ _LOCK_JOBS = select(func.count()).select_from(
 _DELETE_ATTEMPTS = delete(attempts).where(attempts.c.job_id.in_(select(jobs.c.id).where(_OF_SOME)))
 _DELETE_JOBS = delete(jobs).where(_OF_SOME)
 _DELETE_EVENTS = delete(events).where(_SOME)
+_OLD_AUDIT = audit.c.at < bindparam("before")
 _DELETE_BODIES = update(events).where(_SOME).values(body=b"")
 
 
-def prune(database: Database, retention: Retention, now: float, stop: Callable[[], bool]) -> Pruned:
+def prune(
+    database: Database,
+    retention: Retention,
+    now: float,
+    stop: Callable[[], bool],
+    entry: int | None = None,
+) -> Pruned:
     """Let go of what is older than it is kept, the oldest first, until `stop` says so; what went.
 
     An event goes once it has made no job, or all of its jobs have ended long ago: with these and their
-    attempts. Its body goes earlier, unless one of its jobs may still need it. Raises StoreUnavailable.
+    attempts. Its body goes earlier, unless one of its jobs may still need it. `entry` of the audit counts
+    both. Raises StoreUnavailable.
     """
     cutoffs = Cutoffs.of(retention, now)
     pruned = Pruned()
@@ -129,8 +142,18 @@ def prune(database: Database, retention: Retention, now: float, stop: Callable[[
         for some in _batches(stock, cutoffs):
             if stop():
                 break
-            pruned += database.write(partial(let_go, some=some, cutoffs=cutoffs))
+            pruned += database.write(partial(let_go, some=some, cutoffs=cutoffs, entry=entry))
+    if not stop():
+        _prune_audit(database, now - max(AUDITED, retention.events))
     return pruned
+
+
+def _prune_audit(database: Database, before: float) -> None:
+    old = {"before": before}
+    any_old = select(audit.c.id).where(_OLD_AUDIT).limit(1)
+    # A read first: most passes find nothing, and a commit holds up whoever else writes.
+    if database.read(lambda connection: connection.execute(any_old, old).first()) is not None:
+        database.write(lambda connection: connection.execute(delete(audit).where(_OLD_AUDIT), old))
 
 
 def _oldest(connection: Connection, place: Mapping[str, float]) -> dict[int, float]:
@@ -166,7 +189,9 @@ def _batches(stock: Mapping[int, Stock], cutoffs: Cutoffs) -> Iterator[dict[int,
         yield batch
 
 
-def let_go(connection: Connection, some: Mapping[int, float], cutoffs: Cutoffs) -> Pruned:
+def let_go(
+    connection: Connection, some: Mapping[int, float], cutoffs: Cutoffs, entry: int | None = None
+) -> Pruned:
     """Let go of what still may go of these events: when each was received, by id."""
     lock(connection, "prune")
     held = list(connection.execute(_LOCK_EVENTS, {"some": list(some)}).scalars())
@@ -184,4 +209,5 @@ def let_go(connection: Connection, some: Mapping[int, float], cutoffs: Cutoffs) 
         connection.execute(_DELETE_EVENTS, gone)
     if emptied:
         connection.execute(_DELETE_BODIES, {"some": emptied})
+    count(connection, entry, len(going) + len(emptied))
     return Pruned(len(going), jobs_gone, len(emptied))

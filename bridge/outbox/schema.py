@@ -31,6 +31,7 @@ HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'acce
 #: Died, and nobody was told of it.
 IS_UNTOLD = text("state = 'dead' AND NOT told")
 _HAS_GROUP = text("group_name IS NOT NULL")
+_HAS_DIGEST = text("digest IS NOT NULL")
 
 #: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -52,9 +53,21 @@ events = Table(
     Column("received_at", Double, nullable=False),
     # What went wrong in conditions and loops: a JSON list of texts.
     Column("warnings", LargeBinary, nullable=False),
+    # SHA-256 of what the sender sent; null where an older release stored the event.
+    Column("digest", LargeBinary),
+    # What was odd about its requests: a JSON list of texts. A redelivery replaces the warnings, not these.
+    Column("notes", LargeBinary),
     UniqueConstraint("source", "delivery_id"),
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
     Index("events_by_age", "received_at", "id"),
+    Index(
+        "events_by_digest",
+        "source",
+        "digest",
+        "id",
+        sqlite_where=_HAS_DIGEST,
+        postgresql_where=_HAS_DIGEST,
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -95,6 +108,9 @@ jobs = Table(
     Column("ended_at", Double),
     # Since it died: whether somebody was told of it.
     Column("told", Boolean, nullable=False, server_default=false()),
+    # The routing table that built it; see job.TableVersion.
+    Column("table_hash", Text),
+    Column("table_commit", Text),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
     # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
@@ -170,6 +186,8 @@ refusals = Table(
     Column("event", Text),
     # Bytes of the body, as far as it is known.
     Column("size", BigInteger),
+    # The client's address, as far as it is known.
+    Column("client", Text),
     Index("refusals_by_source", "source", "id"),
     sqlite_autoincrement=True,
 )
@@ -201,4 +219,27 @@ tellings = Table(
     metadata,
     Column("route", Text, primary_key=True),
     Column("at", Double, nullable=False),
+)
+
+#: What people did to jobs, events, tasks and routes.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", ID, primary_key=True),
+    # When it began.
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    # The account of the operating system that ran the command; null where no command did it.
+    Column("account", Text),
+    # Such as "jobs retry".
+    Column("action", Text, nullable=False),
+    # Numbers or a filter: a JSON object.
+    Column("target", LargeBinary, nullable=False),
+    # How many it was meant for; null where nobody counted.
+    Column("chosen", BigInteger),
+    # How many it has changed. Each change counts itself, in its own transaction.
+    Column("done", BigInteger, nullable=False),
+    # Null while it runs, and for ever where the process ended in the middle.
+    Column("ended_at", Double),
+    sqlite_autoincrement=True,
 )

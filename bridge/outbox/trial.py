@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert
 from bridge.event import Event, Headers
 from bridge.outbox.records import event_row
 from bridge.outbox.schema import events
+from bridge.outbox.webhook import Webhook
 
 #: How large, in bytes: so that the database asks the disk for room, which a row or two in a page that is
 #: there already would not.
@@ -22,5 +23,5 @@ def run(connection: Connection) -> None:
     # Random, so that it cannot be compressed.
     event = Event("", "", None, uuid4().hex, Headers(), {}, None, time.time(), os.urandom(SIZE))
     made = insert(events).returning(events.c.id)
-    event_id = connection.execute(made, event_row(event, None, ())).scalar_one()
+    event_id = connection.execute(made, event_row(Webhook(event, None, None, (), ()))).scalar_one()
     connection.execute(delete(events).where(events.c.id == event_id))

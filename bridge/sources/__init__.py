@@ -8,8 +8,10 @@ the table, the order of checks, what is stored) follows from the declaration.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from hashlib import sha256
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import ClassVar
@@ -46,6 +48,15 @@ def fetch_nothing(url: str) -> bytes:
     """Of a process that verifies nothing, such as a command's. Raises NotSent."""
     del url
     raise NotSent("nothing is fetched here")
+
+
+class Replays(StrEnum):
+    """What becomes of a body that came before under another delivery id."""
+
+    #: It is another webhook, with a note on its event.
+    NOTE = "note"
+    #: It makes no job.
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,10 @@ class SourceType(ABC):
     handshakes: ClassVar[tuple[str, ...]] = ()
     #: How long, in seconds from the first sight, a webhook without an id counts as come again.
     dedupe: ClassVar[float | None] = None
+    #: Whether an old body can come as a new webhook: its proof covers neither a delivery id nor the time.
+    replayable: ClassVar[bool] = False
+    #: Keys at the top of its payloads whose values differ each time that the same webhook is sent.
+    varying_keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         self.fetch = fetch
@@ -169,6 +184,14 @@ class SourceType(ABC):
         del events, loops
         return None
 
+    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        """What the table means where it does not say ``replays:``; None: nobody looks for them.
+
+        `proofs` are the keys of those that every request must give.
+        """
+        del options, proofs
+        return Replays.NOTE if self.replayable else None
+
     def item_identity(self, item: JSON) -> JSON:
         """What makes an item of a loop the same one when its webhook comes again."""
         return item
@@ -202,6 +225,8 @@ class Source:
     keep: Keep = Keep.FULL
     #: Fields whose values are not.
     redact: tuple[Path, ...] = ()
+    #: What becomes of a body that came before under another delivery id; None: it is not looked for.
+    replays: Replays | None = None
 
     def verify_head(self, request: Request) -> None:
         """Check what needs no body. Raises UnsupportedContent or NotAuthentic."""
@@ -268,6 +293,14 @@ class Source:
             body=reading.body,
         )
         return event, reading
+
+    def digest(self, request: Request, reading: Reading) -> bytes:
+        """The SHA-256 of the body as it came, or of its payload without the keys that vary."""
+        varying = self.type.varying_keys
+        if not varying or not isinstance(reading.payload, dict):
+            return sha256(request.body).digest()
+        same = {key: value for key, value in reading.payload.items() if key not in varying}
+        return sha256(orjson.dumps(same)).digest()
 
     def kept(self, event: Event, *, made_jobs: bool) -> Event:
         """The event as it is stored: where its body is not kept, that is empty."""

@@ -64,6 +64,7 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
     event_header: ClassVar[str | None] = "X-Event-Key"
+    replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "issue:comment_created": ("issue", "comment"),
         "issue:created": ("issue",),

@@ -72,6 +72,7 @@ routes:
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Event-Key"
+    replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "mirror:repo_synchronized": ("repository",),
         "pr:comment:added": ("pullRequest", "comment"),

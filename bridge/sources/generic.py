@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import sha256
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import orjson
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request, rfc3339
 from bridge.fields import Absent, Path, kind
-from bridge.sources import Options, Reading, SourceType, read_json
+from bridge.sources import Options, Reading, Replays, SourceType, read_json
 from bridge.sources.guide import Guide
 from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
 
@@ -48,19 +49,32 @@ routes:
         events="""
             what stands at the path `event:`, else `event`; the action at `action:`. None is known beforehand.
         """,
-        identity="what stands at `delivery_id:`, else a hash over event and body, for 30 s (`dedupe:`).",
+        identity="""
+            what stands at `delivery_id:`, else a hash over event and body, for 30 s (`dedupe:`). The same id
+            with another body or event is another webhook: it is stored as `<id>#<12 hex digits>`.
+        """,
         repeats="as the sender does.",
-        traps=("A token in the URL gets into the logs on the way: prefer a header.",),
+        traps=(
+            "A token in the URL gets into the logs on the way: prefer a header.",
+            "The bridge looks for old bodies where `delivery_id:` leads to a header or the query. Without "
+            "`delivery_id:` it does so only where the source says `replays:`, as a body may well repeat.",
+        ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature("X-Signature"), HeaderToken("X-Token"), BearerToken(), BasicAuth(), UrlToken(),
     )  # fmt: skip
     options: ClassVar[tuple[str, ...]] = ("header", "event", "action", "delivery_id", "signature")
     dedupe: ClassVar[float | None] = 30.0
+    replayable: ClassVar[bool] = True
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
         signature, token, *others = self.proofs
         return (options.signature or signature, HeaderToken(options.header or token.header), *others)
+
+    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        # An id in the body is signed with it. Without an id, a body may well come again on purpose.
+        is_unsigned = options.delivery_id is not None and options.delivery_id.root != "payload"
+        return super().usual_replays(options, proofs) if is_unsigned else None
 
     def read(self, request: Request, options: Options) -> Reading:
         payload, body = read_json(request)

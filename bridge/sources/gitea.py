@@ -122,7 +122,8 @@ class Gitea(SourceType):
         "Gitea",
         "gitea",
         "Gitea",
-        "`X-Gitea-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs again.",
+        "`X-Gitea-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs again, "
+        "unless the source says `replays: refuse`.",
         "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
         '`headers["X-Gitea-Event-Type"]`.',
     )
@@ -134,6 +135,7 @@ class Gitea(SourceType):
         "X-Hub-Signature-256",
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Gitea-Event"
+    replayable: ClassVar[bool] = True
     #: In which the delivery's id stands.
     id_header: ClassVar[str] = "X-Gitea-Delivery"
     bodies: ClassVar[tuple[Body, ...]] = _BODIES

@@ -177,11 +177,14 @@ routes:
             "`X-GitHub-Event` is not signed: a body that is plainly another event's is refused.",
             "A branch that is deleted is a push too, with `payload.deleted: true` and no `head_commit`.",
             "A body over 25 MB is not sent at all.",
+            "A `repository_dispatch` may repeat a body on purpose, and an organization's hook repeats the "
+            "body of a repository's: with `replays: refuse` the second makes no job.",
         ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
+    replayable: ClassVar[bool] = True
     handshakes: ClassVar[tuple[str, ...]] = ("ping",)
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {

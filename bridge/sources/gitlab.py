@@ -6,14 +6,14 @@ https://docs.gitlab.com/administration/system_hooks/ and GitLab's WebHookService
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import ClassVar
 from uuid import uuid4
 
 from bridge.errors import Unreadable
 from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
+from bridge.sources import Options, Reading, Replays, SourceType, read_json, text_at
 from bridge.sources.guide import Guide
 from bridge.sources.recognition import Marks
 from bridge.sources.signatures import HeaderToken, Proof
@@ -129,6 +129,8 @@ routes:
             "`token:` is the *secret token*; `secret:` is the *signing token*, which begins with `whsec_`.",
             "`X-Gitlab-Event` is not signed: a body with another hook's `object_kind` or "
             "`event_name` is refused.",
+            "With `secret:` alone the signature covers `webhook-id`: old bodies are then looked for only "
+            "where the source says `replays:`.",
             "Of a push of more than three branches or tags GitLab sends nothing at all.",
             "A branch that is deleted is a push too: match `payload.after: {not: "
             '"0000000000000000000000000000000000000000"}`.',
@@ -146,6 +148,7 @@ routes:
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
     marks: ClassVar[Marks | None] = Marks(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
     dedupe: ClassVar[float | None] = 30.0
+    replayable: ClassVar[bool] = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         if event is None:
@@ -157,6 +160,10 @@ routes:
             "Idempotency-Key": delivery,
             "webhook-id": delivery,
         }
+
+    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        # A signature of Standard Webhooks covers webhook-id.
+        return None if "secret" in proofs else super().usual_replays(options, proofs)
 
     def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         del loops

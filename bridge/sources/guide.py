@@ -20,6 +20,12 @@ proof stand, both must hold, unless they stand under `any_of:`.
 """
 
 
+_REPLAYS = (
+    "nothing signs its delivery ids or the time, so an old body may come under a new id. The bridge notes "
+    "that on the event; with `replays: refuse` such a body makes no job."
+)
+
+
 @dataclass(frozen=True)
 class Guide:
     """One type's section, in Markdown. How the lines of its prose are broken does not matter."""
@@ -64,6 +70,8 @@ def _section(source_type: SourceType) -> Iterator[str]:
         yield f"- **Known events:** {known}."
     yield f"- **Identity:** {identity}"
     yield f"- **Repeats:** {repeats}"
+    if source_type.replayable:
+        yield f"- **Replays:** {_REPLAYS}"
     for trap in guide.traps:
         yield f"- **Mind:** {_prose(trap)}"
     yield ""

@@ -63,7 +63,7 @@ routes:
         """,
         traps=(
             """With *Exclude body* the signature is over nothing, and covers neither the query nor the id:
-            whoever has seen one request can send others. Leave it off.""",
+            whoever has seen one request can send others, and no replay is noticed. Leave it off.""",
             "Apps (Connect, OAuth) sign with JWT, which is not taken: make an administrator's webhook.",
         ),
     )
@@ -71,6 +71,7 @@ routes:
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),
     )  # fmt: skip
     dedupe: ClassVar[float | None] = 30.0
+    replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "event": (),
         "jira:issue_created": ("issue",),

@@ -93,6 +93,7 @@ routes:
     fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("action actor data installation")}
     handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
     dedupe: ClassVar[float | None] = 960.0
+    replayable: ClassVar[bool] = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         if event is None:

@@ -322,7 +322,9 @@ routes:
       - ${{ payload.data.object.id }}
 """,
         events="the body's `type`, such as `payment_intent.succeeded`; no action.",
-        identity="the body's `id` (`evt_…`), the same when it is sent again.",
+        identity="""
+            the body's `id` (`evt_…`), the same when it is sent again; `pending_webhooks` may then differ.
+        """,
         repeats="""
             until it hears 2xx, for up to three days with growing waits; in a sandbox three times over some
             hours. Each time is signed anew; one more than 300 s from now is refused.
@@ -346,6 +348,8 @@ routes:
         )
     }
     proofs: ClassVar[tuple[Proof, ...]] = (StripeSignature(),)
+    #: How many endpoints have not answered yet.
+    varying_keys: ClassVar[tuple[str, ...]] = ("pending_webhooks",)
 
     def read(self, request: Request, options: Options) -> Reading:
         del options

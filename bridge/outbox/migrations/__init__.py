@@ -17,7 +17,7 @@ from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
 #: The last revision.
-HEAD = "0003"
+HEAD = "0004"
 #: That of the first release, which wrote down none.
 FIRST = "0001"
 #: The tables by which it is known: another program's database may have one of a common name.

@@ -1,0 +1,55 @@
+"""Actor: who runs a command that changes what is stored, for the audit."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+from bridge.event import JSON
+from bridge.outbox import Action
+
+#: The longest name that --as takes, in characters.
+_LONGEST = 100
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who runs a command."""
+
+    #: What ``--as`` says, or else the account's name.
+    name: str
+    #: The account of the operating system.
+    account: str
+
+    def action(self, name: str, target: Mapping[str, JSON], chosen: int | None = None) -> Action:
+        """What the audit says of the command."""
+        return Action(self.name, self.account, name, target, chosen)
+
+
+def _actor(_context: click.Context, _option: click.Parameter, name: str | None) -> Actor:
+    account = _account()
+    if name is not None and not (name.isprintable() and name.strip() and len(name) <= _LONGEST):
+        raise click.BadParameter(f"a name is 1 to {_LONGEST} printable characters")
+    return Actor(account if name is None else name.strip(), account)
+
+
+def _account() -> str:
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # a container's user often has no name
+        return f"uid {number}"
+
+
+#: The command gets an `actor`.
+as_actor = click.option(
+    "--as",
+    "actor",
+    metavar="NAME",
+    callback=_actor,
+    help="Your name, for `audit`.  [default: the account's]",
+)

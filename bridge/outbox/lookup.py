@@ -1,0 +1,90 @@
+"""Lookup: which stored event a webhook is, and which one had its body first. Part of a unit of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, select
+
+from bridge.outbox import locks
+from bridge.outbox.schema import events
+from bridge.outbox.webhook import Webhook
+
+
+@dataclass(frozen=True)
+class Known:
+    """A stored event, as far as it identifies a webhook."""
+
+    id: int
+    delivery_id: str
+    event: str
+    action: str | None
+    #: None where an older release stored it.
+    digest: bytes | None
+
+
+# Compiled once: the hot path builds no statements.
+_KNOWN = select(events.c.id, events.c.delivery_id, events.c.event, events.c.action, events.c.digest).where(
+    events.c.source == bindparam("source")
+)
+# Locked, so that of two redeliveries at once the second sees what the first has made.
+_BY_DELIVERY = _KNOWN.where(events.c.delivery_id == bindparam("delivery_id")).with_for_update()
+_BY_FINGERPRINT = (
+    _KNOWN.where(
+        events.c.fingerprint == bindparam("fingerprint"),
+        events.c.received_at.between(bindparam("earliest"), bindparam("latest")),
+    )
+    .order_by(events.c.received_at.desc())
+    .limit(1)
+    .with_for_update()
+)
+_BY_DIGEST = _KNOWN.where(events.c.digest == bindparam("digest")).order_by(events.c.id).limit(1)
+
+
+def lock(connection: Connection, webhook: Webhook) -> None:
+    """Wait until no other transaction looks for the same fingerprint or body."""
+    if webhook.fingerprint is not None:
+        locks.lock(connection, "fingerprint", webhook.event.source, webhook.fingerprint)
+    if webhook.replays is not None and webhook.digest is not None:
+        locks.lock(connection, "digest", webhook.event.source, webhook.digest.hex())
+
+
+def by_delivery(connection: Connection, source: str, delivery_id: str) -> Known | None:
+    return _first(connection, _BY_DELIVERY, source=source, delivery_id=delivery_id)
+
+
+def by_fingerprint(connection: Connection, webhook: Webhook) -> Known | None:
+    """The event of the same fingerprint within the window."""
+    event, window = webhook.event, webhook.window
+    if webhook.fingerprint is None or window is None:
+        return None
+    return _first(
+        connection,
+        _BY_FINGERPRINT,
+        source=event.source,
+        fingerprint=webhook.fingerprint,
+        earliest=event.received_at - window,
+        latest=event.received_at + window,
+    )
+
+
+def by_digest(connection: Connection, webhook: Webhook) -> Known | None:
+    """The first event of the same body, where the source looks for replays; a redelivery's may be its own."""
+    if webhook.replays is None or webhook.digest is None:
+        return None
+    return _first(connection, _BY_DIGEST, source=webhook.event.source, digest=webhook.digest)
+
+
+def differs(known: Known, webhook: Webhook) -> bool:
+    """Whether the webhook is another one than the stored event; False where that is not known."""
+    if known.digest is None or webhook.digest is None:
+        return False
+    event = webhook.event
+    stored = (known.digest, known.event, known.action)
+    return stored != (webhook.digest, event.event, event.action)
+
+
+def _first(connection: Connection, query: Select[Any], **wanted: object) -> Known | None:
+    row = connection.execute(query, wanted).one_or_none()
+    return None if row is None else Known(**row._mapping)
