@@ -14,7 +14,8 @@ from bridge.job import Attempt, Job
 from bridge.log import escaped
 from bridge.outbox import AuditEntry, EventSummary, Pausable, Pause, RefusedRequest
 from bridge.problem import Problem
-from bridge.settings import Retention, duration_text
+from bridge.settings import Retention
+from bridge.units import duration_text
 
 #: How many numbers of jobs or events a line of the audit shows.
 NUMBERS_SHOWN = 10

@@ -16,20 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import SettingsError
-from bridge.settings import (
-    LATER,
-    MAX_SECRET_FILE,
-    VARIABLES,
-    Mask,
-    Retention,
-    Secret,
-    Settings,
-    Variables,
-    byte_count,
-    duration,
-    duration_text,
-)
+from bridge.settings import LATER, VARIABLES, Mask, Retention, Secret, Settings
 from bridge.sources.signatures import Credentials
+from bridge.units import byte_count, duration, duration_text
+from bridge.variables import MAX_SECRET_FILE, Variables
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"

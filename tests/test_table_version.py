@@ -12,8 +12,9 @@ import pytest
 from bridge.config.load import load
 from bridge.job import JobState, TableVersion
 from bridge.outbox import Outbox
-from bridge.settings import COMMIT_VARIABLES, Settings, Variables
+from bridge.settings import COMMIT_VARIABLES, Settings
 from bridge.sources import discover
+from bridge.variables import Variables
 from tests import pushes
 from tests.intake import JSON_HEADERS, Intake
 from tests.pushes import stand_in, write_table

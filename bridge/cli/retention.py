@@ -9,7 +9,7 @@ import click
 from bridge import report
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal, as_json
-from bridge.settings import duration_text
+from bridge.units import duration_text
 
 
 @click.command()

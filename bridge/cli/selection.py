@@ -13,7 +13,7 @@ import click
 from bridge.cli.terminal import NUMBER
 from bridge.event import JSON, rfc3339
 from bridge.job import JobState
-from bridge.settings import duration
+from bridge.units import duration
 
 Command = Callable[..., None]
 

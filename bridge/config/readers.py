@@ -31,8 +31,8 @@ from bridge.config.document import Empty, Items, Scalar, Section
 from bridge.keeping import Keep
 from bridge.problem import Place
 from bridge.route import OnUnknown, Rate
-from bridge.settings import DURATION_UNITS, duration
 from bridge.sources import Replays
+from bridge.units import DURATION_UNITS, duration
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)

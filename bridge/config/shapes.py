@@ -37,8 +37,8 @@ from bridge.config.readers import (
 from bridge.keeping import Keep
 from bridge.retry import RetryPolicy
 from bridge.route import Task
-from bridge.settings import duration_text
 from bridge.theeye import TheEye
+from bridge.units import duration_text
 
 
 class Shape(BaseModel):

@@ -36,24 +36,10 @@ from bridge.route import OnDead, Rate
 from bridge.settings import Retention
 
 __all__ = [
-    "CANCELABLE",
-    "KEPT",
-    "Action",
-    "AuditEntry",
-    "Claim",
-    "Completion",
-    "EventSummary",
-    "Outbox",
-    "Pausable",
-    "Pause",
-    "Process",
-    "Pruned",
-    "Recorded",
-    "RefusedRequest",
-    "Stored",
-    "StoredJob",
+    "CANCELABLE", "KEPT", "Action", "AuditEntry", "Claim", "Completion", "EventSummary", "Outbox",
+    "Pausable", "Pause", "Process", "Pruned", "Recorded", "RefusedRequest", "Stored", "StoredJob",
     "Webhook",
-]
+]  # fmt: skip
 
 
 class Outbox:
