@@ -9,7 +9,6 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -18,16 +17,15 @@ from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.app import Bridge, edits_of, last_good, prepare_store
 from bridge.config.load import Loaded
+from bridge.connection_worker import THREADS, ConnectionWorker, max_connections
 from bridge.errors import BridgeError, ConfigError
 from bridge.log import configure
 from bridge.reload import LOOKS, Edits
 from bridge.settings import Mask, Settings
-from bridge.watchdog import Watchdog
-from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
 
 #: What tells a process to stop.
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -51,19 +49,13 @@ class BridgeLogger(Logger):
         self.error_log.propagate = True
 
 
-class BridgeWorker(ThreadWorker):
+class BridgeWorker(ConnectionWorker):
     """Stops delivering at once when it is told to end, while the requests in flight are answered."""
 
     #: The last table without mistakes: the master keeps it for those that start in the middle of a bad edit.
     last_good: Loaded | None = None
-    #: Bounds how long a request may take to arrive; made in the worker's own process.
-    watchdog: Watchdog
     #: Stops delivery, once the worker is told to end.
     delivery_stop: threading.Thread | None = None
-
-    def init_process(self) -> None:
-        self.watchdog = Watchdog()
-        super().init_process()
 
     def init_signals(self) -> None:
         super().init_signals()
@@ -84,16 +76,6 @@ class BridgeWorker(ThreadWorker):
         self.log.error("no start, again in %.0f s: %s", STARTS_AGAIN, why)
         time.sleep(STARTS_AGAIN)
         raise SystemExit(1)
-
-    def handle(self, conn: TConn) -> Any:
-        # Shut on the reading side alone, so that the answer can still be written.
-        deadline = time.monotonic() + ARRIVES_WITHIN
-        with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
-            token = guard_of_request.set(guard)
-            try:
-                return super().handle(conn)
-            finally:
-                guard_of_request.reset(token)
 
     def handle_hup(self, *_: object) -> None:
         """Read the table anew; one that starts is about to."""
@@ -143,7 +125,8 @@ configure(_current.log_level, _current.log_format, Mask())
 bind = f"0.0.0.0:{_current.port}"
 workers = _current.web_concurrency
 worker_class = BridgeWorker
-threads = 64
+threads = THREADS
+worker_connections = max_connections()
 timeout = 60
 graceful_timeout = max(1, int(_current.stop))
 control_socket_disable = True

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import payload, table
+from bridge import connection_worker, connections, payload, table
 from bridge.cli import main
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
@@ -127,6 +127,10 @@ def test_what_a_request_may_take_is_documented() -> None:
     assert f"{bodies.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
     assert f"less than {bodies.STEP // 1024} KiB in a second" in text
     assert bodies.STALLED == 1
+    assert f"at most {connections.MAX_HEAD // 1024} KiB" in text
+    threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
+    assert threads in text
+    assert f"{connection_worker.CONNECTIONS:,} connections, or {connection_worker.OTHER_FILES} fewer" in text
 
 
 def test_links_inside_the_docs_lead_somewhere() -> None:
