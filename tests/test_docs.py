@@ -18,7 +18,7 @@ from bridge.problem import Severity
 from bridge.route import MAX_ARGUMENT
 from bridge.settings import VARIABLES
 from bridge.sources import discover
-from bridge.web import arrival, bodies
+from bridge.web import arrival, room
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -120,13 +120,13 @@ def test_limits_are_those_of_the_code() -> None:
 def test_what_a_request_may_take_is_documented() -> None:
     text = README.replace("\n", " ")
     assert f"must come whole within {arrival.ARRIVES_WITHIN:g} s" in text
-    sizes = f"over {bodies.SMALL // 1024**2} MiB share {bodies.SHARED // 1024**2} MiB at a time"
+    sizes = f"over {room.SMALL // 1024**2} MiB share {room.SHARED // 1024**2} MiB at a time"
     assert sizes in text
-    assert f"no room within {bodies.WAITS_FOR_ROOM:g} s" in text
-    assert f"{bodies.WAITING} wait at once" in text
-    assert f"{bodies.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
-    assert f"less than {bodies.STEP // 1024} KiB in a second" in text
-    assert bodies.STALLED == 1
+    assert f"no room within {room.WAITS_FOR_ROOM:g} s" in text
+    assert f"{room.WAITING} wait at once" in text
+    assert f"{room.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
+    assert f"less than {room.STEP // 1024} KiB in a second" in text
+    assert room.STALLED == 1
     assert f"at most {connections.MAX_HEAD // 1024} KiB" in text
     threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
     assert threads in text

@@ -13,7 +13,7 @@ from bridge.event import Headers, Request
 from bridge.receive import Receiver
 from bridge.waiting_list import network_of
 from bridge.web.arrival import guard_of_request, has_arrived
-from bridge.web.bodies import SHARED, SMALL, Arrival, Processing, Room
+from bridge.web.room import SHARED, SMALL, Arrival, Processing, Room
 
 #: Bytes of a body that are read at once.
 _PIECE = 64 * 1024
