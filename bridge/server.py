@@ -5,6 +5,7 @@ https://gunicorn.org/reference/settings/ says what each name means.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -22,16 +23,15 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.app import Bridge, edits_of, last_good, prepare_store
 from bridge.config.load import Loaded
+from bridge.connection_worker import THREADS, ConnectionWorker, max_connections
 from bridge.errors import BridgeError, ConfigError
 from bridge.log import configure
 from bridge.reload import LOOKS, Edits
 from bridge.settings import Mask, Secret, Settings
-from bridge.watchdog import Watchdog
-from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
 from bridge.web.unreadable import refuse_head
 
 #: What tells a process to stop.
@@ -40,6 +40,9 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CLOSING = 1.0
 #: How long, in seconds, a worker that cannot start puts off the next one, which the master starts at once.
 STARTS_AGAIN = 2.0
+#: mallopt's name of the size, in bytes, from which a block is returned when it is freed, and that size.
+M_MMAP_THRESHOLD = -3
+LARGE_BLOCK = 128 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -99,19 +102,13 @@ class BridgeLogger(Logger):
         )  # fmt: skip
 
 
-class BridgeWorker(ThreadWorker):
+class BridgeWorker(ConnectionWorker):
     """Stops delivering at once when it is told to end, while the requests in flight are answered."""
 
     #: The last table without mistakes: the master keeps it for those that start in the middle of a bad edit.
     last_good: Loaded | None = None
-    #: Bounds how long a request may take to arrive; made in the worker's own process.
-    watchdog: Watchdog
     #: Stops delivery, once the worker is told to end.
     delivery_stop: threading.Thread | None = None
-
-    def init_process(self) -> None:
-        self.watchdog = Watchdog()
-        super().init_process()
 
     def init_signals(self) -> None:
         super().init_signals()
@@ -132,16 +129,6 @@ class BridgeWorker(ThreadWorker):
         self.log.error("no start, again in %.0f s: %s", STARTS_AGAIN, why)
         time.sleep(STARTS_AGAIN)
         raise SystemExit(1)
-
-    def handle(self, conn: TConn) -> Any:
-        # Shut on the reading side alone, so that the answer can still be written.
-        deadline = time.monotonic() + ARRIVES_WITHIN
-        with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
-            token = guard_of_request.set(guard)
-            try:
-                return super().handle(conn)
-            finally:
-                guard_of_request.reset(token)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         bridge = _bridge_of(self)
@@ -183,13 +170,25 @@ def _settings() -> Settings:
         raise SystemExit(str(error)) from None
 
 
+def _return_freed_memory() -> None:
+    """Have glibc return large blocks to the system as soon as they are freed; elsewhere do nothing.
+
+    By default it raises this threshold to the largest block that was freed, and each thread's arena retains
+    blocks of the size of a body. https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
 _current = _settings()
+_return_freed_memory()
 configure(_current.log_level, _current.log_format, Mask(_current.secrets))
 
 bind = f"0.0.0.0:{_current.port}"
 workers = _current.web_concurrency
 worker_class = BridgeWorker
-threads = 64
+threads = THREADS
+worker_connections = max_connections()
 timeout = 60
 graceful_timeout = max(1, int(_current.stop))
 control_socket_disable = True

@@ -24,7 +24,7 @@ class Guard:
     As a context manager it releases at the end of the block.
     """
 
-    __slots__ = ("__weakref__", "_sock", "_watchdog", "fired", "how")
+    __slots__ = ("__weakref__", "_sock", "_watchdog", "early", "fired", "how")
 
     def __init__(self, watchdog: Watchdog, sock: socket.socket, how: int) -> None:
         self._watchdog = watchdog
@@ -33,6 +33,12 @@ class Guard:
         #: The deadline came first: the connection was shut down. Set before that is done, so that
         #: whoever reads the end of the stream sees it; never changes after `release`.
         self.fired = False
+        #: `fire` did it, before the deadline.
+        self.early = False
+
+    def fire(self) -> None:
+        """Shut the connection down now, unless it was released or has fired."""
+        self._watchdog._fire_early(self)
 
     def release(self) -> None:
         """Leave the connection alone from now on. A second call does nothing."""
@@ -101,16 +107,26 @@ class Watchdog:
 
     def _release(self, guard: Guard) -> None:
         with self._changed:
-            if guard._sock is None:
-                return
-            guard._sock = None
-            self._released += 1
-            # A released entry stays where it is: the thread need not be woken, and most are passed
-            # by in time. Where deadlines are far off and exchanges short, they must not pile up.
-            if self._released > SLACK and self._released * 2 > len(self._heap):
-                self._heap = [entry for entry in self._heap if entry[2]._sock is not None]
-                heapq.heapify(self._heap)
-                self._released = 0
+            if guard._sock is not None:
+                guard._sock = None
+                self._leave()
+
+    def _fire_early(self, guard: Guard) -> None:
+        with self._changed:
+            if guard._sock is not None:
+                guard.early = True
+                self._fire(guard)
+                self._leave()
+
+    def _leave(self) -> None:
+        """Note that an entry of the heap is without its socket."""
+        self._released += 1
+        # It stays where it is: the thread need not be woken, and most are passed
+        # by in time. Where deadlines are far off and exchanges short, they must not pile up.
+        if self._released > SLACK and self._released * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2]._sock is not None]
+            heapq.heapify(self._heap)
+            self._released = 0
 
     def _run(self) -> None:
         with self._changed:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import NoRoom
 from bridge.outbox import Outbox
-from bridge.web.arrival import ARRIVES_WITHIN, Room
+from bridge.web.arrival import ARRIVES_WITHIN
 from tests.server import Server
 
 MIB = 1024**2
@@ -132,47 +131,3 @@ def test_sixteen_bodies_of_25_mib_at_once_leave_memory_within_bounds(server: Ser
     assert statuses.count(200) >= 2
     assert peak_memory(server) < 600 * MIB
     assert post(server, b"{}") == 200
-
-
-class TestRoom:
-    def test_small_bodies_need_none(self) -> None:
-        room = Room(shared=10, small=4, patience=0)
-        with room.for_body(10, 10), room.for_body(4, 10):
-            pass
-
-    def test_large_ones_wait_for_each_other(self) -> None:
-        room = Room(shared=10, small=4, patience=5)
-        order: list[str] = []
-
-        def second() -> None:
-            with room.for_body(8, 10):
-                order.append("second")
-
-        waiting = threading.Thread(target=second)
-        with room.for_body(8, 10):
-            waiting.start()
-            waiting.join(timeout=0.1)
-            order.append("first")
-        waiting.join()
-        assert order == ["first", "second"]
-
-    def test_what_finds_none_in_time_is_refused(self) -> None:
-        room = Room(shared=10, small=4, patience=0.01)
-        with (
-            room.for_body(6, 10),
-            pytest.raises(NoRoom, match="no room for a body of 5 bytes"),
-            room.for_body(5, 10),
-        ):
-            pass
-        with room.for_body(10, 10):
-            pass
-
-    def test_one_of_unknown_length_counts_as_the_largest(self) -> None:
-        room = Room(shared=10, small=4, patience=0)
-        with room.for_body(None, 9), pytest.raises(NoRoom), room.for_body(5, 9):
-            pass
-
-    def test_one_that_is_larger_than_all_that_is_shared_takes_it_all(self) -> None:
-        room = Room(shared=10, small=4, patience=0)
-        with room.for_body(50, 100), pytest.raises(NoRoom), room.for_body(5, 100):
-            pass

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import payload, table
+from bridge import connection_worker, connections, payload, table
 from bridge.arguments import MAX_SHELL_TEXT
 from bridge.cli import main
 from bridge.config.load import load
@@ -19,7 +19,7 @@ from bridge.job import JobState
 from bridge.problem import Severity
 from bridge.settings import VARIABLES
 from bridge.sources import discover
-from bridge.web import arrival
+from bridge.web import arrival, room
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -124,9 +124,17 @@ def test_limits_are_those_of_the_code() -> None:
 def test_what_a_request_may_take_is_documented() -> None:
     text = README.replace("\n", " ")
     assert f"must come whole within {arrival.ARRIVES_WITHIN:g} s" in text
-    sizes = f"over {arrival.SMALL // 1024**2} MiB share {arrival.SHARED // 1024**2} MiB at a time"
+    sizes = f"over {room.SMALL // 1024**2} MiB share {room.SHARED // 1024**2} MiB at a time"
     assert sizes in text
-    assert f"no room within {arrival.WAITS_FOR_ROOM:g} s" in text
+    assert f"no room within {room.WAITS_FOR_ROOM:g} s" in text
+    assert f"{room.WAITING} wait at once" in text
+    assert f"{room.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
+    assert f"less than {room.STEP // 1024} KiB in a second" in text
+    assert room.STALLED == 1
+    assert f"at most {connections.MAX_HEAD // 1024} KiB" in text
+    threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
+    assert threads in text
+    assert f"{connection_worker.CONNECTIONS:,} connections, or {connection_worker.OTHER_FILES} fewer" in text
 
 
 def anchors(page: Path) -> set[str]:

@@ -7,9 +7,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,17 @@ from bridge.retry import Decision
 from bridge.table import MAX_JOBS
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
 from tests.server import CHECKOUT, Server
-from tests.tables import NOW, claim_jobs, dead_job, engine_of, items, make_job, make_webhook, wait_until
+from tests.tables import (
+    NOW,
+    claim_jobs,
+    dead_job,
+    engine_of,
+    in_threads,
+    items,
+    make_job,
+    make_webhook,
+    wait_until,
+)
 
 MIB = 1024**2
 #: How many jobs wait.
@@ -35,6 +47,7 @@ TABLE = """
 sources:
   generic: {bearer_token: "${{ env.TOKEN }}", dedupe: off}
   alerts: {type: alertmanager, bearer_token: "${{ env.TOKEN }}"}
+  gitea: {secret: "${{ env.TOKEN }}"}
 routes:
   - name: page
     source: alerts
@@ -84,6 +97,87 @@ def peak_memory(server: Server) -> int:
     status = Path(f"/proc/{worker}/status").read_text()
     (peak,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
     return int(peak) * 1024
+
+
+@contextmanager
+def measuring(server: Server) -> Iterator[Callable[[], int]]:
+    """The most that all its processes together hold inside, bytes: what they share counts once."""
+    processes = [server.pid, *server.workers]
+    ended = threading.Event()
+    peaks = [0]
+
+    def measure() -> None:
+        while not ended.wait(0.005):
+            peaks.append(sum(map(proportional_memory, processes)))
+
+    measuring = threading.Thread(target=measure)
+    measuring.start()
+    try:
+        yield lambda: max(peaks)
+    finally:
+        ended.set()
+        measuring.join()
+
+
+def proportional_memory(process: int) -> int:
+    """The process's own memory and its part of what it shares, bytes."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    (size,) = [line.split()[1] for line in lines if line.startswith("Pss:")]
+    return int(size) * 1024
+
+
+class TestAllProcesses:
+    """At a platform's default settings: two on PostgreSQL, one on SQLite, that deliver too."""
+
+    @staticmethod
+    def values(number: int) -> bytes:
+        """As many objects as JSON may hold."""
+        items = b",".join(b'"%07d":{"a":%d.5}' % (key, key) for key in range(200_000))
+        return b'{"n":%d,%s}' % (number, items)
+
+    @pytest.fixture
+    def server(self, config: Path, url: str) -> Iterator[Server]:
+        with Server(config, url, VARIABLES) as server:
+            yield server
+
+    @pytest.mark.parametrize("fill", [b"\\", b"x", b"%41"])
+    def test_forms_of_strangers(self, server: Server, fill: bytes) -> None:
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Gitea-Signature": "0" * 64,
+            "X-Gitea-Event": "push",
+            "X-Gitea-Delivery": "1",
+        }
+        body = b"payload=" + fill * ((25 * MIB - 100) // len(fill))
+        with measuring(server) as peak:
+            statuses = in_threads([lambda: post_any(server, "gitea", body, headers)] * 6)
+        assert set(statuses) <= {0, 401, 503}
+        assert 401 in statuses
+        assert peak() < 450 * MIB
+
+    @pytest.mark.parametrize("kind", ["text", "values"])
+    def test_authentic_ones_at_once(self, server: Server, kind: str) -> None:
+        text = b'{"a": "' + b"x" * (25 * MIB - 100) + b'"}'
+        bodies = [text if kind == "text" else self.values(number) for number in range(8)]
+        headers = {**JSON_HEADERS, **BEARER}
+        with measuring(server) as peak:
+            posting = [partial(post_any, server, "generic", body, headers) for body in bodies]
+            statuses = in_threads(posting)
+        assert set(statuses) <= {0, 200, 503}
+        assert 200 in statuses
+        assert peak() < 450 * MIB
+
+
+def post_any(server: Server, source: str, body: bytes, headers: dict[str, str]) -> int:
+    """The status; 0 where the connection was closed while the body was still being sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request("POST", f"/hooks/{source}", body, headers)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
 
 
 def test_bodies_of_25_mib_one_after_another(config: Path, tmp_path: Path) -> None:

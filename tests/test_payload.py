@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import Unreadable
-from bridge.payload import MAX_DEPTH, MAX_FORM_FIELDS, MAX_VALUES, parse_form, parse_json
+from bridge.payload import MAX_DEPTH, MAX_FORM_FIELDS, MAX_VALUES, SLICE, parse_form, parse_json
 
 MEBIBYTE = 1024 * 1024
 
@@ -193,6 +193,13 @@ class TestForm:
     )
     def test_names_and_values(self, body: bytes, fields: dict[str, str]) -> None:
         assert parse_form(body) == fields
+
+    @pytest.mark.parametrize("before", range(4))
+    def test_an_escape_at_the_end_of_a_slice(self, before: int) -> None:
+        plain = "x" * (SLICE - before)
+        assert parse_form(f"a={plain}%C3%AB%41%25+".encode()) == {"a": f"{plain}ëA% "}
+        with pytest.raises(Unreadable, match="percent-encoded"):
+            parse_form(f"a={plain}%4".encode())
 
     @pytest.mark.parametrize("body", [b"a=%", b"a=%4", b"a=%zz", b"a=%u0041", b"a=%\xff", b"%=a", b"a=%+1"])
     def test_broken_escapes(self, body: bytes) -> None:

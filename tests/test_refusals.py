@@ -192,6 +192,7 @@ def test_a_request_that_does_not_come_whole_in_time_is_kept(web: Web) -> None:
         """Of a request whose time ended while its body was read."""
 
         fired = True
+        early = False
 
         def __init__(self) -> None:
             """Guards no socket."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,26 @@ def test_a_worker_that_is_told_before_it_has_handlers_ends_too(tmp_path: Path) -
             wait_until(lambda: not server.is_running, "the end")
             pid = server.log.rpartition("Booting worker with pid: ")[2].partition('"')[0]
             assert f"Worker exiting (pid: {pid})" in server.log
+
+
+def test_clients_that_are_waited_for_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    with server_of(tmp_path, "http://127.0.0.1:1", BRIDGE_STOP="40s") as server, ExitStack() as opened:
+        for begin in (b"", b"GET /healthz HTTP/1.1\r\n"):
+            sock = opened.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            sock.sendall(begin)
+        assert server.get("/healthz")[0] == 200
+        assert end(server, "SIGTERM") < 15, server.log[-3000:]
+
+
+def test_a_request_whose_head_has_begun_is_answered(tmp_path: Path) -> None:
+    with server_of(tmp_path, "http://127.0.0.1:1") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+            assert server.get("/healthz")[0] == 200
+            os.kill(server.pid, signal.SIGTERM)
+            wait_until(lambda: "Handling signal: term" in server.log, "the master's word")
+            time.sleep(0.5)  # that word is said before the worker is told
+            sock.sendall(b"Host: x\r\n\r\n")
+            answer = sock.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        wait_until(lambda: not server.is_running, "the end")

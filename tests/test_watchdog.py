@@ -56,6 +56,32 @@ def test_a_deadline_that_has_passed_fires_at_once(watchdog: Watchdog, pair: Pair
     assert pair[0].recv(1) == b""
 
 
+def test_one_can_be_shut_down_before_its_deadline(watchdog: Watchdog, pair: Pair) -> None:
+    guard = watchdog.watch(pair[0], soon(3600))
+    guard.fire()
+    assert pair[0].recv(1) == b""
+    assert (guard.fired, guard.early) == (True, True)
+    guard.release()
+
+
+def test_but_not_once_it_is_released(watchdog: Watchdog, pair: Pair) -> None:
+    guard = watchdog.watch(pair[0], soon(3600))
+    guard.release()
+    guard.fire()
+    pair[1].sendall(b"x")
+    assert pair[0].recv(1) == b"x"
+    assert (guard.fired, guard.early) == (False, False)
+
+
+def test_those_shut_down_early_do_not_pile_up(watchdog: Watchdog) -> None:
+    for _ in range(5 * SLACK):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            watchdog.watch(ours, soon(3600)).fire()
+    watchdog.watch(ours, soon(3600)).release()
+    assert len(watchdog._heap) <= 2 * SLACK
+
+
 def test_a_released_connection_is_left_alone(watchdog: Watchdog, pair: Pair) -> None:
     ours, theirs = pair
     with watchdog.watch(ours, soon(0.02)) as guard:

@@ -22,10 +22,9 @@ log = logging.getLogger(__name__)
 def create_app(bridge: Bridge) -> Flask:
     """The WSGI application of one process."""
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = bridge.settings.max_body
     # Otherwise /hooks//github is redirected, which some senders count as delivered.
     app.url_map.merge_slashes = False
-    app.register_blueprint(intake(bridge.receiver, bridge.settings.trusted_proxies))
+    app.register_blueprint(intake(bridge.receiver, bridge.settings))
     app.register_blueprint(health(bridge))
     app.register_error_handler(Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import orjson
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from bridge.errors import TooLarge, Unreadable
 from bridge.event import Headers, Request
 from bridge.receive import Receiver
-from bridge.web.arrival import Room, has_arrived
+from bridge.settings import Settings
+from bridge.waiting_list import network_of
+from bridge.web.arrival import guard_of_request, has_arrived
 from bridge.web.client import client_address
+from bridge.web.room import SHARED, SMALL, Arrival, Processing, Room
+
+#: Bytes of a body that are read at once.
+_PIECE = 64 * 1024
 
 
-def intake(receiver: Receiver, proxies: int) -> Blueprint:
-    """The URLs that senders post to, through so many trusted proxies."""
+def intake(receiver: Receiver, settings: Settings) -> Blueprint:
+    """The URLs that senders post to; the limits of memory are one process's part of all web processes'."""
+    max_body, web_processes = settings.max_body, settings.web_concurrency
     blueprint = Blueprint("intake", __name__)
-    room = Room()
+    room = Room(max(SHARED // web_processes, max_body), SMALL // web_processes)
+    processing = Processing()
 
     @blueprint.post("/hooks/<source>", strict_slashes=False)
     def hook(source: str) -> Response:
@@ -28,39 +37,47 @@ def intake(receiver: Receiver, proxies: int) -> Blueprint:
             body=b"",
             received_at=receiver.clock(),
             client=client_address(
-                request.remote_addr or "", request.headers.get("X-Forwarded-For", ""), proxies
+                request.remote_addr or "",
+                request.headers.get("X-Forwarded-For", ""),
+                settings.trusted_proxies,
             ),
         )
         with receiver.noting_refusals(head, request.content_length):
             table = receiver.admit(head)
-            with room.for_body(request.content_length, request.max_content_length or 0):
-                answer = receiver.receive(head.with_body(_read_body()), table)
+            length, network = request.content_length, network_of(head.client)
+            if length is not None and length > max_body:
+                raise TooLarge(f"the body has {length:,} bytes, at most {max_body:,} are taken")
+            with room.for_body(
+                max_body if length is None else length, network, guard_of_request.get()
+            ) as body:
+                whole = head.with_body(_read_body(body, length, max_body))
+                with processing.of(len(whole.body)):
+                    answer = receiver.receive(whole, table)
         return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
 
     return blueprint
 
 
-def _read_body() -> bytes:
-    """The body, whole and within its limits. Raises Unreadable, TooLarge or TooSlow."""
-    limit = request.max_content_length
-    if limit is not None and request.content_length is None:
-        # Of a chunked body Werkzeug gives what is within its limit and is silent about the rest.
-        request.max_content_length = limit + 1
+def _read_body(arrival: Arrival, length: int | None, limit: int) -> bytes:
+    """Return the body, whole and within its limits. Raises Unreadable, TooLarge, TooSlow or NoRoom."""
+    # A bytes object that grows in place: joined pieces would be held twice.
+    body, stream, size = BytesIO(), request.environ["wsgi.input"], 0
+    # One byte more than the limit, for a body of unknown length that is longer.
+    rest = limit + 1 if length is None else length
     try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise TooLarge(
-            f"the body has {request.content_length:,} bytes, at most {limit:,} are taken"
-        ) from None
-    except ClientDisconnected as error:
+        while size < rest and (piece := stream.read(min(_PIECE, rest - size))):
+            size += body.write(piece)
+            arrival.grow(size)
+    except OSError as error:
         has_arrived()
         raise Unreadable("the body broke off before its end") from error
     except ParseException as error:  # gunicorn reads a chunked body only now
         has_arrived()
         raise Unreadable(f"the body's chunks cannot be read: {error}") from error
     has_arrived()
-    if request.content_length is not None and len(body) != request.content_length:
-        raise Unreadable(f"{len(body)} bytes came, Content-Length says {request.content_length}")
-    if limit is not None and len(body) > limit:
+    if length is not None and size != length:
+        raise Unreadable(f"{size} bytes came, Content-Length says {length}")
+    if size > limit:
         raise TooLarge(f"the body is longer than {limit:,} bytes")
-    return body
+    arrival.finish(size)
+    return body.getvalue()

@@ -1,0 +1,83 @@
+"""Waiting list: members that wait, by network, and which of them gives way when there are too many."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
+from typing import Generic, Protocol, TypeVar
+
+
+class Member(Protocol):
+    """Something that waits for a client, or because of one."""
+
+    @property
+    def network(self) -> str:
+        """The client's, as `network_of` returns it."""
+
+    @property
+    def since(self) -> float:
+        """When its turn began, ``time.monotonic()``."""
+
+
+M = TypeVar("M", bound=Member)
+
+
+class WaitingList(Generic[M]):
+    """Members by network. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._by_network: dict[str, set[M]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[M]:
+        for members in self._by_network.values():
+            yield from members
+
+    def __contains__(self, member: M) -> bool:
+        return member in self._by_network.get(member.network, ())
+
+    def add(self, member: M) -> None:
+        """Add a member, which must not be in the list."""
+        self._by_network.setdefault(member.network, set()).add(member)
+        self._length += 1
+
+    def discard(self, member: M) -> None:
+        """Remove a member, if it is in the list."""
+        members = self._by_network.get(member.network, set())
+        if member in members:
+            members.remove(member)
+            self._length -= 1
+            if not members:
+                del self._by_network[member.network]
+
+    def of(self, network: str) -> Collection[M]:
+        """The members of one network."""
+        return self._by_network.get(network, set())
+
+    def largest(self, weight: Callable[[Collection[M]], int] = len) -> Collection[M]:
+        """The members of the network with the most of them, or with the most `weight`."""
+        return max(self._by_network.values(), key=weight, default=set())
+
+    def victim(self) -> M | None:
+        """The member that gives way: the oldest of the network with the most members.
+
+        So the members of one network, however many, never drive out those of another.
+        """
+        return min(self.largest(), key=attrgetter("since"), default=None)
+
+
+def network_of(address: str) -> str:
+    """The network that one client controls: an IPv4 address, or an IPv6 /64 (RFC 6177), in any spelling."""
+    if ":" not in address:
+        return address
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except OSError:
+        return address
+    if packed.startswith(b"\0" * 10 + b"\xff\xff"):  # IPv4 on a socket of both (RFC 4291 2.5.5.2)
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return f"{socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))}/64"
