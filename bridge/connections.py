@@ -14,7 +14,8 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.workers.gthread import TConn
 
-from bridge.waiting_list import WaitingList, network_of
+from bridge.network import network_of
+from bridge.waiting_list import WaitingList
 from bridge.watchdog import Guard, Watchdog
 
 #: The longest head, in bytes: request line and headers together. nginx passes on no more by default.

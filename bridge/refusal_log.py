@@ -8,8 +8,9 @@ source and a client: one client's many requests hide no other's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import NamedTuple
+
+from bridge.network import network_of
 
 #: For how long, in seconds, a kind's further requests are counted.
 PERIOD = 60.0
@@ -54,7 +55,7 @@ class RefusalLog:
 
         `source` is one of the table's, else None; `client` is an IP address, or empty.
         """
-        kind = _Kind(status, source, _network(client))
+        kind = _Kind(status, source, network_of(client) or "unknown")
         if kind not in self._counts and self._clients >= MAX_CLIENTS:
             kind = kind._replace(client=None)
         if (count := self._counts.get(kind)) is not None:
@@ -80,8 +81,3 @@ class RefusalLog:
                     f"client {kind.client or 'one of many'}"
                 )
         return lines
-
-
-def _network(client: str) -> str:
-    """Return what one client has for sure: an IPv4 address, or an IPv6 network of 64 bits."""
-    return str(ip_network((client, 64), strict=False)) if ":" in client else client or "unknown"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
@@ -68,16 +67,3 @@ class WaitingList(Generic[M]):
         So the members of one network, however many, never drive out those of another.
         """
         return min(self.largest(), key=attrgetter("since"), default=None)
-
-
-def network_of(address: str) -> str:
-    """The network that one client controls: an IPv4 address, or an IPv6 /64 (RFC 6177), in any spelling."""
-    if ":" not in address:
-        return address
-    try:
-        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    except OSError:
-        return address
-    if packed.startswith(b"\0" * 10 + b"\xff\xff"):  # IPv4 on a socket of both (RFC 4291 2.5.5.2)
-        return socket.inet_ntop(socket.AF_INET, packed[12:])
-    return f"{socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))}/64"

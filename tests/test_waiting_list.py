@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.waiting_list import WaitingList, network_of
+from bridge.network import network_of
+from bridge.waiting_list import WaitingList
 
 
 @dataclass(eq=False)

@@ -10,9 +10,9 @@ from gunicorn.http.errors import ParseException
 
 from bridge.errors import TooLarge, Unreadable
 from bridge.event import Headers, Request
+from bridge.network import network_of
 from bridge.receive import Receiver
 from bridge.settings import Settings
-from bridge.waiting_list import network_of
 from bridge.web.arrival import guard_of_request, has_arrived
 from bridge.web.client import client_address
 from bridge.web.room import SHARED, SMALL, Arrival, Processing, Room

@@ -1,0 +1,20 @@
+"""The network of a client's address: what one client controls for sure; pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address, ip_network
+
+
+def network_of(address: str) -> str:
+    """Return an IPv4 address as it is, and the /64 of an IPv6 address (RFC 6177), in any spelling.
+
+    What is no address is returned as it is; an IPv4 address on a socket of both is an IPv4 address.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or ip_network((int(parsed), 64), strict=False))
