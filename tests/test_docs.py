@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import payload, table
+from bridge import budget, payload
 from bridge.cli import main
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
@@ -110,9 +110,9 @@ def test_limits_are_those_of_the_code() -> None:
     for figure in (
         f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
-        f"{table.MAX_JOBS:,} jobs",
-        f"{table.MAX_ARGUMENTS // 1024**2} MiB of arguments",
+        f"{budget.MAX_JOBS:,} jobs",
         f"an argument of {MAX_ARGUMENT // 1024} KiB",
+        f"{budget.MAX_STEPS:,} steps",
     ):
         assert figure in limits
 
