@@ -10,9 +10,10 @@ import orjson
 
 from bridge.event import JSON
 from bridge.fields import MISSING, Absent, same
+from bridge.finding import Finding
 from bridge.job import Job, NewJob
 from bridge.match import json_text, show
-from bridge.route import Finding, Route
+from bridge.route import Route
 from bridge.settings import Mask
 
 #: Of two long values that differ, how many characters are shown, and how many of them before the difference.

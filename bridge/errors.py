@@ -9,6 +9,7 @@
     ├── EvaluationError          an expression gives no value for this event
     │   ├── MissingField         a field that is not there
     │   └── Incomparable         an order comparison of unlike things
+    ├── OverBudget               the routes would do more for one event than its budget allows
     ├── Refusal                  a request that is not taken on, with its HTTP status
     │   ├── Unreadable           400
     │   ├── NotAuthentic         401
@@ -89,6 +90,13 @@ class Incomparable(EvaluationError):
     """An order comparison with what is missing or null, or of unlike types."""
 
 
+class OverBudget(BridgeError):
+    """The routes would do more for one event than its budget allows: the route that is evaluated ends here.
+
+    It is no EvaluationError: a condition is not false for it, and an argument's error is another matter.
+    """
+
+
 class Refusal(BridgeError):
     """A request that is not taken on.
 
@@ -129,7 +137,7 @@ class TooSlow(Refusal):
 
 
 class TooLarge(Refusal):
-    """The body is larger than the limit, or would make more jobs than the limit."""
+    """The body is larger than the limit."""
 
     status = 413
     title = "The request is too large"

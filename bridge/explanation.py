@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator
 import orjson
 
 from bridge.event import JSON, Event
+from bridge.finding import Explanation, Finding
 from bridge.job import NewJob
 from bridge.keeping import WAS_REDACTED
 from bridge.match import cut
 from bridge.report import Line, Tone
-from bridge.route import Explanation, Finding
 from bridge.settings import Mask
 from bridge.table import RoutingTable
 from bridge.theeye import job_request

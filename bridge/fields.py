@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from enum import Enum
 from itertools import islice
 
+from bridge.budget import Budget, budget_of
 from bridge.errors import ExpressionError
 from bridge.event import JSON, Headers
 
@@ -32,11 +33,20 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _INDEX = re.compile(r"\[(-?\d{1,9})\]", re.ASCII)
 _QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
 
+#: Steps for the look-up of a path, besides one for each of its own steps.
+_LOOK_UP = 4
+
 #: How many names a message lists before it stops, and of how many characters each.
 _LISTED = 20
 _NAME_SHOWN = 60
 #: Among how many names it looks for them and for a guess: the rest of a huge object costs nothing.
 _LOOKED_AT = 1000
+#: With how many names, of about the same length, what is missing is compared for a guess.
+_COMPARED = 100
+#: Steps for the list of names, besides those for each name.
+_MESSAGE = 40
+#: Comparisons of characters for a guess in one step.
+_GUESSED_A_STEP = 3
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,10 @@ class Path:
     def values(self, scope: Mapping[str, JSON]) -> list[JSON] | Absent:
         """Every value that the path leads to; MISSING where the field or its list is not there.
 
-        Elements of ``[*]`` that lack the field are passed over, so the list may be empty.
+        Elements of ``[*]`` that lack the field are passed over, so the list may be empty. Raises OverBudget.
         """
+        budget = budget_of(scope)
+        budget.step(_LOOK_UP + len(self.steps))
         found = [scope.get(self.root, MISSING)]
         starred = False
         for step in self.steps:
@@ -81,8 +93,11 @@ class Path:
                 if not starred and not lists:
                     return MISSING
                 starred = True
+                budget.step(sum(map(len, lists)))
                 found = [element for value in lists for element in value]
             else:
+                if starred:
+                    budget.step(len(found))
                 found = [taken for value in found if (taken := take(value, step)) is not MISSING]
                 if not starred and not found:
                     return MISSING
@@ -173,7 +188,10 @@ def path_text(root: str, steps: Iterable[Step]) -> str:
 
 
 def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
-    """What is missing, what there was in its place, and a guess at what was meant."""
+    """What is missing, what there was in its place, and a guess at what was meant.
+
+    Of one event only the first few messages list many fields and guess. Raises OverBudget.
+    """
     value: JSON | Absent = scope.get(path.root, MISSING)
     for at, step in enumerate(path.steps):
         inner = take(value, step)
@@ -184,13 +202,21 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
         reached, missing = path_text(path.root, shown[:-1]), path_text(path.root, shown)
         event = str(scope.get("event"))
         holder = f"{'an' if event[:1] in 'aeiou' else 'a'} {event}" if reached == "payload" else reached
-        return f"{missing} is missing; {_inventory(holder, value)}{_guess(reached, value, step)}"
+        budget = budget_of(scope)
+        if budget.may_detail():
+            guess = _guess(reached, value, step, budget)
+            return f"{missing} is missing; {_inventory(holder, value, budget)}{guess}"
+        if isinstance(value, dict | Headers) and len(value) > _LISTED:
+            return f"{missing} is missing; {holder} has {len(value)} fields"
+        return f"{missing} is missing; {_inventory(holder, value, budget)}"
     return f"{path.text} is missing"
 
 
-def _inventory(holder: str, value: JSON | Absent) -> str:
+def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
-        names = sorted(islice(value, _LOOKED_AT))[:_LISTED]
+        some = list(islice(value, _LOOKED_AT))
+        budget.step(_MESSAGE + 4 * len(some))
+        names = sorted(some)[:_LISTED]
         if not names:
             return f"{holder} has no fields"
         listed = ", ".join(name[:_NAME_SHOWN] for name in names)
@@ -200,9 +226,14 @@ def _inventory(holder: str, value: JSON | Absent) -> str:
     return f"{holder} is {kind(value)}"
 
 
-def _guess(reached: str, value: JSON | Absent, step: Step) -> str:
+def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> str:
     if isinstance(step, str) and isinstance(value, dict | Headers):
-        close = get_close_matches(step[:_NAME_SHOWN], islice(value, _LOOKED_AT), n=1)
+        word = step[:_NAME_SHOWN]
+        # One that is more than twice as long, or less than half, is never close.
+        alike = (name for name in islice(value, _LOOKED_AT) if len(word) <= 2 * len(name) <= 4 * len(word))
+        names = list(islice(alike, _COMPARED))
+        budget.step(len(word) * sum(map(len, names)) // _GUESSED_A_STEP)
+        close = get_close_matches(word, names, n=1)
         if close:
             return f"; did you mean {path_text(reached, [close[0]])}?"
     return ""

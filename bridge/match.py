@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import re2
 
+from bridge.budget import budget_of
 from bridge.errors import EvaluationError
 from bridge.event import JSON, Headers, full_name
 from bridge.expressions import Expression
 from bridge.fields import ITEM_NAMES, MISSING, Absent, Each, Path, missing_message, refuse_half_pairs, same
 from bridge.keeping import REDACTED, Redacted
-from bridge.regex import compile_regex
+from bridge.regex import CompiledRegex, compile_regex
 
 #: Of a value shown to a person, how many characters.
 _SHOWN = 200
@@ -24,6 +25,9 @@ class Pattern(Protocol):
     """What a value is held against."""
 
     def matches(self, value: JSON) -> bool: ...
+
+    def steps(self, value: JSON) -> int:
+        """The steps that `matches` costs, at the most."""
 
     #: As the table says it, in JSON's spelling.
     def __str__(self) -> str: ...
@@ -35,13 +39,16 @@ class Glob:
 
     text: str
     _exact: str | None
-    _regex: Any
+    #: What stands before and after a single ``*``: it needs no regular expression.
+    _ends: tuple[str, str] | None
+    _regex: CompiledRegex | None
 
     @classmethod
     def parse(cls, text: str) -> Glob:
         literal: list[str] = []
         regex: list[str] = []
-        special = False
+        #: Of each ``*``, how much of the literal text stands before it.
+        stars: list[int] = []
         characters = iter(refuse_half_pairs(text))
         for character in characters:
             if character == "\\":
@@ -51,14 +58,19 @@ class Glob:
                 literal.append(taken)
                 regex.append(re2.escape(taken))
             elif character in "*?":
-                special = True
+                if character == "*":
+                    stars.append(len(literal))
                 regex.append("(?s:.*)" if character == "*" else "(?s:.)")
             else:
                 literal.append(character)
                 regex.append(re2.escape(character))
-        if special:
-            return cls(text, None, compile_regex("".join(regex)))
-        return cls(text, "".join(literal), None)
+        wildcards = len(regex) - len(literal)
+        if wildcards == 0:
+            return cls(text, "".join(literal), None, None)
+        if wildcards == len(stars) == 1:
+            ends = "".join(literal[: stars[0]]), "".join(literal[stars[0] :])
+            return cls(text, None, ends, None)
+        return cls(text, None, None, compile_regex("".join(regex)))
 
     @property
     def is_exact(self) -> bool:
@@ -67,9 +79,16 @@ class Glob:
     def matches(self, value: JSON) -> bool:
         if not isinstance(value, str):
             return False
-        if self._exact is not None:
+        if self._ends is not None:
+            before, after = self._ends
+            is_long = len(value) >= len(before) + len(after)
+            return is_long and value.startswith(before) and value.endswith(after)
+        if self._regex is None:
             return value == self._exact
         return self._regex.fullmatch(value) is not None
+
+    def steps(self, value: JSON) -> int:
+        return self._regex.steps(value) if self._regex is not None and isinstance(value, str) else 1
 
     def __str__(self) -> str:
         return show(self.text)
@@ -85,6 +104,10 @@ class Literal:
     def matches(self, value: JSON) -> bool:
         return value == self.text if isinstance(value, str) else same(value, self.value)
 
+    def steps(self, value: JSON) -> int:
+        del value  # a list or an object is not looked into: it equals no scalar
+        return 2
+
     def __str__(self) -> str:
         return self.text
 
@@ -94,7 +117,7 @@ class Regex:
     """Searches text, with RE2."""
 
     text: str
-    _regex: Any
+    _regex: CompiledRegex
 
     @classmethod
     def parse(cls, text: str) -> Regex:
@@ -102,6 +125,9 @@ class Regex:
 
     def matches(self, value: JSON) -> bool:
         return isinstance(value, str) and self._regex.search(value) is not None
+
+    def steps(self, value: JSON) -> int:
+        return self._regex.steps(value) if isinstance(value, str) else 1
 
     def __str__(self) -> str:
         return f"text with /{self.text}/"
@@ -115,6 +141,9 @@ class AnyOf:
 
     def matches(self, value: JSON) -> bool:
         return any(pattern.matches(value) for pattern in self.patterns)
+
+    def steps(self, value: JSON) -> int:
+        return 1 + sum(pattern.steps(value) for pattern in self.patterns)
 
     def __str__(self) -> str:
         return "any of " + ", ".join(map(str, self.patterns))
@@ -135,10 +164,10 @@ class Check(Protocol):
     def wanted(self) -> str: ...
 
     def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        """Whether it holds, and what went wrong where it does not for an error."""
+        """Whether it holds, and what went wrong where it does not for an error. Raises OverBudget."""
 
     def found(self, scope: Mapping[str, JSON]) -> str:
-        """What stands there instead, for a person."""
+        """What stands there instead, for a person. Raises OverBudget."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +195,14 @@ class Condition:
             values = self.path.values(scope)
             if isinstance(values, Absent):
                 return not self.negated and _takes_missing(self.pattern), None
-            return any(map(self.pattern.matches, values)) is not self.negated, None
+            budget = budget_of(scope)
+            for value in values:
+                budget.step(self.pattern.steps(value))
+                if self.pattern.matches(value):
+                    return not self.negated, None
         except EvaluationError as error:
             return False, str(error)
+        return self.negated, None
 
     def found(self, scope: Mapping[str, JSON]) -> str:
         try:
@@ -191,7 +225,8 @@ class EventCheck:
     """A route's ``event:``, any of its entries.
 
     An entry without ``*`` and ``?`` equals the event, or ``event.action``. A glob is held
-    against ``event.action``, or the event where it has no action.
+    against ``event.action``, or the event where it has no action. It charges no steps, so that an event that
+    is over its budget leaves routes of other events alone: their number and names' lengths are the table's.
     """
 
     globs: tuple[Glob, ...]

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+from bridge.budget import BUDGET, Budget
 from bridge.comparison import arguments_apart, sent_alike, shown
-from bridge.errors import TooLarge
 from bridge.event import Event
+from bridge.finding import Finding
 from bridge.job import Job, NewJob
 from bridge.keeping import WAS_REDACTED, is_redacted
 from bridge.match import show
-from bridge.route import Finding, Route
+from bridge.route import Route
 from bridge.settings import Mask
 from bridge.table import Routed, RoutingTable
 
@@ -50,7 +51,7 @@ class Preview:
     changes: tuple[Change, ...]
     #: Whether it made jobs and would make none.
     matches_nothing: bool
-    #: Why the server would not take it, or what went wrong in conditions and loops.
+    #: What went wrong in conditions and loops.
     warnings: tuple[str, ...]
 
 
@@ -65,10 +66,7 @@ def preview(event: Event, stored: Sequence[Job], table: RoutingTable, mask: Mask
 def _routed(event: Event, table: RoutingTable) -> Routed:
     if event.source not in table.sources:
         return Routed((), (f"the table has no source {event.source!r}",))
-    try:
-        return table.jobs_for(event)
-    except TooLarge as error:
-        return Routed((), (str(error),))
+    return table.jobs_for(event)
 
 
 class _Comparison:
@@ -91,7 +89,8 @@ class _Comparison:
             route.name
             for route in self._table.routes
             if route.source == self._event.source
-            and any(WAS_REDACTED in each for each in route.explain(self._event, source_type).warnings)
+            for made in [route.evaluate({**self._event.scope, BUDGET: Budget()}, source_type)]
+            if any(WAS_REDACTED in each for each in made.warnings)
         )
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:

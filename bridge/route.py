@@ -7,18 +7,20 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import orjson
 
 from bridge.arguments import ArgumentsType, unrunnable
-from bridge.errors import EvaluationError
+from bridge.budget import BUDGET, MAX_STEPS, Budget, budget_of
+from bridge.errors import EvaluationError, OverBudget
 from bridge.event import JSON, Event, rfc3339
 from bridge.expressions import Expression, Template
 from bridge.expressions.values import text_of
 from bridge.fields import kind
+from bridge.finding import Explanation, Finding, ItemExplanation, findings_of, loop_finding
 from bridge.job import Job, NewJob, TableVersion
-from bridge.match import Check, json_text
+from bridge.match import Check
 from bridge.settings import Secret
 
 #: The longest group or once_key, in bytes: the store finds jobs by it.
@@ -105,9 +107,10 @@ class Key:
     template: Template
 
     def text(self, scope: Mapping[str, JSON]) -> str:
-        """Raises EvaluationError, also for what the store could not look up."""
+        """Raises EvaluationError, also for what the store could not look up, and OverBudget."""
+        budget_of(scope).step(_KEY)
         try:
-            text = text_of(self.template.value(scope))
+            text = text_of(self.template.value(scope), budget_of(scope))
         except EvaluationError as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         size = len(text.encode())
@@ -142,54 +145,18 @@ class ItemIdentity(Protocol):
     def item_identity(self, item: JSON) -> JSON: ...
 
 
-@dataclass(frozen=True)
-class Finding:
-    """How one check of a route went for one event or item."""
+class Evaluation(NamedTuple):
+    """What a route makes of one event."""
 
-    about: str
-    wanted: str
-    found: str
-    holds: bool
-
-
-@dataclass(frozen=True)
-class ItemExplanation:
-    """What a route makes of one item of its loop."""
-
-    index: int
-    findings: tuple[Finding, ...]
-    matched: bool
-    job: NewJob | None
-
-    @property
-    def failing(self) -> tuple[Finding, ...]:
-        return tuple(
-            replace(finding, about=f"{finding.about} of item {self.index}")
-            for finding in self.findings
-            if not finding.holds
-        )
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What a route makes of one event: each check, asked or not, and the jobs."""
-
-    route: Route
-    findings: tuple[Finding, ...]
-    #: Whether everything that is asked of the event as a whole holds, and a loop has items.
-    matched: bool
-    items: tuple[ItemExplanation, ...]
     jobs: tuple[NewJob, ...]
+    #: What went wrong in conditions and loops, for a person.
     warnings: tuple[str, ...]
+    #: Why the route was not evaluated to its end; then its one job is dead, with this reason.
+    ended: str | None = None
 
-    @property
-    def failing(self) -> tuple[Finding, ...]:
-        """Why it makes no job: the event's checks that fail, or those of the item that came nearest."""
-        if self.jobs:
-            return ()
-        if not self.matched:
-            return tuple(finding for finding in self.findings if not finding.holds)
-        return min((item.failing for item in self.items), key=len)
+
+#: That of an event that the route does not want.
+_NOTHING = Evaluation((), ())
 
 
 @dataclass(frozen=True)
@@ -221,38 +188,66 @@ class Route:
         """Those asked for each item."""
         return tuple(check for check in self.checks if check.about_item)
 
-    def jobs_for(self, event: Event, identity: ItemIdentity, warnings: list[str]) -> Iterator[NewJob]:
-        """The jobs that this route makes from the event; what went wrong is added to `warnings`."""
-        if not self._all_hold(self.event_checks, event.scope, warnings):
-            return
-        if self.loop is None:
-            yield self._job(event.scope, "", None)
-            return
+    def evaluate(self, scope: Mapping[str, JSON], identity: ItemIdentity) -> Evaluation:
+        """What this route makes of an event, of which `scope` holds the names and the Budget.
+
+        All or nothing: a route that goes over the budget makes one dead job, and none of its others. That job
+        has no item, so its key is no item's.
+        """
+        warnings: list[str] = []
+        jobs: list[NewJob] = []
+        try:
+            if not self._all_hold(self.event_checks, scope, warnings):
+                return Evaluation((), tuple(warnings)) if warnings else _NOTHING
+            budget = budget_of(scope)
+            one = self.loop is None
+            for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):
+                jobs.append(job)
+                budget.add_job(len(orjson.dumps(job.arguments)))
+        except OverBudget as error:
+            budget_of(scope).drop_jobs(len(jobs))
+            dead = NewJob(
+                self.name, self.task.id, self.task.name, "", None, None, str(error), table=self.table
+            )
+            return Evaluation((dead,), tuple(warnings), str(error))
+        return Evaluation(tuple(jobs), tuple(warnings))
+
+    def _item_jobs(
+        self, scope: Mapping[str, JSON], identity: ItemIdentity, warnings: list[str]
+    ) -> Iterator[NewJob]:
+        """The jobs of the items for which their checks hold."""
         seen: set[str] = set()
-        for index, item, scope in self._items(event, warnings):
-            if self._all_hold(self.item_checks, scope, warnings):
-                key = item_key(identity.item_identity(item))
+        budget = budget_of(scope)
+        for index, item, of_item in self._items(scope, warnings):
+            budget.step(_ITEM)
+            if self._all_hold(self.item_checks, of_item, warnings):
+                key = item_key(identity.item_identity(item), budget)
                 if key not in seen:
                     seen.add(key)
-                    yield self._job(scope, key, index)
+                    yield self._job(of_item, key, index)
 
-    def explain(self, event: Event, identity: ItemIdentity) -> Explanation:
-        """The same with every check's finding; jobs are those that `jobs_for` makes."""
-        warnings: list[str] = []
-        findings = _findings(self.event_checks, event.scope)
+    def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
+        """Every check's finding beside what the route made of the event."""
+        jobs, warnings = evaluation.jobs, evaluation.warnings
+        if evaluation.ended is not None:
+            finding = Finding("budget", "a route that is evaluated to its end", evaluation.ended, holds=False)
+            return Explanation(self, (finding,), False, (), jobs, warnings)
+        # The checks that were not asked, as one before them failed, may cost any number of steps.
+        budget = Budget(_EXPLAINED * MAX_STEPS, detailed_messages=MAX_WARNINGS)
+        scope = {**event.scope, BUDGET: budget}
+        findings = findings_of(self.event_checks, scope)
         if self.loop is not None:
-            findings = (*findings, _loop_finding(self.loop, event.scope))
-        matched = all(finding.holds for finding in findings)
-        jobs = tuple(self.jobs_for(event, identity, warnings))
+            findings = (*findings, loop_finding(self.loop, scope))
+        matched = bool(jobs) or all(finding.holds for finding in findings)
         items: tuple[ItemExplanation, ...] = ()
         if matched and self.loop is not None:
             by_index = {job.item_index: job for job in jobs}
             items = tuple(
                 ItemExplanation(index, found, all(finding.holds for finding in found), by_index.get(index))
-                for index, _, scope in self._items(event, [])
-                for found in [_findings(self.item_checks, scope)]
+                for index, _, of_item in self._items(event.scope, [])
+                for found in [findings_of(self.item_checks, {**of_item, BUDGET: budget})]
             )
-        return Explanation(self, findings, matched, items, jobs, tuple(warnings))
+        return Explanation(self, findings, matched, items, jobs, warnings)
 
     def _all_hold(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
         for check in checks:
@@ -263,10 +258,12 @@ class Route:
                 return False
         return True
 
-    def _items(self, event: Event, warnings: list[str]) -> Iterator[tuple[int, JSON, Mapping[str, JSON]]]:
+    def _items(
+        self, scope: Mapping[str, JSON], warnings: list[str]
+    ) -> Iterator[tuple[int, JSON, Mapping[str, JSON]]]:
         assert self.loop is not None  # noqa: S101 - asked only of a route with a loop
         try:
-            items = self.loop.value(event.scope)
+            items = self.loop.value(scope)
         except EvaluationError as error:
             self._warn(f"loop: {error}", warnings)
             return
@@ -274,7 +271,7 @@ class Route:
             self._warn(f"loop: {self.loop.text} is {kind(items)}, expected a list", warnings)
             return
         for index, item in enumerate(items):
-            yield index, item, {**event.scope, "item": item, "index": index}
+            yield index, item, {**scope, "item": item, "index": index}
 
     def _job(self, scope: Mapping[str, JSON], key: str, index: int | None) -> NewJob:
         job = NewJob(self.name, self.task.id, self.task.name, key, index, None, table=self.table)
@@ -293,7 +290,8 @@ class Route:
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
         text = f"route {self.name!r}: {warning}"
-        if text not in warnings and len(warnings) < MAX_WARNINGS:
+        # The same failure of a later item may be told in fewer words.
+        if not any(known.startswith(text) for known in warnings) and len(warnings) < MAX_WARNINGS:
             warnings.append(text)
 
 
@@ -336,46 +334,32 @@ class OnDead:
         job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None, table=self.table)
         try:
             values = tuple(argument.build(scope) for argument in self.arguments)
-        except EvaluationError as error:
+        except (EvaluationError, OverBudget) as error:
             return replace(job, reason=str(error))
         reason = self.task.unrunnable(values, allow_data_urls=False)
         return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
-
-
-def other_source(route: Route, event: Event) -> Explanation:
-    """What a route of another source makes of the event: nothing."""
-    finding = Finding("source", route.source, event.source, holds=False)
-    return Explanation(route, (finding,), False, (), (), ())
-
-
-def handshake(route: Route, event: Event) -> Explanation:
-    """What a route makes of a sender's test or confirmation: it is not asked."""
-    finding = Finding("event", "no test or confirmation of the sender's", event.full_name, holds=False)
-    return Explanation(route, (finding,), False, (), (), ())
 
 
 #: Of one event, how many warnings are kept.
 MAX_WARNINGS = 20
 
 
-def item_key(identity: JSON) -> str:
-    """What identifies an item within its event: a hash of its identity's canonical JSON."""
+#: Steps for a group or once_key, for an item and for its identity, besides what is evaluated for them.
+_KEY = 12
+_ITEM = 6
+_IDENTITY = 12
+#: Bytes of JSON that are written and hashed in one step.
+_HASHED_A_STEP = 16
+#: How many times the steps of an event its explanation may take, for one route.
+_EXPLAINED = 4
+
+
+def item_key(identity: JSON, budget: Budget | None = None) -> str:
+    """What identifies an item within its event: a hash of its identity's canonical JSON.
+
+    Raises OverBudget.
+    """
     canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    if budget is not None:
+        budget.step(_IDENTITY + len(canonical) // _HASHED_A_STEP)
     return sha256(canonical).hexdigest()
-
-
-def _findings(checks: tuple[Check, ...], scope: Mapping[str, JSON]) -> tuple[Finding, ...]:
-    return tuple(
-        Finding(check.about, check.wanted, check.found(scope), check.holds(scope)[0]) for check in checks
-    )
-
-
-def _loop_finding(loop: Expression, scope: Mapping[str, JSON]) -> Finding:
-    wanted = f"items in {loop.text}"
-    try:
-        items = loop.value(scope)
-    except EvaluationError as error:
-        return Finding("loop", wanted, str(error), holds=False)
-    if not isinstance(items, list) or not items:
-        return Finding("loop", wanted, json_text(items), holds=False)
-    return Finding("loop", wanted, f"{len(items)} item{'' if len(items) == 1 else 's'}", holds=True)

@@ -11,10 +11,11 @@ import orjson
 from bridge.comparison import arguments_apart, shown
 from bridge.errors import Refusal, Unreadable
 from bridge.event import JSON, Event, Headers, Request
+from bridge.finding import Finding
 from bridge.job import NewJob
 from bridge.match import show
 from bridge.problem import Place
-from bridge.route import Finding, Route
+from bridge.route import Route
 from bridge.settings import Mask
 from bridge.sources import Source
 from bridge.table import RoutingTable

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import orjson
-
-from bridge.errors import TooLarge
+from bridge.budget import BUDGET, MAX_JOBS, MAX_STEPS, Budget
 from bridge.event import Event
+from bridge.finding import Explanation, Finding, handshake, other_source
 from bridge.job import NewJob
 from bridge.retry import RetryPolicy
-from bridge.route import Explanation, Finding, OnDead, Rate, Route, Task, handshake, other_source
+from bridge.route import MAX_WARNINGS, Evaluation, OnDead, Rate, Route, Task
 from bridge.sources import Source
 from bridge.theeye import TheEye
-
-#: How many jobs one event may make.
-MAX_JOBS = 10_000
-#: How much they may hold together, in bytes of their arguments' JSON: a loop can multiply one field.
-MAX_ARGUMENTS = 64 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -65,69 +59,63 @@ class RoutingTable:
     def jobs_for(self, event: Event) -> Routed:
         """Every matching route's jobs, in the order of the table; `otherwise` routes come last.
 
-        Of a sender's test or confirmation there are none. Raises TooLarge above MAX_JOBS or MAX_ARGUMENTS.
+        Of a sender's test or confirmation there are none. All routes share one budget: those that it does not
+        suffice for make a dead job each.
         """
-        warnings: list[str] = []
         jobs: list[NewJob] = []
-        size = 0
-        for job in self._made(event, warnings):
-            jobs.append(job)
-            if len(jobs) > MAX_JOBS:
-                raise TooLarge(f"the event makes more than {MAX_JOBS:,} jobs")
-            size += len(orjson.dumps(job.arguments))
-            if size > MAX_ARGUMENTS:
-                raise TooLarge(f"the event's jobs hold more than {MAX_ARGUMENTS:,} bytes of arguments")
-        return Routed(tuple(jobs), tuple(warnings))
+        warnings: list[str] = []
+        for each in self._evaluated(event).values():
+            jobs += each.jobs
+            warnings += each.warnings
+        return Routed(tuple(jobs), tuple(warnings[:MAX_WARNINGS]))
 
-    def _made(self, event: Event, warnings: list[str]) -> Iterator[NewJob]:
-        routes = self._routes_of.get(event.source, ())
+    def _evaluated(self, event: Event) -> dict[str, Evaluation]:
+        """What the routes make of the event, by their names, in the order in which they were evaluated."""
         identity = self.sources[event.source].type
+        made: dict[str, Evaluation] = {}
         if identity.is_handshake(event):
-            return
+            return made
+        routes = self._routes_of[event.source]
+        scope = {**event.scope, BUDGET: Budget(MAX_STEPS, MAX_JOBS)}
         matched = False
         for route in routes:
             if not route.otherwise:
-                for job in route.jobs_for(event, identity, warnings):
-                    matched = True
-                    yield job
+                made[route.name] = evaluation = route.evaluate(scope, identity)
+                matched = matched or bool(evaluation.jobs)
         if not matched:
             for route in routes:
                 if route.otherwise:
-                    yield from route.jobs_for(event, identity, warnings)
+                    made[route.name] = route.evaluate(scope, identity)
+        return made
 
     def explain(self, event: Event) -> tuple[Explanation, ...]:
-        """What each route makes of the event, in the order of the table, by the same functions.
-
-        Raises TooLarge where `jobs_for` does.
-        """
-        makes = {job.route for job in self.jobs_for(event).jobs}
+        """What each route makes of the event, in the order of the table, by the same functions."""
+        made = self._evaluated(event)
         matched = [
             route.name
             for route in self._routes_of[event.source]
-            if not route.otherwise and route.name in makes
+            if not route.otherwise and route.name in made and made[route.name].jobs
         ]
-        return tuple(self._explained(route, event, matched) for route in self.routes)
+        return tuple(self._explained(route, event, made.get(route.name), matched) for route in self.routes)
 
-    def _explained(self, route: Route, event: Event, matched: list[str]) -> Explanation:
+    def _explained(
+        self, route: Route, event: Event, made: Evaluation | None, matched: list[str]
+    ) -> Explanation:
         """`matched` are the names of the routes that leave nothing to an `otherwise` route."""
         if route.source != event.source:
             return other_source(route, event)
-        source_type = self.sources[event.source].type
-        if source_type.is_handshake(event):
+        if self.sources[event.source].type.is_handshake(event):
             return handshake(route, event)
-        explained = route.explain(event, source_type)
-        if not route.otherwise:
-            return explained
         found = ", ".join(matched) or "none"
         asked = Finding("otherwise", "no other route that matches", found, holds=not matched)
-        if matched:
+        if made is None:
             return Explanation(route, (asked,), False, (), (), ())
+        explained = route.explain(event, made)
+        if not route.otherwise:
+            return explained
         return replace(explained, findings=(asked, *explained.findings))
 
     def jobs_again(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
-        """What the table makes today of a stored event, by the jobs' routes and items.
-
-        Raises TooLarge where `jobs_for` does.
-        """
+        """What the table makes today of a stored event, by the jobs' routes and items."""
         made = self.jobs_for(event).jobs if event.source in self.sources else ()
         return {(job.route, job.item_key): job for job in made}

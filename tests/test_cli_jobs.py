@@ -377,18 +377,43 @@ class TestRetry:
     def test_an_event_of_which_the_table_makes_too_much_stops_no_other(
         self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(table, "MAX_JOBS", 1)
+        monkeypatch.setattr(table, "MAX_JOBS", 2)
         too_many = {**PUSH, "pages": [{"text": "a"}, {"text": "b"}]}
-        made = [*store(terminal, dead(), payload=too_many), *store(terminal, dead())]
+        page = dead("page", item_key=item_key({"text": "a"}), item_index=0)
+        made = [*store(terminal, page, payload=too_many), *store(terminal, dead())]
         result = terminal.run("jobs", "retry", "--since", "2h", "--yes")
 
         assert result.exit_code == 1
-        assert result.stderr == "job 1: the event makes more than 1 jobs\n"
+        assert result.stderr == "job 1 stays dead: the event creates more than 2 jobs\n"
         assert result.stdout.splitlines()[1:] == [
             "job 2 waits to be sent",
-            "left alone: 1, waits to be sent: 1",
+            "stays dead: 1, waits to be sent: 1",
         ]
         assert states(terminal, made) == [DEAD, WAITING]
+
+    def test_the_one_of_a_whole_route_gives_way_to_those_of_its_items(self, terminal: Terminal) -> None:
+        pages = {**PUSH, "pages": [{"text": "a"}, {"text": "b"}]}
+        there = make_job("a", task=PAGE, route="page", item_key=item_key({"text": "a"}), item_index=0)
+        made = store(terminal, dead("page"), there, payload=pages)
+        result = terminal.run("jobs", "retry", str(made[0]))
+
+        reason = "its route was evaluated to its end later, and has jobs for single items"
+        assert (result.exit_code, result.output) == (0, f"job 1 is skipped: {reason}\n")
+        jobs = [terminal.job(number) for number in (1, 2, 3)]
+        assert [(job.state, job.arguments) for job in jobs] == [
+            (JobState.SKIPPED, None), (WAITING, ("a",)), (WAITING, ("b",)),
+        ]  # fmt: skip
+
+    def test_the_one_of_a_whole_route_that_is_over_its_budget_again(
+        self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(table, "MAX_STEPS", 10)
+        pages = {**PUSH, "pages": [{"text": "a"}]}
+        store(terminal, dead("page"), payload=pages)
+        result = terminal.run("jobs", "retry", "1")
+
+        assert result.exit_code == 1
+        assert result.stderr.startswith("job 1 stays dead: the routes need more than 10 steps")
 
     def test_one_that_a_newer_has_replaced_says_so(self, terminal: Terminal) -> None:
         text = TABLE.replace(
@@ -521,9 +546,11 @@ class TestReplay:
         assert result.stderr.splitlines() == [
             "event 1: the table has no source gone",
             "event 99: there is no event 99",
-            "event 2: the event makes more than 1 jobs",
         ]
-        assert result.stdout == "event 3: jobs 1 (deploy main: waiting)\n"
+        assert result.stdout.splitlines() == [
+            "event 2: jobs 1 (deploy main: waiting), 2 (page: dead)",
+            "event 3: jobs 3 (deploy main: waiting)",
+        ]
 
 
 SINCE = r"is paused since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: its jobs wait for `resume`"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import connection_worker, connections, payload, table
+from bridge import budget, connection_worker, connections, payload
 from bridge.arguments import MAX_SHELL_TEXT
 from bridge.cli import main
 from bridge.config.load import load
@@ -114,9 +114,9 @@ def test_limits_are_those_of_the_code() -> None:
     for figure in (
         f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
-        f"{table.MAX_JOBS:,} jobs",
-        f"{table.MAX_ARGUMENTS // 1024**2} MiB of arguments",
-        f"a job's arguments {MAX_SHELL_TEXT:,} bytes",
+        f"{budget.MAX_JOBS:,} jobs",
+        f"job's arguments {MAX_SHELL_TEXT:,} bytes",
+        f"{budget.MAX_STEPS:,} steps",
     ):
         assert figure in limits
 

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
 
+from bridge.budget import MAX_JOBS
 from bridge.demo.theeye import StandIn
 from bridge.job import Job, JobState, NewJob, Outcome
 from bridge.outbox import Completion, Outbox
@@ -24,7 +25,6 @@ from bridge.outbox.records import job_row
 from bridge.retry import Decision
 from bridge.route import Task
 from bridge.settings import Mask, Secret
-from bridge.table import MAX_JOBS
 from bridge.theeye import TheEye
 from tests.delivery import Process, quick_client
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample

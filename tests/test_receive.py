@@ -13,18 +13,17 @@ from typing import Any
 import orjson
 import pytest
 
+from bridge.budget import MAX_JOBS
 from bridge.errors import (
     NotAuthentic,
     NotStored,
     Refusal,
-    TooLarge,
     UnknownSource,
     Unreadable,
     UnsupportedContent,
 )
 from bridge.job import JobState
 from bridge.receive import Answer
-from bridge.table import MAX_JOBS
 from tests.intake import BEARER, JSON_HEADERS, TASK, Intake
 
 MakeIntake = Callable[[str], Intake]
@@ -196,9 +195,11 @@ class TestLimit:
 
     def test_above_it(self, make_intake: MakeIntake) -> None:
         intake = make_intake(LOOP)
-        with pytest.raises(TooLarge, match="more than 10,000 jobs"):
-            intake.post("shop", self.lines(MAX_JOBS + 1))
-        assert intake.rows() == (0, 0)
+        answer = intake.post("shop", self.lines(MAX_JOBS + 1))
+        assert (answer.status, len(answer.body["jobs"])) == (202, 1)
+        assert intake.rows() == (1, 1)
+        (job,) = intake.jobs()
+        assert (job.state, job.reason) == (JobState.DEAD, "the event creates more than 10,000 jobs")
 
     def test_items_that_make_no_job_do_not_count(self, make_intake: MakeIntake) -> None:
         intake = make_intake(LOOP.replace("    loop:", "    match: {item: 0}\n    loop:"))

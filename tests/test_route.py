@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 
 from bridge import table as table_module
 from bridge.arguments import MAX_SHELL_TEXT, ArgumentsType
-from bridge.errors import EvaluationError, TooLarge
+from bridge.errors import EvaluationError
 from bridge.event import JSON, Event, Headers
 from bridge.expressions import Language
 from bridge.fields import EVENT_NAMES, ITEM_NAMES
+from bridge.finding import Explanation, Finding
 from bridge.job import Job, JobState, NewJob
 from bridge.route import (
     MAX_WARNINGS,
     Argument,
     Concurrency,
-    Explanation,
-    Finding,
     Key,
     Once,
     OnDead,
@@ -607,26 +606,27 @@ class TestOtherwise:
 
 
 class TestLimits:
+    """A route that asks for too much makes one dead job; the others go on."""
+
     def test_so_many_jobs_and_no_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(table_module, "MAX_JOBS", 5)
         routes = [make_route(loop="payload.list", arguments=["x"]), make_route("second")]
 
         assert len(jobs_of({"list": [1, 2, 3, 4]}, *routes)) == 5
-        for refuse in (make_table(*routes).jobs_for, make_table(*routes).explain):
-            with pytest.raises(TooLarge, match=r"^the event makes more than 5 jobs$"):
-                refuse(make_event({"list": [1, 2, 3, 4, 5]}))
+        whole, second = jobs_of({"list": [1, 2, 3, 4, 5, 6]}, *routes)
+        assert (whole.arguments, whole.item_key, whole.item_index) == (None, "", None)
+        assert whole.reason == "the event creates more than 5 jobs"
+        assert (second.route, second.arguments) == ("second", ())
 
     def test_a_loop_cannot_multiply_a_long_field_without_end(self) -> None:
         """A tenth of a megabyte and a thousand items would be 100 MB in memory and on disk."""
         route = make_route(loop="payload.list", arguments=["${{ payload.big }}"])
         big = "x" * 100_000
 
-        assert len(jobs_of({"big": big, "list": [*range(200)]}, route)) == 200
-        for refuse in (make_table(route).jobs_for, make_table(route).explain):
-            with pytest.raises(
-                TooLarge, match=r"^the event's jobs hold more than 67,108,864 bytes of arguments$"
-            ):
-                refuse(make_event({"big": big, "list": [*range(1_000)]}))
+        assert len(jobs_of({"big": big, "list": [*range(80)]}, route)) == 80
+        (job,) = jobs_of({"big": big, "list": [*range(1_000)]}, route)
+        assert (job.arguments, job.item_key) == (None, "")
+        assert "more than 1,000,000 steps" in (job.reason or "")
 
 
 class TestJobsAgain:

@@ -10,7 +10,7 @@ from bridge import report
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import OutboxError, StoreUnavailable, TooLarge
+from bridge.errors import OutboxError, StoreUnavailable
 from bridge.outbox import Outbox
 from bridge.table import RoutingTable
 
@@ -92,7 +92,7 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
         made = outbox.replay(event_id, routed.jobs, entry=entry)
     except StoreUnavailable:
         raise
-    except (OutboxError, TooLarge) as error:
+    except OutboxError as error:
         terminal.warn(f"event {event_id}: {error}")
         return False
     told = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -14,7 +14,7 @@ from bridge.cli.actor import Actor, as_actor
 from bridge.cli.names import require_route
 from bridge.cli.selection import Selection, jobs_since, of_route, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import BodyGone, NoSuchJob, TooLarge, WrongState
+from bridge.errors import BodyGone, NoSuchJob, WrongState
 from bridge.job import Job, JobState, NewJob
 from bridge.keeping import is_redacted
 from bridge.outbox import CANCELABLE, Outbox
@@ -101,10 +101,13 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     again = _Again(terminal.load().table)
 
     def retry(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
-        new = again.job(outbox, outbox.job(job_id))
-        state = outbox.retry(job_id, new, entry=entry)
+        job = outbox.job(job_id)
+        new, items = again.job(outbox, job), again.items(job)
+        state = outbox.retry(job_id, new, items, entry=entry)
         if state is JobState.WAITING:
             return "waits to be sent", True
+        if new is None and items:
+            return f"is {state}: {outbox.job(job_id).reason}", True
         hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
         stays = "stays" if state is JobState.DEAD else "is"
         return f"{stays} {state}: {outbox.job(job_id).reason}{hint}", False
@@ -179,8 +182,6 @@ def _do_one(terminal: Terminal, deed: Deed, outbox: Outbox, job_id: int, entry: 
         line = f"job {job_id} {came_to}"
     except (BodyGone, NoSuchJob, WrongState) as error:
         came_to, is_done, line = "left alone", False, str(error)
-    except TooLarge as error:
-        came_to, is_done, line = "left alone", False, f"job {job_id}: {error}"
     if is_done:
         terminal.say([line])
     else:
@@ -207,7 +208,18 @@ class _Again:
             self._made = self._table.jobs_again(event)
             self.event_is_redacted = is_redacted(event)
             self._event_id = job.event_id
-        return self._made.get((job.route, job.item_key))
+        made = self._made.get((job.route, job.item_key))
+        if made is None and (whole := self._made.get((job.route, ""))) is not None:
+            # The route is not evaluated to its end, so nothing is known of its items but why.
+            made = replace(whole, item_key=job.item_key, item_index=job.item_index)
+            return made if made.arguments is None else None
+        return made
+
+    def items(self, job: Job) -> list[NewJob]:
+        """The jobs for single items of the event asked for last, in place of the one of its route."""
+        if job.item_key or job.route == OnDead.NAME:
+            return []
+        return [made for (route, key), made in self._made.items() if key and route == job.route]
 
     def _telling(self, outbox: Outbox, job: Job) -> NewJob | None:
         died, dead = OnDead.told_of(job.item_key)

@@ -10,6 +10,7 @@ from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.config.shapes import RouteShape
+from bridge.errors import OverBudget
 from bridge.expressions import Expression, Template
 from bridge.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
 from bridge.problem import Place
@@ -72,7 +73,10 @@ class Adviser:
     def _of_when(self, when: Scalar, names: tuple[str, ...]) -> None:
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
-            always = "true" if expression.holds({})[0] else "false"
+            try:
+                always = "true" if expression.holds({})[0] else "false"
+            except OverBudget:
+                always = "over the budget of an event"
             hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"
             self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
 

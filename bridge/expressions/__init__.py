@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jinja2
+from jinja2 import nodes
 
-from bridge.errors import EvaluationError, ExpressionError, Incomparable
+from bridge.budget import Budget, budget_of
+from bridge.errors import EvaluationError, ExpressionError, Incomparable, OverBudget
 from bridge.event import JSON
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
-from bridge.expressions.values import Budget, Missing, MissingInCondition, plain, text_of
-from bridge.fields import EVENT_NAMES, Path, refuse_half_pairs
+from bridge.expressions.values import Missing, MissingInCondition, TextLimit, plain, text_of
+from bridge.fields import EVENT_NAMES, MISSING, Path, refuse_half_pairs
 
 __all__ = ["Expression", "Language", "Template", "scan"]
 
@@ -43,6 +45,13 @@ _FOREIGN = tuple(
     )
 )
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
+#: Steps for an evaluation, of a field alone and by Jinja, besides one for each node of the syntax tree.
+_LOOK_UP = 2
+_EVALUATION = 24
+#: Steps for a text of several parts, besides those for its expressions.
+_TEXT = 6
+#: Steps for an error and its message.
+_FAILURE = 60
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,10 @@ def _after_quote(text: str, start: int) -> int:
     raise ExpressionError(f"the quote {text[start]} is not closed", start)
 
 
+def _truth(value: Any, _: Budget) -> bool:
+    return bool(value)
+
+
 @dataclass(frozen=True)
 class Expression:
     """One compiled expression."""
@@ -121,26 +134,38 @@ class Expression:
     guarded: frozenset[Path]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
+    #: What its evaluation costs, besides what its operations do with the event's values.
+    _steps: int = field(repr=False, compare=False)
+    #: The one field that it is, where it is no more than that: most are, and need no Jinja.
+    _field: Path | None = field(repr=False, compare=False)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
-        """Its value in JSON's types. Raises EvaluationError."""
+        """Its value in JSON's types. Raises EvaluationError or OverBudget."""
         return self._evaluate(scope, plain)
 
     def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        """Whether it is true, and what went wrong where it is false for an error."""
+        """Whether it is true, and what went wrong where it is false for an error. Raises OverBudget."""
         try:
-            return self._evaluate(scope, bool), None
+            return self._evaluate(scope, _truth), None
         except Incomparable:
             return False, None
         except EvaluationError as error:
             return False, str(error)
 
-    def _evaluate(self, scope: Mapping[str, JSON], finish: Callable[[Any], T]) -> T:
+    def _evaluate(self, scope: Mapping[str, JSON], finish: Callable[[Any, Budget], T]) -> T:
+        budget = budget_of(scope)
+        budget.step(self._steps)
         try:
-            return finish(self._sandbox.evaluate(self._code, scope))
+            if self._field is None or (value := self._field.value(scope)) is MISSING:
+                value = self._sandbox.evaluate(self._code, scope, budget)
+            return finish(value, budget)
+        except OverBudget:
+            raise
         except EvaluationError:
+            budget.step(_FAILURE)
             raise
         except Exception as error:
+            budget.step(_FAILURE)
             # A filter raises whatever an event's data makes it raise.
             raise EvaluationError(f"{self.text}: {str(error) or type(error).__name__}") from error
 
@@ -169,13 +194,20 @@ class Template:
         return frozenset().union(*guarded)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
-        """One ``${{ }}`` alone keeps its type; among other text all is text. Raises EvaluationError."""
+        """One ``${{ }}`` alone keeps its type; among other text all is text.
+
+        Raises EvaluationError or OverBudget.
+        """
         if len(self._parts) == 1:
             only = self._parts[0]
             return only.value(scope) if isinstance(only, Expression) else only
         values = (part.value(scope) if isinstance(part, Expression) else part for part in self._parts)
-        texts = [text_of(value) for value in values]
-        Budget().fits(sum(map(len, texts)))
+        budget = budget_of(scope)
+        budget.step(_TEXT)
+        texts = [text_of(value, budget) for value in values]
+        length = sum(map(len, texts))
+        TextLimit().fits(length)
+        budget.read(length)
         return "".join(texts)
 
 
@@ -221,7 +253,8 @@ class Language:
         try:
             tree = sandbox.parse_one(stripped)
             rewriter = Rewriter(sandbox, stripped, names)
-            code = sandbox.compile_one(rewriter.visit(tree))
+            rewritten = rewriter.visit(tree)
+            code = sandbox.compile_one(rewritten)
         except jinja2.TemplateSyntaxError as error:
             why, hint = _syntax(str(error.message), stripped)
             raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
@@ -235,9 +268,24 @@ class Language:
             path for path in rewriter.paths if any(path.is_in(guard) for guard in rewriter.guarded)
         )
         used, paths = frozenset(rewriter.used), tuple(rewriter.paths)
-        made = Expression(stripped, used, paths, guarded, sandbox, code)
+        only = _only_field(rewritten, rewriter)
+        steps = _EVALUATION if only is None else _LOOK_UP
+        steps += sum(1 for _ in rewritten.find_all(nodes.Expr))
+        made = Expression(stripped, used, paths, guarded, sandbox, code, steps, only)
         self._compiled[sandbox, stripped, names] = made
         return made
+
+
+def _only_field(rewritten: nodes.Expr, rewriter: Rewriter) -> Path | None:
+    """The field, if the whole expression is one whose path depends on no value."""
+    if isinstance(rewritten, nodes.Name):
+        return Path(rewritten.name, rewritten.name, ())
+    if not isinstance(rewritten, nodes.Filter) or rewritten.name != ".field" or len(rewriter.paths) != 1:
+        return None
+    (path,) = rewriter.paths
+    steps = rewritten.args[1]
+    is_whole = isinstance(steps, nodes.Tuple) and len(steps.items) == len(path.steps)
+    return path if is_whole and isinstance(rewritten.node, nodes.Name) else None
 
 
 def _syntax(message: str, text: str) -> tuple[str, str | None]:

@@ -6,24 +6,31 @@ must count the text they build, keep JSON's types apart, or fail where Jinja's w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from string import ascii_letters, digits
 from typing import Any, cast
 
 import jinja2
-import orjson
-from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
-from jinja2.sandbox import SandboxedEnvironment
-from jinja2.utils import pass_context, pass_environment
+from jinja2.utils import pass_context
 
 from bridge.errors import EvaluationError
 from bridge.event import JSON
-from bridge.expressions.operators import COMPARISONS, INTERNAL, budget, joined, spend, undefined
-from bridge.expressions.values import Missing, elements, json_of, plain, present, text, text_of
+from bridge.expressions.lists import LIST_FILTERS, field_of
+from bridge.expressions.operators import (
+    COMPARISONS,
+    INTERNAL,
+    budget,
+    joined,
+    limit,
+    search,
+    spend,
+    undefined,
+)
+from bridge.expressions.values import Missing, elements, json_of, present, text, text_of
 from bridge.fields import MISSING, is_number, kind
-from bridge.regex import compile_replacement
+from bridge.regex import CompiledRegex, compile_replacement
 
 #: The name under which a scope carries the table's compiled regular expressions (by their text);
 #: no expression can spell it.
@@ -38,10 +45,19 @@ _QUOTED = 60
 _DECIMALS = 20
 #: Of characters that `strip` takes off: it looks through all of them for each of the text's.
 _STRIPPED = 100
-#: Of a character of JSON, how many characters of text its values weigh.
-_VALUE = 8
-#: Of steps, what one replacement costs.
-_REPLACEMENT = 4
+
+#: Steps for a pair of an object that is written into a URL.
+_PAIR = 16
+#: Steps for a result of a regular expression, besides what RE2 is charged.
+_RESULT = 8
+#: Characters that one step changes the case of, beyond ASCII: Python calls a function for each.
+_CASED_A_STEP = 2
+#: Characters that one step looks for among those that `strip` is told of.
+_STRIPPED_A_STEP = 4
+#: Characters of a URL that are written in one step.
+_QUOTED_A_STEP = 16
+#: Characters of a number that are read in one step.
+_DIGITS_A_STEP = 16
 
 
 def _number_of(value: JSON, operation: str) -> int | float:
@@ -59,16 +75,24 @@ def _text_method(name: str) -> Callable[..., Any]:
         subject = text(value, name)
         spend(context, len(subject))
         if name in ("upper", "lower", "title", "capitalize") and not subject.isascii():
+            budget(context).step(len(subject) // _CASED_A_STEP)
             # One letter may become three; none grows both ways.
             upper, lower = (sum(map(len, map(case, subject))) for case in (str.upper, str.lower))
             spend(context, upper + lower - len(subject))
         for argument in map(present, arguments):
-            if name == "strip" and isinstance(argument, str) and len(argument) > _STRIPPED:
-                raise EvaluationError(f"strip looks for at most {_STRIPPED} characters")
+            if name == "strip" and isinstance(argument, str):
+                if len(argument) > _STRIPPED:
+                    raise EvaluationError(f"strip looks for at most {_STRIPPED} characters")
+                budget(context).step(len(subject) // _STRIPPED_A_STEP)
+            if name == "split" and isinstance(argument, str):
+                search(context, subject, argument)
         try:
-            return getattr(subject, name)(*arguments)
+            made = getattr(subject, name)(*arguments)
         except (TypeError, ValueError, OverflowError) as error:
             raise EvaluationError(f"{name}: {error}") from error
+        if name == "split":
+            budget(context).step(len(made))
+        return made
 
     return call
 
@@ -76,16 +100,12 @@ def _text_method(name: str) -> Callable[..., Any]:
 @pass_context
 def _replace(context: Context, value: JSON, old: str, new: str, count: int = -1) -> str:
     subject, old, new = text(value, "replace"), text(old, "replace"), text(new, "replace")
+    budget(context).read(2 * len(subject))
+    for _ in range(2):  # it is counted first
+        search(context, subject, old)
     times = subject.count(old) if _number_of(count, "replace") < 0 else min(subject.count(old), count)
     spend(context, len(subject) + times * max(0, len(new) - len(old)))
     return subject.replace(old, new, count)
-
-
-@pass_context
-def _join(context: Context, value: JSON, separator: str = "", attribute: str | None = None) -> str:
-    between = text(separator, "join")
-    field = make_attrgetter(context.environment, attribute) if attribute is not None else present
-    return joined(context, between, map(field, elements(value, "join")))
 
 
 @pass_context
@@ -95,7 +115,7 @@ def _string(context: Context, value: JSON) -> str:
 
 @pass_context
 def _to_json(context: Context, value: JSON) -> str:
-    written = json_of(value)
+    written = json_of(value, budget(context))
     spend(context, len(written))
     return written
 
@@ -103,11 +123,14 @@ def _to_json(context: Context, value: JSON) -> str:
 @pass_context
 def _urlencode(context: Context, value: JSON) -> str:
     if isinstance(present(value), dict):
-        value = {text(name, "urlencode"): text_of(inner) for name, inner in value.items()}
+        left = budget(context)
+        left.step(_PAIR * len(value))
+        value = {text(name, "urlencode"): text_of(inner, left) for name, inner in value.items()}
         quoted = sum(_quoted(part, b"") + 1 for pair in value.items() for part in pair)
     else:
         quoted = _quoted(text(value, "urlencode"), b"/")
     spend(context, quoted)
+    budget(context).step(quoted // _QUOTED_A_STEP)
     return str(jinja2.filters.do_urlencode(value))
 
 
@@ -121,8 +144,11 @@ def _quoted(part: str, also_plain: bytes) -> int:
 
 
 def _number(name: str, read: Callable[[Any], Any]) -> Callable[..., Any]:
-    def convert(value: JSON, default: Any = MISSING) -> Any:
+    @pass_context
+    def convert(context: Context, value: JSON, default: Any = MISSING) -> Any:
         if isinstance(present(value), str | int | float) and not isinstance(value, bool):
+            if isinstance(value, str):
+                budget(context).step(len(value) // _DIGITS_A_STEP)
             try:
                 return read(value)
             except (ValueError, OverflowError):
@@ -148,85 +174,11 @@ def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
     return jinja2.filters.do_round(_number_of(value, "round"), precision, cast(Any, method))
 
 
-@pass_environment
-def _sum(
-    environment: SandboxedEnvironment, value: JSON, attribute: str | None = None, start: int = 0
-) -> int | float:
-    field = make_attrgetter(environment, attribute) if attribute is not None else present
-    numbers = [start, *map(field, elements(value, "sum"))]
+@pass_context
+def _sum(context: Context, value: JSON, attribute: str | None = None, start: int = 0) -> int | float:
+    items = elements(value, "sum", budget(context), 2)
+    numbers = [start, *map(field_of(context, attribute, items), items)]
     return sum(_number_of(number, "sum") for number in numbers)
-
-
-# Lists.
-
-
-def _over_list(name: str) -> Callable[..., Any]:
-    """Jinja's filter, from a list (never from a text's characters) to a list (never an iterator)."""
-    inner = cast(Callable[..., Any], jinja2.filters.FILTERS[name])
-
-    @wraps(inner)  # which keeps the mark of what Jinja passes first
-    def call(passed: Any, value: JSON, *arguments: Any, **options: Any) -> Any:
-        for argument in (*arguments, *options.values()):
-            if isinstance(argument, Missing):
-                bool(argument)  # raises, but in a condition, where it equals nothing
-        return _listed(inner(passed, elements(value, name), *arguments, **options))
-
-    return call
-
-
-def _listed(result: Any) -> Any:
-    return list(result) if hasattr(result, "__next__") else result
-
-
-@pass_context
-def _map(context: Context, value: JSON, *arguments: Any, **options: Any) -> list[JSON]:
-    items = elements(value, "map")
-    for argument in map(present, (*arguments[1:], options.get("default"))):
-        # Every element may become this one.
-        weight = 1 if isinstance(argument, str) else _VALUE
-        spend(context, len(text_of(argument)), weight * len(items))
-    return list(jinja2.filters.sync_do_map(context, items, *arguments, **options))
-
-
-@pass_context
-def _list(context: Context, value: JSON) -> list[JSON]:
-    if isinstance(value, str):
-        spend(context, len(value))
-        return list(value)
-    return elements(value, "list")
-
-
-@pass_context
-def _reverse(context: Context, value: JSON) -> JSON:
-    if isinstance(value, str):
-        spend(context, len(value))
-        return value[::-1]
-    return elements(value, "reverse")[::-1]
-
-
-def _end(name: str, place: int) -> Callable[..., Any]:
-    @pass_context
-    def end(context: Context, value: JSON) -> JSON:
-        items = value if isinstance(value, str) else elements(value, name)
-        return items[place] if items else undefined(context, lambda: f"{name}: {kind(value)} is empty")
-
-    return end
-
-
-@pass_environment
-def _unique(
-    environment: SandboxedEnvironment, value: JSON, case_sensitive: bool = False, attribute: str | None = None
-) -> list[JSON]:
-    field = make_attrgetter(environment, attribute) if attribute is not None else present
-    found: dict[object, JSON] = {}
-    for item in elements(value, "unique"):
-        key = plain(field(item))
-        if isinstance(key, str) and not case_sensitive:
-            key = key.lower()
-        # To Python true is 1; as JSON text 1 is not 1.0.
-        mark = key if is_number(key) else orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
-        found.setdefault(mark, item)
-    return list(found.values())
 
 
 # Anything.
@@ -237,16 +189,24 @@ def _default(value: JSON, otherwise: JSON) -> JSON:
 
 
 def _length(value: JSON) -> int:
-    return len(value) if isinstance(value, str) else len(elements(value, "length"))
+    if not isinstance(present(value), str | list | tuple | Mapping):
+        raise EvaluationError(f"length is for a list, found {kind(value)}")
+    return len(value)
 
 
 # Regular expressions.
 
 
+def _regex(context: Context, pattern: str) -> CompiledRegex:
+    return cast(CompiledRegex, context.parent[REGEXES][pattern])
+
+
 @pass_context
 def _regex_search(context: Context, value: JSON, pattern: str) -> JSON:
-    regex = context.parent[REGEXES][pattern]
-    found = regex.search(text(value, "regex_search"))
+    subject = text(value, "regex_search")
+    regex = _regex(context, pattern)
+    budget(context).step(_RESULT + regex.steps(subject))
+    found = regex.search(subject)
     if found is None:
         return undefined(context, lambda: f"a match of /{pattern}/ is missing in the text")
     result = found.group(1) if regex.groups else found.group(0)
@@ -257,14 +217,14 @@ def _regex_search(context: Context, value: JSON, pattern: str) -> JSON:
 @pass_context
 def _regex_replace(context: Context, value: JSON, pattern: str, replacement: str) -> str:
     subject = text(value, "regex_replace")
-    regex = context.parent[REGEXES][pattern]
+    regex = _regex(context, pattern)
     new = compile_replacement(text(replacement, "regex_replace"), regex)
     pieces: list[str] = []
     length = at = 0
-    for found in regex.finditer(subject):
-        budget(context).step(_REPLACEMENT)
+    budget(context).step(2 * _RESULT)
+    for found in regex.matches(subject, budget(context)):
         length += found.start() - at + sum(_grown(piece, found) for piece in new)
-        budget(context).fits(length)
+        limit(context).fits(length)
         pieces.append(subject[at : found.start()])
         pieces += [piece if isinstance(piece, str) else found.group(piece) or "" for piece in new]
         at = found.end()
@@ -303,7 +263,9 @@ def _regex_test(method: str) -> Callable[..., bool]:
     def test(context: Context, value: JSON, pattern: str) -> bool:
         if isinstance(value, Missing):
             return bool(value)
-        return getattr(context.parent[REGEXES][pattern], method)(text(value, method)) is not None
+        subject, regex = text(value, method), _regex(context, pattern)
+        budget(context).step(regex.steps(subject))
+        return getattr(regex, method)(subject) is not None
 
     return test
 
@@ -326,39 +288,24 @@ NAMING_FILTERS = {
     "rejectattr": ("test", 1),
 }
 
-#: Filters with an argument `attribute`: its place; None where it must be named.
-ATTRIBUTE_FILTERS = {
-    "join": 1, "map": None, "max": 1, "min": 1, "rejectattr": 0, "selectattr": 0, "sort": 2, "sum": 0,
-    "unique": 1,
-}  # fmt: skip
-
-_OVER_LISTS = ("max", "min", "reject", "rejectattr", "select", "selectattr", "sort")
-
 FILTERS: dict[str, Callable[..., Any]] = {
-    **{name: _over_list(name) for name in _OVER_LISTS},
+    **LIST_FILTERS,
     **{name: _text_method(name) for name in ("capitalize", "lower", "title", "upper")},
     "abs": _abs,
     "count": _length,
     "d": _default,
     "default": _default,
-    "first": _end("first", 0),
     "float": _number("float", float),
     "int": _number("int", int),
-    "join": _join,
-    "last": _end("last", -1),
     "length": _length,
-    "list": _list,
-    "map": _map,
     "regex_replace": _regex_replace,
     "regex_search": _regex_search,
     "replace": _replace,
-    "reverse": _reverse,
     "round": _round,
     "string": _string,
     "sum": _sum,
     "to_json": _to_json,
     "trim": _text_method("strip"),
-    "unique": _unique,
     "urlencode": _urlencode,
 }
 

@@ -9,26 +9,44 @@ from typing import Any, cast
 from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
+from bridge.budget import BUDGET, Budget
 from bridge.errors import EvaluationError, Incomparable
 from bridge.event import JSON, Headers
-from bridge.expressions.values import Budget, Missing, present, text_of
+from bridge.expressions.values import Missing, TextLimit, present, text_of
 from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, same, take
 
-#: The name under which a scope carries its Budget; no expression can spell it.
-BUDGET = ".budget"
+#: The name under which a scope holds the evaluation's TextLimit; no expression can spell it.
+LIMIT = ".limit"
 
 #: How a message calls a value that is no field of the event.
 VALUE = "(…)"
 
+#: Characters of two texts that are compared in one step where they are equally long.
+_COMPARED_A_STEP = 256
+#: Characters of two texts whose order is compared in one step.
+_ORDERED_A_STEP = 128
+#: Steps for an element of a list in which another is looked for.
+_STEPS_AN_ELEMENT = 3
+#: Comparisons of characters in a search that take one step.
+_SEARCHED_A_STEP = 1024
+#: Elements of a list that are copied in one step.
+_COPIED_A_STEP = 32
+
 
 def budget(context: Context) -> Budget:
-    """What is left for this evaluation."""
+    """What is left for this event."""
     return cast(Budget, context.parent[BUDGET])
 
 
+def limit(context: Context) -> TextLimit:
+    """How much text this evaluation may still build."""
+    return cast(TextLimit, context.parent[LIMIT])
+
+
 def spend(context: Context, characters: int, times: int = 1) -> None:
-    """Raises EvaluationError before a text that is too long is built."""
-    budget(context).spend(characters, times)
+    """Charge a text. Raises OverBudget, or EvaluationError before a text that is too long is built."""
+    limit(context).spend(characters, times)
+    budget(context).read(characters)
 
 
 def undefined(context: Context, why: Callable[[], str]) -> Missing:
@@ -51,7 +69,7 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
             )
         found = take(found, step)
         if found is MISSING:
-            scope = context.parent if root != VALUE else {VALUE: value}
+            scope = context.parent if root != VALUE else {VALUE: value, BUDGET: budget(context)}
             path = Path(path_text(root, steps), root, steps)
             return undefined(context, partial(missing_message, path, scope))
     return found
@@ -67,9 +85,16 @@ def _slice(context: Context, value: JSON, *bounds: JSON) -> JSON:
     wanted = slice(*bounds)
     if isinstance(value, str):
         spend(context, len(range(*wanted.indices(len(value)))))
-    elif not isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple):
+        copy_list(context, len(range(*wanted.indices(len(value)))))
+    else:
         raise EvaluationError(f"a slice is of text or a list, found {kind(value)}")
     return value[wanted]
+
+
+def copy_list(context: Context, length: int) -> None:
+    """Charge a list that is copied. Raises OverBudget."""
+    budget(context).step(1 + length // _COPIED_A_STEP)
 
 
 def joined(context: Context, between: str, values: Iterable[JSON]) -> str:
@@ -77,9 +102,9 @@ def joined(context: Context, between: str, values: Iterable[JSON]) -> str:
     texts: list[str] = []
     length = 0
     for value in values:
-        texts.append(text_of(value))
+        texts.append(text_of(value, budget(context)))
         length += len(texts[-1]) + (len(between) if len(texts) > 1 else 0)
-        budget(context).fits(length)
+        limit(context).fits(length)
     spend(context, length)
     return between.join(texts)
 
@@ -104,14 +129,24 @@ def _compare(context: Context, first: JSON, operators: tuple[str, ...], *others:
     return True
 
 
-def _equal(one: JSON, other: JSON) -> bool:
+def _equal(one: JSON, other: JSON, left: Budget) -> bool:
+    if type(one) is str and type(other) is str:
+        if len(one) == len(other) >= _COMPARED_A_STEP:
+            left.step(len(one) // _COMPARED_A_STEP)
+        return one == other
     for side in (one, other):
         if isinstance(side, Missing):
             return bool(side)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
+        if len(one) != len(other):
+            return False
+        left.step(3 + 3 * len(one))
+        return all(_equal(*pair, left) for pair in zip(one, other, strict=True))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+        if len(one) != len(other):
+            return False
+        left.step(5 + 5 * len(one))
+        return one.keys() == other.keys() and all(_equal(one[key], other[key], left) for key in one)
     return same(one, other)
 
 
@@ -121,26 +156,43 @@ def _within(context: Context, one: JSON, other: JSON) -> bool:
             return bool(side)
     if isinstance(other, str):
         spend(context, len(other))
-        return isinstance(one, str) and one in other
+        if not isinstance(one, str):
+            return False
+        search(context, other, one)
+        return one in other
     if isinstance(other, dict | Headers):
         return isinstance(one, str) and one in other
     if isinstance(other, list | tuple):
-        budget(context).step(len(other))
-        return any(_equal(one, element) for element in other)
+        left = budget(context)
+        left.step(_STEPS_AN_ELEMENT * len(other))
+        return any(_equal(one, element, left) for element in other)
     raise EvaluationError(f"nothing is in {kind(other)}; expected a list, text or an object")
 
 
-def _ordered(one: JSON, other: JSON) -> None:
+def search(context: Context, text: str, part: str) -> None:
+    """Charge a search for `part`. Raises OverBudget.
+
+    CPython compares every part of a short text, in the worst case character by character, and looks through a
+    long one once: Objects/stringlib/fastsearch.h.
+    """
+    length, width = len(text), len(part)
+    if length < 2_500 or (length < 30_000 and width < 100):
+        budget(context).step(max(0, length - width) * width // _SEARCHED_A_STEP)
+
+
+def _ordered(context: Context, one: JSON, other: JSON) -> None:
     for side in (one, other):
         if isinstance(side, Missing) and not side:
             raise Incomparable("what is missing has no order")
     if not (is_number(one) and is_number(other)) and not (isinstance(one, str) and isinstance(other, str)):
         raise Incomparable(f"{kind(one)} and {kind(other)} have no order")
+    if isinstance(one, str):
+        budget(context).step(min(len(one), len(other)) // _ORDERED_A_STEP)
 
 
 def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Context, JSON, JSON], bool]:
-    def ordered(_context: Context, one: JSON, other: JSON) -> bool:
-        _ordered(one, other)
+    def ordered(context: Context, one: JSON, other: JSON) -> bool:
+        _ordered(context, one, other)
         return compare(one, other)
 
     return pass_context(ordered)
@@ -148,8 +200,8 @@ def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Context, JSON, JSON
 
 #: By Jinja's name of the operator.
 COMPARISONS: Mapping[str, Callable[[Context, JSON, JSON], bool]] = {
-    "eq": pass_context(lambda _context, one, other: _equal(one, other)),
-    "ne": pass_context(lambda _context, one, other: not _equal(one, other)),
+    "eq": pass_context(lambda context, one, other: _equal(one, other, budget(context))),
+    "ne": pass_context(lambda context, one, other: not _equal(one, other, budget(context))),
     "in": pass_context(_within),
     "notin": pass_context(lambda context, one, other: not _within(context, one, other)),
     "lt": _order(lambda one, other: one < other),

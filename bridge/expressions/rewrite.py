@@ -17,7 +17,6 @@ from jinja2.visitor import NodeTransformer
 
 from bridge.errors import ExpressionError
 from bridge.expressions.filters import (
-    ATTRIBUTE_FILTERS,
     FILTERS,
     NAMING_FILTERS,
     REGEX_FILTERS,
@@ -25,6 +24,7 @@ from bridge.expressions.filters import (
     TESTS,
     TEXT_METHODS,
 )
+from bridge.expressions.lists import ATTRIBUTE_FILTERS
 from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
 from bridge.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs

@@ -11,12 +11,17 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from bridge.budget import BUDGET, Budget
 from bridge.errors import EvaluationError
 from bridge.event import JSON
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
-from bridge.expressions.operators import BUDGET, VALUE, budget, spend
-from bridge.expressions.values import Budget, Missing, present
+from bridge.expressions.operators import LIMIT, VALUE, copy_list, spend
+from bridge.expressions.values import Missing, TextLimit, present
 from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, take
+from bridge.regex import CompiledRegex
+
+#: Bits of a whole number that is calculated with: the work for longer ones grows with their length.
+_MAX_BITS = 1024
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -40,7 +45,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = dict(CALLABLE)
         self.tests = dict(TESTS)
         #: Compiled regular expressions by their text, filled when the table loads.
-        self.regexes: dict[str, Any] = {}
+        self.regexes: dict[str, CompiledRegex] = {}
 
     def parse_one(self, text: str) -> nodes.Expr:
         """The syntax tree of one expression. Raises jinja2.TemplateSyntaxError."""
@@ -57,9 +62,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)]
         return self.from_string(nodes.Template(body, lineno=1))
 
-    def evaluate(self, template: jinja2.Template, scope: Mapping[str, JSON]) -> JSON:
-        """The raw value of a compiled expression: it may be a Missing, or hold one."""
-        names = {**scope, BUDGET: Budget(), REGEXES: self.regexes}
+    def evaluate(self, template: jinja2.Template, scope: Mapping[str, JSON], budget: Budget) -> JSON:
+        """The raw value of a compiled expression: it may be a Missing, or hold one. Raises OverBudget."""
+        names = {**scope, BUDGET: budget, LIMIT: TextLimit(), REGEXES: self.regexes}
         context = template.new_context(names, shared=True)
         for _ in template.root_render_func(context):
             pass
@@ -78,13 +83,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return found
 
         def why() -> str:
-            return missing_message(Path(path_text(VALUE, [argument]), VALUE, (argument,)), {VALUE: obj})
+            # Jinja's filters look fields up without their context, so no budget pays for a long message.
+            scope = {VALUE: obj, BUDGET: Budget(detailed_messages=0)}
+            return missing_message(Path(path_text(VALUE, [argument]), VALUE, (argument,)), scope)
 
         return cast(type[Missing], self.undefined)(why=why)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         present(left), present(right)
         if is_number(left) and is_number(right):
+            if any(isinstance(side, int) and side.bit_length() > _MAX_BITS for side in (left, right)):
+                raise EvaluationError(f"{operator} is for whole numbers of at most {_MAX_BITS:,} bits")
             try:
                 return super().call_binop(context, operator, left, right)
             except ArithmeticError as error:
@@ -93,7 +102,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             spend(context, len(left) + len(right))
             return left + right
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
-            budget(context).step(len(left) + len(right))
+            copy_list(context, len(left) + len(right))
             return left + right
         raise EvaluationError(f"{operator} does not go with {kind(left)} and {kind(right)}")
 

@@ -1,4 +1,4 @@
-"""What an expression works with: JSON values, a field that is missing, a budget; pure."""
+"""What an expression works with: JSON values, a field that is missing, a limit on text; pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import jinja2
 import orjson
 
+from bridge.budget import Budget
 from bridge.errors import EvaluationError, MissingField
 from bridge.event import JSON
 from bridge.fields import kind
@@ -17,18 +18,22 @@ from bridge.fields import kind
 MAX_TEXT = 1024 * 1024
 #: All the text that one evaluation may build, in characters.
 MAX_TEXT_BUILT = 16 * MAX_TEXT
-#: What one evaluation may do element by element: about a second's work.
-MAX_STEPS = 1_000_000
 #: How deep lists and objects may stand in each other: orjson writes at most 254.
 MAX_DEPTH = 128
 
+#: Steps for a list or object that is copied or gone through, besides those for what is in it.
+_CONTAINER = 3
+#: Characters of a text that are checked and written as JSON in one step.
+_WRITTEN_A_STEP = 32
+#: Characters beyond ASCII that one step makes small letters of.
+_LOWERED_A_STEP = 5
 
-class Budget:
-    """How much more text one evaluation may build, and how many more steps it may take."""
+
+class TextLimit:
+    """How much more text one evaluation may build: what bounds its memory."""
 
     def __init__(self, characters: int = MAX_TEXT_BUILT) -> None:
         self._characters = self._left = characters
-        self._steps = MAX_STEPS
 
     def spend(self, characters: int, times: int = 1) -> None:
         """As `fits`, and counts the text as built that many `times`. Raises EvaluationError."""
@@ -41,14 +46,6 @@ class Budget:
         """Raises EvaluationError before a text that is too long is built."""
         if characters > MAX_TEXT:
             raise EvaluationError(f"a text of {characters:,} characters; at most {MAX_TEXT:,} are allowed")
-
-    def step(self, steps: int) -> None:
-        """Raises EvaluationError before work that takes too long is done."""
-        self._steps -= steps
-        if self._steps < 0:
-            raise EvaluationError(
-                f"more than {MAX_STEPS:,} steps: this compares or replaces too much in lists or texts so long"
-            )
 
 
 class Missing(jinja2.Undefined):
@@ -119,35 +116,47 @@ def present(value: JSON) -> JSON:
     return value
 
 
-def text_of(value: JSON) -> str:
+def text_of(value: JSON, budget: Budget) -> str:
     """The value inside other text: text as it is, anything else as JSON. Raises as `json_of`."""
-    return str(value) if isinstance(value, str) else json_of(value)
+    return str(value) if isinstance(value, str) else json_of(value, budget)
 
 
-def json_of(value: JSON) -> str:
-    """The value as JSON text. Raises MissingField, or EvaluationError before a text too long is built."""
-    return orjson.dumps(plain(value, Budget(MAX_TEXT))).decode()
+def json_of(value: JSON, budget: Budget) -> str:
+    """The value as JSON text.
 
-
-def plain(value: JSON, budget: Budget | None = None, depth: int = 0) -> JSON:
-    """The value in JSON's own types. Raises MissingField or EvaluationError where it has none.
-
-    `budget` pays for as many characters as its JSON text has at the least.
+    Raises MissingField, OverBudget, or EvaluationError before a text too long is built.
     """
-    if budget is not None:
-        budget.spend(2)
-    if value is None or isinstance(value, bool):
+    budget.step(_CONTAINER)
+    return orjson.dumps(plain(value, budget, TextLimit(MAX_TEXT))).decode()
+
+
+def plain(value: JSON, budget: Budget, limit: TextLimit | None = None, depth: int = 0) -> JSON:
+    """The value in JSON's own types. Raises MissingField, OverBudget, or EvaluationError where it has none.
+
+    It charges for writing the value as JSON text, too. `limit` counts as many characters as that text has at
+    the least.
+    """
+    if limit is not None:
+        limit.spend(2)
+    exact = type(value)  # isinstance is slow, and every field of an item comes through here
+    if exact is str:
+        return _text(value, budget, limit)
+    if value is None or exact is bool:
         return value
-    if isinstance(present(value), str):
-        return _text(value, budget)
-    if isinstance(value, int | float):
+    if exact is int or exact is float:
         return _number(value)
+    if exact is not list and exact is not dict and isinstance(present(value), str):
+        return _text(value, budget, limit)
     if depth == MAX_DEPTH:
         raise EvaluationError(f"lists and objects in each other more than {MAX_DEPTH} deep")
+    if exact is list or isinstance(value, list | tuple):
+        budget.step(_CONTAINER + len(value))
+        return [plain(inner, budget, limit, depth + 1) for inner in value]
     if isinstance(value, Mapping):
-        return {_key(key, budget): plain(inner, budget, depth + 1) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner, budget, depth + 1) for inner in value]
+        budget.step(_CONTAINER + 2 * len(value))
+        return {
+            _key(key, budget, limit): plain(inner, budget, limit, depth + 1) for key, inner in value.items()
+        }
     raise EvaluationError(f"a {type(value).__name__} is no JSON value")
 
 
@@ -159,15 +168,17 @@ def _number(value: int | float) -> int | float:
     return value
 
 
-def _key(key: object, budget: Budget | None) -> str:
+def _key(key: object, budget: Budget, limit: TextLimit | None) -> str:
     if not isinstance(present(key), str):
         raise EvaluationError(f"an object's key must be text, found {kind(key)}")
-    return _text(key, budget)
+    return _text(key, budget, limit)
 
 
-def _text(value: Any, budget: Budget | None) -> str:
-    if budget is not None:
-        budget.spend(len(value))
+def _text(value: Any, budget: Budget, limit: TextLimit | None) -> str:
+    if limit is not None:
+        limit.spend(len(value))
+    if len(value) >= _WRITTEN_A_STEP:
+        budget.step(len(value) // _WRITTEN_A_STEP)
     if not value.isascii():
         try:
             value.encode()
@@ -183,9 +194,26 @@ def text(value: JSON, operation: str) -> str:
     return str(value)
 
 
-def elements(value: JSON, operation: str) -> list[JSON]:
-    """A list's elements or an object's names. Raises MissingField or EvaluationError naming `operation`."""
+def elements(value: JSON, operation: str, budget: Budget, steps: int = 1) -> list[JSON] | tuple[JSON, ...]:
+    """A list's elements or an object's names, each charged so many steps.
+
+    Raises MissingField or EvaluationError naming `operation`, and OverBudget.
+    """
     # Not a text's characters: an event that sends text for a list would be taken apart.
     if not isinstance(present(value), list | tuple | Mapping):
         raise EvaluationError(f"{operation} is for a list, found {kind(value)}")
-    return list(value)
+    budget.step(_CONTAINER + steps * len(value))
+    return list(value) if isinstance(value, Mapping) else value
+
+
+def weigh(value: JSON, budget: Budget, times: int = 1) -> None:
+    """Charge a walk through the value, and through the texts in it, so many times. Raises OverBudget."""
+    if isinstance(value, str):
+        budget.step((1 + len(value) // (_WRITTEN_A_STEP if value.isascii() else _LOWERED_A_STEP)) * times)
+    elif isinstance(value, list | tuple):
+        budget.step((1 + len(value)) * times)
+        for inner in value:
+            if not isinstance(inner, int | float | bool | None):
+                weigh(inner, budget, times)
+    elif isinstance(value, Mapping):
+        weigh(list(value.items()), budget, times)

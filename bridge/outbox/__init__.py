@@ -228,14 +228,21 @@ class Outbox:
 
     # `entry` is the number of the audit's entry; see Audit.recording.
 
-    def retry(self, job_id: int, again: NewJob | None, *, entry: int | None = None) -> JobState:
+    def retry(
+        self, job_id: int, again: NewJob | None, items: Sequence[NewJob] = (), *, entry: int | None = None
+    ) -> JobState:
         """Set a dead job waiting as `again`, which today's table makes; its state now.
+
+        Without `again` the `items` are stored instead, the jobs for single items of a route of which the dead
+        job was the only one, as it was not evaluated to its end; the dead job is skipped then.
 
         Raises NoSuchJob, WrongState.
         """
         now = self._clock()
-        state = self._database.write(lambda connection: people.retry(connection, job_id, again, now, entry))
-        if state is JobState.WAITING:
+        state = self._database.write(
+            lambda connection: people.retry(connection, job_id, again, now, items, entry)
+        )
+        if state is JobState.WAITING or items:
             self._job_waits()
         return state
 

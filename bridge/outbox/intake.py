@@ -27,6 +27,8 @@ from bridge.sources import Replays
 ANOTHER_BODY = "another body came under the same delivery id: it made no job (see events list --refused)"
 #: What is added to a dead job's reason where nothing would make it today.
 STAYS_DEAD = "; asked for again, but its route is gone or no longer matches"
+#: Why the dead job of a whole route is skipped.
+HAS_ITEMS = "its route was evaluated to its end later, and has jobs for single items"
 
 # Compiled once: the hot path builds no statements.
 # By dialect: only these know ON CONFLICT. Nothing comes back where the event is there already; one that
@@ -182,7 +184,17 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
     wanted = {(job.route, job.item_key): job for job in webhook.jobs}
     missing = tuple(job for key, job in wanted.items() if key not in there)
     done = list(insert_jobs(connection, event_id, missing, now, comes_again=True))
-    dead = [(row, wanted.get(key)) for key, row in there.items() if row.state == JobState.DEAD]
+    of_items = {job.route for job in webhook.jobs if job.item_key}
+    whole = {job.route for job in webhook.jobs if not job.item_key}
+    dead = [
+        (row, wanted.get(key))
+        for key, row in there.items()
+        # Where a route was not evaluated to its end, nobody knows what it would make of its items.
+        if row.state == JobState.DEAD and not (row.item_key and row.route in whole)
+    ]
+    ended = [row.id for row, new in dead if new is None and not row.item_key and row.route in of_items]
+    _skip_whole(connection, ended, now)
+    dead = [(row, new) for row, new in dead if row.id not in ended]
     states = revive(connection, dead, now)
     done += [
         StoredJob(row.id, new.route, new.task, JobState.WAITING)
@@ -190,6 +202,27 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
         if new is not None and states[row.id] is JobState.WAITING
     ]
     return tuple(done)
+
+
+def make_items(
+    connection: Connection, dead: Row[*tuple[Any, ...]], items: Sequence[NewJob], now: float
+) -> JobState:
+    """Store a route's jobs for single items in place of the dead one for all of them, which is skipped.
+
+    Their locks are held.
+    """
+    of_route = (jobs.c.event_id == dead.event_id, jobs.c.route == dead.route, jobs.c.replay == dead.replay)
+    there = set(connection.execute(select(jobs.c.item_key).where(*of_route)).scalars())
+    missing = [job for job in items if job.item_key not in there]
+    insert_jobs(connection, dead.event_id, missing, now, replay=dead.replay, comes_again=not dead.replay)
+    _skip_whole(connection, [dead.id], now)
+    return JobState.SKIPPED
+
+
+def _skip_whole(connection: Connection, ids: Sequence[int], now: float) -> None:
+    skipped = {"state": JobState.SKIPPED, "reason": HAS_ITEMS, "ended_at": now}
+    if ids:
+        connection.execute(_CHANGE_JOB, [{"job": job_id, **skipped} for job_id in ids])
 
 
 def revive(

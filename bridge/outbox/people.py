@@ -22,11 +22,22 @@ CANCELABLE = (JobState.WAITING, JobState.DEAD, JobState.UNKNOWN)
 
 
 def retry(
-    connection: Connection, job_id: int, again: NewJob | None, now: float, entry: int | None = None
+    connection: Connection,
+    job_id: int,
+    again: NewJob | None,
+    now: float,
+    items: Sequence[NewJob] = (),
+    entry: int | None = None,
 ) -> JobState:
-    """Set a dead job waiting as `again`; its state now. Raises NoSuchJob, WrongState."""
-    lock_all(connection, intake.locks_of([] if again is None else [again]))
+    """Set a dead job waiting as `again`, or store the `items` in its place; its state now.
+
+    Raises NoSuchJob, WrongState.
+    """
+    lock_all(connection, intake.locks_of(items if again is None else [again]))
     dead = _expect(connection, job_id, JobState.DEAD)
+    if again is None and items:
+        audit.count(connection, entry)
+        return intake.make_items(connection, dead, items, now)
     if again is not None and dead.replay:
         again = intake.replayed(again)
     state = intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
