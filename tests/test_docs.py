@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import budget, payload
+from bridge import budget, payload, slots
 from bridge.cli import main
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
@@ -113,6 +113,8 @@ def test_limits_are_those_of_the_code() -> None:
         f"{budget.MAX_JOBS:,} jobs",
         f"an argument of {MAX_ARGUMENT // 1024} KiB",
         f"{budget.MAX_STEPS:,} steps",
+        f"at most {slots.RUNNING} webhooks of one source",
+        f"wait up to {slots.TIMEOUT:g} s",
     ):
         assert figure in limits
 
