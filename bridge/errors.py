@@ -20,6 +20,7 @@
     │   └── Unavailable          503: the sender must send again
     │       ├── NotConfirmed     what the sender wants fetched cannot be, or a certificate of it
     │       ├── NotStored        the store could not commit
+    │       ├── Busy             too many webhooks of one source are evaluated at once
     │       └── NoRoom           too many large bodies at once
     ├── SendError                a POST to TheEye that got no answer
     │   ├── NotSent              no byte of the request was written
@@ -163,6 +164,10 @@ class NotConfirmed(Unavailable):
 
 class NotStored(Unavailable):
     """The store could not commit."""
+
+
+class Busy(Unavailable):
+    """Too many webhooks of one source are evaluated at once, or wait for that."""
 
 
 class NoRoom(Unavailable):

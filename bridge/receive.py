@@ -21,6 +21,7 @@ from bridge.event import JSON, Request
 from bridge.outbox import Outbox, RefusedRequest, Stored, Webhook
 from bridge.refusals import Refusals
 from bridge.settings import Mask
+from bridge.slots import Slots
 from bridge.sources import MAX_NAME, Source
 from bridge.table import RoutingTable
 
@@ -51,6 +52,7 @@ class Receiver:
         self._outbox = outbox
         self._refusals = refusals
         self._mask = mask
+        self._slots = Slots()
         self.clock = clock
 
     @contextmanager
@@ -101,7 +103,8 @@ class Receiver:
             return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request, self._mask)
-        routed = table.jobs_for(event)
+        with self._slots.slot(source.name):
+            routed = table.jobs_for(event)
         webhook = Webhook(
             event=source.kept(event, made_jobs=bool(routed.jobs)),
             fingerprint=None if reading.delivery_id else reading.fingerprint,

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import budget, connection_worker, connections, payload
+from bridge import budget, connection_worker, connections, payload, slots
 from bridge.arguments import MAX_SHELL_TEXT
 from bridge.cli import main
 from bridge.config.load import load
@@ -117,6 +117,8 @@ def test_limits_are_those_of_the_code() -> None:
         f"{budget.MAX_JOBS:,} jobs",
         f"job's arguments {MAX_SHELL_TEXT:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
+        f"at most {slots.RUNNING} webhooks of one source",
+        f"wait up to {slots.TIMEOUT:g} s",
     ):
         assert figure in limits
 

@@ -233,10 +233,8 @@ class Outbox:
     ) -> JobState:
         """Set a dead job waiting as `again`, which today's table makes; its state now.
 
-        Without `again` the `items` are stored instead, the jobs for single items of a route of which the dead
-        job was the only one, as it was not evaluated to its end; the dead job is skipped then.
-
-        Raises NoSuchJob, WrongState.
+        Without `again` the `items` are stored instead: the jobs of single items, where the dead job stands for a
+        whole route that was over its budget. The dead job is then skipped. Raises NoSuchJob, WrongState.
         """
         now = self._clock()
         state = self._database.write(
