@@ -233,7 +233,7 @@ class Outbox:
     ) -> JobState:
         """Set a dead job waiting as `again`, which today's table makes; its state now.
 
-        Without `again` the `items` are stored instead: the jobs of single items, where the dead job stands for a
+        Without `again` the `items` are stored instead: the jobs of single items, if the dead job stands for a
         whole route that was over its budget. The dead job is then skipped. Raises NoSuchJob, WrongState.
         """
         now = self._clock()
