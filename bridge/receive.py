@@ -134,7 +134,7 @@ class Receiver:
         if reading.confirm is not None:
             self._confirm(source, reading.confirm)
         reply = source.reply(reading)
-        return answer(stored) if reply is None else Answer(200, reply)
+        return answer(stored, names=bool(source.required)) if reply is None else Answer(200, reply)
 
     def _confirm(self, source: Source, url: str) -> None:
         try:
@@ -151,9 +151,15 @@ def _source(table: RoutingTable, request: Request) -> Source:
     return source
 
 
-def answer(stored: Stored) -> Answer:
-    """202 where the request made a job or set one waiting, else 200."""
-    made = [{"id": job.id, "route": job.route, "task": job.task} for job in stored.jobs]
+def answer(stored: Stored, *, names: bool) -> Answer:
+    """202 where the request made a job or set one waiting, else 200.
+
+    Without `names`, for a sender that proves nothing, the jobs have no route and no task.
+    """
+    made: list[JSON] = [
+        {"id": job.id, "route": job.route, "task": job.task} if names else {"id": job.id}
+        for job in stored.jobs
+    ]
     return Answer(
         202 if made else 200, {"event": stored.event_id, "jobs": made, "duplicate": stored.duplicate}
     )
