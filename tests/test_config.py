@@ -17,11 +17,12 @@ from bridge.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.problem import Severity
 from bridge.retry import RetryPolicy
 from bridge.route import ArgumentsType, Once, OnUnknown, Rate, Route
-from bridge.settings import Secret, Variables
+from bridge.settings import Secret
 from bridge.sources import Options, discover
 from bridge.sources.signatures import Credentials, HmacSignature, UrlToken
 from bridge.table import RoutingTable
 from bridge.theeye import TheEye
+from bridge.variables import Variables
 
 TYPES = discover()
 ID = "5f3c9a7be4b0a1c2d3e4f501"

@@ -29,8 +29,8 @@ from bridge.config.problems import Problems
 from bridge.config.shapes import LATER
 from bridge.errors import ConfigError
 from bridge.problem import Place, Problem, Severity
-from bridge.settings import Variables
 from bridge.sources import discover
+from bridge.variables import Variables
 
 TYPES = discover()
 

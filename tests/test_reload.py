@@ -25,9 +25,10 @@ from bridge.job import JobState, Outcome
 from bridge.problem import Severity
 from bridge.reload import LOOKS, Edits, Reloader
 from bridge.route import OnUnknown
-from bridge.settings import Mask, Settings, Variables
+from bridge.settings import Mask, Settings
 from bridge.sources import discover
 from bridge.table import RoutingTable
+from bridge.variables import Variables
 from tests.delivery import TASK, Process, arguments, quick_client
 from tests.intake import BEARER, JSON_HEADERS, Intake
 from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, write_table

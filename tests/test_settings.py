@@ -18,18 +18,17 @@ from hypothesis import strategies as st
 from bridge.errors import SettingsError
 from bridge.settings import (
     LATER,
-    MAX_SECRET_FILE,
     VARIABLES,
     Mask,
     Retention,
     Secret,
     Settings,
-    Variables,
     byte_count,
     duration,
     duration_text,
 )
 from bridge.sources.signatures import Credentials
+from bridge.variables import MAX_SECRET_FILE, Variables
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"
