@@ -145,12 +145,17 @@ class BridgeWorker(ConnectionWorker):
             bridge.reloader.reload()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        bridge = _bridge_of(self)
-        if self.delivery_stop is None and bridge is not None:
+        if (bridge := _bridge_of(self)) is not None:
+            self.stop_delivery(bridge)
+        super().handle_exit(sig, frame)
+
+    def stop_delivery(self, bridge: Bridge) -> threading.Thread:
+        """Return the thread that stops delivery, within the time that a stop may take; start it once."""
+        if self.delivery_stop is None:
             seconds = max(0.0, bridge.settings.stop - CLOSING)
             self.delivery_stop = threading.Thread(target=bridge.delivery.stop, args=(seconds,), name="stop")
             self.delivery_stop.start()
-        super().handle_exit(sig, frame)
+        return self.delivery_stop
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         # Ctrl-C signals the master and every worker, and the master its workers again: gunicorn's own
@@ -257,14 +262,11 @@ def post_fork(server: BridgeArbiter, worker: BridgeWorker) -> None:
 
 
 def worker_exit(server: Arbiter, worker: BridgeWorker) -> None:
-    """Close the store once delivery has stopped and the last request is answered."""
+    """Whatever ended the worker, close the store once delivery has stopped and requests are answered."""
     del server
     bridge = _bridge_of(worker)
     if bridge is None:
         return
-    if worker.delivery_stop is None:
-        bridge.delivery.stop(CLOSING)
-    else:
-        worker.delivery_stop.join(timeout=bridge.settings.stop)
+    worker.stop_delivery(bridge).join(timeout=bridge.settings.stop)
     bridge.close()
     logging.shutdown()

@@ -50,6 +50,23 @@ def states(server: Server) -> list[JobState]:
     return found
 
 
+@pytest.mark.parametrize("how", ["max_requests", "a killed master"])
+def test_a_worker_that_ends_without_a_signal_lets_its_sends_finish(tmp_path: Path, how: str) -> None:
+    limit = {"GUNICORN_CMD_ARGS": "--max-requests 2"} if how == "max_requests" else {}
+    with stand_in() as theeye, server_of(tmp_path, theeye.url, **limit) as server:
+        theeye.fault(Fault(hang=4.0))
+        theeye.fault(Fault(hang=4.0))
+        assert push(server, "one") == 202
+        wait_until(lambda: JobState.SENDING in states(server))
+        if how == "max_requests":
+            assert push(server, "two") == 202
+        else:
+            os.kill(server.pid, signal.SIGKILL)
+
+        wait_until(lambda: not {JobState.WAITING, JobState.SENDING} & {*states(server)})
+        assert {*states(server)} == {JobState.ACCEPTED}
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize(
     ("hangs", "stop", "state"), [(1.5, "20s", JobState.ACCEPTED), (30.0, "3s", JobState.UNKNOWN)]
