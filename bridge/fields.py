@@ -216,10 +216,11 @@ def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
         some = list(islice(value, _LOOKED_AT))
         budget.step(_MESSAGE + 4 * len(some))
-        names = sorted(some)[:_LISTED]
+        # Cut before they are compared: an event may have chosen long names that begin alike.
+        names = sorted(name[:_NAME_SHOWN] for name in some)[:_LISTED]
         if not names:
             return f"{holder} has no fields"
-        listed = ", ".join(name[:_NAME_SHOWN] for name in names)
+        listed = ", ".join(names)
         return f"{holder} has: {listed}{', …' if len(value) > _LISTED else ''}"
     if isinstance(value, list):
         return f"{holder} is a list of {len(value)}"

@@ -92,7 +92,8 @@ class Argument:
         """Raises EvaluationError naming the argument."""
         try:
             built = build(self.value, scope)
-            orjson.dumps(built)
+            # Its shell text is written from this JSON and searched.
+            budget_of(scope).read(4 * len(orjson.dumps(built)))
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built

@@ -13,7 +13,7 @@ from bridge.budget import BUDGET, Budget
 from bridge.errors import EvaluationError, Incomparable
 from bridge.event import JSON, Headers
 from bridge.expressions.values import Missing, TextLimit, present, text_of
-from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, same, take
+from bridge.fields import MISSING, Path, is_number, kind, missing_message, same, take
 
 #: The name under which a scope holds the evaluation's TextLimit; no expression can spell it.
 LIMIT = ".limit"
@@ -23,6 +23,8 @@ VALUE = "(…)"
 
 #: Characters of two texts that are compared in one step where they are equally long.
 _COMPARED_A_STEP = 256
+#: Shorter names cost nothing but the look-up, in characters.
+_READ_AT_ONCE = 64
 #: Characters of two texts whose order is compared in one step.
 _ORDERED_A_STEP = 128
 #: Steps for an element of a list in which another is looked for.
@@ -67,11 +69,13 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
             raise EvaluationError(
                 f"{root}[…]: a field is text, a place in a list a number; found {kind(step)}"
             )
+        if isinstance(step, str) and len(step) >= _READ_AT_ONCE:
+            budget(context).read(len(step))  # an event may have chosen the name
         found = take(found, step)
         if found is MISSING:
             scope = context.parent if root != VALUE else {VALUE: value, BUDGET: budget(context)}
-            path = Path(path_text(root, steps), root, steps)
-            return undefined(context, partial(missing_message, path, scope))
+            # The message spells the steps itself, cut: one may have a megabyte.
+            return undefined(context, partial(missing_message, Path(root, root, steps), scope))
     return found
 
 
@@ -145,9 +149,13 @@ def _equal(one: JSON, other: JSON, left: Budget) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         if len(one) != len(other):
             return False
-        left.step(5 + 5 * len(one))
+        left.step(5 + 5 * len(one) + sum(map(len, filter(_is_text, one))) // _COMPARED_A_STEP)
         return one.keys() == other.keys() and all(_equal(one[key], other[key], left) for key in one)
     return same(one, other)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _within(context: Context, one: JSON, other: JSON) -> bool:
@@ -161,7 +169,11 @@ def _within(context: Context, one: JSON, other: JSON) -> bool:
         search(context, other, one)
         return one in other
     if isinstance(other, dict | Headers):
-        return isinstance(one, str) and one in other
+        if not isinstance(one, str):
+            return False
+        if len(one) >= _READ_AT_ONCE:
+            budget(context).read(len(one))
+        return one in other
     if isinstance(other, list | tuple):
         left = budget(context)
         left.step(_STEPS_AN_ELEMENT * len(other))

@@ -17,7 +17,7 @@ from bridge.event import JSON
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
 from bridge.expressions.operators import LIMIT, VALUE, copy_list, spend
 from bridge.expressions.values import Missing, TextLimit, present
-from bridge.fields import MISSING, Path, is_number, kind, missing_message, path_text, take
+from bridge.fields import MISSING, Path, is_number, kind, missing_message, take
 from bridge.regex import CompiledRegex
 
 #: Bits of a whole number that is calculated with: the work for longer ones grows with their length.
@@ -85,7 +85,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         def why() -> str:
             # Jinja's filters look fields up without their context, so no budget pays for a long message.
             scope = {VALUE: obj, BUDGET: Budget(detailed_messages=0)}
-            return missing_message(Path(path_text(VALUE, [argument]), VALUE, (argument,)), scope)
+            return missing_message(Path(VALUE, VALUE, (argument,)), scope)
 
         return cast(type[Missing], self.undefined)(why=why)
 
