@@ -99,7 +99,7 @@ class Receiver:
         """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
         source = _source(table, request)
         if source.type.is_unsigned_test(request):
-            log.info("a test that %s does not sign, client %s", source.name, request.client or "unknown")
+            log.debug("a test that %s does not sign, client %s", source.name, request.client or "unknown")
             return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request, self._mask)
@@ -115,6 +115,7 @@ class Receiver:
             # Without a body, such as a Jira's that is set to send none, all have the same one.
             replays=source.replays if request.body else None,
             has_chosen_id=source.options.delivery_id is not None,
+            has_event_in_body=source.has_event_in_body,
         )
         try:
             stored = self._outbox.store(webhook)

@@ -63,7 +63,7 @@ def warnings(outbox: Outbox, event_id: int) -> tuple[str, ...]:
 
 
 def came_before(event_id: int, delivery_id: str) -> str:
-    return f"the same body came before: event {event_id}, delivery id {delivery_id}"
+    return f"the same body as event {event_id}, delivery id {delivery_id}"
 
 
 class TestTheSameBodyUnderAnotherId:
@@ -191,7 +191,8 @@ class TestAnotherBodyUnderTheSameId:
                 first.event_id, True, (), True,
             )  # fmt: skip
             assert again.note == (
-                f"delivery id a came before with another body: event {first.event_id}; this body made no job"
+                f"delivery id a already belongs to another body: event {first.event_id}; "
+                "no job was created from this body"
             )
         assert outbox.event(first.event_id).payload == {"n": 1}
         assert warnings(outbox, first.event_id) == (ANOTHER_BODY,)
@@ -260,7 +261,7 @@ class TestAChosenId:
         second = self.store(outbox, OTHER, payload={"n": 2})
 
         assert (second.duplicate, len(second.jobs), second.is_refused) == (False, 1, False)
-        assert second.note == f"its delivery id came before with another body: event {first.event_id}"
+        assert second.note == f"its delivery id already belongs to another body: event {first.event_id}"
         assert warnings(outbox, second.event_id) == (second.note,)
         assert outbox.event(second.event_id).payload == {"n": 2}
         stored_as = outbox.summary(second.event_id).delivery_id
@@ -365,7 +366,7 @@ def test_another_body_is_answered_200_and_listed_among_the_refused(
     assert (answer.status, answer.body) == (200, {"event": 1, "jobs": [], "duplicate": True})
     assert intake.outbox.event(1).body == PUSH
     assert intake.outbox.summary(1).warnings == (ANOTHER_BODY,)
-    reason = "delivery id one came before with another body: event 1; this body made no job"
+    reason = "delivery id one already belongs to another body: event 1; no job was created from this body"
     assert logged(caplog) == [f"event 1: {reason}"]
     assert refused(intake) == [(200, reason, "push", len(other))]
 
@@ -563,9 +564,9 @@ def test_an_old_body_with_a_new_id_on_a_running_server(url: str, tmp_path: Path)
             status, answer = post(server, source, body, delivery)
             assert (status, answer["jobs"], answer["duplicate"]) == (200, [], True)
         server.stop()
-        assert server.log.count("the same body came before: event 1, delivery id one") == 1
-        assert server.log.count("a replay: the same body came before: event 2, delivery id one") == 1
-        assert server.log.count("delivery id one came before with another body: event 1") == 1
+        assert server.log.count("the same body as event 1, delivery id one") == 1
+        assert server.log.count("a replay: the same body as event 2, delivery id one") == 1
+        assert server.log.count("delivery id one already belongs to another body: event 1") == 1
     outbox = Outbox(url)
     assert (len(outbox.events()), len(outbox.jobs())) == (3, 3)
     assert [(each.source, each.status) for each in outbox.refused()] == [("github", 200), ("strict", 200)]

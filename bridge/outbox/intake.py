@@ -61,6 +61,10 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
     lookup.lock(connection, webhook)
     lock_all(connection, locks_of(webhook.jobs))
     known = lookup.by_fingerprint(connection, webhook)
+    if known is None and webhook.has_chosen_id:
+        # The webhook that came first under this id may be deleted by now.
+        own = own_id(webhook.event, row["digest"])
+        known = lookup.by_delivery(connection, webhook.event.source, own)
     before = None if known is not None else lookup.by_digest(connection, webhook)
     is_refused = before is not None and webhook.replays is Replays.REFUSE
     row, note = dict(row), None if before is None else _same_body(before)
@@ -74,7 +78,7 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
         if known is None and before is not None and is_refused:
             return Stored(before.id, True, (), f"a replay: {note}", is_refused=True)
         if known is not None and _is_another(known, webhook, row["delivery_id"]):
-            note = note or f"its delivery id came before with another body: event {known.id}"
+            note = note or f"its delivery id already belongs to another body: event {known.id}"
             row["delivery_id"], known = own_id(webhook.event, row["digest"]), None
     if lookup.differs(known, webhook):
         return _keep_first(connection, known, webhook)
@@ -83,7 +87,7 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
 
 
 def _same_body(before: Known) -> str:
-    return f"the same body came before: event {before.id}, delivery id {before.delivery_id}"
+    return f"the same body as event {before.id}, delivery id {before.delivery_id}"
 
 
 def _noted(row: dict[str, Any], note: str | None) -> dict[str, Any]:
@@ -107,8 +111,8 @@ def _keep_first(connection: Connection, known: Known, webhook: Webhook) -> Store
         noted = update(events).where(events.c.id == known.id)
         connection.execute(noted.values(notes=orjson.dumps([*notes, ANOTHER_BODY])))
     note = (
-        f"delivery id {known.delivery_id} came before with another body: event {known.id}; "
-        "this body made no job"
+        f"delivery id {known.delivery_id} already belongs to another body: event {known.id}; "
+        "no job was created from this body"
     )
     return Stored(known.id, True, (), note, is_refused=True)
 
@@ -182,7 +186,15 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
     rows = connection.execute(_JOBS_OF, {"event_id": event_id}).all()
     there = {(row.route, row.item_key): row for row in sorted(rows, key=attrgetter("id"))}
     wanted = {(job.route, job.item_key): job for job in webhook.jobs}
-    missing = tuple(job for key, job in wanted.items() if key not in there)
+    canceled = {row.route for row in rows if not row.item_key and row.state == JobState.CANCELED}
+    has_items = {row.route for row in rows if row.item_key}
+    missing = tuple(
+        job
+        for key, job in wanted.items()
+        if key not in there
+        # A person canceled the job that stands for all items, or the items have jobs of their own.
+        and job.route not in (canceled if job.item_key else has_items if job.arguments is None else ())
+    )
     done = list(insert_jobs(connection, event_id, missing, now, comes_again=True))
     of_items = {job.route for job in webhook.jobs if job.item_key}
     whole = {job.route for job in webhook.jobs if not job.item_key}

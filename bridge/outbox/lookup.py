@@ -80,9 +80,11 @@ def differs(known: Known, webhook: Webhook) -> bool:
     """Whether the webhook is another one than the stored event; False where that is not known."""
     if known.digest is None or webhook.digest is None:
         return False
+    if known.digest != webhook.digest:
+        return True
     event = webhook.event
-    stored = (known.digest, known.event, known.action)
-    return stored != (webhook.digest, event.event, event.action)
+    # Where the body names the event, an edit of the table may name it otherwise: it is the same webhook.
+    return not webhook.has_event_in_body and (known.event, known.action) != (event.event, event.action)
 
 
 def _first(connection: Connection, query: Select[Any], **wanted: object) -> Known | None:

@@ -30,6 +30,8 @@ class Webhook:
     #: Whether the routing table says where the delivery id is found. Then the same id with another body is
     #: another webhook; an id that the sender assigns means the same one.
     has_chosen_id: bool = False
+    #: Whether the body alone names the event: the same body is then the same event, whatever its name is now.
+    has_event_in_body: bool = False
 
 
 @dataclass(frozen=True)

@@ -294,6 +294,12 @@ class Source:
         )
         return event, reading
 
+    @property
+    def has_event_in_body(self) -> bool:
+        """Whether the body alone names the event."""
+        paths = (path for path in (self.options.event, self.options.action) if path is not None)
+        return self.type.event_header is None and all(path.root == "payload" for path in paths)
+
     def digest(self, request: Request, reading: Reading) -> bytes:
         """The SHA-256 of the body as it came, or of its payload without the keys that vary."""
         varying = self.type.varying_keys
