@@ -113,6 +113,7 @@ class ConnectionWorker(ThreadWorker):
         deadline = time.monotonic() + ARRIVES_WITHIN - conn.head_took
         with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
             conn.sock.reading = ThreadWait(conn.network, conn.since, guard)
+            conn.sock.received = 0
             token = guard_of_request.set(guard)
             try:
                 conn.parse_received()

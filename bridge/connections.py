@@ -75,11 +75,20 @@ class ClientSocket(socket.socket):
     watchdog: Watchdog
     #: The wait for the request that a thread handles.
     reading: ThreadWait
+    #: Bytes that were received for it.
+    received = 0
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         timeout = self.gettimeout()
         if timeout == 0:
             return super().recv(size, flags)
+        if self.reading.guard.fired:
+            return b""  # what the system still holds is late, too
+        piece = self._receive(size, flags, timeout)
+        self.received += len(piece)
+        return piece
+
+    def _receive(self, size: int, flags: int, timeout: float | None) -> bytes:
         if timeout is None:
             with suppress(BlockingIOError):
                 return super().recv(size, flags | socket.MSG_DONTWAIT)

@@ -132,10 +132,12 @@ class BridgeWorker(ConnectionWorker):
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         bridge = _bridge_of(self)
-        if bridge is None or req is not None or not isinstance(exc, ParseException):
+        if bridge is None or not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
         answer = refuse_head(exc, addr[0] if isinstance(addr, tuple) else "", bridge)
+        if req is not None:
+            return  # it has its answer: only the rest of its body is unreadable
         with suppress(OSError):  # nobody may be there any more to read it
             write_nonblock(client, answer)
 

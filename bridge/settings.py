@@ -90,7 +90,8 @@ class Mask:
     def finds_secret(self, text: str) -> bool:
         """Whether a part of a request's head holds a known secret.
 
-        It may also be %-encoded in part, as some proxies do, or UTF-8 that WSGI hands over as Latin-1.
+        It may also be %-encoded in part, as some proxies do, or UTF-8 that WSGI gives as Latin-1. Secrets
+        of fewer than SHORT_SECRET characters are not looked for: an id may contain one by chance.
         """
         if self._known is None:
             return False
@@ -98,7 +99,8 @@ class Mask:
         forms = {text, unquote(text), unquote_plus(text)}
         if not text.isascii():
             forms.add(text.encode("latin-1", "replace").decode("utf-8", "replace"))
-        return any(self._known.search(form) is not None for form in forms)
+        found = (found[0] for form in forms for found in self._known.finditer(form))
+        return any(len(text) >= SHORT_SECRET for text in found)
 
     def __call__(self, text: str) -> str:
         text = _encodable(text)
@@ -260,7 +262,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "who sends it as `Authorization: Bearer …` sees the details of `/readyz`; unset, nobody does",
+        "shows the details of `/readyz` to requests with `Authorization: Bearer …`; unset, nobody sees them",
         _secret,
         private=True,
     ),

@@ -24,6 +24,6 @@ def has_arrived() -> None:
         return
     guard.release()
     if guard.early:
-        raise TooSlow("the request was waited for while too many others were: it gave way")
+        raise TooSlow("too many requests were incomplete at once, and this one was the oldest of its network")
     if guard.fired:
         raise TooSlow(f"the request did not come whole within {ARRIVES_WITHIN:g} s")

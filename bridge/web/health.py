@@ -79,7 +79,7 @@ class Status:
 
 
 def _details(bridge: Bridge) -> dict[str, Any]:
-    """What is told, but does not fail intake: what is stored is sent once delivery is back."""
+    """Return problems that do not stop intake: what is stored is sent once delivery is back."""
     processes = bridge.outbox.delivering(SILENT)
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)

@@ -17,6 +17,8 @@ from bridge.web.arrival import guard_of_request, has_arrived
 from bridge.web.client import client_address
 from bridge.web.room import SHARED, SMALL, Arrival, Processing, Room
 
+#: Besides twice the body, how many bytes a chunked one may take on the wire: each chunk costs CPU.
+MAX_FRAMING = 64 * 1024
 #: Bytes of a body that are read at once.
 _PIECE = 64 * 1024
 
@@ -62,12 +64,15 @@ def _read_body(arrival: Arrival, length: int | None, limit: int) -> bytes:
     """Return the body, whole and within its limits. Raises Unreadable, TooLarge, TooSlow or NoRoom."""
     # A bytes object that grows in place: joined pieces would be held twice.
     body, stream, size = BytesIO(), request.environ["wsgi.input"], 0
+    connection = request.environ.get("gunicorn.socket")
     # One byte more than the limit, for a body of unknown length that is longer.
     rest = limit + 1 if length is None else length
     try:
         while size < rest and (piece := stream.read(min(_PIECE, rest - size))):
             size += body.write(piece)
             arrival.grow(size)
+            if length is None and getattr(connection, "received", 0) > 2 * size + MAX_FRAMING:
+                raise TooLarge("the body's chunks are too small")
     except OSError as error:
         has_arrived()
         raise Unreadable("the body broke off before its end") from error

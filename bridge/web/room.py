@@ -29,6 +29,9 @@ STALLED = 1.0
 #: How many bytes of bodies are verified, parsed and stored at once; a larger body alone. A body takes
 #: several times its size meanwhile.
 PROCESSED = 2 * MIB
+#: Smaller bodies are processed without a turn, in bytes: all threads together hold few of them, and most
+#: webhooks must not wait for the large ones of others.
+WITHOUT_TURN = 64 * 1024
 
 
 class Arrival:
@@ -160,6 +163,9 @@ class Processing:
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
         """A body of `size` bytes is processed inside. Raises NoRoom where its turn does not come in time."""
+        if size < WITHOUT_TURN:
+            yield
+            return
         needed = min(size, self._limit)
         turn = object()
         with self._changed:
