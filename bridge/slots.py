@@ -25,7 +25,7 @@ class _Slots:
 
 
 class Slots:
-    """Those of each source: a source whose webhooks take long leaves threads and CPU to the others."""
+    """The slots of every source, so that a slow source leaves threads and CPU to the others."""
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
         self._timeout = timeout

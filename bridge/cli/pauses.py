@@ -35,7 +35,7 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None, actor: Ac
         kind, found = _meant(terminal, outbox, name, is_route)
         with outbox.audit.recording(actor.action("pause", {str(kind): found}, 1)) as entry:
             is_new = outbox.pause(kind, found, entry=entry)
-    what = "is paused: its jobs wait, but for those on their way" if is_new else "was paused already"
+    what = "is paused: its jobs wait; jobs that are being sent finish" if is_new else "was paused already"
     terminal.say([f"{kind} {name} {what}"])
 
 

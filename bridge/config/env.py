@@ -59,7 +59,11 @@ class Environment:
         name, characters = env_name(scalar), len(visible(value))
         if not characters:
             message = f"the secret in {name} is blank"
-            self._problems.error(scalar.place, message, f"set {name}; make one with openssl rand -hex 32")
+            self._problems.error(
+                scalar.place,
+                message,
+                f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 makes one",
+            )
             return None
         secret = Secret(value)
         self.secrets.append(secret)
