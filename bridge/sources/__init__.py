@@ -24,7 +24,7 @@ from bridge.fields import Path
 from bridge.keeping import Keep, emptied, redacted
 from bridge.payload import parse_json
 from bridge.settings import Mask, Secret
-from bridge.sources.bodies import JSON_TYPE, Body, JsonBody, content_type
+from bridge.sources.bodies import JSON_TYPE, Body, JsonBody, content_type, has_no_body
 from bridge.sources.credentials import without_credentials
 from bridge.sources.guide import Guide
 from bridge.sources.payloads import Inside
@@ -340,7 +340,7 @@ class Source:
         if encoding.strip().lower() != "identity":
             raise UnsupportedContent(f"Content-Encoding {encoding[:80]!r}; expected none")
         content = content_type(request.headers)
-        if not content and _has_no_body(request):
+        if not content and has_no_body(request):
             return
         # A form is what a browser sends across sites without asking; a signature rules that out.
         signed = any(one.proof.needs_body for one in self.required)
@@ -384,12 +384,6 @@ def _check_name(what: str, name: str | None) -> None:
         return
     if not name or len(name) > MAX_NAME or "\x00" in name:
         raise Unreadable(f"the {what} must be 1 to {MAX_NAME} characters without NUL")
-
-
-def _has_no_body(request: Request) -> bool:
-    """Whether nothing comes that a Content-Type could name (RFC 9110 8.3), told before it is read, too."""
-    length = request.headers.get("Content-Length", "")
-    return length in ("", "0") and "Transfer-Encoding" not in request.headers and not request.body
 
 
 def read_json(request: Request) -> tuple[JSON, bytes]:

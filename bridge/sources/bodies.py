@@ -82,6 +82,12 @@ def content_type(headers: Headers) -> str:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
+def has_no_body(request: Request) -> bool:
+    """Whether nothing comes that a Content-Type could name (RFC 9110 8.3); also before it is read."""
+    length = request.headers.get("Content-Length", "")
+    return length in ("", "0") and "Transfer-Encoding" not in request.headers and not request.body
+
+
 def body_text(request: Request, bodies: Iterable[Body]) -> bytes:
     """The JSON text of a body that has one of these shapes, before it is parsed.
 
