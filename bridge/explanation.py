@@ -64,7 +64,8 @@ def _outcome(each: Explanation) -> str:
         return "no job"
     dead = sum(job.arguments is None for job in each.jobs)
     count = f"{len(each.jobs)} job{'s' if len(each.jobs) > 1 else ''}"
-    return f"{count}, {dead} of them dead: arguments could not be built" if dead else count
+    why = "arguments could not be built" if each.matched else "the event is over its budget"
+    return f"{count}, {dead} of them dead: {why}" if dead else count
 
 
 def _finding_lines(findings: Iterable[Finding], indent: str, mask: Mask) -> Iterator[Line]:

@@ -17,11 +17,13 @@ from bridge.budget import BUDGET, DETAILED_MESSAGES, MAX_STEPS, Budget
 from bridge.config.load import load
 from bridge.errors import EvaluationError, OverBudget
 from bridge.event import JSON
+from bridge.explanation import explanation_lines
 from bridge.expressions import Language
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, missing_message, parse_path
 from bridge.job import JobState, NewJob
 from bridge.match import Regex
 from bridge.route import Key, Once, item_key
+from bridge.settings import Mask
 from bridge.sources import discover
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, changed, sample, table
 from tests.server import Server
@@ -287,6 +289,9 @@ class TestRoutes:
         assert tuple(job for each in explained for job in each.jobs) == routed.jobs
         (finding,) = explained[1].findings
         assert (finding.about, finding.found, finding.holds) == ("budget", routed.jobs[1].reason, False)
+        shown = [line.text for line in explanation_lines(event, explained, table, Mask())]
+        assert "route 'first': 1 job, 1 of them dead: the event is over its budget" in shown
+        assert f"  DEAD: {routed.jobs[1].reason}" in shown
 
     def test_what_explain_alone_looks_at_is_bounded_too(self) -> None:
         route = make_route(
