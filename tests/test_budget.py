@@ -22,7 +22,7 @@ from bridge.expressions import Language
 from bridge.fields import EVENT_NAMES, ITEM_NAMES, missing_message, parse_path
 from bridge.job import JobState, NewJob
 from bridge.match import Regex
-from bridge.route import Key, Once, item_key
+from bridge.route import Key, Once, Route, item_key
 from bridge.settings import Mask
 from bridge.sources import discover
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, changed, sample, table
@@ -87,6 +87,7 @@ NAMED = {str(number): number for number in range(10_000)}
         ("payload | max | length", ["x" * 50_000] * 10, 15_000),
         ("payload | max | length", ["é" * 50_000] * 10, 90_000),
         ("payload | max | length", [[1] * 1_000 + [number] for number in range(90)], 90_000),
+        ("payload | max | length", [dict(NAMED)], 20_000),
         ("payload | sum", NUMBERS, 200_000),
         ("payload | sum('a.b')", OBJECTS, 100_000),
         ("payload | join | length", ["y"] * 100_000, 200_000),
@@ -131,7 +132,7 @@ NAMED = {str(number): number for number in range(10_000)}
         ("payload is search('b.{30}c')", TEXT, 100_000),
         ("payload is match('ab*c')", TEXT, 10_000),
         ("payload | regex_search('b.{30}c')", TEXT, 100_000),
-        ("payload | regex_search('(?s).*') | length", TEXT, 40_000),
+        ("payload | regex_search('(?s).*') | length", TEXT, 84_000),
         ("payload | regex_replace('ab', 'c') | length", TEXT[:10_000], 80_000),
         ("payload | regex_replace('a.*x|a', '') | length", TEXT[:10_000], 200_000),
         ("payload | regex_replace('x', 'y') | length", TEXT, 45_000),
@@ -176,13 +177,40 @@ def test_a_long_expression_is_charged_for_each_of_its_parts() -> None:
     assert steps(many.value, {"a": 1}) - steps(few.value, {"a": 1}) >= 490 * 5
 
 
+@pytest.mark.parametrize(
+    ("text", "payload", "least"),
+    [
+        # An error, of the bridge and of Python.
+        ("${{ payload | abs }}", "x", 80),
+        ("${{ payload | sort }}", [1, "x"], 100),
+        # Text around values.
+        ("${{ payload }}.", TEXT, 45_000),
+        ("${{ payload.a }}${{ payload.b }}", {"a": "x", "b": "y"}, 19),
+    ],
+)
+def test_errors_and_texts_of_several_parts_are_charged(text: str, payload: JSON, least: int) -> None:
+    assert steps(LANGUAGE.template(text).value, payload) >= least
+
+
+def test_each_condition_each_item_and_each_job_is_charged() -> None:
+    def spent(payload: JSON, route: Route) -> int:
+        identity = make_table().sources["github"].type
+        return steps(lambda scope: route.evaluate(scope, identity), payload)
+
+    assert spent({"a": 1}, make_route(match={"payload.a": 0})) >= 7
+    of_item = make_route(loop="payload", match={"item.a": 0})
+    assert spent([{}] * 1_000, of_item) - spent([{}] * 500, of_item) >= 500 * 15
+    job = make_route(loop="payload")
+    assert spent(list(range(100)), job) - spent(list(range(50)), job) >= 50 * 39
+
+
 def test_an_items_identity_and_a_key_are_charged() -> None:
     budget = Budget()
     item_key({"text": "x" * 160_000}, budget)
     assert budget.spent >= 10_000
 
     key = Key("group", LANGUAGE.template("${{ payload.list }}"))
-    assert steps(key.text, {"list": list(range(200))}) >= 400
+    assert steps(key.text, {"list": list(range(200))}) >= 420
 
 
 def test_a_budget_that_is_spent_stays_spent() -> None:
@@ -333,6 +361,10 @@ class TestMessages:
         few = steps(lambda scope: missing_message(path, scope), {"i" * 59 + "x": 0, "instance_nam": 0})
         many = {name[: len(name) - 4] + f"{number:04}": 0 for number in range(100)}
         assert steps(lambda scope: missing_message(path, scope), many) > few + 4_000
+
+    def test_a_list_of_names_is_charged(self) -> None:
+        names = {f"{'x' * 90}{number}": 0 for number in range(1_000)}
+        assert steps(lambda scope: missing_message(parse_path("payload.a"), scope), names) >= 4_000
 
     def test_without_a_guess_it_costs_a_name_or_none(self) -> None:
         scope = {**make_event(SIMILAR).scope, BUDGET: (budget := Budget(detailed_messages=0))}
