@@ -569,5 +569,7 @@ def test_an_old_body_with_a_new_id_on_a_running_server(url: str, tmp_path: Path)
         assert server.log.count("delivery id one already belongs to another body: event 1") == 1
     outbox = Outbox(url)
     assert (len(outbox.events()), len(outbox.jobs())) == (3, 3)
-    assert [(each.source, each.status) for each in outbox.refused()] == [("github", 200), ("strict", 200)]
+    # Each process writes what it refused in its own time.
+    found = sorted((each.source, each.status) for each in outbox.refused())
+    assert found == [("github", 200), ("strict", 200)]
     outbox.close()
