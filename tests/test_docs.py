@@ -110,7 +110,7 @@ def test_every_state_is_documented() -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    limits = README.split("Limits:")[1].split("\n\n")[0].replace("\n", " ")
+    limits = README.split("### Limits")[1].split("\n## ")[0].replace("\n", " ")
     for figure in (
         f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
@@ -118,7 +118,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"job's arguments {MAX_SHELL_TEXT:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
         f"at most {slots.RUNNING} webhooks of one source",
-        f"wait up to {slots.TIMEOUT:g} s",
+        f"{slots.WAITING} more wait, up to {slots.TIMEOUT:g} s",
     ):
         assert figure in limits
 
@@ -129,8 +129,9 @@ def test_what_a_request_may_take_is_documented() -> None:
     sizes = f"over {room.SMALL // 1024**2} MiB share {room.SHARED // 1024**2} MiB at a time"
     assert sizes in text
     assert f"no room within {room.WAITS_FOR_ROOM:g} s" in text
-    assert f"{room.WAITING} wait at once" in text
+    assert f"at most {room.WAITING} bodies wait for room" in text
     assert f"{room.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
+    assert f"under {room.WITHOUT_TURN // 1024} KiB need no turn" in text
     assert f"less than {room.STEP // 1024} KiB in a second" in text
     assert room.STALLED == 1
     assert f"at most {connections.MAX_HEAD // 1024} KiB" in text

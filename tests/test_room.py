@@ -174,7 +174,7 @@ class TestRoom:
 
 class TestProcessing:
     def test_so_many_bytes_at_once_or_a_larger_body_alone(self) -> None:
-        processing = Processing(limit=10, patience=0)
+        processing = Processing(limit=10, patience=0, without_turn=0)
         with (
             processing.of(6),
             processing.of(4),
@@ -187,9 +187,14 @@ class TestProcessing:
         with processing.of(10):
             pass
 
+    def test_a_small_body_needs_no_turn(self) -> None:
+        processing = Processing(limit=10, patience=0, without_turn=5)
+        with processing.of(10), processing.of(4), pytest.raises(NoRoom), processing.of(5):
+            pass
+
     def test_first_come_first_served(self) -> None:
         """Small ones that fit do not hold up a large one for ever."""
-        processing = Processing(limit=10, patience=PATIENCE)
+        processing = Processing(limit=10, patience=PATIENCE, without_turn=0)
         order: list[int] = []
 
         def process(size: int) -> None:

@@ -188,6 +188,7 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
     wanted = {(job.route, job.item_key): job for job in webhook.jobs}
     canceled = {row.route for row in rows if not row.item_key and row.state == JobState.CANCELED}
     has_items = {row.route for row in rows if row.item_key}
+    has_items -= {row.route for row in rows if row.state == JobState.DEAD}
     missing = tuple(
         job
         for key, job in wanted.items()

@@ -153,7 +153,10 @@ def _reserved(arrivals: Collection[Arrival]) -> int:
 class Processing:
     """Bounds how many bytes of bodies are processed at once, first come, first served. Thread-safe."""
 
-    def __init__(self, limit: int = PROCESSED, patience: float = WAITS_FOR_ROOM) -> None:
+    def __init__(
+        self, limit: int = PROCESSED, patience: float = WAITS_FOR_ROOM, without_turn: int = WITHOUT_TURN
+    ) -> None:
+        self._without_turn = without_turn
         self._limit = limit
         self._left = limit
         self._patience = patience
@@ -163,7 +166,7 @@ class Processing:
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
         """A body of `size` bytes is processed inside. Raises NoRoom where its turn does not come in time."""
-        if size < WITHOUT_TURN:
+        if size < self._without_turn:
             yield
             return
         needed = min(size, self._limit)
