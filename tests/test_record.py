@@ -31,7 +31,7 @@ TYPES = discover()
 
 HERE = Place("here", 1, 1)
 
-HEADERS = Headers([("X-GitHub-Event", "push"), ("X-Own", "a"), ("X-Api-Key", "k")])
+HEADERS = Headers([("X-GitHub-Event", "push"), ("X-Own", "a"), ("X-Colour", "k")])
 
 
 def read(folder: Path, text: str) -> Loaded:
@@ -101,7 +101,7 @@ def test_a_form_is_recorded_as_the_json_in_it(tmp_path: Path) -> None:
         ('${{ headers["X-Own"] }}', ["    headers:", '      "x-own": "a"']),
         ("${{ query.q }}", ["    query:", '      "q": "5"']),
         (
-            "${{ headers['X-Own'] }} ${{ headers['X-Api-Key'] }}",
+            "${{ headers['X-Own'] }} ${{ headers['X-Colour'] }}",
             ["    headers:", '      "x-own": "a"', '      "x-api-key": "k"'],
         ),
     ],
