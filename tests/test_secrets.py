@@ -190,6 +190,7 @@ def test_whatever_fails_no_secret_is_seen(tmp_path: Path, theeye: StandIn) -> No
         for number in range(4):  # the echo, the redirect, an echo at the cut, a 503 in upper case
             assert observed.push("push", body, f"push-{number}") == 202
         wait_for_outcomes(observed.database, 4)
+        body = b'{"ref": "r", "after": "abc", "ref_type": "branch"}'
         assert observed.push("create", body, "hangs", OLD_SECRET) == 202
         assert observed.push("create", body, "resets") == 202
         wait_for_outcomes(observed.database, 6)
