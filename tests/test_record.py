@@ -102,7 +102,7 @@ def test_a_form_is_recorded_as_the_json_in_it(tmp_path: Path) -> None:
         ("${{ query.q }}", ["    query:", '      "q": "5"']),
         (
             "${{ headers['X-Own'] }} ${{ headers['X-Colour'] }}",
-            ["    headers:", '      "x-own": "a"', '      "x-api-key": "k"'],
+            ["    headers:", '      "x-own": "a"', '      "x-colour": "k"'],
         ),
     ],
 )
