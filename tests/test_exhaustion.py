@@ -53,10 +53,10 @@ def opened() -> Iterator[ExitStack]:
         yield stack
 
 
-def head(path: str = "/hooks/generic", **fields: object) -> bytes:
+def head(path: str = "/hooks/generic", method: str = "POST", **fields: object) -> bytes:
     lines = {"Host": "x", **AUTHENTIC, **{name.replace("_", "-"): text for name, text in fields.items()}}
     return b"".join(
-        [f"POST {path} HTTP/1.1\r\n".encode(), *(f"{n}: {t}\r\n".encode() for n, t in lines.items()), b"\r\n"]
+        [f"{method} {path} HTTP/1.1\r\n".encode(), *(f"{n}: {t}\r\n".encode() for n, t in lines.items()), b"\r\n"]
     )
 
 
@@ -72,14 +72,15 @@ def connect(opened: ExitStack, server: Server, count: int, begin: bytes = b"") -
 
 def ask(server: Server, method: str, path: str, body: bytes | None = None, source: str = OTHER) -> int:
     """The status that a client at another address is answered."""
-    connection = http.client.HTTPConnection(
-        "127.0.0.1", server.port, timeout=PATIENCE, source_address=(source, 0)
-    )
-    try:
-        connection.request(method, path, body, AUTHENTIC if body else {})
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    fields = {} if body is None else {"Content_Length": len(body)}
+    request = head(path, method=method, **fields) + (body or b"")
+    address = ("127.0.0.1", server.port)
+    with socket.create_connection(address, PATIENCE, source_address=(source, 0)) as sock:
+        # In one piece: a body that came later would be waited for.
+        sock.sendall(request)
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        return response.status
 
 
 def answered(sockets: list[socket.socket], at_least: int = 0) -> list[bytes]:
