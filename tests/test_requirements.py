@@ -167,7 +167,9 @@ audit()
 
 def test_an_audit_that_cannot_ask_fails(tmp_path: Path) -> None:
     """pip-audit without --strict skips every package and says that it found no vulnerability."""
-    plan = subprocess.run(["make", "-n", "audit"], cwd=ROOT, check=True, capture_output=True, text=True)
+    plan = subprocess.run(
+        ["make", "-n", "--no-print-directory", "audit"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     program, *arguments = plan.stdout.splitlines()[-1].split()
     assert program == ".venv/bin/pip-audit"
     done = subprocess.run(

@@ -186,15 +186,16 @@ def test_whatever_fails_no_secret_is_seen(tmp_path: Path, theeye: StandIn) -> No
     theeye.fault(Fault(hang=3, task_id=TASKS[1].id, times=1))
     theeye.fault(Fault(reset=True, task_id=TASKS[1].id, times=1))
     with observed.server:
-        body = b'{"ref": "r", "before": "", "after": "abc", "ref_type": "branch"}'
+        body = b'{"ref": "r", "before": "", "after": "abc"}'
         for number in range(4):  # the echo, the redirect, an echo at the cut, a 503 in upper case
             assert observed.push("push", body, f"push-{number}") == 202
         wait_for_outcomes(observed.database, 4)
-        body = b'{"ref": "r", "after": "abc", "ref_type": "branch"}'
-        assert observed.push("create", body, "hangs", OLD_SECRET) == 202
-        assert observed.push("create", body, "resets") == 202
+        created = b'{"ref": "r", "ref_type": "branch", "master_branch": "main", "after": "abc"}'
+        assert observed.push("create", created, "hangs", OLD_SECRET) == 202
+        assert observed.push("create", created, "resets") == 202
         wait_for_outcomes(observed.database, 6)
-        assert observed.push("delete", body, "fails in an expression") == 202
+        deleted = b'{"ref": "r", "ref_type": "branch", "after": "abc"}'
+        assert observed.push("delete", deleted, "fails in an expression") == 202
         authorization = "Basic " + b64encode(f"monitor:{PASSWORD}".encode()).decode()
         assert observed.post("/hooks/alerts", b'{"a": 1}', {"Authorization": authorization}) == 202
         assert observed.post("/hooks/alerts", b'{"a": 2}', {"Authorization": f"Bearer {BEARER}"}) == 202
