@@ -55,9 +55,8 @@ def opened() -> Iterator[ExitStack]:
 
 def head(path: str = "/hooks/generic", method: str = "POST", **fields: object) -> bytes:
     lines = {"Host": "x", **AUTHENTIC, **{name.replace("_", "-"): text for name, text in fields.items()}}
-    return b"".join(
-        [f"{method} {path} HTTP/1.1\r\n".encode(), *(f"{n}: {t}\r\n".encode() for n, t in lines.items()), b"\r\n"]
-    )
+    first = f"{method} {path} HTTP/1.1\r\n"
+    return b"".join([first.encode(), *(f"{n}: {t}\r\n".encode() for n, t in lines.items()), b"\r\n"])
 
 
 def connect(opened: ExitStack, server: Server, count: int, begin: bytes = b"") -> list[socket.socket]:
