@@ -345,6 +345,11 @@ class TestSize:
         for path in ("/hooks/open", "/hooks/github"):
             refused(server, request(path, chunks(self.LARGE), framing=CHUNKED), 413)
 
+    def test_chunks_of_a_byte(self, server: Server) -> None:
+        """They keep a thread at work six times as long as their bytes would."""
+        body = chunks(b"[" + b" " * 40_000 + b"]", 1)
+        refused(server, request("/hooks/open", body, framing=CHUNKED), 413)
+
     def test_30_mib_in_chunks_that_are_json_up_to_the_limit(self, server: Server) -> None:
         body = b"{}" + b" " * (30 * MEBIBYTE)
         refused(server, request("/hooks/open", chunks(body), framing=CHUNKED), 413)

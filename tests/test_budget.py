@@ -138,6 +138,9 @@ NAMED = {str(number): number for number in range(10_000)}
         ("payload | regex_replace('x', 'y') | length", TEXT, 45_000),
         ("payload | map('regex_replace', 'x', '') | length", ["y"] * 1_000, 40_000),
         ("payload | map('regex_search', 'y') | length", ["y"] * 1_000, 32_000),
+        # A name that the event chose is read once more where it is looked up.
+        ("payload.o[payload.name]", {"name": TEXT, "o": {TEXT: 1}}, len(TEXT) // 64),
+        ("payload.name in payload.o", {"name": TEXT, "o": {TEXT: 1}}, len(TEXT) // 64),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "",
 )  # fmt: skip
@@ -452,6 +455,25 @@ class TestAgain:
         *items, whole = intake.jobs()
         assert [(job.id, job.state, job.reason) for job in items] == before
         assert (whole.state, whole.item_key) == (JobState.DEAD, "")
+
+    def test_a_person_who_canceled_all_items_gets_none_of_them(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(HOOKS)
+        intake.post("shop", order(), {**JSON_HEADERS, **BEARER})
+        (whole,) = intake.jobs()
+        intake.outbox.cancel(whole.id, (JobState.DEAD,))
+        intake.use(MENDED)
+
+        assert intake.post("shop", order(), {**JSON_HEADERS, **BEARER}).body["jobs"] == []
+        assert [job.state for job in intake.jobs()] == [JobState.CANCELED]
+
+    def test_a_route_whose_items_have_their_jobs_gets_no_dead_one(self, make_intake: MakeIntake) -> None:
+        intake = make_intake(MENDED)
+        intake.post("shop", order(), {**JSON_HEADERS, **BEARER})
+        before = intake.jobs()
+        intake.use(HOOKS)
+
+        assert intake.post("shop", order(), {**JSON_HEADERS, **BEARER}).body["jobs"] == []
+        assert intake.jobs() == before
 
 
 # The server.

@@ -124,3 +124,13 @@ def test_who_does_not_read_the_answer_gives_way(watchdog: Watchdog) -> None:
     assert new.result == len(ANSWER)
     for client in (old, new):
         client.close()
+
+
+def test_what_comes_after_the_time_is_up_is_not_read(watchdog: Watchdog) -> None:
+    """What the system holds of it would let a client go on for as long as it sends."""
+    client = Client("a", 1.0, ThreadWaits(1), watchdog)
+    client.its.sendall(b"late")
+    client.sock.settimeout(None)
+    client.sock.reading.guard.fire()
+    assert client.sock.recv(10) == b""
+    client.close()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from bridge.event import Headers, Request
-from bridge.settings import Mask, Secret
+from bridge.settings import SHORT_SECRET, Mask, Secret
 from bridge.sources import Options, Source, discover
 from bridge.sources.credentials import without_credentials
 from bridge.sources.signatures import UrlToken
@@ -158,6 +158,14 @@ def test_every_spelling_of_a_secret_is_found(secret: str, spelled: str) -> None:
     assert Mask([Secret(secret)]).finds_secret(text)
     assert not Mask([Secret(secret + "x")]).finds_secret(text)
     assert not Mask().finds_secret(text)
+
+
+def test_a_short_secret_is_not_looked_for() -> None:
+    """A delivery id may contain one by chance."""
+    mask = Mask([Secret("a" * (SHORT_SECRET - 1)), Secret("b" * SHORT_SECRET)])
+    assert not mask.finds_secret(f"id-{'a' * (SHORT_SECRET - 1)}")
+    assert mask.finds_secret(f"id-{'b' * SHORT_SECRET}")
+    assert mask.finds_secret(f"{'a' * (SHORT_SECRET - 1)}-{'b' * SHORT_SECRET}")
 
 
 def test_one_search_serves_a_request_without_secrets() -> None:

@@ -289,6 +289,14 @@ class TestAChosenId:
         stored = [self.store(outbox, OLD, event=event) for event in ("open", "closed", "open", "closed")]
         assert [each.duplicate for each in stored] == [False, False, True, True]
 
+    def test_the_second_is_known_once_the_first_is_deleted(self, outbox: Outbox) -> None:
+        first, second = (self.store(outbox, digest) for digest in (OLD, OTHER))
+        with engine_of(outbox).begin() as connection:
+            for table in ("jobs", "events"):
+                column = "event_id" if table == "jobs" else "id"
+                connection.execute(text(f"DELETE FROM {table} WHERE {column} = {first.event_id}"))
+        assert self.store(outbox, OTHER) == Stored(second.event_id, True, ())
+
     def test_at_once_each_body_makes_one_event(self, reopen: Open) -> None:
         processes = [reopen(), reopen()]
         stored = in_threads(
@@ -382,6 +390,30 @@ def test_the_digest_is_that_of_the_bytes_that_came(make_intake: MakeIntake) -> N
             assert found.scalar_one() == hashlib.sha256(body).digest()
         assert push(intake, f"id-{number}", body) == {"event": event_id, "jobs": [], "duplicate": True}
     assert refused(intake) == []
+
+
+SHOP = """
+sources:
+  shop: {type: generic, bearer_token: "${{ env.TOKEN }}", event: payload.kind, delivery_id: payload.idMORE}
+routes:
+  - {name: any, source: shop, task: TASK, secret_key: KEY, task_arguments: []}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("event: payload.kind", "event: payload.type"), ("MORE", ", action: payload.type")],
+)
+def test_a_webhook_is_the_same_after_an_edit_of_what_its_event_is(
+    make_intake: MakeIntake, before: str, after: str
+) -> None:
+    """Where the body names the event: where a header names it, the same body may belong to two."""
+    intake = make_intake(SHOP.replace("MORE", ""))
+    body = b'{"id": "1", "kind": "order", "type": "shop.order"}'
+    first = intake.post("shop", body, {**JSON_HEADERS, **BEARER}).body
+    intake.use(SHOP.replace(before, after).replace("MORE", ""))
+    again = intake.post("shop", body, {**JSON_HEADERS, **BEARER}).body
+    assert again == {"event": first["event"], "jobs": [], "duplicate": True}
 
 
 JIRA = """
