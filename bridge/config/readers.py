@@ -39,6 +39,7 @@ E = TypeVar("E", bound=StrEnum)
 
 _ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
 #: The most attempts of a rate: the store looks so many back.
 _FASTEST = 10_000
@@ -90,6 +91,14 @@ def read_name(value: Any) -> Scalar:
     text = read_text(value)
     if not isinstance(text, Empty) and not _NAME.fullmatch(text):
         refuse(f"found {found(value)}, expected a name of letters, digits, _, - and .")
+    return text
+
+
+def read_header_name(value: Any) -> Scalar:
+    text = read_text(value)
+    if not isinstance(text, Empty) and not _HEADER_NAME.fullmatch(text):
+        hint = "the server drops headers with _ in their names, as nginx does" if "_" in text else None
+        refuse(f"found {found(value)}, expected a header's name of letters, digits, - and .", hint)
     return text
 
 
@@ -310,6 +319,9 @@ _NOT = {
 Text = Annotated[Scalar, PlainValidator(read_text), _TEXT]
 Line = Annotated[Scalar, PlainValidator(read_line), _scalar(pattern=f"^{_LINE}$")]
 Title = Annotated[Scalar, PlainValidator(read_title), _scalar(pattern=rf"^(?!.*\$\{{\{{){_LINE}$")]
+HeaderName = Annotated[
+    Scalar, PlainValidator(read_header_name), _scalar(pattern=f"^{_HEADER_NAME.pattern}$", minimum=0)
+]
 Name = Annotated[Scalar, PlainValidator(read_name), _scalar(pattern=f"^{_NAME.pattern}$", minimum=0)]
 Url = Annotated[
     Scalar, PlainValidator(read_url), _string(rf"https?://.+|{_ENV.pattern}", "a URL, or ${{ env.NAME }}")

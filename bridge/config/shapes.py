@@ -19,6 +19,7 @@ from bridge.config.readers import (
     Duration,
     Encoding,
     EncodingText,
+    HeaderName,
     KeepText,
     Line,
     Many,
@@ -126,7 +127,7 @@ class ProofShapes(Shape):
 class SignatureShape(Shape):
     """How secret signs, where the sender leaves that open."""
 
-    header: Name | None = None
+    header: HeaderName | None = None
     """The header it stands in."""
     algorithm: AlgorithmText = Algorithm.SHA256
     """Of the HMAC."""
@@ -134,7 +135,7 @@ class SignatureShape(Shape):
     """Of the signature in its header."""
     prefix: Text | None = None
     """What stands before the signature, such as sha256="""
-    timestamp_header: Name | None = None
+    timestamp_header: HeaderName | None = None
     """The header in which the time stands that is signed, too."""
     signed: Signed | None = None
     """What is signed, such as {ts}.{body}"""
@@ -151,7 +152,7 @@ class SourceShape(ProofShapes):
     """Take requests from anybody: whoever knows its URL can start its tasks."""
     dedupe: Dedupe = None
     """For how long a webhook without an id counts as come again; off turns it off."""
-    header: Name | None = None
+    header: HeaderName | None = None
     """The header of token."""
     event: Text | None = None
     """The path of the field that names the event, such as payload.kind"""
