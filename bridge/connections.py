@@ -154,7 +154,8 @@ class Connection(TConn):
         # An end may begin in the piece before.
         searched = max(0, len(self._received) - 3)
         self._received += piece
-        self._is_head_whole = _HEAD_END.search(self._received, searched) is not None
+        end = _HEAD_END.search(self._received, searched)
+        self._is_head_whole = end is not None and end.end() <= MAX_HEAD
         self.head_took = time.monotonic() - self.since
         return self._is_head_whole or len(self._received) > MAX_HEAD
 

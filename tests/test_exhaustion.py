@@ -190,6 +190,11 @@ class TestHeads:
         long_head.sendall(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD // 6))
         assert long_head.recv(4096).startswith(b"HTTP/1.1 431 ")
 
+    def test_a_head_that_ends_beyond_the_limit_is_refused(self, server: Server, opened: ExitStack) -> None:
+        fields = {f"X-{number}": "x" * (MAX_HEAD // 5) for number in range(5)}
+        (sock,) = connect(opened, server, 1, head("/healthz", method="GET", **fields))
+        assert sock.recv(4096).startswith(b"HTTP/1.1 431 ")
+
     def test_one_that_comes_in_pieces_is_read(self, server: Server, opened: ExitStack) -> None:
         (sock,) = connect(opened, server, 1)
         for byte in head(Content_Length=2):
