@@ -58,8 +58,6 @@ UNUSED_LOG_SETTINGS: Mapping[str, tuple[object, ...]] = {
     "logconfig_json": (None,),
     "statsd_host": (None,),
 }
-#: The longest path in a line of the access log, in characters.
-MAX_LOGGED_PATH = 200
 
 
 class BridgeLogger(Logger):
@@ -93,11 +91,12 @@ class BridgeLogger(Logger):
         del req
         if not self.access_log_enabled:
             return
-        # An encoded ? is a part of the path, and what follows may be a query that was encoded twice.
-        path = str(environ.get("PATH_INFO", "-")).partition("?")[0]
+        # An encoded ? is a part of the path, and what follows may be a query that was encoded twice. WSGI
+        # gives the bytes of a path as Latin-1, in which the mask would not find a secret.
+        path = str(environ.get("PATH_INFO", "-")).partition("?")[0].encode("latin-1")
         self.access_log.info(
             "%s %s %s %s, %s bytes, %.3f s",
-            environ.get("REMOTE_ADDR") or "-", environ.get("REQUEST_METHOD"), path[:MAX_LOGGED_PATH],
+            environ.get("REMOTE_ADDR") or "-", environ.get("REQUEST_METHOD"), path.decode("utf-8", "replace"),
             str(resp.status).partition(" ")[0], getattr(resp, "sent", 0), request_time.total_seconds(),
         )  # fmt: skip
 

@@ -6,11 +6,13 @@ import http.client
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.intake import sample
 from tests.server import Server
+from tests.tables import wait_until
 
 TOKEN = "marked-token-7Qz"
 OTHER = "marked-other-7Qz"
@@ -117,6 +119,14 @@ def test_a_variable_that_gunicorn_sets_is_masked_where_its_settings_are_logged(t
         server.stop()
     assert "raw_env: ['OTHER=<secret>']" in server.log
     assert OTHER not in server.log
+
+
+def test_a_secret_with_letters_beyond_ascii_is_masked_in_a_path(tmp_path: Path) -> None:
+    token = "märked-token-7Qz"
+    with server_with(tmp_path, "--access-logfile -", TOKEN=token) as server:
+        assert post(server, f"/hooks/{quote(token)}") == 404
+        wait_until(lambda: "POST /hooks/<secret> 404" in server.log)
+    assert "rked-token-7Qz" not in server.log
 
 
 def test_no_access_log_is_written_unless_it_is_switched_on(tmp_path: Path) -> None:
