@@ -27,6 +27,9 @@ from bridge.table import RoutingTable
 
 log = logging.getLogger(__name__)
 
+#: The longest reason of a refusal that is logged and stored, in characters.
+MAX_REASON = 500
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -63,10 +66,12 @@ class Receiver:
         except Refusal as refusal:
             source = self.table.sources.get(head.source)
             name = None if source is None else source.name
-            self._refusals.log(refusal.status, name, head.client, str(refusal))
-            # After a 503 the sender comes again, and the store may be what is missing.
+            # Masked before it is cut: a cut could leave a part of a secret that no mask knows.
+            reason = self._mask(str(refusal))[:MAX_REASON]
+            self._refusals.log(refusal.status, name, head.client, reason)
+            # After a 503 the sender sends it again, and the store may be what is missing.
             if source is not None and not isinstance(refusal, Unavailable):
-                self._note_refused(source, head, refusal.status, str(refusal), size)
+                self._note_refused(source, head, refusal.status, reason, size)
             raise
 
     def _note_refused(
@@ -79,7 +84,7 @@ class Receiver:
                 source=source.name,
                 at=head.received_at,
                 status=status,
-                reason=self._mask(reason),
+                reason=reason,
                 event=None if event is None else self._mask(event)[:MAX_NAME],
                 size=size,
                 client=head.client or None,
@@ -148,7 +153,7 @@ class Receiver:
 def _source(table: RoutingTable, request: Request) -> Source:
     source = table.sources.get(request.source)
     if source is None:
-        raise UnknownSource(f"no source is named {request.source[:100]!r}")
+        raise UnknownSource(f"no source is named {request.source!r}")
     return source
 
 

@@ -338,7 +338,7 @@ class Source:
     def _check_content(self, request: Request) -> None:
         encoding = request.headers.get("Content-Encoding", "identity")
         if encoding.strip().lower() != "identity":
-            raise UnsupportedContent(f"Content-Encoding {encoding[:80]!r}; expected none")
+            raise UnsupportedContent(f"Content-Encoding {encoding!r}; expected none")
         content = content_type(request.headers)
         if not content and has_no_body(request):
             return
@@ -346,7 +346,7 @@ class Source:
         signed = any(one.proof.needs_body for one in self.required)
         taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
         if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {content[:80]!r}; expected {' or '.join(taken)}")
+            raise UnsupportedContent(f"content type {content!r}; expected {' or '.join(taken)}")
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """The request as an event may show it, and as its type and the table's paths read it."""
