@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: The longest reason of a refusal that is logged and stored, in characters.
 MAX_REASON = 500
+#: The longest name of an unknown source that is repeated whole, in characters. None is cut: see MAX_REASON.
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ class Receiver:
 def _source(table: RoutingTable, request: Request) -> Source:
     source = table.sources.get(request.source)
     if source is None:
-        raise UnknownSource(f"no source is named {request.source!r}")
+        length = len(request.source)
+        name = repr(request.source) if length <= _LONGEST_NAME else f"so: the name has {length} characters"
+        raise UnknownSource(f"no source is named {name}")
     return source
 
 

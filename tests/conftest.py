@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import copy
 
 import pytest
 
@@ -66,10 +67,27 @@ def senders() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without webhooks, to be copied: one that is brought up to date takes four times as long."""
+    path = tmp_path_factory.mktemp("store") / "bridge.db"
+    Outbox(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_store(postgresql_cluster: Cluster) -> str:
+    """The URL of a store without webhooks, to be copied."""
+    url = postgresql_cluster.create_database()
+    Outbox(url).close()
+    return url
+
+
 @pytest.fixture
-def make_intake(tmp_path: Path) -> Iterator[Callable[[str], Intake]]:
+def make_intake(tmp_path: Path, sqlite_store: Path) -> Iterator[Callable[[str], Intake]]:
     """Makes the intake of one table, on a store in `tmp_path`."""
     made: list[Intake] = []
+    copy(sqlite_store, tmp_path / "bridge.db")
 
     def make(text: str) -> Intake:
         made.append(Intake(text, tmp_path))
@@ -134,12 +152,25 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'bridge.db'}"
     of_server: str = request.getfixturevalue("postgresql_url")
     return of_server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store of each kind, without webhooks."""
+    if request.param == "sqlite":
+        copy(request.getfixturevalue("sqlite_store"), tmp_path / "bridge.db")
+        yield f"sqlite:///{tmp_path / 'bridge.db'}"
+        return
+    cluster: Cluster = request.getfixturevalue("postgresql_cluster")
+    url = cluster.create_database(request.getfixturevalue("postgresql_store"))
+    yield url
+    cluster.drop(url)
 
 
 @pytest.fixture

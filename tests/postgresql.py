@@ -93,10 +93,13 @@ class Cluster:
         """What DATABASE_URL holds for that database."""
         return f"postgresql://{USER}@127.0.0.1:{self._port}/{database}"
 
-    def create_database(self) -> str:
-        """Make an empty database under a fresh name; returns its URL."""
+    def create_database(self, copied: str = "template1") -> str:
+        """Make a database under a fresh name, as a copy of the empty one or of another; returns its URL.
+
+        Nobody may be connected to the other one.
+        """
         name = next(self._names)
-        self._run("createdb", *self._address, name)
+        self._run("createdb", *self._address, f"--template={copied.rpartition('/')[2]}", name)
         return self.url(name)
 
     def drop(self, url: str) -> None:

@@ -75,6 +75,11 @@ def first_release(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.fixture
+def url(empty_url: str) -> str:
+    return empty_url
+
+
 def migrate(url: str) -> tuple[str | None, str | None]:
     """What a process does that starts; the revisions before and after."""
     outbox = Outbox(url)
