@@ -31,6 +31,7 @@ listen_port = {listen}
 unix_socket_dir =
 auth_type = trust
 auth_file = {users}
+ignore_startup_parameters = options
 pool_mode = {mode}
 default_pool_size = {size}
 server_round_robin = 1

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bridge.demo.theeye import StandIn
+from bridge.errors import StoreUnavailable
 from bridge.job import JobState
 from bridge.outbox import Outbox
 from bridge.outbox.postgresql import PostgreSQL
@@ -145,3 +146,13 @@ def test_a_pooler_of_statements_is_refused(pgbouncer_program: None, postgresql_u
         with pytest.raises(Exception, match=r"the store cannot be read: .*statement pooling") as caught:
             Outbox(pooler.url)
         assert "\n" not in str(caught.value)
+
+
+def test_options_that_the_pooler_ignores_are_refused(pooler: PgBouncer, postgresql_url: str) -> None:
+    """Else the bridge would use another schema, and another store, than without the pooler."""
+    execute(postgresql_url, "CREATE SCHEMA bridge")
+    options = "?options=-csearch_path%3Dbridge%20-c%20lock_timeout=60s"
+    with closing(Outbox(f"{postgresql_url}{options}")) as outbox:
+        assert outbox.events() == []
+    with pytest.raises(StoreUnavailable, match="search_path and lock_timeout in the options of DATABASE_URL"):
+        Outbox(f"{pooler.url}{options}")

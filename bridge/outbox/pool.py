@@ -24,7 +24,12 @@ SURPLUS_IDLE = 2.0
 REFUSAL_INTERVAL = 0.1
 
 #: The errors of a full PostgreSQL or pooler. libpq gives no SQLSTATE of a failed connect, only the text.
-_FULL = ("too many", "remaining connection slots", "no more connections allowed")
+_FULL = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "no more connections allowed",
+)
 
 
 class ElasticPool(Pool):
