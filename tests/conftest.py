@@ -27,6 +27,7 @@ LACKING = {
     "postgresql": "no PostgreSQL on this machine (on Debian: apt-get install postgresql)",
     "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
     "nginx": "no nginx on this machine (on Debian: apt-get install nginx-light)",
+    "pgbouncer": "no PgBouncer on this machine (on Debian: apt-get install pgbouncer)",
     "mount": "no file system may be mounted here (on Linux: as root)",
     "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }

@@ -409,7 +409,7 @@ class TestTrial:
         written: list[str] = []
 
         def note(_c: object, _u: object, statement: str, *_: object) -> None:
-            if not statement.startswith("SELECT"):
+            if not statement.startswith(("SELECT", "BEGIN")):
                 written.append(statement)
 
         sqlalchemy.event.listen(engine_of(outbox), "before_cursor_execute", note)
@@ -419,7 +419,7 @@ class TestTrial:
         outbox.store(make_webhook(make_job()))
         writes.clear()
         outbox.ping()
-        assert [write for write in writes if write != "BEGIN"] == []
+        assert writes == []
 
     def test_after_a_failure_it_is_tried_until_it_succeeds(
         self, outbox: Outbox, url: str, writes: list[str]
@@ -431,7 +431,7 @@ class TestTrial:
         assert outbox.events() == []
         writes.clear()
         outbox.ping()
-        assert [write for write in writes if write != "BEGIN"] == []
+        assert writes == []
 
     def test_a_commit_of_nothing_proves_nothing(self, outbox: Outbox, url: str, writes: list[str]) -> None:
         self.fail(outbox, url)

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from bridge.demo.theeye import Fault
 from bridge.job import Attempt, Job, JobState, Outcome
-from bridge.outbox import Outbox, postgresql, sqlite
+from bridge.outbox import Outbox, session, sqlite
 from bridge.outbox.schema import jobs
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server, Worker
@@ -28,7 +28,7 @@ def outbox(url: str) -> Iterator[Outbox]:
 
 def end_leases(url: str) -> None:
     """As if all that is claimed had been claimed a minute earlier."""
-    connect = postgresql.connect if url.startswith("postgresql") else sqlite.connect
+    connect = session.connect if url.startswith("postgresql") else sqlite.connect
     engine = connect(url)
     with engine.begin() as connection:
         held = jobs.c.state == JobState.SENDING

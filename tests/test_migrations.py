@@ -22,7 +22,7 @@ from bridge.deliver import Delivery
 from bridge.demo.theeye import StandIn
 from bridge.errors import StoreUnavailable
 from bridge.job import JobState
-from bridge.outbox import Outbox, migrations, postgresql, sqlite
+from bridge.outbox import Outbox, migrations, session, sqlite
 from bridge.outbox.migrations import FIRST, HEAD
 from bridge.outbox.schema import metadata
 from bridge.settings import Mask
@@ -90,7 +90,7 @@ def migrate(url: str) -> tuple[str | None, str | None]:
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
     """A transaction on the store beside the code under test, committed at the end."""
-    engine = postgresql.connect(url) if url.startswith("postgresql") else sqlite.connect(url)
+    engine = session.connect(url) if url.startswith("postgresql") else sqlite.connect(url)
     try:
         with engine.begin() as connection:
             yield connection

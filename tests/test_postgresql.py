@@ -18,10 +18,12 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from bridge.errors import NoSuchJob, StoreUnavailable
 from bridge.job import Job, JobState
-from bridge.outbox import Outbox, postgresql
+from bridge.outbox import Outbox, pool, postgresql
 from bridge.outbox.locks import lock
 from bridge.outbox.migrations import HEAD
-from bridge.outbox.postgresql import CHANNEL, POOL, PostgreSQL, Session, connect
+from bridge.outbox.pool import POOL
+from bridge.outbox.postgresql import CHANNEL, PostgreSQL
+from bridge.outbox.session import Session, connect
 from tests.postgresql import Cluster
 from tests.tables import PATIENCE, claim_jobs, in_threads, make_event, make_job, make_webhook, wait_until
 
@@ -427,7 +429,7 @@ def test_after_a_restart_the_first_write_is_stored(
     in_threads([partial(outbox.store, make_webhook(delivery_id=f"{n}")) for n in range(POOL)])
     cluster.stop()
     cluster.start()
-    monkeypatch.setattr(postgresql, "MAX_IDLE", 0.0)
+    monkeypatch.setattr(pool, "UNCHECKED_IDLE", 0.0)
 
     assert not outbox.store(make_webhook(make_job("x"), delivery_id="first")).duplicate
     in_threads([partial(outbox.store, make_webhook(delivery_id=f"after {n}")) for n in range(POOL)])
@@ -440,7 +442,7 @@ def test_after_a_restart_in_no_time_one_write_fails_at_most(
     in_threads([partial(outbox.store, make_webhook(delivery_id=f"{n}")) for n in range(POOL)])
     cluster.stop()
     cluster.start()
-    monkeypatch.setattr(postgresql, "MAX_IDLE", 1e9)
+    monkeypatch.setattr(pool, "UNCHECKED_IDLE", 1e9)
 
     with pytest.raises(StoreUnavailable):
         outbox.store(make_webhook(delivery_id="first"))

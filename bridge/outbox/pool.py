@@ -1,0 +1,140 @@
+"""The connections of one process to PostgreSQL, opened as they are needed and closed soon after."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from psycopg import Error as DriverError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
+
+#: Connections of a process, besides the one that listens. Small plans of hosted databases allow 20 in all.
+POOL = 5
+#: How long, in seconds, a unit of work waits for a connection.
+POOL_TIMEOUT = 3.0
+#: How long, in seconds, a connection may have been idle to be used without a check.
+UNCHECKED_IDLE = 1.0
+#: How long, in seconds, a connection is idle before the pool closes it, all but the one used last: under
+#: POOL_TIMEOUT, so that a process at the server's connection limit gets one that another gives back.
+SURPLUS_IDLE = 2.0
+#: How long, in seconds, nobody connects after the server refused a connection for want of room.
+REFUSAL_INTERVAL = 0.1
+
+#: The errors of a full PostgreSQL or pooler. libpq gives no SQLSTATE of a failed connect, only the text.
+_FULL = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "no more connections allowed",
+)
+
+
+class ElasticPool(Pool):
+    """At most POOL sessions; the last one that was returned is the first to be used again.
+
+    If the server takes no more connections, a caller waits for a session of this process or for room,
+    whichever comes first.
+    """
+
+    def __init__(self, creator: Any, **options: Any) -> None:
+        super().__init__(creator, **options)
+        self._timeout = POOL_TIMEOUT
+        self._changed = threading.Condition()
+        #: With the times at which they were returned, by ``time.monotonic()``.
+        self._idle: list[tuple[ConnectionPoolEntry, float]] = []
+        #: How many are idle, in use or being opened.
+        self._open = 0
+        self._refused_until = 0.0
+        self._disposed = False
+
+    def close_surplus(self) -> None:
+        """Close sessions that were idle for SURPLUS_IDLE, all but the one used last."""
+        before = time.monotonic() - SURPLUS_IDLE
+        self._close_idle(lambda index, since: index < len(self._idle) - 1 and since < before)
+
+    def dispose(self) -> None:
+        """Close idle sessions now, and the others when they are returned."""
+        self._disposed = True
+        self._close_idle(lambda _index, _since: True)
+
+    def recreate(self) -> Pool:
+        return ElasticPool(
+            self._creator,
+            reset_on_return=self._reset_on_return,
+            _dispatch=self.dispatch,
+            dialect=self._dialect,
+        )
+
+    def status(self) -> str:
+        return f"{self._open} sessions, {len(self._idle)} of them idle"
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        deadline = time.monotonic() + self._timeout
+        refusal: DriverError | None = None
+        while True:
+            found = self._wait(deadline, refusal)
+            if found is None:
+                try:
+                    return self._create_connection()
+                except BaseException as error:
+                    self._forget()
+                    if not isinstance(error, DriverError) or not is_full(error):
+                        raise
+                    refusal = error
+                    self._refused_until = time.monotonic() + REFUSAL_INTERVAL
+                continue
+            entry, since = found
+            session: Any = entry.dbapi_connection
+            if time.monotonic() - since <= UNCHECKED_IDLE or session.is_alive:
+                return entry
+            entry.close()
+            self._forget()
+            # The others most likely died with it.
+            self._close_idle(lambda _index, _since: True)
+
+    def _wait(self, deadline: float, refusal: DriverError | None) -> tuple[ConnectionPoolEntry, float] | None:
+        """Return an idle session and since when it is, or None if the caller may open one."""
+        with self._changed:
+            while not self._idle:
+                now = time.monotonic()
+                has_room = self._open < POOL
+                if has_room and now >= self._refused_until:
+                    self._open += 1
+                    return None
+                if now >= deadline:
+                    raise refusal or PoolTimeoutError(f"no connection came free within {self._timeout:g} s")
+                self._changed.wait((min(deadline, self._refused_until) if has_room else deadline) - now)
+            return self._idle.pop()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self._disposed:
+            record.close()
+        if record.dbapi_connection is None:
+            self._forget()
+            return
+        with self._changed:
+            self._idle.append((record, time.monotonic()))
+            self._changed.notify()
+
+    def _close_idle(self, is_chosen: Callable[[int, float], bool]) -> None:
+        """Close the idle sessions that `is_chosen` selects by their index and time."""
+        with self._changed:
+            chosen = [entry for index, entry in enumerate(self._idle) if is_chosen(index, entry[1])]
+            self._idle = [entry for entry in self._idle if entry not in chosen]
+        for entry, _ in chosen:
+            entry.close()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Count one session less."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server, or a pooler, has no room for another connection."""
+    return any(words in str(error) for words in _FULL)
