@@ -82,6 +82,7 @@ class BridgeLogger(Logger):
                 _current.log_level,
                 _current.log_format,
                 Mask([*_current.secrets, *map(Secret, cfg.env.values())]),
+                queued=True,
             )
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
         unused = [name for name, used in UNUSED_LOG_SETTINGS.items() if getattr(cfg, name) not in used]
@@ -189,7 +190,7 @@ def _return_freed_memory() -> None:
 
 _current = _settings()
 _return_freed_memory()
-configure(_current.log_level, _current.log_format, Mask(_current.secrets))
+configure(_current.log_level, _current.log_format, Mask(_current.secrets), queued=True)
 
 bind = f"0.0.0.0:{_current.port}"
 workers = _current.web_concurrency

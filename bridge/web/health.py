@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from bridge.app import Bridge
 from bridge.errors import StoreUnavailable
 from bridge.event import Headers, Request
+from bridge.log import log_trouble
 from bridge.report import pause_line
 from bridge.settings import Secret
 from bridge.sources.signatures import BearerToken
@@ -83,7 +84,11 @@ def _details(bridge: Bridge) -> dict[str, Any]:
     processes = bridge.outbox.delivering(SILENT)
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
-    trouble = {process.trouble for process in processes} | {bridge.delivery.trouble, bridge.table_trouble}
+    trouble = {process.trouble for process in processes} | {
+        bridge.delivery.trouble,
+        bridge.table_trouble,
+        log_trouble(),
+    }
     if not delivering:
         trouble.add("a thread of delivery has ended: restart" if here else "no worker is seen: start one")
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}
