@@ -20,7 +20,7 @@ from bridge.connection_worker import (
     ConnectionWorker,
     max_connections,
 )
-from bridge.connections import MAX_HEAD
+from bridge.connections import MAX_DISCARDED, MAX_HEAD
 from tests.server import Server
 from tests.tables import wait_until
 
@@ -243,6 +243,17 @@ class TestBodies:
         assert ask(server, "GET", "/healthz") == 200
         # The server has closed its side of each, and waits for none of them.
         wait_until(lambda: len(ended(sockets)) == 70, "the end of all")
+
+
+def test_a_refused_body_without_end_is_cut_off(server: Server, opened: ExitStack) -> None:
+    (sock,) = connect(opened, server, 1, head("/hooks/nowhere", Content_Length=1024 * MIB))
+    assert sock.recv(4096).startswith(b"HTTP/1.1 404 ")
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < 1024 * MIB:
+            sent += sock.send(b"x" * MIB)
+    # The buffers of both sockets hold some, too.
+    assert sent < MAX_DISCARDED + 16 * MIB
 
 
 def large(size: int) -> bytes:
