@@ -202,6 +202,8 @@ worker_connections = max(0, max_connections())
 # A worker that stops sends no heartbeat while it waits for its sends.
 timeout = max(60, int(_current.stop) + 10)
 graceful_timeout = max(1, int(_current.stop))
+# Longer than the 60 to 90 s of proxies: a proxy that sends just as the bridge closes answers 502.
+keepalive = 100
 control_socket_disable = True
 # The bridge uses neither, and a client whose proxy hands them on could change its path, or cause a 500.
 forwarder_headers = ""
