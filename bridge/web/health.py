@@ -1,4 +1,4 @@
-"""``GET /healthz`` and ``/readyz``: for those who watch the process."""
+"""``GET /``, ``/healthz`` and ``/readyz``: for those who watch the process."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def health(bridge: Bridge) -> Blueprint:
     """Alive: the process answers. Ready: its store answers and a table is in force."""
     blueprint = Blueprint("health", __name__)
     status = Status(bridge)
+
+    # Without strict_slashes, a URL without a path is redirected.
+    @blueprint.get("/", strict_slashes=False)
+    def root() -> Response:
+        # Load balancers request it, and end a process that answers 404.
+        return Response("The bridge is running. Webhooks go to /hooks/<source>.\n", content_type="text/plain")
 
     @blueprint.get("/healthz")
     def alive() -> Response:
