@@ -23,16 +23,16 @@ log = logging.getLogger(__name__)
 
 #: gunicorn's exit status of a process that cannot load the application, which ends its master too.
 APP_LOAD_ERROR = 4
+ELSEWHERE = (
+    "the bridge starts only in its own workers: use python -m bridge serve without preload_app, check_config"
+)
+FORKED = "this process was forked after the bridge had started: load the application after the fork"
 
 
 def _start() -> Flask:
     # The bridge's worker sets this variable; gunicorn's other workers, and its master, do not.
     if "gunicorn.arbiter" in sys.modules and last_good not in copy_context():
-        print(  # noqa: T201 - before anything is set up
-            "the bridge starts only in its own workers: start gunicorn with -c python:bridge.server, and "
-            "remove preload_app and check_config",
-            file=sys.stderr,
-        )
+        print(ELSEWHERE, file=sys.stderr)  # noqa: T201
         raise SystemExit(APP_LOAD_ERROR)
     try:
         bridge = build(Settings.from_environ())
@@ -47,10 +47,8 @@ def _start() -> Flask:
     def refuse_after_fork() -> None:
         # Threads do not survive a fork, and two processes must not share a connection to the store.
         if os.getpid() != pid:
-            log.error(
-                "this process was forked after the bridge had started: load the application after the fork"
-            )
-            raise Unavailable("the process was forked after the bridge had started")
+            log.error(FORKED)
+            raise Unavailable(FORKED)
 
     return app
 

@@ -165,18 +165,14 @@ def test_an_end_waits_for_lines_that_are_written(pipe: Pipe) -> None:
 def test_a_forked_child_writes_its_own_lines_alone(pipe: Pipe) -> None:
     count = pipe.fill()
     if (pid := os.fork()) == 0:
-        pipe.logger.info("child")
-        queued = pipe.handler._lines.qsize()
-        os._exit(queued if pipe.handler._thread else 99)
+        try:
+            pipe.logger.info("child")
+            os._exit(pipe.handler._items.qsize())
+        finally:
+            os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) <= 1
     lines = pipe.read(f" {count - 1}")
     assert [line.split()[-1] for line in lines if line != "child"] == [str(each) for each in range(count)]
-
-
-def test_a_descriptor_that_is_not_blocking_loses_no_line(pipe: Pipe) -> None:
-    os.set_blocking(pipe._writes, False)
-    count = pipe.fill()
-    assert len(pipe.read(f" {count - 1}")) == count
 
 
 def test_without_a_queue_the_log_has_no_trouble() -> None:
