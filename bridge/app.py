@@ -102,7 +102,7 @@ def build(settings: Settings) -> Bridge:
             raise
         loaded, table_refused = last, error.problems
     mask = Mask([*loaded.secrets, *settings.secrets])
-    configure(settings.log_level, settings.log_format, mask)
+    configure(settings.log_level, settings.log_format, mask, queued=True)
     for problem in loaded.problems:
         log.warning("%s", problem)
     log.info("the routing table in force: %s, routes: %d", loaded.version, len(loaded.table.routes))

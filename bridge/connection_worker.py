@@ -28,6 +28,18 @@ WAITING_THREADS = 40
 CONNECTIONS = 1000
 #: Files that a process may open for anything but connections.
 OTHER_FILES = 128
+#: How long no connection is accepted after no file was left for one, seconds.
+ACCEPT_PAUSE = 0.05
+#: Files that a process may open for all its connections and the rest.
+FILES = CONNECTIONS + OTHER_FILES
+
+
+def raise_file_limit() -> None:
+    """Raise this process's limit of open files to FILES, or as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def max_connections() -> int:
@@ -64,6 +76,8 @@ class ConnectionWorker(ThreadWorker):
         self.watchdog = Watchdog()
         self.thread_waits = ThreadWaits(WAITING_THREADS)
         self.waiting = WaitingList()
+        #: Whether the log has that no file is left, since the last connection.
+        self._lacked_file = False
         super().init_process()
 
     def accept(self, listener: socket.socket) -> None:
@@ -72,10 +86,11 @@ class ConnectionWorker(ThreadWorker):
             sock, client = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._shed()
+                self._wait_for_file(error)
             elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
                 raise
             return
+        self._lacked_file = False
         self.nr_conns += 1
         conn = Connection(self.cfg, sock, client, listener.getsockname(), self.thread_waits, self.watchdog)
         self._read_head(conn)
@@ -177,8 +192,19 @@ class ConnectionWorker(ThreadWorker):
         self.nr_conns -= 1
         conn.close()
 
-    def _shed(self) -> None:
-        """Close the connection that gives way, if any waits without a thread."""
+    def _wait_for_file(self, error: OSError) -> None:
+        """Close a connection for the next one, or pause: the loop would spin until a file is closed."""
+        if self._shed():
+            return
+        if not self._lacked_file:
+            self._lacked_file = True
+            self.log.warning("cannot accept connections until a file is closed: %s", error.strerror)
+        time.sleep(ACCEPT_PAUSE)
+
+    def _shed(self) -> bool:
+        """Close the connection that gives way; return whether one waited without a thread."""
         conn = self.waiting.victim()
-        if conn is not None:
-            self._close(conn)
+        if conn is None:
+            return False
+        self._close(conn)
+        return True

@@ -24,10 +24,13 @@ MAX_HEAD = 32 * 1024
 ANSWER_TIMEOUT = 20.0
 #: How long a closed connection waits for its client to close it too, seconds (RFC 9112 9.6).
 LINGER_TIMEOUT = 2.0
-#: How many bytes of a client are discarded meanwhile.
-MAX_DISCARDED = 64 * 1024
+#: How many bytes of a client are discarded meanwhile: the largest body by default, and what frames it. With
+#: bytes unread, a close resets the connection, and a proxy that still sends the body may lose the answer.
+MAX_DISCARDED = 32 * 1024**2
 #: Bytes that are received at once before a thread is taken.
 _PIECE = 16 * 1024
+#: Bytes that are discarded at once.
+_DISCARDED_PIECE = 64 * 1024
 
 #: The end of a head; or a line break that no head may have, which gunicorn's parser refuses.
 _HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
@@ -175,7 +178,7 @@ class Connection(TConn):
     def discard_received(self) -> bool:
         """Discard what is there; return whether more of it may come. Raises OSError."""
         try:
-            piece = self.sock.recv(_PIECE)
+            piece = self.sock.recv(_DISCARDED_PIECE)
         except BlockingIOError:
             return True
         self._discarded += len(piece)

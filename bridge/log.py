@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 import sys
 
 import orjson
 
 from bridge.event import rfc3339
+from bridge.log_queue import QueuedHandler
 from bridge.settings import Mask
+
+#: The file descriptor of standard error.
+_STANDARD_ERROR = 2
 
 
 class MaskedFormatter(logging.Formatter):
@@ -57,11 +63,37 @@ def _message(record: logging.LogRecord) -> str:
         return f"{what} (its arguments cannot be shown: {type(error).__name__})"
 
 
-def configure(level: str, form: str, mask: Mask) -> None:
-    """Send every logger's records to standard error through `mask`."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(MaskedFormatter(form, mask))
+def configure(level: str, form: str, mask: Mask, *, queued: bool = False) -> None:
+    """Send every logger's records to standard error through `mask`.
+
+    With `queued`, for servers, standard error may block without blocking those who log.
+    """
     root = logging.getLogger()
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if queued and _may_block(_STANDARD_ERROR):
+        # A process has one queue, so that its lines stay in order.
+        handler = _queued_handler() or QueuedHandler(_STANDARD_ERROR)
+    handler.setFormatter(MaskedFormatter(form, mask))
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
+
+
+def log_trouble() -> str | None:
+    """Return what is wrong with the log, or None."""
+    handler = _queued_handler()
+    if handler is None or not handler.is_dropping:
+        return None
+    return "log lines are dropped because standard error is blocked: read it, or restart what reads it"
+
+
+def _may_block(descriptor: int) -> bool:
+    """Whether a write waits for whoever reads: all but regular files do."""
+    try:
+        return not stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:  # it is closed
+        return False
+
+
+def _queued_handler() -> QueuedHandler | None:
+    return next((each for each in logging.getLogger().handlers if isinstance(each, QueuedHandler)), None)

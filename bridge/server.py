@@ -27,8 +27,9 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.app import Bridge, edits_of, last_good, prepare_store
 from bridge.config.load import Loaded
-from bridge.connection_worker import THREADS, ConnectionWorker, max_connections
+from bridge.connection_worker import THREADS, ConnectionWorker, max_connections, raise_file_limit
 from bridge.errors import BridgeError, ConfigError
+from bridge.gunicorn_settings import refused_settings
 from bridge.log import configure
 from bridge.reload import LOOKS, Edits
 from bridge.settings import Mask, Secret, Settings
@@ -80,6 +81,7 @@ class BridgeLogger(Logger):
                 _current.log_level,
                 _current.log_format,
                 Mask([*_current.secrets, *map(Secret, cfg.env.values())]),
+                queued=True,
             )
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
         unused = [name for name, used in UNUSED_LOG_SETTINGS.items() if getattr(cfg, name) not in used]
@@ -188,15 +190,19 @@ def _return_freed_memory() -> None:
 
 _current = _settings()
 _return_freed_memory()
-configure(_current.log_level, _current.log_format, Mask(_current.secrets))
+configure(_current.log_level, _current.log_format, Mask(_current.secrets), queued=True)
 
 bind = f"0.0.0.0:{_current.port}"
 workers = _current.web_concurrency
 worker_class = BridgeWorker
 threads = THREADS
-worker_connections = max_connections()
-timeout = 60
+raise_file_limit()
+worker_connections = max(0, max_connections())
+# A worker that stops sends no heartbeat while it waits for its sends.
+timeout = max(60, int(_current.stop) + 10)
 graceful_timeout = max(1, int(_current.stop))
+# Longer than the 60 to 90 s of proxies: a proxy that sends just as the bridge closes answers 502.
+keepalive = 100
 control_socket_disable = True
 # The bridge uses neither, and a client whose proxy hands them on could change its path, or cause a 500.
 forwarder_headers = ""
@@ -214,9 +220,11 @@ class BridgeArbiter(Arbiter):
 
 
 def on_starting(server: BridgeArbiter) -> None:
-    """Refuse to start on a table with mistakes, with `check`'s own lines, and without a store."""
+    """Refuse to start with other settings, on a table with mistakes, and without a store."""
     if not isinstance(server.log, BridgeLogger):
         raise SystemExit("gunicorn's logger_class would log secrets unmasked: leave --logger-class out")
+    if refused := "\n".join(refused_settings(server.cfg, BridgeWorker, _current.stop)):
+        raise SystemExit(refused)
     try:
         server.edits = edits_of(_current)
         server.last_good = server.edits.first()

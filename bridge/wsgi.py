@@ -5,18 +5,35 @@ Importing it wires one process and, unless BRIDGE_DELIVER is false, begins to de
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from bridge.app import build
-from bridge.errors import BridgeError
+from bridge.app import build, last_good
+from bridge.errors import BridgeError, Unavailable
 from bridge.settings import Settings
 from bridge.web import create_app
 
 if TYPE_CHECKING:
     from flask import Flask
 
+log = logging.getLogger(__name__)
+
+#: gunicorn's exit status of a process that cannot load the application, which ends its master too.
+APP_LOAD_ERROR = 4
+ELSEWHERE = (
+    "the bridge starts only in its own workers: use python -m bridge serve without preload_app, check_config"
+)
+FORKED = "this process was forked after the bridge had started: load the application after the fork"
+
 
 def _start() -> Flask:
+    # The bridge's worker sets this variable; gunicorn's other workers, and its master, do not.
+    if "gunicorn.arbiter" in sys.modules and last_good not in copy_context():
+        print(ELSEWHERE, file=sys.stderr)  # noqa: T201
+        raise SystemExit(APP_LOAD_ERROR)
     try:
         bridge = build(Settings.from_environ())
         bridge.start(deliver=bridge.settings.deliver)
@@ -24,6 +41,15 @@ def _start() -> Flask:
         raise SystemExit(str(error)) from None
     app = create_app(bridge)
     app.extensions["bridge"] = bridge
+    pid = os.getpid()
+
+    @app.before_request
+    def refuse_after_fork() -> None:
+        # Threads do not survive a fork, and two processes must not share a connection to the store.
+        if os.getpid() != pid:
+            log.error(FORKED)
+            raise Unavailable(FORKED)
+
     return app
 
 

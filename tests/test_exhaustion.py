@@ -6,6 +6,7 @@ import http.client
 import resource
 import selectors
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from gunicorn.config import Config
 
+from bridge import server as settings
 from bridge.connection_worker import (
     CONNECTIONS,
     THREADS,
@@ -20,7 +22,7 @@ from bridge.connection_worker import (
     ConnectionWorker,
     max_connections,
 )
-from bridge.connections import MAX_HEAD
+from bridge.connections import MAX_DISCARDED, MAX_HEAD
 from tests.server import Server
 from tests.tables import wait_until
 
@@ -248,6 +250,42 @@ class TestBodies:
         assert ask(server, "GET", "/healthz") == 200
         # The server has closed its side of each, and waits for none of them.
         wait_until(lambda: len(ended(sockets)) == 70, "the end of all")
+
+
+class TestIdleConnections:
+    """A proxy sends the next webhook on a connection that was idle; idle ones give way to new ones."""
+
+    REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def test_it_is_open_longer_than_a_proxy_uses_it(self, server: Server, opened: ExitStack) -> None:
+        assert settings.keepalive > 90
+        (sock,) = connect(opened, server, 1, self.REQUEST)
+        assert_answered(sock)
+        time.sleep(3)  # gunicorn's own setting is 2
+        sock.sendall(self.REQUEST)
+        assert_answered(sock)
+
+    def test_the_oldest_gives_way(self, tmp_path: Path, opened: ExitStack) -> None:
+        (tmp_path / "table.yml").write_text(TABLE)
+        environ = {"TOKEN": TOKEN, "GUNICORN_CMD_ARGS": "--worker-connections 65"}
+        with Server(tmp_path / "table.yml", tmp_path / "bridge.db", environ) as server:
+            sockets = connect(opened, server, 80, self.REQUEST)
+            for sock in sockets[-60:]:
+                assert_answered(sock)
+            assert ask(server, "GET", "/healthz") == 200
+            assert len(ended(sockets)) in range(16, 21)
+            assert not ended(sockets[-60:])
+
+
+def test_a_refused_body_without_end_is_cut_off(server: Server, opened: ExitStack) -> None:
+    (sock,) = connect(opened, server, 1, head("/hooks/nowhere", Content_Length=1024 * MIB))
+    assert sock.recv(4096).startswith(b"HTTP/1.1 404 ")
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < 1024 * MIB:
+            sent += sock.send(b"x" * MIB)
+    # The buffers of both sockets hold some, too.
+    assert sent < MAX_DISCARDED + 16 * MIB
 
 
 def large(size: int) -> bytes:

@@ -205,6 +205,14 @@ def test_a_large_body_passes(start: Callable[..., Front]) -> None:
     assert start().post(text="x" * 2 * 1024**2) == 202
 
 
+def test_a_refusal_of_a_large_body_arrives(start: Callable[..., Front]) -> None:
+    """The bridge refuses a wrong token before it has read the body."""
+    front = start()
+    sizes = [(2 + number % 7) * 1024**2 for number in range(30)]
+    statuses = [front.post(text="x" * size, token="wrong") for size in sizes]
+    assert statuses == [401] * len(sizes)
+
+
 def test_a_forged_address_is_replaced(bridge: Server, start: Callable[..., Front]) -> None:
     assert start().post(address="127.0.0.2", headers={"X-Forwarded-For": "192.0.2.1"}) == 202
 

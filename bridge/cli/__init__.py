@@ -52,9 +52,8 @@ def main(ctx: click.Context) -> None:
 
 COMMANDS = (
     init.init, table.check, table.explain, tests.run_tests, tests.record_event, preview.preview_table,
-    schema.schema, jobs.jobs,
-    events.events, pauses.pause, pauses.resume, send.send, worker.worker, worker.db, retention.prune,
-    audit.audit, demo.demo,
+    schema.schema, jobs.jobs, events.events, pauses.pause, pauses.resume, send.send,
+    worker.serve, worker.worker, worker.db, retention.prune, audit.audit, demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -1,11 +1,25 @@
-"""The commands that run beside the web processes, or before them: worker and db."""
+"""The commands that run processes, or prepare their database: serve, worker and db."""
 
 from __future__ import annotations
+
+import os
+import sys
 
 import click
 
 from bridge import worker as process
 from bridge.cli.terminal import Terminal
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def serve(terminal: Terminal, arguments: tuple[str, ...]) -> None:
+    """Start the web processes: gunicorn, which gets ARGUMENTS, with the bridge's settings."""
+    # gunicorn converts this variable when it is imported: another text than a number would be a traceback.
+    os.putenv("WEB_CONCURRENCY", str(terminal.settings.web_concurrency))
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server", *arguments, "bridge.wsgi:app"]
+    os.execv(command[0], command)  # noqa: S606 - no shell, and its own arguments
 
 
 @click.command()

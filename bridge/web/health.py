@@ -1,4 +1,4 @@
-"""``GET /healthz`` and ``/readyz``: for those who watch the process."""
+"""``GET /``, ``/healthz`` and ``/readyz``: for those who watch the process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from bridge.app import Bridge
 from bridge.errors import StoreUnavailable
 from bridge.event import Headers, Request
+from bridge.log import log_trouble
 from bridge.report import pause_line
 from bridge.settings import Secret
 from bridge.sources.signatures import BearerToken
@@ -25,6 +26,12 @@ def health(bridge: Bridge) -> Blueprint:
     """Alive: the process answers. Ready: its store answers and a table is in force."""
     blueprint = Blueprint("health", __name__)
     status = Status(bridge)
+
+    # Without strict_slashes, a URL without a path is redirected.
+    @blueprint.get("/", strict_slashes=False)
+    def root() -> Response:
+        # Load balancers request it, and end a process that answers 404.
+        return Response("The bridge is running. Webhooks go to /hooks/<source>.\n", content_type="text/plain")
 
     @blueprint.get("/healthz")
     def alive() -> Response:
@@ -83,7 +90,11 @@ def _details(bridge: Bridge) -> dict[str, Any]:
     processes = bridge.outbox.delivering(SILENT)
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
-    trouble = {process.trouble for process in processes} | {bridge.delivery.trouble, bridge.table_trouble}
+    trouble = {process.trouble for process in processes} | {
+        bridge.delivery.trouble,
+        bridge.table_trouble,
+        log_trouble(),
+    }
     if not delivering:
         trouble.add("a thread of delivery has ended: restart" if here else "no worker is seen: start one")
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}

@@ -1,0 +1,87 @@
+"""Log lines in a bounded queue, written by one thread: a blocked log blocks nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from contextlib import suppress
+from queue import SimpleQueue
+
+#: Lines that may wait to be written. Further lines are dropped.
+QUEUE_LIMIT = 4096
+#: How long a process that ends waits until its lines are written, seconds.
+FLUSH_TIMEOUT = 0.5
+
+
+class QueuedHandler(logging.Handler):
+    """Writes lines to a file descriptor from a thread of its own, and never blocks the thread that logs.
+
+    The descriptor cannot be made non-blocking instead, because other processes share it. A forked child
+    begins with an empty queue and a thread of its own: its parent writes the parent's lines.
+    """
+
+    def __init__(self, descriptor: int, limit: int = QUEUE_LIMIT) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._limit = limit
+        self._begin()
+
+    @property
+    def is_dropping(self) -> bool:
+        """Whether the queue is full."""
+        return self._items.qsize() >= self._limit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+        if self.is_dropping:
+            self._dropped += 1
+            return
+        self._report_dropped()
+        try:
+            self._put(record)
+        except Exception:  # noqa: BLE001 - as the library's handlers do
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all lines are written, at most FLUSH_TIMEOUT."""
+        if self._thread is not None and self._pid == os.getpid():
+            self._report_dropped()
+            written = threading.Event()
+            self._items.put(written)
+            written.wait(FLUSH_TIMEOUT)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        # Its `put` is reentrant: a signal handler may log while the interrupted code does.
+        self._items: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            message = f"dropped {self._dropped} log lines while standard error was blocked"
+            self._dropped = 0
+            fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+            self._put(logging.makeLogRecord(fields))
+
+    def _put(self, record: logging.LogRecord) -> None:
+        self._items.put(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+        if self._thread is None:
+            thread = threading.Thread(target=self._write, args=(self._items,), name="log", daemon=True)
+            with suppress(RuntimeError):  # the system has no thread left; the next line tries again
+                thread.start()
+                self._thread = thread
+
+    def _write(self, items: SimpleQueue[bytes | threading.Event]) -> None:
+        # A signal that this thread received would not wake the main thread, which handles it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            item = items.get()
+            if isinstance(item, threading.Event):
+                item.set()
+            else:
+                with suppress(OSError):  # the log is gone, or its disk is full
+                    os.write(self._descriptor, item)

@@ -1,0 +1,82 @@
+"""Limits of open files: the server raises its own, and outlives one that it reaches."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.pushes import VARIABLES, push, write_table
+from tests.server import PATIENCE, Server
+from tests.tables import wait_until
+
+#: A shell's limit, lower than what connections need.
+SOFT = 200
+
+
+class LimitedServer(Server):
+    """It starts with a soft limit of SOFT open files."""
+
+    def _command(self) -> list[str]:
+        return ["sh", "-c", f'ulimit -Sn {SOFT}; exec "$@"', "sh", *super()._command()]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> LimitedServer:
+    config = write_table(tmp_path, "http://127.0.0.1:1")
+    return LimitedServer(config, tmp_path / "bridge.db", {**VARIABLES, "BRIDGE_DELIVER": "false"})
+
+
+def connect(opened: ExitStack, server: Server, count: int) -> list[socket.socket]:
+    """Idle connections."""
+    address, sockets = ("127.0.0.1", server.port), []
+    for number in range(count):
+        sockets.append(opened.enter_context(socket.create_connection(address, PATIENCE)))
+        if number % 50 == 0:  # the system queues only so many that the server has not accepted
+            assert server.get("/healthz")[0] == 200
+    return sockets
+
+
+def is_open(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return bool(sock.recv(1))
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_more_connections_than_the_soft_limit_are_served(server: LimitedServer) -> None:
+    with server, ExitStack() as opened:
+        idle = connect(opened, server, SOFT + 100)
+        assert push(server.port, "one").status == 202
+        assert all(is_open(sock) for sock in idle)
+
+
+@pytest.mark.parametrize("idle", [0, 50])
+def test_a_worker_outlives_the_limit(server: LimitedServer, idle: int) -> None:
+    """With idle connections to close, and with none."""
+    with server, ExitStack() as opened:
+        (worker,) = server.workers
+        assert push(server.port, "one").status == 202
+        connect(opened, server, idle)
+        assert push(server.port, "two").status == 202
+        used = len([*Path(f"/proc/{worker}/fd").iterdir()])
+        soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used - idle, hard))
+        address = ("127.0.0.1", server.port)
+        sockets = [opened.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(100)]
+        wait_until(
+            lambda: (
+                "cannot accept connections until a file is closed" in server.log
+                or not all(map(is_open, sockets))
+            )
+        )
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+        assert push(server.port, "three").status == 202
+        assert server.workers == [worker]
+        assert server.log.count("cannot accept connections until a file is closed") <= 1
