@@ -225,7 +225,7 @@ class Sender:
         decision = self._decide(claimed.job, policy, on_unknown, done, verdict.retry_after)
         while True:
             try:
-                held = self._outbox.record(claimed.job, claimed.token, running.attempt_id, done, decision)
+                recorded = self._outbox.record(claimed.job, claimed.token, running.attempt_id, done, decision)
                 break
             except StoreUnavailable as error:
                 # What TheEye answered must not be lost: without it the job would be sent again.
@@ -240,7 +240,7 @@ class Sender:
             logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING,
             "job %d: %s, now %s%s%s",
             claimed.job.id, done.outcome, decision.state, f": {decision.reason}" if decision.reason else "",
-            "" if held else " (not recorded: the claim is no longer held)",
+            "" if recorded else " (not recorded: the claim is no longer held)",
         )  # fmt: skip
 
     def _decide(

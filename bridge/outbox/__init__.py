@@ -176,7 +176,7 @@ class Outbox:
         return self._database.write(work)
 
     def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
-        """Commit what an attempt came to; False where the claim is no longer held."""
+        """Commit what an attempt came to; False where its job has moved on. See claims.record."""
         now = self._clock()
         return self._database.write(
             lambda connection: claims.record(connection, job, token, attempt_id, done, decision, now)
