@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox import Outbox
+from bridge.outbox import Outbox, rates
 from tests import alertmanager, octokit, postgresql
 from tests.alertmanager import Alertmanager
 from tests.intake import Intake
@@ -27,6 +27,7 @@ LACKING = {
     "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
     "nginx": "no nginx on this machine (on Debian: apt-get install nginx-light)",
     "mount": "no file system may be mounted here (on Linux: as root)",
+    "cc": "no C compiler on this machine (on Debian: apt-get install gcc libc6-dev)",
     "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }
 
@@ -143,8 +144,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
-    """Opens the store once more, as another process would."""
+def reopen(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Outbox]]:
+    """Opens the store once more, as another process would. Its time is the test's, on PostgreSQL too."""
+    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
     opened: list[Outbox] = []
 
     def reopen() -> Outbox:

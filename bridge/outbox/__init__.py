@@ -194,15 +194,17 @@ class Outbox:
 
     def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Claimed jobs whose lease has ended (or all of them), with the attempt that never ended."""
-        now = self._clock()
-        return self._database.read(
-            lambda connection: claims.left_behind(connection, now, everything=everything)
-        )
+        find = partial(claims.left_behind, now=self._clock(), everything=everything)
+        return self._database.read(find)
+
+    def bring_forward(self, longest: float) -> int:
+        """Make due what waits for longer than `longest` seconds; see claims.bring_forward."""
+        return self._database.write(partial(claims.bring_forward, now=self._clock(), longest=longest))
 
     def next_due(self) -> float | None:
         """When the next job is due that no other of its group blocks, seconds since the epoch, or None."""
-        (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_READY))
-        at: float | None = row.at
+        first = select(func.min(jobs.c.due_at)).where(IS_READY)
+        at: float | None = self._database.read(lambda connection: connection.execute(first).scalar_one())
         return at
 
     def free_groups(self) -> int:

@@ -80,6 +80,16 @@ _SETTLE = (
     )
     .values(claim=None, lease_until=None)
 )
+_DUE_NOW = (
+    update(jobs)
+    .where(jobs.c.state == JobState.WAITING, jobs.c.due_at > bindparam("farthest"))
+    .values(due_at=bindparam("now"))
+)
+_SHORTEN = (
+    update(jobs)
+    .where(jobs.c.state == JobState.SENDING, jobs.c.lease_until > bindparam("farthest"))
+    .values(lease_until=bindparam("farthest"))
+)
 # A claim may have started since it was found to be left behind.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
 _LET_GO = _RECORD.where(_UNSTARTED)
@@ -157,7 +167,8 @@ def claim(
     """Up to `free` due jobs, oldest first, at most `per_task` of one task beside the `busy` ones.
 
     None of a task whose id is in `but`, none that is paused, and none whose task's rate is used up. They
-    are `sending` until the lease ends, `lease` seconds from now; `token` is the claim's.
+    are `sending` until the lease ends, `lease` seconds from now by the store's clock: that of one process
+    may be wrong. `token` is the claim's.
     """
     # Two that looked for due jobs at the same moment would each stay within a limit that both together break.
     lock(connection, "claim")
@@ -166,7 +177,7 @@ def claim(
     routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
     room_of = _Room(connection, busy, per_task, rates_of, now)
     taken: list[Job] = []
-    until = now + lease
+    until = rates.clock(connection, now) + lease
     while len(taken) < free:
         wanted = free - len(taken)
         due = {"now": now, "full": sorted(room_of.full | never), "paused": routes, "free": wanted}
@@ -303,9 +314,20 @@ def _lock_group(connection: Connection, job: Job) -> None:
         lock_all(connection, [groups.lock_of(job.task_id, job.group)])
 
 
+def bring_forward(connection: Connection, now: float, longest: float) -> int:
+    """Make due what waits for longer than `longest` seconds, and shorten such leases; how many jobs.
+
+    Nothing waits for so long but what was stored before the clock was set back.
+    """
+    latest = {"farthest": now + longest, "now": now}
+    lease = {"farthest": rates.clock(connection, now) + longest}
+    return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, lease)))
+
+
 def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
     """Claimed jobs whose lease has ended (or all), each with the attempt that never ended."""
-    claimed = _CLAIMED if everything else _CLAIMED.where(jobs.c.lease_until < now)
+    ended = jobs.c.lease_until < rates.clock(connection, now)
+    claimed = _CLAIMED if everything else _CLAIMED.where(ended)
     return [
         (job, None if row.open_id is None else Attempt(row.open_id, job.id, row.open_number, row.open_since))
         for row in connection.execute(claimed)
