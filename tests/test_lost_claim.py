@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -102,4 +103,23 @@ def test_a_late_answer_settles_its_own_held_job(tmp_path: Path, url: str, outbox
         job, attempts = everything(outbox)
         assert job.theeye_job_id == theeye.jobs[0].id
         assert [attempt.outcome for attempt in attempts] == [Outcome.UNKNOWN]
+        assert len(theeye.jobs) == 1
+
+
+def test_an_answer_that_came_while_the_worker_was_frozen_counts(
+    tmp_path: Path, url: str, outbox: Outbox
+) -> None:
+    with stand_in() as theeye:
+        table = write_table(tmp_path, theeye.url, timeout="2s")
+        worker = Worker(table, url, VARIABLES)
+        with Server(table, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server, worker:
+            theeye.fault(Fault(hang=90, times=1))
+            assert push(server.port, "abc", "release").status == 202
+            theeye.wait_for_requests(1)
+            worker.freeze()
+            theeye.clear()
+            theeye.wait_for(1)
+            time.sleep(2.5)  # the attempt's time is over
+            worker.thaw()
+            wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 1}, "the answer")
         assert len(theeye.jobs) == 1

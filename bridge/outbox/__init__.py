@@ -203,8 +203,7 @@ class Outbox:
 
     def next_due(self) -> float | None:
         """When the next job is due that no other of its group blocks, seconds since the epoch, or None."""
-        first = select(func.min(jobs.c.due_at)).where(IS_READY)
-        at: float | None = self._database.read(lambda connection: connection.execute(first).scalar_one())
+        at: float | None = self._all(select(func.min(jobs.c.due_at)).where(IS_READY))[0][0]
         return at
 
     def free_groups(self) -> int:
