@@ -159,6 +159,14 @@ class BridgeWorker(ConnectionWorker):
             self.delivery_stop.start()
         return self.delivery_stop
 
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """Go on: after a freeze of the machine the master sends this to workers that work.
+
+        It kills a worker whose loop hangs a second later: only the loop reports to the master.
+        """
+        del sig, frame
+        log.warning("the master got no sign of this worker for %s s; it goes on", self.cfg.timeout)
+
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         # Ctrl-C signals the master and every worker, and the master its workers again: gunicorn's own
         # handler, interrupted by itself, waits for its lock for ever. And what is in flight may finish.
@@ -196,7 +204,8 @@ workers = _current.web_concurrency
 worker_class = BridgeWorker
 threads = THREADS
 worker_connections = max_connections()
-timeout = 60
+# A worker may be frozen alone, and holds answers: that is no reason to kill it.
+timeout = 300
 graceful_timeout = max(1, int(_current.stop))
 control_socket_disable = True
 # The bridge uses neither, and a client whose proxy hands them on could change its path, or cause a 500.
