@@ -165,7 +165,7 @@ def test_a_request_whose_head_has_begun_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_freeze_of_all_processes_ends_no_worker(tmp_path: Path) -> None:
-    limit = {"GUNICORN_CMD_ARGS": "--timeout 2"}
+    limit = {"GUNICORN_CMD_ARGS": "--timeout 2", "BRIDGE_STOP": "1s"}
     with stand_in() as theeye, server_of(tmp_path, theeye.url, **limit) as server:
         workers = server.workers
         theeye.fault(Fault(hang=60.0, times=1))
