@@ -7,6 +7,7 @@ import sqlite3
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from bridge.clock import Clock
 from bridge.config.load import Loaded, load
 from bridge.deliver import DRY_RUN, Delivery
 from bridge.errors import ConfigError
@@ -114,7 +115,9 @@ def build(settings: Settings) -> Bridge:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
     if settings.dry_run:
         log.warning("%s", DRY_RUN)
-    return wire(settings, edits, loaded, Outbox(settings.database_url), mask, table_refused)
+    clock = Clock()
+    outbox = Outbox(settings.database_url, clock=clock)
+    return wire(settings, edits, loaded, outbox, mask, table_refused, clock)
 
 
 def wire(
@@ -124,11 +127,13 @@ def wire(
     outbox: Outbox,
     mask: Mask,
     table_refused: tuple[Problem, ...] = (),
+    clock: Clock | None = None,
 ) -> Bridge:
     """One process's parts on a store that is open; nothing runs yet. `loaded` comes into force."""
+    clock = clock or Clock()
     refusals = Refusals(outbox)
     receiver = Receiver(loaded.table, outbox, refusals, mask)
-    delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run)
+    delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:
         mask.learn(loaded.secrets)
@@ -145,8 +150,8 @@ def wire(
         receiver=receiver,
         delivery=delivery,
         refusals=refusals,
-        pruner=Pruner(outbox, settings.retention),
-        reloader=Reloader(edits, use, table_refused),
+        pruner=Pruner(outbox, settings.retention, clock),
+        reloader=Reloader(edits, use, table_refused, tick=clock),
     )
 
 

@@ -92,14 +92,23 @@ class Reloader:
     """Lets one process go by the table as it is edited."""
 
     def __init__(
-        self, edits: Edits, use: Callable[[Loaded], None], refused: tuple[Problem, ...] = ()
+        self,
+        edits: Edits,
+        use: Callable[[Loaded], None],
+        refused: tuple[Problem, ...] = (),
+        *,
+        tick: Callable[[], object] = time.time,
     ) -> None:
-        """`use` brings a table into force. `refused` are the mistakes of one that is not."""
+        """`use` brings a table into force. `refused` are the mistakes of one that is not.
+
+        `tick` is called at every look: the process's clock notices jumps by it.
+        """
         self._edits = edits
         self._use = use
         #: Why the table is not in force that BRIDGE_CONFIG names; empty where it is.
         self.refused = refused
         self._asked = False
+        self._tick = tick
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
@@ -128,6 +137,7 @@ class Reloader:
 
     def _run(self) -> None:
         while not self._closed.wait(LOOKS):
+            self._tick()
             self._look()
 
     def _look(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from bridge.clock import Clock
 from bridge.errors import StoreUnavailable
 from bridge.outbox import Outbox
 from bridge.settings import Retention
@@ -13,6 +14,8 @@ from bridge.settings import Retention
 FIRST = 60.0
 #: How long, in seconds, after one pass the next comes.
 EVERY = 86_400.0
+#: For how long, in seconds, the clock must have been steady: what looks old after a jump may be new.
+STEADY = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +24,17 @@ class Pruner:
     """Makes one process's passes; where several processes do, each finds what the others have left."""
 
     def __init__(
-        self, outbox: Outbox, retention: Retention, *, first: float = FIRST, every: float = EVERY
+        self,
+        outbox: Outbox,
+        retention: Retention,
+        clock: Clock,
+        *,
+        first: float = FIRST,
+        every: float = EVERY,
     ) -> None:
         self._outbox = outbox
         self._retention = retention
+        self._clock = clock
         self._first = first
         self._every = every
         self._closed = threading.Event()
@@ -42,8 +52,10 @@ class Pruner:
     def _run(self) -> None:
         wait = self._first
         while not self._closed.wait(wait):
-            self._pass()
-            wait = self._every
+            wait = STEADY - self._clock.steady_for()
+            if wait <= 0:
+                self._pass()
+                wait = self._every
 
     def _pass(self) -> None:
         try:

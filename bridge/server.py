@@ -160,6 +160,14 @@ class BridgeWorker(ConnectionWorker):
             self.delivery_stop.start()
         return self.delivery_stop
 
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """Go on: after a freeze of the machine the master sends this to workers that work.
+
+        It kills a worker whose loop hangs a second later: only the loop reports to the master.
+        """
+        del sig, frame
+        log.warning("the master got no sign of this worker for %s s; it goes on", self.cfg.timeout)
+
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         # Ctrl-C signals the master and every worker, and the master its workers again: gunicorn's own
         # handler, interrupted by itself, waits for its lock for ever. And what is in flight may finish.
@@ -198,8 +206,8 @@ worker_class = BridgeWorker
 threads = THREADS
 raise_file_limit()
 worker_connections = max(0, max_connections())
-# A worker that stops sends no heartbeat while it waits for its sends.
-timeout = max(60, int(_current.stop) + 10)
+# A worker sends no heartbeat while it waits for its sends, or is frozen alone, and holds answers.
+timeout = max(300, int(_current.stop) + 10)
 graceful_timeout = max(1, int(_current.stop))
 # Longer than the 60 to 90 s of proxies: a proxy that sends just as the bridge closes answers 502.
 keepalive = 100

@@ -92,7 +92,7 @@ def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobR
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Verdict:
     """The outcome of an answer, from its status and its body. `now` is seconds since the epoch."""
     if status == HTTPStatus.OK:
-        return _read_job(body)
+        return _read_job(body, headers)
     detail = f"{status} {_said(body)}".rstrip()
     if status in NOT_TAKEN_ON:
         return Verdict(Outcome.UNAVAILABLE, detail, retry_after=read_retry_after(headers, now))
@@ -103,11 +103,13 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float
     return Verdict(Outcome.UNKNOWN, detail, retry_after=read_retry_after(headers, now))
 
 
-def _read_job(body: bytes) -> Verdict:
+def _read_job(body: bytes, headers: Mapping[str, str]) -> Verdict:
     try:
         job = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Verdict(Outcome.UNKNOWN, "200, but the answer cannot be read")
+        coding = headers.get("Content-Encoding")
+        encoded = "" if coding is None else f": Content-Encoding: {coding}, expected gzip or deflate"
+        return Verdict(Outcome.UNKNOWN, f"200, but the answer cannot be read{encoded}")
     if not isinstance(job, dict) or not all(
         isinstance(job.get(key), str) and job[key] for key in ("id", "lifecycle", "state")
     ):

@@ -10,7 +10,7 @@ from shutil import copy
 
 import pytest
 
-from bridge.outbox import Outbox
+from bridge.outbox import Outbox, rates
 from tests import alertmanager, octokit, postgresql
 from tests.alertmanager import Alertmanager
 from tests.intake import Intake
@@ -29,6 +29,7 @@ LACKING = {
     "nginx": "no nginx on this machine (on Debian: apt-get install nginx-light)",
     "pgbouncer": "no PgBouncer on this machine (on Debian: apt-get install pgbouncer)",
     "mount": "no file system may be mounted here (on Linux: as root)",
+    "cc": "no C compiler on this machine (on Debian: apt-get install gcc libc6-dev)",
     "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }
 
@@ -175,8 +176,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def reopen(url: str, clock: Clock) -> Iterator[Callable[[], Outbox]]:
-    """Opens the store once more, as another process would."""
+def reopen(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Outbox]]:
+    """Opens the store once more, as another process would. Its time is the test's, on PostgreSQL too."""
+    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
     opened: list[Outbox] = []
 
     def reopen() -> Outbox:

@@ -13,6 +13,7 @@ from typing import Any
 
 import certifi
 
+from bridge.clock import Clock
 from bridge.deliver import Delivery
 from bridge.demo.theeye import Received, StandIn
 from bridge.errors import StoreUnavailable
@@ -31,7 +32,7 @@ from tests.tables import PATIENCE, make_job, make_task, make_webhook, wait_until
 TASK = make_task(1)
 
 
-class Shifted:
+class Shifted(Clock):
     """The real time, moved by `offset` seconds."""
 
     offset = 0.0

@@ -344,6 +344,101 @@ class TestBesideAStart:
         assert outbox.job(job.id).state is JobState.SENDING
 
 
+class TestLateAnswer:
+    """Another process recorded the attempt as unknown; then the answer arrives at the one that sent it."""
+
+    @pytest.fixture
+    def late(self, outbox: Outbox) -> tuple[str, Job, int]:
+        store(outbox, "1")
+        return start(outbox)
+
+    def take_up(self, outbox: Outbox, late: tuple[str, Job, int], state: JobState) -> None:
+        due_at = NOW if state is JobState.WAITING else None
+        assert outbox.record(*late_args(late), LOST, Decision(state, due_at, "taken up"))
+
+    @pytest.mark.parametrize("state", [JobState.UNKNOWN, JobState.WAITING])
+    @pytest.mark.parametrize(
+        ("done", "next_", "unknowns"),
+        [
+            (ACCEPTED, DONE, 0),
+            (Completion(1.0, Outcome.REFUSED, 400, "no", None), Decision(JobState.DEAD, None, "refused"), 0),
+            (AGAIN, Decision(JobState.WAITING, NOW + 30, "503"), 0),
+        ],
+    )
+    def test_it_settles_the_job(
+        self,
+        outbox: Outbox,
+        late: tuple[str, Job, int],
+        state: JobState,
+        done: Completion,
+        next_: Decision,
+        unknowns: int,
+    ) -> None:
+        self.take_up(outbox, late, state)
+
+        assert outbox.record(*late_args(late), done, next_)
+
+        job = outbox.job(late[1].id)
+        assert (job.state, job.theeye_job_id) == (next_.state, done.theeye_job_id)
+        assert (job.tries, job.unknowns) == (1, unknowns)
+        assert job.due_at == (next_.due_at or NOW)
+        assert (job.ended_at is None) == (next_.state is JobState.WAITING)
+        assert [attempt.outcome for attempt in outbox.attempts(job.id)] == [Outcome.UNKNOWN]
+
+    def test_a_claim_that_has_not_started_ends(self, outbox: Outbox, late: tuple[str, Job, int]) -> None:
+        self.take_up(outbox, late, JobState.WAITING)
+        token, job = claim_one(outbox)
+
+        assert outbox.record(*late_args(late), ACCEPTED, DONE)
+
+        assert outbox.start(job, token, NOW) is None
+        assert outbox.job(job.id).state is JobState.ACCEPTED
+
+    def test_not_once_another_attempt_has_begun(self, outbox: Outbox, late: tuple[str, Job, int]) -> None:
+        self.take_up(outbox, late, JobState.WAITING)
+        _, job, _ = start(outbox)
+        before = outbox.job(job.id)
+
+        assert not outbox.record(*late_args(late), ACCEPTED, DONE)
+
+        assert outbox.job(job.id) == before
+
+    def test_not_where_it_is_unknown_itself(self, outbox: Outbox, late: tuple[str, Job, int]) -> None:
+        self.take_up(outbox, late, JobState.WAITING)
+        before = outbox.job(late[1].id)
+
+        assert not outbox.record(*late_args(late), LOST, Decision(JobState.UNKNOWN, None, "lost"))
+
+        assert outbox.job(late[1].id) == before
+
+    def test_not_what_a_person_has_canceled(self, outbox: Outbox, late: tuple[str, Job, int]) -> None:
+        self.take_up(outbox, late, JobState.WAITING)
+        outbox.cancel(late[1].id)
+
+        assert not outbox.record(*late_args(late), ACCEPTED, DONE)
+
+        assert outbox.job(late[1].id).state is JobState.CANCELED
+
+    def test_the_next_of_its_group_may_go(self, outbox: Outbox) -> None:
+        first, second = (
+            outbox.store(make_webhook(make_job(name, group="g"), delivery_id=name)).jobs[0].id
+            for name in ("first", "second")
+        )
+        late = start(outbox)
+        assert late[1].id == first
+        self.take_up(outbox, late, JobState.UNKNOWN)
+        assert claim(outbox)[1] == []
+
+        assert outbox.record(*late_args(late), ACCEPTED, DONE)
+
+        assert ids(claim(outbox)[1]) == [second]
+
+
+def late_args(late: tuple[str, Job, int]) -> tuple[Job, str, int]:
+    token, job, attempt = late
+    return job, token, attempt
+
+
 class TestHandBack:
     def test_it_waits_as_before(self, outbox: Outbox) -> None:
         store(outbox, "1", count=3)

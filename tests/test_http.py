@@ -15,6 +15,8 @@ import struct
 import threading
 import time
 import traceback
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from bridge.errors import AnswerLost, NotSent, SendError
 from bridge.http import Answer, HttpClient
+from bridge.http.encoding import decode
 from bridge.watchdog import Guard, Watchdog
 
 KEY = "5ecretkey0123456789"
@@ -418,6 +421,69 @@ def test_no_status_is_tried_again(client: HttpClient, serve: Serve, status: int)
 )
 def test_every_form_of_answer_is_read(client: HttpClient, serve: Serve, reply: bytes, body: bytes) -> None:
     assert post(client, serve(answers_once(reply)).url).body == body
+
+
+def deflated(body: bytes, window: int) -> bytes:
+    compressor = zlib.compressobj(wbits=window)
+    return compressor.compress(body) + compressor.flush()
+
+
+def encoded(coding: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    ("coding", "window"), [("gzip", 31), ("X-GZIP", 31), ("deflate", 15), ("deflate", -15), (" gzip", 31)]
+)
+def test_what_is_compressed_unasked_is_decoded(
+    client: HttpClient, serve: Serve, coding: str, window: int
+) -> None:
+    body = b'{"id":"1"}' * 5
+    answer = post(client, serve(answers_once(encoded(coding, deflated(body, window)))).url)
+    assert (answer.body, "content-encoding" in answer.headers) == (body, False)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("br", b"x"),
+        ("gzip, gzip", deflated(b"x", 31)),
+        ("gzip", deflated(b"x" * 50, 31)[:-1]),
+        ("gzip", b""),
+        ("deflate", b"x"),
+    ],
+)
+def test_what_cannot_be_decoded_stays_as_it_came(
+    client: HttpClient, serve: Serve, coding: str, body: bytes
+) -> None:
+    answer = post(client, serve(answers_once(encoded(coding, body))).url)
+    assert (answer.body, answer.headers["Content-Encoding"]) == (body, coding)
+
+
+@pytest.mark.parametrize("window", [31, 15, -15])
+def test_a_small_answer_that_decodes_to_a_large_one(connect: Connect, serve: Serve, window: int) -> None:
+    client, coding = connect(max_answer=100_000), "gzip" if window == 31 else "deflate"
+    server = serve(answers(*(encoded(coding, deflated(bytes(size), window)) for size in (100_000, 100_001))))
+    assert len(post(client, server.url).body) == 100_000
+    error = failure(client, server.url)
+    assert (type(error), str(error)) == (AnswerLost, "the answer is larger than 100,000 bytes")
+    # No more of it than that is ever in memory.
+    bomb = deflated(bytes(50_000_000), window)
+    tracemalloc.start()
+    try:
+        assert len(decode(bomb, coding, 100_000) or b"") == 100_001
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_trailers_are_read(client: HttpClient, serve: Serve) -> None:
+    chunks = b"2\r\n{}\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n"
+    server = serve(answers(CHUNKED + chunks))
+    for _ in range(2):
+        assert post(client, server.url).body == b"{}"
+    assert server.connections == 1
 
 
 def test_replies_in_between_are_passed_over(client: HttpClient, serve: Serve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -26,13 +27,13 @@ def outbox(url: str) -> Iterator[Outbox]:
         yield outbox
 
 
-def end_leases(url: str) -> None:
-    """As if all that is claimed had been claimed a minute earlier."""
+def end_leases(url: str, seconds: float = 60.0) -> None:
+    """As if all that is claimed had been claimed so much earlier."""
     connect = session.connect if url.startswith("postgresql") else sqlite.connect
     engine = connect(url)
     with engine.begin() as connection:
         held = jobs.c.state == JobState.SENDING
-        connection.execute(update(jobs).where(held).values(lease_until=jobs.c.lease_until - 60))
+        connection.execute(update(jobs).where(held).values(lease_until=jobs.c.lease_until - seconds))
     engine.dispose()
 
 
@@ -81,3 +82,44 @@ def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
                 assert second.stop() == 0
             assert first.stop() == 0
         assert len([received for received in theeye.received if received.method == "POST"]) == 2
+
+
+def test_a_late_answer_settles_its_own_held_job(tmp_path: Path, url: str, outbox: Outbox) -> None:
+    with stand_in() as theeye:
+        table = write_table(tmp_path, theeye.url, timeout="60s")
+        first = Worker(table, url, VARIABLES, name="first")
+        second = Worker(table, url, VARIABLES, name="second")
+        with Server(table, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server, first:
+            theeye.fault(Fault(hang=90, times=1))
+            assert push(server.port, "abc", "release").status == 202
+            theeye.wait_for_requests(1)
+            with second:
+                end_leases(url, seconds=3600)  # as if the clock had been set an hour forward
+                wait_until(lambda: outbox.counts() == {JobState.UNKNOWN: 1}, "the second to take it up")
+
+                theeye.clear()
+                wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 1}, "the first one's answer")
+
+        job, attempts = everything(outbox)
+        assert job.theeye_job_id == theeye.jobs[0].id
+        assert [attempt.outcome for attempt in attempts] == [Outcome.UNKNOWN]
+        assert len(theeye.jobs) == 1
+
+
+def test_an_answer_that_came_while_the_worker_was_frozen_counts(
+    tmp_path: Path, url: str, outbox: Outbox
+) -> None:
+    with stand_in() as theeye:
+        table = write_table(tmp_path, theeye.url, timeout="2s")
+        worker = Worker(table, url, VARIABLES)
+        with Server(table, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server, worker:
+            theeye.fault(Fault(hang=90, times=1))
+            assert push(server.port, "abc", "release").status == 202
+            theeye.wait_for_requests(1)
+            worker.freeze()
+            theeye.clear()
+            theeye.wait_for(1)
+            time.sleep(2.5)  # the attempt's time is over
+            worker.thaw()
+            wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 1}, "the answer")
+        assert len(theeye.jobs) == 1

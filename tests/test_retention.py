@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from sqlalchemy import Connection, event, text
 
 from bridge.cli import main
+from bridge.clock import Clock as SteadyClock
 from bridge.errors import BodyGone, NoSuchJob, StoreUnavailable
 from bridge.job import JobState, NewJob, Outcome
 from bridge.outbox import Completion, Outbox, Pruned, people, retention
@@ -615,7 +616,7 @@ def make_pruner(outbox: Outbox) -> Iterator[Callable[..., Pruner]]:
     made: list[Pruner] = []
 
     def make(**more: float) -> Pruner:
-        made.append(Pruner(outbox, KEPT, **{"first": 0.0} | more))
+        made.append(Pruner(outbox, KEPT, SteadyClock(), **{"first": 0.0} | more))
         made[-1].start()
         return made[-1]
 
@@ -697,7 +698,7 @@ def test_the_first_pass_comes_a_minute_after_the_start_and_none_after_the_end(
             waits.append(timeout)
             return len(waits) == 3
 
-    pruner = Pruner(outbox, KEPT)
+    pruner = Pruner(outbox, KEPT, SteadyClock())
     pruner._closed = Told()
     pruner.start()
     pruner.close()
@@ -714,7 +715,7 @@ def test_it_ends_at_once_when_it_is_told_to(outbox: Outbox, make_pruner: Callabl
 
 
 def test_one_that_was_never_started_ends_too(outbox: Outbox) -> None:
-    Pruner(outbox, KEPT).close()
+    Pruner(outbox, KEPT, SteadyClock()).close()
 
 
 def test_a_pass_that_runs_is_told_to_stop(

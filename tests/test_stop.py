@@ -162,3 +162,22 @@ def test_a_request_whose_head_has_begun_is_answered(tmp_path: Path) -> None:
             answer = sock.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200 ")
         wait_until(lambda: not server.is_running, "the end")
+
+
+def test_a_freeze_of_all_processes_ends_no_worker(tmp_path: Path) -> None:
+    limit = {"GUNICORN_CMD_ARGS": "--timeout 2", "BRIDGE_STOP": "1s"}
+    with stand_in() as theeye, server_of(tmp_path, theeye.url, **limit) as server:
+        workers = server.workers
+        theeye.fault(Fault(hang=60.0, times=1))
+        assert push(server, "abc") == 202
+        theeye.wait_for_requests(1)
+
+        os.killpg(server.pid, signal.SIGSTOP)
+        time.sleep(4)
+        os.killpg(server.pid, signal.SIGCONT)
+        wait_until(lambda: "WORKER TIMEOUT" in server.log, "the master's doubt")
+        time.sleep(2)  # it would kill the worker a second later
+        theeye.clear()
+
+        wait_until(lambda: states(server) == [JobState.ACCEPTED])
+        assert server.workers == workers

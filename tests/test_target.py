@@ -115,7 +115,7 @@ class TestTarget:
         assert (trouble(target), target.room(16)) == (None, 16)
         assert [record.getMessage() for record in caplog.records] == [
             "TheEye is out, no job is sent until it is back: 503 maintenance",
-            "TheEye is back, it was out for 0 s",
+            "TheEye is back, it was out for 1 s",
         ]
 
     def test_its_beginning_does_not_move_with_the_clock(self, job: Job) -> None:

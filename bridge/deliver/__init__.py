@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from uuid import uuid4
 
+from bridge.clock import Clock
 from bridge.deliver.send import Claimed, Sender
 from bridge.deliver.target import Target
 from bridge.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from bridge.outage import Probe
 from bridge.outbox import Outbox
 from bridge.settings import Mask
 from bridge.table import RoutingTable
+from bridge.theeye import MAX_RETRY_AFTER
 from bridge.watchdog import Watchdog
 
 #: Sending threads of a process; one task holds at most half of them.
@@ -57,13 +59,15 @@ class Delivery:
         *,
         threads: int = THREADS,
         dry_run: bool = False,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
         make_client: Callable[[Watchdog], HttpClient] = HttpClient,
     ) -> None:
         self._outbox = outbox
         self._threads = threads
         self._per_task = max(1, threads // 2)
-        self._clock = clock
+        self._clock = clock = clock or Clock()
+        #: How many of its corrections the store has followed.
+        self._corrections = -1
         self._make_client = make_client
         self._table = table
         #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
@@ -102,7 +106,7 @@ class Delivery:
     @property
     def trouble(self) -> str | None:
         """What keeps this process from sending, for people; None where nothing does."""
-        told = (DRY_RUN if self._dry_run else self._target.trouble, self.tells())
+        told = (DRY_RUN if self._dry_run else self._target.trouble, self._clock.trouble, self.tells())
         return "; ".join(filter(None, told)) or None
 
     def start(self) -> None:
@@ -154,22 +158,23 @@ class Delivery:
     # The dispatcher
 
     def _dispatch(self) -> None:
-        lost_at = self._clock()
+        lost_at = time.monotonic()
         while not self._stopping:
             asked_at = self._clock()
             self._round_at = time.monotonic()
             try:
                 claimed = self._claim()
                 self._beat()
-                if self._clock() - lost_at >= POLL:
+                if time.monotonic() - lost_at >= POLL:
+                    self._bring_forward()
                     self._take_up(everything=False)
                     self._free_groups()
                     self._tell_of_deaths()
-                    lost_at = self._clock()
+                    lost_at = time.monotonic()
                 wait = 0.0 if claimed else self._until_next(asked_at)
             except StoreUnavailable as error:
                 log.warning("jobs cannot be claimed: %s", error)
-                lost_at = self._clock() + GRACE - POLL
+                lost_at = time.monotonic() + GRACE - POLL
                 wait = POLL
             except Exception:
                 # A defect here must not end delivery.
@@ -204,13 +209,15 @@ class Delivery:
         """Claim up to `room` jobs, none of the tasks `but`; how many were claimed."""
         if room <= 0:
             return 0
+        lease = self._lease
+        until = time.monotonic() + lease
         claim = self._outbox.claim(
             free=room,
             busy=busy,
             per_task=self._per_task,
             but=self._target.but | but,
             rates=table.rates,
-            lease=table.theeye.timeout + LEASE_SLACK,
+            lease=lease,
         )
         if claim.again_at is not None:
             self._again_at = min(claim.again_at, self._again_at or claim.again_at)
@@ -218,7 +225,7 @@ class Delivery:
             self._target.claimed(job)
             with self._changed:
                 self._busy[job.task_id] += 1
-            self._claimed.put(Claimed(job, claim.token))
+            self._claimed.put(Claimed(job, claim.token, until))
         return len(claim.jobs)
 
     def _until_next(self, asked_at: float) -> float:
@@ -231,9 +238,31 @@ class Delivery:
         due = self._again_at if due is None or due <= asked_at else min(due, self._again_at or due)
         return POLL if due is None else min(POLL, max(0.0, due - self._clock()))
 
+    @property
+    def _lease(self) -> float:
+        """How long a claim lasts, seconds."""
+        return self._table.theeye.timeout + LEASE_SLACK
+
+    def _bring_forward(self) -> None:
+        """Once the clock was set back, let no job and no claim wait for a time that is an hour away.
+
+        A jump before the start is not seen: then only what waits for longer than any wait is due.
+        """
+        corrections = self._clock.corrections
+        if corrections == self._corrections:
+            return
+        longest = self._lease if corrections else MAX_RETRY_AFTER
+        if brought := self._outbox.bring_forward(max(longest, self._table.retry.longest_wait)):
+            log.warning("%d jobs were due too far in the future: the clock was set back", brought)
+        self._corrections = corrections
+
     def _take_up(self, *, everything: bool) -> None:
         """Free the jobs that a process left claimed; what it had started may be at TheEye."""
-        for job, attempt in self._outbox.left_behind(everything=everything):
+        left = self._outbox.left_behind(everything=everything)
+        # A jump of the clock ends no lease. It is asked for afterwards: it may come in between.
+        if not everything and self._clock.steady_for() < self._lease:
+            return
+        for job, attempt in left:
             if job.claim is None or (attempt is not None and self._sender.is_running(attempt.id)):
                 continue
             if attempt is None:

@@ -20,7 +20,7 @@ from bridge.retry import Decision, RetryPolicy, decide
 from bridge.route import OnUnknown, Task
 from bridge.settings import Mask
 from bridge.table import RoutingTable
-from bridge.theeye import JobRequest, TheEye, Verdict, job_request, read_answer
+from bridge.theeye import JobRequest, Verdict, job_request, read_answer
 
 #: How often, in seconds, a record is tried again that the store did not take.
 RECORDS_AGAIN = 2.0
@@ -41,6 +41,12 @@ class Claimed:
 
     job: Job
     token: str
+    #: When the claim ends, seconds of ``time.monotonic()``.
+    until: float
+
+    def outlasts(self, timeout: float) -> bool:
+        """Whether a send that begins now ends before the claim does."""
+        return self.until - time.monotonic() >= timeout + LEASE_MARGIN
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Sender:
         task = table.tasks.get(job.task_id)
         # Without its task nobody knows whether it may be sent twice.
         on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
-        done = Completion(self._clock() - started_at, Outcome.UNKNOWN, None, why, None)
+        done = Completion(max(0.0, self._clock() - started_at), Outcome.UNKNOWN, None, why, None)
         self._outbox.record(job, token, attempt_id, done, self._decide(job, table.retry, on_unknown, done))
 
     def _send(self, client: HttpClient, claimed: Claimed) -> bool:
@@ -148,7 +154,7 @@ class Sender:
         if task is None:
             self._without_task(claimed, table.retry, now)
             return False
-        if not self._lease_lasts(job, table.theeye) or task.id in self._target.but:
+        if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.but:
             self._outbox.hand_back(job, claimed.token)
             return False
         arguments = job.arguments or ()
@@ -178,7 +184,7 @@ class Sender:
 
     def _attempt(self, client: HttpClient, running: _Running, request: JobRequest) -> bool:
         job, theeye, begun = running.claimed.job, running.table.theeye, time.monotonic()
-        if self._lease_lasts(job, theeye):
+        if running.claimed.outlasts(theeye.timeout):
             heard, asked = self._post(client, request, theeye.timeout), True
         else:
             # The commit of its start took so long: its claim may end while it is sent.
@@ -203,11 +209,6 @@ class Sender:
             return _Heard(Verdict(Outcome.UNKNOWN, str(error)))
         return _Heard(read_answer(answer.status, answer.headers, answer.body, self._clock()), answer.status)
 
-    def _lease_lasts(self, job: Job, theeye: TheEye) -> bool:
-        """Whether a send that begins now is over before the claim is."""
-        left = (job.lease_until or 0.0) - self._clock()
-        return left >= theeye.timeout + LEASE_MARGIN
-
     def _without_task(self, claimed: Claimed, policy: RetryPolicy, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
         age = now - claimed.job.fresh_at
@@ -225,7 +226,7 @@ class Sender:
         decision = self._decide(claimed.job, policy, on_unknown, done, verdict.retry_after)
         while True:
             try:
-                held = self._outbox.record(claimed.job, claimed.token, running.attempt_id, done, decision)
+                recorded = self._outbox.record(claimed.job, claimed.token, running.attempt_id, done, decision)
                 break
             except StoreUnavailable as error:
                 # What TheEye answered must not be lost: without it the job would be sent again.
@@ -240,7 +241,7 @@ class Sender:
             logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING,
             "job %d: %s, now %s%s%s",
             claimed.job.id, done.outcome, decision.state, f": {decision.reason}" if decision.reason else "",
-            "" if held else " (not recorded: the claim is no longer held)",
+            "" if recorded else " (not recorded: the claim is no longer held)",
         )  # fmt: skip
 
     def _decide(

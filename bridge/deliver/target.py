@@ -87,19 +87,18 @@ class Target:
             token_refused = not_let_in and not self._token_refused and table is self._table
             own_affair = token_refused or not not_let_in
             self._token_refused |= token_refused
-            was_open = self._outage.is_open
+            was_open, since = self._outage.is_open, self._outage.since
             sign = sign_of(verdict.outcome, status, by_token=task.secret_key is None)
             self._outage.ended(job.id, job.task_id, sign, time.monotonic(), detail)
             is_open = self._outage.is_open
             if is_open and not was_open:
                 self._out_since = self._clock()
-            lasted = self._clock() - self._out_since
         if token_refused:
             log.error("%s", NOT_LET_IN)
         if is_open and not was_open:
             log.warning("TheEye is out, no job is sent until it is back: %s", detail)
         elif was_open and not is_open:
-            log.info("TheEye is back, it was out for %.0f s", lasted)
+            log.info("TheEye is back, it was out for %.0f s", time.monotonic() - (since or 0.0))
         return own_affair
 
     @property

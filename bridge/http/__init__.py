@@ -17,6 +17,7 @@ import requests
 
 from bridge.event import Headers
 from bridge.http.connection import Adapter
+from bridge.http.encoding import decode
 from bridge.http.exchange import Exchange
 from bridge.watchdog import Watchdog
 
@@ -41,7 +42,8 @@ class Answer:
     status: int
     #: Of a header that came twice, the last.
     headers: Headers = field(repr=False)
-    #: The bytes as they came, in the encoding that the headers name.
+    #: Decoded. If the headers still name a Content-Encoding, it is not known or the body is broken, and these
+    #: are the bytes as they came.
     body: bytes = field(repr=False)
 
 
@@ -100,8 +102,9 @@ class HttpClient:
             exchange.note(f"{what}: {type(error).__name__}")
         finally:
             exchange.end()
-        # A shutdown by the watchdog looks like the regular end of a body without a length.
-        if answer is None or exchange.fired:
+        # A shutdown by the watchdog looks like the regular end of a body without a length. An answer that was
+        # there by then is an answer, such as one that came while the process was frozen.
+        if answer is None or (exchange.fired and not exchange.whole):
             # Out here, so that the error has no context: that one's text holds the URL.
             raise exchange.failure()
         return answer
@@ -115,7 +118,13 @@ class HttpClient:
         self._adapter.exchange = exchange
         response: BaseHTTPResponse = self._adapter.send(request, stream=True, timeout=exchange.left()).raw
         with closing(response):  # one that was read to its end has handed its connection back by then
-            return Answer(response.status, Headers(response.headers.items()), self._read(exchange, response))
+            body, headers = self._read(exchange, response), Headers(response.headers.items())
+            coding = response.headers.get("Content-Encoding", "")
+            decoded = decode(body, coding, self._max_answer)
+            if decoded is not None:
+                self._limit(exchange, len(decoded))
+                headers = headers.without(["Content-Encoding"])
+            return Answer(response.status, headers, body if decoded is None else decoded)
 
     def _read(self, exchange: Exchange, response: BaseHTTPResponse) -> bytes:
         body = bytearray()
@@ -124,13 +133,17 @@ class HttpClient:
                 body += piece
                 if len(body) > self._max_answer:
                     break
+            exchange.whole = response.length_remaining == 0 or exchange.chunks_ended()
         except Exception:
             exchange.note(CUT_OFF)
             raise
-        if len(body) > self._max_answer:
+        self._limit(exchange, len(body))
+        return bytes(body)
+
+    def _limit(self, exchange: Exchange, size: int) -> None:
+        if size > self._max_answer:
             exchange.note(f"the answer is larger than {self._max_answer:,} bytes")
             raise ValueError
-        return bytes(body)
 
 
 def _drop(_record: logging.LogRecord) -> bool:

@@ -49,9 +49,13 @@ class _Reply(http.client.HTTPResponse):
             self.headers = None  # type: ignore[assignment]  # stands for "not read" in the base class
             self._begin()
 
+    @property
+    def ended_by_empty_line(self) -> bool:
+        return self._lines.last in (b"\r\n", b"\n")
+
     def _begin(self) -> None:
         super().begin()
-        if self._lines.last not in (b"\r\n", b"\n"):
+        if not self.ended_by_empty_line:
             raise http.client.RemoteDisconnected("")
 
 
@@ -119,13 +123,16 @@ class _Connection(HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 does itself
         try:
-            return super().getresponse()
+            response = super().getresponse()
         except OSError:
             self.exchange.note(CLOSED)
             raise
         except http.client.HTTPException:
             self.exchange.note("the answer is not HTTP that can be read")
             raise
+        reply: Any = response._original_response
+        self.exchange.chunks_ended = lambda: response.chunked and reply.ended_by_empty_line
+        return response
 
 
 class _TLSConnection(_Connection, HTTPSConnection):

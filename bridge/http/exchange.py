@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from bridge.errors import AnswerLost, NotSent, SendError
 from bridge.watchdog import Guard, Watchdog
@@ -24,6 +25,10 @@ class Exchange:
         self.awaited = "connection"
         #: The request, or a part of it, was handed to the connection.
         self.written = False
+        #: The answer was read to an end that it states itself.
+        self.whole = False
+        #: Whether the last line that was read is the empty one that ends chunks and their trailers.
+        self.chunks_ended: Callable[[], bool] = lambda: False
 
     @property
     def fired(self) -> bool:

@@ -176,7 +176,7 @@ class Outbox:
         return self._database.write(work)
 
     def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
-        """Commit what an attempt came to; False where the claim is no longer held."""
+        """Commit what an attempt came to; False where its job has moved on. See claims.record."""
         now = self._clock()
         return self._database.write(
             lambda connection: claims.record(connection, job, token, attempt_id, done, decision, now)
@@ -194,15 +194,16 @@ class Outbox:
 
     def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Claimed jobs whose lease has ended (or all of them), with the attempt that never ended."""
-        now = self._clock()
-        return self._database.read(
-            lambda connection: claims.left_behind(connection, now, everything=everything)
-        )
+        find = partial(claims.left_behind, now=self._clock(), everything=everything)
+        return self._database.read(find)
+
+    def bring_forward(self, longest: float) -> int:
+        """Make due what waits for longer than `longest` seconds; see claims.bring_forward."""
+        return self._database.write(partial(claims.bring_forward, now=self._clock(), longest=longest))
 
     def next_due(self) -> float | None:
         """When the next job is due that no other of its group blocks, seconds since the epoch, or None."""
-        (row,) = self._all(select(func.min(jobs.c.due_at).label("at")).where(IS_READY))
-        at: float | None = row.at
+        at: float | None = self._all(select(func.min(jobs.c.due_at)).where(IS_READY))[0][0]
         return at
 
     def free_groups(self) -> int:

@@ -16,6 +16,9 @@ from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.retry import Decision
 from bridge.route import Rate
 
+#: The reason of a job that an answer has settled after its claim had ended.
+LATE = "TheEye's answer came after the claim had ended"
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -66,6 +69,27 @@ _START = update(jobs).where(*_HELD).values(attempts=jobs.c.attempts + 1).returni
 _INSERT_ATTEMPT = insert(attempts).returning(attempts.c.id)
 _COMPLETE = update(attempts).where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.is_(None))
 _RECORD = update(jobs).where(*_HELD).values(claim=None, lease_until=None)
+# An answer that arrives after the claim has ended, while no other attempt has begun.
+_SETTLE = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.state.in_((JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)),
+        jobs.c.attempts
+        == select(attempts.c.number).where(attempts.c.id == bindparam("attempt")).scalar_subquery(),
+    )
+    .values(claim=None, lease_until=None)
+)
+_DUE_NOW = (
+    update(jobs)
+    .where(jobs.c.state == JobState.WAITING, jobs.c.due_at > bindparam("farthest"))
+    .values(due_at=bindparam("now"))
+)
+_SHORTEN = (
+    update(jobs)
+    .where(jobs.c.state == JobState.SENDING, jobs.c.lease_until > bindparam("farthest"))
+    .values(lease_until=bindparam("farthest"))
+)
 # A claim may have started since it was found to be left behind.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
 _LET_GO = _RECORD.where(_UNSTARTED)
@@ -143,7 +167,8 @@ def claim(
     """Up to `free` due jobs, oldest first, at most `per_task` of one task beside the `busy` ones.
 
     None of a task whose id is in `but`, none that is paused, and none whose task's rate is used up. They
-    are `sending` until the lease ends, `lease` seconds from now; `token` is the claim's.
+    are `sending` until the lease ends, `lease` seconds from now by the store's clock: that of one process
+    may be wrong. `token` is the claim's.
     """
     # Two that looked for due jobs at the same moment would each stay within a limit that both together break.
     lock(connection, "claim")
@@ -152,7 +177,7 @@ def claim(
     routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
     room_of = _Room(connection, busy, per_task, rates_of, now)
     taken: list[Job] = []
-    until = now + lease
+    until = rates.clock(connection, now) + lease
     while len(taken) < free:
         wanted = free - len(taken)
         due = {"now": now, "full": sorted(room_of.full | never), "paused": routes, "free": wanted}
@@ -200,7 +225,12 @@ def record(
     next_: Decision,
     now: float,
 ) -> bool:
-    """Complete an attempt and move its job on; False where the claim is no longer held."""
+    """Complete an attempt and move its job on.
+
+    If the claim has ended, another process has recorded the attempt as unknown. A late answer then still
+    settles the job, unless another attempt has begun, the job has come to another end, or the answer is
+    unknown too: these return False.
+    """
     _lock_group(connection, job)
     completed = {
         "seconds": done.seconds,
@@ -220,7 +250,14 @@ def record(
         moved["due_at"] = next_.due_at
     if done.theeye_job_id is not None:
         moved["theeye_job_id"] = completed["theeye_job_id"]
-    return _move(connection, _RECORD, replace(job, unknowns=unknowns), token, next_.state, moved, now)
+    job = replace(job, unknowns=unknowns)
+    held = {"job": job.id, "token": token}
+    if _move(connection, _RECORD, job, held, next_.state, {**moved}, now):
+        return True
+    if done.outcome is Outcome.UNKNOWN:
+        return False
+    moved |= {"ended_at": None, "reason": storable("; ".join(filter(None, (next_.reason, LATE))))}
+    return _move(connection, _SETTLE, job, {"job": job.id, "attempt": attempt_id}, next_.state, moved, now)
 
 
 def hand_back(
@@ -243,19 +280,22 @@ def _let_go(
 ) -> None:
     _lock_group(connection, job)
     connection.execute(_WAIT_FOR, {"job": job.id})
-    _move(connection, _LET_GO, job, token, state, values, now)
+    _move(connection, _LET_GO, job, {"job": job.id, "token": token}, state, values, now)
 
 
 def _move(
     connection: Connection,
     statement: Update,
     job: Job,
-    token: str,
+    held: Mapping[str, object],
     state: JobState,
     values: dict[str, object],
     now: float,
 ) -> bool:
-    """Bring a job to its next state and let the next of its group go; False where its claim is not held."""
+    """Bring a job to its next state and let the next of its group go; False where `statement` finds no job.
+
+    `held` are the values of the statement's conditions.
+    """
     by = groups.replaced_by(connection, job) if state is JobState.WAITING and job.group is not None else None
     if by is not None:
         maybe = groups.MAYBE_SENT if job.unknowns else ""
@@ -263,7 +303,7 @@ def _move(
     values["state"] = state
     if state is not JobState.WAITING:
         values["ended_at"] = now
-    is_held = connection.execute(statement, {"job": job.id, "token": token, **values}).rowcount == 1
+    is_held = connection.execute(statement, {**held, **values}).rowcount == 1
     if is_held and job.group is not None and state not in groups.AHEAD:
         groups.pass_on(connection, job.task_id, job.group, now)
     return is_held
@@ -274,9 +314,20 @@ def _lock_group(connection: Connection, job: Job) -> None:
         lock_all(connection, [groups.lock_of(job.task_id, job.group)])
 
 
+def bring_forward(connection: Connection, now: float, longest: float) -> int:
+    """Make due what waits for longer than `longest` seconds, and shorten such leases; how many jobs.
+
+    Nothing waits for so long but what was stored before the clock was set back.
+    """
+    latest = {"farthest": now + longest, "now": now}
+    lease = {"farthest": rates.clock(connection, now) + longest}
+    return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, lease)))
+
+
 def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
     """Claimed jobs whose lease has ended (or all), each with the attempt that never ended."""
-    claimed = _CLAIMED if everything else _CLAIMED.where(jobs.c.lease_until < now)
+    ended = jobs.c.lease_until < rates.clock(connection, now)
+    claimed = _CLAIMED if everything else _CLAIMED.where(ended)
     return [
         (job, None if row.open_id is None else Attempt(row.open_id, job.id, row.open_number, row.open_since))
         for row in connection.execute(claimed)

@@ -1,0 +1,203 @@
+"""The wall clock jumps: what is in flight is sent once, what waits is sent, and nothing is given up."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import struct
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bridge.clock import FOLLOW_AFTER, Clock
+from bridge.demo.theeye import Answer, Fault
+from bridge.job import JobState
+from bridge.outbox import Outbox
+from bridge.retention import Pruner
+from bridge.settings import Retention
+from tests.conftest import lacks
+from tests.pushes import VARIABLES, push, stand_in, write_table
+from tests.server import SetServer
+from tests.tables import wait_until
+
+HOUR, DAY = 3600, 86_400
+
+
+class Times:
+    """A wall and a monotonic clock that move only when a test moves them."""
+
+    def __init__(self) -> None:
+        self.wall, self.monotonic = 1_000_000.0, 50.0
+        self.clock = Clock(lambda: self.wall, lambda: self.monotonic)
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.monotonic += seconds
+
+
+class TestClock:
+    def test_it_is_the_wall_clock(self) -> None:
+        times = Times()
+        times.pass_by(100)
+        assert (times.clock(), times.clock.steady_for()) == (1_000_100, math.inf)
+        assert times.clock.trouble is None
+
+    def test_small_corrections_count_at_once(self) -> None:
+        times = Times()
+        for _ in range(10):
+            times.pass_by(10)
+            times.wall -= 4
+            assert times.clock() == times.wall
+        assert (times.clock.steady_for(), times.clock.corrections) == (math.inf, 0)
+
+    @pytest.mark.parametrize("jump", [HOUR, -HOUR])
+    def test_a_jump_counts_once_it_has_lasted(self, jump: float, caplog: pytest.LogCaptureFixture) -> None:
+        times = Times()
+        times.wall += jump
+        assert times.clock() == 1_000_000
+        assert times.clock.trouble is not None
+        assert f"{jump:+.0f} s" in times.clock.trouble
+        times.pass_by(FOLLOW_AFTER - 1)
+        assert times.clock() == times.wall - jump
+        assert times.clock.steady_for() == FOLLOW_AFTER - 1
+        times.pass_by(1)
+        assert times.clock() == times.wall
+        assert (times.clock.corrections, times.clock.steady_for()) == (1, 0)
+        assert "jumped" not in str(times.clock.trouble)
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+    def test_one_that_ends_never_counts(self) -> None:
+        times = Times()
+        times.wall += 40 * DAY
+        times.clock()
+        times.pass_by(15)
+        times.clock()
+        times.wall -= 40 * DAY
+        times.pass_by(FOLLOW_AFTER)
+        assert times.clock() == times.wall
+        assert (times.clock.corrections, times.clock.trouble) == (0, None)
+
+    def test_another_jump_begins_anew(self) -> None:
+        times = Times()
+        for _ in range(3):
+            times.wall += HOUR
+            times.clock()
+            times.pass_by(FOLLOW_AFTER - 1)
+        assert times.clock() == times.wall - 3 * HOUR
+
+
+def test_nothing_is_deleted_for_an_hour_after_a_jump(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    times, passes = Times(), threading.Event()
+    monkeypatch.setattr(outbox, "prune", lambda *_: passes.set())
+    monkeypatch.setattr("bridge.retention.STEADY", 0.3)
+    times.wall += 40 * DAY
+    times.clock()
+    pruner = Pruner(outbox, Retention(1.0, 1.0), times.clock, first=0.0)
+    pruner.start()
+    try:
+        assert not passes.wait(0.5)
+        times.pass_by(0.4)
+        assert passes.wait(10)
+    finally:
+        pruner.close()
+
+
+class WallClock:
+    """The wall clock of the processes that are started with `environ`."""
+
+    def __init__(self, folder: Path) -> None:
+        library, self._file = folder / "clock.so", folder / "offset"
+        source = Path(__file__).with_name("clock.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        self._file.write_bytes(struct.pack("l", 0))
+        self.environ = {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(self._file)}
+
+    def move(self, seconds: int) -> None:
+        """Let it be so many seconds ahead of the real time."""
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("l", seconds))
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    if shutil.which("cc") is None:
+        lacks("cc")
+    return WallClock(tmp_path)
+
+
+@pytest.fixture
+def outbox_of(url: str) -> Iterator[Outbox]:
+    with closing(Outbox(url, beside_a_server=True)) as outbox:
+        yield outbox
+
+
+def server_of(
+    folder: Path, url: str, theeye: str, wall_clock: WallClock, follow_after: float = FOLLOW_AFTER
+) -> SetServer:
+    """Two workers, with a clock that follows a jump after so many seconds."""
+    settings = f"import bridge.clock\nbridge.clock.FOLLOW_AFTER = {follow_after}"
+    environ = {**VARIABLES, **wall_clock.environ, "WEB_CONCURRENCY": "2"}
+    return SetServer(settings, write_table(folder, theeye, timeout="20s"), url, environ)
+
+
+@pytest.mark.parametrize("follow_after", [FOLLOW_AFTER, 1.0])
+def test_an_hour_forward_doubles_nothing_that_is_in_flight(
+    tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock, follow_after: float
+) -> None:
+    with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock, follow_after) as server:
+        theeye.fault(Fault(hang=60))
+        for number in range(4):
+            assert push(server.port, f"commit-{number}", ("main", "release")[number % 2]).status == 202
+        theeye.wait_for_requests(4)
+
+        wall_clock.move(HOUR)
+        # Two rounds of each process, which look for leases that have ended.
+        wait_until(lambda: server.log.count("the clock jumped by +3600 s") == 2)
+        time.sleep(5)
+        theeye.clear()
+
+        wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 4}, "the answers")
+        assert len(theeye.jobs) == 4
+
+
+def test_an_hour_back_holds_nothing_up(
+    tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
+) -> None:
+    with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock, 1.0) as server:
+        theeye.fault(Fault(answer=Answer(503, headers=(("Retry-After", "20"),)), method="POST"))
+        assert push(server.port, "before").status == 202
+        wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
+
+        wall_clock.move(-HOUR)
+        wait_until(lambda: server.log.count("corrected by -3600 s") == 2)
+        theeye.clear()
+        assert push(server.port, "after").status == 202
+
+        wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 2}, "both jobs")
+        assert Counter(job.values[0] for job in theeye.jobs) == {"before": 1, "after": 1}
+        assert "out for -" not in server.log
+
+
+def test_a_clock_that_is_far_ahead_for_a_moment_gives_nothing_up(
+    tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
+) -> None:
+    with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock) as server:
+        theeye.fault(Fault(answer=Answer(503), method="POST"))
+        assert push(server.port, "early").status == 202
+        wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
+
+        wall_clock.move(40 * DAY)
+        wait_until(lambda: [job.tries >= 3 for job in outbox_of.jobs()] == [True], "attempts meanwhile")
+        assert outbox_of.counts().keys() <= {JobState.WAITING, JobState.SENDING}
+        assert any("the clock jumped" in text for text in server.get("/readyz")[1]["trouble"])
+        theeye.clear()
+        wall_clock.move(0)
+
+        wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 1}, "the job")
