@@ -1,5 +1,6 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
+# make slow    the tests that make test leaves out, since they multiply what one of its own shows
 # make chaos   breaks everything for an hour, and prints what was survived
 # make docs    writes docs/sources.md and config/schema.json from the source types and the table's models
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
@@ -12,13 +13,16 @@ BIN := .venv/bin
 # More than most machines of CI have cores: many tests wait for processes.
 TEST_ARGS ?= --numprocesses 3 --dist worksteal
 
-.PHONY: demo test lint chaos docs lock audit clean
+.PHONY: demo test slow lint chaos docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+slow: .venv/.test
+	$(BIN)/python -m pytest $(TEST_ARGS) -m slow
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ def everything_written(folder: Path) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("form", ["json", pytest.param("text", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "arguments",
     [
