@@ -21,7 +21,8 @@ from tests.postgresql import USER
 #: Seconds that a start or a stop may take on a slow machine.
 PATIENCE = 60.0
 
-#: `server_round_robin`: one client's transactions go through all the sessions.
+#: `server_round_robin`: one client's transactions go through all the sessions. `server_login_retry`: a server
+#: that was away is tried again after a second, not 15.
 CONFIG = """
 [databases]
 * = host={host} port={port}
@@ -35,6 +36,7 @@ ignore_startup_parameters = options
 pool_mode = {mode}
 default_pool_size = {size}
 server_round_robin = 1
+server_login_retry = 1
 admin_users = {user}
 """
 

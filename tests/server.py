@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -28,6 +30,36 @@ STATUS = {"Authorization": f"Bearer {STATUS_TOKEN}"}
 PATIENCE = 60.0
 
 
+class LogPipe:
+    """A pipe whose reader copies what it reads to a file, until it stalls."""
+
+    #: Bytes that the pipe has room for while nobody reads.
+    SIZE = 4096
+
+    def __init__(self, log: Path) -> None:
+        self.path = log.with_name(f"{log.name}.pipe")
+        os.mkfifo(self.path)
+        # Also to write: reading must not end when a program does.
+        self._pipe = os.open(self.path, os.O_RDWR)
+        fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, self.SIZE)
+        self._log = log
+        self._may_read = threading.Event()
+        self._may_read.set()
+        threading.Thread(target=self._copy, daemon=True).start()
+
+    def stall(self) -> None:
+        """Read no more, until `go_on`."""
+        self._may_read.clear()
+
+    def go_on(self) -> None:
+        self._may_read.set()
+
+    def _copy(self) -> None:
+        with self._log.open("ab", buffering=0) as log:
+            while self._may_read.wait():
+                log.write(os.read(self._pipe, self.SIZE))
+
+
 class Program(ABC):
     """One program of the bridge, that leads a process group of its own.
 
@@ -45,6 +77,8 @@ class Program(ABC):
         self.database_url = database if isinstance(database, str) else f"sqlite:///{database}"
         self._log = config.with_name(f"{config.name}.{name}.log")
         self._log_begins = 0
+        #: Where it writes its log.
+        self._output = self._log
         self._environ = {
             "PATH": os.environ.get("PATH", os.defpath),
             "DATABASE_URL": self.database_url,
@@ -68,6 +102,12 @@ class Program(ABC):
         """Everything that it wrote, over all its starts."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
+    def pipe_log(self) -> LogPipe:
+        """Let it write to a pipe from its next start on; what is read from it is its log."""
+        pipe = LogPipe(self._log)
+        self._output = pipe.path
+        return pipe
+
     @property
     def pid(self) -> int:
         """The process that was started."""
@@ -82,7 +122,7 @@ class Program(ABC):
         """Start it and wait until it works. Raises AssertionError with its log where it ends first."""
         assert not self.is_running, "it runs already"
         self._log_begins = len(self.log)
-        with self._log.open("ab") as log:
+        with self._output.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(),
                 cwd=CHECKOUT,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-import struct
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -22,6 +19,8 @@ from bridge.job import JobState
 from bridge.outbox import Outbox
 from bridge.retention import Pruner
 from bridge.settings import Retention
+from tests import clock
+from tests.clock import WallClock
 from tests.conftest import lacks
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import SetServer
@@ -109,25 +108,9 @@ def test_nothing_is_deleted_for_an_hour_after_a_jump(outbox: Outbox, monkeypatch
         pruner.close()
 
 
-class WallClock:
-    """The wall clock of the processes that are started with `environ`."""
-
-    def __init__(self, folder: Path) -> None:
-        library, self._file = folder / "clock.so", folder / "offset"
-        source = Path(__file__).with_name("clock.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-        self._file.write_bytes(struct.pack("l", 0))
-        self.environ = {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(self._file)}
-
-    def move(self, seconds: int) -> None:
-        """Let it be so many seconds ahead of the real time."""
-        with self._file.open("r+b") as file:
-            file.write(struct.pack("l", seconds))
-
-
 @pytest.fixture
 def wall_clock(tmp_path: Path) -> WallClock:
-    if shutil.which("cc") is None:
+    if clock.find_compiler() is None:
         lacks("cc")
     return WallClock(tmp_path)
 

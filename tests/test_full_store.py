@@ -11,7 +11,7 @@ import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bridge.demo.theeye import StandIn
 from bridge.errors import StoreUnavailable
 from bridge.outbox import Outbox
 from tests.conftest import lacks
+from tests.disk import filled, small_disk
 from tests.intake import beside
 from tests.postgresql import Cluster
 from tests.pushes import (
@@ -74,15 +75,14 @@ class FullDisk(Trouble):
     def __init__(self, url: str, folder: Path, words: str) -> None:
         self.url = url
         self.words = words
-        self._ballast = folder / "ballast"
+        self._folder = folder
+        self._full = ExitStack()
 
     def begin(self, server: Server) -> None:
-        with self._ballast.open("wb", buffering=0) as ballast, suppress(OSError):
-            while True:
-                ballast.write(bytes(4096))
+        self._full.enter_context(filled(self._folder))
 
     def end(self, server: Server) -> None:
-        self._ballast.unlink()
+        self._full.close()
 
 
 class FileLimit(Trouble):
@@ -161,21 +161,19 @@ def administration(url: str) -> Iterator[Callable[[str], Any]]:
 
 
 @contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
+def mounted(folder: Path, size: int) -> Iterator[Path]:
     """A file system of `size` bytes; for a machine on which none may be mounted, FileLimit stands in."""
-    folder.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    if os.getuid() != 0 or subprocess.run(mounting, check=False, capture_output=True).returncode != 0:
-        lacks("mount")
-    try:
+    with ExitStack() as mounting:
+        try:
+            mounting.enter_context(small_disk(folder, size))
+        except OSError:
+            lacks("mount")
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
 def sqlite_on_a_full_disk(tmp_path: Path) -> Iterator[Trouble]:
-    with small_disk(tmp_path / "disk", 4 * MIB) as disk:
+    with mounted(tmp_path / "disk", 4 * MIB) as disk:
         said = "the store cannot be written: database or disk is full"
         yield FullDisk(f"sqlite:///{disk / 'bridge.db'}", disk, said)
 
@@ -197,7 +195,7 @@ def postgresql_on_a_full_disk(postgresql_cluster: Cluster) -> Iterator[Trouble]:
     # Not in one of pytest's folders: the server runs as another user.
     with tempfile.TemporaryDirectory(prefix="bridge-small-disk-") as folder:
         Path(folder).chmod(0o755)
-        with small_disk(Path(folder, "disk"), 16 * MIB) as disk:
+        with mounted(Path(folder, "disk"), 16 * MIB) as disk:
             place = disk / "tables"
             place.mkdir()
             shutil.chown(place, "postgres", "postgres")  # whom the tests' server runs as, under root
@@ -340,7 +338,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """One that `set_writable` takes."""
     folder = tmp_path / "disk"
     if os.getuid() == 0:
-        with small_disk(folder, 4 * MIB):
+        with mounted(folder, 4 * MIB):
             yield folder
     else:
         folder.mkdir()

@@ -153,6 +153,8 @@ def run(
         System(write_table(folder, theeye.url), cluster) as system,
         closing(Outbox(system.database_url, beside_a_server=True)) as outbox,
     ):
+        for what in system.lacking:
+            tell(f"some of it is left out, as this machine lacks {what}")
         faults.begin(theeye)
         return _run(system, theeye, outbox, seed, seconds, tell)
 

@@ -19,6 +19,12 @@ class What(StrEnum):
     RELOAD_WEB = "SIGHUP of the web processes"
     RESTART_WEB = "SIGTERM and start of the web processes"
     RESTART_WORKER = "SIGTERM and start of a worker"
+    FREEZE_WEB = "a web process freezes"
+    CROWD = "more connections than files"
+    STALL_LOG = "nobody reads the log"
+    CLOCK_FORWARD = "the clock goes an hour forward"
+    CLOCK_BACK = "the clock goes an hour back"
+    FILL_DISK = "the disk is full during a restart"
     FREEZE_WORKER = "a worker freezes"
     LOSE_CLAIMS = "a worker freezes and its leases end"
     STOP_DATABASE = "the database stops"
@@ -41,10 +47,14 @@ class What(StrEnum):
 
 
 #: What befalls the processes, one after another; those that need workers or a server of databases last.
-ON_SQLITE = (What.KILL_WEB, What.KILL_ALL, What.RELOAD_WEB, What.RESTART_WEB, What.LOCK_DATABASE)
+_ANYWHERE = (
+    What.KILL_WEB, What.KILL_ALL, What.RELOAD_WEB, What.RESTART_WEB, What.FREEZE_WEB, What.CROWD,
+    What.STALL_LOG, What.CLOCK_FORWARD, What.CLOCK_BACK,
+)  # fmt: skip
+ON_SQLITE = (*_ANYWHERE, What.LOCK_DATABASE, What.FILL_DISK)
 ON_POSTGRESQL = (
-    What.KILL_WEB, What.KILL_WORKER, What.KILL_ALL, What.RELOAD_WEB, What.RESTART_WEB, What.RESTART_WORKER,
-    What.FREEZE_WORKER, What.LOSE_CLAIMS, What.STOP_DATABASE, What.KILL_DATABASE, What.FREEZE_DATABASE,
+    *_ANYWHERE, What.KILL_WORKER, What.RESTART_WORKER, What.FREEZE_WORKER, What.LOSE_CLAIMS,
+    What.STOP_DATABASE, What.KILL_DATABASE, What.FREEZE_DATABASE,
 )  # fmt: skip
 #: What TheEye does meanwhile, one after another.
 BY_THEEYE = (
@@ -55,7 +65,7 @@ BY_THEEYE = (
 #: What costs no answer. Among it is all that ends or is told to end in good order.
 HARMLESS = (
     What.RELOAD_WEB, What.RESTART_WEB, What.RESTART_WORKER, What.BUSY_FOR, What.BUSY_UNTIL, What.AWAY,
-    What.PERSON,
+    What.PERSON, What.CROWD, What.STALL_LOG, What.CLOCK_FORWARD, What.CLOCK_BACK,
 )  # fmt: skip
 
 #: What costs answers only as it begins: to those who are about to connect, or have a send in flight.
@@ -65,6 +75,12 @@ WITH_STATUS = {What.FAILS: 500, What.BAD_GATEWAY: 502, What.UNREADABLE: 200}
 
 #: How long what ends by itself or is ended lasts, from and to, seconds.
 _LASTS = {
+    What.FREEZE_WEB: (1.0, 5.0),
+    What.CROWD: (0.5, 3.0),
+    What.STALL_LOG: (1.0, 4.0),
+    What.CLOCK_FORWARD: (1.0, 4.0),
+    What.CLOCK_BACK: (1.0, 4.0),
+    What.FILL_DISK: (0.5, 2.0),
     What.FREEZE_WORKER: (1.0, 5.0),
     # At most: the other worker looks for what is left behind every 2 s, and sends it within 2 s more.
     What.LOSE_CLAIMS: (4.0, 5.0),

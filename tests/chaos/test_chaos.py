@@ -19,7 +19,7 @@ from tests.postgresql import Cluster
 from tests.tables import wait_until
 
 #: What a run follows from, and for how many seconds everything is broken.
-ON_ONE, ON_FOUR = (1, 18.0), (168, 26.0)
+ON_ONE, ON_FOUR = (635, 24.0), (129, 30.0)
 #: In the rolling restart TheEye takes so many seconds for each order, and what is told to end waits until so
 #: many are in flight: with two workers some are its own.
 HELD, BUSY = 0.3, 6
