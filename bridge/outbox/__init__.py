@@ -103,6 +103,7 @@ class Outbox:
         """Store an event and its jobs in one transaction; returns once they are committed."""
         # Made here, as it compresses the body: one thread may write for all.
         row = event_row(webhook)
+        self._database.require_files()
         stored = self._database.write(
             lambda connection: intake.store(connection, webhook, row, self._clock())
         )
