@@ -128,3 +128,25 @@ def test_a_process_that_opens_other_files_is_not_mixed_with(
     assert sqlite(database, "SELECT count(*) FROM events") == "[(1,)]"
     assert sqlite(database, "PRAGMA integrity_check") == "[('ok',)]"
     assert sqlite(database, "SELECT * FROM foreign_table") == "[]"
+
+
+def test_a_second_server_leaves_what_the_first_is_sending(
+    tmp_path: Path, database: Path, theeye: StandIn
+) -> None:
+    """Even where somebody has deleted the lock file of an earlier release."""
+    theeye.fault(Fault(hang=60.0))
+    first = Server(write_table(tmp_path, theeye.url, timeout="60s"), database, VARIABLES)
+    config = write_table(tmp_path, theeye.url, timeout="60s", name="second.yml")
+    with first, Server(config, database, VARIABLES) as second:
+        second.stop()
+        assert [push(first.port, f"commit-{number}").status for number in range(3)] == [202] * 3
+        theeye.wait_for_requests(3)
+        database.with_name("bridge.db.lock").unlink(missing_ok=True)
+        second.start()
+        wait_until(lambda: second.get("/readyz")[1].get("delivering"), "the second server's delivery")
+        theeye.clear()
+        theeye.wait_for(3)
+        assert push(second.port, "later").status == 202
+        theeye.wait_for(4)
+        assert "left behind" not in second.log
+    assert len(theeye.received) == 4

@@ -149,7 +149,7 @@ class Delivery:
         self._sender.record_running("the bridge stopped before the answer came")
         self._leave()
         self._watchdog.close()
-        self._presence.close()
+        self._presence.leave()
 
     # The dispatcher
 

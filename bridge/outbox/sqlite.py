@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
-from bridge.outbox.presence import LockFile, Presence
+from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES, Writer
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class SQLite(Database):
         _close_to_others(self._path)
         self._files = OpenFiles(self._path)
         self._log_saved = False
+        self._locks: list[FileLock] = []
         event.listen(self._engine, "do_connect", self._require_same_files)
         self._writer = Writer(self._engine, self._require_own_files, self._save_log)
 
@@ -108,7 +109,9 @@ class SQLite(Database):
         self._log_saved = True
 
     def presence(self) -> Presence:
-        return LockFile(self._path)
+        lock = FileLock(self._path)
+        self._locks.append(lock)
+        return lock
 
     def announce(self) -> None:
         """Other processes poll: SQLite wakes nobody."""
@@ -119,6 +122,8 @@ class SQLite(Database):
     def close(self) -> None:
         self._writer.close()
         self._engine.dispose()
+        while self._locks:
+            self._locks.pop().close()
 
 
 class OpenFiles:
