@@ -648,6 +648,7 @@ class TestCrashes:
         self, make: Make, theeye: StandIn, tmp_path: Path
     ) -> None:
         process = make().start()
+        process.wait_for(process.send(), JobState.ACCEPTED)
         mine = FileLock(tmp_path / "bridge.db")
         assert not mine.is_alone()
         process.stop()

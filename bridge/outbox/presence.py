@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bridge.errors import StoreUnavailable
@@ -41,15 +42,17 @@ class FileLock(Presence):
     def is_alone(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # others hold it, or the file system has no such locks
             return False
         return True
 
     def share(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        with suppress(OSError):  # without such locks nobody is alone
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def leave(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        with suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file, once no connection of this process uses the database.
