@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: How long, in seconds, a statement waits for another process's lock. With the wait for the commit before,
 #: it is under the 10 s after which GitHub does not wait for an answer.
 BUSY_TIMEOUT = 4.0
+#: What the store's promises rest on, as each new connection must read it back; synchronous 2 is FULL.
+SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
 class SQLite(Database):
@@ -188,6 +190,12 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        for name, expected in SETTINGS.items():
+            (actual,) = cursor.execute(f"PRAGMA {name}").fetchone()
+            if actual != expected:
+                raise sqlite3.OperationalError(
+                    f"PRAGMA {name} is {actual}, not {expected}: put the database on a local file system"
+                )
         if not checkpoints:
             cursor.execute("PRAGMA wal_autocheckpoint=0")
         cursor.close()
