@@ -109,7 +109,6 @@ def build(settings: Settings) -> Bridge:
     log.info("the routing table in force: %s, routes: %d", loaded.version, len(loaded.table.routes))
     if table_refused:
         refuse(table_refused)
-    _warn_of_sqlite(settings)
     token = settings.status_token
     if token is not None and len(visible(token.reveal())) < SHORT_SECRET:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
@@ -155,12 +154,13 @@ def wire(
     )
 
 
-def _warn_of_sqlite(settings: Settings) -> None:
+def warn_of_sqlite(database_url: str, web_processes: int) -> None:
+    """Warn where this release of SQLite can corrupt a database that several processes write."""
     first, fixed = _WAL_RESET_BUG
-    one_process = settings.web_concurrency == 1 or not settings.database_url.startswith("sqlite")
+    one_process = web_processes == 1 or not database_url.startswith("sqlite")
     if not one_process and first <= sqlite3.sqlite_version_info < fixed:
         log.warning(
             "SQLite %s with %d web processes: releases before 3.51.3 can corrupt the database then; "
-            "set WEB_CONCURRENCY=1",
-            sqlite3.sqlite_version, settings.web_concurrency,
+            "set WEB_CONCURRENCY=1, and no --workers",
+            sqlite3.sqlite_version, web_processes,
         )  # fmt: skip

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from bridge.app import Bridge, edits_of, last_good, prepare_store
+from bridge.app import Bridge, edits_of, last_good, prepare_store, warn_of_sqlite
 from bridge.config.load import Loaded
 from bridge.connection_worker import THREADS, ConnectionWorker, max_connections, raise_file_limit
 from bridge.errors import BridgeError, ConfigError
@@ -196,6 +197,18 @@ def _return_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
+def _heartbeat_folder(database_url: str) -> str | None:
+    """Return a writable folder for gunicorn's heartbeat files, or None: /tmp may be read-only.
+
+    Memory before a disk, on which a heartbeat may block:
+    https://gunicorn.org/reference/settings/#worker_tmp_dir
+    """
+    folders = ["/dev/shm"]  # noqa: S108 - gunicorn makes its files there with mkstemp
+    if database_url.startswith("sqlite:///"):
+        folders.append(str(Path(database_url.removeprefix("sqlite:///").partition("?")[0]).parent))
+    return next((each for each in folders if os.access(each, os.W_OK | os.X_OK)), None)
+
+
 _current = _settings()
 _return_freed_memory()
 configure(_current.log_level, _current.log_format, Mask(_current.secrets), queued=True)
@@ -206,6 +219,7 @@ worker_class = BridgeWorker
 threads = THREADS
 raise_file_limit()
 worker_connections = max(0, max_connections())
+worker_tmp_dir = _heartbeat_folder(_current.database_url)
 # A worker sends no heartbeat while it waits for its sends, or is frozen alone, and holds answers.
 timeout = max(300, int(_current.stop) + 10)
 graceful_timeout = max(1, int(_current.stop))
@@ -236,6 +250,7 @@ def on_starting(server: BridgeArbiter) -> None:
     try:
         server.edits = edits_of(_current)
         server.last_good = server.edits.first()
+        warn_of_sqlite(_current.database_url, server.cfg.workers)
         prepare_store(_current)
     except BridgeError as error:
         raise SystemExit(str(error)) from None

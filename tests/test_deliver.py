@@ -25,7 +25,7 @@ from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http import HttpClient
 from bridge.job import JobState, Outcome
 from bridge.outbox import Completion, Outbox, rates
-from bridge.outbox.presence import LockFile
+from bridge.outbox.presence import FileLock
 from bridge.retry import Decision, RetryPolicy
 from bridge.route import OnUnknown, Task
 from bridge.settings import Mask
@@ -641,10 +641,11 @@ class TestCrashes:
     def test_beside_another_process_only_the_lease_tells(
         self, make: Make, theeye: StandIn, tmp_path: Path, started: bool
     ) -> None:
-        other = LockFile(tmp_path / "bridge.db")
+        process = make()
+        (tmp_path / "bridge.db").touch()  # on PostgreSQL, nobody sees the lock
+        other = FileLock(tmp_path / "bridge.db")
         assert other.is_alone()
         other.share()
-        process = make()
         job_id = self.leave(process, started=started)
         process.start()
         process.wait_for(process.send("new"), JobState.ACCEPTED)
@@ -663,7 +664,8 @@ class TestCrashes:
         self, make: Make, theeye: StandIn, tmp_path: Path
     ) -> None:
         process = make().start()
-        mine = LockFile(tmp_path / "bridge.db")
+        process.wait_for(process.send(), JobState.ACCEPTED)
+        mine = FileLock(tmp_path / "bridge.db")
         assert not mine.is_alone()
         process.stop()
         assert mine.is_alone()
@@ -893,7 +895,8 @@ class TestStop:
             JobState.SENDING: 1,
             JobState.UNKNOWN: 1,
         }
-        presence = LockFile(tmp_path / "bridge.db")
+        (tmp_path / "bridge.db").touch()
+        presence = FileLock(tmp_path / "bridge.db")
         assert presence.is_alone()
         presence.close()
 

@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import NullPool, create_engine, text
 
-from bridge.demo.theeye import StandIn
+from bridge.demo.theeye import Fault, StandIn
 from bridge.errors import StoreUnavailable
 from bridge.outbox import Outbox
 from tests.conftest import lacks
@@ -293,6 +293,34 @@ def test_nothing_is_taken_that_is_not_stored_and_it_goes_on_by_itself(
         assert server.workers == pids, "a web process was replaced"
         assert server.stop() == 0
         assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("trouble", ["sqlite_held"], indirect=True)
+def test_a_restart_that_cannot_write_serves_and_recovers_claims_once_it_can(
+    tmp_path: Path, theeye: StandIn, trouble: Trouble
+) -> None:
+    config = write_table(tmp_path, theeye.url)
+    with Server(config, trouble.url, {**VARIABLES, "WEB_CONCURRENCY": "1"}) as server:
+        sender = Sender(server)
+        theeye.fault(Fault(hang=60.0))
+        assert all(sender.push(f"in-flight-{number}") for number in range(4))
+        theeye.wait_for_requests(4)
+        server.kill()
+        theeye.clear()
+        trouble.begin(server)
+        server.start()
+        assert server.get("/healthz") == (200, {"alive": True})
+        assert not sender.push("refused")
+        assert server.get("/readyz")[0] == 503
+        assert "jobs cannot be claimed: the store cannot be written" in server.log
+        assert "no start" not in server.log
+        pids = server.workers
+        trouble.end(server)
+        with closing(Outbox(trouble.url, beside_a_server=True)) as outbox:
+            wait_until_none_waits(outbox, LEASE_AND_MORE / 3)  # before a lease ends
+            assert_promises(sender.taken, outbox, theeye)
+        assert server.get("/readyz")[0] == 200
+        assert server.workers == pids
 
 
 @pytest.mark.parametrize("trouble", ["sqlite_held", "postgresql_held"], indirect=True)

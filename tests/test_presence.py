@@ -1,9 +1,8 @@
-"""LockFile tells whether another process delivers from the same database, between real processes."""
+"""FileLock tells whether another process delivers from the same database, between real processes."""
 
 from __future__ import annotations
 
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from types import TracebackType
 import pytest
 
 from bridge.errors import StoreUnavailable
-from bridge.outbox.presence import LockFile
+from bridge.outbox.presence import FileLock
 from tests.tables import PATIENCE, wait_until
 
 CHECKOUT = Path(__file__).parents[1]
@@ -22,16 +21,16 @@ CHECKOUT = Path(__file__).parents[1]
 OTHER = """
 import sys
 from pathlib import Path
-from bridge.outbox.presence import LockFile
+from bridge.outbox.presence import FileLock
 
-presence = LockFile(Path(sys.argv[1]))
+presence = FileLock(Path(sys.argv[1]))
 for line in sys.stdin:
     print(getattr(presence, line.strip())(), flush=True)
 """
 
 
 class Other:
-    """Another process with a LockFile of its own."""
+    """Another process with a FileLock of its own."""
 
     def __init__(self, database: Path) -> None:
         self._process = subprocess.Popen(
@@ -79,7 +78,9 @@ class Other:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    return tmp_path / "bridge.db"
+    path = tmp_path / "bridge.db"
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -89,17 +90,17 @@ def other(database: Path) -> Iterator[Other]:
 
 
 @pytest.fixture
-def presence(database: Path) -> Iterator[LockFile]:
-    mine = LockFile(database)
+def presence(database: Path) -> Iterator[FileLock]:
+    mine = FileLock(database)
     yield mine
     mine.close()
 
 
-def test_whoever_is_first_is_alone(presence: LockFile) -> None:
+def test_whoever_is_first_is_alone(presence: FileLock) -> None:
     assert presence.is_alone()
 
 
-def test_whoever_comes_second_is_not(presence: LockFile, other: Other) -> None:
+def test_whoever_comes_second_is_not(presence: FileLock, other: Other) -> None:
     assert presence.is_alone()
     presence.share()
 
@@ -107,7 +108,7 @@ def test_whoever_comes_second_is_not(presence: LockFile, other: Other) -> None:
     assert other.do("share") == "None"
 
 
-def test_a_third_is_not_alone_while_any_is_left(database: Path, presence: LockFile, other: Other) -> None:
+def test_a_third_is_not_alone_while_any_is_left(database: Path, presence: FileLock, other: Other) -> None:
     assert other.do("is_alone") == "True"
     other.do("share")
     with Other(database) as third:
@@ -120,7 +121,7 @@ def test_a_third_is_not_alone_while_any_is_left(database: Path, presence: LockFi
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["while it delivers", "while it takes up"])
-def test_one_that_was_killed_holds_nothing(presence: LockFile, other: Other, shared: bool) -> None:
+def test_one_that_was_killed_holds_nothing(presence: FileLock, other: Other, shared: bool) -> None:
     assert other.do("is_alone") == "True"
     if shared:
         other.do("share")
@@ -131,14 +132,14 @@ def test_one_that_was_killed_holds_nothing(presence: LockFile, other: Other, sha
     assert presence.is_alone()
 
 
-def test_one_that_ends_in_order_holds_nothing(presence: LockFile, other: Other) -> None:
+def test_one_that_ends_in_order_holds_nothing(presence: FileLock, other: Other) -> None:
     other.do("is_alone")
     other.do("share")
     other.do("close")
     assert presence.is_alone()
 
 
-def test_while_one_is_alone_nobody_else_arrives(presence: LockFile, other: Other) -> None:
+def test_while_one_is_alone_nobody_else_arrives(presence: FileLock, other: Other) -> None:
     """What the first takes up must not be what a second has claimed meanwhile."""
     assert presence.is_alone()
     other.ask("share")
@@ -149,9 +150,9 @@ def test_while_one_is_alone_nobody_else_arrives(presence: LockFile, other: Other
     assert other.answer() == "None"
 
 
-def test_a_process_of_mine_does_not_hold_it_for_me(database: Path, presence: LockFile) -> None:
+def test_a_process_of_mine_does_not_hold_it_for_me(database: Path, presence: FileLock) -> None:
     """What a delivering process starts must not look like a delivering process."""
-    first = LockFile(database)
+    first = FileLock(database)
     assert first.is_alone()
     first.share()
     child = subprocess.Popen(
@@ -164,21 +165,27 @@ def test_a_process_of_mine_does_not_hold_it_for_me(database: Path, presence: Loc
         child.communicate(b"\n", timeout=PATIENCE)
 
 
-def test_the_lock_is_a_file_beside_the_database_for_its_owner_alone(
-    database: Path, presence: LockFile
-) -> None:
-    lock = database.with_name("bridge.db.lock")
-    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
-    assert lock.stat().st_size == 0
-
-
-def test_the_lock_of_another_database_is_another(tmp_path: Path, presence: LockFile) -> None:
+def test_it_locks_the_database_file_and_leaves_none_beside_it(database: Path, presence: FileLock) -> None:
+    """A file beside it could be deleted, and then a second process would be alone, too."""
     assert presence.is_alone()
-    elsewhere = LockFile(tmp_path / "other.db")
+    presence.share()
+    assert list(database.parent.iterdir()) == [database]
+
+
+def test_it_is_independent_of_the_locks_of_sqlite(database: Path, presence: FileLock) -> None:
+    assert presence.is_alone()
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE t (x)')"
+    subprocess.run([sys.executable, "-c", script, str(database)], check=True)
+
+
+def test_the_lock_of_another_database_is_another(tmp_path: Path, presence: FileLock) -> None:
+    assert presence.is_alone()
+    (tmp_path / "other.db").touch()
+    elsewhere = FileLock(tmp_path / "other.db")
     assert elsewhere.is_alone()
     elsewhere.close()
 
 
-def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match=r"bridge\.db\.lock cannot be opened: No such file"):
-        LockFile(tmp_path / "nowhere" / "bridge.db")
+def test_a_database_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=r"bridge\.db cannot be opened: No such file"):
+        FileLock(tmp_path / "nowhere" / "bridge.db")

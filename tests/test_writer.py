@@ -73,7 +73,7 @@ def commits(engine: Engine) -> list[int]:
 
 @pytest.fixture
 def writer(engine: Engine) -> Iterator[Writer]:
-    running = Writer(engine, lambda: None)
+    running = Writer(engine, lambda: None, lambda: None)
     yield running
     running.close()
 
@@ -324,7 +324,7 @@ class TestClose:
 
     def test_its_thread_ends_and_a_second_close_does_nothing(self, engine: Engine) -> None:
         before = threading.active_count()
-        writer = Writer(engine, lambda: None)
+        writer = Writer(engine, lambda: None, lambda: None)
         assert threading.active_count() == before + 1
         writer.close()
         writer.close()

@@ -110,11 +110,8 @@ class Delivery:
         return "; ".join(filter(None, told)) or None
 
     def start(self) -> None:
-        """Take up what a crash left behind, then begin to deliver."""
+        """Begin to deliver: first what a crash left behind, as soon as the store can be written."""
         self._presence = self._outbox.presence()
-        if self._presence.is_alone():
-            self._take_up(everything=True)
-        self._presence.share()
         self._outbox.listen(self.wake)
         names = [f"send-{number}" for number in range(self._threads)]
         self._senders = [threading.Thread(target=self._send_all, name=name, daemon=True) for name in names]
@@ -153,16 +150,20 @@ class Delivery:
         self._sender.record_running("the bridge stopped before the answer came")
         self._leave()
         self._watchdog.close()
-        self._presence.close()
+        self._presence.leave()
 
     # The dispatcher
 
     def _dispatch(self) -> None:
         lost_at = time.monotonic()
+        joined = False
         while not self._stopping:
             asked_at = self._clock()
             self._round_at = time.monotonic()
             try:
+                if not joined:
+                    self._join()
+                    joined = True
                 claimed = self._claim()
                 self._beat()
                 if time.monotonic() - lost_at >= POLL:
@@ -184,6 +185,17 @@ class Delivery:
                 if not self._woken and not self._stopping and wait:
                     self._changed.wait(wait)
                 self._woken = False
+
+    def _join(self) -> None:
+        """Recover what a crash left behind, and deliver from now on. Raises StoreUnavailable.
+
+        This process must have no claims: if it is alone, every claim is of a process that has ended.
+        """
+        try:
+            if self._presence.is_alone():
+                self._take_up(everything=True)
+        finally:
+            self._presence.share()
 
     def _claim(self) -> int:
         """Claim for the threads that are free; how many jobs were claimed."""

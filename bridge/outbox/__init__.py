@@ -103,9 +103,8 @@ class Outbox:
         """Store an event and its jobs in one transaction; returns once they are committed."""
         # Made here, as it compresses the body: one thread may write for all.
         row = event_row(webhook)
-        stored = self._database.write(
-            lambda connection: intake.store(connection, webhook, row, self._clock())
-        )
+        self._database.require_files()
+        stored = self._database.write(lambda session: intake.store(session, webhook, row, self._clock()))
         if any(job.state is JobState.WAITING for job in stored.jobs):
             self._job_waits()
         return stored

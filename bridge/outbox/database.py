@@ -66,6 +66,10 @@ class Database(ABC):
         """Raises StoreUnavailable where what is written now would be lost with the process."""
 
     @abstractmethod
+    def require_files(self) -> None:
+        """Raises StoreUnavailable where a file of the database was moved or deleted. Asks no server."""
+
+    @abstractmethod
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
 

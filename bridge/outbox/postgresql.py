@@ -101,6 +101,9 @@ class PostgreSQL(Database):
         """Raises StoreUnavailable where nothing can be written: on a standby, say, after a failover."""
         self.read(_require_writes)
 
+    def require_files(self) -> None:
+        """Do nothing: the files are the server's."""
+
     def presence(self) -> Presence:
         return Presence()
 

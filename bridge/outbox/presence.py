@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bridge.errors import StoreUnavailable
@@ -19,33 +20,44 @@ class Presence:
     def share(self) -> None:
         """Deliver together with others."""
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Deliver no more."""
 
 
-class LockFile(Presence):
-    """A file beside an SQLite database, held by every delivering process.
+class FileLock(Presence):
+    """A lock on an SQLite database file, which every delivering process shares.
 
-    The kernel lets go of it when a process ends, however it ends.
+    It cannot be removed apart from the database, as a lock file can. The kernel releases it when a process
+    ends, however it ends. On Linux flock is independent of the locks of SQLite, which are those of fcntl:
+    https://man7.org/linux/man-pages/man2/flock.2.html
     """
 
     def __init__(self, database: Path) -> None:
-        """Raises StoreUnavailable where it cannot be made."""
-        path = f"{database}.lock"
+        """Raises StoreUnavailable where it cannot be opened."""
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
+            raise StoreUnavailable(f"{database} cannot be opened: {error.strerror}") from error
 
     def is_alone(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # others hold it, or the file system has no such locks
             return False
         return True
 
     def share(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        with suppress(OSError):  # without such locks nobody is alone
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def leave(self) -> None:
+        with suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
+        """Close the file, once no connection of this process uses the database.
+
+        Closing any descriptor of a file releases the process's fcntl locks on it:
+        https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+        """
         os.close(self._descriptor)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
-from bridge.outbox.presence import LockFile, Presence
+from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES, Writer
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: How long, in seconds, a statement waits for another process's lock. With the wait for the commit before,
 #: it is under the 10 s after which GitHub does not wait for an answer.
 BUSY_TIMEOUT = 4.0
+#: What the store's promises rest on, as each new connection must read it back; synchronous 2 is FULL.
+SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
 class SQLite(Database):
@@ -39,13 +41,16 @@ class SQLite(Database):
         self._path = Path(make_url(url).database or "")
         try:
             self._engine = connect(url, checkpoints=checkpoints)
-            with self._engine.connect():  # ends here where it is not a database
-                pass
+            with self._engine.connect() as connection:  # ends here where it is not a database
+                connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1").all()  # opens every file
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"{url} cannot be opened: {cause(error)}") from error
         _close_to_others(self._path)
-        self._file = DatabaseFile(self._path)
-        self._writer = Writer(self._engine, self._file.require)
+        self._files = OpenFiles(self._path)
+        self._log_saved = False
+        self._locks: list[FileLock] = []
+        event.listen(self._engine, "do_connect", self._require_same_files)
+        self._writer = Writer(self._engine, self._require_own_files, self._save_log)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         return self._writer.write(work)
@@ -54,6 +59,7 @@ class SQLite(Database):
         return self.write(work)  # what has begun may take as long as it does
 
     def read(self, work: Callable[[Connection], T]) -> T:
+        self.require_files()
         try:
             with self._engine.connect() as connection:
                 return work(connection)
@@ -61,10 +67,53 @@ class SQLite(Database):
             raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
 
     def require(self) -> None:
-        self._file.require()
+        self.require_files()
+
+    def require_files(self) -> None:
+        self._files.require_database()
+        if changed := self._files.changed():
+            self._save_log()
+            raise StoreUnavailable(
+                f"{changed[0]} was moved or deleted, and everything stored is saved in {self._path}; "
+                "stop the bridge and start it again"
+            )
+
+    def _require_same_files(self, *_: object) -> None:
+        """Refuse a connection to other files than those before it has: it would corrupt the database."""
+        if changed := self._files.changed():
+            raise sqlite3.OperationalError(f"{changed[0]} was moved or deleted")
+
+    def _require_own_files(self) -> None:
+        """Raise StoreUnavailable where a commit would be lost, or another process uses other files."""
+        self._files.require_database()
+        if replaced := self._files.replaced():
+            raise StoreUnavailable(f"{replaced[0]} is another file now; stop the bridge and start it again")
+
+    def _save_log(self) -> None:
+        """Copy a log without a path into the database, from the file that is still open.
+
+        Raises StoreUnavailable where it cannot be copied.
+        """
+        # Another file there may hold what another process has written meanwhile.
+        if not self._files.changed() or (self._log_saved and self._files.replaced()):
+            return
+        try:
+            with self._engine.connect() as connection:
+                # The driver's cursor begins no transaction, within which no checkpoint runs. TRUNCATE leaves
+                # no frame that this process could mistake for one of another process.
+                cursor = connection.connection.cursor()
+                (busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                cursor.close()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"the deleted {self._path}-wal cannot be saved: {cause(error)}") from error
+        if busy:
+            raise StoreUnavailable(f"the deleted {self._path}-wal cannot be saved yet: it is in use")
+        self._log_saved = True
 
     def presence(self) -> Presence:
-        return LockFile(self._path)
+        lock = FileLock(self._path)
+        self._locks.append(lock)
+        return lock
 
     def announce(self) -> None:
         """Other processes poll: SQLite wakes nobody."""
@@ -75,26 +124,37 @@ class SQLite(Database):
     def close(self) -> None:
         self._writer.close()
         self._engine.dispose()
+        while self._locks:
+            self._locks.pop().close()
 
 
-class DatabaseFile:
-    """The file that was opened, to notice when it is another one, or none, at its path."""
+class OpenFiles:
+    """The files of a database that is open, to notice when one is not at its path any more."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._opened = self._identity()
+        self._opened = {file: _identity(file) for file in _files(path)}
 
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+    def changed(self) -> list[Path]:
+        """The paths without the file that was opened."""
+        return [file for file, opened in self._opened.items() if _identity(file) != opened]
 
-    def require(self) -> None:
-        """Raises StoreUnavailable where what is written now would be lost with the process."""
-        if self._identity() != self._opened:
+    def replaced(self) -> list[Path]:
+        """The paths with another file."""
+        return [file for file in self.changed() if file.exists()]
+
+    def require_database(self) -> None:
+        """Raises StoreUnavailable where the database itself is not at its path."""
+        if _identity(self._path) != self._opened[self._path]:
             raise StoreUnavailable(f"{self._path} was moved or deleted; put it back, or restart the bridge")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect(url: str, *, checkpoints: bool = True) -> Engine:
@@ -130,6 +190,12 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        for name, expected in SETTINGS.items():
+            (actual,) = cursor.execute(f"PRAGMA {name}").fetchone()
+            if actual != expected:
+                raise sqlite3.OperationalError(
+                    f"PRAGMA {name} is {actual}, not {expected}: put the database on a local file system"
+                )
         if not checkpoints:
             cursor.execute("PRAGMA wal_autocheckpoint=0")
         cursor.close()

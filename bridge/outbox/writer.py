@@ -43,10 +43,13 @@ class _Unit:
 class Writer:
     """Runs units of work, each in its savepoint, in as few commits as their arrival allows."""
 
-    def __init__(self, engine: Engine, require_store: Callable[[], None]) -> None:
-        """`require_store` raises StoreUnavailable where a commit would not last."""
+    def __init__(
+        self, engine: Engine, before_commit: Callable[[], None], after_commit: Callable[[], None]
+    ) -> None:
+        """Both raise StoreUnavailable where a commit would not last, or does not."""
         self._engine = engine
-        self._require_store = require_store
+        self._before_commit = before_commit
+        self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outbox-writer", daemon=True)
         self._closed = False
@@ -120,7 +123,8 @@ class Writer:
         writing = self._engine.connect().execution_options(**{WRITES: True})
         with writing as connection, connection.begin():
             settled = [_run(unit, connection) for unit in group]
-            self._require_store()
+            self._before_commit()
+        self._after_commit()
         for settle in settled:
             settle()
 
