@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: The longest part of a request that a message repeats, in characters.
+MAX_QUOTED = 100
+
+
 class BridgeError(Exception):
     """The base of all; never raised itself."""
 
@@ -216,3 +220,8 @@ class NoSuchJob(OutboxError):
 
 class WrongState(OutboxError):
     """The job is in a state that does not allow what was asked."""
+
+
+def quoted(text: str) -> str:
+    """Quote what a request said, for a message: whole or not at all, as no mask finds a part of a secret."""
+    return repr(text) if len(text) <= MAX_QUOTED else f"a text of {len(text)} characters"

@@ -16,6 +16,7 @@ from bridge.errors import (
     StoreUnavailable,
     Unavailable,
     UnknownSource,
+    quoted,
 )
 from bridge.event import JSON, Request
 from bridge.outbox import Outbox, RefusedRequest, Stored, Webhook
@@ -26,11 +27,6 @@ from bridge.sources import MAX_NAME, Source
 from bridge.table import RoutingTable
 
 log = logging.getLogger(__name__)
-
-#: The longest reason of a refusal that is logged and stored, in characters.
-MAX_REASON = 500
-#: The longest name of an unknown source that is repeated whole, in characters. None is cut: see MAX_REASON.
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,7 @@ class Receiver:
         except Refusal as refusal:
             source = self.table.sources.get(head.source)
             name = None if source is None else source.name
-            # Masked before it is cut: a cut could leave a part of a secret that no mask knows.
-            reason = self._mask(str(refusal))[:MAX_REASON]
+            reason = self._mask(str(refusal))
             self._refusals.log(refusal.status, name, head.client, reason)
             # After a 503 the sender sends it again, and the store may be what is missing.
             if source is not None and not isinstance(refusal, Unavailable):
@@ -155,9 +150,7 @@ class Receiver:
 def _source(table: RoutingTable, request: Request) -> Source:
     source = table.sources.get(request.source)
     if source is None:
-        length = len(request.source)
-        name = repr(request.source) if length <= _LONGEST_NAME else f"so: the name has {length} characters"
-        raise UnknownSource(f"no source is named {name}")
+        raise UnknownSource(f"no source is named {quoted(request.source)}")
     return source
 
 

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import orjson
 
-from bridge.errors import NotAuthentic, NotSent, SettingsError, Unreadable, UnsupportedContent
+from bridge.errors import NotAuthentic, NotSent, SettingsError, Unreadable, UnsupportedContent, quoted
 from bridge.event import JSON, Event, Headers, Request, rfc3339
 from bridge.fields import Path
 from bridge.keeping import Keep, emptied, redacted
@@ -338,7 +338,7 @@ class Source:
     def _check_content(self, request: Request) -> None:
         encoding = request.headers.get("Content-Encoding", "identity")
         if encoding.strip().lower() != "identity":
-            raise UnsupportedContent(f"Content-Encoding {encoding!r}; expected none")
+            raise UnsupportedContent(f"Content-Encoding {quoted(encoding)}; expected none")
         content = content_type(request.headers)
         if not content and has_no_body(request):
             return
@@ -346,7 +346,7 @@ class Source:
         signed = any(one.proof.needs_body for one in self.required)
         taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
         if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {content!r}; expected {' or '.join(taken)}")
+            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(taken)}")
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """The request as an event may show it, and as its type and the table's paths read it."""
