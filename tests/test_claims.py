@@ -7,7 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
@@ -418,6 +420,52 @@ class TestLateAnswer:
         assert not outbox.record(*late_args(late), ACCEPTED, DONE)
 
         assert outbox.job(late[1].id).state is JobState.CANCELED
+
+    @pytest.mark.parametrize(
+        ("done", "next_"),
+        [
+            (Completion(1.0, Outcome.REFUSED, 400, "no", None), Decision(JobState.DEAD, None, "refused")),
+            (AGAIN, Decision(JobState.DEAD, None, "gave up")),
+        ],
+    )
+    def test_not_what_a_person_has_asked_for_again(
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job, int], done: Completion, next_: Decision
+    ) -> None:
+        self.take_up(outbox, late, JobState.UNKNOWN)
+        clock.now += 1
+        outbox.resolve(late[1].id, sent=False)
+
+        assert not outbox.record(*late_args(late), done, next_)
+
+        assert outbox.job(late[1].id).state is JobState.WAITING
+
+    def test_but_it_is_not_sent_again_where_theeye_has_it(
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job, int]
+    ) -> None:
+        self.take_up(outbox, late, JobState.UNKNOWN)
+        clock.now += 1
+        outbox.resolve(late[1].id, sent=False)
+
+        assert outbox.record(*late_args(late), ACCEPTED, DONE)
+
+        assert outbox.job(late[1].id).state is JobState.ACCEPTED
+
+    @pytest.mark.parametrize(
+        ("changed", "settles"),
+        [({}, True), ({"arguments": ("new",)}, False), ({"group": "new"}, False), ({"task_id": B.id}, False)],
+    )
+    def test_not_one_that_is_another_job_by_now(
+        self, outbox: Outbox, late: tuple[str, Job, int], changed: dict[str, Any], settles: bool
+    ) -> None:
+        self.take_up(outbox, late, JobState.WAITING)
+        token, job = claim_one(outbox)
+        outbox.end_unsent(job, token, JobState.DEAD, "its arguments are refused now")
+        (built,) = items(1, task=A)
+        outbox.retry(job.id, replace(built, **changed))
+
+        assert outbox.record(*late_args(late), ACCEPTED, DONE) is settles
+
+        assert outbox.job(job.id).state is (JobState.ACCEPTED if settles else JobState.WAITING)
 
     def test_the_next_of_its_group_may_go(self, outbox: Outbox) -> None:
         first, second = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import orjson
 from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, select, update
 
 from bridge.job import Attempt, Job, JobState, Outcome
@@ -228,8 +229,8 @@ def record(
     """Complete an attempt and move its job on.
 
     If the claim has ended, another process has recorded the attempt as unknown. A late answer then still
-    settles the job, unless another attempt has begun, the job has come to another end, or the answer is
-    unknown too: these return False.
+    settles the job, unless another attempt has begun, the job has come to another end, a person has decided
+    otherwise, or the answer is unknown too: these return False.
     """
     _lock_group(connection, job)
     completed = {
@@ -251,13 +252,21 @@ def record(
     if done.theeye_job_id is not None:
         moved["theeye_job_id"] = completed["theeye_job_id"]
     job = replace(job, unknowns=unknowns)
-    held = {"job": job.id, "token": token}
-    if _move(connection, _RECORD, job, held, next_.state, {**moved}, now):
+    if _move(connection, _RECORD, job, {"job": job.id, "token": token}, next_.state, {**moved}, now):
         return True
     if done.outcome is Outcome.UNKNOWN:
         return False
     moved |= {"ended_at": None, "reason": storable("; ".join(filter(None, (next_.reason, LATE))))}
-    return _move(connection, _SETTLE, job, {"job": job.id, "attempt": attempt_id}, next_.state, moved, now)
+    # A person may have asked for the job again since. That decision counts, unless TheEye has this very job.
+    same = [jobs.c.fresh_at == job.fresh_at]
+    if done.outcome is Outcome.ACCEPTED:
+        same = [
+            jobs.c.task_id == job.task_id,
+            jobs.c.arguments == orjson.dumps(job.arguments),
+            jobs.c.group_name.is_not_distinct_from(job.group),
+        ]
+    held = {"job": job.id, "attempt": attempt_id}
+    return _move(connection, _SETTLE.where(*same), job, held, next_.state, moved, now)
 
 
 def hand_back(
