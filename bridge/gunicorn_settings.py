@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bridge.connection_worker import FILES, WAITING_THREADS, ConnectionWorker, max_connections
@@ -24,6 +25,8 @@ def refused_settings(cfg: Any, worker: type[ConnectionWorker], stop: float) -> I
     timeout = f"remove it, or set more than {stop:g}; a worker that stops may take BRIDGE_STOP"
     for name, is_right, instead in (
         ("worker_class", issubclass(cfg.worker_class, worker), only),
+        ("workers", cfg.workers >= 1, "set 1 or more; without a worker nothing is answered"),
+        ("worker_tmp_dir", cfg.worker_tmp_dir is None or Path(cfg.worker_tmp_dir).is_dir(), "name a folder"),
         ("reload", not cfg.reload, "remove it; the bridge reloads its routing table by itself"),
         ("reuse_port", not cfg.reuse_port, "remove it; a worker that ends would drop its connections"),
         ("threads", cfg.threads > WAITING_THREADS, threads),

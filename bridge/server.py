@@ -42,6 +42,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CLOSING = 1.0
 #: How long, in seconds, a worker that cannot start puts off the next one, which the master starts at once.
 STARTS_AGAIN = 2.0
+#: The master was frozen if it did not look at the table for so many seconds.
+FROZEN = 5.0
 #: mallopt's name of the size, in bytes, from which a block is returned when it is freed, and that size.
 M_MMAP_THRESHOLD = -3
 LARGE_BLOCK = 128 * 1024
@@ -161,14 +163,6 @@ class BridgeWorker(ConnectionWorker):
             self.delivery_stop.start()
         return self.delivery_stop
 
-    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
-        """Go on: after a freeze of the machine the master sends this to workers that work.
-
-        It kills a worker whose loop hangs a second later: only the loop reports to the master.
-        """
-        del sig, frame
-        log.warning("the master got no sign of this worker for %s s; it goes on", self.cfg.timeout)
-
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         # Ctrl-C signals the master and every worker, and the master its workers again: gunicorn's own
         # handler, interrupted by itself, waits for its lock for ever. And what is in flight may finish.
@@ -220,7 +214,7 @@ threads = THREADS
 raise_file_limit()
 worker_connections = max(0, max_connections())
 worker_tmp_dir = _heartbeat_folder(_current.database_url)
-# A worker sends no heartbeat while it waits for its sends, or is frozen alone, and holds answers.
+# A worker reports nothing while it waits for its sends, or is frozen alone, and holds answers.
 timeout = max(300, int(_current.stop) + 10)
 graceful_timeout = max(1, int(_current.stop))
 # Longer than the 60 to 90 s of proxies: a proxy that sends just as the bridge closes answers 502.
@@ -239,6 +233,8 @@ class BridgeArbiter(Arbiter):
 
     last_good: Loaded
     edits: Edits
+    #: When it last looked at the table, ``time.monotonic()``.
+    looked_at: float
 
 
 def on_starting(server: BridgeArbiter) -> None:
@@ -264,12 +260,20 @@ def on_starting(server: BridgeArbiter) -> None:
 def when_ready(server: BridgeArbiter) -> None:
     """Follow the table as it is edited, once there is something to serve it."""
     # A thread would be in the midst of something when the master forks; this is between two of its steps.
-    signal.signal(signal.SIGALRM, lambda *_: _follow(server))
+    server.looked_at = time.monotonic()
+    signal.signal(signal.SIGALRM, lambda *_: _look(server))
     signal.setitimer(signal.ITIMER_REAL, LOOKS)
 
 
-def _follow(server: BridgeArbiter) -> None:
+def _look(server: BridgeArbiter) -> None:
     """Keep the table as it is edited, as the workers do, for those that start in the middle of a bad edit."""
+    now = time.monotonic()
+    if now - server.looked_at > FROZEN:
+        # The workers were frozen, too, and could not report. The pending alarm comes before the master
+        # looks for workers that did not.
+        for worker in server.WORKERS.values():
+            worker.tmp.notify()
+    server.looked_at = now
     try:
         server.last_good = server.edits.next() or server.last_good
     except ConfigError:

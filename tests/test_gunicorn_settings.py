@@ -75,6 +75,8 @@ def test_gunicorn_without_the_bridges_settings_ends(tmp_path: Path) -> None:
     [
         ("threads", 40),
         ("reuse_port", True),
+        ("workers", 0),
+        ("worker_tmp_dir", "/nowhere"),
         ("worker_connections", 0),
         ("timeout", 90),
         ("graceful_timeout", 89),
