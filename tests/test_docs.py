@@ -154,3 +154,11 @@ def test_links_inside_the_docs_lead_somewhere() -> None:
             linked = (page.parent / target).resolve() if target else page
             assert linked.exists(), f"{page.name}: {target}"
             assert not anchor or anchor in anchors(linked), f"{page.name}: {target}#{anchor}"
+
+
+def test_every_fault_that_it_survives_is_named_by_its_test() -> None:
+    named = re.findall(r"\| `((?:\w+/)?\w+\.py)::(\w+)` \|$", DOCS["survives.md"], re.MULTILINE)
+    rows = re.findall(r"^\| (?!fault )", DOCS["survives.md"], re.MULTILINE)
+    assert len(named) == len(rows)
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text()
