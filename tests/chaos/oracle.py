@@ -248,12 +248,19 @@ def _made_up(run: _Run) -> Iterator[str]:
 
 
 def _misrecorded(run: _Run) -> Iterator[str]:
-    """What stands of an accepted job is its last attempt's, and no older claim's; or a person's word."""
+    """An accepted job is what its last attempt says, and no older claim's; or what a person says of it.
+
+    An answer may also come after the attempt was recorded as unknown: then TheEye has the very job.
+    """
     said = {one.job_id for one in run.resolved if one.sent}
+    saved = {(one.commit, one.id) for one in run.saved}
     for job in run.jobs:
         if job.state is not JobState.ACCEPTED or job.id in said:
             continue
         last = run.attempts(job)[-1] if run.attempts(job) else None
+        is_late = last is not None and last.outcome is Outcome.UNKNOWN
+        if is_late and (commit_of(job), job.theeye_job_id) in saved:
+            continue
         if last is None or last.outcome is not Outcome.ACCEPTED or last.theeye_job_id != job.theeye_job_id:
             by = (
                 f"its last attempt is {last.outcome} as {last.theeye_job_id}" if last else "it has no attempt"

@@ -46,10 +46,12 @@ class What(StrEnum):
     PERSON = "a person resolves what is unknown"
 
 
+#: Not where web processes end by themselves: one that starts meanwhile would follow the wrong clock.
+CLOCKS = (What.CLOCK_FORWARD, What.CLOCK_BACK)
 #: What befalls the processes, one after another; those that need workers or a server of databases last.
 _ANYWHERE = (
     What.KILL_WEB, What.KILL_ALL, What.RELOAD_WEB, What.RESTART_WEB, What.FREEZE_WEB, What.CROWD,
-    What.STALL_LOG, What.CLOCK_FORWARD, What.CLOCK_BACK,
+    What.STALL_LOG, *CLOCKS,
 )  # fmt: skip
 ON_SQLITE = (*_ANYWHERE, What.LOCK_DATABASE, What.FILL_DISK)
 ON_POSTGRESQL = (

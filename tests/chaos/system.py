@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.chaos.schedule import ON_POSTGRESQL, ON_SQLITE, Action, What
+from tests.chaos.schedule import CLOCKS, ON_POSTGRESQL, ON_SQLITE, Action, What
 from tests.chaos.table import ENVIRONMENT
 from tests.clock import WallClock, find_compiler
 from tests.disk import filled, small_disk
@@ -27,8 +27,8 @@ from tests.tables import in_threads
 FILES, CROWD = 300, 400
 #: From where they come: the pushes have another address.
 CROWDS_ADDRESS = "127.0.0.9"
-#: Web processes end by themselves and are replaced, all the time.
-ENDS = "--max-requests 2000 --max-requests-jitter 1000"
+#: Web processes that end by themselves do so after so many requests.
+MAX_REQUESTS = "--max-requests 400 --max-requests-jitter 200"
 #: Bytes, of the disk of an SQLite store.
 DISK = 256 * 1024**2
 #: Seconds by which the clock is wrong.
@@ -49,15 +49,18 @@ class System:
     context manager it is running inside, and gone afterwards.
     """
 
-    def __init__(self, config: Path, cluster: Cluster | None) -> None:
-        """Without a `cluster` on SQLite, in the folder of `config`; its cluster is running already."""
+    def __init__(self, config: Path, cluster: Cluster | None, *, ends: bool = False) -> None:
+        """Without a `cluster` on SQLite, in the folder of `config`; its cluster is running already.
+
+        With `ends`, web processes end by themselves now and then, and no clock is wrong.
+        """
         self._cluster = cluster
         #: What this machine lacks for some of what goes wrong.
         self.lacking: list[str] = []
         self._running = ExitStack()
         self._clock = self._make_clock(config.parent)
         environ = {**ENVIRONMENT, **(self._clock.environ if self._clock else {})}
-        web = {**environ, "GUNICORN_CMD_ARGS": ENDS}
+        web = {**environ, "GUNICORN_CMD_ARGS": MAX_REQUESTS if ends else ""}
         self.workers: list[Worker] = []
         if cluster is None:
             self._disk = self._make_disk(config.with_name("disk"))
@@ -75,7 +78,7 @@ class System:
             self._direct_url = url
             whats = ON_POSTGRESQL
         without = {What.FILL_DISK} if self._disk is None else set()
-        without |= {What.CLOCK_FORWARD, What.CLOCK_BACK} if self._clock is None else set()
+        without |= set(CLOCKS) if ends or self._clock is None else set()
         #: What may befall them on this machine.
         self.whats = tuple(what for what in whats if what not in without)
         self._logs = [program.pipe_log() for program in self._programs]

@@ -11,7 +11,7 @@ from bridge.demo.theeye import Fault
 from bridge.outbox import Outbox
 from tests.chaos.load import Load
 from tests.chaos.run import CLIENTS, TAKEN_WITHIN, Person, Report, judge, run, settle
-from tests.chaos.schedule import BY_THEEYE, ON_POSTGRESQL, ON_SQLITE, What, schedule
+from tests.chaos.schedule import BY_THEEYE, CLOCKS, ON_POSTGRESQL, ON_SQLITE, What, schedule
 from tests.chaos.system import System
 from tests.chaos.table import stand_in, write_table
 from tests.delivery import posts
@@ -19,7 +19,7 @@ from tests.postgresql import Cluster
 from tests.tables import wait_until
 
 #: What a run follows from, and for how many seconds everything is broken.
-ON_ONE, ON_FOUR = (635, 24.0), (129, 30.0)
+ON_ONE, ON_FOUR = (1346, 22.0), (2603, 32.0)
 #: In the rolling restart TheEye takes so many seconds for each order, and what is told to end waits until so
 #: many are in flight: with two workers some are its own.
 HELD, BUSY = 0.3, 6
@@ -31,7 +31,9 @@ def assert_kept(report: Report) -> None:
 
 
 def test_the_short_runs_together_meet_everything() -> None:
-    lanes = [(ON_ONE, ON_SQLITE), (ON_ONE, BY_THEEYE), (ON_FOUR, ON_POSTGRESQL), (ON_FOUR, BY_THEEYE)]
+    # Of an even seed: processes end by themselves, and no clock is wrong.
+    on_sqlite = [what for what in ON_SQLITE if what not in CLOCKS]
+    lanes = [(ON_ONE, on_sqlite), (ON_ONE, BY_THEEYE), (ON_FOUR, ON_POSTGRESQL), (ON_FOUR, BY_THEEYE)]
     met = {action.what for of_run, whats in lanes for action in schedule(*of_run, whats)}
     assert not set(What) - met
 

@@ -207,6 +207,13 @@ def test_misrecorded_by_an_older_claim(told: Told) -> None:
     assert told.found() == ["misrecorded"]
 
 
+def test_an_answer_that_came_late(told: Told) -> None:
+    job = told.push(0.0)
+    told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
+    told.change(job, theeye_job_id=told.saved[-1].id)
+    assert told.found() == []
+
+
 def test_misrecorded_without_an_acceptance(told: Told) -> None:
     job = told.push(0.0)
     told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
