@@ -495,6 +495,13 @@ class TestWhatOthersDo:
         engine.dispose()
         assert shown == "read committed"
 
+    def test_a_database_that_rounds_floats(self, postgresql_url: str) -> None:
+        change(postgresql_url, "SET extra_float_digits = -10")
+        with closing(Outbox(postgresql_url)) as outbox:
+            stored = outbox.store(make_webhook(make_job(), event=make_event(received_at=1796000123.25)))
+            assert outbox.event(stored.event_id).received_at == 1796000123.25
+            assert outbox.next_due() == pytest.approx(time.time(), abs=PATIENCE)
+
     def test_a_database_that_takes_reads_alone_is_not_ready(self, postgresql_url: str) -> None:
         with closing(Outbox(postgresql_url)) as outbox:
             outbox.ping()

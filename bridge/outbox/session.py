@@ -42,6 +42,8 @@ _BEGIN = (
     "SET LOCAL lock_timeout = '5s';"
     # A role's own may be shorter than a statement needs.
     f"SET LOCAL statement_timeout = '{ANSWERS:g}s';"
+    # A lower value rounds the timestamps that are read: a due job would wait for hours.
+    "SET LOCAL extra_float_digits = 3;"
     # Not to lose what was committed last.
     "SET LOCAL synchronous_commit = "
 )
