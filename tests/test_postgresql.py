@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -448,6 +450,29 @@ def test_after_a_restart_in_no_time_one_write_fails_at_most(
         outbox.store(make_webhook(delivery_id="first"))
     for number in range(POOL):
         outbox.store(make_webhook(delivery_id=f"after {number}"))
+
+
+def test_a_session_that_dies_while_the_clock_is_ahead_is_replaced_once(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy compares times of the wall clock."""
+    wall, opened = SimpleNamespace(time=lambda: time.time() + 3600), []
+    connect = Session.connect
+
+    def counting(*arguments: Any, **parameters: Any) -> Session:
+        opened.append(1)
+        return connect(*arguments, **parameters)
+
+    end = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with closing(PostgreSQL(postgresql_url)) as database:
+        with monkeypatch.context() as ahead:
+            ahead.setattr("sqlalchemy.pool.base.time", wall)
+            with pytest.raises(StoreUnavailable):
+                database.write(partial(execute, statement=end))
+        monkeypatch.setattr(Session, "connect", counting)
+        for _ in range(5):
+            database.write(partial(execute, statement="SELECT 1"))
+    assert len(opened) == 1
 
 
 def test_after_a_restart_others_are_heard_again(cluster: Cluster, own_url: str, reopen: Open) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from psycopg import Connection as DriverConnection
 from psycopg import Error as DriverError
@@ -198,10 +198,14 @@ def connect(url: str) -> Engine:
         connection.exec_driver_sql(session.beginning)
 
     @event.listens_for(engine, "handle_error")
-    def _leave_read_only(context: ExceptionContext) -> None:
+    def _close_idle(context: ExceptionContext) -> None:
         # A session keeps what it began with: the next one may write again.
         if isinstance(context.original_exception, ReadOnlySqlTransaction):
             context.is_disconnect = True
+        # SQLAlchemy would close sessions at each checkout until the wall clock passes the time of this error.
+        context.invalidate_pool_on_disconnect = False
+        if context.is_disconnect:
+            cast(ElasticPool, engine.pool).close_idle()
 
     return engine
 
