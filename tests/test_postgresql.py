@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -169,8 +170,17 @@ def test_no_statement_is_prepared(database: PostgreSQL) -> None:
     assert database.write(work) == 0
 
 
-def test_options_of_the_url_are_used(postgresql_url: str) -> None:
-    database = PostgreSQL(f"{postgresql_url}?options=-c%20work_mem%3D1234kB")
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "-c work_mem=5MB",
+        "-c ignore_system_indexes=off",  # only a start of a session may set it
+        "-c application_name=another",
+    ],
+)
+def test_options_of_the_url_are_used(postgresql_url: str, more: str) -> None:
+    database = PostgreSQL(f"{postgresql_url}?options={quote(f'{more} -c work_mem=1234kB')}")
     assert database.read(lambda connection: show(connection, "work_mem")) == "1234kB"
     assert database.read(lambda connection: show(connection, "application_name")) == "bridge"
     database.close()
