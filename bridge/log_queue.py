@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import threading
 from contextlib import suppress
@@ -84,4 +85,11 @@ class QueuedHandler(logging.Handler):
                 item.set()
             else:
                 with suppress(OSError):  # the log is gone, or its disk is full
-                    os.write(self._descriptor, item)
+                    self._write_all(item)
+
+    def _write_all(self, line: bytes) -> None:
+        while line:
+            try:
+                line = line[os.write(self._descriptor, line) :]
+            except BlockingIOError:  # another process has made the descriptor non-blocking
+                select.select([], [self._descriptor], [])

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bridge.errors import StoreUnavailable
-from bridge.outbox import Outbox
+from bridge.outbox import Outbox, pool
 from bridge.outbox.pool import POOL, ElasticPool
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.session import Session
@@ -68,11 +68,26 @@ def test_bursts_of_several_processes_wait_for_room(limited_url: str) -> None:
 def test_idle_sessions_are_given_back_but_one(limited_url: str) -> None:
     with closing(PostgreSQL(limited_url)) as database:
         in_threads([partial(database.write, pause)] * POOL * 2)
-        pool = database._engine.pool
-        assert isinstance(pool, ElasticPool)
+        used = database._engine.pool
+        assert isinstance(used, ElasticPool)
         wait_until(lambda: sessions(limited_url) == 1, "the end of idle sessions")
-        assert pool.status() == "1 sessions, 1 of them idle"
+        assert used.status() == "1 sessions, 1 of them idle"
         assert len(in_threads([partial(database.write, pause)] * POOL * 2)) == POOL * 2
+
+
+def test_idle_sessions_are_given_back_under_steady_traffic(
+    limited_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "SURPLUS_IDLE", 0.5)
+    with closing(PostgreSQL(limited_url)) as database:
+        in_threads([partial(database.write, pause)] * POOL * 2)
+        assert sessions(limited_url) == POOL
+
+        def is_closed() -> bool:
+            database.announce()
+            return sessions(limited_url) == 1
+
+        wait_until(is_closed, "the end of idle sessions")
 
 
 def test_a_command_gets_a_connection_once_a_burst_is_over(limited_url: str) -> None:

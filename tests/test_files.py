@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -57,6 +59,12 @@ def test_more_connections_than_the_soft_limit_are_served(server: LimitedServer) 
         assert all(is_open(sock) for sock in idle)
 
 
+def cpu_ticks(pid: int) -> int:
+    """CPU time that a process has used, in ticks of the system."""
+    # utime and stime: fields 14 and 15 of proc_pid_stat(5). The program's name may contain spaces.
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
 @pytest.mark.parametrize("idle", [0, 50])
 def test_a_worker_outlives_the_limit(server: LimitedServer, idle: int) -> None:
     """With idle connections to close, and with none."""
@@ -67,7 +75,8 @@ def test_a_worker_outlives_the_limit(server: LimitedServer, idle: int) -> None:
         assert push(server.port, "two").status == 202
         used = len([*Path(f"/proc/{worker}/fd").iterdir()])
         soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used - idle, hard))
+        # Without idle connections, below every descriptor that may become free: nothing is accepted.
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used - idle if idle else 3, hard))
         address = ("127.0.0.1", server.port)
         sockets = [opened.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(100)]
         wait_until(
@@ -76,6 +85,9 @@ def test_a_worker_outlives_the_limit(server: LimitedServer, idle: int) -> None:
                 or not all(map(is_open, sockets))
             )
         )
+        ticks = cpu_ticks(worker)
+        time.sleep(1)
+        assert cpu_ticks(worker) - ticks < os.sysconf("SC_CLK_TCK") / 4  # the worker does not spin
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
         assert push(server.port, "three").status == 202
         assert server.workers == [worker]

@@ -444,12 +444,28 @@ def test_what_is_compressed_unasked_is_decoded(
     assert (answer.body, "content-encoding" in answer.headers) == (body, False)
 
 
+MEMBERS = (b"", b'{"id":', b"", b'"1"}')
+
+
+@pytest.mark.parametrize("end", [b"", bytes(512), b"padding"])
+def test_all_members_of_a_gzip_body_are_decoded(client: HttpClient, serve: Serve, end: bytes) -> None:
+    body = b"".join(deflated(member, 31) for member in MEMBERS) + end
+    answer = post(client, serve(answers_once(encoded("gzip", body))).url)
+    assert (answer.body, "content-encoding" in answer.headers) == (b'{"id":"1"}', False)
+
+
+def test_the_limit_is_of_all_members_together() -> None:
+    assert len(decode(deflated(bytes(400), 31) * 3, "gzip", 1000) or b"") == 1001
+    assert len(decode(deflated(bytes(500), 31) * 2, "gzip", 1000) or b"") == 1000
+
+
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
         ("br", b"x"),
         ("gzip, gzip", deflated(b"x", 31)),
         ("gzip", deflated(b"x" * 50, 31)[:-1]),
+        pytest.param("gzip", deflated(b"x", 31) + deflated(b"y", 31)[:-1], id="gzip, second member cut"),
         ("gzip", b""),
         ("deflate", b"x"),
     ],

@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
+import select
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +126,7 @@ class Pipe:
         """The lines up to one that ends with `until`."""
         text = b""
         while not text.endswith(f"{until}\n".encode()):
+            assert select.select([self._reads], [], [], PATIENCE)[0], f"nothing more after {text[-50:]!r}"
             text += os.read(self._reads, 1024**2)
         return text.decode().splitlines()
 
@@ -145,6 +149,31 @@ def test_lines_that_were_dropped_are_counted_where_they_are_missing(pipe: Pipe) 
     assert pipe.read("after") == ["dropped 7 log lines while standard error was blocked", "after"]
     pipe.logger.info("last")
     assert pipe.read("last") == ["last"]
+
+
+def test_a_pipe_that_another_process_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
+    os.set_blocking(pipe._writes, False)
+    count = pipe.fill()
+    pipe.logger.info("dropped")
+    lines = pipe.read(f" {count - 1}")
+    assert lines == [f"{'x' * 1000} {number}" for number in range(count)]
+    pipe.logger.info("%s after", "y" * 3 * PIPE)  # written in parts
+    assert pipe.read("after") == [
+        "dropped 1 log lines while standard error was blocked",
+        f"{'y' * 3 * PIPE} after",
+    ]
+
+
+def test_the_thread_that_writes_receives_no_signal(pipe: Pipe) -> None:
+    """Else a main thread that waits would not wake for it."""
+    pipe.logger.info("begun")
+    pipe.handler.flush()
+    thread = pipe.handler._thread
+    assert thread is not None
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    (blocked,) = re.findall(r"^SigBlk:\s*(\w+)$", status, re.MULTILINE)
+    for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1:
+        assert int(blocked, 16) & 1 << number - 1
 
 
 def test_an_end_does_not_wait_for_a_blocked_log(pipe: Pipe) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -167,8 +170,17 @@ def test_no_statement_is_prepared(database: PostgreSQL) -> None:
     assert database.write(work) == 0
 
 
-def test_options_of_the_url_are_used(postgresql_url: str) -> None:
-    database = PostgreSQL(f"{postgresql_url}?options=-c%20work_mem%3D1234kB")
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "-c work_mem=5MB",
+        "-c ignore_system_indexes=off",  # only a start of a session may set it
+        "-c application_name=another",
+    ],
+)
+def test_options_of_the_url_are_used(postgresql_url: str, more: str) -> None:
+    database = PostgreSQL(f"{postgresql_url}?options={quote(f'{more} -c work_mem=1234kB')}")
     assert database.read(lambda connection: show(connection, "work_mem")) == "1234kB"
     assert database.read(lambda connection: show(connection, "application_name")) == "bridge"
     database.close()
@@ -450,6 +462,29 @@ def test_after_a_restart_in_no_time_one_write_fails_at_most(
         outbox.store(make_webhook(delivery_id=f"after {number}"))
 
 
+def test_a_session_that_dies_while_the_clock_is_ahead_is_replaced_once(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy compares times of the wall clock."""
+    wall, opened = SimpleNamespace(time=lambda: time.time() + 3600), []
+    connect = Session.connect
+
+    def counting(*arguments: Any, **parameters: Any) -> Session:
+        opened.append(1)
+        return connect(*arguments, **parameters)
+
+    end = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with closing(PostgreSQL(postgresql_url)) as database:
+        with monkeypatch.context() as ahead:
+            ahead.setattr("sqlalchemy.pool.base.time", wall)
+            with pytest.raises(StoreUnavailable):
+                database.write(partial(execute, statement=end))
+        monkeypatch.setattr(Session, "connect", counting)
+        for _ in range(5):
+            database.write(partial(execute, statement="SELECT 1"))
+    assert len(opened) == 1
+
+
 def test_after_a_restart_others_are_heard_again(cluster: Cluster, own_url: str, reopen: Open) -> None:
     here, there = reopen(own_url), reopen(own_url)
     heard: list[int] = []
@@ -494,6 +529,13 @@ class TestWhatOthersDo:
             shown = connection.execute(text("SHOW transaction_isolation")).scalar_one()
         engine.dispose()
         assert shown == "read committed"
+
+    def test_a_database_that_rounds_floats(self, postgresql_url: str) -> None:
+        change(postgresql_url, "SET extra_float_digits = -10")
+        with closing(Outbox(postgresql_url)) as outbox:
+            stored = outbox.store(make_webhook(make_job(), event=make_event(received_at=1796000123.25)))
+            assert outbox.event(stored.event_id).received_at == 1796000123.25
+            assert outbox.next_due() == pytest.approx(time.time(), abs=PATIENCE)
 
     def test_a_database_that_takes_reads_alone_is_not_ready(self, postgresql_url: str) -> None:
         with closing(Outbox(postgresql_url)) as outbox:

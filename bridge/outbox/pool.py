@@ -17,9 +17,11 @@ POOL = 5
 POOL_TIMEOUT = 3.0
 #: How long, in seconds, a connection may have been idle to be used without a check.
 UNCHECKED_IDLE = 1.0
-#: How long, in seconds, a connection is idle before the pool closes it, all but the one used last: under
-#: POOL_TIMEOUT, so that a process at the server's connection limit gets one that another gives back.
+#: How long, in seconds, a connection is idle before the pool closes it, all but the one used last, and how
+#: often the pool checks. Both together are under POOL_TIMEOUT, so that a process at the server's connection
+#: limit gets one that another gives back.
 SURPLUS_IDLE = 2.0
+SURPLUS_INTERVAL = 0.5
 #: How long, in seconds, nobody connects after the server refused a connection for want of room.
 REFUSAL_INTERVAL = 0.1
 
@@ -55,10 +57,14 @@ class ElasticPool(Pool):
         before = time.monotonic() - SURPLUS_IDLE
         self._close_idle(lambda index, since: index < len(self._idle) - 1 and since < before)
 
+    def close_idle(self) -> None:
+        """Close all idle sessions: when one has died, the others most likely did too."""
+        self._close_idle(lambda _index, _since: True)
+
     def dispose(self) -> None:
         """Close idle sessions now, and the others when they are returned."""
         self._disposed = True
-        self._close_idle(lambda _index, _since: True)
+        self.close_idle()
 
     def recreate(self) -> Pool:
         return ElasticPool(
@@ -92,8 +98,7 @@ class ElasticPool(Pool):
                 return entry
             entry.close()
             self._forget()
-            # The others most likely died with it.
-            self._close_idle(lambda _index, _since: True)
+            self.close_idle()
 
     def _wait(self, deadline: float, refusal: DriverError | None) -> tuple[ConnectionPoolEntry, float] | None:
         """Return an idle session and since when it is, or None if the caller may open one."""

@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
-from bridge.outbox.pool import POOL, SURPLUS_IDLE, ElasticPool, is_full
+from bridge.outbox.pool import POOL, SURPLUS_INTERVAL, ElasticPool, is_full
 from bridge.outbox.presence import Presence
 from bridge.outbox.session import CONNECTS, Session, connect
 
@@ -187,13 +187,13 @@ class Herald:
     def _run(self) -> None:
         last = False
         while not last:
-            if not self._changed.wait(timeout=SURPLUS_IDLE):
-                cast(ElasticPool, self._engine.pool).close_surplus()
+            self._changed.wait(timeout=SURPLUS_INTERVAL)
             self._changed.clear()
             last = self._closed
             if self._wanted:
                 self._wanted = False
                 self._notify()
+            cast(ElasticPool, self._engine.pool).close_surplus()
 
     def _notify(self) -> None:
         notice = {"channel": CHANNEL, "name": self.name}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from psycopg import Connection as DriverConnection
 from psycopg import Error as DriverError
@@ -42,12 +41,11 @@ _BEGIN = (
     "SET LOCAL lock_timeout = '5s';"
     # A role's own may be shorter than a statement needs.
     f"SET LOCAL statement_timeout = '{ANSWERS:g}s';"
+    # A lower value rounds the timestamps that are read: a due job would wait for hours.
+    "SET LOCAL extra_float_digits = 3;"
     # Not to lose what was committed last.
     "SET LOCAL synchronous_commit = "
 )
-
-#: A setting in the options of DATABASE_URL, in which a backslash escapes a space.
-_OPTION = re.compile(r"(?:-c\s*|--)([\w.]+)=((?:\\.|\S)*)")
 
 _READ_BACK = """
 SELECT current_setting('server_encoding'), current_setting('transaction_isolation'),
@@ -118,7 +116,11 @@ class Session(DriverConnection[Any]):
         row = self.execute("SELECT current_setting('synchronous_commit')").fetchone()
         if row is not None and row[0] not in ("off", "local"):
             self.durability = row[0]
-        ignored = [name for name, value in self._options if self._differs(name, value)]
+        if "options" in self.info.get_parameters() and self.is_pooled:
+            raise StoreUnavailable(
+                "DATABASE_URL or PGOPTIONS has options, but a pooler is in front of PostgreSQL and may "
+                "ignore them: remove them, and set a search_path with ALTER ROLE"
+            )
         self.execute(self.beginning)
         row = self.execute(_READ_BACK).fetchone()
         self.rollback()
@@ -138,23 +140,6 @@ class Session(DriverConnection[Any]):
                 f"PostgreSQL ignores what the bridge sets (isolation is {isolation}, not read committed; "
                 f"synchronous_commit is {commit}, not on): name another database in DATABASE_URL"
             )
-
-        if ignored:
-            raise StoreUnavailable(
-                f"{' and '.join(ignored)} in the options of DATABASE_URL has no effect: a pooler ignores it; "
-                "remove it from DATABASE_URL, and set it with ALTER ROLE"
-            )
-
-    @property
-    def _options(self) -> list[tuple[str, str]]:
-        """The settings in the options of DATABASE_URL, with their values."""
-        return _OPTION.findall(self.info.get_parameters().get("options", ""))
-
-    def _differs(self, name: str, value: str) -> bool:
-        # What is set is normalized: 60s becomes 1min.
-        compared = "SELECT current_setting(%s), set_config(%s, %s, true)"
-        before, after = self.execute(compared, (name, name, value.replace("\\", ""))).fetchone() or ("", "")
-        return bool(before != after)
 
     @property
     def risk(self) -> str | None:
@@ -196,10 +181,14 @@ def connect(url: str) -> Engine:
         connection.exec_driver_sql(session.beginning)
 
     @event.listens_for(engine, "handle_error")
-    def _leave_read_only(context: ExceptionContext) -> None:
+    def _close_idle(context: ExceptionContext) -> None:
         # A session keeps what it began with: the next one may write again.
         if isinstance(context.original_exception, ReadOnlySqlTransaction):
             context.is_disconnect = True
+        # SQLAlchemy would close sessions at each checkout until the wall clock passes the time of this error.
+        context.invalidate_pool_on_disconnect = False
+        if context.is_disconnect:
+            cast(ElasticPool, engine.pool).close_idle()
 
     return engine
 
