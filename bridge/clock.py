@@ -35,8 +35,10 @@ class Clock:
         #: The same of a jump that is not followed yet, and the monotonic time when it was noticed.
         self._jump: tuple[float, float] | None = None
         self._unsteady_at = -math.inf
-        #: How many jumps it has followed.
-        self.corrections = 0
+        #: How many jumps forward it has followed.
+        self.forward = 0
+        #: How many jumps back it has followed, and jumps forward that ended: times may be stored by these.
+        self.back = 0
 
     def __call__(self) -> float:
         with self._lock:
@@ -59,11 +61,13 @@ class Clock:
 
     def _look(self, ahead: float, now: float) -> None:
         if abs(ahead - self._ahead) <= JUMP:
+            self.back += self._jump is not None and self._jump[0] > self._ahead
             self._ahead, self._jump = ahead, None
         elif self._jump is None or abs(ahead - self._jump[0]) > JUMP:
             self._jump, self._unsteady_at = (ahead, now), now
             log.warning("the clock jumped by %+.0f s; check NTP", ahead - self._ahead)
         elif now - self._jump[1] >= FOLLOW_AFTER:
             log.warning("the clock is corrected by %+.0f s", ahead - self._ahead)
+            self.forward += ahead > self._ahead
+            self.back += ahead < self._ahead
             self._ahead, self._jump, self._unsteady_at = ahead, None, now
-            self.corrections += 1

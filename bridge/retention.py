@@ -10,11 +10,10 @@ from bridge.errors import StoreUnavailable
 from bridge.outbox import Outbox
 from bridge.settings import Retention
 
-#: How long, in seconds, after the start the first pass comes: a platform may start processes anew every day.
-FIRST = 60.0
 #: How long, in seconds, after one pass the next comes.
 EVERY = 86_400.0
-#: For how long, in seconds, the clock must have been steady: what looks old after a jump may be new.
+#: How long, in seconds, the clock must have been steady since the start and since a jump: what looks old by
+#: a wrong clock may be new. Less than a day, because a platform may start processes anew every day.
 STEADY = 3600.0
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ class Pruner:
         retention: Retention,
         clock: Clock,
         *,
-        first: float = FIRST,
+        first: float = STEADY,
         every: float = EVERY,
     ) -> None:
         self._outbox = outbox

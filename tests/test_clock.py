@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -22,9 +26,10 @@ from bridge.settings import Retention
 from tests import clock
 from tests.clock import WallClock
 from tests.conftest import lacks
-from tests.pushes import VARIABLES, push, stand_in, write_table
-from tests.server import SetServer
-from tests.tables import wait_until
+from tests.postgresql import Cluster
+from tests.pushes import DEPLOY, VARIABLES, push, stand_in, write_table
+from tests.server import Server, SetServer
+from tests.tables import make_job, wait_until
 
 HOUR, DAY = 3600, 86_400
 
@@ -54,7 +59,7 @@ class TestClock:
             times.pass_by(10)
             times.wall -= 4
             assert times.clock() == times.wall
-        assert (times.clock.steady_for(), times.clock.corrections) == (math.inf, 0)
+        assert (times.clock.steady_for(), times.clock.forward, times.clock.back) == (math.inf, 0, 0)
 
     @pytest.mark.parametrize("jump", [HOUR, -HOUR])
     def test_a_jump_counts_once_it_has_lasted(self, jump: float, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,20 +73,24 @@ class TestClock:
         assert times.clock.steady_for() == FOLLOW_AFTER - 1
         times.pass_by(1)
         assert times.clock() == times.wall
-        assert (times.clock.corrections, times.clock.steady_for()) == (1, 0)
+        assert (times.clock.forward, times.clock.back) == (jump > 0, jump < 0)
+        assert times.clock.steady_for() == 0
         assert "jumped" not in str(times.clock.trouble)
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
-    def test_one_that_ends_never_counts(self) -> None:
+    @pytest.mark.parametrize("jump", [40 * DAY, -40 * DAY])
+    def test_one_that_ends_is_not_followed(self, jump: float) -> None:
         times = Times()
-        times.wall += 40 * DAY
+        times.wall += jump
         times.clock()
         times.pass_by(15)
         times.clock()
-        times.wall -= 40 * DAY
+        times.wall -= jump
         times.pass_by(FOLLOW_AFTER)
         assert times.clock() == times.wall
-        assert (times.clock.corrections, times.clock.trouble) == (0, None)
+        assert times.clock.trouble is None
+        # Others may have stored times by a clock that was ahead.
+        assert (times.clock.forward, times.clock.back) == (0, jump > 0)
 
     def test_another_jump_begins_anew(self) -> None:
         times = Times()
@@ -148,6 +157,110 @@ def test_an_hour_forward_doubles_nothing_that_is_in_flight(
 
         wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 4}, "the answers")
         assert len(theeye.jobs) == 4
+
+
+def test_a_restart_while_the_clock_is_an_hour_ahead_doubles_nothing(
+    tmp_path: Path, wall_clock: WallClock
+) -> None:
+    store = tmp_path / "bridge.db"
+    environ = {**VARIABLES, **wall_clock.environ}
+    with (
+        stand_in() as theeye,
+        Server(write_table(tmp_path, theeye.url, timeout="20s"), store, environ) as server,
+    ):
+        theeye.fault(Fault(hang=60))
+        assert push(server.port, "before").status == 202
+        theeye.wait_for_requests(1)
+
+        wall_clock.move(HOUR)
+        os.kill(server.pid, signal.SIGHUP)
+        # The process before it ends once it has the answer.
+        wait_until(lambda: len(server.workers) == 2, "the next process")
+        assert push(server.port, "after", "release").status == 202
+        theeye.wait_for_requests(2)
+        time.sleep(5)
+        theeye.clear()
+
+        with closing(Outbox(server.database_url, beside_a_server=True)) as outbox:
+            wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 2}, "the answers")
+        assert len(theeye.jobs) == 2
+        assert "left behind" not in server.log
+
+
+class ClusterOfAnotherClock(Cluster):
+    """Its machine has a clock of its own."""
+
+    def __init__(self, wall_clock: WallClock) -> None:
+        super().__init__(fsync=False)
+        self._environ = wall_clock.environ
+
+    @property
+    def _conditions(self) -> dict[str, Any]:
+        conditions = super()._conditions
+        return {**conditions, "env": {**conditions["env"], **self._environ}}
+
+
+@pytest.mark.usefixtures("postgresql_programs", "wall_clock")
+def test_postgresqls_clock_an_hour_forward_doubles_nothing(tmp_path: Path) -> None:
+    # Not one of pytest's folders: those are closed to the cluster's user.
+    with ExitStack() as running:
+        folder = Path(running.enter_context(TemporaryDirectory()))
+        of_cluster = WallClock(folder)
+        folder.chmod(0o755)
+        url = running.enter_context(ClusterOfAnotherClock(of_cluster)).create_database()
+        theeye = running.enter_context(stand_in())
+        environ = {**VARIABLES, "WEB_CONCURRENCY": "2"}
+        server = running.enter_context(Server(write_table(tmp_path, theeye.url, timeout="20s"), url, environ))
+        outbox = running.enter_context(closing(Outbox(url, beside_a_server=True)))
+        theeye.fault(Fault(hang=60))
+        for number in range(4):
+            assert push(server.port, f"commit-{number}").status == 202
+        theeye.wait_for_requests(4)
+
+        of_cluster.move(HOUR)
+        time.sleep(5)  # two rounds of each process
+        theeye.clear()
+
+        wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 4}, "the answers")
+        assert len(theeye.jobs) == 4
+        assert "left behind" not in server.log
+
+
+def test_a_correction_by_two_days_gives_nothing_up(
+    tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
+) -> None:
+    with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock, 1.0) as server:
+        theeye.fault(Fault(answer=Answer(503), method="POST"))
+        assert push(server.port, "before").status == 202
+        wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
+        wall_clock.move(2 * DAY)
+        wait_until(lambda: server.log.count("corrected by +172800 s") == 2)
+
+        tries = outbox_of.jobs()[0].tries
+        wait_until(lambda: outbox_of.jobs()[0].tries > tries, "one more attempt")
+        server.stop()
+        assert outbox_of.counts() == {JobState.WAITING: 1}
+        # The next processes have seen no jump.
+        server.start()
+        wait_until(lambda: outbox_of.jobs()[0].tries > tries + 1, "an attempt of theirs")
+        theeye.clear()
+        wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 1}, "the job")
+
+
+def test_a_command_while_the_clock_is_an_hour_ahead_delays_nothing(
+    tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
+) -> None:
+    with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock) as server:
+        assert push(server.port, "once").status == 202
+        wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 1}, "the job")
+        wall_clock.move(HOUR)
+        wait_until(lambda: server.log.count("the clock jumped by +3600 s") == 2)
+        outbox_of_command = Outbox(url, clock=lambda: time.time() + HOUR, beside_a_server=True)
+        with closing(outbox_of_command):
+            (job,) = outbox_of.jobs()
+            outbox_of_command.replay(job.event_id, [make_job("again", task_id=DEPLOY)])
+        wall_clock.move(0)
+        wait_until(lambda: outbox_of.counts().keys() == {JobState.ACCEPTED}, "the replayed job")
 
 
 def test_an_hour_back_holds_nothing_up(

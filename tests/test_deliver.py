@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -20,7 +21,7 @@ import orjson
 import pytest
 
 from bridge import deliver, outage, retry
-from bridge.deliver import LEASE_SLACK, send
+from bridge.deliver import LEASE_SLACK, LONGEST_LEASE, send
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http import HttpClient
 from bridge.job import JobState, Outcome
@@ -86,6 +87,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that would cost seconds are short, and leases go by the test's clock on PostgreSQL too."""
     monkeypatch.setattr(rates, "clock", lambda connection, here: here)
     monkeypatch.setattr(deliver, "POLL", 0.03)
+    monkeypatch.setattr(deliver, "JUMP", math.inf)  # a clock that a test moves has not jumped
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(outage, "SHORTEST_WAIT", 0.02)
     monkeypatch.setattr(send, "RECORDS_AGAIN", 0.03)
@@ -658,6 +660,54 @@ class TestCrashes:
         process.wait_for(job_id, JobState.ACCEPTED)
         assert process.outcomes(job_id) == [Outcome.UNKNOWN] * started + [Outcome.ACCEPTED]
         other.close()
+
+    def test_a_claim_by_a_clock_that_was_ahead_ends_soon(
+        self, make: Make, theeye: StandIn, tmp_path: Path
+    ) -> None:
+        process = make()
+        (tmp_path / "bridge.db").touch()  # on PostgreSQL, nobody sees the lock
+        other = FileLock(tmp_path / "bridge.db")
+        other.share()
+        job_id = process.send("left")
+        claim_jobs(process.outbox, lease=7 * 3600)
+        process.start()
+        wait_until(lambda: (process.job(job_id).lease_until or 0) <= process.clock() + LONGEST_LEASE)
+        assert (process.job(job_id).lease_until or 0) > process.clock() + LONGEST_LEASE - PATIENCE
+        other.close()
+
+    def test_a_correction_forward_makes_no_job_due_and_none_old(
+        self, process: Process, theeye: StandIn
+    ) -> None:
+        theeye.fault(Fault(answer=Answer(425, b"later", (("Retry-After", "7200"),))))
+        job_id = process.send()
+        process.wait_for_attempts(job_id, 1)
+        before = process.wait_for(job_id, JobState.WAITING)
+
+        process.clock.forward += 1
+        wait_until(lambda: process.job(job_id).fresh_at > before.fresh_at, "the renewed time")
+        assert process.job(job_id).due_at == before.due_at
+
+        process.clock.back += 1
+        process.wait_for_attempts(job_id, 2)
+
+    def test_after_a_freeze_nothing_is_taken_up_before_others_could_record(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deliver, "GRACE", 0.6)
+        process = make()
+        process.start()
+        wait_until(lambda: process.outbox.calls["left_behind"])
+
+        def freeze() -> None:
+            process.outbox.before.clear()
+            process.outbox.before["left_behind"] = lambda: rounds.append(process.outbox.calls["next_due"])
+            time.sleep(0.8)
+            process.outbox.calls["next_due"] = 0
+
+        rounds: list[int] = []
+        process.outbox.before["next_due"] = freeze
+        wait_until(lambda: rounds, "the next look")
+        assert rounds[0] > 4
 
     @on_sqlite
     def test_it_is_seen_by_the_next_process_that_another_delivers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,6 +26,14 @@ TOO_LATE = "(not recorded: the claim is no longer held)"
 def outbox(url: str) -> Iterator[Outbox]:
     with closing(Outbox(url, beside_a_server=True)) as outbox:
         yield outbox
+
+
+class LongRunning(Worker):
+    """Ends the leases of others at once, as a worker does that has run for long."""
+
+    def _command(self) -> list[str]:
+        steady = "import math, runpy; from bridge import deliver; deliver.JUMP = math.inf"
+        return [sys.executable, "-c", f"{steady}; runpy.run_module('bridge', run_name='__main__')", "worker"]
 
 
 def end_leases(url: str, seconds: float = 60.0) -> None:
@@ -52,7 +61,7 @@ def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
         hasty = write_table(tmp_path, theeye.url, timeout="5s", name="hasty.yml")
         patient = write_table(tmp_path, theeye.url, timeout="60s", name="patient.yml")
         first = Worker(hasty, url, VARIABLES, name="first")
-        second = Worker(patient, url, VARIABLES, name="second")
+        second = LongRunning(patient, url, VARIABLES, name="second")
         with Server(hasty, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server, first:
             theeye.fault(Fault(hang=90, times=1))
             assert push(server.port, "abc").status == 202
@@ -88,7 +97,7 @@ def test_a_late_answer_settles_its_own_held_job(tmp_path: Path, url: str, outbox
     with stand_in() as theeye:
         table = write_table(tmp_path, theeye.url, timeout="60s")
         first = Worker(table, url, VARIABLES, name="first")
-        second = Worker(table, url, VARIABLES, name="second")
+        second = LongRunning(table, url, VARIABLES, name="second")
         with Server(table, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server, first:
             theeye.fault(Fault(hang=90, times=1))
             assert push(server.port, "abc", "release").status == 202

@@ -686,7 +686,7 @@ def test_what_goes_wrong_costs_one_pass(
     assert [record.exc_info is None for record in caplog.records] == [True, False, True]
 
 
-def test_the_first_pass_comes_a_minute_after_the_start_and_none_after_the_end(
+def test_the_first_pass_comes_an_hour_after_the_start_and_none_after_the_end(
     outbox: Outbox, make_pruner: Callable[..., Pruner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = passes(outbox, monkeypatch)
@@ -703,7 +703,7 @@ def test_the_first_pass_comes_a_minute_after_the_start_and_none_after_the_end(
     pruner.start()
     pruner.close()
 
-    assert waits == [60.0, 86_400.0, 86_400.0]
+    assert waits == [3600.0, 86_400.0, 86_400.0]
     assert len(begun) == 2
 
 

@@ -7,6 +7,7 @@ starts, POSTs, and commits the outcome. A job that waits is a row with a time: i
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from uuid import uuid4
 
-from bridge.clock import Clock
+from bridge.clock import JUMP, Clock
 from bridge.deliver.send import Claimed, Sender
 from bridge.deliver.target import Target
 from bridge.errors import StoreUnavailable
@@ -34,8 +35,10 @@ POLL = 2.0
 LEASE_SLACK = 30.0
 #: How often, in seconds, a process writes down that it delivers.
 BEAT = 10.0
-#: How often, in seconds, it is looked for groups that nobody has passed on.
+#: How often, in seconds, it is looked for groups that nobody has passed on, and for times too far away.
 FREES = 60.0
+#: How long, in seconds, any lease may be: a process with another table may have a longer time-out.
+LONGEST_LEASE = 300.0
 #: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
 #: TheEye's answer in hand tries every few seconds to record it.
 GRACE = 10.0
@@ -66,8 +69,11 @@ class Delivery:
         self._threads = threads
         self._per_task = max(1, threads // 2)
         self._clock = clock = clock or Clock()
-        #: How many of its corrections the store has followed.
-        self._corrections = -1
+        #: How many of its jumps, forward and back, the store has followed.
+        self._followed = (0, 0)
+        #: By how much the store's clock was ahead of the monotonic one, and when it jumped or was first read;
+        #: seconds of ``time.monotonic()``.
+        self._store_ahead, self._jumped_at = math.inf, -math.inf
         self._make_client = make_client
         self._table = table
         #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
@@ -159,15 +165,18 @@ class Delivery:
         joined = False
         while not self._stopping:
             asked_at = self._clock()
-            self._round_at = time.monotonic()
+            before, self._round_at = self._round_at, time.monotonic()
             try:
                 if not joined:
                     self._join()
                     joined = True
                 claimed = self._claim()
                 self._beat()
+                if time.monotonic() - before >= POLL + GRACE:
+                    # This process was frozen, and maybe others were: their senders first record the answers.
+                    lost_at = time.monotonic() + GRACE - POLL
                 if time.monotonic() - lost_at >= POLL:
-                    self._bring_forward()
+                    self._follow_clock()
                     self._take_up(everything=False)
                     self._free_groups()
                     self._tell_of_deaths()
@@ -255,24 +264,32 @@ class Delivery:
         """How long a claim lasts, seconds."""
         return self._table.theeye.timeout + LEASE_SLACK
 
-    def _bring_forward(self) -> None:
-        """Once the clock was set back, let no job and no claim wait for a time that is an hour away.
-
-        A jump before the start is not seen: then only what waits for longer than any wait is due.
-        """
-        corrections = self._clock.corrections
-        if corrections == self._corrections:
+    def _follow_clock(self) -> None:
+        """After the clock was corrected, let no job die and none wait for long because of it."""
+        jumps = (self._clock.forward, self._clock.back)
+        if jumps == self._followed:
             return
-        longest = self._lease if corrections else MAX_RETRY_AFTER
-        if brought := self._outbox.bring_forward(max(longest, self._table.retry.longest_wait)):
-            log.warning("%d jobs were due too far in the future: the clock was set back", brought)
-        self._corrections = corrections
+        self._outbox.renew()
+        if jumps[1] != self._followed[1]:
+            self._bring_forward(self._lease)
+        self._followed = jumps
+
+    def _bring_forward(self, longest: float) -> None:
+        """Let no job wait for over `longest` seconds (or the longest wait), and no claim last too long."""
+        longest = max(longest, self._table.retry.longest_wait)
+        if brought := self._outbox.bring_forward(longest, max(self._lease, LONGEST_LEASE)):
+            log.warning("%d jobs waited for a time too far in the future: a clock was ahead", brought)
 
     def _take_up(self, *, everything: bool) -> None:
         """Free the jobs that a process left claimed; what it had started may be at TheEye."""
         left = self._outbox.left_behind(everything=everything)
-        # A jump of the clock ends no lease. It is asked for afterwards: it may come in between.
-        if not everything and self._clock.steady_for() < self._lease:
+        # A jump of the store's clock ends no lease. It is read afterwards: the jump may come in between.
+        now = time.monotonic()
+        ahead = self._outbox.now() - now
+        if abs(ahead - self._store_ahead) > JUMP:
+            self._jumped_at = now
+        self._store_ahead = ahead
+        if not everything and now - self._jumped_at < self._lease:
             return
         for job, attempt in left:
             if job.claim is None or (attempt is not None and self._sender.is_running(attempt.id)):
@@ -285,9 +302,11 @@ class Delivery:
             log.warning("job %d was left behind by another process", job.id)
 
     def _free_groups(self) -> None:
-        """Look after the groups once in a while."""
+        """Free, once in a while, the groups and jobs that would wait for too long."""
         now = time.monotonic()
         if now - self._freed_at >= FREES:
+            # The machines' clocks differ a little.
+            self._bring_forward(MAX_RETRY_AFTER + JUMP)
             if freed := self._outbox.free_groups():
                 log.warning("%d groups waited for a process that passed nothing on", freed)
             self._freed_at = now

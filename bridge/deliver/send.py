@@ -7,9 +7,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from bridge.clock import Clock
 from bridge.deliver.target import Target
 from bridge.errors import AnswerLost, NotSent, SendError, StoreUnavailable
 from bridge.http import HttpClient
@@ -29,6 +29,8 @@ RECORDS_AGAIN = 2.0
 SHORTEST_UNKNOWN_TASK_WAIT, LONGEST_UNKNOWN_TASK_WAIT = 0.5, 30.0
 #: A send begins only if its lease outlasts the time-out by this, seconds.
 LEASE_MARGIN = 5.0
+#: How long, in seconds, after a jump of the clock no job is given up: the store's times follow it meanwhile.
+STEADY = 60.0
 #: Of what TheEye said, how many characters are kept.
 MAX_DETAIL = 500
 
@@ -81,7 +83,7 @@ class Sender:
         outbox: Outbox,
         mask: Mask,
         target: Target,
-        clock: Callable[[], float],
+        clock: Clock,
         *,
         dry_run: bool = False,
     ) -> None:
@@ -211,7 +213,7 @@ class Sender:
 
     def _without_task(self, claimed: Claimed, policy: RetryPolicy, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
-        age = now - claimed.job.fresh_at
+        age = now - self._fresh_at(claimed.job, now)
         if age >= policy.retry_for:
             self._outbox.end_unsent(claimed.job, claimed.token, JobState.DEAD, reason)
         else:
@@ -252,15 +254,20 @@ class Sender:
         done: Completion,
         retry_after: float | None = None,
     ) -> Decision:
+        now = self._clock()
         return decide(
             done.outcome,
             tries=job.tries + 1,
             unknowns=job.unknowns + (done.outcome is Outcome.UNKNOWN),
-            fresh_at=job.fresh_at,
-            now=self._clock(),
+            fresh_at=self._fresh_at(job, now),
+            now=now,
             policy=policy,
             on_unknown=on_unknown,
             retry_after=retry_after,
             random=random.random(),  # noqa: S311 - jitter needs no secrecy
             detail=done.detail,
         )
+
+    def _fresh_at(self, job: Job, now: float) -> float:
+        """Since when a job is tried; `now` where a jump of the clock may have made it look old."""
+        return job.fresh_at if self._clock.steady_for() >= STEADY else now

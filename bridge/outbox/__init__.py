@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 from bridge.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.event import Event
 from bridge.job import Attempt, Job, JobState, NewJob
-from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, trial
+from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, rates, trial
 from bridge.outbox.audit import Action, Audit, AuditEntry
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
@@ -145,20 +145,9 @@ class Outbox:
         rates: Mapping[str, Rate] | None = None,
     ) -> Claim:
         """Up to `free` due jobs; see claims.claim. `lease` in seconds; `rates` by the task's id."""
-        token = uuid4().hex
-        now = self._clock()
+        claim = partial(claims.claim, now=self._clock(), token=uuid4().hex, lease=lease)
         return self._database.write(
-            lambda connection: claims.claim(
-                connection,
-                now=now,
-                free=free,
-                busy=busy,
-                per_task=per_task,
-                but=but,
-                rates_of=rates or {},
-                lease=lease,
-                token=token,
-            )
+            partial(claim, free=free, busy=busy, per_task=per_task, but=but, rates_of=rates or {})
         )
 
     def start(self, job: Job, token: str, at: float, rate: Rate | None = None) -> int | None:
@@ -196,9 +185,18 @@ class Outbox:
         find = partial(claims.left_behind, now=self._clock(), everything=everything)
         return self._database.read(find)
 
-    def bring_forward(self, longest: float) -> int:
+    def now(self) -> float:
+        """The store's time, by which leases go."""
+        return self._database.read(lambda connection: rates.clock(connection, self._clock()))
+
+    def bring_forward(self, longest: float, lease: float) -> int:
         """Make due what waits for longer than `longest` seconds; see claims.bring_forward."""
-        return self._database.write(partial(claims.bring_forward, now=self._clock(), longest=longest))
+        bring = partial(claims.bring_forward, now=self._clock(), longest=longest, lease=lease)
+        return self._database.write(bring)
+
+    def renew(self) -> None:
+        """Let the time for which jobs are tried again begin anew; see claims.renew."""
+        self._database.write(partial(claims.renew, now=self._clock()))
 
     def next_due(self) -> float | None:
         """When the next job is due that no other of its group blocks, seconds since the epoch, or None."""

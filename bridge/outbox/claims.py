@@ -91,6 +91,11 @@ _SHORTEN = (
     .where(jobs.c.state == JobState.SENDING, jobs.c.lease_until > bindparam("farthest"))
     .values(lease_until=bindparam("farthest"))
 )
+_RENEW = (
+    update(jobs)
+    .where(jobs.c.state.in_((JobState.WAITING, JobState.SENDING)))
+    .values(fresh_at=bindparam("now"))
+)
 # A claim may have started since it was found to be left behind.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
 _LET_GO = _RECORD.where(_UNSTARTED)
@@ -323,14 +328,19 @@ def _lock_group(connection: Connection, job: Job) -> None:
         lock_all(connection, [groups.lock_of(job.task_id, job.group)])
 
 
-def bring_forward(connection: Connection, now: float, longest: float) -> int:
-    """Make due what waits for longer than `longest` seconds, and shorten such leases; how many jobs.
+def bring_forward(connection: Connection, now: float, longest: float, lease: float) -> int:
+    """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; how many jobs.
 
-    Nothing waits for so long but what was stored before the clock was set back.
+    Only a clock that was ahead makes either longer. Leases go by the store's clock.
     """
     latest = {"farthest": now + longest, "now": now}
-    lease = {"farthest": rates.clock(connection, now) + longest}
-    return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, lease)))
+    until = {"farthest": rates.clock(connection, now) + lease}
+    return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, until)))
+
+
+def renew(connection: Connection, now: float) -> None:
+    """Let the time for which jobs are tried again begin anew: by a corrected clock their age is wrong."""
+    connection.execute(_RENEW, {"now": now})
 
 
 def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
