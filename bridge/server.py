@@ -239,6 +239,8 @@ class BridgeArbiter(Arbiter):
 
 def on_starting(server: BridgeArbiter) -> None:
     """Refuse to start with other settings, on a table with mistakes, and without a store."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # its thread would write into the lines of a refusal
     if not isinstance(server.log, BridgeLogger):
         raise SystemExit("gunicorn's logger_class would log secrets unmasked: leave --logger-class out")
     if refused := "\n".join(refused_settings(server.cfg, BridgeWorker, _current.stop)):

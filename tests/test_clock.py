@@ -235,6 +235,7 @@ def test_a_correction_by_two_days_gives_nothing_up(
         wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
         wall_clock.move(2 * DAY)
         wait_until(lambda: server.log.count("corrected by +172800 s") == 2)
+        wait_until(lambda: outbox_of.jobs()[0].fresh_at > time.time() + DAY, "a whole retry time")
 
         tries = outbox_of.jobs()[0].tries
         wait_until(lambda: outbox_of.jobs()[0].tries > tries, "one more attempt")

@@ -584,7 +584,6 @@ class TestSQLite(OutboxContract):
             outbox.ping()
 
     def test_a_read_that_fails_is_unavailable(self, outbox: Outbox, tmp_path: Path) -> None:
-        outbox.close()
         with closing(sqlite3.connect(tmp_path / "var" / "deeper" / "bridge.db")) as other:
             other.execute("DROP TABLE attempts")
 

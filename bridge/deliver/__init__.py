@@ -170,13 +170,14 @@ class Delivery:
                 if not joined:
                     self._join()
                     joined = True
+                # Before a job is claimed: its process may end before the next round.
+                self._follow_clock()
                 claimed = self._claim()
                 self._beat()
                 if time.monotonic() - before >= POLL + GRACE:
                     # This process was frozen, and maybe others were: their senders first record the answers.
                     lost_at = time.monotonic() + GRACE - POLL
                 if time.monotonic() - lost_at >= POLL:
-                    self._follow_clock()
                     self._take_up(everything=False)
                     self._free_groups()
                     self._tell_of_deaths()

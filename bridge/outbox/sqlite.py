@@ -48,6 +48,7 @@ class SQLite(Database):
         _close_to_others(self._path)
         self._files = OpenFiles(self._path)
         self._log_saved = False
+        self._closed = False
         self._locks: list[FileLock] = []
         event.listen(self._engine, "do_connect", self._require_same_files)
         self._writer = Writer(self._engine, self._require_own_files, self._save_log)
@@ -70,6 +71,8 @@ class SQLite(Database):
         self.require_files()
 
     def require_files(self) -> None:
+        if self._closed:  # SQLite has removed its log
+            raise StoreUnavailable("the store is closed")
         self._files.require_database()
         if changed := self._files.changed():
             self._save_log()
@@ -122,6 +125,7 @@ class SQLite(Database):
         """Nothing is heard, and the poll serves."""
 
     def close(self) -> None:
+        self._closed = True
         self._writer.close()
         self._engine.dispose()
         while self._locks:
