@@ -623,3 +623,28 @@ class TestLeftBehind:
         assert held == [True, False]
         job = outbox.job(mine[0].id)
         assert (job.tries, job.unknowns) == (1, 1)
+
+
+class TestBringForward:
+    """Jobs that were stored by a clock that was an hour ahead."""
+
+    LONGEST, LEASE = 86_400.0, 300.0
+
+    def test_they_are_due(self, outbox: Outbox, clock: Clock) -> None:
+        clock.now += 3600
+        (job,) = store(outbox, "1")
+        clock.now -= 3600
+        assert claim(outbox)[1] == []
+
+        assert outbox.bring_forward(self.LONGEST, self.LEASE) == 1
+
+        assert ids(claim(outbox)[1]) == [job]
+
+    def test_others_wait_as_they_did(self, outbox: Outbox) -> None:
+        store(outbox, "1")
+        token, job, attempt = start(outbox)
+        outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW + 3600, "Retry-After"))
+
+        assert outbox.bring_forward(self.LONGEST, self.LEASE) == 0
+
+        assert outbox.job(job.id).due_at == NOW + 3600

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import orjson
-from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
 
+from bridge.clock import JUMP
 from bridge.job import Attempt, Job, JobState, Outcome
 from bridge.outbox import groups, rates
 from bridge.outbox.locks import lock, lock_all
@@ -83,7 +84,11 @@ _SETTLE = (
 )
 _DUE_NOW = (
     update(jobs)
-    .where(jobs.c.state == JobState.WAITING, jobs.c.due_at > bindparam("farthest"))
+    .where(
+        jobs.c.state == JobState.WAITING,
+        jobs.c.due_at > bindparam("now"),
+        or_(jobs.c.due_at > bindparam("farthest"), jobs.c.fresh_at > bindparam("ahead")),
+    )
     .values(due_at=bindparam("now"))
 )
 _SHORTEN = (
@@ -331,9 +336,10 @@ def _lock_group(connection: Connection, job: Job) -> None:
 def bring_forward(connection: Connection, now: float, longest: float, lease: float) -> int:
     """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; how many jobs.
 
-    Only a clock that was ahead makes either longer. Leases go by the store's clock.
+    Only a clock that was ahead makes either longer. It also stored the jobs that are younger than now. Leases
+    go by the store's clock.
     """
-    latest = {"farthest": now + longest, "now": now}
+    latest = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
     until = {"farthest": rates.clock(connection, now) + lease}
     return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, until)))
 
