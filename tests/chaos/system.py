@@ -31,6 +31,8 @@ CROWDS_ADDRESS = "127.0.0.9"
 MAX_REQUESTS = "--max-requests 400 --max-requests-jitter 200"
 #: Bytes, of the disk of an SQLite store.
 DISK = 256 * 1024**2
+#: Seconds that a web process takes to start, at most.
+STARTS_WITHIN = 3.0
 #: Seconds by which the clock is wrong.
 HOUR = 3600
 
@@ -230,6 +232,8 @@ class System:
     @contextmanager
     def _wrong_clock(self, action: Action) -> Iterator[None]:
         assert self._clock is not None
+        # A process that begins meanwhile follows the wrong clock.
+        time.sleep(STARTS_WITHIN)
         self._clock.move(HOUR if action.what is What.CLOCK_FORWARD else -HOUR)
         yield
         self._clock.move(0)
