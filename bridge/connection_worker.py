@@ -202,7 +202,7 @@ class ConnectionWorker(ThreadWorker):
         time.sleep(ACCEPT_PAUSE)
 
     def _shed(self) -> bool:
-        """Close the connection that gives way; return whether one waited without a thread."""
+        """Close the oldest waiting connection of the largest network; return whether there was one."""
         conn = self.waiting.victim()
         if conn is None:
             return False

@@ -66,7 +66,7 @@ class Receiver:
             name = None if source is None else source.name
             reason = self._mask(str(refusal))
             self._refusals.log(refusal.status, name, head.client, reason)
-            # After a 503 the sender sends it again, and the store may be what is missing.
+            # The sender retries after a 503, and the store may be unavailable.
             if source is not None and not isinstance(refusal, Unavailable):
                 self._note_refused(source, head, refusal.status, reason, size)
             raise

@@ -32,7 +32,7 @@ FORKED = "this process was forked after the bridge had started: load the applica
 def _start() -> Flask:
     # The bridge's worker sets this variable; gunicorn's other workers, and its master, do not.
     if "gunicorn.arbiter" in sys.modules and last_good not in copy_context():
-        print(ELSEWHERE, file=sys.stderr)  # noqa: T201
+        print(ELSEWHERE, file=sys.stderr)  # noqa: T201 - no log is configured here
         raise SystemExit(APP_LOAD_ERROR)
     try:
         bridge = build(Settings.from_environ())

@@ -193,7 +193,7 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
         job
         for key, job in wanted.items()
         if key not in there
-        # A person canceled the job that stands for all items, or the items have jobs of their own.
+        # A person canceled the job for the whole route, or its items already have jobs.
         and job.route not in (canceled if job.item_key else has_items if job.arguments is None else ())
     )
     done = list(insert_jobs(connection, event_id, missing, now, comes_again=True))

@@ -86,7 +86,7 @@ class Status:
 
 
 def _details(bridge: Bridge) -> dict[str, Any]:
-    """Return problems that do not stop intake: what is stored is sent once delivery is back."""
+    """Return problems that do not stop intake: stored jobs wait until delivery works again."""
     processes = bridge.outbox.delivering(SILENT)
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
