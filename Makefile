@@ -34,7 +34,7 @@ chaos: .venv/.test
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 docs: .venv/.run
-	@$(BIN)/python -c 'import sys; from bridge.sources import discover; from bridge.sources.guide import document; \
+	@$(BIN)/python -c 'import sys; from bridge.sources.base.source import discover; from bridge.sources.base.guide import document; \
 		sys.stdout.write(document(discover().values()))' > docs/sources.md
 	@$(BIN)/python -m bridge schema > config/schema.json
 

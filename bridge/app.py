@@ -7,21 +7,22 @@ import sqlite3
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from bridge.clock import Clock
 from bridge.config.load import Loaded, load
-from bridge.deliver import DRY_RUN, Delivery
-from bridge.errors import ConfigError
+from bridge.config.reload import Edits, Reloader, refuse
+from bridge.core.errors import ConfigError
+from bridge.core.problem import Problem
+from bridge.core.secrets import SHORT_SECRET, Mask, visible
+from bridge.delivery.dispatcher import DRY_RUN, Delivery
 from bridge.http.fetch import Fetcher
-from bridge.log import configure
-from bridge.outbox import Outbox
-from bridge.problem import Problem
-from bridge.receive import Receiver
-from bridge.refusals import Refusals
-from bridge.reload import Edits, Reloader, refuse
-from bridge.retention import Pruner
-from bridge.settings import SHORT_SECRET, Mask, Settings, visible
-from bridge.sources import discover
-from bridge.table import RoutingTable
+from bridge.intake.receive import Receiver
+from bridge.intake.refusals import Refusals
+from bridge.outbox.daily_prune import Pruner
+from bridge.outbox.store import Outbox
+from bridge.process.clock import Clock
+from bridge.process.log import configure
+from bridge.process.settings import Settings
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.discovery import discover
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The door for a WSGI server: ``gunicorn -c python:bridge.server bridge.wsgi:app``.
+"""The door for a WSGI server: ``gunicorn -c python:bridge.server.gunicorn_config bridge.wsgi:app``.
 
 Importing it wires one process and, unless BRIDGE_DELIVER is false, begins to deliver.
 """
@@ -12,9 +12,9 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from bridge.app import build, last_good
-from bridge.errors import BridgeError, Unavailable
-from bridge.settings import Settings
-from bridge.web import create_app
+from bridge.core.errors import BridgeError, Unavailable
+from bridge.process.settings import Settings
+from bridge.web.application import create_app
 
 if TYPE_CHECKING:
     from flask import Flask

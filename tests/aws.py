@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from bridge.errors import NotSent
-from bridge.event import Request
+from bridge.core.errors import NotSent
+from bridge.core.event import Request
 
 CERTIFICATE_URL = (
     "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-7506a1e35b36ef5a444dd1a8e7cc3ed8.pem"

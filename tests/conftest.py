@@ -10,7 +10,8 @@ from shutil import copy
 
 import pytest
 
-from bridge.outbox import Outbox, rates
+from bridge.outbox import rates
+from bridge.outbox.store import Outbox
 from tests import alertmanager, octokit, postgresql
 from tests.alertmanager import Alertmanager
 from tests.intake import Intake

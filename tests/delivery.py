@@ -13,19 +13,20 @@ from typing import Any
 
 import certifi
 
-from bridge.clock import Clock
-from bridge.deliver import Delivery
+from bridge.core.errors import StoreUnavailable
+from bridge.core.event import JSON
+from bridge.core.job import Attempt, Job, JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.core.secrets import Mask
+from bridge.core.task import Rate, Task
+from bridge.delivery.dispatcher import Delivery
 from bridge.demo.theeye import Received, StandIn
-from bridge.errors import StoreUnavailable
-from bridge.event import JSON
-from bridge.http import HttpClient
-from bridge.job import Attempt, Job, JobState, NewJob, Outcome
-from bridge.outbox import Claim, Completion, Outbox
-from bridge.retry import Decision
-from bridge.route import Rate, Task
-from bridge.settings import Mask
-from bridge.table import RoutingTable
-from bridge.watchdog import Watchdog
+from bridge.http.client import HttpClient
+from bridge.outbox.claims import Claim, Completion
+from bridge.outbox.store import Outbox
+from bridge.process.clock import Clock
+from bridge.process.watchdog import Watchdog
+from bridge.routing.routing_table import RoutingTable
 from tests.tables import PATIENCE, make_job, make_task, make_webhook, wait_until
 
 #: What a job is of that says nothing else.

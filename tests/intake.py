@@ -22,16 +22,18 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from bridge.app import edits_of, wire
 from bridge.config.load import load
-from bridge.event import Headers, Request
-from bridge.job import Job, JobState
-from bridge.outbox import Outbox
+from bridge.core.event import Headers, Request
+from bridge.core.job import Job, JobState
+from bridge.core.secrets import Mask, Secret
+from bridge.intake.receive import Answer, Receiver
+from bridge.intake.refusals import Refusals
 from bridge.outbox.records import unpacked
-from bridge.receive import Answer, Receiver
-from bridge.refusals import Refusals
-from bridge.settings import Mask, Secret, Settings
-from bridge.sources import Source, discover
-from bridge.table import RoutingTable
-from bridge.web import create_app
+from bridge.outbox.store import Outbox
+from bridge.process.settings import Settings
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.source import Source
+from bridge.web.application import create_app
 from tests.server import STATUS_TOKEN
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -12,10 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.core.job import Job, JobState, Outcome
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.demo.theeye import StandIn
-from bridge.job import Job, JobState, Outcome
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 
 VARIABLES = {"HOOK_SECRET": "pushes-webhook-secret", "DEPLOY_KEY": "d" * 64, "RELEASE_KEY": "r" * 64}
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from bridge.job import Job, JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox
-from bridge.retry import Decision
-from bridge.route import Task
+from bridge.core.job import Job, JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.core.task import Task
+from bridge.outbox.claims import Completion
+from bridge.outbox.store import Outbox
 from tests.tables import NOW, claim_jobs, make_job, make_task, make_webhook
 
 A, B = make_task(1), make_task(2)

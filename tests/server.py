@@ -238,7 +238,7 @@ class Server(Program):
             _wait_until_closed(self.port)
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server.gunicorn_config"]
         return [*command, "--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
 
     def _works(self) -> bool:
@@ -261,8 +261,8 @@ _SETTINGS = """
 import time
 from pathlib import Path
 
-from bridge import server
-from bridge.server import *
+from bridge.server import gunicorn_config as server
+from bridge.server.gunicorn_config import *
 """
 
 #: A process begins to start only once a file is there.
@@ -291,7 +291,10 @@ class SetServer(Server):
         self._settings.write_text(_SETTINGS + added)
 
     def _command(self) -> list[str]:
-        return [part.replace("python:bridge.server", str(self._settings)) for part in super()._command()]
+        return [
+            part.replace("python:bridge.server.gunicorn_config", str(self._settings))
+            for part in super()._command()
+        ]
 
 
 class HeldServer(SetServer):

@@ -11,22 +11,26 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Engine
 
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, parse_path
+from bridge.core.job import Job, NewJob
+from bridge.core.retry import RetryPolicy
+from bridge.core.secrets import Secret
+from bridge.core.task import Task
 from bridge.demo.arguments import Argument as StandInArgument
 from bridge.demo.arguments import StandInTask
-from bridge.event import JSON, Event, Headers
-from bridge.expressions import Language
-from bridge.fields import EVENT_NAMES, ITEM_NAMES, parse_path
-from bridge.job import Job, NewJob
-from bridge.match import AnyOf, Check, Condition, EventCheck, Glob, Literal, Pattern, When
-from bridge.outbox import Outbox, Webhook
+from bridge.expressions.expression import Language
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.sqlite import SQLite
-from bridge.retry import RetryPolicy
-from bridge.route import Argument, Route, Task, Value
-from bridge.settings import Secret
-from bridge.sources import Replays, Source, discover
-from bridge.table import RoutingTable
-from bridge.theeye import TheEye
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Webhook
+from bridge.routing.match import AnyOf, Check, Condition, EventCheck, Glob, Literal, Pattern, When
+from bridge.routing.route import Argument, Route, Value
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Replays
+from bridge.theeye.job_api import TheEye
 
 T = TypeVar("T")
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
-from bridge.event import Event, Headers
-from bridge.job import Job, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Webhook
-from bridge.retry import Decision
+from bridge.core.event import Event, Headers
+from bridge.core.job import Job, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.claims import Completion
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Webhook
 from tests.tables import claim_jobs
 
 TABLE = """

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
-from bridge.event import rfc3339
-from bridge.job import Job
+from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
+from bridge.core.event import rfc3339
+from bridge.core.job import Job
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, changed, sample
 
 MakeIntake = Callable[[str], Intake]

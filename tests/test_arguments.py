@@ -7,10 +7,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from bridge.arguments import MAX_SHELL_TEXT, ArgumentsType, elements, flaw_of, unrunnable
+from bridge.core.event import JSON
+from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType, elements, flaw_of, unrunnable
 from bridge.demo import agent
 from bridge.demo.arguments import Argument, matched
-from bridge.event import JSON
 
 LEGACY, AS_JSON, TEXT = ArgumentsType
 RAW = pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])

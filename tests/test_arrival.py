@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from bridge.web.arrival import ARRIVES_WITHIN
 from tests.server import Server
 

@@ -18,12 +18,14 @@ from click.testing import Result
 from sqlalchemy import text
 
 from bridge.cli import actor
-from bridge.errors import NoSuchEvent, StoreUnavailable, WrongState
-from bridge.job import JobState, Outcome
-from bridge.outbox import Action, AuditEntry, Outbox, Pausable
-from bridge.outbox.retention import AUDITED
-from bridge.retry import Decision
-from bridge.settings import Retention
+from bridge.core.errors import NoSuchEvent, StoreUnavailable, WrongState
+from bridge.core.job import JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.audit import Action, AuditEntry
+from bridge.outbox.pauses import Pausable
+from bridge.outbox.prune import AUDITED
+from bridge.outbox.store import Outbox
+from bridge.process.settings import Retention
 from tests.intake import beside
 from tests.sending import one, send, store
 from tests.server import CHECKOUT

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.sources import discover
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.sources.base.discovery import discover
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, basic, changed, sample, without
 
 MakeIntake = Callable[[str], Intake]

@@ -8,11 +8,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import discover
-from bridge.sources.signatures import Required
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
 from tests.intake import JSON_HEADERS, Intake, sample, signature, without
 
 TABLE = """

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, UnknownSource, Unreadable, UnsupportedContent
+from bridge.core.errors import NotAuthentic, UnknownSource, Unreadable, UnsupportedContent
 from tests.intake import VARIABLES, Intake, basic, changed, sample, signature, without
 
 TABLE = """

@@ -13,9 +13,9 @@ from urllib.parse import quote_plus, urlencode
 import orjson
 import pytest
 
-from bridge.errors import Refusal
-from bridge.sources import SourceType
-from bridge.sources.bodies import FORM_TYPE, JSON_TYPE, FieldsForm, JsonBody, JsonForm
+from bridge.core.errors import Refusal
+from bridge.sources.base.bodies import FORM_TYPE, JSON_TYPE, FieldsForm, JsonBody, JsonForm
+from bridge.sources.base.source_type import SourceType
 from tests.intake import VARIABLES, changed, count_rows, github_headers, sample, table
 from tests.server import Server
 from tests.test_slack import signed as slack_headers

@@ -13,18 +13,18 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.budget import BUDGET, DETAILED_MESSAGES, MAX_STEPS, Budget
 from bridge.config.load import load
-from bridge.errors import EvaluationError, OverBudget
-from bridge.event import JSON
-from bridge.explanation import explanation_lines
-from bridge.expressions import Language
-from bridge.fields import EVENT_NAMES, ITEM_NAMES, missing_message, parse_path
-from bridge.job import JobState, NewJob
-from bridge.match import Regex
-from bridge.route import Key, Once, Route, item_key
-from bridge.settings import Mask
-from bridge.sources import discover
+from bridge.core.budget import BUDGET, DETAILED_MESSAGES, MAX_STEPS, Budget
+from bridge.core.errors import EvaluationError, OverBudget
+from bridge.core.event import JSON
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, missing_message, parse_path
+from bridge.core.job import JobState, NewJob
+from bridge.core.secrets import Mask
+from bridge.expressions.expression import Language
+from bridge.report.explanation import explanation_lines
+from bridge.routing.match import Regex
+from bridge.routing.route import Key, Once, Route, item_key
+from bridge.sources.base.discovery import discover
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, changed, sample, table
 from tests.server import Server
 from tests.tables import make_event, make_route, make_table

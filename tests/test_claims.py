@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from bridge.job import Attempt, Job, JobState, Outcome
-from bridge.outbox import Completion, Outbox, claims
-from bridge.retry import Decision
-from bridge.route import Task
+from bridge.core.job import Attempt, Job, JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.core.task import Task
+from bridge.outbox import claims
+from bridge.outbox.claims import Completion
+from bridge.outbox.store import Outbox
 from tests.tables import (
     NOW,
     Clock,

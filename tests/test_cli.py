@@ -10,10 +10,12 @@ from hashlib import sha256
 
 import pytest
 
-from bridge.event import Event, Headers
-from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import Outbox, RefusedRequest, Webhook
-from bridge.retry import Decision
+from bridge.core.event import Event, Headers
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.refusals import RefusedRequest
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Webhook
 from tests.tables import make_webhook
 from tests.terminal import PUSH, TABLE, Terminal
 

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from bridge import table
 from bridge.cli.selection import Selection
-from bridge.event import JSON
-from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import Outbox, Pausable, RefusedRequest
-from bridge.retry import Decision
-from bridge.route import Task, item_key
+from bridge.core.event import JSON
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.core.task import Task
+from bridge.outbox.pauses import Pausable
+from bridge.outbox.refusals import RefusedRequest
+from bridge.outbox.store import Outbox
+from bridge.routing import routing_table as table
+from bridge.routing.route import item_key
 from tests.tables import dead_job, make_event, make_job, make_task, make_webhook
 from tests.terminal import PUSH, Terminal
 

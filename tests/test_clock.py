@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from bridge.clock import FOLLOW_AFTER, Clock
+from bridge.core.job import JobState
 from bridge.demo.theeye import Answer, Fault
-from bridge.job import JobState
-from bridge.outbox import Outbox
-from bridge.retention import Pruner
-from bridge.settings import Retention
+from bridge.outbox.daily_prune import Pruner
+from bridge.outbox.store import Outbox
+from bridge.process.clock import FOLLOW_AFTER, Clock
+from bridge.process.settings import Retention
 from tests import clock
 from tests.clock import WallClock
 from tests.conftest import lacks
@@ -104,7 +104,7 @@ class TestClock:
 def test_nothing_is_deleted_for_an_hour_after_a_jump(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     times, passes = Times(), threading.Event()
     monkeypatch.setattr(outbox, "prune", lambda *_: passes.set())
-    monkeypatch.setattr("bridge.retention.STEADY", 0.3)
+    monkeypatch.setattr("bridge.outbox.daily_prune.STEADY", 0.3)
     times.wall += 40 * DAY
     times.clock()
     pruner = Pruner(outbox, Retention(1.0, 1.0), times.clock, first=0.0)
@@ -134,7 +134,7 @@ def server_of(
     folder: Path, url: str, theeye: str, wall_clock: WallClock, follow_after: float = FOLLOW_AFTER
 ) -> SetServer:
     """Two workers, with a clock that follows a jump after so many seconds."""
-    settings = f"import bridge.clock\nbridge.clock.FOLLOW_AFTER = {follow_after}"
+    settings = f"import bridge.process.clock\nbridge.process.clock.FOLLOW_AFTER = {follow_after}"
     environ = {**VARIABLES, **wall_clock.environ, "WEB_CONCURRENCY": "2"}
     return SetServer(settings, write_table(folder, theeye, timeout="20s"), url, environ)
 

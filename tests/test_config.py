@@ -9,21 +9,23 @@ from typing import Any
 
 import pytest
 
-from bridge.arguments import ArgumentsType
 from bridge.config.load import Loaded, load
-from bridge.errors import ConfigError
-from bridge.event import JSON, Event, Headers
-from bridge.expressions import Template
-from bridge.match import Condition, EventCheck, Glob, Literal, Regex
-from bridge.problem import Severity
-from bridge.retry import RetryPolicy
-from bridge.route import Once, OnUnknown, Rate, Route
-from bridge.settings import Secret
-from bridge.sources import Options, discover
-from bridge.sources.signatures import Credentials, HmacSignature, UrlToken
-from bridge.table import RoutingTable
-from bridge.theeye import TheEye
-from bridge.variables import Variables
+from bridge.core.errors import ConfigError
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.problem import Severity
+from bridge.core.retry import RetryPolicy
+from bridge.core.secrets import Secret
+from bridge.core.task import OnUnknown, Rate
+from bridge.core.task_arguments import ArgumentsType
+from bridge.expressions.expression import Template
+from bridge.process.variables import Variables
+from bridge.routing.match import Condition, EventCheck, Glob, Literal, Regex
+from bridge.routing.route import Once, Route
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Credentials, HmacSignature, UrlToken
+from bridge.sources.base.source_type import Options
+from bridge.theeye.job_api import TheEye
 
 TYPES = discover()
 ID = "5f3c9a7be4b0a1c2d3e4f501"

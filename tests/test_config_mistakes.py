@@ -27,10 +27,10 @@ from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
 from bridge.config.problems import Problems
 from bridge.config.shapes import LATER
-from bridge.errors import ConfigError
-from bridge.problem import Place, Problem, Severity
-from bridge.sources import discover
-from bridge.variables import Variables
+from bridge.core.errors import ConfigError
+from bridge.core.problem import Place, Problem, Severity
+from bridge.process.variables import Variables
+from bridge.sources.base.discovery import discover
 
 TYPES = discover()
 

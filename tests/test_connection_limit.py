@@ -15,11 +15,12 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.errors import StoreUnavailable
-from bridge.outbox import Outbox, pool
+from bridge.core.errors import StoreUnavailable
+from bridge.outbox import pool
 from bridge.outbox.pool import POOL, ElasticPool
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.session import Session
+from bridge.outbox.store import Outbox
 from tests.postgresql import USER, Cluster
 from tests.server import CHECKOUT
 from tests.tables import in_threads, make_job, make_webhook, wait_until

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.connections import ClientSocket, ThreadWait, ThreadWaits
-from bridge.watchdog import Watchdog
+from bridge.process.watchdog import Watchdog
+from bridge.server.connections import ClientSocket, ThreadWait, ThreadWaits
 from tests.tables import wait_until
 
 #: More bytes than the sockets of a pair take on.

@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 import pytest
 
-from bridge.event import Headers, Request
-from bridge.settings import SHORT_SECRET, Mask, Secret
-from bridge.sources import Options, Source, discover
-from bridge.sources.credentials import without_credentials
-from bridge.sources.signatures import UrlToken
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import SHORT_SECRET, Mask, Secret
+from bridge.sources.base.credentials import without_credentials
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import UrlToken
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Options
 from tests.intake import sample, signature
 from tests.server import CHECKOUT, Server
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.job import JobState, Outcome
 from bridge.demo.theeye import Fault, StandIn
-from bridge.job import JobState, Outcome
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.postgresql import Cluster
 from tests.pushes import (
     VARIABLES,

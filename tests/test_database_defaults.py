@@ -18,10 +18,10 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from bridge.core.job import JobState
 from bridge.demo.theeye import StandIn
-from bridge.job import JobState
-from bridge.outbox import Outbox
 from bridge.outbox.postgresql import PostgreSQL
+from bridge.outbox.store import Outbox
 from tests.postgresql import Cluster
 from tests.pushes import DEPLOY, VARIABLES, push, stand_in, wait_until_none_waits, write_table
 from tests.server import CHECKOUT, Server
@@ -192,7 +192,10 @@ def test_a_database_that_cannot_keep_the_promises_is_refused(
     try:
         config = write_table(tmp_path, "http://127.0.0.1:9")
         environ = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "BRIDGE_CONFIG": str(config), **VARIABLES}
-        for command in ("bridge db upgrade", "gunicorn -c python:bridge.server bridge.wsgi:app"):
+        for command in (
+            "bridge db upgrade",
+            "gunicorn -c python:bridge.server.gunicorn_config bridge.wsgi:app",
+        ):
             done = subprocess.run(
                 [sys.executable, "-m", *command.split()],
                 cwd=CHECKOUT, env=environ, check=False, capture_output=True, text=True, timeout=60,

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
-from bridge.event import Event
-from bridge.sources import discover
+from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
+from bridge.core.event import Event
+from bridge.sources.base.discovery import discover
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, changed, sample, without
 
 MakeIntake = Callable[[str], Intake]

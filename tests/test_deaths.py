@@ -14,17 +14,18 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner, Result
 
-from bridge import deliver
 from bridge.cli import main
+from bridge.core.event import rfc3339
+from bridge.core.job import Job, JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.core.secrets import Mask
+from bridge.delivery import dispatcher as deliver
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.event import rfc3339
-from bridge.expressions import Language
-from bridge.job import Job, JobState, Outcome
-from bridge.outbox import Completion, Outbox
+from bridge.expressions.expression import Language
+from bridge.outbox.claims import Completion
 from bridge.outbox.deaths import TOLD_EVERY, TOLD_WITHIN
-from bridge.retry import Decision
-from bridge.route import Argument, OnDead
-from bridge.settings import Mask
+from bridge.outbox.store import Outbox
+from bridge.routing.route import Argument, OnDead
 from tests.delivery import Process, quick_client
 from tests.tables import (
     NOW,

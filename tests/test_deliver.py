@@ -20,18 +20,23 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge import deliver, outage, retry
-from bridge.deliver import LEASE_SLACK, LONGEST_LEASE, send
+from bridge.core import retry
+from bridge.core.job import JobState, Outcome
+from bridge.core.retry import Decision, RetryPolicy
+from bridge.core.secrets import Mask
+from bridge.core.task import OnUnknown, Task
+from bridge.delivery import dispatcher as deliver
+from bridge.delivery import outage
+from bridge.delivery import sender as send
+from bridge.delivery.dispatcher import LEASE_SLACK, LONGEST_LEASE
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.http import HttpClient
-from bridge.job import JobState, Outcome
-from bridge.outbox import Completion, Outbox, rates
+from bridge.http.client import HttpClient
+from bridge.outbox import rates
+from bridge.outbox.claims import Completion
 from bridge.outbox.presence import FileLock
-from bridge.retry import Decision, RetryPolicy
-from bridge.route import OnUnknown, Task
-from bridge.settings import Mask
-from bridge.theeye import Verdict, read_answer
-from bridge.watchdog import Watchdog
+from bridge.outbox.store import Outbox
+from bridge.process.watchdog import Watchdog
+from bridge.theeye.job_api import Verdict, read_answer
 from tests.delivery import TASK, Process, Shifted, arguments, posts, quick_client, unavailable
 from tests.tables import (
     NOW,

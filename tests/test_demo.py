@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.errors import DemoFailed
 from bridge.demo import tour
 from bridge.demo.theeye import Fault, StandIn
-from bridge.errors import DemoFailed
 from tests.tables import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bridge.core.event import Headers
 from bridge.demo.agent import SCRIPT, TOO_LONG, as_json, failure, script_arguments
 from bridge.demo.arguments import (
     LARGEST_JOB,
@@ -26,7 +27,6 @@ from bridge.demo.arguments import (
     matched,
 )
 from bridge.demo.theeye import Answer, Fault, Received, Records, StandIn
-from bridge.event import Headers
 
 TOKEN = "a-user-s-access-token"
 DATA_URL = "data:text/plain;base64,aGk="

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 import tests.intake
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.receive import Answer
-from bridge.sources import discover
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.intake.receive import Answer
+from bridge.sources.base.discovery import discover
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample
 
 MakeIntake = Callable[[str], Intake]

@@ -9,16 +9,18 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import budget, connection_worker, connections, payload, slots
-from bridge.arguments import MAX_SHELL_TEXT
 from bridge.cli import main
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
+from bridge.core import budget, payload
+from bridge.core.job import JobState
+from bridge.core.problem import Severity
+from bridge.core.task_arguments import MAX_SHELL_TEXT
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
-from bridge.job import JobState
-from bridge.problem import Severity
-from bridge.settings import VARIABLES
-from bridge.sources import discover
+from bridge.intake import slots
+from bridge.process.settings import VARIABLES
+from bridge.server import connection_worker, connections
+from bridge.sources.base.discovery import discover
 from bridge.web import arrival, room
 
 ROOT = Path(__file__).parents[1]

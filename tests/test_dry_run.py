@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.deliver import DRY_RUN
+from bridge.core.job import JobState
+from bridge.core.secrets import Mask, Secret
+from bridge.core.task import Rate
+from bridge.delivery.dispatcher import DRY_RUN
 from bridge.demo.theeye import StandIn
-from bridge.job import JobState
-from bridge.outbox import Outbox
-from bridge.route import Rate
-from bridge.settings import Mask, Secret
-from bridge.theeye import TheEye
+from bridge.outbox.store import Outbox
+from bridge.theeye.job_api import TheEye
 from tests import pushes
 from tests.delivery import TASK, Process, quick_client
 from tests.pushes import VARIABLES, push, write_table

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import orjson
 
+from bridge.core.job import JobState
 from bridge.demo.theeye import Answer, Fault
-from bridge.job import JobState
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server
 from tests.tables import wait_until

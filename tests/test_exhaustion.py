@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from gunicorn.config import Config
 
-from bridge import server as settings
-from bridge.connection_worker import (
+from bridge.server import gunicorn_config as settings
+from bridge.server.connection_worker import (
     CONNECTIONS,
     THREADS,
     WAITING_THREADS,
     ConnectionWorker,
     max_connections,
 )
-from bridge.connections import MAX_DISCARDED, MAX_HEAD
+from bridge.server.connections import MAX_DISCARDED, MAX_HEAD
 from tests.server import Server
 from tests.tables import wait_until
 

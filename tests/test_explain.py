@@ -16,11 +16,12 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import main
 from bridge.config.load import load
-from bridge.event import JSON, Event, Headers
-from bridge.explanation import explanation_lines
-from bridge.outbox import Outbox, Webhook
-from bridge.settings import Mask
-from bridge.sources import discover
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.secrets import Mask
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Webhook
+from bridge.report.explanation import explanation_lines
+from bridge.sources.base.discovery import discover
 from tests.intake import Intake, github_headers, sample
 from tests.tables import make_event
 from tests.terminal import PUSH, Terminal

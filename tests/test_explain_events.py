@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.cli.sender import sender_request
-from bridge.event import JSON
-from bridge.fields import is_number
+from bridge.core.event import JSON
+from bridge.core.fields import is_number
 from tests.intake import Intake, sample
 from tests.terminal import Terminal
 

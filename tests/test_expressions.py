@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import EvaluationError, ExpressionError, Incomparable, MissingField, OverBudget
-from bridge.event import JSON, Event, Headers
-from bridge.expressions import Language, scan
+from bridge.core.errors import EvaluationError, ExpressionError, Incomparable, MissingField, OverBudget
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
+from bridge.expressions.expression import Language, scan
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.expressions.values import MAX_DEPTH, MAX_TEXT, MAX_TEXT_BUILT
-from bridge.fields import EVENT_NAMES, ITEM_NAMES
 
 pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from bridge.app import edits_of
-from bridge.errors import NotSent, SendError
+from bridge.core.errors import NotSent, SendError
 from bridge.http.fetch import LARGEST, Fetcher
-from bridge.settings import Settings
+from bridge.process.settings import Settings
 from tests.test_http import Behaviour, Server, answers, certificate, drips, read_request, says_nothing
 
 #: Seconds: a time-out that is meant to be reached, and one that is not.

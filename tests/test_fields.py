@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import ExpressionError
-from bridge.event import JSON, Event, Headers
-from bridge.fields import (
+from bridge.core.errors import ExpressionError
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import (
     EVENT_NAMES,
     ITEM_NAMES,
     MISSING,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.errors import NotAuthentic
-from bridge.sources import discover
+from bridge.core.errors import NotAuthentic
+from bridge.sources.base.discovery import discover
 from tests.intake import Intake, sample
 from tests.test_gitea import digest, sent
 

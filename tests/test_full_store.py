@@ -20,9 +20,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import NullPool, create_engine, text
 
+from bridge.core.errors import StoreUnavailable
 from bridge.demo.theeye import Fault, StandIn
-from bridge.errors import StoreUnavailable
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.conftest import lacks
 from tests.disk import filled, small_disk
 from tests.intake import beside

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
-from bridge.event import Event
+from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
+from bridge.core.event import Event
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, everything_stored, sample
 
 MakeIntake = Callable[[str], Intake]

@@ -10,11 +10,11 @@ from urllib.parse import quote_plus
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import discover
-from bridge.sources.signatures import Required
+from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
 from tests.intake import (
     FIXTURES,
     VARIABLES,

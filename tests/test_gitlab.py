@@ -13,11 +13,13 @@ import orjson
 import pytest
 
 from bridge.config.load import load
-from bridge.errors import ConfigError, NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import Options, Reading, Source, discover
-from bridge.sources.signatures import Proof, Required
+from bridge.core.errors import ConfigError, NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Proof, Required
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Options, Reading
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample, table
 
 GITLAB = discover()["gitlab"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.errors import NotAuthentic
+from bridge.core.errors import NotAuthentic
 from tests.intake import Intake, sample
 from tests.test_gitea import sent
 

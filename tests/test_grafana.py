@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.receive import Answer
-from bridge.settings import Secret
-from bridge.sources import Source
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.intake.receive import Answer
+from bridge.sources.base.source import Source
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, changed, sample
 
 MakeIntake = Callable[[str], Intake]

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from bridge.job import Job, JobState, Outcome
-from bridge.outbox import Completion, Outbox
-from bridge.retry import Decision
+from bridge.core.job import Job, JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.claims import Completion
+from bridge.outbox.store import Outbox
 from tests.intake import beside
 from tests.sending import ENDS, B, Reopen, end, one, send, store
 from tests.tables import (

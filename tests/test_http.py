@@ -29,10 +29,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from bridge.errors import AnswerLost, NotSent, SendError
-from bridge.http import Answer, HttpClient
+from bridge.core.errors import AnswerLost, NotSent, SendError
+from bridge.http.client import Answer, HttpClient
 from bridge.http.encoding import decode
-from bridge.watchdog import Guard, Watchdog
+from bridge.process.watchdog import Guard, Watchdog
 
 KEY = "5ecretkey0123456789"
 PATH = f"/job/secret/{KEY}?customer=acme"

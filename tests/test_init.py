@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from bridge.cli import main
 from bridge.cli.sender import sender_request
 from bridge.config.load import load
-from bridge.event import Request
-from bridge.job import JobState
-from bridge.receive import Receiver
-from bridge.settings import Mask, Secret
-from bridge.sources import SourceType
+from bridge.core.event import Request
+from bridge.core.job import JobState
+from bridge.core.secrets import Mask, Secret
+from bridge.intake.receive import Receiver
+from bridge.sources.base.source_type import SourceType
 from tests.intake import TASK, Intake
 from tests.test_schema import SCHEMA, as_an_editor_reads, read
 from tests.test_sources import AWS, NOW, SECRET, TYPES, a_secret, all_samples, each_type, event_name

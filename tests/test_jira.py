@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable, UnsupportedContent
-from bridge.event import Event, Headers, Request
-from bridge.receive import Answer
-from bridge.settings import Secret
-from bridge.sources import discover
+from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
+from bridge.core.event import Event, Headers, Request
+from bridge.core.secrets import Secret
+from bridge.intake.receive import Answer
+from bridge.sources.base.discovery import discover
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, github_headers, sample, signature
 
 MakeIntake = Callable[[str], Intake]

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from bridge.cli import main
-from bridge.errors import BodyGone, EvaluationError
-from bridge.event import JSON, Headers
-from bridge.expressions import Language
+from bridge.core.errors import BodyGone, EvaluationError
+from bridge.core.event import JSON, Headers
+from bridge.core.fields import parse_path
+from bridge.core.job import JobState
+from bridge.core.redaction import REDACTED, WAS_REDACTED, is_redacted, redacted
+from bridge.expressions.expression import Language
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
-from bridge.fields import parse_path
-from bridge.job import JobState
-from bridge.keeping import REDACTED, WAS_REDACTED, is_redacted, redacted
-from bridge.route import Argument, Key
+from bridge.routing.route import Argument, Key
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, beside, everything_stored, table
 from tests.tables import make_event, make_route, make_table
 

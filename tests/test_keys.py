@@ -15,17 +15,18 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
 
-from bridge.budget import MAX_JOBS
+from bridge.core.budget import MAX_JOBS
+from bridge.core.job import Job, JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.core.secrets import Mask, Secret
+from bridge.core.task import Task
 from bridge.demo.theeye import StandIn
-from bridge.job import Job, JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox
+from bridge.outbox.claims import Completion
 from bridge.outbox.intake import STAYS_DEAD
 from bridge.outbox.keys import throttle
 from bridge.outbox.records import job_row
-from bridge.retry import Decision
-from bridge.route import Task
-from bridge.settings import Mask, Secret
-from bridge.theeye import TheEye
+from bridge.outbox.store import Outbox
+from bridge.theeye.job_api import TheEye
 from tests.delivery import Process, quick_client
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample
 from tests.tables import (

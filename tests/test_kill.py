@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from bridge.demo.theeye import Fault, StandIn
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, Clients, assert_promises, stand_in, wait_until_none_waits, write_table
 from tests.server import Program, Server, Worker
 from tests.tables import in_threads

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bridge.log import MaskedFormatter, configure
-from bridge.settings import Mask, Secret
+from bridge.core.secrets import Mask, Secret
+from bridge.process.log import MaskedFormatter, configure
 
 MARK = "marked-secret"
 KEY = "k" * 64
@@ -33,7 +33,9 @@ def restored() -> Iterator[None]:
 
 
 def formatted(form: str, message: object, *args: object, **more: Any) -> str:
-    record = logging.LogRecord("bridge.deliver", logging.WARNING, "deliver.py", 1, message, args, None)
+    record = logging.LogRecord(
+        "bridge.delivery.dispatcher", logging.WARNING, "deliver.py", 1, message, args, None
+    )
     record.created = 1700000000.25
     record.__dict__.update(more)
     return MaskedFormatter(form, Mask([Secret(MARK)])).format(record)
@@ -58,14 +60,14 @@ class Unshowable(Exception):
 
 def test_a_record_as_json() -> None:
     assert formatted("json", "job %d sent to %s", 7, "TheEye") == (
-        '{"time":"2023-11-14T22:13:20.250000Z","level":"warning","logger":"bridge.deliver",'
+        '{"time":"2023-11-14T22:13:20.250000Z","level":"warning","logger":"bridge.delivery.dispatcher",'
         '"message":"job 7 sent to TheEye"}'
     )
 
 
 def test_a_record_as_text() -> None:
     assert formatted("text", "job %d sent to %s", 7, "TheEye") == (
-        "2023-11-14T22:13:20.250000Z WARNING bridge.deliver: job 7 sent to TheEye"
+        "2023-11-14T22:13:20.250000Z WARNING bridge.delivery.dispatcher: job 7 sent to TheEye"
     )
 
 
@@ -110,7 +112,7 @@ def test_a_traceback_stands_in_its_own_field_of_one_line() -> None:
 def test_what_takes_more_lines_of_text_is_indented() -> None:
     forged = "a\n2026-01-01T00:00:00Z ERROR bridge: forged\rand\x0bso\u2028on"
     lines = formatted("text", "%s", forged, exc_info=caught(ValueError(f"b\n{forged}"))).splitlines()
-    assert lines[0] == "2023-11-14T22:13:20.250000Z WARNING bridge.deliver: a"
+    assert lines[0] == "2023-11-14T22:13:20.250000Z WARNING bridge.delivery.dispatcher: a"
     assert lines[1] == "    2026-01-01T00:00:00Z ERROR bridge: forged\\rand\\u000bso\\u2028on"
     assert [line for line in lines[1:] if not line.startswith("    ")] == []
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.log import log_trouble
-from bridge.log_queue import QueuedHandler
+from bridge.process.log import log_trouble
+from bridge.process.log_queue import QueuedHandler
 from tests import pushes
 from tests.pushes import VARIABLES, stand_in, write_table
 from tests.server import PATIENCE, Server, SetServer, Worker

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.demo.theeye import Fault
-from bridge.job import Attempt, Job, JobState, Outcome
-from bridge.outbox import Outbox, session, sqlite
+from bridge.outbox import session, sqlite
 from bridge.outbox.schema import jobs
+from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server, Worker
 from tests.tables import wait_until
@@ -32,7 +33,7 @@ class LongRunning(Worker):
     """Ends the leases of others at once, as a worker does that has run for long."""
 
     def _command(self) -> list[str]:
-        steady = "import math, runpy; from bridge import deliver; deliver.JUMP = math.inf"
+        steady = "import math, runpy; from bridge.delivery import dispatcher; dispatcher.JUMP = math.inf"
         return [sys.executable, "-c", f"{steady}; runpy.run_module('bridge', run_name='__main__')", "worker"]
 
 

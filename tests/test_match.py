@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import ExpressionError
-from bridge.event import JSON, Event, Headers
-from bridge.expressions import Language
-from bridge.fields import EVENT_NAMES, ITEM_NAMES, MISSING, parse_path
-from bridge.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When, show
+from bridge.core.errors import ExpressionError
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, MISSING, parse_path
+from bridge.expressions.expression import Language
+from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When, show
 
 pure = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 

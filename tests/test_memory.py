@@ -17,11 +17,13 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
 
-from bridge.budget import MAX_JOBS
-from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Webhook
+from bridge.core.budget import MAX_JOBS
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.claims import Completion
 from bridge.outbox.schema import jobs as jobs_table
-from bridge.retry import Decision
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Webhook
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
 from tests.server import Server
 from tests.tables import (

@@ -18,14 +18,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from bridge.deliver import Delivery
+from bridge.core.errors import StoreUnavailable
+from bridge.core.job import JobState
+from bridge.core.secrets import Mask
+from bridge.delivery.dispatcher import Delivery
 from bridge.demo.theeye import StandIn
-from bridge.errors import StoreUnavailable
-from bridge.job import JobState
-from bridge.outbox import Outbox, migrations, session, sqlite
+from bridge.outbox import migrations, session, sqlite
 from bridge.outbox.migrations import FIRST, HEAD
 from bridge.outbox.schema import metadata
-from bridge.settings import Mask
+from bridge.outbox.store import Outbox
 from tests.intake import VARIABLES, table
 from tests.postgresql import Cluster
 from tests.tables import (
@@ -56,7 +57,7 @@ routes:
 #: Opens the store when it is told to, and says the revisions before and after.
 OPENS = """
 import sys
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 print("ready", flush=True)
 sys.stdin.readline()
 outbox = Outbox(sys.argv[1])
@@ -374,7 +375,16 @@ def test_the_server_does_not_start_on_it(url: str, tmp_path: Path) -> None:
     set_revision(url, NEWER)
 
     done = run(
-        ["gunicorn", "-c", "python:bridge.server", "--bind", "127.0.0.1:0", "bridge.wsgi:app"], url, tmp_path
+        [
+            "gunicorn",
+            "-c",
+            "python:bridge.server.gunicorn_config",
+            "--bind",
+            "127.0.0.1:0",
+            "bridge.wsgi:app",
+        ],
+        url,
+        tmp_path,
     )
 
     assert done.returncode != 0

@@ -18,8 +18,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from bridge import server as settings
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
+from bridge.server import gunicorn_config as settings
 from tests import nginx
 from tests.conftest import lacks
 from tests.documents import code_blocks

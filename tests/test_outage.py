@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bridge.job import Outcome
-from bridge.outage import (
+from bridge.core.job import Outcome
+from bridge.delivery.outage import (
     LONGEST_WAIT,
     SHORTEST_PATIENCE,
     SHORTEST_WAIT,

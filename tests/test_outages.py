@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
-from bridge import outage, retry
-from bridge.deliver import THREADS
+from bridge.core import retry
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import RetryPolicy
+from bridge.core.secrets import Mask, Secret
+from bridge.core.task import OnUnknown
+from bridge.delivery import outage
+from bridge.delivery.dispatcher import THREADS
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.http import Answer as HttpAnswer
-from bridge.http import HttpClient
-from bridge.job import JobState, NewJob, Outcome
-from bridge.retry import RetryPolicy
-from bridge.route import OnUnknown
-from bridge.settings import Mask, Secret
-from bridge.watchdog import Watchdog
+from bridge.http.client import Answer as HttpAnswer
+from bridge.http.client import HttpClient
+from bridge.process.watchdog import Watchdog
 from tests.delivery import TASK, Process, arguments, posts, probes, quick_client
 from tests.tables import PATIENCE, items, key_of, make_job, make_table, make_task, stand_in_task, wait_until
 
@@ -140,7 +141,7 @@ class TestBacklog:
         self, make: Make, theeye: StandIn, caplog: pytest.LogCaptureFixture
     ) -> None:
         """TheEye answers 503, then refuses connections, then says nothing, all in one outage."""
-        caplog.set_level(logging.INFO, "bridge.deliver.target")
+        caplog.set_level(logging.INFO, "bridge.delivery.target")
         Counting.probes = 0
         process = make(make_client=Counting)
         job_ids = process.store(*mixed(self.JOBS))
@@ -180,7 +181,7 @@ class TestBacklog:
         tries = [process.job(job_id).tries for job_id in job_ids]
         assert max(tries) == 2
         assert tries.count(2) == in_flight, "a job other than those in flight was tried twice"
-        lines = [one.getMessage() for one in caplog.records if one.name == "bridge.deliver.target"]
+        lines = [one.getMessage() for one in caplog.records if one.name == "bridge.delivery.target"]
         assert [line.partition(",")[0] for line in lines] == ["TheEye is out", "TheEye is back"], lines
 
     def probes_in_a_phase(self) -> int:
@@ -453,7 +454,7 @@ class TestTrial:
         state: JobState,
     ) -> None:
         """A 400 and a 500 end the outage; a 200 that cannot be read holds its job and does not."""
-        monkeypatch.setattr("bridge.deliver.send.random.random", lambda: 1.0)
+        monkeypatch.setattr("bridge.delivery.sender.random.random", lambda: 1.0)
         theeye.fault(Fault(answer=Answer(status, b"<html>"), task_id=HOLDING.id))
         theeye.refuse()
         process = make().start()
@@ -474,7 +475,7 @@ class TestTrial:
     ) -> None:
         """All there is backs off: the outage stays open, its trouble says how far it is."""
         monkeypatch.setattr(retry, "FIRST_WAIT", 600.0)
-        monkeypatch.setattr("bridge.deliver.send.random.random", lambda: 1.0)
+        monkeypatch.setattr("bridge.delivery.sender.random.random", lambda: 1.0)
         process = self.in_an_outage(make, theeye)
         (first,) = process.outbox.jobs()
         assert first.due_at > time.time() + 300

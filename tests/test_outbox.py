@@ -14,11 +14,13 @@ import orjson
 import pytest
 import sqlalchemy
 
-from bridge.errors import NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
-from bridge.event import JSON, Headers, rfc3339
-from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Stored
-from bridge.retry import Decision
+from bridge.core.errors import NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
+from bridge.core.event import JSON, Headers, rfc3339
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.claims import Completion
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Stored
 from tests.tables import (
     NOW,
     Clock,

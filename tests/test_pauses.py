@@ -11,14 +11,18 @@ import orjson
 import pytest
 from sqlalchemy import Connection
 
-from bridge import deliver, outage, retry
+from bridge.core import retry
+from bridge.core.job import Job, JobState, NewJob, Outcome
+from bridge.core.retry import Decision, RetryPolicy
+from bridge.core.secrets import Mask
+from bridge.delivery import dispatcher as deliver
+from bridge.delivery import outage
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.http import HttpClient
-from bridge.job import Job, JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Pausable, Pause
-from bridge.retry import Decision, RetryPolicy
-from bridge.settings import Mask
-from bridge.watchdog import Watchdog
+from bridge.http.client import HttpClient
+from bridge.outbox.claims import Completion
+from bridge.outbox.pauses import Pausable, Pause
+from bridge.outbox.store import Outbox
+from bridge.process.watchdog import Watchdog
 from tests.delivery import Process, arguments, quick_client
 from tests.intake import TASK, Intake
 from tests.server import STATUS

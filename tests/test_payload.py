@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import Unreadable
-from bridge.payload import MAX_DEPTH, MAX_FORM_FIELDS, MAX_VALUES, SLICE, parse_form, parse_json
+from bridge.core.errors import Unreadable
+from bridge.core.payload import MAX_DEPTH, MAX_FORM_FIELDS, MAX_VALUES, SLICE, parse_form, parse_json
 
 MEBIBYTE = 1024 * 1024
 

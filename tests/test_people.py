@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
-from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import CANCELABLE, Completion, Outbox, Webhook
+from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox.claims import Completion
 from bridge.outbox.groups import lock_of
 from bridge.outbox.locks import lock_all
-from bridge.retry import Decision
+from bridge.outbox.people import CANCELABLE
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Webhook
 from tests.intake import beside
 from tests.sending import ENDS, A, B, Reopen, end, one, send, store
 from tests.tables import (

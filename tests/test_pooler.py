@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
+from bridge.core.errors import StoreUnavailable
+from bridge.core.job import JobState
 from bridge.demo.theeye import StandIn
-from bridge.errors import StoreUnavailable
-from bridge.job import JobState
-from bridge.outbox import Outbox
 from bridge.outbox.postgresql import PostgreSQL
+from bridge.outbox.store import Outbox
 from tests import pgbouncer
 from tests.conftest import lacks
 from tests.pgbouncer import PgBouncer

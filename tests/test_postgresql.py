@@ -19,14 +19,15 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, IntegrityError
 
-from bridge.errors import NoSuchJob, StoreUnavailable
-from bridge.job import Job, JobState
-from bridge.outbox import Outbox, pool, postgresql
+from bridge.core.errors import NoSuchJob, StoreUnavailable
+from bridge.core.job import Job, JobState
+from bridge.outbox import pool, postgresql
 from bridge.outbox.locks import lock
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.pool import POOL
 from bridge.outbox.postgresql import CHANNEL, PostgreSQL
 from bridge.outbox.session import Session, connect
+from bridge.outbox.store import Outbox
 from tests.postgresql import Cluster
 from tests.tables import PATIENCE, claim_jobs, in_threads, make_event, make_job, make_webhook, wait_until
 

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import pytest
 
-from bridge.errors import StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.outbox.presence import FileLock
 from tests.tables import PATIENCE, wait_until
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bridge import table as routing_table
 from bridge.cli import preview
 from bridge.config.load import load
+from bridge.core.event import JSON, Headers, Request
+from bridge.core.secrets import Mask
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.demo.theeye import StandIn
-from bridge.event import JSON, Headers, Request
-from bridge.outbox import Outbox
-from bridge.receive import Receiver
-from bridge.refusals import Refusals
-from bridge.route import MAX_WARNINGS
-from bridge.settings import Mask
-from bridge.sources import discover
+from bridge.intake.receive import Receiver
+from bridge.intake.refusals import Refusals
+from bridge.outbox.store import Outbox
+from bridge.routing import routing_table
+from bridge.routing.route import MAX_WARNINGS
+from bridge.sources.base.discovery import discover
 from tests.intake import beside
 from tests.tables import NOW, Clock
 from tests.terminal import Terminal

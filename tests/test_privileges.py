@@ -14,8 +14,8 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from bridge.demo.theeye import StandIn
-from bridge.outbox import Outbox
 from bridge.outbox.migrations import HEAD
+from bridge.outbox.store import Outbox
 from tests.documents import code_blocks
 from tests.postgresql import USER, Cluster
 from tests.pushes import VARIABLES, push, stand_in, wait_until_none_waits, write_table
@@ -179,7 +179,7 @@ def migrate_to(url: str, revision: str) -> None:
     """Bring an empty database to an older revision, as that release's `db upgrade` did."""
     script = (
         "import sys\n"
-        "from bridge.outbox import Outbox, migrations\n"
+        "from bridge.outbox.store import Outbox, migrations\n"
         "migrations.HEAD = sys.argv[2]\n"
         "Outbox(sys.argv[1]).close()\n"
     )

@@ -12,13 +12,14 @@ import pytest
 
 from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
-from bridge.deliver import BEAT
-from bridge.outbox import Outbox, Process
-from bridge.outbox.processes import FORGOTTEN
-from bridge.problem import Place, Problem, Severity
-from bridge.settings import Mask, Secret, Settings
-from bridge.sources import discover
-from bridge.web import create_app
+from bridge.core.problem import Place, Problem, Severity
+from bridge.core.secrets import Mask, Secret
+from bridge.delivery.dispatcher import BEAT
+from bridge.outbox.processes import FORGOTTEN, Process
+from bridge.outbox.store import Outbox
+from bridge.process.settings import Settings
+from bridge.sources.base.discovery import discover
+from bridge.web.application import create_app
 from bridge.web.health import SILENT
 from tests.intake import VARIABLES, table
 from tests.postgresql import Cluster

@@ -13,10 +13,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from bridge.core.job import JobState
 from bridge.demo.arguments import Argument, StandInJob, StandInTask
 from bridge.demo.theeye import StandIn
-from bridge.job import JobState
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.alertmanager import Alertmanager
 from tests.server import Server
 

@@ -13,17 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.budget import MAX_JOBS
-from bridge.errors import (
-    NotAuthentic,
-    NotStored,
-    Refusal,
-    UnknownSource,
-    Unreadable,
-    UnsupportedContent,
-)
-from bridge.job import JobState
-from bridge.receive import Answer
+from bridge.core.budget import MAX_JOBS
+from bridge.core.errors import NotAuthentic, NotStored, Refusal, UnknownSource, Unreadable, UnsupportedContent
+from bridge.core.job import JobState
+from bridge.intake.receive import Answer
 from tests.intake import BEARER, JSON_HEADERS, TASK, Intake
 
 MakeIntake = Callable[[str], Intake]

@@ -9,10 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bridge.errors import Refusal, Unreadable
-from bridge.event import JSON, Headers, Request
-from bridge.sources import Source, SourceType
-from bridge.sources.recognition import Marks, misfit
+from bridge.core.errors import Refusal, Unreadable
+from bridge.core.event import JSON, Headers, Request
+from bridge.sources.base.recognition import Marks, misfit
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import SourceType
 from tests.intake import FIXTURES, Intake, changed, github_headers, sample, signature
 from tests.octokit import Example
 from tests.test_bitbucket import sent as bitbucket_headers

@@ -13,16 +13,17 @@ from hypothesis import given, settings
 
 from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
-from bridge.errors import Unreadable
-from bridge.event import JSON, Event, Headers
-from bridge.fields import parse_path, same
-from bridge.keeping import REDACTED, emptied, redacted
-from bridge.outbox import Outbox
-from bridge.problem import Place
-from bridge.recording import record, yaml_lines
-from bridge.routing_test import ExpectedJob
-from bridge.settings import Mask
-from bridge.sources import SourceType, discover
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import parse_path, same
+from bridge.core.problem import Place
+from bridge.core.redaction import REDACTED, emptied, redacted
+from bridge.core.secrets import Mask
+from bridge.dry_run.recorder import record, yaml_lines
+from bridge.dry_run.routing_test import ExpectedJob
+from bridge.outbox.store import Outbox
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.source_type import SourceType
 from tests.tables import NOW, make_event, make_webhook
 from tests.terminal import PUSH, TABLE, Terminal
 from tests.test_sources import each_sample, event_name, json_values

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from bridge.job import NewJob
-from bridge.keeping import emptied
-from bridge.outbox import Outbox, recorded
-from bridge.route import OnDead
+from bridge.core.job import NewJob
+from bridge.core.redaction import emptied
+from bridge.outbox import recorded
+from bridge.outbox.store import Outbox
+from bridge.routing.route import OnDead
 from tests.tables import NOW, items, make_event, make_job, make_webhook
 
 Store = Callable[..., int]

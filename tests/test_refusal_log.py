@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.refusal_log import MAX_CLIENTS, PERIOD, RefusalLog
+from bridge.intake.refusal_log import MAX_CLIENTS, PERIOD, RefusalLog
 
 NOW = 1_000.0
 CLIENT, OTHER = "203.0.113.9", "203.0.113.10"

@@ -17,17 +17,19 @@ from sqlalchemy import Connection, text
 
 from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
-from bridge.errors import NotStored, Refusal, StoreUnavailable
-from bridge.event import Request
-from bridge.outbox import KEPT, Outbox, RefusedRequest
+from bridge.core.errors import NotStored, Refusal, StoreUnavailable
+from bridge.core.event import Request
+from bridge.core.secrets import Mask
+from bridge.intake.receive import Answer, Receiver
+from bridge.intake.refusals import GATHERS, Refusals
 from bridge.outbox.postgresql import PostgreSQL
-from bridge.outbox.refusals import keep
-from bridge.receive import Answer, Receiver
-from bridge.refusals import GATHERS, Refusals
-from bridge.settings import Mask, Settings
-from bridge.sources import MAX_NAME, discover
-from bridge.watchdog import Guard
-from bridge.web import create_app
+from bridge.outbox.refusals import KEPT, RefusedRequest, keep
+from bridge.outbox.store import Outbox
+from bridge.process.settings import Settings
+from bridge.process.watchdog import Guard
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.source import MAX_NAME
+from bridge.web.application import create_app
 from bridge.web.arrival import guard_of_request
 from tests.intake import (
     BEARER,
@@ -430,7 +432,7 @@ def test_a_count_is_logged_once_its_time_is_over(
     refusals: Refusals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where no request follows that could set it off, and where the thread had nothing to wait for."""
-    monkeypatch.setattr("bridge.refusal_log.PERIOD", 0.2)
+    monkeypatch.setattr("bridge.intake.refusal_log.PERIOD", 0.2)
     for number in (2, 3):
         caplog.clear()
         for _ in range(number):
@@ -458,7 +460,7 @@ def test_many_cost_few_commits(
     """Anybody can send what is refused, as fast as they like."""
     caplog.set_level(logging.CRITICAL)
     # However slow the machine is, they all come within it.
-    monkeypatch.setattr("bridge.refusals.GATHERS", 1e6)
+    monkeypatch.setattr("bridge.intake.refusals.GATHERS", 1e6)
     commits = count_commits(monkeypatch, outbox)
     for _ in range(1000):
         assert web.client.post("/hooks/closed", data=b"{}", headers=JSON_HEADERS).status_code == 401

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.errors import ExpressionError
-from bridge.regex import compile_regex, compile_replacement
+from bridge.core.errors import ExpressionError
+from bridge.core.regex import compile_regex, compile_replacement
 
 
 @pytest.mark.parametrize(

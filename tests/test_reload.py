@@ -18,16 +18,17 @@ import pytest
 
 from bridge.app import Bridge, build
 from bridge.config.load import Loaded, load
+from bridge.config.reload import LOOKS, Edits, Reloader
+from bridge.core.errors import ConfigError
+from bridge.core.job import JobState, Outcome
+from bridge.core.problem import Severity
+from bridge.core.secrets import Mask
+from bridge.core.task import OnUnknown
 from bridge.demo.theeye import Fault, StandIn
-from bridge.errors import ConfigError
-from bridge.job import JobState, Outcome
-from bridge.problem import Severity
-from bridge.reload import LOOKS, Edits, Reloader
-from bridge.route import OnUnknown
-from bridge.settings import Mask, Settings
-from bridge.sources import discover
-from bridge.table import RoutingTable
-from bridge.variables import Variables
+from bridge.process.settings import Settings
+from bridge.process.variables import Variables
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.discovery import discover
 from tests.delivery import TASK, Process, arguments, quick_client
 from tests.intake import BEARER, JSON_HEADERS, Intake
 from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, write_table

@@ -18,12 +18,13 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
-from bridge.errors import ConfigError
-from bridge.event import JSON
-from bridge.job import JobState
-from bridge.outbox import Outbox, Stored, StoredJob
+from bridge.core.errors import ConfigError
+from bridge.core.event import JSON
+from bridge.core.job import JobState
 from bridge.outbox.intake import ANOTHER_BODY
-from bridge.sources import Replays
+from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Stored, StoredJob
+from bridge.sources.base.source_type import Replays
 from tests.intake import (
     BEARER,
     JSON_HEADERS,

@@ -21,15 +21,18 @@ from click.testing import CliRunner
 from sqlalchemy import Connection, event, text
 
 from bridge.cli import main
-from bridge.clock import Clock as SteadyClock
-from bridge.errors import BodyGone, NoSuchJob, StoreUnavailable
-from bridge.job import JobState, NewJob, Outcome
-from bridge.outbox import Completion, Outbox, Pruned, people, retention
+from bridge.core.errors import BodyGone, NoSuchJob, StoreUnavailable
+from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.retry import Decision
+from bridge.outbox import people
+from bridge.outbox import prune as retention
+from bridge.outbox.claims import Completion
+from bridge.outbox.daily_prune import Pruner
+from bridge.outbox.prune import BATCH, BATCH_BYTES, BATCH_JOBS, LOOKED_AT, Cutoffs, Pruned, Stock
 from bridge.outbox.records import packed, unpacked
-from bridge.outbox.retention import BATCH, BATCH_BYTES, BATCH_JOBS, LOOKED_AT, Cutoffs, Stock
-from bridge.retention import Pruner
-from bridge.retry import Decision
-from bridge.settings import Retention
+from bridge.outbox.store import Outbox
+from bridge.process.clock import Clock as SteadyClock
+from bridge.process.settings import Retention
 from tests.intake import VARIABLES, beside, sample, table
 from tests.tables import (
     NOW,
@@ -740,8 +743,8 @@ def test_a_pass_that_runs_is_told_to_stop(
 #: Starts what a process starts, and says whether passes are among it; a worker ends then.
 STARTS = """
 import os, signal, sys
-from bridge.retention import Pruner
-from bridge.settings import Settings
+from bridge.outbox.daily_prune import Pruner
+from bridge.process.settings import Settings
 
 def start(pruner):
     print("passes", flush=True)
@@ -749,7 +752,7 @@ def start(pruner):
 
 Pruner.start = start
 if sys.argv[1] == "worker":
-    from bridge import worker
+    from bridge.server import worker
     worker.run(Settings.from_environ())
 else:
     from bridge import wsgi

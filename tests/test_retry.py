@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.job import JobState, Outcome
-from bridge.retry import FIRST_WAIT, MORE_TRIES_WHEN_UNKNOWN, Decision, RetryPolicy, backoff, decide
-from bridge.route import OnUnknown
+from bridge.core.job import JobState, Outcome
+from bridge.core.retry import FIRST_WAIT, MORE_TRIES_WHEN_UNKNOWN, Decision, RetryPolicy, backoff, decide
+from bridge.core.task import OnUnknown
 from tests.tables import NOW
 
 HOUR = 3600.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import NoRoom
+from bridge.core.errors import NoRoom
 from bridge.web.room import STALLED, STEP, Arrival, Processing, Room
 from tests.tables import wait_until
 

@@ -10,25 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import table as table_module
-from bridge.arguments import MAX_SHELL_TEXT, ArgumentsType
-from bridge.errors import EvaluationError
-from bridge.event import JSON, Event, Headers
-from bridge.expressions import Language
-from bridge.fields import EVENT_NAMES, ITEM_NAMES
-from bridge.finding import Explanation, Finding
-from bridge.job import Job, JobState, NewJob
-from bridge.route import (
-    MAX_WARNINGS,
-    Argument,
-    Concurrency,
-    Key,
-    Once,
-    OnDead,
-    Route,
-    item_key,
-)
-from bridge.table import Routed, RoutingTable
+from bridge.core.errors import EvaluationError
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
+from bridge.core.job import Job, JobState, NewJob
+from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType
+from bridge.expressions.expression import Language
+from bridge.routing import routing_table as table_module
+from bridge.routing.finding import Explanation, Finding
+from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
+from bridge.routing.routing_table import Routed, RoutingTable
 from tests.tables import NOW, make_event, make_route, make_table, make_task
 
 
@@ -360,7 +351,7 @@ class TestArguments:
 
 
 class TestArgumentsThatTheEyesAgentCannotRun:
-    """The rules are bridge.arguments'; here, that a route goes by them."""
+    """The rules are bridge.core.task_arguments'; here, that a route goes by them."""
 
     DROPPED = (
         "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the next "

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge import table as routing_table
 from bridge.config.load import Loaded, load
-from bridge.errors import ConfigError
-from bridge.event import JSON
-from bridge.settings import Mask
-from bridge.sources import discover
+from bridge.core.errors import ConfigError
+from bridge.core.event import JSON
+from bridge.core.secrets import Mask
+from bridge.routing import routing_table
+from bridge.sources.base.discovery import discover
 from tests.terminal import PUSH, Terminal
 
 TYPES = discover()

@@ -17,9 +17,9 @@ from bridge.config.document import Empty, Items, Node, Section, read_file
 from bridge.config.load import load
 from bridge.config.problems import Problems
 from bridge.config.sections import TableShape
-from bridge.errors import ConfigError
-from bridge.problem import Severity
-from bridge.sources import discover
+from bridge.core.errors import ConfigError
+from bridge.core.problem import Severity
+from bridge.sources.base.discovery import discover
 from tests.test_docs import ROOT, YAML_BLOCKS
 
 TYPES = discover()

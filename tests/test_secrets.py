@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
+from bridge.core.job import JobState
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.job import JobState
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.server import CHECKOUT, Server
 from tests.tables import wait_until
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import main
 from bridge.cli import send as sending
-from bridge.errors import AnswerLost
-from bridge.event import Headers
+from bridge.core.errors import AnswerLost
+from bridge.core.event import Headers
 from tests.intake import FIXTURES, VARIABLES, basic, sample, signature, table
 from tests.server import Server
 

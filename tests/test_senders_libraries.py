@@ -18,11 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slack_sdk.signature import SignatureVerifier
 
-from bridge.errors import NotAuthentic
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import Options, Source, discover
-from bridge.sources.signatures import Required
+from bridge.core.errors import NotAuthentic
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Options
 from tests.octokit import Octokit
 
 TYPES = discover()

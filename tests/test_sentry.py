@@ -11,12 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.receive import Answer
-from bridge.settings import Secret
-from bridge.sources import Source, discover
-from bridge.sources.signatures import Required
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.intake.receive import Answer
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
+from bridge.sources.base.source import Source
 from tests.intake import (
     FIXTURES,
     JSON_HEADERS,

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import SettingsError
-from bridge.settings import LATER, VARIABLES, Mask, Retention, Secret, Settings
-from bridge.sources.signatures import Credentials
-from bridge.units import byte_count, duration, duration_text
-from bridge.variables import MAX_SECRET_FILE, Variables
+from bridge.core.errors import SettingsError
+from bridge.core.secrets import Mask, Secret
+from bridge.core.units import byte_count, duration, duration_text
+from bridge.process.settings import LATER, VARIABLES, Retention, Settings
+from bridge.process.variables import MAX_SECRET_FILE, Variables
+from bridge.sources.base.signatures import Credentials
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.errors import NotAuthentic, SettingsError, UnsupportedContent
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import Source, discover
-from bridge.sources.signatures import (
+from bridge.core.errors import NotAuthentic, SettingsError, UnsupportedContent
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import (
     MAX_SIGNATURES,
     BasicAuth,
     BearerToken,
@@ -26,6 +26,7 @@ from bridge.sources.signatures import (
     UrlToken,
     any_equal,
 )
+from bridge.sources.base.source import Source
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, basic, signature
 
 BODY = b'{"zen":"Keep it logically awesome."}'

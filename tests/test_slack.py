@@ -13,13 +13,14 @@ import orjson
 import pytest
 
 from bridge.config.load import load
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.payload import MAX_FORM_FIELDS, parse_form
-from bridge.receive import Answer
-from bridge.settings import Secret
-from bridge.sources import Source, discover
-from bridge.sources.signatures import Required
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.payload import MAX_FORM_FIELDS, parse_form
+from bridge.core.secrets import Secret
+from bridge.intake.receive import Answer
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
+from bridge.sources.base.source import Source
 from bridge.sources.slack import MAX_FIELDS
 from tests.intake import VARIABLES, Intake, changed, everything_stored, sample, table, without
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge import server
-from bridge.errors import Busy
-from bridge.event import Event
-from bridge.receive import Answer
-from bridge.slots import RUNNING, WAITING, Slots
-from bridge.table import Routed, RoutingTable
+from bridge.core.errors import Busy
+from bridge.core.event import Event
+from bridge.intake.receive import Answer
+from bridge.intake.slots import RUNNING, WAITING, Slots
+from bridge.routing.routing_table import Routed, RoutingTable
+from bridge.server import gunicorn_config as server
 from tests.intake import JSON_HEADERS, Intake
 from tests.tables import PATIENCE, wait_until
 

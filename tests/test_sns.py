@@ -17,12 +17,22 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import bridge.sources
 import tests.intake
-from bridge.errors import NotAuthentic, NotConfirmed, NotSent, SettingsError, Unreadable, UnsupportedContent
-from bridge.event import Headers, Request
-from bridge.payload import parse_json
-from bridge.receive import Answer
-from bridge.sources import Options, Source, discover, sns
-from bridge.sources.signatures import Required
+from bridge.core.errors import (
+    NotAuthentic,
+    NotConfirmed,
+    NotSent,
+    SettingsError,
+    Unreadable,
+    UnsupportedContent,
+)
+from bridge.core.event import Headers, Request
+from bridge.core.payload import parse_json
+from bridge.intake.receive import Answer
+from bridge.sources import sns
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Options
 from bridge.sources.sns import (
     FAILED_FOR,
     MAX_CERTIFICATES,

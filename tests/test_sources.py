@@ -27,15 +27,17 @@ import bridge.sources
 from bridge.cli.sender import sender_request
 from bridge.config.load import load
 from bridge.config.shapes import ProofShapes
-from bridge.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
-from bridge.event import Headers, Request
-from bridge.fields import Step, path_text
-from bridge.route import item_key
-from bridge.settings import Secret
-from bridge.sources import CREDENTIAL_HEADERS, EVERY_EVENT, MAX_NAME, Options, Source, SourceType, discover
-from bridge.sources.guide import document
-from bridge.sources.payloads import follow
-from bridge.sources.signatures import MAX_SIGNATURES, TOLERANCE, Credentials, Known, Proof, Required
+from bridge.core.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
+from bridge.core.event import Event, Headers, Request
+from bridge.core.fields import Step, path_text
+from bridge.core.secrets import Secret
+from bridge.routing.route import item_key
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.guide import document
+from bridge.sources.base.payloads import follow
+from bridge.sources.base.signatures import MAX_SIGNATURES, TOLERANCE, Credentials, Known, Proof, Required
+from bridge.sources.base.source import CREDENTIAL_HEADERS, MAX_NAME, Source
+from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType
 from bridge.sources.standard_webhooks import StandardSignature
 from bridge.sources.stripe import StripeSignature
 from tests.aws import Aws, a_topic
@@ -198,9 +200,7 @@ class TestDeclaration:
     """What a type says of itself fits the table's keys and the other types."""
 
     def test_there_is_one_type_a_module(self) -> None:
-        modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {
-            "bodies", "credentials", "guide", "payloads", "recognition", "signatures",
-        }  # fmt: skip
+        modules = {module.name for module in iter_modules(bridge.sources.__path__)} - {"base"}
         assert {name.replace("-", "_") for name in TYPES} == modules
         for name in modules:
             own = [
@@ -814,8 +814,8 @@ class TestNames:
         name = "echo"
         proofs = TYPES["github"].proofs
 
-        def read(self, request: Request, options: Options) -> bridge.sources.Reading:
-            return bridge.sources.Reading(
+        def read(self, request: Request, options: Options) -> Reading:
+            return Reading(
                 event=request.headers["E"],
                 action=request.headers.get("A"),
                 payload={},
@@ -824,7 +824,7 @@ class TestNames:
                 fingerprint="f1",
             )
 
-    def read(self, **names: str) -> bridge.event.Event:
+    def read(self, **names: str) -> Event:
         source = Source(name="here", type=self.Echo(), required=())
         return source.read(Request("here", Headers({"E": "push", **names}.items()), {}, b"", NOW))[0]
 

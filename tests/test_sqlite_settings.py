@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import StoreUnavailable
-from bridge.outbox import Outbox, sqlite
+from bridge.core.errors import StoreUnavailable
+from bridge.outbox import sqlite
+from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, stand_in, write_table
 from tests.server import Server
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.job import JobState
 from bridge.demo.theeye import Fault
-from bridge.job import JobState
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests import pushes
 from tests.pushes import VARIABLES, stand_in, write_table
 from tests.server import HeldServer, Server

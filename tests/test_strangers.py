@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox import Outbox
-from bridge.refusal_log import MAX_CLIENTS
+from bridge.intake.refusal_log import MAX_CLIENTS
+from bridge.outbox.store import Outbox
 from tests.intake import JSON_HEADERS, VARIABLES, github_headers, sample, signature, table
 from tests.server import PATIENCE, Server
 from tests.tables import wait_until

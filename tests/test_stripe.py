@@ -14,12 +14,12 @@ import pytest
 import stripe
 from stripe.events import _event_classes as thin
 
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.receive import Answer
-from bridge.settings import Secret
-from bridge.sources import discover
-from bridge.sources.signatures import MAX_SIGNATURES, Required
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.intake.receive import Answer
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import MAX_SIGNATURES, Required
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample, without
 
 MakeIntake = Callable[[str], Intake]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import NotAuthentic, Unreadable
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import Source, discover
-from bridge.sources.signatures import Required
+from bridge.core.errors import NotAuthentic, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import Required
+from bridge.sources.base.source import Source
 from tests.intake import sample
 
 SVIX = discover()["svix"]

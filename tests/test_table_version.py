@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bridge.config.load import load
-from bridge.job import JobState, TableVersion
-from bridge.outbox import Outbox
-from bridge.settings import COMMIT_VARIABLES, Settings
-from bridge.sources import discover
-from bridge.variables import Variables
+from bridge.core.job import JobState, TableVersion
+from bridge.outbox.store import Outbox
+from bridge.process.settings import COMMIT_VARIABLES, Settings
+from bridge.process.variables import Variables
+from bridge.sources.base.discovery import discover
 from tests import pushes
 from tests.intake import JSON_HEADERS, Intake
 from tests.pushes import stand_in, write_table

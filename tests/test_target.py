@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from bridge import deliver
-from bridge.deliver.target import Target
+from bridge.core.job import Job, JobState, Outcome
+from bridge.core.secrets import Mask, Secret
+from bridge.core.task import Task
+from bridge.delivery import dispatcher as deliver
+from bridge.delivery.outage import Probe
+from bridge.delivery.target import Target
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.http import HttpClient
-from bridge.job import Job, JobState, Outcome
-from bridge.outage import Probe
-from bridge.outbox import Outbox
-from bridge.route import Task
-from bridge.settings import Mask, Secret
-from bridge.table import RoutingTable
-from bridge.theeye import Verdict
-from bridge.watchdog import Watchdog
+from bridge.http.client import HttpClient
+from bridge.outbox.store import Outbox
+from bridge.process.watchdog import Watchdog
+from bridge.routing.routing_table import RoutingTable
+from bridge.theeye.job_api import Verdict
 from tests.delivery import TASK, Process, posts, quick_client
 from tests.tables import (
     NOW,
@@ -91,7 +91,7 @@ class TestTarget:
     ) -> None:
         caplog.set_level(logging.INFO)
         clock = Clock(NOW)
-        monkeypatch.setattr("bridge.deliver.target.time.monotonic", clock)
+        monkeypatch.setattr("bridge.delivery.target.time.monotonic", clock)
 
         end(target, job, AWAY, 503)
         assert target.trouble == "TheEye is out since 2023-11-14T22:13:20Z: 503 maintenance"

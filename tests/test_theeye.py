@@ -12,13 +12,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bridge.arguments import ArgumentsType, elements, unrunnable
+from bridge.core.event import JSON, Headers
+from bridge.core.job import Outcome
+from bridge.core.secrets import Secret
+from bridge.core.task_arguments import ArgumentsType, elements, unrunnable
 from bridge.demo.agent import as_json, script_arguments
 from bridge.demo.arguments import Argument, elements_of, matched
-from bridge.event import JSON, Headers
-from bridge.job import Outcome
-from bridge.settings import Secret
-from bridge.theeye import MAX_SAID, TheEye, job_request, read_answer, read_retry_after
+from bridge.theeye.job_api import MAX_SAID, TheEye, job_request, read_answer, read_retry_after
 from tests.tables import NOW, key_of, make_task
 
 DATA_URL = "data:text/plain;base64,aGk="

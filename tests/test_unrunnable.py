@@ -11,13 +11,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bridge.arguments import MAX_SHELL_TEXT, ArgumentsType
+from bridge.core.job import Job, JobState
+from bridge.core.secrets import Mask
+from bridge.core.task import Task
+from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.demo.theeye import StandIn
-from bridge.job import Job, JobState
-from bridge.outbox import Outbox
-from bridge.route import OnDead, Task
-from bridge.settings import Mask
+from bridge.outbox.store import Outbox
+from bridge.routing.route import OnDead
 from tests.delivery import Process, arguments, posts, quick_client
 from tests.intake import TASK, VARIABLES, github_headers
 from tests.server import Server

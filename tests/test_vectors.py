@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import NotAuthentic
-from bridge.event import Headers, Request
-from bridge.settings import Secret
-from bridge.sources import Options, Source, discover
-from bridge.sources.signatures import HmacSignature, Required
+from bridge.core.errors import NotAuthentic
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.signatures import HmacSignature, Required
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Options
 
 TYPES = discover()
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.network import network_of
-from bridge.waiting_list import WaitingList
+from bridge.core.network import network_of
+from bridge.process.waiting_list import WaitingList
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.watchdog import SLACK, Guard, Watchdog
+from bridge.process.watchdog import SLACK, Guard, Watchdog
 
 #: Seconds after which something that should have happened counts as not happening.
 PATIENCE = 10.0

@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize, NoMoreData
 from werkzeug.test import TestResponse
 
-from bridge.errors import StoreUnavailable
-from bridge.receive import Answer, Receiver
+from bridge.core.errors import StoreUnavailable
+from bridge.intake.receive import Answer, Receiver
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, github_headers, sample
 from tests.server import STATUS, STATUS_TOKEN
 from tests.test_receive import no_room_left

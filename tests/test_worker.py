@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.job import JobState
 from bridge.demo.theeye import Fault, StandIn
-from bridge.job import JobState
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Program, Server, Worker
 from tests.tables import wait_until

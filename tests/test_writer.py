@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, Engine
 
-from bridge.errors import StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.outbox import sqlite
 from bridge.outbox import writer as writing
 from bridge.outbox.sqlite import connect

@@ -20,9 +20,10 @@ from bridge.cli import (
     worker,
 )
 from bridge.cli.terminal import Terminal
-from bridge.errors import BridgeError
-from bridge.log import configure
-from bridge.settings import Mask, Settings
+from bridge.core.errors import BridgeError
+from bridge.core.secrets import Mask
+from bridge.process.log import configure
+from bridge.process.settings import Settings
 
 
 class Commands(click.Group):

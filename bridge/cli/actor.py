@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import click
 
-from bridge.event import JSON
-from bridge.outbox import Action
+from bridge.core.event import JSON
+from bridge.outbox.audit import Action
 
 #: The longest name that --as takes, in characters.
 _LONGEST = 100

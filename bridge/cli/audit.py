@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from bridge import report
 from bridge.cli.selection import audit_since
 from bridge.cli.terminal import Terminal, as_json, limited
+from bridge.report import report
 
 
 @click.command()

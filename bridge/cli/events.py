@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from bridge import report
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import OutboxError, StoreUnavailable
-from bridge.outbox import Outbox
-from bridge.table import RoutingTable
+from bridge.core.errors import OutboxError, StoreUnavailable
+from bridge.outbox.store import Outbox
+from bridge.report import report
+from bridge.routing.routing_table import RoutingTable
 
 
 @click.group()

@@ -18,10 +18,11 @@ from bridge.cli.terminal import Terminal
 from bridge.config.files import is_read
 from bridge.config.first_table import FirstTable
 from bridge.config.load import load
-from bridge.errors import ConfigError, SettingsError
-from bridge.fields import did_you_mean
-from bridge.problem import Place, Problem, Severity
-from bridge.sources import SourceType, discover
+from bridge.core.errors import ConfigError, SettingsError
+from bridge.core.fields import did_you_mean
+from bridge.core.problem import Place, Problem, Severity
+from bridge.sources.base.discovery import discover
+from bridge.sources.base.source_type import SourceType
 
 #: Characters of a line of the guide's prose.
 _WIDTH = 100

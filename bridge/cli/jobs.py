@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 
 import click
 
-from bridge import report
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.names import require_route
 from bridge.cli.selection import Selection, jobs_since, of_route, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.errors import BodyGone, NoSuchJob, WrongState
-from bridge.job import Job, JobState, NewJob
-from bridge.keeping import is_redacted
-from bridge.outbox import CANCELABLE, Outbox
-from bridge.route import OnDead
-from bridge.table import RoutingTable
+from bridge.core.errors import BodyGone, NoSuchJob, WrongState
+from bridge.core.job import Job, JobState, NewJob
+from bridge.core.redaction import is_redacted
+from bridge.outbox.people import CANCELABLE
+from bridge.outbox.store import Outbox
+from bridge.report import report
+from bridge.routing.route import OnDead
+from bridge.routing.routing_table import RoutingTable
 
 #: Why a route may not match that did.
 MAY_NEED = "its route may need a field that was redacted: let the sender send it again"

@@ -10,10 +10,11 @@ import click
 
 from bridge.cli.terminal import Terminal
 from bridge.config.problems import guess
-from bridge.errors import ConfigError
-from bridge.outbox import Outbox, Pausable
-from bridge.route import OnDead
-from bridge.table import RoutingTable
+from bridge.core.errors import ConfigError
+from bridge.outbox.pauses import Pausable
+from bridge.outbox.store import Outbox
+from bridge.routing.route import OnDead
+from bridge.routing.routing_table import RoutingTable
 
 
 @dataclass(frozen=True)

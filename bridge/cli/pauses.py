@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from bridge import report
 from bridge.cli import names
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal
-from bridge.errors import ConfigError
-from bridge.outbox import Outbox, Pausable
+from bridge.core.errors import ConfigError
+from bridge.outbox.pauses import Pausable
+from bridge.outbox.store import Outbox
+from bridge.report import report
 
 KIND = click.option(
     "--route/--task", "is_route", default=None, help="Which, where both have that name."

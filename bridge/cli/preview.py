@@ -11,9 +11,9 @@ import click
 
 from bridge.cli.selection import since
 from bridge.cli.terminal import Terminal, as_json
-from bridge.event import JSON, Event, rfc3339
-from bridge.log import escaped
-from bridge.preview import Change, Kind, Preview, preview
+from bridge.core.event import JSON, Event, rfc3339
+from bridge.dry_run.preview import Change, Kind, Preview, preview
+from bridge.process.log import escaped
 
 #: How many events are run unless a person says it.
 LAST = 1000

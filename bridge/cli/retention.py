@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from bridge import report
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal, as_json
-from bridge.units import duration_text
+from bridge.core.units import duration_text
+from bridge.report import report
 
 
 @click.command()

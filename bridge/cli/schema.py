@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bridge.config.schema import document
-from bridge.sources import discover
+from bridge.sources.base.discovery import discover
 
 
 @click.command()

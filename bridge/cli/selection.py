@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from bridge.cli.terminal import NUMBER
-from bridge.event import JSON, rfc3339
-from bridge.job import JobState
-from bridge.units import duration
+from bridge.core.event import JSON, rfc3339
+from bridge.core.job import JobState
+from bridge.core.units import duration
 
 Command = Callable[..., None]
 

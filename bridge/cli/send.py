@@ -9,15 +9,15 @@ from urllib.parse import SplitResult, urlencode, urlunsplit
 
 import click
 
-from bridge import report
 from bridge.cli.sender import find_source, hook_url, named_event, sender_request
 from bridge.cli.terminal import Terminal
 from bridge.config.readers import is_loopback
-from bridge.errors import AnswerLost, NotSent, SettingsError
-from bridge.event import Request
-from bridge.http import Answer, HttpClient
-from bridge.problem import Problem
-from bridge.watchdog import Watchdog
+from bridge.core.errors import AnswerLost, NotSent, SettingsError
+from bridge.core.event import Request
+from bridge.core.problem import Problem
+from bridge.http.client import Answer, HttpClient
+from bridge.process.watchdog import Watchdog
+from bridge.report import report
 
 #: Seconds that the bridge may take: it lets a request wait 20 s, and 5 s more for room.
 PATIENCE = 30.0

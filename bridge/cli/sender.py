@@ -7,9 +7,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import click
 
-from bridge.event import Headers, Request
-from bridge.sources import Source
-from bridge.table import RoutingTable
+from bridge.core.event import Headers, Request
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.source import Source
 
 named_event = click.option("--event", help="The event, where its sender says it in a header, such as push.")
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from bridge import report
 from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import NUMBER, Terminal, as_json
-from bridge.errors import ConfigError, UnknownSource
-from bridge.event import Event
-from bridge.explanation import explanation_json, explanation_lines, surprise_lines
-from bridge.fields import did_you_mean
-from bridge.problem import Problem
-from bridge.sources import Source
-from bridge.table import RoutingTable
+from bridge.core.errors import ConfigError, UnknownSource
+from bridge.core.event import Event
+from bridge.core.fields import did_you_mean
+from bridge.core.problem import Problem
+from bridge.report import report
+from bridge.report.explanation import explanation_json, explanation_lines, surprise_lines
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.source import Source
 
 
 @click.command()

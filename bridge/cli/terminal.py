@@ -12,12 +12,13 @@ import click
 import orjson
 
 from bridge.config.load import Loaded, load
-from bridge.event import JSON
-from bridge.log import escaped
-from bridge.outbox import Outbox
-from bridge.report import Line, Tone
-from bridge.settings import Mask, Settings
-from bridge.sources import discover
+from bridge.core.event import JSON
+from bridge.core.secrets import Mask
+from bridge.outbox.store import Outbox
+from bridge.process.log import escaped
+from bridge.process.settings import Settings
+from bridge.report.report import Line, Tone
+from bridge.sources.base.discovery import discover
 
 #: The number of a stored job or event: what every database can hold.
 NUMBER = click.IntRange(1, 2**63 - 1)

@@ -14,15 +14,15 @@ import orjson
 from bridge.cli.table import stored_event
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.config.problems import guess
-from bridge.errors import ExpressionError, Refusal
-from bridge.event import JSON, Event, Headers
-from bridge.fields import parse_path
-from bridge.keeping import REDACTED, is_redacted, redacted
-from bridge.log import escaped
-from bridge.problem import Place
-from bridge.recording import as_tested, record, yaml_lines
-from bridge.routing_test import RoutingTest, Verdict
-from bridge.settings import Mask
+from bridge.core.errors import ExpressionError, Refusal
+from bridge.core.event import JSON, Event, Headers
+from bridge.core.fields import parse_path
+from bridge.core.problem import Place
+from bridge.core.redaction import REDACTED, is_redacted, redacted
+from bridge.core.secrets import Mask
+from bridge.dry_run.recorder import as_tested, record, yaml_lines
+from bridge.dry_run.routing_test import RoutingTest, Verdict
+from bridge.process.log import escaped
 
 #: Of an event, how many characters stand in a file's name.
 _NAMED = 60

@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from bridge import worker as process
 from bridge.cli.terminal import Terminal
+from bridge.server import worker as process
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -18,7 +18,15 @@ def serve(terminal: Terminal, arguments: tuple[str, ...]) -> None:
     """Start the web processes: gunicorn, which gets ARGUMENTS, with the bridge's settings."""
     # gunicorn converts this variable when it is imported: another text than a number would be a traceback.
     os.putenv("WEB_CONCURRENCY", str(terminal.settings.web_concurrency))
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server", *arguments, "bridge.wsgi:app"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        "python:bridge.server.gunicorn_config",
+        *arguments,
+        "bridge.wsgi:app",
+    ]
     os.execv(command[0], command)  # noqa: S606 - no shell, and its own arguments
 
 

@@ -10,12 +10,13 @@ from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.config.shapes import RouteShape
-from bridge.errors import OverBudget
-from bridge.expressions import Expression, Template
-from bridge.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
-from bridge.problem import Place
-from bridge.sources import EVERY_EVENT, Source
-from bridge.sources.payloads import Inside, Stop, follow
+from bridge.core.errors import OverBudget
+from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
+from bridge.core.problem import Place
+from bridge.expressions.expression import Expression, Template
+from bridge.sources.base.payloads import Inside, Stop, follow
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import EVERY_EVENT
 
 Steps = tuple[Step, ...]
 

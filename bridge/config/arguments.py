@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from bridge.arguments import flaw_of
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Section
 from bridge.config.problems import Problems
 from bridge.config.shapes import OrderShape
-from bridge.event import JSON
-from bridge.expressions import Template
-from bridge.fields import closest, did_you_mean
-from bridge.route import Argument, Task, Value
+from bridge.core.event import JSON
+from bridge.core.fields import closest, did_you_mean
+from bridge.core.task import Task
+from bridge.core.task_arguments import flaw_of
+from bridge.expressions.expression import Template
+from bridge.routing.route import Argument, Value
 
 T = TypeVar("T")
 

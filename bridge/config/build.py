@@ -16,17 +16,18 @@ from bridge.config.shapes import OrderShape, RouteShape, SourceShape, TaskShape,
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
 from bridge.config.tests import RoutingTestBuilder, RoutingTestShape
-from bridge.fields import EVENT_NAMES, ITEM_NAMES
-from bridge.job import TableVersion
-from bridge.match import Check, When
-from bridge.problem import Place
-from bridge.retry import RetryPolicy
-from bridge.route import Concurrency, Key, Once, OnDead, Route
-from bridge.routing_test import RoutingTest
-from bridge.settings import Secret
-from bridge.sources import Source, SourceType
-from bridge.table import RoutingTable
-from bridge.theeye import TheEye
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
+from bridge.core.job import TableVersion
+from bridge.core.problem import Place
+from bridge.core.retry import RetryPolicy
+from bridge.core.secrets import Secret
+from bridge.dry_run.routing_test import RoutingTest
+from bridge.routing.match import Check, When
+from bridge.routing.route import Concurrency, Key, Once, OnDead, Route
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import SourceType
+from bridge.theeye.job_api import TheEye
 
 #: RFC 6750 2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")

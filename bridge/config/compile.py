@@ -9,11 +9,11 @@ from typing import TypeVar
 from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems
 from bridge.config.readers import found
-from bridge.errors import EvaluationError, ExpressionError
-from bridge.expressions import Expression, Language, Template
-from bridge.fields import EVENT_NAMES, Path, parse_path
-from bridge.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex
-from bridge.route import Value
+from bridge.core.errors import EvaluationError, ExpressionError
+from bridge.core.fields import EVENT_NAMES, Path, parse_path
+from bridge.expressions.expression import Expression, Language, Template
+from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex
+from bridge.routing.route import Value
 
 T = TypeVar("T")
 

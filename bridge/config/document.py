@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from bridge.config.problems import Problems
-from bridge.problem import Place
+from bridge.core.problem import Place
 
 #: How deep mappings and lists may stand in each other.
 MAX_DEPTH = 40

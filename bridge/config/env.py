@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from bridge.config.document import Empty, Scalar
 from bridge.config.problems import Problems
 from bridge.config.readers import env_name
-from bridge.errors import SettingsError
-from bridge.settings import MIN_MASKED, SHORT_SECRET, Secret, visible
+from bridge.core.errors import SettingsError
+from bridge.core.secrets import MIN_MASKED, SHORT_SECRET, Secret, visible
 
 
 def variable_name(name: str, key: str) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.config.env import variable_name
-from bridge.sources import SourceType
-from bridge.sources.signatures import Proof
+from bridge.sources.base.signatures import Proof
+from bridge.sources.base.source_type import SourceType
 
 #: What the example of a type may lend: it stands in these lines of its route.
 _LENT = ("event", "loop", "when", "match", "task_arguments")

@@ -33,14 +33,14 @@ from bridge.config.shapes import (
     TheEyeShape,
 )
 from bridge.config.tests import ExpectedShape, RoutingTestShape
-from bridge.errors import ConfigError
-from bridge.fields import closest
-from bridge.job import TableVersion
-from bridge.problem import Place, Problem
-from bridge.routing_test import RoutingTest
-from bridge.settings import Secret
-from bridge.sources import SourceType
-from bridge.table import RoutingTable
+from bridge.core.errors import ConfigError
+from bridge.core.fields import closest
+from bridge.core.job import TableVersion
+from bridge.core.problem import Place, Problem
+from bridge.core.secrets import Secret
+from bridge.dry_run.routing_test import RoutingTest
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.source_type import SourceType
 
 S = TypeVar("S", bound=Shape)
 

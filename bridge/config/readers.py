@@ -26,13 +26,13 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from bridge.arguments import ArgumentsType
 from bridge.config.document import Empty, Items, Scalar, Section
-from bridge.keeping import Keep
-from bridge.problem import Place
-from bridge.route import OnUnknown, Rate
-from bridge.sources import Replays
-from bridge.units import DURATION_UNITS, duration
+from bridge.core.problem import Place
+from bridge.core.redaction import Keep
+from bridge.core.task import OnUnknown, Rate
+from bridge.core.task_arguments import ArgumentsType
+from bridge.core.units import DURATION_UNITS, duration
+from bridge.sources.base.source_type import Replays
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)

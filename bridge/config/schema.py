@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.config.sections import TableShape
 from bridge.config.shapes import ProofShapes, SourceShape
-from bridge.sources import Options, SourceType
+from bridge.sources.base.source_type import Options, SourceType
 
 Schema = dict[str, Any]
 

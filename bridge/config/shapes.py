@@ -35,11 +35,11 @@ from bridge.config.readers import (
     Until,
     Url,
 )
-from bridge.keeping import Keep
-from bridge.retry import RetryPolicy
-from bridge.route import Task
-from bridge.theeye import TheEye
-from bridge.units import duration_text
+from bridge.core.redaction import Keep
+from bridge.core.retry import RetryPolicy
+from bridge.core.task import Task
+from bridge.core.units import duration_text
+from bridge.theeye.job_api import TheEye
 
 
 class Shape(BaseModel):

@@ -9,13 +9,14 @@ from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
 from bridge.config.problems import Problems
 from bridge.config.shapes import BasicAuthShape, ProofShapes, SignatureShape, SourceShape
-from bridge.fields import Each, Path, did_you_mean
-from bridge.keeping import Keep
-from bridge.problem import Place
-from bridge.settings import Secret
-from bridge.sources import Options, Replays, Source, SourceType
-from bridge.sources.bodies import JSON_TYPE
-from bridge.sources.signatures import Credentials, HmacSignature, Known, Proof, Required
+from bridge.core.fields import Each, Path, did_you_mean
+from bridge.core.problem import Place
+from bridge.core.redaction import Keep
+from bridge.core.secrets import Secret
+from bridge.sources.base.bodies import JSON_TYPE
+from bridge.sources.base.signatures import Credentials, HmacSignature, Known, Proof, Required
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import Options, Replays, SourceType
 
 #: Where the fields stand that name an event, an action or a delivery.
 _OPTION_NAMES = ("payload", "headers", "query")

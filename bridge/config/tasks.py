@@ -9,10 +9,10 @@ from bridge.config.env import Environment
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.config.shapes import OrderShape, TaskKeys, TaskShape
-from bridge.problem import Place
-from bridge.route import Task
-from bridge.settings import Secret
-from bridge.theeye import KEY_LENGTH
+from bridge.core.problem import Place
+from bridge.core.secrets import Secret
+from bridge.core.task import Task
+from bridge.theeye.job_api import KEY_LENGTH
 
 _TASK_ID = re.compile(r"[0-9a-fA-F]{24}")
 _KEY = re.compile(r"[A-Za-z0-9._~-]*")

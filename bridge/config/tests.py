@@ -17,13 +17,13 @@ from bridge.config.document import Empty, Items, Node, Scalar, Section
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import Arguments, Text, Title, found, read_section, read_text, refuse
 from bridge.config.shapes import Shape
-from bridge.errors import Unreadable
-from bridge.event import JSON, Headers, Request
-from bridge.payload import parse_json
-from bridge.problem import Place
-from bridge.route import Route
-from bridge.routing_test import ExpectedJob, RoutingTest
-from bridge.sources import Source
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Headers, Request
+from bridge.core.payload import parse_json
+from bridge.core.problem import Place
+from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
+from bridge.routing.route import Route
+from bridge.sources.base.source import Source
 
 #: When a webhook of a test is received that does not say it.
 _RECEIVED_AT = 0.0

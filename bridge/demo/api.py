@@ -9,8 +9,8 @@ import orjson
 from flask import Flask, Request, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
+from bridge.core.event import JSON
 from bridge.demo.arguments import StandInJob, Supervisor, Verdict
-from bridge.event import JSON
 
 
 def create_app(supervisor: Supervisor, save: Callable[[StandInJob], None]) -> Flask:

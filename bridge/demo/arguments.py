@@ -15,9 +15,9 @@ from typing import Literal
 
 import orjson
 
+from bridge.core.event import JSON, rfc3339
 from bridge.demo import agent
 from bridge.demo.agent import as_json
-from bridge.event import JSON, rfc3339
 
 ArgumentsType = Literal["legacy", "json", "text"]
 

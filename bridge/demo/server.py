@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from bridge.core.errors import SendError, ServerFailed
 from bridge.demo.guard import ENDS_WITHIN, STOP
-from bridge.errors import SendError, ServerFailed
-from bridge.http import HttpClient
-from bridge.watchdog import Watchdog
+from bridge.http.client import HttpClient
+from bridge.process.watchdog import Watchdog
 
 #: How long the server may take until it is ready, seconds.
 READY_WITHIN = 30.0
@@ -33,7 +33,7 @@ class ServerProcess:
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self.port = _free_port()
-        self.log = folder / "bridge.log"
+        self.log = folder / "bridge.process.log"
         self._folder = folder
         self._environ = {**environ, "PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +45,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start it and wait until it is ready. Raises ServerFailed with its log's end."""
         command = [sys.executable, "-m", "bridge.demo.guard", str(self._folder)]
-        command += [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server"]
+        command += [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server.gunicorn_config"]
         command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is fixed

@@ -23,6 +23,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from bridge.core.event import Headers
 from bridge.demo.api import create_app
 from bridge.demo.arguments import (
     ACCESS_LIST,
@@ -33,7 +34,6 @@ from bridge.demo.arguments import (
     Supervisor,
     run,
 )
-from bridge.event import Headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -15,20 +15,20 @@ from pathlib import Path
 import orjson
 
 from bridge.config.load import load
+from bridge.core.errors import DemoFailed
+from bridge.core.event import Headers, Request
+from bridge.core.job import Job, JobState
+from bridge.core.secrets import Mask
 from bridge.demo.arguments import Argument, StandInJob, StandInTask
 from bridge.demo.server import ServerProcess
 from bridge.demo.theeye import StandIn
-from bridge.errors import DemoFailed
-from bridge.event import Headers, Request
-from bridge.explanation import explanation_lines
-from bridge.http import Answer, HttpClient
-from bridge.job import Job, JobState
-from bridge.outbox import Outbox
-from bridge.report import job_lines
-from bridge.settings import Mask
-from bridge.sources import discover
-from bridge.table import RoutingTable
-from bridge.watchdog import Watchdog
+from bridge.http.client import Answer, HttpClient
+from bridge.outbox.store import Outbox
+from bridge.process.watchdog import Watchdog
+from bridge.report.explanation import explanation_lines
+from bridge.report.report import job_lines
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.discovery import discover
 
 HERE = Path(__file__).parent
 #: How long a job may take until TheEye has it, seconds.

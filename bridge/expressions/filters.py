@@ -15,8 +15,10 @@ import jinja2
 from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
-from bridge.errors import EvaluationError
-from bridge.event import JSON
+from bridge.core.errors import EvaluationError
+from bridge.core.event import JSON
+from bridge.core.fields import MISSING, is_number, kind
+from bridge.core.regex import CompiledRegex, compile_replacement
 from bridge.expressions.lists import LIST_FILTERS, field_of
 from bridge.expressions.operators import (
     COMPARISONS,
@@ -29,8 +31,6 @@ from bridge.expressions.operators import (
     undefined,
 )
 from bridge.expressions.values import Missing, elements, json_of, present, text, text_of
-from bridge.fields import MISSING, is_number, kind
-from bridge.regex import CompiledRegex, compile_replacement
 
 #: The name under which a scope carries the table's compiled regular expressions (by their text);
 #: no expression can spell it.

@@ -12,10 +12,10 @@ from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
-from bridge.event import JSON
+from bridge.core.event import JSON
+from bridge.core.fields import is_number, kind
 from bridge.expressions.operators import budget, joined, limit, spend, undefined
 from bridge.expressions.values import Missing, elements, plain, present, text, text_of, weigh
-from bridge.fields import is_number, kind
 
 #: Of a character of JSON, how many characters of text its values weigh.
 _VALUE = 8

@@ -9,11 +9,11 @@ from typing import Any, cast
 from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
-from bridge.budget import BUDGET, Budget
-from bridge.errors import EvaluationError, Incomparable
-from bridge.event import JSON, Headers
+from bridge.core.budget import BUDGET, Budget
+from bridge.core.errors import EvaluationError, Incomparable
+from bridge.core.event import JSON, Headers
+from bridge.core.fields import MISSING, Path, is_number, kind, missing_message, same, take
 from bridge.expressions.values import Missing, TextLimit, present, text_of
-from bridge.fields import MISSING, Path, is_number, kind, missing_message, same, take
 
 #: The name under which a scope holds the evaluation's TextLimit; no expression can spell it.
 LIMIT = ".limit"

@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from bridge.errors import ExpressionError
+from bridge.core.errors import ExpressionError
+from bridge.core.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs
+from bridge.core.regex import compile_regex, compile_replacement
 from bridge.expressions.filters import (
     FILTERS,
     NAMING_FILTERS,
@@ -27,8 +29,6 @@ from bridge.expressions.filters import (
 from bridge.expressions.lists import ATTRIBUTE_FILTERS
 from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
-from bridge.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs
-from bridge.regex import compile_regex, compile_replacement
 
 _ALLOWED = (
     nodes.Add, nodes.And, nodes.Compare, nodes.Concat, nodes.CondExpr, nodes.Const, nodes.Dict, nodes.Div,

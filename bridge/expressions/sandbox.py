@@ -11,14 +11,14 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from bridge.budget import BUDGET, Budget
-from bridge.errors import EvaluationError
-from bridge.event import JSON
+from bridge.core.budget import BUDGET, Budget
+from bridge.core.errors import EvaluationError
+from bridge.core.event import JSON
+from bridge.core.fields import MISSING, Path, is_number, kind, missing_message, take
+from bridge.core.regex import CompiledRegex
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
 from bridge.expressions.operators import LIMIT, VALUE, copy_list, spend
 from bridge.expressions.values import Missing, TextLimit, present
-from bridge.fields import MISSING, Path, is_number, kind, missing_message, take
-from bridge.regex import CompiledRegex
 
 #: Bits of a whole number that is calculated with: the work for longer ones grows with their length.
 _MAX_BITS = 1024

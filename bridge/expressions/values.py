@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import jinja2
 import orjson
 
-from bridge.budget import Budget
-from bridge.errors import EvaluationError, MissingField
-from bridge.event import JSON
-from bridge.fields import kind
+from bridge.core.budget import Budget
+from bridge.core.errors import EvaluationError, MissingField
+from bridge.core.event import JSON
+from bridge.core.fields import kind
 
 #: The longest text on the way, in characters.
 MAX_TEXT = 1024 * 1024

@@ -7,8 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from bridge.errors import AnswerLost, NotSent, SendError
-from bridge.watchdog import Guard, Watchdog
+from bridge.core.errors import AnswerLost, NotSent, SendError
+from bridge.process.watchdog import Guard, Watchdog
 
 
 class Exchange:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Literal
 
-from bridge.errors import NotSent, SendError
-from bridge.http import HttpClient
-from bridge.watchdog import Watchdog
+from bridge.core.errors import NotSent, SendError
+from bridge.http.client import HttpClient
+from bridge.process.watchdog import Watchdog
 
 #: The largest body, in bytes.
 LARGEST = 64 * 1024

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from bridge.event import JSON
+from bridge.core.event import JSON
 from bridge.outbox.database import Database
 from bridge.outbox.schema import audit
 

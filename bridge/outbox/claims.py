@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import orjson
 from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
 
-from bridge.clock import JUMP
-from bridge.job import Attempt, Job, JobState, Outcome
+from bridge.core.job import Attempt, Job, JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.core.task import Rate
 from bridge.outbox import groups, rates
 from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.records import job_of, storable
 from bridge.outbox.schema import IS_READY, attempts, jobs
-from bridge.retry import Decision
-from bridge.route import Rate
+from bridge.process.clock import JUMP
 
 #: The reason of a job that an answer has settled after its claim had ended.
 LATE = "TheEye's answer came after the claim had ended"

@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.errors import BridgeError, StoreUnavailable
+from bridge.core.errors import BridgeError, StoreUnavailable
 from bridge.outbox.presence import Presence
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from bridge.outbox.locks import lock
 from bridge.outbox.records import job_of
 from bridge.outbox.schema import IS_UNTOLD, jobs, tellings
 from bridge.outbox.webhook import StoredJob
-from bridge.route import OnDead
+from bridge.routing.route import OnDead
 
 #: At most one telling of a route in so many seconds.
 TOLD_EVERY = 3600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, func
 
-from bridge.job import JobState
+from bridge.core.job import JobState
 from bridge.outbox.schema import events, jobs, refusals
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.job import Job, JobState
+from bridge.core.job import Job, JobState
 from bridge.outbox.locks import lock_all
 from bridge.outbox.schema import IS_AHEAD, jobs
 

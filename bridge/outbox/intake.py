@@ -12,16 +12,16 @@ import orjson
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.event import rfc3339
-from bridge.job import JobState, NewJob
+from bridge.core.event import rfc3339
+from bridge.core.job import JobState, NewJob
 from bridge.outbox import groups, keys, lookup
 from bridge.outbox.locks import lock_all
 from bridge.outbox.lookup import Known
 from bridge.outbox.records import fresh, job_row
 from bridge.outbox.schema import events, jobs
 from bridge.outbox.webhook import Stored, StoredJob, Webhook, own_id
-from bridge.route import OnDead
-from bridge.sources import Replays
+from bridge.routing.route import OnDead
+from bridge.sources.base.source_type import Replays
 
 #: Stands on an event where another body came under its delivery id.
 ANOTHER_BODY = "another body came under the same delivery id: it made no job (see events list --refused)"

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, union_all
 
-from bridge.event import rfc3339
-from bridge.job import JobState, NewJob
+from bridge.core.event import rfc3339
+from bridge.core.job import JobState, NewJob
 from bridge.outbox.schema import HOLDS_KEY, jobs
 
 #: By how much the clocks of the machines may differ, seconds.

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from bridge.job import Job, JobState
+from bridge.core.job import Job, JobState
 from bridge.outbox import audit
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from bridge.errors import NoSuchEvent, NoSuchJob, WrongState
-from bridge.job import Job, JobState, NewJob
+from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
+from bridge.core.job import Job, JobState, NewJob
 from bridge.outbox import audit, groups, intake
 from bridge.outbox.locks import lock_all
 from bridge.outbox.records import job_of

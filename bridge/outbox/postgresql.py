@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from bridge.errors import StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
 from bridge.outbox.pool import POOL, SURPLUS_INTERVAL, ElasticPool, is_full
 from bridge.outbox.presence import Presence

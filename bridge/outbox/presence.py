@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from bridge.errors import StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 
 
 class Presence:

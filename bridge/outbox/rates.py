@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, exists, func, select, text
 
-from bridge.job import JobState
+from bridge.core.job import JobState
+from bridge.core.task import Rate
 from bridge.outbox.schema import attempts, jobs
-from bridge.route import Rate
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 _STARTED = (

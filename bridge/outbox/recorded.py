@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, tuple_
 
-from bridge.event import Event
-from bridge.job import Job
+from bridge.core.event import Event
+from bridge.core.job import Job
 from bridge.outbox.database import Database
 from bridge.outbox.records import event_of, job_of
 from bridge.outbox.schema import events, jobs
-from bridge.route import OnDead
+from bridge.routing.route import OnDead
 
 #: The most events that are read at a time.
 PAGE = 200

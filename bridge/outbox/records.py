@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
-from bridge.event import Event, Headers
-from bridge.job import Attempt, Job, JobState, NewJob, Outcome, TableVersion
-from bridge.keeping import RedactedEvent, is_redacted
+from bridge.core.event import Event, Headers
+from bridge.core.job import Attempt, Job, JobState, NewJob, Outcome, TableVersion
+from bridge.core.redaction import RedactedEvent, is_redacted
 from bridge.outbox.webhook import Webhook, chosen_id
 
 

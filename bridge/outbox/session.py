@@ -17,7 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.errors import StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.outbox.pool import ElasticPool
 
 #: How long, in seconds, connecting waits for an answer.

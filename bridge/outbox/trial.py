@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, delete, insert
 
-from bridge.event import Event, Headers
+from bridge.core.event import Event, Headers
 from bridge.outbox.records import event_row
 from bridge.outbox.schema import events
 from bridge.outbox.webhook import Webhook

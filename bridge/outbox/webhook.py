@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import orjson
 
-from bridge.event import Event
-from bridge.job import JobState, NewJob
-from bridge.sources import Replays
+from bridge.core.event import Event
+from bridge.core.job import JobState, NewJob
+from bridge.sources.base.source_type import Replays
 
 
 @dataclass(frozen=True)

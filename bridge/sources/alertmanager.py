@@ -12,12 +12,12 @@ from typing import ClassVar
 
 import orjson
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request
-from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import BasicAuth, BearerToken, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import BasicAuth, BearerToken, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json
 
 
 class Alertmanager(SourceType):

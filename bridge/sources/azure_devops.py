@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request
-from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import BasicAuth, HeaderToken, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import BasicAuth, HeaderToken, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 
 #: Of https://learn.microsoft.com/azure/devops/service-hooks/events
 _EVENTS = (

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 from uuid import uuid4
 
-from bridge.errors import Unreadable
-from bridge.event import Request
-from bridge.sources import Options, Reading, SourceType, read_json
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.recognition import Marks
-from bridge.sources.signatures import HmacSignature, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.recognition import Marks
+from bridge.sources.base.signatures import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, Reading, SourceType, read_json
 
 
 class Bitbucket(SourceType):

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import HmacSignature, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
 
 
 class CircleCI(SourceType):

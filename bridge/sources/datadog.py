@@ -8,11 +8,11 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, Proof
+from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
 
 
 class Datadog(SourceType):

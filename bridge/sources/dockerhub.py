@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import Proof, UrlToken
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import Proof, UrlToken
+from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
 
 
 class DockerHub(SourceType):

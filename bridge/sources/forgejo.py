@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.recognition import Marks
+from bridge.sources.base.signatures import Proof
 from bridge.sources.gitea import MARKS, Gitea, GiteaSignature, guide_of
-from bridge.sources.guide import Guide
-from bridge.sources.recognition import Marks
-from bridge.sources.signatures import Proof
 
 
 class Forgejo(Gitea):

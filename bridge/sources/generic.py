@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import orjson
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request, rfc3339
-from bridge.fields import Absent, Path, kind
-from bridge.sources import Options, Reading, Replays, SourceType, read_json
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request, rfc3339
+from bridge.core.fields import Absent, Path, kind
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
+from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json
 
 
 class Generic(SourceType):

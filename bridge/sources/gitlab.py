@@ -11,12 +11,12 @@ from hashlib import sha256
 from typing import ClassVar
 from uuid import uuid4
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request
-from bridge.sources import Options, Reading, Replays, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.recognition import Marks
-from bridge.sources.signatures import HeaderToken, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.recognition import Marks
+from bridge.sources.base.signatures import HeaderToken, Proof
+from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json, text_at
 from bridge.sources.standard_webhooks import StandardSignature
 
 #: What is said of a secret that is none.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import Proof
 from bridge.sources.gitea import COMMON_EVENTS, Gitea, GiteaSignature, guide_of
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import Proof
 
 
 class Gogs(Gitea):

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import Request
-from bridge.sources import EVERY_EVENT, Options, Reading, read_json, text_at
+from bridge.core.errors import Unreadable
+from bridge.core.event import Request
 from bridge.sources.alertmanager import Alertmanager
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import BasicAuth, BearerToken, HmacSignature, Proof
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import BasicAuth, BearerToken, HmacSignature, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, read_json, text_at
 
 
 class Grafana(Alertmanager):

@@ -12,11 +12,11 @@ from uuid import uuid4
 
 import orjson
 
-from bridge.errors import Unreadable
-from bridge.event import Request
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import HmacSignature, Proof, UrlToken
+from bridge.core.errors import Unreadable
+from bridge.core.event import Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import HmacSignature, Proof, UrlToken
+from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
 
 _ID_HEADER = "X-Atlassian-Webhook-Identifier"
 

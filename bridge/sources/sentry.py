@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import orjson
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Request
-from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import HmacSignature, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import HmacSignature, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 
 #: By resource, the key that tells its `data` from that of the others.
 _TOLD_BY = {

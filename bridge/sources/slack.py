@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import JSON, Event, Request
-from bridge.sources import Options, Reading, SourceType, text_at
-from bridge.sources.bodies import Body, FieldsForm, JsonBody, JsonForm, read_body
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import HmacSignature, Proof
+from bridge.core.errors import Unreadable
+from bridge.core.event import JSON, Event, Request
+from bridge.sources.base.bodies import Body, FieldsForm, JsonBody, JsonForm, read_body
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
 
 #: How many fields a form may have; a slash command has about 15.
 MAX_FIELDS = 30

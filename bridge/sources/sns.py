@@ -21,14 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 
-from bridge.errors import NotConfirmed, SendError, SettingsError, Unreadable
-from bridge.event import JSON, Request
-from bridge.payload import parse_json
-from bridge.sources import Fetch, Options, Reading, SourceType, fetch_nothing, text_at
-from bridge.sources.bodies import JSON_TYPE, Body, JsonBody
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import TOLERANCE, Known, Proof
+from bridge.core.errors import NotConfirmed, SendError, SettingsError, Unreadable
+from bridge.core.event import JSON, Request
+from bridge.core.payload import parse_json
+from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import TOLERANCE, Known, Proof
+from bridge.sources.base.source_type import Fetch, Options, Reading, SourceType, fetch_nothing, text_at
 
 T = TypeVar("T")
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import uuid4
 
-from bridge.errors import Unreadable
-from bridge.event import Request
-from bridge.settings import Secret
-from bridge.sources import Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import (
+from bridge.core.errors import Unreadable
+from bridge.core.event import Request
+from bridge.core.secrets import Secret
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import (
     MAX_SIGNATURES,
     Known,
     Proof,
@@ -27,6 +26,7 @@ from bridge.sources.signatures import (
     is_timely,
     with_headers,
 )
+from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
 
 #: Of the version that signs with a shared secret.
 _VERSION = b"v1,"

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bridge.errors import Unreadable
-from bridge.event import Request
-from bridge.sources import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
-from bridge.sources.guide import Guide
-from bridge.sources.payloads import Inside, fields
-from bridge.sources.signatures import HmacSignature, Known, Proof, header_bytes, with_headers
+from bridge.core.errors import Unreadable
+from bridge.core.event import Request
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside, fields
+from bridge.sources.base.signatures import HmacSignature, Known, Proof, header_bytes, with_headers
+from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
 
 #: Of Stripe's API, those that an endpoint can ask for: https://docs.stripe.com/api/events/types
 _EVENTS = (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bridge.sources.guide import Guide
-from bridge.sources.signatures import Proof
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.signatures import Proof
 from bridge.sources.standard_webhooks import StandardSignature, StandardWebhooks
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from bridge.errors import TooSlow
-from bridge.watchdog import Guard
+from bridge.core.errors import TooSlow
+from bridge.process.watchdog import Guard
 
 #: Within how many seconds a request's headers and body must have come, whole.
 ARRIVES_WITHIN = 20.0

@@ -9,12 +9,12 @@ import orjson
 from flask import Blueprint, Response, request
 
 from bridge.app import Bridge
-from bridge.errors import StoreUnavailable
-from bridge.event import Headers, Request
-from bridge.log import log_trouble
-from bridge.report import pause_line
-from bridge.settings import Secret
-from bridge.sources.signatures import BearerToken
+from bridge.core.errors import StoreUnavailable
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+from bridge.process.log import log_trouble
+from bridge.report.report import pause_line
+from bridge.sources.base.signatures import BearerToken
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.
 SILENT = 30.0

@@ -8,11 +8,11 @@ import orjson
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 
-from bridge.errors import TooLarge, Unreadable
-from bridge.event import Headers, Request
-from bridge.network import network_of
-from bridge.receive import Receiver
-from bridge.settings import Settings
+from bridge.core.errors import TooLarge, Unreadable
+from bridge.core.event import Headers, Request
+from bridge.core.network import network_of
+from bridge.intake.receive import Receiver
+from bridge.process.settings import Settings
 from bridge.web.arrival import guard_of_request, has_arrived
 from bridge.web.client import client_address
 from bridge.web.room import SHARED, SMALL, Arrival, Processing, Room

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 
-from bridge.errors import NoRoom
-from bridge.waiting_list import WaitingList
-from bridge.watchdog import Guard
+from bridge.core.errors import NoRoom
+from bridge.process.waiting_list import WaitingList
+from bridge.process.watchdog import Guard
 
 MIB = 1024**2
 

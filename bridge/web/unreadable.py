@@ -13,7 +13,7 @@ from gunicorn.http.errors import (
 )
 
 from bridge.app import Bridge
-from bridge.web import problem_response
+from bridge.web.application import problem_response
 from bridge.web.client import client_address
 
 #: The other errors of a head are a 400.

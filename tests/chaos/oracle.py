@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from bridge.job import Attempt, Job, JobState, Outcome
+from bridge.core.job import Attempt, Job, JobState, Outcome
 from tests.chaos.table import ONCE_WITHIN, RATE, SPAN, TIMEOUT, Kind
 
 #: How often at most a job is sent whose answers are lost, until a person asks for it again.

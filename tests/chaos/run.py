@@ -12,10 +12,10 @@ from pathlib import Path
 
 import orjson
 
+from bridge.core.errors import StoreUnavailable
+from bridge.core.job import JobState, Outcome
 from bridge.demo.theeye import StandIn
-from bridge.errors import StoreUnavailable
-from bridge.job import JobState, Outcome
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.chaos import faults
 from tests.chaos.load import Load
 from tests.chaos.oracle import Arrival, Cause, History, Resolved, Saved, Violation, commit_of, violations

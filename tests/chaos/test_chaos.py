@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.demo.theeye import Fault
-from bridge.outbox import Outbox
+from bridge.outbox.store import Outbox
 from tests.chaos.load import Load
 from tests.chaos.run import CLIENTS, TAKEN_WITHIN, Person, Report, judge, run, settle
 from tests.chaos.schedule import BY_THEEYE, CLOCKS, ON_POSTGRESQL, ON_SQLITE, What, schedule

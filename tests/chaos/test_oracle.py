@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.job import Attempt, Job, JobState, Outcome
+from bridge.core.job import Attempt, Job, JobState, Outcome
 from tests.chaos.oracle import (
     Arrival,
     Cause,

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
-from bridge.errors import StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 

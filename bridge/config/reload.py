@@ -1,0 +1,166 @@
+"""Reload: an edited table comes into force in a running process, and one with mistakes does not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from bridge.config.files import Fingerprint, edited_at, fingerprint
+from bridge.config.load import Loaded
+from bridge.core.errors import ConfigError
+from bridge.core.problem import Problem, Severity
+
+#: How often, in seconds, the files are looked at. What would wake at a save does not on every file system,
+#: and a look costs a few system calls.
+LOOKS = 0.4
+#: How often a table is read anew that was edited meanwhile, before a start goes on with what is there.
+TRIES = 5
+#: What is told of a table that does not come into force.
+REFUSED = "the routing table has mistakes, the last good one stays in force"
+
+log = logging.getLogger(__name__)
+
+
+class Edits:
+    """The table at `config` as it is edited; each time it is read whole.
+
+    Editors and `git` write more than one file, and some a file in more than one step. Half of a table may
+    well have no mistakes, so what is no longer the same after LOOKS seconds is not read yet.
+    """
+
+    def __init__(
+        self, config: Path, read: Callable[[], Loaded], beside: Callable[[], Collection[Path]] = frozenset
+    ) -> None:
+        """`beside` are the files that were read so far for what stands in others than the table's."""
+        self._config = config
+        self._read = read
+        self._beside = beside
+        #: Those of them that are looked at.
+        self._known = beside()
+        self._seen = self._taken = self._fingerprint()
+
+    def first(self) -> Loaded:
+        """The table as it is. Raises ConfigError."""
+        for _ in range(TRIES):
+            if abs(time.time() - edited_at(self._fingerprint())) < LOOKS:
+                time.sleep(LOOKS)
+            self._seen = self._fingerprint()
+            try:
+                loaded = self._read()
+            except ConfigError:
+                if self._was_whole():
+                    raise
+            else:
+                if self._was_whole():
+                    return loaded
+        return self._read()
+
+    def next(self) -> Loaded | None:
+        """The table, if it was edited since it was last read; to be asked every LOOKS seconds.
+
+        Raises ConfigError, once for each edit.
+        """
+        before, self._seen = self._seen, self._fingerprint()
+        if self._seen == self._taken or self._seen != before:
+            return None
+        try:
+            loaded = self._read()
+        except ConfigError:
+            if self._was_whole():
+                raise
+            return None
+        return loaded if self._was_whole() else None
+
+    def _was_whole(self) -> bool:
+        """Whether it is still what was seen before it was read; then it is not read again."""
+        if self._fingerprint() != self._seen:
+            return False
+        if (known := self._beside()) != self._known:
+            self._known = known
+            self._seen = self._fingerprint()
+        self._taken = self._seen
+        return True
+
+    def _fingerprint(self) -> Fingerprint:
+        return fingerprint(self._config, self._known)
+
+
+class Reloader:
+    """Lets one process go by the table as it is edited."""
+
+    def __init__(
+        self,
+        edits: Edits,
+        use: Callable[[Loaded], None],
+        refused: tuple[Problem, ...] = (),
+        *,
+        tick: Callable[[], object] = time.time,
+    ) -> None:
+        """`use` brings a table into force. `refused` are the mistakes of one that is not.
+
+        `tick` is called at every look: the process's clock notices jumps by it.
+        """
+        self._edits = edits
+        self._use = use
+        #: Why the table is not in force that BRIDGE_CONFIG names; empty where it is.
+        self.refused = refused
+        self._asked = False
+        self._tick = tick
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not in force, for people: one line, with the first mistake; None where it is."""
+        for problem in self.refused:
+            if problem.severity is Severity.ERROR:
+                return f"{REFUSED}; run check: {str(problem).splitlines()[0]}"
+        return None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def reload(self) -> None:
+        """Read the table at the next look, edited or not.
+
+        It takes no lock: a handler of signals may call it, also in the midst of itself.
+        """
+        self._asked = True
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(LOOKS):
+            self._tick()
+            self._look()
+
+    def _look(self) -> None:
+        asked, self._asked = self._asked, False
+        try:
+            loaded = self._edits.first() if asked else self._edits.next()
+            if loaded is not None:
+                self._use(loaded)
+                self.refused = ()
+                log.info(
+                    "the routing table is loaded anew: %s, routes: %d",
+                    loaded.version, len(loaded.table.routes),
+                )  # fmt: skip
+        except ConfigError as error:
+            refuse(error.problems)
+            self.refused = error.problems
+        except Exception:
+            # A defect costs this edit, never those that come.
+            log.exception("the routing table cannot be loaded anew")
+
+
+def refuse(problems: tuple[Problem, ...]) -> None:
+    """Say what is wrong with a table that does not come into force, with `check`'s own lines."""
+    log.error("%s", REFUSED)
+    for problem in problems:
+        log.error("%s", problem)

@@ -1,0 +1,1 @@
+"""The nouns of the bridge, and rules about them. Pure: no I/O, no clock, no threads."""

@@ -1,0 +1,295 @@
+"""Field paths, such as ``payload.a.b[0]["c.d"]`` and ``payload.commits[*].id``; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from itertools import islice
+
+from bridge.core.budget import Budget, budget_of
+from bridge.core.errors import ExpressionError
+from bridge.core.event import JSON, Headers
+
+
+class Absent(Enum):
+    """Stands for a field that is not there, which is not the same as null."""
+
+    MISSING = "missing"
+
+
+MISSING = Absent.MISSING
+
+#: What a path or an expression may begin with, and what it is there for.
+EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
+ITEM_NAMES = ("item", "index")
+
+#: Of the names, those that hold fields.
+_CONTAINERS = {"payload", "headers", "query", "item"}
+
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_INDEX = re.compile(r"\[(-?\d{1,9})\]", re.ASCII)
+_QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
+
+#: Steps for the look-up of a path, besides one for each of its own steps.
+_LOOK_UP = 4
+
+#: How many names a message lists before it stops, and of how many characters each.
+_LISTED = 20
+_NAME_SHOWN = 60
+#: Among how many names it looks for them and for a guess: the rest of a huge object costs nothing.
+_LOOKED_AT = 1000
+#: With how many names, of about the same length, what is missing is compared for a guess.
+_COMPARED = 100
+#: Steps for the list of names, besides those for each name.
+_MESSAGE = 40
+#: Comparisons of characters for a guess in one step.
+_GUESSED_A_STEP = 3
+
+
+@dataclass(frozen=True)
+class Each:
+    """The step ``[*]``: every element of a list."""
+
+
+Step = str | int | Each
+
+
+@dataclass(frozen=True)
+class Path:
+    """A compiled field path."""
+
+    text: str
+    root: str
+    steps: tuple[Step, ...]
+
+    def is_in(self, other: Path) -> bool:
+        """Whether it leads to the other's field, or into it."""
+        return self.root == other.root and self.steps[: len(other.steps)] == other.steps
+
+    def value(self, scope: Mapping[str, JSON]) -> JSON | Absent:
+        """The field's value in `scope`, or MISSING. For paths without ``[*]``."""
+        value = scope.get(self.root, MISSING)
+        for step in self.steps:
+            value = take(value, step)
+            if value is MISSING:
+                break
+        return value
+
+    def values(self, scope: Mapping[str, JSON]) -> list[JSON] | Absent:
+        """Every value that the path leads to; MISSING where the field or its list is not there.
+
+        Elements of ``[*]`` that lack the field are passed over, so the list may be empty. Raises OverBudget.
+        """
+        budget = budget_of(scope)
+        budget.step(_LOOK_UP + len(self.steps))
+        found = [scope.get(self.root, MISSING)]
+        starred = False
+        for step in self.steps:
+            if isinstance(step, Each):
+                lists = [value for value in found if isinstance(value, list)]
+                if not starred and not lists:
+                    return MISSING
+                starred = True
+                budget.step(sum(map(len, lists)))
+                found = [element for value in lists for element in value]
+            else:
+                if starred:
+                    budget.step(len(found))
+                found = [taken for value in found if (taken := take(value, step)) is not MISSING]
+                if not starred and not found:
+                    return MISSING
+        return MISSING if found and found[0] is MISSING else found
+
+
+def take(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
+    """One step into a value: a field of an object, an element of a list, a header; or MISSING."""
+    if isinstance(step, str):
+        if isinstance(value, dict | Headers):
+            return value.get(step, MISSING)
+    elif type(step) is int and isinstance(value, list | tuple) and -len(value) <= step < len(value):
+        return value[step]
+    return MISSING
+
+
+def refuse_half_pairs(text: str) -> str:
+    """The text itself. Raises ExpressionError where half a surrogate pair stands, which no JSON text holds.
+
+    YAML's ``"\\ud800"`` makes one; neither RE2 nor the store can take it.
+    """
+    if not text.isascii():
+        for at, character in enumerate(text):
+            if "\ud800" <= character <= "\udfff":
+                raise ExpressionError(
+                    f"found {character!a}, half a surrogate pair", at, "write the character itself"
+                )
+    return text
+
+
+def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
+    """Compile `text`. Raises ExpressionError with the offset of what cannot be read."""
+    names = tuple(names)
+    root = _NAME.match(refuse_half_pairs(text))
+    if root is None:
+        raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
+    if root[0] not in names:
+        raise ExpressionError(f"unknown name {root[0]!r}{did_you_mean(root[0], names)}", 0, _known(names))
+    steps: list[Step] = []
+    at = root.end()
+    while at < len(text):
+        step, end = _parse_step(text, at)
+        steps.append(step)
+        at = end
+    if steps and root[0] not in _CONTAINERS:
+        raise ExpressionError(f"{root[0]} is text or a number, it has no fields", root.end())
+    return Path(text, root[0], tuple(steps))
+
+
+def _parse_step(text: str, at: int) -> tuple[Step, int]:
+    if text.startswith("[*]", at):
+        return Each(), at + 3
+    if index := _INDEX.match(text, at):
+        return int(index[1]), index.end()
+    if quoted := _QUOTED.match(text, at):
+        inner = quoted[1] if quoted[1] is not None else quoted[2]
+        return re.sub(r"\\(.)", r"\1", inner), quoted.end()
+    if text[at] == ".":
+        name = _NAME.match(text, at + 1)
+        rest = text[name.end()] if name and name.end() < len(text) else ""
+        if name and rest in ("", ".", "["):
+            return name[0], name.end()
+        odd = re.match(r"[^.\[\]]*", text[at + 1 :])
+        whole = odd[0] if odd else ""
+        meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
+        raise ExpressionError(
+            f"after a dot a name is letters, digits and _; found {whole!r}",
+            at + 1,
+            f"write {path_text(text[:at], [meant])}" if whole else None,
+        )
+    hint = f"for every element write {text[:at]}[*]{text[at + 2 :]}" if text.startswith("[]", at) else None
+    raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at, hint)
+
+
+def path_text(root: str, steps: Iterable[Step]) -> str:
+    """The path as one would write it."""
+    text = root
+    for step in steps:
+        if isinstance(step, Each):
+            text += "[*]"
+        elif isinstance(step, int):
+            text += f"[{step}]"
+        elif _NAME.fullmatch(step):
+            text += f".{step}"
+        else:
+            text += '["' + step.replace("\\", "\\\\").replace('"', '\\"') + '"]'
+    return text
+
+
+def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
+    """What is missing, what there was in its place, and a guess at what was meant.
+
+    Of one event only the first few messages list many fields and guess. Raises OverBudget.
+    """
+    value: JSON | Absent = scope.get(path.root, MISSING)
+    for at, step in enumerate(path.steps):
+        inner = take(value, step)
+        if inner is not MISSING:
+            value = inner
+            continue
+        shown = [_shown(step) for step in path.steps[: at + 1]]
+        reached, missing = path_text(path.root, shown[:-1]), path_text(path.root, shown)
+        event = str(scope.get("event"))
+        holder = f"{'an' if event[:1] in 'aeiou' else 'a'} {event}" if reached == "payload" else reached
+        budget = budget_of(scope)
+        if budget.may_detail():
+            guess = _guess(reached, value, step, budget)
+            return f"{missing} is missing; {_inventory(holder, value, budget)}{guess}"
+        if isinstance(value, dict | Headers) and len(value) > _LISTED:
+            return f"{missing} is missing; {holder} has {len(value)} fields"
+        return f"{missing} is missing; {_inventory(holder, value, budget)}"
+    return f"{path.text} is missing"
+
+
+def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
+    if isinstance(value, dict | Headers):
+        some = list(islice(value, _LOOKED_AT))
+        budget.step(_MESSAGE + 4 * len(some))
+        # Cut before they are compared: an event may have chosen long names that begin alike.
+        names = sorted(name[:_NAME_SHOWN] for name in some)[:_LISTED]
+        if not names:
+            return f"{holder} has no fields"
+        listed = ", ".join(names)
+        return f"{holder} has: {listed}{', …' if len(value) > _LISTED else ''}"
+    if isinstance(value, list):
+        return f"{holder} is a list of {len(value)}"
+    return f"{holder} is {kind(value)}"
+
+
+def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> str:
+    if isinstance(step, str) and isinstance(value, dict | Headers):
+        word = step[:_NAME_SHOWN]
+        # One that is more than twice as long, or less than half, is never close.
+        alike = (name for name in islice(value, _LOOKED_AT) if len(word) <= 2 * len(name) <= 4 * len(word))
+        names = list(islice(alike, _COMPARED))
+        budget.step(len(word) * sum(map(len, names)) // _GUESSED_A_STEP)
+        close = get_close_matches(word, names, n=1)
+        if close:
+            return f"; did you mean {path_text(reached, [close[0]])}?"
+    return ""
+
+
+def _shown(step: Step) -> Step:
+    """The step, cut where it is a text that an event made long."""
+    return f"{step[:_NAME_SHOWN]}…" if isinstance(step, str) and len(step) > _NAME_SHOWN else step
+
+
+def kind(value: object) -> str:
+    """The value's JSON type, in words."""
+    if value is MISSING:
+        return "missing"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list | tuple) else "an object"
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a JSON number; booleans are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two JSON values are equal: booleans are no numbers, 5 = 5.0, missing equals nothing."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if is_number(one) and is_number(other):
+        return one == other
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
+    return one is None and other is None
+
+
+def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
+    """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
+    meant = closest(word, among, sure=sure)
+    return "" if meant is None else f"; did you mean {meant}?"
+
+
+def closest(word: str, among: Iterable[str], *, sure: bool = False) -> str | None:
+    """The one of `among` that `word` was probably, or with `sure` almost certainly, meant to be."""
+    return next(iter(get_close_matches(word, list(among), n=1, cutoff=0.75 if sure else 0.6)), None)
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"a path begins with one of {', '.join(names)}"

@@ -1,0 +1,85 @@
+"""Regular expressions of the table, in RE2's syntax: they run in time linear in the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import re2
+
+from bridge.core.budget import Budget
+from bridge.core.errors import ExpressionError
+from bridge.core.fields import refuse_half_pairs
+
+_REPLACEMENT = re.compile(r"\\(.?)|[^\\]+", re.DOTALL)
+
+
+#: Steps for a call of RE2, for each group of the pattern, and bytes of text times instructions of the pattern
+#: that are looked at in one step: where RE2 has no room for its states left, it goes through all of them.
+_CALL = 16
+_GROUP = 4
+_LOOKED_AT_A_STEP = 160
+#: Instructions for which another match in the same text is charged as for one.
+_SMALL = 64
+
+
+class CompiledRegex:
+    """A pattern of RE2, and the steps that its use costs."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.search, self.match, self.fullmatch = compiled.search, compiled.match, compiled.fullmatch
+        self._finditer = compiled.finditer
+        self.groups: int = compiled.groups
+        self._size: int = compiled.programsize
+        self._call: int = _CALL + _GROUP * compiled.groups
+
+    def steps(self, text: str) -> int:
+        """The steps for looking through the text once."""
+        length = len(text) if text.isascii() else len(text.encode())
+        return self._call + length * self._size // _LOOKED_AT_A_STEP
+
+    def matches(self, text: str, budget: Budget) -> Iterator[Any]:
+        """Every match, one after the other. Raises OverBudget."""
+        budget.step(self.steps(text))
+        size = len(text) if text.isascii() else len(text.encode())
+        for found in self._finditer(text):
+            # To see that a match cannot be longer, RE2 may look on to the end of the text each time.
+            rest = size - found.end()
+            look = rest * (_SMALL + self._size) // (_SMALL * _LOOKED_AT_A_STEP)
+            budget.step(self._call + look)
+            yield found
+
+
+def compile_regex(text: str) -> CompiledRegex:
+    """A compiled pattern. Raises ExpressionError."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return CompiledRegex(re2.compile(refuse_half_pairs(text), options))
+    except re2.error as error:
+        cause = error.args[0]
+        cause = cause.decode("utf-8", "replace") if isinstance(cause, bytes) else str(cause)
+        raise ExpressionError(f"the regular expression {text!r} cannot be read: {cause}") from error
+
+
+def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...]:
+    r"""The pieces of a replacement: text, and for ``\0`` to ``\9`` the number of a group of `regex`.
+
+    As in RE2: ``\\`` is a backslash, nothing else may stand after one. Raises ExpressionError.
+    """
+    pieces: list[str | int] = []
+    for found in _REPLACEMENT.finditer(text):
+        escaped = found[1]
+        if escaped is None:
+            pieces.append(found[0])
+        elif escaped == "\\":
+            pieces.append("\\")
+        elif re.fullmatch("[0-9]", escaped) and int(escaped) <= regex.groups:
+            pieces.append(int(escaped))
+        else:
+            raise ExpressionError(
+                f"the replacement {text!r} holds {found[0]!r}; the expression has {regex.groups} groups",
+                hint=r"write \0 for what was found, \1 to \9 for a group, \\ for a backslash",
+            )
+    return tuple(pieces)

@@ -1,0 +1,370 @@
+"""Use case 2: jobs that are due are claimed, sent, and what came of them is recorded.
+
+One dispatcher claims for as many threads as are free; each sending thread commits that it
+starts, POSTs, and commits the outcome. A job that waits is a row with a time: it holds no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
+from uuid import uuid4
+
+from bridge.core.errors import StoreUnavailable
+from bridge.core.secrets import Mask
+from bridge.delivery.outage import Probe
+from bridge.delivery.sender import Claimed, Sender
+from bridge.delivery.target import Target
+from bridge.http.client import HttpClient
+from bridge.outbox.store import Outbox
+from bridge.process.clock import JUMP, Clock
+from bridge.process.watchdog import Watchdog
+from bridge.routing.routing_table import RoutingTable
+from bridge.theeye.job_api import MAX_RETRY_AFTER
+
+#: Sending threads of a process; one task holds at most half of them.
+THREADS = 16
+#: How often, in seconds, the store is asked without a wake-up: other processes write to it, too.
+POLL = 2.0
+#: How much longer than the time-out a lease is, seconds.
+LEASE_SLACK = 30.0
+#: How often, in seconds, a process writes down that it delivers.
+BEAT = 10.0
+#: How often, in seconds, it is looked for groups that nobody has passed on, and for times too far away.
+FREES = 60.0
+#: How long, in seconds, any lease may be: a process with another table may have a longer time-out.
+LONGEST_LEASE = 300.0
+#: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
+#: TheEye's answer in hand tries every few seconds to record it.
+GRACE = 10.0
+#: A round of the dispatcher that lasts longer, in seconds, waits for something that does not come.
+STALLED = 30.0
+
+#: What is told where nothing is sent.
+DRY_RUN = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Delivers the jobs of one store from one process."""
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        outbox: Outbox,
+        mask: Mask,
+        *,
+        threads: int = THREADS,
+        dry_run: bool = False,
+        clock: Clock | None = None,
+        make_client: Callable[[Watchdog], HttpClient] = HttpClient,
+    ) -> None:
+        self._outbox = outbox
+        self._threads = threads
+        self._per_task = max(1, threads // 2)
+        self._clock = clock = clock or Clock()
+        #: How many of its jumps, forward and back, the store has followed.
+        self._followed = (0, 0)
+        #: By how much the store's clock was ahead of the monotonic one, and when it jumped or was first read;
+        #: seconds of ``time.monotonic()``.
+        self._store_ahead, self._jumped_at = math.inf, -math.inf
+        self._make_client = make_client
+        self._table = table
+        #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
+        self._again_at: float | None = None
+        self._target = Target(table, clock)
+        self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
+        self._dry_run = dry_run
+        #: What else a process without a `/readyz` of its own has to tell, masked.
+        self.tells: Callable[[], str | None] = lambda: None
+        self._name = uuid4().hex
+        self._beaten_at = -BEAT
+        self._freed_at = -FREES
+        #: When the dispatcher's last round began, seconds of ``time.monotonic()``.
+        self._round_at = time.monotonic()
+        self._told: str | None = None
+        self._watchdog = Watchdog()
+        self._claimed: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
+        self._probes: queue.SimpleQueue[Probe | None] = queue.SimpleQueue()
+        # Guards what follows; notified when there may be something to claim.
+        self._changed = threading.Condition()
+        self._busy: Counter[str] = Counter()
+        self._woken = False
+        self._stopping = False
+        self._senders: list[threading.Thread] = []
+        self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
+        self._prober = threading.Thread(target=self._probe_all, name="probe", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread of it runs, and the dispatcher goes its rounds."""
+        runs = bool(self._senders) and all(
+            thread.is_alive() for thread in (*self._senders, self._dispatcher, self._prober)
+        )
+        return runs and time.monotonic() - self._round_at < STALLED
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps this process from sending, for people; None where nothing does."""
+        told = (DRY_RUN if self._dry_run else self._target.trouble, self._clock.trouble, self.tells())
+        return "; ".join(filter(None, told)) or None
+
+    def start(self) -> None:
+        """Begin to deliver: first what a crash left behind, as soon as the store can be written."""
+        self._presence = self._outbox.presence()
+        self._outbox.listen(self.wake)
+        names = [f"send-{number}" for number in range(self._threads)]
+        self._senders = [threading.Thread(target=self._send_all, name=name, daemon=True) for name in names]
+        for thread in (*self._senders, self._prober, self._dispatcher):
+            thread.start()
+
+    def use(self, table: RoutingTable) -> None:
+        """Go by another table from now on; what is being sent is finished by the one that it began with."""
+        self._target.use(table)
+        self._table = self._sender.table = table
+        self.wake()
+
+    def wake(self) -> None:
+        """Say that a job may be due now."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
+
+    def stop(self, seconds: float) -> None:
+        """Claim no more, hand back what is not started, let sends finish; all within `seconds`.
+
+        What still runs then is recorded as unknown.
+        """
+        if not self._senders:
+            return
+        deadline = self._sender.deadline = time.monotonic() + seconds
+        self._stopping = True
+        self.wake()
+        self._dispatcher.join(timeout=seconds)
+        self._hand_back_unstarted()
+        self._probes.put(None)
+        for _ in range(self._threads):
+            self._claimed.put(None)
+        for sender in self._senders:
+            sender.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._sender.record_running("the bridge stopped before the answer came")
+        self._leave()
+        self._watchdog.close()
+        self._presence.leave()
+
+    # The dispatcher
+
+    def _dispatch(self) -> None:
+        lost_at = time.monotonic()
+        joined = False
+        while not self._stopping:
+            asked_at = self._clock()
+            before, self._round_at = self._round_at, time.monotonic()
+            try:
+                if not joined:
+                    self._join()
+                    joined = True
+                # Before a job is claimed: its process may end before the next round.
+                self._follow_clock()
+                claimed = self._claim()
+                self._beat()
+                if time.monotonic() - before >= POLL + GRACE:
+                    # This process was frozen, and maybe others were: their senders first record the answers.
+                    lost_at = time.monotonic() + GRACE - POLL
+                if time.monotonic() - lost_at >= POLL:
+                    self._take_up(everything=False)
+                    self._free_groups()
+                    self._tell_of_deaths()
+                    lost_at = time.monotonic()
+                wait = 0.0 if claimed else self._until_next(asked_at)
+            except StoreUnavailable as error:
+                log.warning("jobs cannot be claimed: %s", error)
+                lost_at = time.monotonic() + GRACE - POLL
+                wait = POLL
+            except Exception:
+                # A defect here must not end delivery.
+                log.exception("claiming failed")
+                wait = POLL
+            with self._changed:
+                if not self._woken and not self._stopping and wait:
+                    self._changed.wait(wait)
+                self._woken = False
+
+    def _join(self) -> None:
+        """Recover what a crash left behind, and deliver from now on. Raises StoreUnavailable.
+
+        This process must have no claims: if it is alone, every claim is of a process that has ended.
+        """
+        try:
+            if self._presence.is_alone():
+                self._take_up(everything=True)
+        finally:
+            self._presence.share()
+
+    def _claim(self) -> int:
+        """Claim for the threads that are free; how many jobs were claimed."""
+        if (probe := self._target.probing()) is not None:
+            self._probes.put(probe)
+        table = self._table
+        with self._changed:
+            free, busy = self._threads - self._busy.total(), dict(self._busy)
+        room = self._target.room(free)
+        due = self._outbox.next_due() if room else None
+        self._again_at = None
+        if due is None or due > self._clock():
+            return 0
+        claimed = self._claim_of(table, room, busy, table.by_token)
+        if table.by_token:
+            # A request by token may stay unanswered: such jobs come last, and hold half of the threads.
+            held = sum(busy.get(task_id, 0) for task_id in table.by_token)
+            left = min(room - claimed, self._per_task - held)
+            claimed += self._claim_of(table, left, busy, table.tasks.keys() - table.by_token)
+        return claimed
+
+    def _claim_of(self, table: RoutingTable, room: int, busy: Mapping[str, int], but: Set[str]) -> int:
+        """Claim up to `room` jobs, none of the tasks `but`; how many were claimed."""
+        if room <= 0:
+            return 0
+        lease = self._lease
+        until = time.monotonic() + lease
+        claim = self._outbox.claim(
+            free=room,
+            busy=busy,
+            per_task=self._per_task,
+            but=self._target.but | but,
+            rates=table.rates,
+            lease=lease,
+        )
+        if claim.again_at is not None:
+            self._again_at = min(claim.again_at, self._again_at or claim.again_at)
+        for job in claim.jobs:
+            self._target.claimed(job)
+            with self._changed:
+                self._busy[job.task_id] += 1
+            self._claimed.put(Claimed(job, claim.token, until))
+        return len(claim.jobs)
+
+    def _until_next(self, asked_at: float) -> float:
+        """Seconds until a job or a probe is due that was not when a claim was asked for, at most POLL."""
+        probe_in = self._target.probe_in
+        if probe_in is not None:
+            return min(POLL, probe_in)
+        due = self._outbox.next_due()
+        # What was due and not claimed waits for a thread that comes free, which says so, or for its rate.
+        due = self._again_at if due is None or due <= asked_at else min(due, self._again_at or due)
+        return POLL if due is None else min(POLL, max(0.0, due - self._clock()))
+
+    @property
+    def _lease(self) -> float:
+        """How long a claim lasts, seconds."""
+        return self._table.theeye.timeout + LEASE_SLACK
+
+    def _follow_clock(self) -> None:
+        """After the clock was corrected, let no job die and none wait for long because of it."""
+        jumps = (self._clock.forward, self._clock.back)
+        if jumps == self._followed:
+            return
+        self._outbox.renew()
+        if jumps[1] != self._followed[1]:
+            self._bring_forward(self._lease)
+        self._followed = jumps
+
+    def _bring_forward(self, longest: float) -> None:
+        """Let no job wait for over `longest` seconds (or the longest wait), and no claim last too long."""
+        longest = max(longest, self._table.retry.longest_wait)
+        if brought := self._outbox.bring_forward(longest, max(self._lease, LONGEST_LEASE)):
+            log.warning("%d jobs waited for a time too far in the future: a clock was ahead", brought)
+
+    def _take_up(self, *, everything: bool) -> None:
+        """Free the jobs that a process left claimed; what it had started may be at TheEye."""
+        left = self._outbox.left_behind(everything=everything)
+        # A jump of the store's clock ends no lease. It is read afterwards: the jump may come in between.
+        now = time.monotonic()
+        ahead = self._outbox.now() - now
+        if abs(ahead - self._store_ahead) > JUMP:
+            self._jumped_at = now
+        self._store_ahead = ahead
+        if not everything and now - self._jumped_at < self._lease:
+            return
+        for job, attempt in left:
+            if job.claim is None or (attempt is not None and self._sender.is_running(attempt.id)):
+                continue
+            if attempt is None:
+                self._outbox.hand_back(job, job.claim)
+            else:
+                why = "the process ended before the answer came"
+                self._sender.record_lost(job, job.claim, attempt.id, attempt.started_at, why)
+            log.warning("job %d was left behind by another process", job.id)
+
+    def _free_groups(self) -> None:
+        """Free, once in a while, the groups and jobs that would wait for too long."""
+        now = time.monotonic()
+        if now - self._freed_at >= FREES:
+            # The machines' clocks differ a little.
+            self._bring_forward(MAX_RETRY_AFTER + JUMP)
+            if freed := self._outbox.free_groups():
+                log.warning("%d groups waited for a process that passed nothing on", freed)
+            self._freed_at = now
+
+    def _tell_of_deaths(self) -> None:
+        on_dead = self._table.on_dead
+        if on_dead is not None and (told := self._outbox.tell_of_deaths(on_dead)):
+            log.info("jobs died: %d jobs tell of it", told)
+
+    def _beat(self) -> None:
+        """Write down that this process delivers, in time or when what it has to say changes."""
+        now, trouble = time.monotonic(), self.trouble
+        if trouble == self._told and now - self._beaten_at < BEAT:
+            return
+        self._outbox.beat(self._name, trouble)
+        self._told, self._beaten_at = trouble, now
+
+    def _leave(self) -> None:
+        try:
+            self._outbox.leave(self._name)
+        except StoreUnavailable as error:
+            log.warning("the end of delivery is not written down: %s", error)
+
+    def _hand_back_unstarted(self) -> None:
+        try:
+            while (claimed := self._claimed.get_nowait()) is not None:
+                self._outbox.hand_back(claimed.job, claimed.token)
+        except queue.Empty:
+            pass  # all are handed back
+        except StoreUnavailable as error:
+            log.warning("claims end with their lease: %s", error)
+
+    # The sending threads, and the one that probes
+
+    def _send_all(self) -> None:
+        client = self._make_client(self._watchdog)
+        while (claimed := self._claimed.get()) is not None:
+            try:
+                self._sender.send(client, claimed)
+            except StoreUnavailable as error:
+                log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
+            except Exception:
+                # A defect costs its job an attempt, never the thread.
+                log.exception("job %d: sending failed", claimed.job.id)
+            with self._changed:
+                self._busy[claimed.job.task_id] -= 1
+                self._woken = True
+                self._changed.notify()
+        client.close()
+
+    def _probe_all(self) -> None:
+        client = self._make_client(self._watchdog)
+        while (probe := self._probes.get()) is not None:
+            try:
+                self._sender.probe(client, probe)
+            except Exception:
+                # A probe that failed is a probe without an answer: the next one follows.
+                log.exception("asking TheEye failed")
+            self.wake()
+        client.close()

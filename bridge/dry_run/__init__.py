@@ -1,0 +1,1 @@
+"""What a table does with an event, without sending: tests, previews, differences. Pure."""

@@ -1,0 +1,141 @@
+"""What a table would make of a stored event, held against the jobs that were made of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from bridge.core.budget import BUDGET, Budget
+from bridge.core.event import Event
+from bridge.core.job import Job, NewJob
+from bridge.core.redaction import WAS_REDACTED, is_redacted
+from bridge.core.secrets import Mask
+from bridge.dry_run.diff import arguments_apart, sent_alike, shown
+from bridge.routing.finding import Finding
+from bridge.routing.match import show
+from bridge.routing.route import Route
+from bridge.routing.routing_table import Routed, RoutingTable
+
+
+class Kind(StrEnum):
+    """How what would be made differs from what was."""
+
+    NEW = "new"
+    GONE = "gone"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One job that would be another."""
+
+    kind: Kind
+    route: str
+    task: str
+    #: The item's place in the loop, from 0.
+    item: int | None
+    #: The stored job's number; None of a new one.
+    job: int | None
+    #: What was `wanted`, as it is stored, and what would be `found` instead.
+    findings: tuple[Finding, ...]
+    #: Else it may come of a field that was redacted when the event was stored.
+    is_certain: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would come of one event."""
+
+    changes: tuple[Change, ...]
+    #: Whether it made jobs and would make none.
+    matches_nothing: bool
+    #: What went wrong in conditions and loops.
+    warnings: tuple[str, ...]
+
+
+def preview(event: Event, stored: Sequence[Job], table: RoutingTable, mask: Mask) -> Preview:
+    """Hold what `table` makes of a stored event, whose body is kept, against the jobs that it made."""
+    routed = _routed(event, table)
+    comparison = _Comparison(event, routed, table, mask)
+    changes = tuple(comparison.changes(stored))
+    return Preview(changes, bool(stored) and not routed.jobs, routed.warnings)
+
+
+def _routed(event: Event, table: RoutingTable) -> Routed:
+    if event.source not in table.sources:
+        return Routed((), (f"the table has no source {event.source!r}",))
+    return table.jobs_for(event)
+
+
+class _Comparison:
+    """Of one event."""
+
+    def __init__(self, event: Event, routed: Routed, table: RoutingTable, mask: Mask) -> None:
+        self._mask = mask
+        self._routed = routed
+        self._routes = {route.name: route for route in table.routes}
+        self._event, self._table = event, table
+        self._is_redacted = is_redacted(event)
+
+    @cached_property
+    def _in_doubt(self) -> frozenset[str]:
+        """The routes that ask for a redacted field: each alone, as of all of them few warnings are kept."""
+        if not self._is_redacted or self._event.source not in self._table.sources:
+            return frozenset()
+        source_type = self._table.sources[self._event.source].type
+        return frozenset(
+            route.name
+            for route in self._table.routes
+            if route.source == self._event.source
+            for made in [route.evaluate({**self._event.scope, BUDGET: Budget()}, source_type)]
+            if any(WAS_REDACTED in each for each in made.warnings)
+        )
+
+    def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
+        """In the order of the stored jobs; then what is new, in the order of the table."""
+        made = {self._key(job): job for job in self._routed.jobs}
+        for job in stored:
+            new = made.pop(self._key(job), None)
+            if new is None:
+                yield self._gone(job)
+            elif findings := tuple(_apart(self._routes.get(job.route), job, new, self._mask)):
+                sure = WAS_REDACTED not in (new.reason or "")
+                yield Change(Kind.CHANGED, job.route, job.task, job.item_index, job.id, findings, sure)
+        yield from map(self._new, made.values())
+
+    def _key(self, job: Job | NewJob) -> tuple[str, object]:
+        # An item of which something was redacted is known by its place alone.
+        return job.route, job.item_index if self._is_redacted else job.item_key
+
+    def _gone(self, job: Job) -> Change:
+        is_item = self._is_redacted and job.item_index is not None
+        is_certain = not is_item and job.route not in self._in_doubt
+        finding = Finding("job", shown(job, self._mask), "none", holds=False)
+        return Change(Kind.GONE, job.route, job.task, job.item_index, job.id, (finding,), is_certain)
+
+    def _new(self, job: NewJob) -> Change:
+        waits_for_others = self._routes[job.route].otherwise and self._in_doubt
+        is_certain = WAS_REDACTED not in (job.reason or "") and not waits_for_others
+        finding = Finding("job", "none", shown(job, self._mask), holds=False)
+        return Change(Kind.NEW, job.route, job.task, job.item_index, None, (finding,), is_certain)
+
+
+def _apart(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> Iterator[Finding]:
+    if stored.task_id != made.task_id:
+        yield Finding("task", _task(stored), _task(made), holds=False)
+    if stored.arguments is None or made.arguments is None:
+        if stored.arguments is not made.arguments:
+            yield Finding("job", shown(stored, mask), shown(made, mask), holds=False)
+        return
+    for about, one, other in (
+        ("concurrency.group", stored.group, made.group), ("once_key", stored.once_key, made.once_key),
+    ):  # fmt: skip
+        if one != other:
+            yield Finding(about, show(one, mask), show(other, mask), holds=False)
+    yield from arguments_apart(route, stored.arguments, made.arguments, mask, sent_alike)
+
+
+def _task(job: Job | NewJob) -> str:
+    return job.task if job.task == job.task_id else f"{job.task} ({job.task_id})"

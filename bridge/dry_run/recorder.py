@@ -1,0 +1,164 @@
+"""From a stored event to a RoutingTest, and from that to its YAML; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from decimal import Decimal
+from functools import partial
+
+import orjson
+
+from bridge.core.errors import Refusal, Unreadable
+from bridge.core.event import JSON, Event, Headers, Request, rfc3339
+from bridge.core.job import NewJob
+from bridge.core.problem import Place
+from bridge.core.secrets import Mask
+from bridge.core.task import Task
+from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
+from bridge.routing.routing_table import RoutingTable
+
+#: Text that needs no quotes where text is wanted.
+_PLAIN = re.compile(r"[A-Za-z]([\w ./-]*[\w./-])?", re.ASCII)
+
+#: How deep lists and objects may stand in an argument: the table takes no more, and they stand deep in it.
+_DEPTH = 30
+
+
+def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mask) -> RoutingTest:
+    """A test that says no more of the event than is needed for the same jobs, and expects these.
+
+    Of a job whose arguments hold what passes for a secret, or what no table can say, it expects any.
+
+    Raises Refusal where nothing that a test can say makes them.
+    """
+    source = table.sources[event.source]
+    if source.type.is_handshake(event):
+        raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
+    wanted = table.jobs_for(as_tested(event)).jobs
+    short = RoutingTest(
+        name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
+    )
+    request = replace(
+        # What is stored of a form is JSON.
+        short.request, headers=event.headers.without(["Content-Type", "Content-Length"]),
+        query=event.query, received_at=event.received_at,
+    )  # fmt: skip
+    whole = replace(short, request=request, delivery_id=event.delivery_id)
+
+    def says_it(test: RoutingTest) -> bool:
+        return table.jobs_for(test.event_from(source)).jobs == wanted
+
+    refused: Refusal = Unreadable("with headers, query and all the table makes other jobs of it")
+    for test in (short, whole):
+        try:
+            if says_it(test):
+                break
+        except Refusal as error:
+            refused = error
+    else:
+        raise refused
+    for less in _cuts(event):
+        shorter = less(test)
+        with suppress(Refusal):
+            if shorter != test and says_it(shorter):
+                test = shorter
+    return replace(test, expected=tuple(_expected(job, mask) for job in wanted))
+
+
+def as_tested(event: Event) -> Event:
+    """As a test sees it: what was redacted is text in its file."""
+    return Event(**{each.name: getattr(event, each.name) for each in fields(Event)})
+
+
+def _expected(job: NewJob, mask: Mask) -> ExpectedJob:
+    """As far as the mask lets it be shown, and a table can say it."""
+    if job.arguments is None:
+        return ExpectedJob(job.route, error=mask(job.reason or "").partition("<secret>")[0])
+    text = orjson.dumps(job.arguments).decode()
+    fits = mask(text) == text and all(_fits(value, _DEPTH) for value in job.arguments)
+    return ExpectedJob(job.route, job.arguments if fits else None)
+
+
+def _fits(value: JSON, depth: int) -> bool:
+    """Whether a table can say it: it takes no merges, and nothing that is nested deeper."""
+    if isinstance(value, dict):
+        return depth > 0 and "<<" not in value and all(_fits(inner, depth - 1) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_fits(inner, depth - 1) for inner in value)
+    return True
+
+
+def _cuts(event: Event) -> Iterator[Callable[[RoutingTest], RoutingTest]]:
+    """What makes a test say less: all of a kind left out, then one of it."""
+    yield lambda test: replace(test, delivery_id=None)
+    yield lambda test: replace(test, request=replace(test.request, received_at=0.0))
+    for names in (tuple(event.headers), *((name,) for name in event.headers)):
+        yield partial(_without, headers=names)
+    for names in (tuple(event.query), *((name,) for name in event.query)):
+        yield partial(_without, query=names)
+
+
+def _without(test: RoutingTest, headers: Sequence[str] = (), query: Sequence[str] = ()) -> RoutingTest:
+    left = {name: value for name, value in test.request.query.items() if name not in query}
+    request = replace(test.request, headers=test.request.headers.without(headers), query=left)
+    return replace(test, request=request)
+
+
+def yaml_lines(test: RoutingTest, payload: str, table: RoutingTable) -> Iterator[str]:
+    """The test as the table holds it, with its payload in the file of this name."""
+    yield "tests:"
+    yield f"  - name: {_text(test.name)}"
+    yield f"    source: {_text(test.request.source)}"
+    if test.event is not None:
+        yield f"    event: {_text(test.event)}"
+    for key, values in (("headers", test.request.headers), ("query", test.request.query)):
+        if values:
+            yield f"    {key}:"
+            yield from (f"      {_quoted(name)}: {_quoted(value)}" for name, value in values.items())
+    if test.delivery_id is not None:
+        yield f"    delivery_id: {_text(test.delivery_id)}"
+    if test.request.received_at:
+        yield f"    received_at: {rfc3339(test.request.received_at)}"
+    yield f"    payload: {_text(payload)}"
+    yield "    expect:" if test.expected else "    expect: []"
+    tasks = {route.name: route.task for route in table.routes}
+    for job in test.expected:
+        yield f"      - route: {_text(job.route)}"
+        if job.error is not None:
+            yield f"        error: {_quoted(job.error)}"
+        elif job.arguments is not None:
+            yield from _argument_lines(job.arguments, tasks[job.route])
+
+
+def _argument_lines(values: tuple[JSON, ...], task: Task) -> Iterator[str]:
+    if task.arguments is None:
+        yield f"        task_arguments: {_value(list(values))}"
+        return
+    named = [(name, value) for name, value in zip(task.arguments, values, strict=True) if name is not None]
+    yield "        task_arguments:" if named else "        task_arguments: []"
+    yield from (f"          {name}: {_value(value)}" for name, value in named)
+
+
+def _text(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """In JSON's quotes, which YAML takes too, with YAML's escapes for what it or a terminal would not."""
+    quoted = orjson.dumps(text).decode()
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
+
+
+def _value(value: JSON) -> str:
+    """On one line, so that a test reads the same value out of it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_quoted(key)}: {_value(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, float):  # without an exponent: a commit's hash may look like one
+        text = format(Decimal(repr(value)), "f")
+        return text if "." in text else f"{text}.0"
+    return _quoted(value) if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,0 +1,132 @@
+"""RoutingTest: a webhook and the jobs that the table is to make of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+
+import orjson
+
+from bridge.core.errors import Refusal, Unreadable
+from bridge.core.event import JSON, Event, Headers, Request
+from bridge.core.job import NewJob
+from bridge.core.problem import Place
+from bridge.core.secrets import Mask
+from bridge.dry_run.diff import arguments_apart, shown
+from bridge.routing.finding import Finding
+from bridge.routing.match import show
+from bridge.routing.route import Route
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.source import Source
+
+
+@dataclass(frozen=True)
+class ExpectedJob:
+    """A job that the table is to make."""
+
+    route: str
+    #: In TheEye's order, None for a fixed one; None: any.
+    arguments: tuple[JSON, ...] | None = None
+    #: Stands in the reason why its arguments cannot be built; None: they can be.
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test came to."""
+
+    #: What is another than wanted; none where the test passes.
+    findings: tuple[Finding, ...]
+    #: What went wrong in conditions and loops.
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoutingTest:
+    """One of the table's `tests`."""
+
+    name: str
+    place: Place
+    #: What its sender sends; its proofs, and the headers that its type knows, may be left out.
+    request: Request
+    #: The event, or event.action, that it must be read as.
+    event: str | None
+    #: Stands for the sender's own.
+    delivery_id: str | None
+    #: In the order of the table.
+    expected: tuple[ExpectedJob, ...]
+
+    def event_from(self, source: Source) -> Event:
+        """The event that the server would make of it. Raises Refusal."""
+        given = self.request.headers
+        named = self.event or given.get(source.type.event_header or "")
+        usual = source.type.headers_for(None if named is None else named.partition(".")[0])
+        headers = Headers([*usual.items(), *given.items()])
+        event, _ = source.read(replace(self.request, headers=headers))
+        if self.event not in (None, event.event, event.full_name):
+            raise Unreadable(f"the payload is of {event.full_name}, the test says {self.event}")
+        return event if self.delivery_id is None else replace(event, delivery_id=self.delivery_id)
+
+    def run(self, table: RoutingTable, mask: Mask) -> Verdict:
+        """Hold what the table makes of it against what it is to make."""
+        try:
+            routed = table.jobs_for(self.event_from(table.sources[self.request.source]))
+        except Refusal as error:
+            return Verdict((Finding("the webhook", "one that is taken", str(error), holds=False),))
+        routes = {route.name: route for route in table.routes}
+        made = list(enumerate(routed.jobs, 1))
+        # Of as many as are expected each is held against the one in its place.
+        by_arguments = len(made) != len(self.expected)
+        misses = _misses(self.expected, made, routes, mask, by_arguments=by_arguments)
+        return Verdict(tuple(misses), routed.warnings)
+
+
+def _misses(
+    expected: Sequence[ExpectedJob],
+    made: Sequence[tuple[int, NewJob]],
+    routes: dict[str, Route],
+    mask: Mask,
+    *,
+    by_arguments: bool,
+) -> Iterator[Finding]:
+    """What is another than expected: jobs are held against each other by their routes, in their order.
+
+    `made` with their numbers; `by_arguments` those that are wholly alike go together first.
+    """
+    wanted = [_key(job, by_arguments) for job in expected]
+    found = [_key(job, by_arguments) for _, job in made]
+    for kind, at, end, made_at, made_end in SequenceMatcher(
+        None, wanted, found, autojunk=False
+    ).get_opcodes():
+        some, others = expected[at:end], made[made_at:made_end]
+        if kind == "equal":
+            for job, (number, other) in zip(some, others, strict=True):
+                yield from _miss(number, job, other, routes[job.route], mask)
+        elif kind == "replace" and by_arguments:
+            yield from _misses(some, others, routes, mask, by_arguments=False)
+        else:
+            for job in some:
+                what = "" if job.arguments is None else f", task_arguments {show(list(job.arguments), mask)}"
+                yield Finding("jobs", f"one of route {job.route!r}{what}", "none", holds=False)
+            for number, other in others:
+                what = f"one of route {other.route!r}, {shown(other, mask)}"
+                yield Finding(f"job {number}", "none", what, holds=False)
+
+
+def _key(job: ExpectedJob | NewJob, by_arguments: bool) -> tuple[str, bytes]:
+    return job.route, orjson.dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
+
+
+def _miss(number: int, expected: ExpectedJob, made: NewJob, route: Route, mask: Mask) -> Iterator[Finding]:
+    where = f"job {number}, route {route.name!r}"
+    if expected.error is not None:
+        if made.arguments is not None or expected.error not in (made.reason or ""):
+            yield Finding(
+                where, f"an error with {show(expected.error, mask)}", shown(made, mask), holds=False
+            )
+    elif made.arguments is None:
+        yield Finding(where, "arguments that can be built", shown(made, mask), holds=False)
+    elif expected.arguments is not None:
+        for finding in arguments_apart(route, expected.arguments, made.arguments, mask):
+            yield replace(finding, about=f"{where}, {finding.about}")

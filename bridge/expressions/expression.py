@@ -1,0 +1,296 @@
+"""``${{ … }}``: scanned, checked and compiled when the table loads, evaluated against an event; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import jinja2
+from jinja2 import nodes
+
+from bridge.core.budget import Budget, budget_of
+from bridge.core.errors import EvaluationError, ExpressionError, Incomparable, OverBudget
+from bridge.core.event import JSON
+from bridge.core.fields import EVENT_NAMES, MISSING, Path, refuse_half_pairs
+from bridge.expressions.rewrite import Rewriter
+from bridge.expressions.sandbox import Sandbox
+from bridge.expressions.values import Missing, MissingInCondition, TextLimit, plain, text_of
+
+__all__ = ["Expression", "Language", "Template", "scan"]
+
+T = TypeVar("T")
+
+_OPENING = "${{"
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+#: What other languages write, and what stands for it here.
+_FOREIGN = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"^\{\{", "an expression is written ${{ … }}"),
+        (r"&&", "write and, not &&"),
+        (r"\|\|", "write or, not ||; x | default(y) where x may be missing"),
+        (r"\b(AND|OR|NOT)\b", "write and, or, not in small letters"),
+        (r"=~|(?<!\.)\bmatches\b", "for a regular expression write x is search('…')"),
+        (r"(?<!\.)\bcontains\b", "write 'text' in x"),
+        (r"\?\?|\?:", "write x | default(y)"),
+        (r"\?\.", "write . alone, and x | default(y) where an argument may be missing"),
+        (r"\?", "write a if x else b"),
+        (r"\[\*\]|\.\*", "[*] stands in match alone; write x | map(attribute='name') | list"),
+        (r"===|!==", "write == or !="),
+        (r"<>", "write !="),
+        (r"!(?!=)", "write not x, not !x"),
+        (r"(?<![=!<>])=(?!=)", "write == to compare"),
+    )
+)
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+#: Steps for an evaluation, of a field alone and by Jinja, besides one for each node of the syntax tree.
+_LOOK_UP = 2
+_EVALUATION = 24
+#: Steps for a text of several parts, besides those for its expressions.
+_TEXT = 6
+#: Steps for an error and its message.
+_FAILURE = 60
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a text: literal, or the inside of a ``${{ }}``; `offset` is where that inside begins."""
+
+    text: str
+    is_expression: bool
+    offset: int
+
+
+def scan(text: str) -> list[Part]:
+    """Cut ``${{ … }}`` out of `text`; quotes and brackets inside are respected.
+
+    Raises ExpressionError where one is not closed or is empty.
+    """
+    parts: list[Part] = []
+    at = 0
+    while (start := text.find(_OPENING, at)) >= 0:
+        if start > at:
+            parts.append(Part(text[at:start], False, at))
+        end = _closing(text, start)
+        inside = text[start + len(_OPENING) : end]
+        if not inside.strip():
+            raise ExpressionError("${{ }} holds no expression", start)
+        parts.append(Part(inside, True, start + len(_OPENING)))
+        at = end + 2
+    if at < len(text):
+        parts.append(Part(text[at:], False, at))
+    return parts
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the ``}}`` stands that closes the ``${{`` at `start`."""
+    expected: list[str] = []
+    at = start + len(_OPENING)
+    while at < len(text):
+        character = text[at]
+        if character in "'\"":
+            at = _after_quote(text, at)
+            continue
+        if not expected and text.startswith("}}", at):
+            return at
+        if character in _BRACKETS:
+            expected.append(_BRACKETS[character])
+        elif character in ")]}" and (not expected or expected.pop() != character):
+            hint = "an expression ends with }}" if character == "}" and not expected else None
+            raise ExpressionError(f"{character!r} closes no bracket", at, hint)
+        at += 1
+    missing = f"; {expected[-1]!r} is missing" if expected else ""
+    raise ExpressionError(f"the ${{{{ is not closed{missing}", start, "end the expression with }}")
+
+
+def _after_quote(text: str, start: int) -> int:
+    at = start + 1
+    while at < len(text):
+        if text[at] == "\\":
+            at += 2
+        elif text[at] == text[start]:
+            return at + 1
+        else:
+            at += 1
+    raise ExpressionError(f"the quote {text[start]} is not closed", start)
+
+
+def _truth(value: Any, _: Budget) -> bool:
+    return bool(value)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One compiled expression."""
+
+    text: str
+    #: What it reads: of payload, headers, item, …
+    names: frozenset[str]
+    #: The fields it reads, each up to where its path depends on a value.
+    paths: tuple[Path, ...]
+    #: Of the paths, those that it says may be missing, by `default` or `is defined`, and what is inside them.
+    guarded: frozenset[Path]
+    _sandbox: Sandbox = field(repr=False, compare=False)
+    _code: jinja2.Template = field(repr=False, compare=False)
+    #: What its evaluation costs, besides what its operations do with the event's values.
+    _steps: int = field(repr=False, compare=False)
+    #: The one field that it is, where it is no more than that: most are, and need no Jinja.
+    _field: Path | None = field(repr=False, compare=False)
+
+    def value(self, scope: Mapping[str, JSON]) -> JSON:
+        """Its value in JSON's types. Raises EvaluationError or OverBudget."""
+        return self._evaluate(scope, plain)
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        """Whether it is true, and what went wrong where it is false for an error. Raises OverBudget."""
+        try:
+            return self._evaluate(scope, _truth), None
+        except Incomparable:
+            return False, None
+        except EvaluationError as error:
+            return False, str(error)
+
+    def _evaluate(self, scope: Mapping[str, JSON], finish: Callable[[Any, Budget], T]) -> T:
+        budget = budget_of(scope)
+        budget.step(self._steps)
+        try:
+            if self._field is None or (value := self._field.value(scope)) is MISSING:
+                value = self._sandbox.evaluate(self._code, scope, budget)
+            return finish(value, budget)
+        except OverBudget:
+            raise
+        except EvaluationError:
+            budget.step(_FAILURE)
+            raise
+        except Exception as error:
+            budget.step(_FAILURE)
+            # A filter raises whatever an event's data makes it raise.
+            raise EvaluationError(f"{self.text}: {str(error) or type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class Template:
+    """A value of the table with any number of expressions in it."""
+
+    text: str
+    _parts: tuple[str | Expression, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        used = [part.names for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*used)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The fields it reads."""
+        return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
+
+    @property
+    def guarded(self) -> frozenset[Path]:
+        """Of these, those that an expression says may be missing."""
+        guarded = [part.guarded for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*guarded)
+
+    def value(self, scope: Mapping[str, JSON]) -> JSON:
+        """One ``${{ }}`` alone keeps its type; among other text all is text.
+
+        Raises EvaluationError or OverBudget.
+        """
+        if len(self._parts) == 1:
+            only = self._parts[0]
+            return only.value(scope) if isinstance(only, Expression) else only
+        values = (part.value(scope) if isinstance(part, Expression) else part for part in self._parts)
+        budget = budget_of(scope)
+        budget.step(_TEXT)
+        texts = [text_of(value, budget) for value in values]
+        length = sum(map(len, texts))
+        TextLimit().fits(length)
+        budget.read(length)
+        return "".join(texts)
+
+
+class Language:
+    """Compiles the expressions of one table."""
+
+    def __init__(self) -> None:
+        self._strict = Sandbox(Missing)
+        self._lenient = Sandbox(MissingInCondition)
+        #: Routes ask for the same fields, each in a text of its own.
+        self._compiled: dict[tuple[Sandbox, str, tuple[str, ...]], Expression] = {}
+
+    def template(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Template:
+        """An argument's text: what is missing in it is an error. Raises ExpressionError."""
+        names = tuple(names)
+        parts = [
+            self._compile(self._strict, part, names) if part.is_expression else part.text
+            for part in scan(refuse_half_pairs(text))
+        ]
+        return Template(text, tuple(parts) or ("",))
+
+    def condition(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Expression:
+        """A ``when`` or ``loop``, with or without ``${{ }}``: what is missing in it is false.
+
+        Raises ExpressionError.
+        """
+        part = Part(refuse_half_pairs(text), True, 0)
+        if _OPENING in text:
+            # The blanks and line breaks around it are YAML's.
+            parts = [part for part in scan(text) if part.text.strip()]
+            if len(parts) != 1 or not parts[0].is_expression:
+                raise ExpressionError(
+                    "found text around ${{ }}, expected one expression", 0, "leave the ${{ }} out"
+                )
+            part = parts[0]
+        return self._compile(self._lenient, part, tuple(names))
+
+    def _compile(self, sandbox: Sandbox, part: Part, names: tuple[str, ...]) -> Expression:
+        stripped = part.text.strip()
+        if (known := self._compiled.get((sandbox, stripped, names))) is not None:
+            return known
+        offset = part.offset + part.text.index(stripped)
+        try:
+            tree = sandbox.parse_one(stripped)
+            rewriter = Rewriter(sandbox, stripped, names)
+            rewritten = rewriter.visit(tree)
+            code = sandbox.compile_one(rewritten)
+        except jinja2.TemplateSyntaxError as error:
+            why, hint = _syntax(str(error.message), stripped)
+            raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
+        except ExpressionError as error:
+            raise error.moved(offset) from error.__cause__
+        except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
+            raise ExpressionError(
+                "the expression, or a number in it, is too long or nested too deeply", offset
+            ) from error
+        guarded = frozenset(
+            path for path in rewriter.paths if any(path.is_in(guard) for guard in rewriter.guarded)
+        )
+        used, paths = frozenset(rewriter.used), tuple(rewriter.paths)
+        only = _only_field(rewritten, rewriter)
+        steps = _EVALUATION if only is None else _LOOK_UP
+        steps += sum(1 for _ in rewritten.find_all(nodes.Expr))
+        made = Expression(stripped, used, paths, guarded, sandbox, code, steps, only)
+        self._compiled[sandbox, stripped, names] = made
+        return made
+
+
+def _only_field(rewritten: nodes.Expr, rewriter: Rewriter) -> Path | None:
+    """The field, if the whole expression is one whose path depends on no value."""
+    if isinstance(rewritten, nodes.Name):
+        return Path(rewritten.name, rewritten.name, ())
+    if not isinstance(rewritten, nodes.Filter) or rewritten.name != ".field" or len(rewriter.paths) != 1:
+        return None
+    (path,) = rewriter.paths
+    steps = rewritten.args[1]
+    is_whole = isinstance(steps, nodes.Tuple) and len(steps.items) == len(path.steps)
+    return path if is_whole and isinstance(rewritten.node, nodes.Name) else None
+
+
+def _syntax(message: str, text: str) -> tuple[str, str | None]:
+    """Jinja's word for what is wrong, in ours, and what to write instead."""
+    if "end of template" in message:
+        return "it ends too early", None
+    code = _QUOTED.sub("''", text)
+    return message, next((ours for theirs, ours in _FOREIGN if theirs.search(code)), None)

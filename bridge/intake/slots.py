@@ -1,0 +1,48 @@
+"""Slots: how many webhooks of one source are evaluated at the same time in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+
+from bridge.core.errors import Busy
+
+#: Webhooks of one source that are evaluated at once: they share one core, so that more would only be slower.
+RUNNING = 4
+#: Webhooks of one source that wait for that: with those that run, half of the threads that answer requests.
+WAITING = 28
+#: Seconds that a webhook waits.
+TIMEOUT = 5.0
+
+
+class _Slots:
+    """Those of one source."""
+
+    def __init__(self) -> None:
+        self.places = BoundedSemaphore(RUNNING + WAITING)
+        self.running = BoundedSemaphore(RUNNING)
+
+
+class Slots:
+    """The slots of every source, so that a slow source leaves threads and CPU to the others."""
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        self._timeout = timeout
+        self._by_source: dict[str, _Slots] = {}
+
+    @contextmanager
+    def slot(self, source: str) -> Iterator[None]:
+        """One of the source's slots. Raises Busy where too many wait already, or none is free in time."""
+        slots = self._by_source.get(source) or self._by_source.setdefault(source, _Slots())
+        if not slots.places.acquire(blocking=False):
+            raise Busy(f"source {source}: {RUNNING + WAITING} webhooks are evaluated or wait for it")
+        try:
+            if not slots.running.acquire(timeout=self._timeout):
+                raise Busy(f"source {source}: no earlier webhook was evaluated within {self._timeout:g} s")
+            try:
+                yield
+            finally:
+                slots.running.release()
+        finally:
+            slots.places.release()

@@ -1,0 +1,1 @@
+"""What each process needs: settings, clock, log, watchdog."""

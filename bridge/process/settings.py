@@ -1,0 +1,293 @@
+"""The environment, read once: Settings.
+
+The only module that touches ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bridge.core.errors import SettingsError
+from bridge.core.secrets import Secret, visible
+from bridge.core.units import byte_count, duration
+from bridge.process.variables import Variables
+
+T = TypeVar("T")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise ValueError("a number of processes is from 1 to 64")
+    return int(text)
+
+
+def _proxies(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 16:
+        raise ValueError("a number of proxies is from 0 to 16")
+    return int(text)
+
+
+#: How many proxies add to X-Forwarded-For on a platform, by a variable that it sets. On Render, Cloudflare is
+#: one; Fly.io adds the app's own address: https://fly.io/docs/networking/request-headers/
+PLATFORMS = {"DYNO": 1, "K_SERVICE": 1, "RAILWAY_ENVIRONMENT": 1, "RENDER": 2, "FLY_APP_NAME": 2}
+
+
+#: A second @ would make the end of a password a part of the host, which messages show.
+_POSTGRESQL = re.compile(
+    r"postgres(?:ql)?(?:\+psycopg)?://"
+    r"((?:[^\s:/@]*(?::[^\s@]*)?@)?"  # user and password
+    r"(?:[^\s:/?@\[\]]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"  # host and port
+    r"/[^\s/?@]+(?:\?[^\s@]*)?)"  # name and options
+)
+
+
+def _database_url(text: str) -> str:
+    if found := _POSTGRESQL.fullmatch(text):
+        return f"postgresql://{found[1]}"
+    if text.startswith("postgres"):
+        raise ValueError(
+            "expected postgresql://user:password@host:port/name, where a sign such as @ in the password is "
+            "written by its number: %40"
+        )
+    if text == "sqlite:///:memory:":
+        raise ValueError("a database in memory loses what was answered; use sqlite:///path/to/file.db")
+    if not re.fullmatch(r"sqlite:///[^?]+", text):
+        raise ValueError("expected sqlite:///path/to/file.db or postgresql://user:password@host:port/name")
+    return text
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text.lower() == "true"
+
+
+def _secret(text: str) -> Secret | None:
+    if text and not visible(text):
+        raise ValueError("it is blank; make one with openssl rand -hex 32")
+    return Secret(text) if text else None
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        for word in words:
+            if text.lower() == word.lower():
+                return word
+        raise ValueError(f"expected one of {', '.join(words)}")
+
+    return read
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long what is stored is kept, in seconds; what still waits is kept for as long as it does."""
+
+    #: Events, with their jobs and attempts.
+    events: float
+    #: The events' bodies; not longer than the events.
+    bodies: float
+
+    @property
+    def unmatched(self) -> float:
+        """Events that made no job."""
+        return min(UNMATCHED, self.events)
+
+
+#: How long, in seconds, an event that made no job is kept at the most, and a body unless it is said.
+UNMATCHED = 3 * 86400.0
+BODIES = 7 * 86400.0
+
+
+def _retention(text: str) -> Retention:
+    events, comma, bodies = (part.strip() for part in text.partition(","))
+    try:
+        kept = duration(events)
+        retention = Retention(kept, duration(bodies) if comma else min(BODIES, kept))
+    except ValueError as error:
+        raise ValueError(
+            f"expected how long events, and then their bodies, are kept: 30d,7d; {error}"
+        ) from None
+    if retention.bodies > retention.events:
+        raise ValueError("bodies, the second, cannot be kept longer than their events")
+    return retention
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: its name, its default as one would write it, what it is for."""
+
+    name: str
+    default: str
+    meaning: str
+    read: Callable[[str], Any]
+    #: Its value may hold a password: no message shows it.
+    private: bool = False
+
+
+#: Every variable that the bridge itself reads; the README's table is tested against it.
+VARIABLES = (
+    Variable("PORT", "8000", "the port that the web process listens on, on all interfaces", _port),
+    Variable(
+        "DATABASE_URL",
+        "sqlite:///var/bridge.db",
+        "where events, jobs and attempts are stored",
+        _database_url,
+        private=True,
+    ),
+    Variable("BRIDGE_CONFIG", "config", "the folder, or the one file, of the routing table", Path),
+    Variable(
+        "BRIDGE_DELIVER", "true", "web processes deliver too; false where worker processes do", _boolean
+    ),
+    Variable(
+        "BRIDGE_DRY_RUN",
+        "false",
+        "true: all is done but the POST to TheEye; jobs that are due, the backlog too, end as skipped",
+        _boolean,
+    ),
+    Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
+    Variable(
+        "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
+    ),
+    Variable(
+        "BRIDGE_STATUS_TOKEN",
+        "",
+        "shows the details of `/readyz` to requests with `Authorization: Bearer …`; unset, nobody sees them",
+        _secret,
+        private=True,
+    ),
+    Variable(
+        "BRIDGE_TRUSTED_PROXIES",
+        "0",
+        "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
+        _proxies,
+    ),
+    Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
+    Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
+    Variable(
+        "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
+    ),
+    Variable("LOG_FORMAT", "json", "json (an object a line) or text", _one_of("json", "text")),
+)
+
+#: Variables of the design that have not come yet: set, they are refused and not ignored.
+LATER = (
+    "BRIDGE_ADMIN_PASSWORD",
+    "BRIDGE_ENCRYPTION_KEY",
+)
+
+
+#: Where platforms name the commit that they deployed; the first that is set counts.
+COMMIT_VARIABLES = (
+    "SOURCE_VERSION",
+    "HEROKU_BUILD_COMMIT",
+    "HEROKU_SLUG_COMMIT",
+    "RENDER_GIT_COMMIT",
+    "RAILWAY_GIT_COMMIT_SHA",
+    "KOYEB_GIT_SHA",
+    "CC_COMMIT_ID",
+    "GIT_REV",
+    "GIT_COMMIT",
+    "COMMIT_SHA",
+)
+#: A commit, or a tag: it is stored with every job.
+_COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/+-]{0,99}")
+
+
+def _commit(environ: Mapping[str, str]) -> str | None:
+    named = (environ.get(name, "").strip() for name in COMMIT_VARIABLES)
+    return next((text for text in named if _COMMIT.fullmatch(text)), None)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, read and checked."""
+
+    port: int
+    #: An SQLAlchemy URL.
+    database_url: str
+    #: The folder or file of the routing table.
+    config: Path
+    #: Whether web processes deliver.
+    deliver: bool
+    #: Whether nothing is sent to TheEye.
+    dry_run: bool
+    #: Bytes.
+    max_body: int
+    #: How many proxies, each of which adds to X-Forwarded-For, a request passes.
+    trusted_proxies: int
+    retention: Retention
+    #: Opens the details of ``/readyz``; None shows them to nobody.
+    status_token: Secret | None
+    #: Seconds.
+    stop: float
+    web_concurrency: int
+    log_level: str
+    log_format: str
+    #: The deployed commit, where the platform names it.
+    commit: str | None
+    #: What ``${{ env.NAME }}`` reads.
+    variables: Variables
+
+    @property
+    def is_colorless(self) -> bool:
+        """Whether a terminal is to show no colour: NO_COLOR says so, or it is a dumb one."""
+        return "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Those of the settings, for the mask."""
+        return () if self.status_token is None else (self.status_token,)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read `environ` (default: the process's own). Raises SettingsError naming every wrong variable."""
+        environ = os.environ if environ is None else environ
+        mistakes = [f"{name} is not supported yet; unset it" for name in LATER if environ.get(name)]
+        values: dict[str, Any] = {}
+        files = Variables(environ)
+        for variable in VARIABLES:
+            try:
+                found = files.get(variable.name) if variable.private else environ.get(variable.name)
+                text = found or variable.default
+                values[variable.name] = variable.read(text)
+            except SettingsError as error:
+                mistakes.append(str(error))
+            except ValueError as error:
+                shown = "" if variable.private else f"found {text!r}; "
+                mistakes.append(f"{variable.name}: {shown}{error}")
+        if mistakes:
+            raise SettingsError("\n".join(mistakes))
+        if values["DATABASE_URL"].startswith("postgresql") and not environ.get("WEB_CONCURRENCY"):
+            values["WEB_CONCURRENCY"] = 2
+        if not environ.get("BRIDGE_TRUSTED_PROXIES"):
+            values["BRIDGE_TRUSTED_PROXIES"] = max(
+                (proxies for name, proxies in PLATFORMS.items() if environ.get(name)), default=0
+            )
+        return cls(
+            port=values["PORT"],
+            database_url=values["DATABASE_URL"],
+            config=values["BRIDGE_CONFIG"],
+            deliver=values["BRIDGE_DELIVER"],
+            dry_run=values["BRIDGE_DRY_RUN"],
+            max_body=values["BRIDGE_MAX_BODY"],
+            trusted_proxies=values["BRIDGE_TRUSTED_PROXIES"],
+            retention=values["BRIDGE_RETENTION"],
+            status_token=values["BRIDGE_STATUS_TOKEN"],
+            stop=values["BRIDGE_STOP"],
+            web_concurrency=values["WEB_CONCURRENCY"],
+            log_level=values["LOG_LEVEL"],
+            log_format=values["LOG_FORMAT"],
+            commit=_commit(environ),
+            variables=Variables(environ),
+        )

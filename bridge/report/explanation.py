@@ -1,0 +1,162 @@
+"""What the table makes of an event, for people, the nearest miss first, and with ``--json`` for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+import orjson
+
+from bridge.core.event import JSON, Event
+from bridge.core.job import NewJob
+from bridge.core.redaction import WAS_REDACTED
+from bridge.core.secrets import Mask
+from bridge.report.report import Line, Tone
+from bridge.routing.finding import Explanation, Finding
+from bridge.routing.match import cut
+from bridge.routing.routing_table import RoutingTable
+from bridge.theeye.job_api import job_request
+
+
+def explanation_lines(
+    event: Event, explanations: Iterable[Explanation], table: RoutingTable, mask: Mask
+) -> Iterator[Line]:
+    """The routes that match, in the order of the table, each with the requests that would be sent; then
+    those that do not, the nearest miss first; then the names of those of other sources.
+    """
+    title = f"event {event.full_name} of source {event.source}, delivery {event.delivery_id}"
+    yield Line(title, Tone.TITLE)
+    explanations = list(explanations)
+    for each in sorted((one for one in explanations if one.route.source == event.source), key=_distance):
+        yield Line("")
+        yield from _route_lines(each, table, mask)
+    others = [repr(one.route.name) for one in explanations if one.route.source != event.source]
+    if others:
+        yield Line("")
+        yield Line(f"not asked, of other sources: {', '.join(others)}", Tone.ASIDE)
+
+
+def _distance(each: Explanation) -> tuple[int, int, int]:
+    """How far a route is from a match: for another event it is farther than for want of any condition."""
+    failing = each.failing
+    is_for_another = any(finding.about in ("event", "otherwise") for finding in failing)
+    holding = sum(finding.holds for finding in each.findings)
+    return (1 + is_for_another, len(failing), -holding) if failing else (0, 0, 0)
+
+
+def _route_lines(each: Explanation, table: RoutingTable, mask: Mask) -> Iterator[Line]:
+    dead = any(job.arguments is None for job in each.jobs)
+    tone = Tone.NO if dead else Tone.YES if each.jobs else Tone.TITLE
+    yield Line(f"route {each.route.name!r}: {_outcome(each)}", tone)
+    yield from _finding_lines(each.findings, "  ", mask)
+    for item in each.items:
+        made = "" if item.matched and item.job is not None else ": no job"
+        same = " (equal to an earlier item)" if item.matched and item.job is None else ""
+        yield Line(f"    item {item.index}{made}{same}")
+        yield from _finding_lines(item.findings, "      ", mask)
+    for warning in each.warnings:
+        yield Line(f"  warning: {warning}", Tone.WARNING)
+    for job in each.jobs:
+        yield from _job_lines(job, table)
+
+
+def _outcome(each: Explanation) -> str:
+    if not each.jobs:
+        return "no job"
+    dead = sum(job.arguments is None for job in each.jobs)
+    count = f"{len(each.jobs)} job{'s' if len(each.jobs) > 1 else ''}"
+    why = "arguments could not be built" if each.matched else "the event is over its budget"
+    return f"{count}, {dead} of them dead: {why}" if dead else count
+
+
+def _finding_lines(findings: Iterable[Finding], indent: str, mask: Mask) -> Iterator[Line]:
+    for each in findings:
+        mark, tone = ("yes", Tone.YES) if each.holds else ("NO ", Tone.NO)
+        yield Line(f"{indent}{mark} {_finding_text(each, mask)}", tone)
+
+
+def _finding_text(finding: Finding, mask: Mask) -> str:
+    return f"{finding.about}: wanted {finding.wanted}, found {cut(mask(finding.found))}"
+
+
+def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
+    item = "" if job.item_index is None else f" for item {job.item_index}"
+    if job.arguments is None:
+        yield Line(f"  DEAD{item}: {job.reason}", Tone.NO)
+        return
+    if job.group is not None:
+        yield Line(f"  in group {job.group!r}{', replaces what waits there' if job.latest else ''}")
+    if job.once_within is not None:
+        yield Line(f"  once within {job.once_within:.0f} s for the key {job.once_key or ''!r}")
+    request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
+    yield Line(f"  sends{item}: POST {request.shown_url}")
+    yield Line(f"    {request.body.decode()}")
+
+
+def surprise_lines(
+    explanations: Iterable[Explanation], expected: Collection[str], mask: Mask
+) -> Iterator[Line]:
+    """What is not as it should be where the routes of these names match, and no other; else nothing.
+
+    Nor is what nobody can know any more, whether that is expected or not.
+    """
+    for each in explanations:
+        name = each.route.name
+        unknown = [warning for warning in each.warnings if WAS_REDACTED in warning]
+        if each.failing and unknown:
+            yield Line(f"nobody can know whether it matches: {unknown[0]}", Tone.NO)
+        elif each.failing and name in expected:
+            why = "; ".join(_finding_text(finding, mask) for finding in each.failing)
+            yield Line(f"route {name!r} was expected to match and does not: {why}", Tone.NO)
+        elif not each.failing and name not in expected:
+            yield Line(f"route {name!r} matches and was not expected to: {_outcome(each)}", Tone.NO)
+
+
+def explanation_json(
+    event: Event, explanations: Iterable[Explanation], table: RoutingTable, mask: Mask
+) -> JSON:
+    """The same as data, the routes in the order of the table."""
+    return {
+        "event": {
+            "source": event.source,
+            "event": event.event,
+            "action": event.action,
+            "delivery_id": event.delivery_id,
+        },
+        "routes": [
+            {
+                "route": each.route.name,
+                "matched": bool(each.jobs),
+                "conditions": [_finding_json(finding, mask) for finding in each.findings],
+                "items": [
+                    {
+                        "index": item.index,
+                        "matched": item.matched,
+                        "conditions": [_finding_json(finding, mask) for finding in item.findings],
+                    }
+                    for item in each.items
+                ],
+                "jobs": [_new_job_json(job, table) for job in each.jobs],
+                "warnings": list(each.warnings),
+            }
+            for each in explanations
+        ],
+    }
+
+
+def _finding_json(finding: Finding, mask: Mask) -> JSON:
+    return {
+        "about": finding.about,
+        "wanted": finding.wanted,
+        "found": cut(mask(finding.found)),
+        "holds": finding.holds,
+    }
+
+
+def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
+    shown: dict[str, JSON] = {"task": job.task, "task_id": job.task_id, "item": job.item_index}
+    if job.arguments is None:
+        return {**shown, "reason": job.reason}
+    request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
+    shown |= {"group": job.group, "latest": job.latest, "once_key": job.once_key}
+    sent = {"method": "POST", "url": request.shown_url, "body": orjson.loads(request.body)}
+    return {**shown, "task_arguments": list(job.arguments), "request": sent}

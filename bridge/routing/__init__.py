@@ -1,0 +1,1 @@
+"""From an event to its jobs: conditions, routes and the routing table. Pure."""

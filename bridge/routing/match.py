@@ -1,0 +1,299 @@
+"""What a route asks: ``event:``, the lines of ``match:``, ``when:``; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+import re2
+
+from bridge.core.budget import budget_of
+from bridge.core.errors import EvaluationError
+from bridge.core.event import JSON, Headers, full_name
+from bridge.core.fields import (
+    ITEM_NAMES,
+    MISSING,
+    Absent,
+    Each,
+    Path,
+    missing_message,
+    refuse_half_pairs,
+    same,
+)
+from bridge.core.redaction import REDACTED, Redacted
+from bridge.core.regex import CompiledRegex, compile_regex
+from bridge.expressions.expression import Expression
+
+#: Of a value shown to a person, how many characters.
+_SHOWN = 200
+
+
+class Pattern(Protocol):
+    """What a value is held against."""
+
+    def matches(self, value: JSON) -> bool: ...
+
+    def steps(self, value: JSON) -> int:
+        """The steps that `matches` costs, at the most."""
+
+    #: As the table says it, in JSON's spelling.
+    def __str__(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Glob:
+    """Text in which only ``*`` (any text) and ``?`` (any character) are special; ``\\*`` is literal."""
+
+    text: str
+    _exact: str | None
+    #: What stands before and after a single ``*``: it needs no regular expression.
+    _ends: tuple[str, str] | None
+    _regex: CompiledRegex | None
+
+    @classmethod
+    def parse(cls, text: str) -> Glob:
+        literal: list[str] = []
+        regex: list[str] = []
+        #: Of each ``*``, how much of the literal text stands before it.
+        stars: list[int] = []
+        characters = iter(refuse_half_pairs(text))
+        for character in characters:
+            if character == "\\":
+                following = next(characters, "\\")
+                # A backslash before anything else is a backslash.
+                taken = following if following in "*?\\" else "\\" + following
+                literal.append(taken)
+                regex.append(re2.escape(taken))
+            elif character in "*?":
+                if character == "*":
+                    stars.append(len(literal))
+                regex.append("(?s:.*)" if character == "*" else "(?s:.)")
+            else:
+                literal.append(character)
+                regex.append(re2.escape(character))
+        wildcards = len(regex) - len(literal)
+        if wildcards == 0:
+            return cls(text, "".join(literal), None, None)
+        if wildcards == len(stars) == 1:
+            ends = "".join(literal[: stars[0]]), "".join(literal[stars[0] :])
+            return cls(text, None, ends, None)
+        return cls(text, None, None, compile_regex("".join(regex)))
+
+    @property
+    def is_exact(self) -> bool:
+        return self._exact is not None
+
+    def matches(self, value: JSON) -> bool:
+        if not isinstance(value, str):
+            return False
+        if self._ends is not None:
+            before, after = self._ends
+            is_long = len(value) >= len(before) + len(after)
+            return is_long and value.startswith(before) and value.endswith(after)
+        if self._regex is None:
+            return value == self._exact
+        return self._regex.fullmatch(value) is not None
+
+    def steps(self, value: JSON) -> int:
+        return self._regex.steps(value) if self._regex is not None and isinstance(value, str) else 1
+
+    def __str__(self) -> str:
+        return show(self.text)
+
+
+@dataclass(frozen=True)
+class Literal:
+    """``true``, ``5`` or ``null``: that JSON value, or the same text (labels are text)."""
+
+    value: bool | int | float | None
+    text: str
+
+    def matches(self, value: JSON) -> bool:
+        return value == self.text if isinstance(value, str) else same(value, self.value)
+
+    def steps(self, value: JSON) -> int:
+        del value  # a list or an object is not looked into: it equals no scalar
+        return 2
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Regex:
+    """Searches text, with RE2."""
+
+    text: str
+    _regex: CompiledRegex
+
+    @classmethod
+    def parse(cls, text: str) -> Regex:
+        return cls(text, compile_regex(text))
+
+    def matches(self, value: JSON) -> bool:
+        return isinstance(value, str) and self._regex.search(value) is not None
+
+    def steps(self, value: JSON) -> int:
+        return self._regex.steps(value) if isinstance(value, str) else 1
+
+    def __str__(self) -> str:
+        return f"text with /{self.text}/"
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """A list: any of them."""
+
+    patterns: tuple[Pattern, ...]
+
+    def matches(self, value: JSON) -> bool:
+        return any(pattern.matches(value) for pattern in self.patterns)
+
+    def steps(self, value: JSON) -> int:
+        return 1 + sum(pattern.steps(value) for pattern in self.patterns)
+
+    def __str__(self) -> str:
+        return "any of " + ", ".join(map(str, self.patterns))
+
+
+class Check(Protocol):
+    """One thing that a route asks of an event, or of one item of it."""
+
+    @property
+    def about(self) -> str:
+        """What is looked at: a path, ``event`` or ``when``."""
+
+    @property
+    def about_item(self) -> bool:
+        """Whether it must be asked for each item of the loop."""
+
+    @property
+    def wanted(self) -> str: ...
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        """Whether it holds, and what went wrong where it does not for an error. Raises OverBudget."""
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        """What stands there instead, for a person. Raises OverBudget."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One line of ``match:``: a path, and what its value must be or must not be."""
+
+    path: Path
+    pattern: Pattern
+    negated: bool = False
+
+    @property
+    def about(self) -> str:
+        return self.path.text
+
+    @property
+    def about_item(self) -> bool:
+        return self.path.root in ITEM_NAMES
+
+    @property
+    def wanted(self) -> str:
+        return f"not {self.pattern}" if self.negated else str(self.pattern)
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        try:
+            values = self.path.values(scope)
+            if isinstance(values, Absent):
+                return not self.negated and _takes_missing(self.pattern), None
+            budget = budget_of(scope)
+            for value in values:
+                budget.step(self.pattern.steps(value))
+                if self.pattern.matches(value):
+                    return not self.negated, None
+        except EvaluationError as error:
+            return False, str(error)
+        return self.negated, None
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        try:
+            values = self.path.values(scope)
+        except EvaluationError as error:
+            return str(error)
+        if isinstance(values, Absent):
+            return missing_message(self.path, scope)
+        return json_text(values if Each() in self.path.steps else values[0])
+
+
+def _takes_missing(pattern: Pattern) -> bool:
+    if isinstance(pattern, AnyOf):
+        return any(map(_takes_missing, pattern.patterns))
+    return isinstance(pattern, Literal) and pattern.value is None
+
+
+@dataclass(frozen=True)
+class EventCheck:
+    """A route's ``event:``, any of its entries.
+
+    An entry without ``*`` and ``?`` equals the event, or ``event.action``. A glob is held
+    against ``event.action``, or the event where it has no action. It charges no steps, so that an event that
+    is over its budget leaves routes of other events alone: their number and names' lengths are the table's.
+    """
+
+    globs: tuple[Glob, ...]
+
+    about = "event"
+    about_item = False
+
+    @property
+    def wanted(self) -> str:
+        return " or ".join(glob.text for glob in self.globs)
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        event, full = scope["event"], self.found(scope)
+        return any(glob.matches(full) or (glob.is_exact and glob.matches(event)) for glob in self.globs), None
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        return full_name(scope["event"], scope["action"])
+
+
+@dataclass(frozen=True)
+class When:
+    """A route's ``when:``."""
+
+    expression: Expression
+
+    about = "when"
+
+    @property
+    def about_item(self) -> bool:
+        return not self.expression.names.isdisjoint(ITEM_NAMES)
+
+    @property
+    def wanted(self) -> str:
+        return self.expression.text
+
+    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        holds, warning = self.expression.holds(scope)
+        return holds, f"when: {warning}" if warning else None
+
+    def found(self, scope: Mapping[str, JSON]) -> str:
+        holds, warning = self.expression.holds(scope)
+        return warning or ("true" if holds else "false")
+
+
+def show(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
+    """A value for a person: JSON text, without secrets, cut where it is long."""
+    return cut(mask(json_text(value)))
+
+
+def json_text(value: JSON | Absent) -> str:
+    """A value as JSON text, whole: what is cut before it is masked shows a part of a secret."""
+    return "missing" if value is MISSING else orjson.dumps(value, default=_written).decode()
+
+
+def cut(text: str) -> str:
+    """What a person is shown of a text that is masked."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def _written(value: Headers | Redacted) -> JSON:
+    return REDACTED if isinstance(value, Redacted) else dict(value)

@@ -1,0 +1,326 @@
+"""Route, which events run which task with which fields as its arguments; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from typing import ClassVar, NamedTuple, Protocol
+
+import orjson
+
+from bridge.core.budget import BUDGET, MAX_STEPS, Budget, budget_of
+from bridge.core.errors import EvaluationError, OverBudget
+from bridge.core.event import JSON, Event, rfc3339
+from bridge.core.fields import kind
+from bridge.core.job import Job, NewJob, TableVersion
+from bridge.core.task import Task
+from bridge.expressions.expression import Expression, Template
+from bridge.expressions.values import text_of
+from bridge.routing.finding import Explanation, Finding, ItemExplanation, findings_of, loop_finding
+from bridge.routing.match import Check
+
+#: The longest group or once_key, in bytes: the store finds jobs by it.
+MAX_KEY = 1000
+
+
+#: An argument as the table writes it: text with expressions, a literal, or a list or object of such.
+Value = Template | bool | int | None | tuple["Value", ...] | dict[str, "Value"]
+
+
+def build(value: Value, scope: Mapping[str, JSON]) -> JSON:
+    """The JSON value of an argument for one event or item. Raises EvaluationError."""
+    if isinstance(value, Template):
+        return value.value(scope)
+    if isinstance(value, tuple):
+        return [build(inner, scope) for inner in value]
+    if isinstance(value, dict):
+        return {key: build(inner, scope) for key, inner in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One of a route's `task_arguments`, at its place in TheEye's order."""
+
+    #: Its name, or ``argument 0``, for messages.
+    label: str
+    value: Value
+
+    def build(self, scope: Mapping[str, JSON]) -> JSON:
+        """Raises EvaluationError naming the argument."""
+        try:
+            built = build(self.value, scope)
+            # Its shell text is written from this JSON and searched.
+            budget_of(scope).read(4 * len(orjson.dumps(built)))
+        except (EvaluationError, orjson.JSONEncodeError) as error:
+            raise EvaluationError(f"{self.label}: {error}") from error
+        return built
+
+
+@dataclass(frozen=True)
+class Key:
+    """A text that tells jobs of one kind together: a group, a once_key."""
+
+    #: As the table calls it, for messages.
+    label: str
+    template: Template
+
+    def text(self, scope: Mapping[str, JSON]) -> str:
+        """Raises EvaluationError, also for what the store could not look up, and OverBudget."""
+        budget_of(scope).step(_KEY)
+        try:
+            text = text_of(self.template.value(scope), budget_of(scope))
+        except EvaluationError as error:
+            raise EvaluationError(f"{self.label}: {error}") from error
+        size = len(text.encode())
+        if size > MAX_KEY:
+            raise EvaluationError(f"{self.label}: {size:,} bytes; at most {MAX_KEY:,} are allowed")
+        if "\x00" in text:
+            raise EvaluationError(f"{self.label}: a NUL character, which the store cannot look up")
+        return text
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """Jobs of one group go one after the other."""
+
+    group: Key
+    #: Whether a newer job replaces those that still wait.
+    latest: bool = False
+
+
+@dataclass(frozen=True)
+class Once:
+    """Of the jobs with one key, one in so many seconds."""
+
+    within: float
+    #: None: all of the route's jobs are of one kind.
+    key: Key | None = None
+
+
+class ItemIdentity(Protocol):
+    """What makes an item of a loop the same one when its webhook comes again; see SourceType."""
+
+    def item_identity(self, item: JSON) -> JSON: ...
+
+
+class Evaluation(NamedTuple):
+    """What a route makes of one event."""
+
+    jobs: tuple[NewJob, ...]
+    #: What went wrong in conditions and loops, for a person.
+    warnings: tuple[str, ...]
+    #: Why the route was not evaluated to its end; then its one job is dead, with this reason.
+    ended: str | None = None
+
+
+#: That of an event that the route does not want.
+_NOTHING = Evaluation((), ())
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the routing table."""
+
+    name: str
+    source: str
+    task: Task
+    #: Every one must hold: the event, the lines of match, when.
+    checks: tuple[Check, ...]
+    loop: Expression | None
+    arguments: tuple[Argument, ...]
+    allow_data_urls: bool = False
+    concurrency: Concurrency | None = None
+    once: Once | None = None
+    #: Whether it is asked only where no other route of its source matched.
+    otherwise: bool = False
+    #: The table that it stands in.
+    table: TableVersion | None = field(default=None, compare=False)
+
+    @cached_property
+    def event_checks(self) -> tuple[Check, ...]:
+        """Those asked once, before the loop is evaluated."""
+        return tuple(check for check in self.checks if not check.about_item)
+
+    @cached_property
+    def item_checks(self) -> tuple[Check, ...]:
+        """Those asked for each item."""
+        return tuple(check for check in self.checks if check.about_item)
+
+    def evaluate(self, scope: Mapping[str, JSON], identity: ItemIdentity) -> Evaluation:
+        """What this route makes of an event, of which `scope` holds the names and the Budget.
+
+        All or nothing: a route that goes over the budget makes one dead job, and none of its others. That job
+        has no item, so its key is no item's.
+        """
+        warnings: list[str] = []
+        jobs: list[NewJob] = []
+        try:
+            if not self._all_hold(self.event_checks, scope, warnings):
+                return Evaluation((), tuple(warnings)) if warnings else _NOTHING
+            budget = budget_of(scope)
+            one = self.loop is None
+            for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):
+                jobs.append(job)
+                budget.add_job(len(orjson.dumps(job.arguments)))
+        except OverBudget as error:
+            budget_of(scope).drop_jobs(len(jobs))
+            dead = NewJob(
+                self.name, self.task.id, self.task.name, "", None, None, str(error), table=self.table
+            )
+            return Evaluation((dead,), tuple(warnings), str(error))
+        return Evaluation(tuple(jobs), tuple(warnings))
+
+    def _item_jobs(
+        self, scope: Mapping[str, JSON], identity: ItemIdentity, warnings: list[str]
+    ) -> Iterator[NewJob]:
+        """The jobs of the items for which their checks hold."""
+        seen: set[str] = set()
+        budget = budget_of(scope)
+        for index, item, of_item in self._items(scope, warnings):
+            budget.step(_ITEM)
+            if self._all_hold(self.item_checks, of_item, warnings):
+                key = item_key(identity.item_identity(item), budget)
+                if key not in seen:
+                    seen.add(key)
+                    yield self._job(of_item, key, index)
+
+    def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
+        """Every check's finding beside what the route made of the event."""
+        jobs, warnings = evaluation.jobs, evaluation.warnings
+        if evaluation.ended is not None:
+            finding = Finding("budget", "a route that is evaluated to its end", evaluation.ended, holds=False)
+            return Explanation(self, (finding,), False, (), jobs, warnings)
+        # The checks that were not asked, as one before them failed, may cost any number of steps.
+        budget = Budget(_EXPLAINED * MAX_STEPS, detailed_messages=MAX_WARNINGS)
+        scope = {**event.scope, BUDGET: budget}
+        findings = findings_of(self.event_checks, scope)
+        if self.loop is not None:
+            findings = (*findings, loop_finding(self.loop, scope))
+        matched = bool(jobs) or all(finding.holds for finding in findings)
+        items: tuple[ItemExplanation, ...] = ()
+        if matched and self.loop is not None:
+            by_index = {job.item_index: job for job in jobs}
+            items = tuple(
+                ItemExplanation(index, found, all(finding.holds for finding in found), by_index.get(index))
+                for index, _, of_item in self._items(event.scope, [])
+                for found in [findings_of(self.item_checks, {**of_item, BUDGET: budget})]
+            )
+        return Explanation(self, findings, matched, items, jobs, warnings)
+
+    def _all_hold(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
+        for check in checks:
+            holds, warning = check.holds(scope)
+            if warning:
+                self._warn(warning, warnings)
+            if not holds:
+                return False
+        return True
+
+    def _items(
+        self, scope: Mapping[str, JSON], warnings: list[str]
+    ) -> Iterator[tuple[int, JSON, Mapping[str, JSON]]]:
+        assert self.loop is not None  # noqa: S101 - asked only of a route with a loop
+        try:
+            items = self.loop.value(scope)
+        except EvaluationError as error:
+            self._warn(f"loop: {error}", warnings)
+            return
+        if not isinstance(items, list):
+            self._warn(f"loop: {self.loop.text} is {kind(items)}, expected a list", warnings)
+            return
+        for index, item in enumerate(items):
+            yield index, item, {**scope, "item": item, "index": index}
+
+    def _job(self, scope: Mapping[str, JSON], key: str, index: int | None) -> NewJob:
+        job = NewJob(self.name, self.task.id, self.task.name, key, index, None, table=self.table)
+        try:
+            if self.concurrency is not None:
+                group, latest = self.concurrency.group.text(scope), self.concurrency.latest
+                job = replace(job, group=group, latest=latest)
+            if self.once is not None:
+                of_kind = "" if self.once.key is None else self.once.key.text(scope)
+                job = replace(job, once_key=of_kind, once_within=self.once.within)
+            values = tuple(argument.build(scope) for argument in self.arguments)
+        except EvaluationError as error:
+            return replace(job, reason=str(error))
+        reason = self.task.unrunnable(values, allow_data_urls=self.allow_data_urls)
+        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
+
+    def _warn(self, warning: str, warnings: list[str]) -> None:
+        text = f"route {self.name!r}: {warning}"
+        # The same failure of a later item may be told in fewer words.
+        if not any(known.startswith(text) for known in warnings) and len(warnings) < MAX_WARNINGS:
+            warnings.append(text)
+
+
+@dataclass(frozen=True)
+class OnDead:
+    """The task that tells somebody when a job dies."""
+
+    #: What its jobs have for a route's name; no route may be named so.
+    NAME: ClassVar[str] = "on_dead"
+    #: What its arguments may read.
+    NAMES: ClassVar[tuple[str, ...]] = ("job", "dead")
+
+    task: Task
+    arguments: tuple[Argument, ...]
+    #: The table that it stands in.
+    table: TableVersion | None = field(default=None, compare=False)
+
+    @staticmethod
+    def told_of(item_key: str) -> tuple[int, int]:
+        """The number of the job that died, of which the job with this item_key tells, and how many had."""
+        died, _, dead = item_key.partition(":")
+        return int(died.partition(".")[0]), int(dead or 1)
+
+    def job_for(self, died: Job, dead: int) -> NewJob:
+        """The job that tells of `died`, the newest of `dead` jobs of one route that nobody was told of."""
+        scope: dict[str, JSON] = {
+            "job": {
+                "id": died.id,
+                "event": died.event_id,
+                "route": died.route,
+                "task": died.task,
+                "task_id": died.task_id,
+                "item": died.item_index,
+                "reason": died.reason or "",
+                "made_at": rfc3339(died.made_at),
+            },
+            "dead": dead,
+        }
+        item_key = f"{died.id}.{died.ended_at}:{dead}"
+        job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None, table=self.table)
+        try:
+            values = tuple(argument.build(scope) for argument in self.arguments)
+        except (EvaluationError, OverBudget) as error:
+            return replace(job, reason=str(error))
+        reason = self.task.unrunnable(values, allow_data_urls=False)
+        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
+
+
+#: Of one event, how many warnings are kept.
+MAX_WARNINGS = 20
+
+
+#: Steps for a group or once_key, for an item and for its identity, besides what is evaluated for them.
+_KEY = 12
+_ITEM = 6
+_IDENTITY = 12
+#: Bytes of JSON that are written and hashed in one step.
+_HASHED_A_STEP = 16
+#: How many times the steps of an event its explanation may take, for one route.
+_EXPLAINED = 4
+
+
+def item_key(identity: JSON, budget: Budget | None = None) -> str:
+    """What identifies an item within its event: a hash of its identity's canonical JSON.
+
+    Raises OverBudget.
+    """
+    canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    if budget is not None:
+        budget.step(_IDENTITY + len(canonical) // _HASHED_A_STEP)
+    return sha256(canonical).hexdigest()

@@ -1,0 +1,1 @@
+"""The server processes: gunicorn with its worker class, and delivery alone."""

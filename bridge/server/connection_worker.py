@@ -1,0 +1,210 @@
+"""The gunicorn worker that waits for clients without threads."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
+from gunicorn.workers.gthread import ThreadWorker
+
+from bridge.process.waiting_list import WaitingList
+from bridge.process.watchdog import Watchdog
+from bridge.server.connections import LINGER_TIMEOUT, Connection, ThreadWait, ThreadWaits
+from bridge.web.arrival import ARRIVES_WITHIN, guard_of_request
+
+#: Threads of a process that handle requests.
+THREADS = 64
+#: How many of them may wait for clients. The others are for requests that have arrived.
+WAITING_THREADS = 40
+#: Connections of a process, where the limit of open files allows it.
+CONNECTIONS = 1000
+#: Files that a process may open for anything but connections.
+OTHER_FILES = 128
+#: How long no connection is accepted after no file was left for one, seconds.
+ACCEPT_PAUSE = 0.05
+#: Files that a process may open for all its connections and the rest.
+FILES = CONNECTIONS + OTHER_FILES
+
+
+def raise_file_limit() -> None:
+    """Raise this process's limit of open files to FILES, or as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def max_connections() -> int:
+    """Return how many connections this process may have."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files - OTHER_FILES)
+
+
+class ConnectionWorker(ThreadWorker):
+    """Reads heads on its loop before it takes a thread, and bounds the threads that wait for clients.
+
+    No client that is waited for holds up those of another network: at each limit, the network with the most
+    connections or threads gives way.
+    """
+
+    #: Bounds how long clients are waited for; made in the worker's own process.
+    watchdog: Watchdog
+    #: Bounds how many threads wait for clients.
+    thread_waits: ThreadWaits
+    #: The connections without a thread. Used by the loop alone.
+    waiting: WaitingList[Connection]
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuse gunicorn's own TLS and HTTP/2, which wait for clients in threads, uncounted."""
+        super().check_config(cfg, log)
+        if cfg.is_ssl or "h2" in cfg.http_protocols:
+            raise SystemExit(
+                "the bridge serves HTTP/1.1 without TLS: remove certfile, keyfile and h2 from gunicorn's "
+                "settings, and put a TLS proxy in front of it"
+            )
+
+    def init_process(self) -> None:
+        self.watchdog = Watchdog()
+        self.thread_waits = ThreadWaits(WAITING_THREADS)
+        self.waiting = WaitingList()
+        #: Whether the log has that no file is left, since the last connection.
+        self._lacked_file = False
+        super().init_process()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection and read what has arrived of its first request."""
+        try:
+            sock, client = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._wait_for_file(error)
+            elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
+                raise
+            return
+        self._lacked_file = False
+        self.nr_conns += 1
+        conn = Connection(self.cfg, sock, client, listener.getsockname(), self.thread_waits, self.watchdog)
+        self._read_head(conn)
+        if self.nr_conns >= self.worker_connections:
+            # Otherwise no more would be accepted, from whatever network.
+            self._shed()
+
+    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
+        """Let the connection wait for its next request, or until its client closes it."""
+        try:
+            reuse = not fs.cancelled() and fs.exception() is None and fs.result()
+            conn.sock.setblocking(False)
+            conn.expect_request()
+            if not reuse:
+                conn.sock.shutdown(socket.SHUT_WR)
+                self._wait(conn, LINGER_TIMEOUT, self._discard)
+            elif conn.parser.unreader.buf.getvalue():
+                # The next request came with the one before.
+                self.enqueue_req(conn)
+            else:
+                idle = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, LINGER_TIMEOUT)
+                self._wait(conn, idle, self._read_next)
+        except OSError:  # the client has closed it
+            self._close(conn)
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """When the worker ends, wait no longer for the clients that it waits for than for idle ones."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for conn in self.waiting:
+                self._set_deadline(conn, LINGER_TIMEOUT)
+
+    def handle(self, conn: Any) -> Any:
+        # Shut on the reading side alone, so that the answer can still be written.
+        deadline = time.monotonic() + ARRIVES_WITHIN - conn.head_took
+        with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
+            conn.sock.reading = ThreadWait(conn.network, conn.since, guard)
+            conn.sock.received = 0
+            token = guard_of_request.set(guard)
+            try:
+                conn.parse_received()
+                return super().handle(conn)
+            except (LimitRequestLine, LimitRequestHeaders) as error:
+                self.handle_error(None, conn.sock, conn.client, error)
+                return False
+            finally:
+                guard_of_request.reset(token)
+
+    def _read_head(self, conn: Connection, _sock: object = None) -> None:
+        """Take a thread once the head is whole."""
+        try:
+            is_whole = conn.receive_head()
+        except (OSError, EOFError):
+            self._close(conn)
+            return
+        if is_whole:
+            self._stop_waiting(conn)
+            self.enqueue_req(conn)
+        elif conn.guard is None:
+            self._wait(conn, ARRIVES_WITHIN, self._read_head)
+        elif conn.guard.fired:
+            self._close(conn)
+
+    def _read_next(self, conn: Connection, _sock: object = None) -> None:
+        """Begin to read another request on a connection."""
+        self._stop_waiting(conn)
+        conn.expect_request()
+        self._read_head(conn)
+
+    def _discard(self, conn: Connection, _sock: object = None) -> None:
+        """Discard what still comes on a connection that is closed on this side."""
+        try:
+            more = conn.discard_received()
+        except OSError:
+            more = False
+        if not more:
+            self._close(conn)
+
+    def _wait(self, conn: Connection, seconds: float, then: Callable[..., None]) -> None:
+        """Call `then` whenever something has arrived, and at the deadline, when receiving says the end."""
+        self._set_deadline(conn, seconds)
+        self.waiting.add(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(then, conn))
+
+    def _set_deadline(self, conn: Connection, seconds: float) -> None:
+        if conn.guard is not None:
+            conn.guard.release()
+        conn.guard = self.watchdog.watch(conn.sock, time.monotonic() + seconds, socket.SHUT_RD)
+
+    def _stop_waiting(self, conn: Connection) -> None:
+        if conn.guard is not None:
+            self.waiting.discard(conn)
+            self.poller.unregister(conn.sock)
+            conn.guard.release()
+            conn.guard = None
+
+    def _close(self, conn: Connection) -> None:
+        self._stop_waiting(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _wait_for_file(self, error: OSError) -> None:
+        """Close a connection for the next one, or pause: the loop would spin until a file is closed."""
+        if self._shed():
+            return
+        if not self._lacked_file:
+            self._lacked_file = True
+            self.log.warning("cannot accept connections until a file is closed: %s", error.strerror)
+        time.sleep(ACCEPT_PAUSE)
+
+    def _shed(self) -> bool:
+        """Close the oldest waiting connection of the largest network; return whether there was one."""
+        conn = self.waiting.victim()
+        if conn is None:
+            return False
+        self._close(conn)
+        return True

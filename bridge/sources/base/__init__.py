@@ -1,0 +1,1 @@
+"""What every source type shares: the contract, bodies, proofs, credentials. Pure."""

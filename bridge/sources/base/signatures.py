@@ -1,0 +1,300 @@
+"""How a sender proves itself: HMAC signatures, tokens, what stands in ``Authorization``.
+
+Each kind of proof is declared by a source's type and checks a request in constant time, over
+bytes: a text comparison would raise on a non-ASCII header.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import re
+from abc import ABC, abstractmethod
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from bridge.core.event import Headers, Request
+from bridge.core.secrets import Secret
+
+#: How far a signed time may be from now, either way, seconds.
+TOLERANCE = 300.0
+#: How many signatures of one request are looked at.
+MAX_SIGNATURES = 10
+
+#: Seconds since the epoch as a sender writes them. What else Python's own conversions take is no time.
+_SECONDS = re.compile(rb"[0-9]{1,12}")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user name and a password, of ``basic_auth``."""
+
+    username: str
+    password: Secret
+
+
+#: What a proof is checked with: a secret, or what the table allows by name.
+Known = Secret | Credentials | str
+
+
+class Proof(ABC):
+    """One kind of proof, as a type declares it."""
+
+    #: The key under which the table holds its secrets.
+    key: ClassVar[str]
+    #: Whether it can be checked only once the body is read.
+    needs_body: ClassVar[bool] = False
+
+    #: Where it stands: a header's name, or in words.
+    header: str
+    #: Whether several may stand there, of which any may match.
+    several: bool = False
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """Its headers, which are taken off before the event exists."""
+        return (self.header,)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a time is signed."""
+        return False
+
+    def is_there(self, request: Request) -> bool:
+        """Whether anything stands where it should."""
+        return self.header in request.headers
+
+    def flaw(self, secret: str) -> str | None:
+        """What is wrong with a secret of the table, in words that do not show it."""
+        del secret
+        return None
+
+    @abstractmethod
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        """Whether the request proves itself with any of `secrets`.
+
+        Raises nothing, but Unavailable where what it needs from elsewhere cannot be had.
+        """
+
+    @abstractmethod
+    def prove(self, request: Request, secret: Known) -> Request:
+        """The request as a sender that knows `secret` would send it, at the time of its `received_at`."""
+
+
+def with_headers(request: Request, headers: Mapping[str, str]) -> Request:
+    """The request with these headers too."""
+    return replace(request, headers=Headers({**request.headers, **Headers(headers.items())}.items()))
+
+
+def header_bytes(request: Request, name: str) -> bytes | None:
+    """The header's bytes as they came: WSGI hands them over as Latin-1."""
+    value = request.headers.get(name)
+    return None if value is None else value.encode("latin-1", "replace")
+
+
+def any_equal(found: bytes, expected: Iterable[bytes]) -> bool:
+    """Whether `found` is one of `expected`; every one is compared, in constant time."""
+    matches = [hmac.compare_digest(found, candidate) for candidate in expected]
+    return any(matches)
+
+
+def is_timely(seconds: bytes | None, now: float) -> bool:
+    """Whether a signed time is near enough to `now`; both in seconds since the epoch."""
+    return (
+        seconds is not None
+        and _SECONDS.fullmatch(seconds) is not None
+        and abs(int(seconds) - now) <= TOLERANCE
+    )
+
+
+@dataclass(frozen=True)
+class HmacSignature(Proof):
+    """An HMAC of the raw body in a header, such as ``sha256=<hex>``; the key is ``secret:``.
+
+    With a `timestamp_header` the time is signed too: `signed` says how, and a time that is too far from
+    now is refused. Where `several`, signatures stand in the header with commas between, any of which may
+    match; those with another prefix are another version's and are passed over.
+    """
+
+    header: str
+    algorithm: str = "sha256"
+    prefix: str = ""
+    #: ``hex`` or ``base64``.
+    encoding: str = "hex"
+    timestamp_header: str | None = None
+    #: What is signed, with ``{ts}`` and ``{body}``.
+    signed: str = "{body}"
+    several: bool = False
+
+    key: ClassVar[str] = "secret"
+    needs_body: ClassVar[bool] = True
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (self.header,) if self.timestamp_header is None else (self.header, self.timestamp_header)
+
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        time, signatures = self.found(request)
+        if time is None or (self.is_timed and not is_timely(time, request.received_at)):
+            return False
+        expected = [self.sign(request, time, secret) for secret in secrets]
+        return any(any_equal(signature, expected) for signature in signatures[:MAX_SIGNATURES])
+
+    def prove(self, request: Request, secret: Known) -> Request:
+        time = str(int(request.received_at)) if self.is_timed else ""
+        headers = {self.header: self.sign(request, time.encode(), secret).decode()}
+        if self.timestamp_header is not None:
+            headers[self.timestamp_header] = time
+        return with_headers(request, headers)
+
+    @property
+    def is_timed(self) -> bool:
+        return self.timestamp_header is not None
+
+    def found(self, request: Request) -> tuple[bytes | None, list[bytes]]:
+        """The signed time (empty where none is signed, None where it is missing) and the signatures."""
+        value = header_bytes(request, self.header)
+        time = b"" if self.timestamp_header is None else header_bytes(request, self.timestamp_header)
+        if value is None:
+            return time, []
+        return time, [each.strip(b" ") for each in value.split(b",")] if self.several else [value]
+
+    def content(self, request: Request) -> bytes:
+        """What of the request is signed."""
+        return request.body
+
+    def sign(self, request: Request, time: bytes, secret: Known) -> bytes:
+        """The signature as it stands in the header."""
+        before, _, after = self.signed.partition("{body}")
+        signer = hmac.new(secret_bytes(secret), digestmod=self.algorithm)
+        signer.update(before.encode().replace(b"{ts}", time))
+        signer.update(self.content(request))
+        signer.update(after.encode().replace(b"{ts}", time))
+        encoded = signer.hexdigest().encode() if self.encoding == "hex" else b64encode(signer.digest())
+        return self.prefix.encode() + encoded
+
+
+@dataclass(frozen=True)
+class HeaderToken(Proof):
+    """A shared token, as it is, in a header; the key is ``token:``."""
+
+    header: str
+
+    key: ClassVar[str] = "token"
+
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        found = header_bytes(request, self.header)
+        return found is not None and any_equal(found, map(secret_bytes, secrets))
+
+    def prove(self, request: Request, secret: Known) -> Request:
+        return with_headers(request, {self.header: secret_bytes(secret).decode("latin-1")})
+
+
+@dataclass(frozen=True)
+class UrlToken(Proof):
+    """A shared token as ``?token=`` of the URL, for senders that can do nothing else; ``url_token:``.
+
+    URLs get into logs on the way: where a sender can do anything better, it should.
+    """
+
+    header: str = "token in its URL"
+
+    key: ClassVar[str] = "url_token"
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return ()
+
+    def is_there(self, request: Request) -> bool:
+        return "token" in request.query
+
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        found = request.query.get("token")
+        if found is None:
+            return False
+        return any_equal(found.encode(errors="surrogatepass"), map(secret_bytes, secrets))
+
+    def prove(self, request: Request, secret: Known) -> Request:
+        token = secret_bytes(secret).decode("utf-8", "surrogateescape")
+        return replace(request, query={**request.query, "token": token})
+
+
+def _authorization(request: Request, header: str, scheme: bytes) -> bytes | None:
+    """The credentials of an ``Authorization`` of this scheme (RFC 9110 11.4: in any case)."""
+    value = header_bytes(request, header)
+    if value is None:
+        return None
+    found, _, credentials = value.partition(b" ")
+    return credentials.strip(b" ") if found.lower() == scheme else None
+
+
+@dataclass(frozen=True)
+class BearerToken(Proof):
+    """``Authorization: Bearer <token>`` (RFC 6750 2.1); the key is ``bearer_token:``."""
+
+    header: str = "Authorization"
+
+    key: ClassVar[str] = "bearer_token"
+
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        found = _authorization(request, self.header, b"bearer")
+        return found is not None and any_equal(found, map(secret_bytes, secrets))
+
+    def prove(self, request: Request, secret: Known) -> Request:
+        return with_headers(request, {self.header: "Bearer " + secret_bytes(secret).decode("latin-1")})
+
+
+@dataclass(frozen=True)
+class BasicAuth(Proof):
+    """``Authorization: Basic <base64 of user:password>`` (RFC 7617); the key is ``basic_auth:``."""
+
+    header: str = "Authorization"
+
+    key: ClassVar[str] = "basic_auth"
+
+    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+        found = _authorization(request, self.header, b"basic")
+        if found is None:
+            return False
+        try:
+            pair = b64decode(found, validate=True)
+        except binascii.Error:
+            return False
+        return any_equal(pair, map(secret_bytes, secrets))
+
+    def prove(self, request: Request, secret: Known) -> Request:
+        return with_headers(request, {self.header: "Basic " + b64encode(secret_bytes(secret)).decode()})
+
+
+def secret_bytes(secret: Known) -> bytes:
+    """The bytes of a secret, or of a user name and password with a colon between."""
+    if isinstance(secret, Credentials):
+        return _encoded(f"{secret.username}:{secret.password.reveal()}")
+    return _encoded(secret.reveal() if isinstance(secret, Secret) else secret)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
+def _is_whole(secret: Known) -> bool:
+    """False where ``<NAME>`` stands for a user name whose variable is not set."""
+    return not isinstance(secret, Credentials) or not re.fullmatch(r"<\w+>", secret.username)
+
+
+@dataclass(frozen=True)
+class Required:
+    """A proof that a configured source asks for, with the secrets of which any may match."""
+
+    proof: Proof
+    secrets: tuple[Known, ...]
+
+    @property
+    def first(self) -> Known | None:
+        """The first secret that is there; None where no variable of theirs is set."""
+        return next(filter(_is_whole, self.secrets), None)
+
+    def holds(self, request: Request) -> bool:
+        return self.proof.holds(request, self.secrets)

@@ -1,0 +1,191 @@
+"""SourceType, the contract of one kind of sender: how it proves itself, and what its requests say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from bridge.core.errors import NotSent
+from bridge.core.event import JSON, Event, Request
+from bridge.core.fields import Path
+from bridge.core.payload import parse_json
+from bridge.core.secrets import Secret
+from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.guide import Guide
+from bridge.sources.base.payloads import Inside
+from bridge.sources.base.recognition import Marks
+from bridge.sources.base.signatures import HmacSignature, Proof
+
+#: Among the fields of a type, those of whatever event.
+EVERY_EVENT = "*"
+
+#: GETs an https URL and gives the body of a 200, within limits; raises SendError.
+Fetch = Callable[[str], bytes]
+
+
+def fetch_nothing(url: str) -> bytes:
+    """Of a process that verifies nothing, such as a command's. Raises NotSent."""
+    del url
+    raise NotSent("nothing is fetched here")
+
+
+class Replays(StrEnum):
+    """What becomes of a body that came before under another delivery id."""
+
+    #: It is another webhook, with a note on its event.
+    NOTE = "note"
+    #: It makes no job.
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a table may set on a source of a type that takes it."""
+
+    #: The header of ``token:``.
+    header: str | None = None
+    #: Where the event, the action and the delivery id are found.
+    event: Path | None = None
+    action: Path | None = None
+    delivery_id: Path | None = None
+    #: How ``secret:`` signs, where the table says it.
+    signature: HmacSignature | None = None
+
+    def names(self, root: str) -> frozenset[str]:
+        """Which of the ``headers`` or the ``query`` the paths read, in lower case."""
+        paths = [path for path in (self.event, self.action, self.delivery_id) if path and path.root == root]
+        return frozenset(str(step).lower() for path in paths for step in path.steps[:1])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a type reads out of an authentic request."""
+
+    event: str
+    action: str | None
+    payload: JSON
+    #: The payload as JSON text.
+    body: bytes
+    #: What identifies the webhook to its sender; None where the sender has no id.
+    delivery_id: str | None = None
+    #: Without an id: the bytes of a hash that stands for it within a window.
+    fingerprint: str | None = None
+    #: A test or confirmation by the sender, which no route is asked about.
+    handshake: bool = False
+    #: What the sender wants to have fetched before it sends more.
+    confirm: str | None = None
+    #: Of a handshake: those of the source's secrets that it is proved with.
+    secrets: tuple[Secret, ...] = ()
+
+
+class SourceType(ABC):
+    """One kind of sender."""
+
+    #: As the table names it.
+    name: ClassVar[str]
+    #: What a user must know of it: a section of docs/sources.md.
+    guide: ClassVar[Guide]
+    #: The proofs that its sender can give.
+    proofs: ClassVar[tuple[Proof, ...]]
+    #: The keys of those whose secrets its sender gives out, so that nobody makes one up.
+    issued: ClassVar[tuple[str, ...]] = ()
+    #: The header in which its sender names the event, where it does.
+    event_header: ClassVar[str | None] = None
+    #: The shapes of body that its sender uses.
+    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(),)
+    #: Headers with a signature or a credential besides those of `proofs`.
+    private_headers: ClassVar[tuple[str, ...]] = ()
+    #: Keys at the top of its payloads that hold a credential: they are taken out.
+    private_keys: ClassVar[tuple[str, ...]] = ()
+    #: The keys of Options that the table may set.
+    options: ClassVar[tuple[str, ...]] = ()
+    #: How ``secret:`` signs where its sender leaves that open and the table does not say it.
+    signs: ClassVar[HmacSignature | None] = None
+    #: What it signs where the table names a header with the time, and nothing more.
+    signs_with_time: ClassVar[str] = "{ts}.{body}"
+    #: Known events and the keys that their bodies must have (see recognition). Of another name `check` warns.
+    events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: What else tells their bodies apart, where the sender signs no event.
+    marks: ClassVar[Marks | None] = None
+    #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
+    fields: ClassVar[Mapping[str, Inside]] = {}
+    #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
+    handshakes: ClassVar[tuple[str, ...]] = ()
+    #: How long, in seconds from the first sight, a webhook without an id counts as come again.
+    dedupe: ClassVar[float | None] = None
+    #: Whether an old body can come as a new webhook: its proof covers neither a delivery id nor the time.
+    replayable: ClassVar[bool] = False
+    #: Keys at the top of its payloads whose values differ each time that the same webhook is sent.
+    varying_keys: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, fetch: Fetch = fetch_nothing) -> None:
+        self.fetch = fetch
+
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """The content types of `bodies`."""
+        return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
+
+    @abstractmethod
+    def read(self, request: Request, options: Options) -> Reading:
+        """What the request says. Raises Unreadable."""
+
+    def is_unsigned_test(self, request: Request) -> bool:
+        """Whether it is a test that its sender never signs, told by its headers: answered, and not stored."""
+        del request
+        return False
+
+    def is_handshake(self, event: Event) -> bool:
+        """Whether it is a test or confirmation, which no route is asked about."""
+        return event.event in self.handshakes or event.full_name in self.handshakes
+
+    def reply(self, reading: Reading) -> dict[str, JSON] | None:
+        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
+        del reading
+        return None
+
+    def headers_for(self, event: str | None) -> dict[str, str]:
+        """The headers, besides those of its proofs, with which its sender would send this event.
+
+        `event` is the event's name where the sender says it in a header. Raises Unreadable where it
+        must be given and is not.
+        """
+        del event
+        return {"Content-Type": JSON_TYPE}
+
+    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
+        """The proofs that its sender can give, under these options."""
+        del options
+        return self.proofs
+
+    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+        """What is likely not meant by a route for these events, and what to write instead."""
+        del events, loops
+        return None
+
+    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        """What the table means where it does not say ``replays:``; None: nobody looks for them.
+
+        `proofs` are the keys of those that every request must give.
+        """
+        del options, proofs
+        return Replays.NOTE if self.replayable else None
+
+    def item_identity(self, item: JSON) -> JSON:
+        """What makes an item of a loop the same one when its webhook comes again."""
+        return item
+
+
+def read_json(request: Request) -> tuple[JSON, bytes]:
+    """The payload of a JSON body and its bytes. Raises Unreadable."""
+    return parse_json(request.body), request.body
+
+
+def text_at(payload: JSON, *path: str) -> str | None:
+    """The text at these keys of a payload; None where there is none, or an empty one."""
+    for key in path:
+        payload = payload.get(key) if isinstance(payload, dict) else None
+    return payload if isinstance(payload, str) and payload else None
