@@ -27,7 +27,7 @@ from bridge.core.job import Job, JobState
 from bridge.core.secrets import Mask, Secret
 from bridge.intake.receive import Answer, Receiver
 from bridge.intake.refusals import Refusals
-from bridge.outbox.records import unpacked
+from bridge.outbox.row_mapping import unpacked
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable

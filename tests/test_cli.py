@@ -13,7 +13,7 @@ import pytest
 from bridge.core.event import Event, Headers
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.refusals import RefusedRequest
+from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.tables import make_webhook

@@ -18,7 +18,7 @@ from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
 from bridge.outbox.pauses import Pausable
-from bridge.outbox.refusals import RefusedRequest
+from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
 from bridge.routing import routing_table as table
 from bridge.routing.route import item_key

@@ -18,7 +18,7 @@ from bridge.core.secrets import Secret
 from bridge.core.task import OnUnknown, Rate
 from bridge.core.task_arguments import ArgumentsType
 from bridge.expressions.expression import Template
-from bridge.process.variables import Variables
+from bridge.process.environment import Variables
 from bridge.routing.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.routing.route import Once, Route
 from bridge.routing.routing_table import RoutingTable

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from bridge.config.compile import LONGEST
 from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
+from bridge.config.models import LATER
 from bridge.config.problems import Problems
-from bridge.config.shapes import LATER
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
-from bridge.process.variables import Variables
+from bridge.process.environment import Variables
 from bridge.sources.base.discovery import discover
 
 TYPES = discover()

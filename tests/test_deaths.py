@@ -23,7 +23,7 @@ from bridge.delivery import dispatcher as deliver
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.expressions.expression import Language
 from bridge.outbox.claims import Completion
-from bridge.outbox.deaths import TOLD_EVERY, TOLD_WITHIN
+from bridge.outbox.dead_job_alerts import TOLD_EVERY, TOLD_WITHIN
 from bridge.outbox.store import Outbox
 from bridge.routing.route import Argument, OnDead
 from tests.delivery import Process, quick_client

@@ -25,8 +25,8 @@ from bridge.core.job import JobState, Outcome
 from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
 from bridge.core.task import OnUnknown, Task
+from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
-from bridge.delivery import outage
 from bridge.delivery import sender as send
 from bridge.delivery.dispatcher import LEASE_SLACK, LONGEST_LEASE
 from bridge.demo.theeye import Answer, Fault, StandIn
@@ -94,7 +94,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver, "POLL", 0.03)
     monkeypatch.setattr(deliver, "JUMP", math.inf)  # a clock that a test moves has not jumped
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(outage, "SHORTEST_WAIT", 0.02)
+    monkeypatch.setattr(circuit_breaker, "SHORTEST_WAIT", 0.02)
     monkeypatch.setattr(send, "RECORDS_AGAIN", 0.03)
 
 

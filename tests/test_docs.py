@@ -11,17 +11,17 @@ import pytest
 
 from bridge.cli import main
 from bridge.config.load import load
-from bridge.config.shapes import ProofShapes
+from bridge.config.models import ProofShapes
 from bridge.core import budget, payload
 from bridge.core.job import JobState
 from bridge.core.problem import Severity
 from bridge.core.task_arguments import MAX_SHELL_TEXT
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
-from bridge.intake import slots
+from bridge.intake import evaluation_slots
 from bridge.process.settings import VARIABLES
 from bridge.server import connection_worker, connections
 from bridge.sources.base.discovery import discover
-from bridge.web import arrival, room
+from bridge.web import body_deadline, large_body_limit
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -119,23 +119,23 @@ def test_limits_are_those_of_the_code() -> None:
         f"{budget.MAX_JOBS:,} jobs",
         f"job's arguments {MAX_SHELL_TEXT:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
-        f"at most {slots.RUNNING} webhooks of one source",
-        f"{slots.WAITING} more wait, up to {slots.TIMEOUT:g} s",
+        f"at most {evaluation_slots.RUNNING} webhooks of one source",
+        f"{evaluation_slots.WAITING} more wait, up to {evaluation_slots.TIMEOUT:g} s",
     ):
         assert figure in limits
 
 
 def test_what_a_request_may_take_is_documented() -> None:
     text = README.replace("\n", " ")
-    assert f"must come whole within {arrival.ARRIVES_WITHIN:g} s" in text
-    sizes = f"over {room.SMALL // 1024**2} MiB share {room.SHARED // 1024**2} MiB at a time"
-    assert sizes in text
-    assert f"no room within {room.WAITS_FOR_ROOM:g} s" in text
-    assert f"at most {room.WAITING} bodies wait for room" in text
-    assert f"{room.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
-    assert f"under {room.WITHOUT_TURN // 1024} KiB need no turn" in text
-    assert f"less than {room.STEP // 1024} KiB in a second" in text
-    assert room.STALLED == 1
+    assert f"must come whole within {body_deadline.ARRIVES_WITHIN:g} s" in text
+    small, shared = large_body_limit.SMALL // 1024**2, large_body_limit.SHARED // 1024**2
+    assert f"over {small} MiB share {shared} MiB at a time" in text
+    assert f"no room within {large_body_limit.WAITS_FOR_ROOM:g} s" in text
+    assert f"at most {large_body_limit.WAITING} bodies wait for room" in text
+    assert f"{large_body_limit.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
+    assert f"under {large_body_limit.WITHOUT_TURN // 1024} KiB need no turn" in text
+    assert f"less than {large_body_limit.STEP // 1024} KiB in a second" in text
+    assert large_body_limit.STALLED == 1
     assert f"at most {connections.MAX_HEAD // 1024} KiB" in text
     threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
     assert threads in text

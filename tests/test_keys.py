@@ -22,10 +22,10 @@ from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.demo.theeye import StandIn
 from bridge.outbox.claims import Completion
-from bridge.outbox.intake import STAYS_DEAD
 from bridge.outbox.keys import throttle
-from bridge.outbox.records import job_row
+from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
+from bridge.outbox.storing import STAYS_DEAD
 from bridge.theeye.job_api import TheEye
 from tests.delivery import Process, quick_client
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.core.job import Outcome
-from bridge.delivery.outage import (
+from bridge.delivery.circuit_breaker import (
     LONGEST_WAIT,
     SHORTEST_PATIENCE,
     SHORTEST_WAIT,

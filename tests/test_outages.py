@@ -20,7 +20,7 @@ from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import RetryPolicy
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import OnUnknown
-from bridge.delivery import outage
+from bridge.delivery import circuit_breaker
 from bridge.delivery.dispatcher import THREADS
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import Answer as HttpAnswer
@@ -310,7 +310,7 @@ class TestWhileItLasts:
     def test_stop_does_not_wait_for_a_probe_that_hangs(
         self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outage, "SHORTEST_PATIENCE", LONG)
+        monkeypatch.setattr(circuit_breaker, "SHORTEST_PATIENCE", LONG)
         theeye.fault(Fault(hang=LONG, method="GET"))
         theeye.fault(MAINTENANCE)
         process = make(timeout=LONG).start()

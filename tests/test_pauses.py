@@ -15,8 +15,8 @@ from bridge.core import retry
 from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
+from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
-from bridge.delivery import outage
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox.claims import Completion
@@ -347,7 +347,7 @@ class TestDelivery:
         self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-        monkeypatch.setattr(outage, "SHORTEST_WAIT", 0.02)
+        monkeypatch.setattr(circuit_breaker, "SHORTEST_WAIT", 0.02)
         process.outbox.pause(Pausable.TASK, A.id)
         made = process.send("paused", A)
         process.clock.offset = FREEZE

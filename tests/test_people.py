@@ -21,7 +21,7 @@ from bridge.core.retry import Decision
 from bridge.outbox.claims import Completion
 from bridge.outbox.groups import lock_of
 from bridge.outbox.locks import lock_all
-from bridge.outbox.people import CANCELABLE
+from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.intake import beside

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from bridge.core.job import NewJob
 from bridge.core.redaction import emptied
-from bridge.outbox import recorded
+from bridge.outbox import history
 from bridge.outbox.store import Outbox
 from bridge.routing.route import OnDead
 from tests.tables import NOW, items, make_event, make_job, make_webhook
@@ -38,7 +38,7 @@ def seen(outbox: Outbox, since: float | None = None, last: int | None = None) ->
 def test_each_comes_once_the_newest_first(
     outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr(recorded, "PAGE", page)
+    monkeypatch.setattr(history, "PAGE", page)
     assert seen(outbox) == []
     numbers = [store(NOW + at) for at in (0, 5, 1, 5, 5, 2)]
     newest = [numbers[order] for order in (4, 3, 1, 5, 2, 0)]
@@ -51,28 +51,28 @@ def test_each_comes_once_the_newest_first(
 def test_a_page_ends_where_it_would_grow_large(
     outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(history, "PAGE_BYTES", 1000)
     numbers = [store(NOW + at, size=size) for at, size in enumerate([10, 900, 900, 10, 10])]
     numbers.append(store(NOW + 9, make_job("y" * 2000)))
     pages = []
-    read_page = recorded._page
+    read_page = history._page
 
     def counted(connection: Connection, place: Mapping[str, float]) -> Any:
         found = read_page(connection, place)
         pages.append(len(found[0]))
         return found
 
-    monkeypatch.setattr(recorded, "_page", counted)
+    monkeypatch.setattr(history, "_page", counted)
     assert seen(outbox) == numbers[::-1]
     assert pages == [1, 3, 2, 0]
 
 
 def test_many_jobs_make_it_large_too(outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "PAGE_BYTES", 5 * recorded.JOB_BYTES)
+    monkeypatch.setattr(history, "PAGE_BYTES", 5 * history.JOB_BYTES)
     for at in range(2):
         store(NOW + at, *items(3))
     place = {"before": float("inf"), "before_id": 0, "since": float("-inf"), "limit": 10}
-    (newest, _, made) = outbox._database.read(lambda connection: recorded._page(connection, place))
+    (newest, _, made) = outbox._database.read(lambda connection: history._page(connection, place))
     assert (list(newest), [len(jobs) for jobs in made.values()]) == ([2], [3])
 
 

@@ -23,14 +23,14 @@ from bridge.core.secrets import Mask
 from bridge.intake.receive import Answer, Receiver
 from bridge.intake.refusals import GATHERS, Refusals
 from bridge.outbox.postgresql import PostgreSQL
-from bridge.outbox.refusals import KEPT, RefusedRequest, keep
+from bridge.outbox.refused_requests import KEPT, RefusedRequest, keep
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.process.watchdog import Guard
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import MAX_NAME
 from bridge.web.application import create_app
-from bridge.web.arrival import guard_of_request
+from bridge.web.body_deadline import guard_of_request
 from tests.intake import (
     BEARER,
     JSON_HEADERS,

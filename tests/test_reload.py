@@ -25,8 +25,8 @@ from bridge.core.problem import Severity
 from bridge.core.secrets import Mask
 from bridge.core.task import OnUnknown
 from bridge.demo.theeye import Fault, StandIn
+from bridge.process.environment import Variables
 from bridge.process.settings import Settings
-from bridge.process.variables import Variables
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from tests.delivery import TASK, Process, arguments, quick_client

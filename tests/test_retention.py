@@ -24,12 +24,12 @@ from bridge.cli import main
 from bridge.core.errors import BodyGone, NoSuchJob, StoreUnavailable
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox import people
+from bridge.outbox import operator_actions
 from bridge.outbox import prune as retention
 from bridge.outbox.claims import Completion
 from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.prune import BATCH, BATCH_BYTES, BATCH_JOBS, LOOKED_AT, Cutoffs, Pruned, Stock
-from bridge.outbox.records import packed, unpacked
+from bridge.outbox.row_mapping import packed, unpacked
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock as SteadyClock
 from bridge.process.settings import Retention
@@ -440,7 +440,7 @@ def test_a_retry_at_the_same_moment_is_waited_for_and_seen(two: tuple[Store, Out
 
     def retry(connection: Connection) -> bool:
         connection.execute(text("SELECT id FROM jobs WHERE id = 1 FOR UPDATE"))
-        state = people.retry(connection, 1, AGAIN, NOW)
+        state = operator_actions.retry(connection, 1, AGAIN, NOW)
         meeting.hold()
         return state is JobState.WAITING
 

@@ -17,7 +17,7 @@ from bridge.core.job import Job, JobState, NewJob
 from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType
 from bridge.expressions.expression import Language
 from bridge.routing import routing_table as table_module
-from bridge.routing.finding import Explanation, Finding
+from bridge.routing.check_result import Explanation, Finding
 from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
 from bridge.routing.routing_table import Routed, RoutingTable
 from tests.tables import NOW, make_event, make_route, make_table, make_task

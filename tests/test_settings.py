@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Mask, Secret
 from bridge.core.units import byte_count, duration, duration_text
+from bridge.process.environment import MAX_SECRET_FILE, Variables
 from bridge.process.settings import LATER, VARIABLES, Retention, Settings
-from bridge.process.variables import MAX_SECRET_FILE, Variables
 from bridge.sources.base.signatures import Credentials
 
 #: How a message writes a URL of PostgreSQL.

@@ -11,8 +11,8 @@ import pytest
 
 from bridge.core.errors import Busy
 from bridge.core.event import Event
+from bridge.intake.evaluation_slots import RUNNING, WAITING, Slots
 from bridge.intake.receive import Answer
-from bridge.intake.slots import RUNNING, WAITING, Slots
 from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.server import gunicorn_config as server
 from tests.intake import JSON_HEADERS, Intake

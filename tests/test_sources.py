@@ -26,7 +26,7 @@ from werkzeug.test import TestResponse
 import bridge.sources
 from bridge.cli.sender import sender_request
 from bridge.config.load import load
-from bridge.config.shapes import ProofShapes
+from bridge.config.models import ProofShapes
 from bridge.core.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
 from bridge.core.event import Event, Headers, Request
 from bridge.core.fields import Step, path_text

@@ -12,8 +12,8 @@ import pytest
 from bridge.config.load import load
 from bridge.core.job import JobState, TableVersion
 from bridge.outbox.store import Outbox
+from bridge.process.environment import Variables
 from bridge.process.settings import COMMIT_VARIABLES, Settings
-from bridge.process.variables import Variables
 from bridge.sources.base.discovery import discover
 from tests import pushes
 from tests.intake import JSON_HEADERS, Intake

@@ -16,7 +16,7 @@ from bridge.core.job import Job, JobState, Outcome
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.delivery import dispatcher as deliver
-from bridge.delivery.outage import Probe
+from bridge.delivery.circuit_breaker import Probe
 from bridge.delivery.target import Target
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient

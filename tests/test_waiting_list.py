@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.core.network import network_of
+from bridge.core.client_network import network_of
 from bridge.process.waiting_list import WaitingList
 
 

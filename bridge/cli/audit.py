@@ -6,7 +6,7 @@ import click
 
 from bridge.cli.selection import audit_since
 from bridge.cli.terminal import Terminal, as_json, limited
-from bridge.report import report
+from bridge.report import rows
 
 
 @click.command()
@@ -19,6 +19,6 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     with terminal.outbox() as outbox:
         found = outbox.audit.entries(since=since, limit=limit)
     if in_json:
-        terminal.say_json([report.audit_json(entry) for entry in found])
+        terminal.say_json([rows.audit_json(entry) for entry in found])
     else:
-        terminal.say([report.audit_line(entry) for entry in found] or ["no actions"])
+        terminal.say([rows.audit_line(entry) for entry in found] or ["no actions"])

@@ -11,7 +11,7 @@ from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.core.errors import OutboxError, StoreUnavailable
 from bridge.outbox.store import Outbox
-from bridge.report import report
+from bridge.report import rows
 from bridge.routing.routing_table import RoutingTable
 
 
@@ -37,9 +37,9 @@ def list_events(
     with terminal.outbox() as outbox:
         found = outbox.events(source=source, since=since, limit=limit)
     if in_json:
-        terminal.say_json([report.event_json(event) for event in found])
+        terminal.say_json([rows.event_json(event) for event in found])
     else:
-        terminal.say([report.event_line(event) for event in found] or ["no events"])
+        terminal.say([rows.event_line(event) for event in found] or ["no events"])
 
 
 @events.command("show")
@@ -53,9 +53,9 @@ def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
         summary = outbox.summary(event_id)
         made = outbox.jobs(event_id=event_id, limit=summary.jobs)[::-1]
     if in_json:
-        terminal.say_json(report.whole_event_json(summary, event, made))
+        terminal.say_json(rows.whole_event_json(summary, event, made))
     else:
-        terminal.say(report.event_lines(summary, event, made))
+        terminal.say(rows.event_lines(summary, event, made))
 
 
 @events.command("replay")
@@ -108,6 +108,6 @@ def _list_refused(
     with terminal.outbox() as outbox:
         found = outbox.refused(source=source, since=since, limit=limit)
     if in_json:
-        terminal.say_json([report.refused_json(one) for one in found])
+        terminal.say_json([rows.refused_json(one) for one in found])
     else:
-        terminal.say([report.refused_line(one) for one in found] or ["no refused requests"])
+        terminal.say([rows.refused_line(one) for one in found] or ["no refused requests"])

@@ -16,9 +16,9 @@ from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.core.errors import BodyGone, NoSuchJob, WrongState
 from bridge.core.job import Job, JobState, NewJob
 from bridge.core.redaction import is_redacted
-from bridge.outbox.people import CANCELABLE
+from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
-from bridge.report import report
+from bridge.report import rows
 from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
@@ -68,11 +68,11 @@ def list_jobs(
             require_route(terminal, outbox, route)
         paused = outbox.paused()
     if in_json:
-        terminal.say_json([report.job_json(job) for job in found])
+        terminal.say_json([rows.job_json(job) for job in found])
     else:
-        terminal.say([report.job_line(job) for job in found] or ["no jobs"])
+        terminal.say([rows.job_line(job) for job in found] or ["no jobs"])
         for pause in paused:
-            terminal.warn(report.pause_line(pause, {job.task_id: job.task for job in found}))
+            terminal.warn(rows.pause_line(pause, {job.task_id: job.task for job in found}))
 
 
 @jobs.command("show")
@@ -85,12 +85,12 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
         job, attempts = outbox.job(job_id), outbox.attempts(job_id)
         paused = [pause for pause in outbox.paused() if pause.holds(job)]
     if in_json:
-        shown = {**report.job_json(job), "attempts": [report.attempt_json(attempt) for attempt in attempts]}
+        shown = {**rows.job_json(job), "attempts": [rows.attempt_json(attempt) for attempt in attempts]}
         terminal.say_json(shown)
     else:
-        terminal.say(report.job_lines(job, attempts))
+        terminal.say(rows.job_lines(job, attempts))
         for pause in paused:
-            terminal.warn(report.pause_line(pause, {job.task_id: job.task}))
+            terminal.warn(rows.pause_line(pause, {job.task_id: job.task}))
 
 
 @jobs.command("retry")

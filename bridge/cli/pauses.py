@@ -12,7 +12,7 @@ from bridge.cli.terminal import Terminal
 from bridge.core.errors import ConfigError
 from bridge.outbox.pauses import Pausable
 from bridge.outbox.store import Outbox
-from bridge.report import report
+from bridge.report import rows
 
 KIND = click.option(
     "--route/--task", "is_route", default=None, help="Which, where both have that name."
@@ -62,7 +62,7 @@ def _say_paused(terminal: Terminal, outbox: Outbox) -> None:
         tasks = {task.id: task.name for task in terminal.load().table.tasks.values()}
     except ConfigError:
         tasks = {}  # their ids serve, too
-    terminal.say([report.pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])
+    terminal.say([rows.pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])
 
 
 def _meant(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | None) -> tuple[Pausable, str]:

@@ -9,7 +9,7 @@ import click
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal, as_json
 from bridge.core.units import duration_text
-from bridge.report import report
+from bridge.report import rows
 
 
 @click.command()
@@ -23,12 +23,12 @@ def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
     """
     retention = terminal.settings.retention
     if not in_json:
-        terminal.say(report.retention_lines(retention))
+        terminal.say(rows.retention_lines(retention))
     older_than = ",".join(map(duration_text, (retention.events, retention.bodies)))
     action = actor.action("prune", {"older than": older_than})
     with terminal.outbox() as outbox, outbox.audit.recording(action) as entry:
         pruned = outbox.prune(retention, lambda: False, entry=entry)
     if in_json:
-        terminal.say_json({"older_than": report.retention_json(retention), "deleted": asdict(pruned)})
+        terminal.say_json({"older_than": rows.retention_json(retention), "deleted": asdict(pruned)})
     else:
         terminal.say([f"deleted: {pruned.events} events, {pruned.jobs} jobs, {pruned.bodies} bodies"])

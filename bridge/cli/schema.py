@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bridge.config.schema import document
+from bridge.config.json_schema import document
 from bridge.sources.base.discovery import discover
 
 

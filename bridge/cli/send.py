@@ -17,7 +17,7 @@ from bridge.core.event import Request
 from bridge.core.problem import Problem
 from bridge.http.client import Answer, HttpClient
 from bridge.process.watchdog import Watchdog
-from bridge.report import report
+from bridge.report import rows
 
 #: Seconds that the bridge may take: it lets a request wait 20 s, and 5 s more for room.
 PATIENCE = 30.0
@@ -47,7 +47,7 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
         terminal.warn(f"warning: {seen} can be read on the way to {target.hostname}; use https")
     shown = urlunsplit(target)
     answer = _post(shown, urlunsplit(target._replace(query=_query(target, request))), request)
-    terminal.say(report.answer_lines(shown, answer))
+    terminal.say(rows.answer_lines(shown, answer))
     if not 200 <= answer.status < 300:
         sys.exit(1)
 

@@ -12,7 +12,7 @@ from bridge.core.errors import ConfigError, UnknownSource
 from bridge.core.event import Event
 from bridge.core.fields import did_you_mean
 from bridge.core.problem import Problem
-from bridge.report import report
+from bridge.report import rows
 from bridge.report.explanation import explanation_json, explanation_lines, surprise_lines
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
@@ -39,9 +39,9 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     except ConfigError as error:
         problems = error.problems
     if in_json:
-        terminal.say_json([report.problem_json(problem) for problem in problems])
+        terminal.say_json([rows.problem_json(problem) for problem in problems])
     else:
-        terminal.say(map(report.annotation if annotate else str, problems))
+        terminal.say(map(rows.annotation if annotate else str, problems))
     if table is None:
         raise SystemExit(1)
     if not in_json and not annotate:

@@ -17,7 +17,7 @@ from bridge.core.secrets import Mask
 from bridge.outbox.store import Outbox
 from bridge.process.log import escaped
 from bridge.process.settings import Settings
-from bridge.report.report import Line, Tone
+from bridge.report.lines import Line, Tone
 from bridge.sources.base.discovery import discover
 
 #: The number of a stored job or event: what every database can hold.

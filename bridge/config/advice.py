@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Scalar, Section
+from bridge.config.models import RouteShape
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
-from bridge.config.shapes import RouteShape
 from bridge.core.errors import OverBudget
 from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
 from bridge.core.problem import Place

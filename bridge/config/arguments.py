@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Section
+from bridge.config.models import OrderShape
 from bridge.config.problems import Problems
-from bridge.config.shapes import OrderShape
 from bridge.core.event import JSON
 from bridge.core.fields import closest, did_you_mean
 from bridge.core.task import Task

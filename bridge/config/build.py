@@ -10,12 +10,12 @@ from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
+from bridge.config.models import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import check_url, found
-from bridge.config.shapes import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
+from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestShape
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
-from bridge.config.tests import RoutingTestBuilder, RoutingTestShape
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place

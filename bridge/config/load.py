@@ -15,10 +15,7 @@ from bridge.config.build import Builder
 from bridge.config.document import Empty, Items, Node, Scalar, Section, odd_blank_hint, read_file
 from bridge.config.env import variable_name
 from bridge.config.files import files
-from bridge.config.problems import Problems
-from bridge.config.readers import found
-from bridge.config.sections import TableShape
-from bridge.config.shapes import (
+from bridge.config.models import (
     LATER,
     BasicAuthShape,
     ConcurrencyShape,
@@ -32,7 +29,10 @@ from bridge.config.shapes import (
     TaskShape,
     TheEyeShape,
 )
-from bridge.config.tests import ExpectedShape, RoutingTestShape
+from bridge.config.problems import Problems
+from bridge.config.readers import found
+from bridge.config.routing_tests import ExpectedShape, RoutingTestShape
+from bridge.config.sections import TableShape
 from bridge.core.errors import ConfigError
 from bridge.core.fields import closest
 from bridge.core.job import TableVersion

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bridge.config.shapes import OrderShape, RouteShape, Shape, SourceShape, TaskShape, TheEyeShape
-from bridge.config.tests import RoutingTestShape
+from bridge.config.models import OrderShape, RouteShape, Shape, SourceShape, TaskShape, TheEyeShape
+from bridge.config.routing_tests import RoutingTestShape
 
 
 class TableShape(Shape):

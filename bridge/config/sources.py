@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
+from bridge.config.models import BasicAuthShape, ProofShapes, SignatureShape, SourceShape
 from bridge.config.problems import Problems
-from bridge.config.shapes import BasicAuthShape, ProofShapes, SignatureShape, SourceShape
 from bridge.core.fields import Each, Path, did_you_mean
 from bridge.core.problem import Place
 from bridge.core.redaction import Keep

@@ -6,9 +6,9 @@ import re
 
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
+from bridge.config.models import OrderShape, TaskKeys, TaskShape
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
-from bridge.config.shapes import OrderShape, TaskKeys, TaskShape
 from bridge.core.problem import Place
 from bridge.core.secrets import Secret
 from bridge.core.task import Task

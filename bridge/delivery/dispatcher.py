@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from bridge.core.errors import StoreUnavailable
 from bridge.core.secrets import Mask
-from bridge.delivery.outage import Probe
+from bridge.delivery.circuit_breaker import Probe
 from bridge.delivery.sender import Claimed, Sender
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient

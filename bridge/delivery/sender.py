@@ -14,7 +14,7 @@ from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision, RetryPolicy, decide
 from bridge.core.secrets import Mask
 from bridge.core.task import OnUnknown, Task
-from bridge.delivery.outage import Probe, is_alive
+from bridge.delivery.circuit_breaker import Probe, is_alive
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient
 from bridge.outbox.claims import Completion

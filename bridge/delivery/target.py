@@ -10,7 +10,7 @@ from collections.abc import Callable
 from bridge.core.event import rfc3339
 from bridge.core.job import Job
 from bridge.core.task import Task
-from bridge.delivery.outage import Outage, Probe, sign_of
+from bridge.delivery.circuit_breaker import Outage, Probe, sign_of
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.job_api import Verdict
 

@@ -12,7 +12,7 @@ from bridge.core.event import JSON
 from bridge.core.fields import MISSING, Absent, same
 from bridge.core.job import Job, NewJob
 from bridge.core.secrets import Mask
-from bridge.routing.finding import Finding
+from bridge.routing.check_result import Finding
 from bridge.routing.match import json_text, show
 from bridge.routing.route import Route
 

@@ -13,7 +13,7 @@ from bridge.core.job import Job, NewJob
 from bridge.core.redaction import WAS_REDACTED, is_redacted
 from bridge.core.secrets import Mask
 from bridge.dry_run.diff import arguments_apart, sent_alike, shown
-from bridge.routing.finding import Finding
+from bridge.routing.check_result import Finding
 from bridge.routing.match import show
 from bridge.routing.route import Route
 from bridge.routing.routing_table import Routed, RoutingTable

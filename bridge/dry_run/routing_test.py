@@ -14,7 +14,7 @@ from bridge.core.job import NewJob
 from bridge.core.problem import Place
 from bridge.core.secrets import Mask
 from bridge.dry_run.diff import arguments_apart, shown
-from bridge.routing.finding import Finding
+from bridge.routing.check_result import Finding
 from bridge.routing.match import show
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable

@@ -20,9 +20,9 @@ from bridge.core.errors import (
 )
 from bridge.core.event import JSON, Request
 from bridge.core.secrets import Mask
+from bridge.intake.evaluation_slots import Slots
 from bridge.intake.refusals import Refusals
-from bridge.intake.slots import Slots
-from bridge.outbox.refusals import RefusedRequest
+from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Stored, Webhook
 from bridge.routing.routing_table import RoutingTable

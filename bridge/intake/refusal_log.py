@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bridge.core.network import network_of
+from bridge.core.client_network import network_of
 
 #: For how long, in seconds, a kind's further requests are counted.
 PERIOD = 60.0

@@ -13,7 +13,7 @@ from collections import deque
 
 from bridge.core.errors import StoreUnavailable
 from bridge.intake.refusal_log import RefusalLog
-from bridge.outbox.refusals import KEPT, RefusedRequest
+from bridge.outbox.refused_requests import KEPT, RefusedRequest
 from bridge.outbox.store import Outbox
 
 #: How long, in seconds, refused requests gather before they are written.

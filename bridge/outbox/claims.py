@@ -14,7 +14,7 @@ from bridge.core.task import Rate
 from bridge.outbox import groups, rates
 from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
-from bridge.outbox.records import job_of, storable
+from bridge.outbox.row_mapping import job_of, storable
 from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.process.clock import JUMP
 

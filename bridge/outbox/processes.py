@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, update
 
-from bridge.outbox.records import storable
+from bridge.outbox.row_mapping import storable
 from bridge.outbox.schema import processes
 
 #: After how many seconds of silence a process is forgotten.

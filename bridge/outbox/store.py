@@ -15,20 +15,31 @@ from bridge.core.event import Event
 from bridge.core.job import Attempt, Job, JobState, NewJob
 from bridge.core.retry import Decision
 from bridge.core.task import Rate
-from bridge.outbox import claims, deaths, groups, intake, migrations, pauses, people, processes, rates, trial
+from bridge.outbox import (
+    claims,
+    dead_job_alerts,
+    groups,
+    migrations,
+    operator_actions,
+    pauses,
+    processes,
+    rates,
+    storing,
+    write_check,
+)
 from bridge.outbox.audit import Action, Audit, AuditEntry
 from bridge.outbox.claims import Claim, Completion
 from bridge.outbox.database import Database
 from bridge.outbox.filters import of_events, of_jobs, of_refused
+from bridge.outbox.history import Recorded, history
+from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.pauses import Pausable, Pause
-from bridge.outbox.people import CANCELABLE
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
 from bridge.outbox.prune import Pruned, prune
-from bridge.outbox.recorded import Recorded, history
-from bridge.outbox.records import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
-from bridge.outbox.refusals import KEPT, RefusedRequest, keep, refused_of
+from bridge.outbox.refused_requests import KEPT, RefusedRequest, keep, refused_of
+from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
@@ -83,7 +94,7 @@ class Outbox:
         self._database.require()
         # A bare SELECT 1 would not touch an SQLite file.
         self._database.read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
-        self._database.prove(trial.run)
+        self._database.prove(write_check.run)
 
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
@@ -105,7 +116,7 @@ class Outbox:
         # Made here, as it compresses the body: one thread may write for all.
         row = event_row(webhook)
         self._database.require_files()
-        stored = self._database.write(lambda session: intake.store(session, webhook, row, self._clock()))
+        stored = self._database.write(lambda session: storing.store(session, webhook, row, self._clock()))
         if any(job.state is JobState.WAITING for job in stored.jobs):
             self._job_waits()
         return stored
@@ -216,9 +227,9 @@ class Outbox:
     def tell_of_deaths(self, on_dead: OnDead) -> int:
         """Make jobs of `on_dead` for what died and nobody was told of; how many."""
         now = self._clock()
-        if not self._database.read(lambda connection: deaths.untold(connection, now)):
+        if not self._database.read(lambda connection: dead_job_alerts.untold(connection, now)):
             return 0
-        made = self._database.write(lambda connection: deaths.tell(connection, on_dead, now))
+        made = self._database.write(lambda connection: dead_job_alerts.tell(connection, on_dead, now))
         if any(job.state is JobState.WAITING for job in made):
             self._job_waits()
         return len(made)
@@ -237,7 +248,7 @@ class Outbox:
         """
         now = self._clock()
         state = self._database.write(
-            lambda connection: people.retry(connection, job_id, again, now, items, entry)
+            lambda connection: operator_actions.retry(connection, job_id, again, now, items, entry)
         )
         if state is JobState.WAITING or items:
             self._job_waits()
@@ -250,7 +261,7 @@ class Outbox:
         """
         now = self._clock()
         state, waits = self._database.write(
-            lambda connection: people.resolve(connection, job_id, now, sent=sent, entry=entry)
+            lambda connection: operator_actions.resolve(connection, job_id, now, sent=sent, entry=entry)
         )
         if waits:
             self._job_waits()
@@ -261,7 +272,9 @@ class Outbox:
     ) -> None:
         """Let a job that is in one of these states never be sent. Raises NoSuchJob, WrongState."""
         now = self._clock()
-        if self._database.write(lambda connection: people.cancel(connection, job_id, expected, now, entry)):
+        if self._database.write(
+            lambda connection: operator_actions.cancel(connection, job_id, expected, now, entry)
+        ):
             self._job_waits()
 
     def replay(
@@ -269,7 +282,9 @@ class Outbox:
     ) -> tuple[StoredJob, ...]:
         """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
         now = self._clock()
-        stored = self._database.write(lambda connection: people.replay(connection, event_id, new, now, entry))
+        stored = self._database.write(
+            lambda connection: operator_actions.replay(connection, event_id, new, now, entry)
+        )
         if any(job.state is JobState.WAITING for job in stored):
             self._job_waits()
         return stored

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, visible
 from bridge.core.units import byte_count, duration
-from bridge.process.variables import Variables
+from bridge.process.environment import Variables
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from bridge.core.event import JSON, Event
 from bridge.core.job import NewJob
 from bridge.core.redaction import WAS_REDACTED
 from bridge.core.secrets import Mask
-from bridge.report.report import Line, Tone
-from bridge.routing.finding import Explanation, Finding
+from bridge.report.lines import Line, Tone
+from bridge.routing.check_result import Explanation, Finding
 from bridge.routing.match import cut
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.job_api import job_request

@@ -18,7 +18,7 @@ from bridge.core.job import Job, NewJob, TableVersion
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import text_of
-from bridge.routing.finding import Explanation, Finding, ItemExplanation, findings_of, loop_finding
+from bridge.routing.check_result import Explanation, Finding, ItemExplanation, findings_of, loop_finding
 from bridge.routing.match import Check
 
 #: The longest group or once_key, in bytes: the store finds jobs by it.

@@ -11,7 +11,7 @@ from bridge.core.event import Event
 from bridge.core.job import NewJob
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
-from bridge.routing.finding import Explanation, Finding, handshake, other_source
+from bridge.routing.check_result import Explanation, Finding, handshake, other_source
 from bridge.routing.route import MAX_WARNINGS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
 from bridge.theeye.job_api import TheEye

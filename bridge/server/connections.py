@@ -14,7 +14,7 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.workers.gthread import TConn
 
-from bridge.core.network import network_of
+from bridge.core.client_network import network_of
 from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Guard, Watchdog
 

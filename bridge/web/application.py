@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from bridge.app import Bridge
 from bridge.core.errors import Refusal, Unavailable
 from bridge.web.health import health
-from bridge.web.intake import intake
+from bridge.web.hooks import intake
 
 #: What a sender is told to wait after a 503, in seconds.
 RETRY_AFTER = 10

@@ -13,7 +13,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.process.log import log_trouble
-from bridge.report.report import pause_line
+from bridge.report.rows import pause_line
 from bridge.sources.base.signatures import BearerToken
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.

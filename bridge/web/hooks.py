@@ -8,14 +8,14 @@ import orjson
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 
+from bridge.core.client_network import network_of
 from bridge.core.errors import TooLarge, Unreadable
 from bridge.core.event import Headers, Request
-from bridge.core.network import network_of
 from bridge.intake.receive import Receiver
 from bridge.process.settings import Settings
-from bridge.web.arrival import guard_of_request, has_arrived
+from bridge.web.body_deadline import guard_of_request, has_arrived
 from bridge.web.client import client_address
-from bridge.web.room import SHARED, SMALL, Arrival, Processing, Room
+from bridge.web.large_body_limit import SHARED, SMALL, Arrival, Processing, Room
 
 #: Besides twice the body, how many bytes a chunked one may take on the wire: each chunk costs CPU.
 MAX_FRAMING = 64 * 1024

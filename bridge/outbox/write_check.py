@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, insert
 
 from bridge.core.event import Event, Headers
-from bridge.outbox.records import event_row
+from bridge.outbox.row_mapping import event_row
 from bridge.outbox.schema import events
 from bridge.outbox.webhook import Webhook
 

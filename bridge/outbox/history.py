@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, tuple_
 from bridge.core.event import Event
 from bridge.core.job import Job
 from bridge.outbox.database import Database
-from bridge.outbox.records import event_of, job_of
+from bridge.outbox.row_mapping import event_of, job_of
 from bridge.outbox.schema import events, jobs
 from bridge.routing.route import OnDead
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from bridge.outbox.locks import lock
-from bridge.outbox.records import storable
+from bridge.outbox.row_mapping import storable
 from bridge.outbox.schema import refusals
 
 #: How many of a source are kept.

@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.document import Empty, Items, Node, Scalar, Section
+from bridge.config.models import Shape
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import Arguments, Text, Title, found, read_section, read_text, refuse
-from bridge.config.shapes import Shape
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Headers, Request
 from bridge.core.payload import parse_json

@@ -1,10 +1,8 @@
-"""What people read in a terminal, and programs with ``--json``: jobs, events, and what lines are."""
+"""Jobs, events and what else is stored, as lines for people and as JSON for programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from enum import StrEnum, auto
-from typing import NamedTuple
 
 import orjson
 
@@ -15,31 +13,13 @@ from bridge.core.units import duration_text
 from bridge.http.client import Answer
 from bridge.outbox.audit import AuditEntry
 from bridge.outbox.pauses import Pausable, Pause
-from bridge.outbox.records import EventSummary
-from bridge.outbox.refusals import RefusedRequest
+from bridge.outbox.refused_requests import RefusedRequest
+from bridge.outbox.row_mapping import EventSummary
 from bridge.process.log import escaped
 from bridge.process.settings import Retention
 
 #: How many numbers of jobs or events a line of the audit shows.
 NUMBERS_SHOWN = 10
-
-
-class Tone(StrEnum):
-    """What a line is, for a terminal to show in colour."""
-
-    PLAIN = auto()
-    TITLE = auto()
-    YES = auto()
-    NO = auto()
-    WARNING = auto()
-    ASIDE = auto()
-
-
-class Line(NamedTuple):
-    """One line for a person."""
-
-    text: str
-    tone: Tone = Tone.PLAIN
 
 
 def job_line(job: Job) -> str:

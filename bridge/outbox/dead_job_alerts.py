@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from bridge.outbox import intake, keys
+from bridge.outbox import keys, storing
 from bridge.outbox.locks import lock
-from bridge.outbox.records import job_of
+from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import IS_UNTOLD, jobs, tellings
 from bridge.outbox.webhook import StoredJob
 from bridge.routing.route import OnDead
@@ -48,7 +48,7 @@ def tell(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJob
     made: list[StoredJob] = []
     for route, dead in by_route.items():
         last = job_of(connection.execute(_JOB, {"job": max(dead)}).one())
-        made += intake.insert_jobs(connection, last.event_id, [on_dead.job_for(last, len(dead))], now)
+        made += storing.insert_jobs(connection, last.event_id, [on_dead.job_for(last, len(dead))], now)
         connection.execute(delete(tellings).where(tellings.c.route == route))
         connection.execute(insert(tellings).values(route=route, at=now))
     return tuple(made)

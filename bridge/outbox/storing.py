@@ -17,7 +17,7 @@ from bridge.core.job import JobState, NewJob
 from bridge.outbox import groups, keys, lookup
 from bridge.outbox.locks import lock_all
 from bridge.outbox.lookup import Known
-from bridge.outbox.records import fresh, job_row
+from bridge.outbox.row_mapping import fresh, job_row
 from bridge.outbox.schema import events, jobs
 from bridge.outbox.webhook import Stored, StoredJob, Webhook, own_id
 from bridge.routing.route import OnDead

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from bridge.config.models import ProofShapes, SourceShape
 from bridge.config.sections import TableShape
-from bridge.config.shapes import ProofShapes, SourceShape
 from bridge.sources.base.source_type import Options, SourceType
 
 Schema = dict[str, Any]

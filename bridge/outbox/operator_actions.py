@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.core.job import Job, JobState, NewJob
-from bridge.outbox import audit, groups, intake
+from bridge.outbox import audit, groups, storing
 from bridge.outbox.locks import lock_all
-from bridge.outbox.records import job_of
+from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import events, jobs
 from bridge.outbox.webhook import StoredJob
 
@@ -33,14 +33,14 @@ def retry(
 
     Raises NoSuchJob, WrongState.
     """
-    lock_all(connection, intake.locks_of(items if again is None else [again]))
+    lock_all(connection, storing.locks_of(items if again is None else [again]))
     dead = _expect(connection, job_id, JobState.DEAD)
     if again is None and items:
         audit.count(connection, entry)
-        return intake.make_items(connection, dead, items, now)
+        return storing.make_items(connection, dead, items, now)
     if again is not None and dead.replay:
-        again = intake.replayed(again)
-    state = intake.revive(connection, [(dead, again)], now, by_person=True)[job_id]
+        again = storing.replayed(again)
+    state = storing.revive(connection, [(dead, again)], now, by_person=True)[job_id]
     audit.count(connection, entry, int(state is not JobState.DEAD))
     return state
 
@@ -90,14 +90,14 @@ def replay(
     connection: Connection, event_id: int, new: Sequence[NewJob], now: float, entry: int | None = None
 ) -> tuple[StoredJob, ...]:
     """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
-    lock_all(connection, intake.locks_of(new))
+    lock_all(connection, storing.locks_of(new))
     row = select(events.c.id).where(events.c.id == event_id).with_for_update()
     if connection.execute(row).first() is None:
         raise NoSuchEvent(f"there is no event {event_id}")
     last = select(func.max(jobs.c.replay)).where(jobs.c.event_id == event_id)
     number = (connection.execute(last).scalar_one() or 0) + 1
     audit.count(connection, entry)
-    return intake.insert_jobs(connection, event_id, new, now, replay=number)
+    return storing.insert_jobs(connection, event_id, new, now, replay=number)
 
 
 def _settle(
