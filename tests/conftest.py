@@ -45,6 +45,23 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"BRIDGE_TEST_REQUIRED names {names}; it takes {','.join(LACKING)}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the variants that ``slow_unless`` leaves out."""
+    for item in items:
+        kept = item.get_closest_marker("slow_unless")
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if kept is None:
+            continue
+        if unknown := kept.kwargs.keys() - params.keys():
+            raise pytest.UsageError(f"{item.nodeid}: slow_unless names no parameter {', '.join(unknown)}")
+        if any(
+            params[name] not in (value if isinstance(value, list) else [value])
+            for name, value in kept.kwargs.items()
+        ):
+            item.add_marker("slow")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which tests did not run for want of a program: a green run without them is not the whole."""
     reasons = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]

@@ -20,6 +20,8 @@ from typing import Any, Self
 
 import orjson
 
+from tests.forked import Forked
+
 CHECKOUT = Path(__file__).parents[1]
 
 #: What shows the details of /readyz; `Server.get` sends it.
@@ -67,6 +69,9 @@ class Program(ABC):
     context manager it is running inside, and gone afterwards however the test went.
     """
 
+    #: Whether it may share memory with the tests, and start sooner.
+    may_fork = True
+
     def __init__(
         self, name: str, config: Path, database: Path | str, environ: Mapping[str, str] | None
     ) -> None:
@@ -86,7 +91,7 @@ class Program(ABC):
             "BRIDGE_STATUS_TOKEN": STATUS_TOKEN,
             **(environ or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -122,9 +127,20 @@ class Program(ABC):
         """Start it and wait until it works. Raises AssertionError with its log where it ends first."""
         assert not self.is_running, "it runs already"
         self._log_begins = len(self.log)
+        self._process = self._started()
+        try:
+            self._wait_until_it_works()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _started(self) -> subprocess.Popen[bytes] | Forked:
+        command = self._command()
+        if self.may_fork and Forked.can_run(command, self._environ):
+            return Forked(command, CHECKOUT, self._environ, self._output)
         with self._output.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(),
+            return subprocess.Popen(
+                command,
                 cwd=CHECKOUT,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -132,11 +148,6 @@ class Program(ABC):
                 stderr=log,
                 start_new_session=True,
             )
-        try:
-            self._wait_until_it_works()
-        except BaseException:
-            self.kill()
-            raise
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Tell it to end, as a platform does; its exit status once it has."""
@@ -169,7 +180,7 @@ class Program(ABC):
     def _log_of_this_start(self) -> str:
         return self.log[self._log_begins :]
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> subprocess.Popen[bytes] | Forked:
         assert self._process is not None, "it was not started"
         return self._process
 

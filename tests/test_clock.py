@@ -140,6 +140,7 @@ def server_of(
 
 
 @pytest.mark.parametrize("follow_after", [FOLLOW_AFTER, 1.0])
+@pytest.mark.slow_unless(url="sqlite", follow_after=1.0)
 def test_an_hour_forward_doubles_nothing_that_is_in_flight(
     tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock, follow_after: float
 ) -> None:
@@ -226,6 +227,7 @@ def test_postgresqls_clock_an_hour_forward_doubles_nothing(tmp_path: Path) -> No
         assert "left behind" not in server.log
 
 
+@pytest.mark.slow_unless(url="postgresql")
 def test_a_correction_by_two_days_gives_nothing_up(
     tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
 ) -> None:
@@ -248,6 +250,7 @@ def test_a_correction_by_two_days_gives_nothing_up(
         wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 1}, "the job")
 
 
+@pytest.mark.slow_unless(url="sqlite")
 def test_a_command_while_the_clock_is_an_hour_ahead_delays_nothing(
     tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
 ) -> None:
@@ -264,6 +267,7 @@ def test_a_command_while_the_clock_is_an_hour_ahead_delays_nothing(
         wait_until(lambda: outbox_of.counts().keys() == {JobState.ACCEPTED}, "the replayed job")
 
 
+@pytest.mark.slow_unless(url="sqlite")
 def test_an_hour_back_holds_nothing_up(
     tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
 ) -> None:
@@ -282,6 +286,7 @@ def test_an_hour_back_holds_nothing_up(
         assert "out for -" not in server.log
 
 
+@pytest.mark.slow_unless(url="sqlite")
 def test_a_clock_that_is_far_ahead_for_a_moment_gives_nothing_up(
     tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock
 ) -> None:

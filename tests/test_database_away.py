@@ -168,6 +168,7 @@ def test_first_processes_that_find_no_database_start_once_it_is_back(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_database_that_is_frozen_and_goes_on(tmp_path: Path, theeye: StandIn, cluster: Cluster) -> None:
     def away(server: Server, clients: Clients) -> None:
         cluster.freeze()

@@ -259,6 +259,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("trouble", KINDS, indirect=True)
+@pytest.mark.slow_unless(trouble=["sqlite_on_a_full_disk", "postgresql_held"])
 def test_nothing_is_taken_that_is_not_stored_and_it_goes_on_by_itself(
     tmp_path: Path, theeye: StandIn, trouble: Trouble
 ) -> None:
@@ -324,6 +325,7 @@ def test_a_restart_that_cannot_write_serves_and_recovers_claims_once_it_can(
 
 
 @pytest.mark.parametrize("trouble", ["sqlite_held", "postgresql_held"], indirect=True)
+@pytest.mark.slow_unless(trouble="postgresql_held")
 def test_who_meets_a_slow_commit_is_answered_after_it(
     tmp_path: Path, theeye: StandIn, trouble: Trouble
 ) -> None:

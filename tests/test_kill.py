@@ -41,6 +41,7 @@ def spread(kills: int, commits: int) -> list[int]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_one_process_on_sqlite(tmp_path: Path, theeye: StandIn) -> None:
     config = write_table(tmp_path, theeye.url)
     with Server(config, tmp_path / "bridge.db", VARIABLES) as server:
@@ -60,6 +61,7 @@ def test_one_process_on_sqlite(tmp_path: Path, theeye: StandIn) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_any_of_four_processes_on_postgresql(tmp_path: Path, theeye: StandIn, postgresql_url: str) -> None:
     config = write_table(tmp_path, theeye.url)
     server = Server(config, postgresql_url, {**VARIABLES, "BRIDGE_DELIVER": "false", "WEB_CONCURRENCY": "2"})

@@ -54,6 +54,7 @@ def everything(outbox: Outbox) -> tuple[Job, list[Attempt]]:
 
 
 @pytest.mark.parametrize("newer", ["is being sent", "is recorded"])
+@pytest.mark.slow_unless(url="postgresql")
 def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
     tmp_path: Path, url: str, outbox: Outbox, newer: str
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
         assert len([received for received in theeye.received if received.method == "POST"]) == 2
 
 
+@pytest.mark.slow_unless(url="sqlite")
 def test_a_late_answer_settles_its_own_held_job(tmp_path: Path, url: str, outbox: Outbox) -> None:
     with stand_in() as theeye:
         table = write_table(tmp_path, theeye.url, timeout="60s")
@@ -116,6 +118,7 @@ def test_a_late_answer_settles_its_own_held_job(tmp_path: Path, url: str, outbox
         assert len(theeye.jobs) == 1
 
 
+@pytest.mark.slow_unless(url="sqlite")
 def test_an_answer_that_came_while_the_worker_was_frozen_counts(
     tmp_path: Path, url: str, outbox: Outbox
 ) -> None:

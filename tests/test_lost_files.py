@@ -50,6 +50,7 @@ def sqlite(database: Path, statement: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.slow_unless(suffix="-wal")
 def test_what_is_stored_outlives_a_deleted_file(
     server: Server, database: Path, theeye: StandIn, suffix: str
 ) -> None:

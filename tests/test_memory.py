@@ -25,7 +25,7 @@ from bridge.outbox.schema import jobs as jobs_table
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
-from tests.server import Server
+from tests.server import Server as ForkedServer
 from tests.tables import (
     NOW,
     claim_jobs,
@@ -77,6 +77,12 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "table.yml"
     path.write_text(table(TABLE))
     return path
+
+
+class Server(ForkedServer):
+    """Of its own memory alone."""
+
+    may_fork = False
 
 
 def post(server: Server, source: str, body: bytes) -> tuple[int, Any]:
@@ -140,6 +146,7 @@ class TestAllProcesses:
             yield server
 
     @pytest.mark.parametrize("fill", [b"\\", b"x", b"%41"])
+    @pytest.mark.slow_unless(url="sqlite", fill=b"%41")
     def test_forms_of_strangers(self, server: Server, fill: bytes) -> None:
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
@@ -155,6 +162,7 @@ class TestAllProcesses:
         assert peak() < 450 * MIB
 
     @pytest.mark.parametrize("kind", ["text", "values"])
+    @pytest.mark.slow_unless(url="sqlite", kind="values")
     def test_authentic_ones_at_once(self, server: Server, kind: str) -> None:
         text = b'{"a": "' + b"x" * (25 * MIB - 100) + b'"}'
         bodies = [text if kind == "text" else self.values(number) for number in range(8)]
@@ -188,6 +196,7 @@ def test_bodies_of_25_mib_one_after_another(config: Path, tmp_path: Path) -> Non
 
 
 class TestManyAlerts:
+    @pytest.mark.slow_unless(url="postgresql")
     def test_as_many_as_are_allowed_are_one_commit(self, tmp_path: Path, url: str) -> None:
         with closing(Intake(TABLE, tmp_path, url=url)) as intake:
             commits: list[Connection] = []

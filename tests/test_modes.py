@@ -49,6 +49,7 @@ def run_a_server(tmp_path: Path, theeye: StandIn, database: Path, commit: str = 
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o002])
+@pytest.mark.slow_unless(mask=0o000)
 def test_a_new_store_is_private_whatever_the_umask(tmp_path: Path, theeye: StandIn, mask: int) -> None:
     database = tmp_path / "var" / "bridge.db"
     with umask(mask):

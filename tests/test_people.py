@@ -81,6 +81,7 @@ class TestStates:
     @pytest.mark.parametrize("group", [None, "g"])
     @pytest.mark.parametrize("state", JobState)
     @pytest.mark.parametrize("what", DEEDS)
+    @pytest.mark.slow_unless(url="sqlite")
     def test_taken_or_left_as_it_is(
         self, outbox: Outbox, what: str, state: JobState, group: str | None
     ) -> None:

@@ -151,6 +151,7 @@ def test_a_second_role_takes_over_when_the_password_is_rotated(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("revision", [None, "0001"])
+@pytest.mark.slow_unless(revision=None)
 def test_a_start_without_the_right_to_upgrade_says_what_to_run(
     tmp_path: Path, cluster: Cluster, revision: str | None
 ) -> None:

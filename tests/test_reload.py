@@ -667,6 +667,7 @@ class Pushing:
 
 
 @pytest.mark.timeout(120 + 5 * EDITS)
+@pytest.mark.slow
 def test_edits_under_load(tmp_path: Path, theeye: StandIn) -> None:
     """No request fails but those that a killed process had, and none meets a table that was half written."""
     random = Random(7)

@@ -142,6 +142,7 @@ def is_no_shape(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("to", [True, 5, "text", "${{ env.X }}", [], ["5m"], {}, {"keyy": "x"}], ids=str)
+@pytest.mark.slow_unless(to=["text", {"keyy": "x"}])
 def test_with_anything_else_in_any_place_it_is_of_one_mind_with_the_loader(tmp_path: Path, to: Any) -> None:
     """It refuses what the models refuse, and nothing that the whole loader takes."""
     whole = example(tmp_path)

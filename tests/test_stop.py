@@ -71,6 +71,7 @@ def test_a_worker_that_ends_without_a_signal_lets_its_sends_finish(tmp_path: Pat
 @pytest.mark.parametrize(
     ("hangs", "stop", "state"), [(1.5, "20s", JobState.ACCEPTED), (30.0, "3s", JobState.UNKNOWN)]
 )
+@pytest.mark.slow_unless(how="SIGTERM")
 def test_what_is_in_flight_finishes_or_is_recorded_as_unknown(
     tmp_path: Path, how: str, hangs: float, stop: str, state: JobState
 ) -> None:

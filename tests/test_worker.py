@@ -59,6 +59,7 @@ def test_readiness_tells_whether_a_worker_is_there(config: Path, database: Path 
 
 
 @pytest.mark.parametrize("set_token", ["", "short-7"])
+@pytest.mark.slow_unless(set_token="short-7")
 def test_readiness_tells_strangers_no_details(config: Path, tmp_path: Path, set_token: str) -> None:
     """Behind a proxy, everybody comes from this machine, as this test does."""
     environ = {**RECEIVES_ONLY, "BRIDGE_STATUS_TOKEN": set_token}
@@ -101,6 +102,7 @@ def test_a_webhook_wakes_a_worker_on_postgresql(config: Path, theeye: StandIn, p
 @pytest.mark.parametrize(
     ("hangs", "stop", "state"), [(1.5, "20s", JobState.ACCEPTED), (30.0, "3s", JobState.UNKNOWN)]
 )
+@pytest.mark.slow_unless(how=signal.SIGTERM)
 def test_what_a_worker_sends_finishes_or_is_recorded_as_unknown(
     config: Path,
     theeye: StandIn,

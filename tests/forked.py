@@ -1,0 +1,90 @@
+"""Programs of the bridge that start without importing it again: forked off a process that has imported it.
+
+An import takes most of the time of a start. Programs that need an environment before Python starts, such as
+LD_PRELOAD, need a process of their own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# None of these reads the environment as it is imported, as bridge.server.gunicorn_config and bridge.wsgi do.
+_CONTEXT.set_forkserver_preload(
+    ["bridge.cli", "bridge.web.application", "bridge.server.connection_worker", "gunicorn.arbiter", __name__]
+)
+#: Higher ones are not in use.
+_MAX_FILE = 1024
+
+
+class Forked:
+    """A process with a session of its own, in the place of subprocess.Popen."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environ: Mapping[str, str], output: Path
+    ) -> None:
+        """`command` begins with the interpreter and ``-m``; `output` is opened to append."""
+        _, _, module, *arguments = command
+        self._process = _CONTEXT.Process(
+            target=_run, args=(module, arguments, folder, dict(environ), output), daemon=True
+        )
+        self._process.start()
+
+    @staticmethod
+    def can_run(command: Sequence[str], environ: Mapping[str, str]) -> bool:
+        """Whether it is Python with ``-m``, and the environment changes nothing before Python starts."""
+        return list(command[:2]) == [sys.executable, "-m"] and not any(
+            name.startswith(("LD_", "PYTHON", "MALLOC_")) for name in environ
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises subprocess.TimeoutExpired."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(["forked"], timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, how: signal.Signals) -> None:
+        if self._process.exitcode is None:
+            os.kill(self.pid, how)
+
+
+def _run(
+    module: str, arguments: list[str], folder: Path, environ: dict[str, str], output: Path
+) -> None:  # pragma: no cover - in another process
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 1)
+    os.dup2(1, 2)
+    os.closerange(3, _MAX_FILE)
+    sys.argv[1:] = arguments
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        # multiprocessing leaves them out.
+        atexit._run_exitfuncs()
