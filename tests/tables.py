@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Engine
 
+from bridge.config.load import load
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, parse_path
 from bridge.core.job import Job, NewJob
 from bridge.core.retry import RetryPolicy
 from bridge.core.secrets import Secret
@@ -24,8 +26,7 @@ from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.sqlite import SQLite
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
-from bridge.routing.match import AnyOf, Check, Condition, EventCheck, Glob, Literal, Pattern, When
-from bridge.routing.route import Argument, Route, Value
+from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import Source
@@ -124,46 +125,30 @@ def make_route(
     arguments: Iterable[Any] = (),
     allow_data_urls: bool = False,
 ) -> Route:
-    """`match` and `arguments` as the YAML would hold them, in Python's types."""
-    names = EVENT_NAMES if loop is None else (*EVENT_NAMES, *ITEM_NAMES)
-    checks: list[Check] = [EventCheck(tuple(map(Glob.parse, events)))] if events else []
-    checks += [_condition(path, wanted, names) for path, wanted in (match or {}).items()]
-    if when is not None:
-        checks.append(When(_LANGUAGE.condition(when, names)))
-    return Route(
-        name=name,
-        source=source,
-        task=task or make_task(),
-        checks=tuple(checks),
-        loop=None if loop is None else _LANGUAGE.condition(loop, EVENT_NAMES),
-        arguments=tuple(
-            Argument(f"argument {order}", _value(value, names)) for order, value in enumerate(arguments)
-        ),
-        allow_data_urls=allow_data_urls,
-    )
-
-
-def _condition(path: str, wanted: Any, names: Iterable[str]) -> Condition:
-    if isinstance(wanted, dict):
-        return Condition(parse_path(path, names), _pattern(wanted["not"]), negated=True)
-    return Condition(parse_path(path, names), _pattern(wanted))
-
-
-def _pattern(wanted: Any) -> Pattern:
-    if isinstance(wanted, list):
-        return AnyOf(tuple(map(_pattern, wanted)))
-    return Glob.parse(wanted) if isinstance(wanted, str) else Literal(wanted, orjson.dumps(wanted).decode())
-
-
-def _value(value: Any, names: Iterable[str]) -> Value:
-    if isinstance(value, str):
-        return _LANGUAGE.template(value, names)
-    if isinstance(value, list):
-        return tuple(_value(inner, names) for inner in value)
-    if isinstance(value, dict):
-        return {key: _value(inner, names) for key, inner in value.items()}
-    result: Value = value
-    return result
+    """`match` and `arguments` as the YAML holds them, in Python's types."""
+    row: dict[str, Any] = {
+        "name": name,
+        "source": source,
+        "task": make_task().id,
+        "secret_key": "${{ env.KEY }}",
+        "task_arguments": list(arguments),
+        "event": list(events),
+        "match": match or {},
+        "when": when,
+        "loop": loop,
+        "allow_data_urls": allow_data_urls,
+    }
+    table = {
+        "theeye": {"customer": "acme"},
+        "sources": {source: {"type": "generic", "allow_unsigned": True}},
+        "routes": [{key: value for key, value in row.items() if value or key == "task_arguments"}],
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "table.yml")
+        # JSON is YAML.
+        path.write_bytes(orjson.dumps(table))
+        (route,) = load(path, {"KEY": key_of(make_task())}, discover()).table.routes
+    return replace(route, task=task or make_task(), table=None)
 
 
 def make_table(
