@@ -795,7 +795,7 @@ class TestLists:
         store(terminal, ago=3 * HOUR)
         store(terminal)
         with closing(Outbox(terminal.database_url)) as outbox:
-            outbox.keep_refused(
+            outbox.store_refused(
                 RefusedRequest("github", time.time() - ago, 401, f"{ago:.0f} s ago", None, None)
                 for ago in (3 * HOUR, 0.0)
             )

@@ -472,6 +472,6 @@ class TestTrial:
         with beside(url) as connection:
             connection.execute(text("ALTER TABLE processes RENAME TO away"))
         with pytest.raises(StoreUnavailable):
-            outbox.beat("one", None)
+            outbox.heartbeat("one", None)
         with beside(url) as connection:
             connection.execute(text("ALTER TABLE away RENAME TO processes"))

@@ -78,7 +78,7 @@ def post(intake: Intake, payload: JSON) -> dict[str, Any]:
 
 def stored(intake: Intake, event_id: int = 1) -> tuple[dict[str, str], dict[str, str], bytes]:
     """The headers, the query and the body that are stored."""
-    event = intake.outbox.rest_of_event(event_id)
+    event = intake.outbox.stored_event(event_id)
     return dict(event.headers), dict(event.query), event.body
 
 

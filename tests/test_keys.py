@@ -21,7 +21,7 @@ from bridge.core.retry import Decision
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.demo.theeye import StandIn
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.keys import throttle
 from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
@@ -46,9 +46,9 @@ from tests.tables import (
 WITHIN = 600.0
 
 DONE = {
-    JobState.ACCEPTED: Completion(0.5, Outcome.ACCEPTED, 200, "", "theeye-1"),
-    JobState.DEAD: Completion(0.5, Outcome.REFUSED, 403, "403 invalid secret", None),
-    JobState.UNKNOWN: Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None),
+    JobState.ACCEPTED: AttemptResult(0.5, Outcome.ACCEPTED, 200, "", "theeye-1"),
+    JobState.DEAD: AttemptResult(0.5, Outcome.REFUSED, 403, "403 invalid secret", None),
+    JobState.UNKNOWN: AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None),
 }
 
 HOLDING = (JobState.WAITING, JobState.SENDING, JobState.ACCEPTED, JobState.UNKNOWN)
@@ -149,7 +149,7 @@ class TestWhoHoldsIt:
         token, (job,) = claim_jobs(outbox)
         attempt = outbox.start(job, token, NOW)
         assert attempt is not None
-        away = Completion(0.5, Outcome.UNAVAILABLE, 503, "503", None)
+        away = AttemptResult(0.5, Outcome.UNAVAILABLE, 503, "503", None)
         outbox.record(job, token, attempt, away, Decision(JobState.WAITING, NOW + 3600, "503"))
         clock.now += 1800
         assert ask_one(outbox, "second").reason == f"once_within: job {first.id} of the same key is waiting"
@@ -379,10 +379,10 @@ class TestAtTheSameMoment:
         first, other = ask_one(outbox, "first"), reopen()
         bring(outbox, first.id, JobState.SENDING)
         job = outbox.job(first.id)
-        assert job.claim is not None
-        attempt = outbox.start(job, job.claim, NOW)
+        assert job.claim_token is not None
+        attempt = outbox.start(job, job.claim_token, NOW)
         assert attempt is not None
-        end = partial(other.record, job, job.claim, attempt, DONE[to], Decision(to, None, None))
+        end = partial(other.record, job, job.claim_token, attempt, DONE[to], Decision(to, None, None))
 
         new = keyed()
         rows = [job_row(first.event_id, new, NOW + 1)]

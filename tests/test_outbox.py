@@ -18,7 +18,7 @@ from bridge.core.errors import NoSuchEvent, NoSuchJob, StoreUnavailable, WrongSt
 from bridge.core.event import JSON, Headers, rfc3339
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Stored
 from tests.tables import (
@@ -36,9 +36,9 @@ from tests.tables import (
 
 Open = Callable[..., Outbox]
 
-ACCEPTED = Completion(0.5, Outcome.ACCEPTED, 200, "", "5f3c9a7be4b0a1c2d3e4f5ff")
-REFUSED = Completion(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
-LOST = Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
+ACCEPTED = AttemptResult(0.5, Outcome.ACCEPTED, 200, "", "5f3c9a7be4b0a1c2d3e4f5ff")
+REFUSED = AttemptResult(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
+LOST = AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
 
 
 def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
@@ -49,7 +49,7 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     job = next(job for job in claimed if job.id == job_id)
     for other in claimed:
         if other.id != job_id:
-            outbox.hand_back(other, token)
+            outbox.release(other, token)
     if state is JobState.SENDING:
         return
     attempt = outbox.start(job, token, NOW)
@@ -138,8 +138,13 @@ class OutboxContract:
         assert (first.event_id, first.task_id) == (stored.event_id, make_task().id)
         assert (first.item_key, first.item_index) == ("k", 3)
         assert orjson.dumps(first.arguments) == orjson.dumps(arguments)
-        assert (first.made_at, first.due_at, first.fresh_at) == (NOW, NOW, NOW)
-        assert (first.tries, first.unknowns, first.claim, first.lease_until) == (0, 0, None, None)
+        assert (first.created_at, first.due_at, first.retry_window_start) == (NOW, NOW, NOW)
+        assert (first.window_attempts, first.window_unknowns, first.claim_token, first.lease_until) == (
+            0,
+            0,
+            None,
+            None,
+        )
         assert (second.arguments, second.reason) == (None, "argument 0: \\u0000 is missing")
 
     def test_many_jobs_keep_their_order(self, outbox: Outbox) -> None:
@@ -232,18 +237,23 @@ class OutboxContract:
         assert (again.id, again.task, again.state) == (dead.id, "task 2", JobState.WAITING)
         job = outbox.job(dead.id)
         assert (job.state, job.arguments, job.reason) == (JobState.WAITING, ("built",), None)
-        assert (job.task_id, job.made_at) == (make_task(2).id, NOW)
-        assert (job.due_at, job.fresh_at) == (NOW + 100, NOW + 100)
+        assert (job.task_id, job.created_at) == (make_task(2).id, NOW)
+        assert (job.due_at, job.retry_window_start) == (NOW + 100, NOW + 100)
 
     def test_what_was_refused_is_built_again_and_counts_anew(self, outbox: Outbox) -> None:
         (made,) = outbox.store(make_webhook(make_job("old"))).jobs
         bring(outbox, made.id, JobState.DEAD)
-        assert outbox.job(made.id).tries == 1
+        assert outbox.job(made.id).window_attempts == 1
 
         (again,) = outbox.store(make_webhook(make_job("new"))).jobs
 
         job = outbox.job(again.id)
-        assert (job.state, job.arguments, job.tries, job.unknowns) == (JobState.WAITING, ("new",), 0, 0)
+        assert (job.state, job.arguments, job.window_attempts, job.window_unknowns) == (
+            JobState.WAITING,
+            ("new",),
+            0,
+            0,
+        )
         assert [attempt.outcome for attempt in outbox.attempts(job.id)] == [Outcome.REFUSED]
 
     def test_what_is_dead_and_cannot_be_built_today_says_why(self, outbox: Outbox) -> None:
@@ -370,7 +380,12 @@ class OutboxContract:
             "task 2",
             None,
         )
-        assert (job.due_at, job.fresh_at, job.tries, job.unknowns) == (NOW + 100, NOW + 100, 0, 0)
+        assert (job.due_at, job.retry_window_start, job.window_attempts, job.window_unknowns) == (
+            NOW + 100,
+            NOW + 100,
+            0,
+            0,
+        )
         bring(outbox, made.id, JobState.ACCEPTED)
         assert [attempt.number for attempt in outbox.attempts(made.id)] == [1, 2]
 
@@ -434,7 +449,12 @@ class OutboxContract:
 
         job = outbox.job(made.id)
         assert (job.state, job.arguments) == (JobState.WAITING, ("old",))
-        assert (job.due_at, job.fresh_at, job.tries, job.unknowns) == (NOW + 100, NOW + 100, 0, 0)
+        assert (job.due_at, job.retry_window_start, job.window_attempts, job.window_unknowns) == (
+            NOW + 100,
+            NOW + 100,
+            0,
+            0,
+        )
 
     def test_what_is_not_there_is_said(self, outbox: Outbox) -> None:
         with pytest.raises(NoSuchJob, match=r"^there is no job 7$"):
@@ -609,7 +629,7 @@ class TestSQLite(OutboxContract):
             attempt = outbox.start(job, token, NOW)
             assert attempt is not None
             outbox.record(job, token, attempt, ACCEPTED, Decision(JobState.ACCEPTED, None, None))
-            outbox.left_behind(everything=False)
+            outbox.abandoned_claims(everything=False)
             outbox.store(make_webhook(make_job()))
             self.sight(outbox, NOW)
         finally:

@@ -139,7 +139,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
     database: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = partial(execute, statement="SELECT pg_sleep(1)")
-    monkeypatch.setattr(Session, "patience", 0.2)
+    monkeypatch.setattr(Session, "answer_timeout", 0.2)
     with pytest.raises(StoreUnavailable, match=r"^the store cannot be written: no answer within 0\.2 s$"):
         database.write(slow)
     with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no answer within 0\.2 s$"):
@@ -155,8 +155,8 @@ def test_a_connection_that_does_not_come_free_is_not_waited_for(
         for _ in range(POOL):
             taken.enter_context(database._engine.connect())
         with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no connection came free"):
-            database.require()
-    database.require()
+            database.require_writable()
+    database.require_writable()
 
 
 def test_no_statement_is_prepared(database: PostgreSQL) -> None:
@@ -318,7 +318,7 @@ def test_nul_in_a_name_stores_nothing(postgresql_url: str, reopen: Open) -> None
 def test_ids_may_be_huge(postgresql_url: str, reopen: Open) -> None:
     outbox = reopen(postgresql_url)
     database = PostgreSQL(postgresql_url)
-    for name in ("events", "jobs", "attempts", "refusals"):
+    for name in ("events", "jobs", "attempts", "refused_requests"):
         database.write(partial(execute, statement=f"SELECT setval('{name}_id_seq', {2**53})"))
     database.close()
 
@@ -390,14 +390,14 @@ def test_many_jobs_are_announced_together(
 ) -> None:
     outbox = reopen(postgresql_url)
     notices: list[int] = []
-    held, notify = threading.Event(), postgresql.Herald._notify
+    held, notify = threading.Event(), postgresql.Announcer._notify
 
-    def counting(herald: postgresql.Herald) -> None:
+    def counting(herald: postgresql.Announcer) -> None:
         notices.append(1)
         assert held.wait(PATIENCE)
         notify(herald)
 
-    monkeypatch.setattr(postgresql.Herald, "_notify", counting)
+    monkeypatch.setattr(postgresql.Announcer, "_notify", counting)
     for number in range(20):
         outbox.store(make_webhook(make_job("x"), delivery_id=f"{number}"))
     held.set()
@@ -545,7 +545,7 @@ class TestWhatOthersDo:
             outbox._database.close()
         database = PostgreSQL(postgresql_url)
         with pytest.raises(StoreUnavailable, match="takes reads alone"):
-            database.require()
+            database.require_writable()
         database.close()
 
     def test_a_table_that_is_gone_is_the_stores_failure(self, postgresql_url: str) -> None:

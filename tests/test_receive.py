@@ -312,7 +312,7 @@ class TestComesAgain:
         assert answer == Answer(202, {"event": 1, "jobs": [{"id": 1}], "duplicate": True})
         job = intake.outbox.job(1)
         assert (job.state, job.arguments, job.reason) == (JobState.WAITING, ("o1",), None)
-        assert (job.task_id, job.due_at, job.fresh_at, job.tries) == (
+        assert (job.task_id, job.due_at, job.retry_window_start, job.window_attempts) == (
             other,
             intake.clock(),
             intake.clock(),

@@ -99,19 +99,19 @@ class Job:
     #: Why it is dead, unknown, skipped or canceled, or waits again; masked.
     reason: str | None
     #: When it was made, seconds since the epoch.
-    made_at: float
+    created_at: float
     #: When it may be sent, seconds since the epoch.
     due_at: float
     #: From when ``retry.for`` counts: its making, or a person's or the sender's asking again.
-    fresh_at: float
-    #: Attempts since `fresh_at`.
-    tries: int
-    #: Attempts since `fresh_at` that ended as unknown.
-    unknowns: int
+    retry_window_start: float
+    #: Attempts since `retry_window_start`.
+    window_attempts: int
+    #: Attempts since `retry_window_start` that ended as unknown.
+    window_unknowns: int
     #: TheEye's id of its own job.
     theeye_job_id: str | None = None
     #: The token of the claim that holds it.
-    claim: str | None = None
+    claim_token: str | None = None
     #: When that claim ends, seconds since the epoch.
     lease_until: float | None = None
     #: Its group among the jobs of its task.

@@ -17,7 +17,7 @@ from bridge.outbox.schema import audit
 
 _BEGIN = insert(audit).returning(audit.c.id)
 _COUNT = (
-    update(audit).where(audit.c.id == bindparam("entry")).values(done=audit.c.done + bindparam("changed"))
+    update(audit).where(audit.c.id == bindparam("entry")).values(changed=audit.c.changed + bindparam("count"))
 )
 _END = update(audit).where(audit.c.id == bindparam("entry")).values(ended_at=bindparam("now"))
 
@@ -35,7 +35,7 @@ class Action:
     #: Numbers, or a filter.
     target: Mapping[str, JSON]
     #: How many it is meant for; None where nobody counted.
-    chosen: int | None = None
+    selected: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AuditEntry:
     at: float
     action: Action
     #: How many it has changed.
-    done: int
+    changed: int
     #: Seconds since the epoch; None while it runs, and where the process ended in the middle.
     ended_at: float | None
 
@@ -82,7 +82,7 @@ class Audit:
 def count(connection: Connection, entry: int | None, changed: int = 1) -> None:
     """Part of a unit of work: it changes so many for this entry; nothing where no person asked for it."""
     if entry is not None and changed:
-        connection.execute(_COUNT, {"entry": entry, "changed": changed})
+        connection.execute(_COUNT, {"entry": entry, "count": changed})
 
 
 def _begin(connection: Connection, action: Action, now: float) -> int:
@@ -92,13 +92,13 @@ def _begin(connection: Connection, action: Action, now: float) -> int:
         "account": action.account,
         "action": action.name,
         "target": orjson.dumps(action.target),
-        "chosen": action.chosen,
-        "done": 0,
+        "selected": action.selected,
+        "changed": 0,
     }
     entry: int = connection.execute(_BEGIN, row).scalar_one()
     return entry
 
 
 def _entry_of(row: Row[Any]) -> AuditEntry:
-    action = Action(row.actor, row.account, row.action, orjson.loads(row.target), row.chosen)
-    return AuditEntry(row.id, row.at, action, row.done, row.ended_at)
+    action = Action(row.actor, row.account, row.action, orjson.loads(row.target), row.selected)
+    return AuditEntry(row.id, row.at, action, row.changed, row.ended_at)

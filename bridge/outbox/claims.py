@@ -14,16 +14,16 @@ from bridge.core.task import Rate
 from bridge.outbox import groups, rates
 from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
-from bridge.outbox.row_mapping import job_of, storable
+from bridge.outbox.row_mapping import job_of, without_nul
 from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.process.clock import JUMP
 
 #: The reason of a job that an answer has settled after its claim had ended.
-LATE = "TheEye's answer came after the claim had ended"
+LATE_ANSWER = "TheEye's answer came after the claim had ended"
 
 
 @dataclass(frozen=True)
-class Completion:
+class AttemptResult:
     """What an attempt came to: all but its start."""
 
     #: Seconds.
@@ -43,7 +43,7 @@ class Claim:
     token: str
     jobs: tuple[Job, ...]
     #: When a task's rate lets more start, seconds since the epoch; None where none holds any back.
-    again_at: float | None = None
+    next_start_at: float | None = None
 
 
 _DUE = (
@@ -60,34 +60,43 @@ _DUE = (
     # for another of these.
     .with_for_update(skip_locked=True)
 )
-_HELD = (jobs.c.id == bindparam("job"), jobs.c.claim == bindparam("token"), jobs.c.state == JobState.SENDING)
+_CLAIMED_BY_TOKEN = (
+    jobs.c.id == bindparam("job"),
+    jobs.c.claim_token == bindparam("token"),
+    jobs.c.state == JobState.SENDING,
+)
 _CLAIM = (
     update(jobs)
     .where(jobs.c.id.in_(bindparam("jobs", expanding=True)), jobs.c.state == JobState.WAITING)
-    .values(state=JobState.SENDING, claim=bindparam("token"), lease_until=bindparam("lease"))
+    .values(state=JobState.SENDING, claim_token=bindparam("token"), lease_until=bindparam("lease"))
     .returning(jobs.c.id)
 )
-_START = update(jobs).where(*_HELD).values(attempts=jobs.c.attempts + 1).returning(jobs.c.attempts)
+_START = (
+    update(jobs)
+    .where(*_CLAIMED_BY_TOKEN)
+    .values(attempt_count=jobs.c.attempt_count + 1)
+    .returning(jobs.c.attempt_count)
+)
 _INSERT_ATTEMPT = insert(attempts).returning(attempts.c.id)
 _COMPLETE = update(attempts).where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.is_(None))
-_RECORD = update(jobs).where(*_HELD).values(claim=None, lease_until=None)
+_RECORD = update(jobs).where(*_CLAIMED_BY_TOKEN).values(claim_token=None, lease_until=None)
 # An answer that arrives after the claim has ended, while no other attempt has begun.
 _SETTLE = (
     update(jobs)
     .where(
         jobs.c.id == bindparam("job"),
         jobs.c.state.in_((JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)),
-        jobs.c.attempts
+        jobs.c.attempt_count
         == select(attempts.c.number).where(attempts.c.id == bindparam("attempt")).scalar_subquery(),
     )
-    .values(claim=None, lease_until=None)
+    .values(claim_token=None, lease_until=None)
 )
 _DUE_NOW = (
     update(jobs)
     .where(
         jobs.c.state == JobState.WAITING,
         jobs.c.due_at > bindparam("now"),
-        or_(jobs.c.due_at > bindparam("farthest"), jobs.c.fresh_at > bindparam("ahead")),
+        or_(jobs.c.due_at > bindparam("farthest"), jobs.c.retry_window_start > bindparam("ahead")),
     )
     .values(due_at=bindparam("now"))
 )
@@ -99,7 +108,7 @@ _SHORTEN = (
 _RENEW = (
     update(jobs)
     .where(jobs.c.state.in_((JobState.WAITING, JobState.SENDING)))
-    .values(fresh_at=bindparam("now"))
+    .values(retry_window_start=bindparam("now"))
 )
 # A claim may have started since it was found to be left behind.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
@@ -120,7 +129,7 @@ _CLAIMED = (
 _WAIT_FOR = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
 
-class _Room:
+class _Limits:
     """How many more jobs of each task one claim may take; never more than its rate lets start now."""
 
     def __init__(
@@ -137,7 +146,7 @@ class _Room:
         self._per_task = per_task
         self._left = {task: per_task - count for task, count in busy.items()}
         self._asked: set[str] = set()
-        self.again_at: float | None = None
+        self.next_start_at: float | None = None
 
     @property
     def full(self) -> set[str]:
@@ -154,13 +163,13 @@ class _Room:
 
     def _ask(self, task_id: str) -> None:
         self._asked.add(task_id)
-        now = rates.clock(self._connection, self._here)
-        room, at = rates.room(self._connection, task_id, self._rates_of[task_id], now)
+        now = rates.store_time(self._connection, self._here)
+        room, at = rates.free_starts(self._connection, task_id, self._rates_of[task_id], now)
         self._left[task_id] = min(self._left.get(task_id, self._per_task), room)
         if at is not None:
             # In this process's time, by which it waits.
             at += self._here - now
-            self.again_at = at if self.again_at is None else min(at, self.again_at)
+            self.next_start_at = at if self.next_start_at is None else min(at, self.next_start_at)
 
 
 def claim(
@@ -186,15 +195,15 @@ def claim(
     pauses = paused(connection)
     never = {*but, *(each.name for each in pauses if each.kind is Pausable.TASK)}
     routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
-    room_of = _Room(connection, busy, per_task, rates_of, now)
+    room_of = _Limits(connection, busy, per_task, rates_of, now)
     taken: list[Job] = []
-    until = rates.clock(connection, now) + lease
+    until = rates.store_time(connection, now) + lease
     while len(taken) < free:
         wanted = free - len(taken)
         due = {"now": now, "full": sorted(room_of.full | never), "paused": routes, "free": wanted}
         rows = connection.execute(_DUE, due).all()
         some = [
-            replace(job_of(row), state=JobState.SENDING, claim=token, lease_until=until)
+            replace(job_of(row), state=JobState.SENDING, claim_token=token, lease_until=until)
             for row in rows
             if room_of.take(row.task_id)
         ]
@@ -204,7 +213,7 @@ def claim(
         taken += [job for job in some if job.id in held]
         if len(rows) < wanted:
             break
-    return Claim(token, tuple(taken), room_of.again_at)
+    return Claim(token, tuple(taken), room_of.next_start_at)
 
 
 def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | None) -> int | None:
@@ -215,9 +224,9 @@ def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | 
     if rate is not None:
         # Claims leave room for each other, but one that starts late finds another span than it was made in.
         lock(connection, "rate", job.task_id)
-        here, at = at, rates.clock(connection, at)
-        if (until := rates.full_until(connection, job.task_id, rate, at)) is not None:
-            hand_back(connection, job, token, at, due_at=until + here - at, reason=job.reason)
+        here, at = at, rates.store_time(connection, at)
+        if (until := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
+            release(connection, job, token, at, due_at=until + here - at, reason=job.reason)
             return None
     number = connection.execute(_START, {"job": job.id, "token": token}).scalar_one_or_none()
     if number is None:
@@ -232,7 +241,7 @@ def record(
     job: Job,
     token: str,
     attempt_id: int,
-    done: Completion,
+    done: AttemptResult,
     next_: Decision,
     now: float,
 ) -> bool:
@@ -247,28 +256,28 @@ def record(
         "seconds": done.seconds,
         "outcome": done.outcome,
         "status": done.status,
-        "detail": storable(done.detail),
-        "theeye_job_id": storable(done.theeye_job_id),
+        "detail": without_nul(done.detail),
+        "theeye_job_id": without_nul(done.theeye_job_id),
     }
     connection.execute(_COMPLETE, {"attempt": attempt_id, **completed})
-    unknowns = job.unknowns + (done.outcome is Outcome.UNKNOWN)
+    unknowns = job.window_unknowns + (done.outcome is Outcome.UNKNOWN)
     moved: dict[str, object] = {
-        "tries": job.tries + 1,
-        "unknowns": unknowns,
-        "reason": storable(next_.reason),
+        "window_attempts": job.window_attempts + 1,
+        "window_unknowns": unknowns,
+        "reason": without_nul(next_.reason),
     }
     if next_.due_at is not None:
         moved["due_at"] = next_.due_at
     if done.theeye_job_id is not None:
         moved["theeye_job_id"] = completed["theeye_job_id"]
-    job = replace(job, unknowns=unknowns)
+    job = replace(job, window_unknowns=unknowns)
     if _move(connection, _RECORD, job, {"job": job.id, "token": token}, next_.state, {**moved}, now):
         return True
     if done.outcome is Outcome.UNKNOWN:
         return False
-    moved |= {"ended_at": None, "reason": storable("; ".join(filter(None, (next_.reason, LATE))))}
+    moved |= {"ended_at": None, "reason": without_nul("; ".join(filter(None, (next_.reason, LATE_ANSWER))))}
     # A person may have asked for the job again since. That decision counts, unless TheEye has this very job.
-    same = [jobs.c.fresh_at == job.fresh_at]
+    same = [jobs.c.retry_window_start == job.retry_window_start]
     if done.outcome is Outcome.ACCEPTED:
         same = [
             jobs.c.task_id == job.task_id,
@@ -279,11 +288,11 @@ def record(
     return _move(connection, _SETTLE.where(*same), job, held, next_.state, moved, now)
 
 
-def hand_back(
+def release(
     connection: Connection, job: Job, token: str, now: float, due_at: float | None, reason: str | None
 ) -> None:
     """Set a claimed job that was not started waiting again, due as before or at `due_at`."""
-    values: dict[str, object] = {} if due_at is None else {"due_at": due_at, "reason": storable(reason)}
+    values: dict[str, object] = {} if due_at is None else {"due_at": due_at, "reason": without_nul(reason)}
     _let_go(connection, job, token, JobState.WAITING, values, now)
 
 
@@ -291,7 +300,7 @@ def end_unsent(
     connection: Connection, job: Job, token: str, state: JobState, reason: str, now: float
 ) -> None:
     """Let a claimed job that was not started come to its end."""
-    _let_go(connection, job, token, state, {"reason": storable(reason)}, now)
+    _let_go(connection, job, token, state, {"reason": without_nul(reason)}, now)
 
 
 def _let_go(
@@ -315,43 +324,49 @@ def _move(
 
     `held` are the values of the statement's conditions.
     """
-    by = groups.replaced_by(connection, job) if state is JobState.WAITING and job.group is not None else None
+    by = (
+        groups.superseding_job(connection, job)
+        if state is JobState.WAITING and job.group is not None
+        else None
+    )
     if by is not None:
-        maybe = groups.MAYBE_SENT if job.unknowns else ""
-        state, values = JobState.SKIPPED, {**values, "reason": f"{groups.superseded(by)}{maybe}"}
+        maybe = groups.MAYBE_SENT if job.window_unknowns else ""
+        state, values = JobState.SKIPPED, {**values, "reason": f"{groups.superseded_reason(by)}{maybe}"}
     values["state"] = state
     if state is not JobState.WAITING:
         values["ended_at"] = now
     is_held = connection.execute(statement, {**held, **values}).rowcount == 1
-    if is_held and job.group is not None and state not in groups.AHEAD:
-        groups.pass_on(connection, job.task_id, job.group, now)
+    if is_held and job.group is not None and state not in groups.BLOCKING:
+        groups.unblock_head(connection, job.task_id, job.group, now)
     return is_held
 
 
 def _lock_group(connection: Connection, job: Job) -> None:
     if job.group is not None:
-        lock_all(connection, [groups.lock_of(job.task_id, job.group)])
+        lock_all(connection, [groups.lock_name(job.task_id, job.group)])
 
 
-def bring_forward(connection: Connection, now: float, longest: float, lease: float) -> int:
+def correct_future_times(connection: Connection, now: float, longest: float, lease: float) -> int:
     """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; how many jobs.
 
     Only a clock that was ahead makes either longer. It also stored the jobs that are younger than now. Leases
     go by the store's clock.
     """
     latest = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
-    until = {"farthest": rates.clock(connection, now) + lease}
+    until = {"farthest": rates.store_time(connection, now) + lease}
     return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, until)))
 
 
-def renew(connection: Connection, now: float) -> None:
+def restart_retry_windows(connection: Connection, now: float) -> None:
     """Let the time for which jobs are tried again begin anew: by a corrected clock their age is wrong."""
     connection.execute(_RENEW, {"now": now})
 
 
-def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
+def abandoned_claims(
+    connection: Connection, now: float, *, everything: bool
+) -> list[tuple[Job, Attempt | None]]:
     """Claimed jobs whose lease has ended (or all), each with the attempt that never ended."""
-    ended = jobs.c.lease_until < rates.clock(connection, now)
+    ended = jobs.c.lease_until < rates.store_time(connection, now)
     claimed = _CLAIMED if everything else _CLAIMED.where(ended)
     return [
         (job, None if row.open_id is None else Attempt(row.open_id, job.id, row.open_number, row.open_since))

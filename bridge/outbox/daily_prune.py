@@ -11,10 +11,10 @@ from bridge.process.clock import Clock
 from bridge.process.settings import Retention
 
 #: How long, in seconds, after one pass the next comes.
-EVERY = 86_400.0
+PRUNE_INTERVAL = 86_400.0
 #: How long, in seconds, the clock must have been steady since the start and since a jump: what looks old by
 #: a wrong clock may be new. Less than a day, because a platform may start processes anew every day.
-STEADY = 3600.0
+MIN_STEADY_TIME = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ class Pruner:
         retention: Retention,
         clock: Clock,
         *,
-        first: float = STEADY,
-        every: float = EVERY,
+        first: float = MIN_STEADY_TIME,
+        every: float = PRUNE_INTERVAL,
     ) -> None:
         self._outbox = outbox
         self._retention = retention
@@ -51,7 +51,7 @@ class Pruner:
     def _run(self) -> None:
         wait = self._first
         while not self._closed.wait(wait):
-            wait = STEADY - self._clock.steady_for()
+            wait = MIN_STEADY_TIME - self._clock.steady_for()
             if wait <= 0:
                 self._pass()
                 wait = self._every

@@ -37,10 +37,10 @@ class Database(ABC):
             self._failed_at = time.monotonic()
             raise
 
-    def prove(self, work: Callable[[Connection], object]) -> None:
+    def write_check(self, work: Callable[[Connection], object]) -> None:
         """Run a unit of work where a write has failed and nothing was proved since. Raises StoreUnavailable.
 
-        Other writes prove nothing: a claim that finds no job is committed on a full disk, too.
+        Other writes write_check nothing: a claim that finds no job is committed on a full disk, too.
         """
         failed_at = self._failed_at
         if failed_at is None:
@@ -62,7 +62,7 @@ class Database(ABC):
         """Run work that only reads. Raises StoreUnavailable."""
 
     @abstractmethod
-    def require(self) -> None:
+    def require_writable(self) -> None:
         """Raises StoreUnavailable where what is written now would be lost with the process."""
 
     @abstractmethod

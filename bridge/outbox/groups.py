@@ -1,6 +1,6 @@
 """Groups: jobs of one task that are sent one after the other, in the order of their commits.
 
-Parts of units of work. Whoever changes a group holds its lock (`lock_of`), so that no two find the same end
+Parts of units of work. Whoever changes a group holds its lock (`lock_name`), so that no two find the same end
 of it, or the same head. Of those that wait all but the head are `blocked`: no claim looks at them.
 """
 
@@ -28,13 +28,13 @@ from sqlalchemy import (
 
 from bridge.core.job import Job, JobState
 from bridge.outbox.locks import lock_all
-from bridge.outbox.schema import IS_AHEAD, jobs
+from bridge.outbox.schema import BLOCKS_GROUP, jobs
 
 #: The states of a job that holds back the later ones of its group.
-AHEAD = (JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)
+BLOCKING = (JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)
 
 #: What makes one job newer than another: its event's id, and of two of one event its own.
-Age = tuple[int, int]
+Recency = tuple[int, int]
 
 MAYBE_SENT = "; an earlier attempt may have reached TheEye"
 _SUPERSEDED = "superseded by job "
@@ -49,17 +49,21 @@ _ENDS = (
     .where(jobs.c.group_name.is_not(None), *_OF_TASK)
     .group_by(jobs.c.group_name)
 )
-_AHEAD = select(jobs.c.group_name).where(IS_AHEAD, *_OF_TASK).distinct()
+_BLOCKED_GROUPS = select(jobs.c.group_name).where(BLOCKS_GROUP, *_OF_TASK).distinct()
 _HEAD = (
     select(jobs.c.id, jobs.c.state, jobs.c.blocked)
-    .where(IS_AHEAD, *_IN_GROUP)
+    .where(BLOCKS_GROUP, *_IN_GROUP)
     .order_by(jobs.c.position)
     .limit(1)
 )
 # The time for which it is tried again begins now: else one that was held up for longer would die on the first
 # answer that TheEye is busy.
-_UNBLOCK = update(jobs).where(jobs.c.id == bindparam("job")).values(blocked=False, fresh_at=bindparam("now"))
-# Its columns have other names, since those of IS_AHEAD, which the index needs, say not whose they are.
+_UNBLOCK = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(blocked=False, retry_window_start=bindparam("now"))
+)
+# Its columns have other names, since those of BLOCKS_GROUP, which the index needs, say not whose they are.
 _NEWEST = (
     select(
         jobs.c.id.label("newest"),
@@ -70,10 +74,10 @@ _NEWEST = (
     .where(jobs.c.id.in_(bindparam("some", expanding=True)))
     .subquery("newest")
 )
-_REPLACE = (
+_SUPERSEDE = (
     update(jobs)
     .where(
-        IS_AHEAD,
+        BLOCKS_GROUP,
         # Not that it waits: the planner would begin with all that do.
         jobs.c.state.not_in((JobState.SENDING, JobState.UNKNOWN)),
         jobs.c.task_id == _NEWEST.c.of_task,
@@ -85,29 +89,29 @@ _REPLACE = (
         ended_at=bindparam("now"),
         reason=literal(_SUPERSEDED)
         + cast(_NEWEST.c.newest, Text)
-        + case((jobs.c.unknowns > 0, MAYBE_SENT), else_=""),
+        + case((jobs.c.window_unknowns > 0, MAYBE_SENT), else_=""),
     )
     .returning(jobs.c.id)
 )
 _BEFORE = jobs.alias("before")
 # Those that have replaced others are the heads now, where what is before them is not on its way or unknown.
-_TAKE_OVER = (
+_UNBLOCK_HEADS = (
     update(jobs)
     .where(
         jobs.c.id.in_(bindparam("some", expanding=True)),
         ~exists().where(
-            IS_AHEAD,
+            BLOCKS_GROUP,
             _BEFORE.c.task_id == jobs.c.task_id,
             _BEFORE.c.group_name == jobs.c.group_name,
             _BEFORE.c.position < jobs.c.position,
         ),
     )
-    .values(blocked=False, fresh_at=bindparam("now"))
+    .values(blocked=False, retry_window_start=bindparam("now"))
 )
-_REPLACED_BY = (
+_SUPERSEDING = (
     select(jobs.c.id)
     .where(
-        IS_AHEAD, *_IN_GROUP, jobs.c.state == JobState.WAITING, jobs.c.latest,
+        BLOCKS_GROUP, *_IN_GROUP, jobs.c.state == JobState.WAITING, jobs.c.latest,
         jobs.c.position > bindparam("after"),
     )
     .order_by(jobs.c.position.desc())
@@ -123,7 +127,7 @@ def _newest_of(asked: TextClause) -> Select[Any]:
         .where(
             jobs.c.task_id == of.c.of_task,
             jobs.c.group_name == of.c.of_group,
-            jobs.c.state.in_((JobState.ACCEPTED, *AHEAD)),
+            jobs.c.state.in_((JobState.ACCEPTED, *BLOCKING)),
         )
         # No column: a planner would go through the index of all events to have them in order.
         .order_by((jobs.c.event_id + 0).desc(), jobs.c.id.desc())
@@ -151,7 +155,7 @@ _JOBS = select(jobs.c.id, jobs.c.event_id, jobs.c.task_id, jobs.c.group_name).wh
 
 _HEADS = (
     select(jobs.c.task_id, jobs.c.group_name, func.min(jobs.c.position).label("position"))
-    .where(IS_AHEAD)
+    .where(BLOCKS_GROUP)
     .group_by(jobs.c.task_id, jobs.c.group_name)
     .subquery()
 )
@@ -167,17 +171,17 @@ _STUCK = (
 )
 
 
-def lock_of(task_id: str, group: str) -> tuple[str, ...]:
+def lock_name(task_id: str, group: str) -> tuple[str, ...]:
     """The name of its lock."""
     return ("group", task_id, group)
 
 
-def superseded(by: int) -> str:
+def superseded_reason(by: int) -> str:
     """Why a job is skipped whose place a newer one has taken."""
     return f"{_SUPERSEDED}{by}"
 
 
-def join(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def assign_positions(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Give each row of a group its place at the group's end; those that cannot be sent yet are blocked."""
     by_group: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -187,7 +191,7 @@ def join(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         names = [group for of_task, group in by_group if of_task == task_id]
         asked = {"of_task": task_id, "groups": names}
         ends = {row.group_name: row.last for row in connection.execute(_ENDS, asked)}
-        busy = set(connection.execute(_AHEAD, asked).scalars())
+        busy = set(connection.execute(_BLOCKED_GROUPS, asked).scalars())
         for name in names:
             _place(by_group[task_id, name], ends.get(name) or 0, is_busy=name in busy)
 
@@ -200,7 +204,9 @@ def _place(rows: list[dict[str, Any]], last: int, *, is_busy: bool) -> None:
             is_busy = True
 
 
-def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]], now: float) -> set[int]:
+def supersede_waiting(
+    connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]], now: float
+) -> set[int]:
     """Let the newest of each group that replaces others do so; the ids of those that are skipped."""
     newest = {
         (row["task_id"], row["group_name"]): job_id
@@ -211,24 +217,26 @@ def replace(connection: Connection, stored: Sequence[tuple[int, dict[str, Any]]]
     if not newest:
         return set()
     some = {"some": list(newest.values()), "now": now}
-    skipped = set(connection.execute(_REPLACE, some).scalars())
-    connection.execute(_TAKE_OVER, some)
+    skipped = set(connection.execute(_SUPERSEDE, some).scalars())
+    connection.execute(_UNBLOCK_HEADS, some)
     return skipped
 
 
-def replaced_by(connection: Connection, job: Job) -> int | None:
+def superseding_job(connection: Connection, job: Job) -> int | None:
     """The job that came meanwhile and replaces this one, were it to wait again."""
     asked = {"of_task": job.task_id, "of_group": job.group, "after": job.position}
-    found: int | None = connection.execute(_REPLACED_BY, asked).scalar_one_or_none()
+    found: int | None = connection.execute(_SUPERSEDING, asked).scalar_one_or_none()
     return found
 
 
-def give_way(connection: Connection, rows: Iterable[tuple[dict[str, Any], Age]], now: float) -> None:
+def skip_superseded(
+    connection: Connection, rows: Iterable[tuple[dict[str, Any], Recency]], now: float
+) -> None:
     """Let those rows be skipped that would replace a newer job, which was accepted or may still be.
 
     Not its place says which is newer: one that is asked for again goes to its group's end.
     """
-    by_group: dict[tuple[str, str], list[tuple[dict[str, Any], Age]]] = {}
+    by_group: dict[tuple[str, str], list[tuple[dict[str, Any], Recency]]] = {}
     for row, age in rows:
         if row["latest"] and row["group_name"] is not None and row["state"] == JobState.WAITING:
             by_group.setdefault((row["task_id"], row["group_name"]), []).append((row, age))
@@ -240,10 +248,10 @@ def give_way(connection: Connection, rows: Iterable[tuple[dict[str, Any], Age]],
     for job in connection.execute(_JOBS, newest):
         for row, age in by_group[job.task_id, job.group_name]:
             if (job.event_id, job.id) > age:
-                row.update(state=JobState.SKIPPED, reason=superseded(job.id), ended_at=now)
+                row.update(state=JobState.SKIPPED, reason=superseded_reason(job.id), ended_at=now)
 
 
-def pass_on(connection: Connection, task_id: str, group: str, now: float) -> bool:
+def unblock_head(connection: Connection, task_id: str, group: str, now: float) -> bool:
     """Let the group's head be claimed, after a job of it has ended; whether one waited for that."""
     head = connection.execute(_HEAD, {"of_task": task_id, "of_group": group}).first()
     if head is None or head.state != JobState.WAITING or not head.blocked:
@@ -262,5 +270,5 @@ def stuck(connection: Connection) -> list[tuple[str, str]]:
 
 def free(connection: Connection, task_id: str, group: str, now: float) -> bool:
     """Let a group go on: a unit of work; whether that was needed."""
-    lock_all(connection, [lock_of(task_id, group)])
-    return pass_on(connection, task_id, group, now)
+    lock_all(connection, [lock_name(task_id, group)])
+    return unblock_head(connection, task_id, group, now)

@@ -18,7 +18,7 @@ from bridge.outbox.schema import events, jobs
 from bridge.routing.route import OnDead
 
 #: The most events that are read at a time.
-PAGE = 200
+PAGE_EVENTS = 200
 #: The most bytes of bodies, as they are stored, and of jobs that they have together, unless one has more.
 PAGE_BYTES = 16 * 1024**2
 #: What a job weighs beside its arguments, bytes.
@@ -26,7 +26,7 @@ JOB_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class Recorded:
+class EventWithJobs:
     """A stored event with the jobs that routes made of it: since its last replay, if it was replayed."""
 
     id: int
@@ -60,7 +60,7 @@ _EVENTS = select(events).where(_SOME)
 _JOBS: Select[Any] = select(jobs).where(_OF_SOME, jobs.c.route != OnDead.NAME).order_by(jobs.c.id)
 
 
-def history(database: Database, since: float | None, last: int | None) -> Iterator[Recorded]:
+def history(database: Database, since: float | None, last: int | None) -> Iterator[EventWithJobs]:
     """The newest events, at most `last` of them, that were received `since`, seconds since the epoch.
 
     Raises StoreUnavailable.
@@ -68,15 +68,15 @@ def history(database: Database, since: float | None, last: int | None) -> Iterat
     place = {"before": float("inf"), "before_id": 0, "since": float("-inf") if since is None else since}
     left = last
     while left is None or left > 0:
-        limit = PAGE if left is None else min(PAGE, left)
+        limit = PAGE_EVENTS if left is None else min(PAGE_EVENTS, left)
         newest, found, made = database.read(partial(_page, place={**place, "limit": limit}))
         if not newest:
             return
         for event_id in newest:
             if event_id in found:
-                # What is compressed is unpacked one by one.
+                # What is compressed is decompressed one by one.
                 made_last = _of_last_replay(made[event_id])
-                yield Recorded(event_id, event_of(found[event_id]), tuple(map(job_of, made_last)))
+                yield EventWithJobs(event_id, event_of(found[event_id]), tuple(map(job_of, made_last)))
         place["before_id"], place["before"] = list(newest.items())[-1]
         left = None if left is None else left - len(newest)
 

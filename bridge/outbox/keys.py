@@ -1,6 +1,6 @@
 """Keys of `once_within`: of the jobs of one route with one key, one runs in a span of time.
 
-Part of a unit of work, under the locks of the keys (`lock_of`). A key is held by a job while it waits or is
+Part of a unit of work, under the locks of the keys (`lock_name`). A key is held by a job while it waits or is
 sent, and for the span after it was accepted, or became unknown: then TheEye may have it.
 """
 
@@ -16,9 +16,9 @@ from bridge.core.job import JobState, NewJob
 from bridge.outbox.schema import HOLDS_KEY, jobs
 
 #: By how much the clocks of the machines may differ, seconds.
-CLOCKS_DIFFER = 60.0
+CLOCK_TOLERANCE = 60.0
 #: How many keys one statement asks for.
-_CHUNK = 500
+KEYS_PER_QUERY = 500
 
 _OF_KEYS = (
     select(jobs.c.once_key, jobs.c.id, jobs.c.state, jobs.c.ended_at)
@@ -38,7 +38,7 @@ _HOLDERS = union_all(
 ).order_by("id")
 
 
-def lock_of(route: str, key: str) -> tuple[str, ...]:
+def lock_name(route: str, key: str) -> tuple[str, ...]:
     """The name of its lock."""
     return ("once", route, key)
 
@@ -64,10 +64,10 @@ def _held(
     connection: Connection, route: str, keys: Sequence[str], within: float, now: float
 ) -> dict[str, str]:
     """Those of the keys that are held, and by what in words."""
-    window = {"since": now - within, "until": now + CLOCKS_DIFFER}
+    window = {"since": now - within, "until": now + CLOCK_TOLERANCE}
     reasons: dict[str, str] = {}
-    for at in range(0, len(keys), _CHUNK):
-        asked = {"route": route, "keys": keys[at : at + _CHUNK], **window}
+    for at in range(0, len(keys), KEYS_PER_QUERY):
+        asked = {"route": route, "keys": keys[at : at + KEYS_PER_QUERY], **window}
         reasons |= {row.once_key: _reason(row) for row in connection.execute(_HOLDERS, asked)}
     return reasons
 

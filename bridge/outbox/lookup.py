@@ -13,15 +13,14 @@ from bridge.outbox.webhook import Webhook
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownEvent:
     """A stored event, as far as it identifies a webhook."""
 
     id: int
     delivery_id: str
     event: str
     action: str | None
-    #: None where an older release stored it.
-    digest: bytes | None
+    digest: bytes
 
 
 # Compiled once: the hot path builds no statements.
@@ -46,15 +45,15 @@ def lock(connection: Connection, webhook: Webhook) -> None:
     """Wait until no other transaction looks for the same fingerprint or body."""
     if webhook.fingerprint is not None:
         locks.lock(connection, "fingerprint", webhook.event.source, webhook.fingerprint)
-    if webhook.replays is not None and webhook.digest is not None:
+    if webhook.replays is not None:
         locks.lock(connection, "digest", webhook.event.source, webhook.digest.hex())
 
 
-def by_delivery(connection: Connection, source: str, delivery_id: str) -> Known | None:
+def by_delivery(connection: Connection, source: str, delivery_id: str) -> KnownEvent | None:
     return _first(connection, _BY_DELIVERY, source=source, delivery_id=delivery_id)
 
 
-def by_fingerprint(connection: Connection, webhook: Webhook) -> Known | None:
+def by_fingerprint(connection: Connection, webhook: Webhook) -> KnownEvent | None:
     """The event of the same fingerprint within the window."""
     event, window = webhook.event, webhook.window
     if webhook.fingerprint is None or window is None:
@@ -69,17 +68,15 @@ def by_fingerprint(connection: Connection, webhook: Webhook) -> Known | None:
     )
 
 
-def by_digest(connection: Connection, webhook: Webhook) -> Known | None:
+def by_digest(connection: Connection, webhook: Webhook) -> KnownEvent | None:
     """The first event of the same body, where the source looks for replays; a redelivery's may be its own."""
-    if webhook.replays is None or webhook.digest is None:
+    if webhook.replays is None:
         return None
     return _first(connection, _BY_DIGEST, source=webhook.event.source, digest=webhook.digest)
 
 
-def differs(known: Known, webhook: Webhook) -> bool:
-    """Whether the webhook is another one than the stored event; False where that is not known."""
-    if known.digest is None or webhook.digest is None:
-        return False
+def differs(known: KnownEvent, webhook: Webhook) -> bool:
+    """Whether the webhook is another one than the stored event."""
     if known.digest != webhook.digest:
         return True
     event = webhook.event
@@ -87,6 +84,6 @@ def differs(known: Known, webhook: Webhook) -> bool:
     return not webhook.has_event_in_body and (known.event, known.action) != (event.event, event.action)
 
 
-def _first(connection: Connection, query: Select[Any], **wanted: object) -> Known | None:
+def _first(connection: Connection, query: Select[Any], **wanted: object) -> KnownEvent | None:
     row = connection.execute(query, wanted).one_or_none()
-    return None if row is None else Known(**row._mapping)
+    return None if row is None else KnownEvent(**row._mapping)

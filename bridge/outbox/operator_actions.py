@@ -33,7 +33,7 @@ def retry(
 
     Raises NoSuchJob, WrongState.
     """
-    lock_all(connection, storing.locks_of(items if again is None else [again]))
+    lock_all(connection, storing.lock_names(items if again is None else [again]))
     dead = _expect(connection, job_id, JobState.DEAD)
     if again is None and items:
         audit.count(connection, entry)
@@ -58,14 +58,14 @@ def resolve(
         state = JobState.ACCEPTED
         # It ended when its answer was lost: from then on its key is held, and not from now.
         values = {"reason": "a person said that TheEye has it"}
-    elif job.group is not None and (by := groups.replaced_by(connection, job)) is not None:
+    elif job.group is not None and (by := groups.superseding_job(connection, job)) is not None:
         state = JobState.SKIPPED
-        values = {"reason": groups.superseded(by), "ended_at": now}
+        values = {"reason": groups.superseded_reason(by), "ended_at": now}
     else:
         state = JobState.WAITING
         values = {
             "reason": "a person said to send it again", "ended_at": None,
-            "due_at": now, "fresh_at": now, "tries": 0, "unknowns": 0,
+            "due_at": now, "retry_window_start": now, "window_attempts": 0, "window_unknowns": 0,
         }  # fmt: skip
     may_go = _settle(connection, job, {"state": state, **values}, now, entry)
     return state, may_go or state is JobState.WAITING
@@ -90,7 +90,7 @@ def replay(
     connection: Connection, event_id: int, new: Sequence[NewJob], now: float, entry: int | None = None
 ) -> tuple[StoredJob, ...]:
     """Store jobs of an event beside those that it has made. Raises NoSuchEvent."""
-    lock_all(connection, storing.locks_of(new))
+    lock_all(connection, storing.lock_names(new))
     row = select(events.c.id).where(events.c.id == event_id).with_for_update()
     if connection.execute(row).first() is None:
         raise NoSuchEvent(f"there is no event {event_id}")
@@ -106,13 +106,13 @@ def _settle(
     """Whether the next job of its group waited for that."""
     audit.count(connection, entry)
     connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
-    return job.group is not None and groups.pass_on(connection, job.task_id, job.group, now)
+    return job.group is not None and groups.unblock_head(connection, job.task_id, job.group, now)
 
 
 def _locked_with_group(connection: Connection, job_id: int, expected: tuple[JobState, ...]) -> Job:
     row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
     if row is not None and row.group_name is not None:
-        lock_all(connection, [groups.lock_of(row.task_id, row.group_name)])
+        lock_all(connection, [groups.lock_name(row.task_id, row.group_name)])
     job = job_of(_expect(connection, job_id, *expected))
     if row is not None and (job.task_id, job.group) != (row.task_id, row.group_name):
         # Asked for again in this very moment, and into another group, whose lock is not held.

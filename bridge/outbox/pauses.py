@@ -14,9 +14,9 @@ from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses
 
 #: How many jobs one unit of work renews.
-_CHUNK = 2000
+BATCH_JOBS = 2000
 
-_NAMED = select(jobs.c.route, jobs.c.task_id, jobs.c.task).distinct()
+_ROUTES_AND_TASKS = select(jobs.c.route, jobs.c.task_id, jobs.c.task).distinct()
 _ALL = select(pauses).order_by(pauses.c.kind, pauses.c.name)
 
 
@@ -59,24 +59,26 @@ def resume(connection: Connection, kind: Pausable, name: str, entry: int | None 
     return gone.rowcount == 1
 
 
-def renew(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
+def restart_retry_windows(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
     """For some of the jobs that wait, let the time for which they are tried again begin anew.
 
     Whether there were any. Else the first outage after a long pause would end them.
     """
     column = jobs.c.task_id if kind is Pausable.TASK else jobs.c.route
-    some = select(jobs.c.id).where(jobs.c.state == JobState.WAITING, column == name, jobs.c.fresh_at < now)
-    renewed = update(jobs).where(jobs.c.id.in_(some.limit(_CHUNK)), jobs.c.state == JobState.WAITING)
-    return connection.execute(renewed.values(fresh_at=now)).rowcount > 0
+    some = select(jobs.c.id).where(
+        jobs.c.state == JobState.WAITING, column == name, jobs.c.retry_window_start < now
+    )
+    renewed = update(jobs).where(jobs.c.id.in_(some.limit(BATCH_JOBS)), jobs.c.state == JobState.WAITING)
+    return connection.execute(renewed.values(retry_window_start=now)).rowcount > 0
 
 
 def is_paused(connection: Connection, kind: Pausable, name: str) -> bool:
     return any((each.kind, each.name) == (kind, name) for each in paused(connection))
 
 
-def named(connection: Connection) -> list[tuple[str, str, str]]:
+def routes_and_tasks(connection: Connection) -> list[tuple[str, str, str]]:
     """The routes of all stored jobs, with the ids and the names of their tasks."""
-    return [(row.route, row.task_id, row.task) for row in connection.execute(_NAMED)]
+    return [(row.route, row.task_id, row.task) for row in connection.execute(_ROUTES_AND_TASKS)]
 
 
 def paused(connection: Connection) -> list[Pause]:

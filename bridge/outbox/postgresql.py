@@ -25,20 +25,20 @@ from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
 from bridge.outbox.pool import POOL, SURPLUS_INTERVAL, ElasticPool, is_full
 from bridge.outbox.presence import Presence
-from bridge.outbox.session import CONNECTS, Session, connect
+from bridge.outbox.session import CONNECT_TIMEOUT, Session, connect
 
 T = TypeVar("T")
 
 #: How long, in seconds, a statement of a migration waits for its answer.
-TAKES_ITS_TIME = 3600.0
+MIGRATION_TIMEOUT = 3600.0
 #: How often a unit of work is tried that met another in a deadlock.
-TRIES = 3
+DEADLOCK_ATTEMPTS = 3
 #: The channel on which a process says that a job may be due.
 CHANNEL = "bridge_jobs"
 #: How often, in seconds, the listening thread looks whether it is to end.
-LISTENS = 1.0
+LISTEN_TIMEOUT = 1.0
 #: How long, in seconds, it waits before it connects again.
-RECONNECTS = 2.0
+RECONNECT_INTERVAL = 2.0
 
 #: What the database itself fails of, and not the unit of work; a right or a table that is missing, too.
 _UNAVAILABLE = (OperationalError, InterfaceError, InternalError, ProgrammingError, PoolTimeoutError)
@@ -58,14 +58,14 @@ class PostgreSQL(Database):
     def __init__(self, url: str) -> None:
         self._engine = connect(url)
         self._closed = threading.Event()
-        self._herald = Herald(self._engine)
+        self._announcer = Announcer(self._engine)
         self._listener: threading.Thread | None = None
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._closed.is_set():
             raise StoreUnavailable("the store is closed")
         try:
-            for _ in range(TRIES - 1):
+            for _ in range(DEADLOCK_ATTEMPTS - 1):
                 with suppress(_Deadlock):
                     return self._in_transaction(work)
             return self._in_transaction(work)
@@ -75,8 +75,8 @@ class PostgreSQL(Database):
     def upgrade(self, work: Callable[[Connection], T]) -> T:
         def unhurried(connection: Connection) -> T:
             session: Any = connection.connection.driver_connection
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{TAKES_ITS_TIME:g}s'")
-            with session.patient(TAKES_ITS_TIME):
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{MIGRATION_TIMEOUT:g}s'")
+            with session.with_answer_timeout(MIGRATION_TIMEOUT):
                 return work(connection)
 
         return self.write(unhurried)
@@ -97,7 +97,7 @@ class PostgreSQL(Database):
         except SQLAlchemyError as error:
             raise StoreUnavailable(f"the store cannot be read: {_cause(error)}") from error
 
-    def require(self) -> None:
+    def require_writable(self) -> None:
         """Raises StoreUnavailable where nothing can be written: on a standby, say, after a failover."""
         self.read(_require_writes)
 
@@ -108,7 +108,7 @@ class PostgreSQL(Database):
         return Presence()
 
     def announce(self) -> None:
-        self._herald.announce()
+        self._announcer.announce()
 
     def listen(self, woken: Callable[[], None]) -> None:
         self._listener = threading.Thread(target=self._listen, args=(woken,), name="listen", daemon=True)
@@ -116,9 +116,9 @@ class PostgreSQL(Database):
 
     def close(self) -> None:
         self._closed.set()
-        self._herald.close()
+        self._announcer.close()
         if self._listener is not None:
-            self._listener.join(timeout=2 * LISTENS)
+            self._listener.join(timeout=2 * LISTEN_TIMEOUT)
         self._engine.dispose()
 
     def _listen(self, woken: Callable[[], None]) -> None:
@@ -126,8 +126,8 @@ class PostgreSQL(Database):
         while not self._closed.is_set():
             try:
                 with self._detached() as session:
-                    if session.risk != risk:
-                        risk = session.risk
+                    if session.durability_risk != risk:
+                        risk = session.durability_risk
                         log.warning("%s", risk)
                     if session.is_pooled:
                         log.info("a pooler is in front of PostgreSQL: the poll finds jobs of other processes")
@@ -136,12 +136,12 @@ class PostgreSQL(Database):
                     if lost:
                         woken()  # for what was announced meanwhile
                     lost = False
-                    self._hear(session, woken)
+                    self._receive(session, woken)
             except (SQLAlchemyError, DriverError, StoreUnavailable) as error:
                 if not lost and not self._closed.is_set():
                     log.warning("other processes are not heard, the poll serves: %s", cause(error))
                 lost = True
-                self._closed.wait(RECONNECTS)
+                self._closed.wait(RECONNECT_INTERVAL)
 
     def _detached(self) -> Session:
         """Return a session out of the pool, that lives as long as the process."""
@@ -150,14 +150,14 @@ class PostgreSQL(Database):
         pooled.detach()
         return cast(Session, session)
 
-    def _hear(self, session: Session, woken: Callable[[], None]) -> None:
+    def _receive(self, session: Session, woken: Callable[[], None]) -> None:
         while not self._closed.is_set():
-            for notice in session.notifies(timeout=LISTENS):
-                if notice.payload != self._herald.name:
+            for notice in session.notifies(timeout=LISTEN_TIMEOUT):
+                if notice.payload != self._announcer.name:
                     woken()
 
 
-class Herald:
+class Announcer:
     """Announces from a thread of its own, so that many jobs at once are announced together.
 
     A NOTIFY inside each intake transaction would let only one of them commit at a time, since PostgreSQL
@@ -182,7 +182,7 @@ class Herald:
         """Announce what is still to be announced, then end."""
         self._closed = True
         self._changed.set()
-        self._thread.join(timeout=2 * CONNECTS)
+        self._thread.join(timeout=2 * CONNECT_TIMEOUT)
 
     def _run(self) -> None:
         last = False

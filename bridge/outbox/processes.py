@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, update
 
-from bridge.outbox.row_mapping import storable
+from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import processes
 
 #: After how many seconds of silence a process is forgotten.
-FORGOTTEN = 3600.0
+FORGET_AFTER = 3600.0
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,20 @@ class Process:
     """A process that delivers."""
 
     #: When it last said so, seconds since the epoch.
-    beat_at: float
+    heartbeat_at: float
     #: What keeps it from sending; None where nothing does.
     trouble: str | None
 
 
-def beat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
+def heartbeat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
     """Write that a process delivers."""
-    values = {"beat_at": now, "trouble": storable(trouble)}
+    values = {"heartbeat_at": now, "trouble": without_nul(trouble)}
     known = update(processes).where(processes.c.id == process).values(**values)
     if connection.execute(known).rowcount == 0:
         connection.execute(insert(processes).values(id=process, **values))
-        connection.execute(delete(processes).where(processes.c.beat_at < now - FORGOTTEN))
+        connection.execute(delete(processes).where(processes.c.heartbeat_at < now - FORGET_AFTER))
 
 
-def leave(connection: Connection, process: str) -> None:
+def unregister(connection: Connection, process: str) -> None:
     """Write that a process delivers no more."""
     connection.execute(delete(processes).where(processes.c.id == process))

@@ -16,16 +16,16 @@ from bridge.outbox.schema import attempts, audit, events, jobs
 from bridge.process.settings import Retention
 
 #: Of how many events at a time it is asked whether they may go.
-LOOKED_AT = 500
+READ_LIMIT = 500
 #: The most of them in one unit of work, which holds up whoever else writes.
-BATCH = 200
+BATCH_EVENTS = 200
 #: The most jobs, and bytes of bodies, that they have together, unless one event has more.
 BATCH_JOBS = 2_000
 BATCH_BYTES = 16 * 1024**2
 
 
 #: How long entries of the audit are kept, seconds; longer where events are.
-AUDITED = 365 * 86400.0
+AUDIT_RETENTION = 365 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Cutoffs:
 
 
 @dataclass(frozen=True)
-class Stock:
+class Candidate:
     """What there is of one event."""
 
     received_at: float
@@ -71,13 +71,13 @@ class Stock:
     #: When the last of its jobs ended, or was made where that is not known.
     ended_at: float = 0.0
 
-    def may_go(self, cutoffs: Cutoffs) -> bool:
+    def is_expired(self, cutoffs: Cutoffs) -> bool:
         """Whether the event with its jobs is not needed any more."""
         if not self.jobs:
             return self.received_at < cutoffs.unmatched
         return not self.undecided and max(self.received_at, self.ended_at) < cutoffs.events
 
-    def body_may_go(self, cutoffs: Cutoffs) -> bool:
+    def body_is_expired(self, cutoffs: Cutoffs) -> bool:
         """Whether there is a body that no job could be built from again: a dead one could."""
         return self.size > 0 and not self.undecided and not self.dead and self.received_at < cutoffs.bodies
 
@@ -90,7 +90,7 @@ _OLDEST = (
         events.c.received_at < bindparam("before"),
     )
     .order_by(events.c.received_at, events.c.id)
-    .limit(LOOKED_AT)
+    .limit(READ_LIMIT)
 )
 _SOME = events.c.id.in_(bindparam("some", expanding=True))
 _OF_SOME = jobs.c.event_id.in_(bindparam("some", expanding=True))
@@ -103,7 +103,7 @@ _JOBS = (
         func.count().label("jobs"),
         func.sum(case((_UNDECIDED, 1), else_=0)).label("undecided"),
         func.sum(case((jobs.c.state == JobState.DEAD, 1), else_=0)).label("dead"),
-        func.max(func.coalesce(jobs.c.ended_at, jobs.c.made_at)).label("ended_at"),
+        func.max(func.coalesce(jobs.c.ended_at, jobs.c.created_at)).label("ended_at"),
     )
     .where(_OF_SOME)
     .group_by(jobs.c.event_id)
@@ -142,9 +142,9 @@ def prune(
         for some in _batches(stock, cutoffs):
             if stop():
                 break
-            pruned += database.write(partial(let_go, some=some, cutoffs=cutoffs, entry=entry))
+            pruned += database.write(partial(delete_expired, some=some, cutoffs=cutoffs, entry=entry))
     if not stop():
-        _prune_audit(database, now - max(AUDITED, retention.events))
+        _prune_audit(database, now - max(AUDIT_RETENTION, retention.events))
     return pruned
 
 
@@ -161,11 +161,11 @@ def _oldest(connection: Connection, place: Mapping[str, float]) -> dict[int, flo
     return {row.id: row.received_at for row in connection.execute(_OLDEST, place)}
 
 
-def _stock(connection: Connection, received: Mapping[int, float]) -> dict[int, Stock]:
+def _stock(connection: Connection, received: Mapping[int, float]) -> dict[int, Candidate]:
     """What there is of each of these events, in their order, as far as they are still there."""
     some = {"some": list(received)}
     size = {row.id: row.size for row in connection.execute(_SIZES, some)}
-    stock = {event_id: Stock(at, size[event_id]) for event_id, at in received.items() if event_id in size}
+    stock = {event_id: Candidate(at, size[event_id]) for event_id, at in received.items() if event_id in size}
     for row in connection.execute(_JOBS, some):
         if row.event_id in stock:
             of_jobs = {"jobs": row.jobs, "undecided": row.undecided, "dead": row.dead}
@@ -173,15 +173,15 @@ def _stock(connection: Connection, received: Mapping[int, float]) -> dict[int, S
     return stock
 
 
-def _batches(stock: Mapping[int, Stock], cutoffs: Cutoffs) -> Iterator[dict[int, float]]:
+def _batches(stock: Mapping[int, Candidate], cutoffs: Cutoffs) -> Iterator[dict[int, float]]:
     """Those events of which something may go, a few at a time: when each was received, by id."""
     batch: dict[int, float] = {}
     many = size = 0
     for event_id, one in stock.items():
-        if not one.may_go(cutoffs) and not one.body_may_go(cutoffs):
+        if not one.is_expired(cutoffs) and not one.body_is_expired(cutoffs):
             continue
         many, size = many + one.jobs, size + one.size
-        if batch and (len(batch) == BATCH or many > BATCH_JOBS or size > BATCH_BYTES):
+        if batch and (len(batch) == BATCH_EVENTS or many > BATCH_JOBS or size > BATCH_BYTES):
             yield batch
             batch, many, size = {}, one.jobs, one.size
         batch[event_id] = one.received_at
@@ -189,7 +189,7 @@ def _batches(stock: Mapping[int, Stock], cutoffs: Cutoffs) -> Iterator[dict[int,
         yield batch
 
 
-def let_go(
+def delete_expired(
     connection: Connection, some: Mapping[int, float], cutoffs: Cutoffs, entry: int | None = None
 ) -> Pruned:
     """Let go of what still may go of these events: when each was received, by id."""
@@ -197,9 +197,9 @@ def let_go(
     held = list(connection.execute(_LOCK_EVENTS, {"some": list(some)}).scalars())
     connection.execute(_LOCK_JOBS, {"some": held})
     stock = _stock(connection, {event_id: some[event_id] for event_id in held})
-    going = {event_id for event_id, one in stock.items() if one.may_go(cutoffs)}
+    going = {event_id for event_id, one in stock.items() if one.is_expired(cutoffs)}
     emptied = [
-        event_id for event_id, one in stock.items() if one.body_may_go(cutoffs) and event_id not in going
+        event_id for event_id, one in stock.items() if one.body_is_expired(cutoffs) and event_id not in going
     ]
     jobs_gone = 0
     if going:

@@ -30,20 +30,20 @@ _UNSTARTED = select(func.count()).where(
 )
 
 
-def clock(connection: Connection, here: float) -> float:
+def store_time(connection: Connection, here: float) -> float:
     """The store's time, seconds since the epoch; that of the process, `here`, where the store has none."""
     if connection.dialect.name == "postgresql":
         return float(connection.execute(_CLOCK).scalar_one())
     return here
 
 
-def full_until(connection: Connection, task_id: str, rate: Rate, now: float) -> float | None:
+def next_start_at(connection: Connection, task_id: str, rate: Rate, now: float) -> float | None:
     """When the next attempt may start; None where it may now."""
     started = _started(connection, task_id, rate, now)
     return started[-1] + rate.span if len(started) >= rate.attempts else None
 
 
-def room(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[int, float | None]:
+def free_starts(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[int, float | None]:
     """How many jobs may be claimed now, and where none, when the next may; None: when a claim ends."""
     started = _started(connection, task_id, rate, now)
     if len(started) >= rate.attempts:

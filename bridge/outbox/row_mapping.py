@@ -43,7 +43,7 @@ def event_row(webhook: Webhook) -> dict[str, Any]:
         "fingerprint": webhook.fingerprint,
         "headers": orjson.dumps(dict(event.headers)),
         "query": orjson.dumps(dict(event.query)),
-        "body": (_REDACTED if is_redacted(event) else b"") + packed(event.body),
+        "body": (_REDACTED_PREFIX if is_redacted(event) else b"") + compressed(event.body),
         "received_at": event.received_at,
         "warnings": orjson.dumps(list(webhook.warnings)),
         "digest": webhook.digest,
@@ -52,8 +52,8 @@ def event_row(webhook: Webhook) -> dict[str, Any]:
 
 def event_of(row: Row[Any]) -> Event:
     """Where its body is not kept, that is empty and the payload None."""
-    body = unpacked(row.body)
-    kind = RedactedEvent if row.body.startswith(_REDACTED) else Event
+    body = decompressed(row.body)
+    kind = RedactedEvent if row.body.startswith(_REDACTED_PREFIX) else Event
     return kind(
         source=row.source,
         event=row.event,
@@ -68,24 +68,24 @@ def event_of(row: Row[Any]) -> Event:
 
 
 #: Bodies of so many bytes are stored as they are: there is little to win.
-_SHORT = 1024
+COMPRESS_FROM = 1024
 #: With what zlib begins (RFC 1950 2.2, a window of 32 KiB), and no JSON does.
-_ZLIB = b"\x78"
+_ZLIB_PREFIX = b"\x78"
 #: What stands before a body where a field of the event was redacted; neither JSON nor zlib begins so.
-_REDACTED = b"\x00"
+_REDACTED_PREFIX = b"\x00"
 
 
-def packed(body: bytes) -> bytes:
+def compressed(body: bytes) -> bytes:
     """A body as it is stored: compressed, where that makes it shorter."""
-    if len(body) <= _SHORT:
+    if len(body) <= COMPRESS_FROM:
         return body
     compressed = zlib.compress(body, level=1)
     return compressed if len(compressed) < len(body) else body
 
 
-def unpacked(stored: bytes) -> bytes:
-    stored = stored.removeprefix(_REDACTED)
-    return zlib.decompress(stored) if stored.startswith(_ZLIB) else stored
+def decompressed(stored: bytes) -> bytes:
+    stored = stored.removeprefix(_REDACTED_PREFIX)
+    return zlib.decompress(stored) if stored.startswith(_ZLIB_PREFIX) else stored
 
 
 def summary_of(row: Row[Any]) -> EventSummary:
@@ -110,30 +110,30 @@ def job_row(event_id: int, job: NewJob, now: float, replay: int = 0) -> dict[str
         "item_key": job.item_key,
         "item_index": job.item_index,
         "replay": replay,
-        "made_at": now,
-        "attempts": 0,
-        **fresh(job, now),
+        "created_at": now,
+        "attempt_count": 0,
+        **initial_values(job, now),
     }
 
 
-def fresh(job: NewJob, now: float) -> dict[str, Any]:
+def initial_values(job: NewJob, now: float) -> dict[str, Any]:
     """What a job has when it is made, and again when it is asked for anew; before its group is asked."""
     dead = job.arguments is None
     return {
         "state": JobState.DEAD if dead else JobState.WAITING,
         "arguments": None if job.arguments is None else orjson.dumps(job.arguments),
-        "reason": storable(job.reason),
+        "reason": without_nul(job.reason),
         "due_at": now,
-        "fresh_at": now,
-        "tries": 0,
-        "unknowns": 0,
+        "retry_window_start": now,
+        "window_attempts": 0,
+        "window_unknowns": 0,
         "group_name": job.group,
         "position": None,
         "latest": job.latest,
         "blocked": False,
         "once_key": job.once_key,
         "ended_at": now if dead else None,
-        "told": False,
+        "alerted": False,
         "table_hash": None if job.table is None else job.table.hash,
         "table_commit": None if job.table is None else job.table.commit,
     }
@@ -151,13 +151,13 @@ def job_of(row: Row[Any]) -> Job:
         state=JobState(row.state),
         arguments=None if row.arguments is None else tuple(orjson.loads(row.arguments)),
         reason=row.reason,
-        made_at=row.made_at,
+        created_at=row.created_at,
         due_at=row.due_at,
-        fresh_at=row.fresh_at,
-        tries=row.tries,
-        unknowns=row.unknowns,
+        retry_window_start=row.retry_window_start,
+        window_attempts=row.window_attempts,
+        window_unknowns=row.window_unknowns,
         theeye_job_id=row.theeye_job_id,
-        claim=row.claim,
+        claim_token=row.claim_token,
         lease_until=row.lease_until,
         group=row.group_name,
         position=row.position,
@@ -182,6 +182,6 @@ def attempt_of(row: Row[Any]) -> Attempt:
     )
 
 
-def storable(text: str | None) -> str | None:
+def without_nul(text: str | None) -> str | None:
     """Text without NUL, which not every database takes."""
     return None if text is None else text.replace("\x00", "\\u0000")

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
     text,
 )
 
@@ -25,13 +24,12 @@ metadata = MetaData()
 #: A claim may take it once it is due.
 IS_READY = text("state = 'waiting' AND NOT blocked")
 #: Holds back the later jobs of its group.
-IS_AHEAD = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
+BLOCKS_GROUP = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
 #: Keeps others of its route with the same key from running.
 HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
 #: Died, and nobody was told of it.
-IS_UNTOLD = text("state = 'dead' AND NOT told")
+LACKS_ALERT = text("state = 'dead' AND NOT alerted")
 _HAS_GROUP = text("group_name IS NOT NULL")
-_HAS_DIGEST = text("digest IS NOT NULL")
 
 #: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -53,21 +51,14 @@ events = Table(
     Column("received_at", Double, nullable=False),
     # What went wrong in conditions and loops: a JSON list of texts.
     Column("warnings", LargeBinary, nullable=False),
-    # SHA-256 of what the sender sent; null where an older release stored the event.
-    Column("digest", LargeBinary),
+    # SHA-256 of what the sender sent.
+    Column("digest", LargeBinary, nullable=False),
     # What was odd about its requests: a JSON list of texts. A redelivery replaces the warnings, not these.
     Column("notes", LargeBinary),
     UniqueConstraint("source", "delivery_id"),
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
     Index("events_by_age", "received_at", "id"),
-    Index(
-        "events_by_digest",
-        "source",
-        "digest",
-        "id",
-        sqlite_where=_HAS_DIGEST,
-        postgresql_where=_HAS_DIGEST,
-    ),
+    Index("events_by_digest", "source", "digest", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -85,29 +76,29 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("arguments", LargeBinary),
     Column("reason", Text),
-    Column("made_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
     Column("due_at", Double, nullable=False),
-    Column("fresh_at", Double, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("unknowns", Integer, nullable=False),
+    Column("retry_window_start", Double, nullable=False),
+    Column("window_attempts", Integer, nullable=False),
+    Column("window_unknowns", Integer, nullable=False),
     # Attempts in its whole life: the number of the last one.
-    Column("attempts", Integer, nullable=False),
+    Column("attempt_count", Integer, nullable=False),
     Column("theeye_job_id", Text),
-    Column("claim", Text),
+    Column("claim_token", Text),
     Column("lease_until", Double),
     # Its group is this name among the jobs of its task.
     Column("group_name", Text),
     # Its place in the group, in the order of commits.
     Column("position", BigInteger),
     # Whether it replaces the earlier ones of its group that still wait.
-    Column("latest", Boolean, nullable=False, server_default=false()),
+    Column("latest", Boolean, nullable=False),
     # While it waits: whether an earlier one of its group has to end first.
-    Column("blocked", Boolean, nullable=False, server_default=false()),
+    Column("blocked", Boolean, nullable=False),
     Column("once_key", Text),
     # When it came to a state that it leaves only by a person's or the sender's asking again.
     Column("ended_at", Double),
     # Since it died: whether somebody was told of it.
-    Column("told", Boolean, nullable=False, server_default=false()),
+    Column("alerted", Boolean, nullable=False),
     # The routing table that built it; see job.TableVersion.
     Column("table_hash", Text),
     Column("table_commit", Text),
@@ -134,12 +125,12 @@ jobs = Table(
     ),
     # Without those that have ended, which become many.
     Index(
-        "jobs_ahead",
+        "jobs_blocking",
         "task_id",
         "group_name",
         "position",
-        sqlite_where=IS_AHEAD,
-        postgresql_where=IS_AHEAD,
+        sqlite_where=BLOCKS_GROUP,
+        postgresql_where=BLOCKS_GROUP,
     ),
     Index(
         "jobs_by_key",
@@ -149,7 +140,7 @@ jobs = Table(
         sqlite_where=HOLDS_KEY,
         postgresql_where=HOLDS_KEY,
     ),
-    Index("jobs_untold", "state", "ended_at", sqlite_where=IS_UNTOLD, postgresql_where=IS_UNTOLD),
+    Index("jobs_without_alert", "state", "ended_at", sqlite_where=LACKS_ALERT, postgresql_where=LACKS_ALERT),
     sqlite_autoincrement=True,
 )
 
@@ -166,15 +157,15 @@ attempts = Table(
     Column("detail", Text),
     Column("theeye_job_id", Text),
     # Its job's, for the rate.
-    Column("task_id", Text),
+    Column("task_id", Text, nullable=False),
     UniqueConstraint("job_id", "number"),
     Index("attempts_by_task", "task_id", "started_at"),
     sqlite_autoincrement=True,
 )
 
 #: The last refused requests of each source; none of their bodies.
-refusals = Table(
-    "refusals",
+refused_requests = Table(
+    "refused_requests",
     metadata,
     Column("id", ID, primary_key=True),
     Column("source", Text, nullable=False),
@@ -188,7 +179,7 @@ refusals = Table(
     Column("size", BigInteger),
     # The client's address, as far as it is known.
     Column("client", Text),
-    Index("refusals_by_source", "source", "id"),
+    Index("refused_requests_by_source", "source", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -197,7 +188,7 @@ processes = Table(
     "processes",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("beat_at", Double, nullable=False),
+    Column("heartbeat_at", Double, nullable=False),
     # What keeps it from sending.
     Column("trouble", Text),
 )
@@ -214,8 +205,8 @@ pauses = Table(
 )
 
 #: When somebody was last told of jobs that died, by their route.
-tellings = Table(
-    "tellings",
+dead_job_alerts = Table(
+    "dead_job_alerts",
     metadata,
     Column("route", Text, primary_key=True),
     Column("at", Double, nullable=False),
@@ -236,9 +227,9 @@ audit = Table(
     # Numbers or a filter: a JSON object.
     Column("target", LargeBinary, nullable=False),
     # How many it was meant for; null where nobody counted.
-    Column("chosen", BigInteger),
+    Column("selected", BigInteger),
     # How many it has changed. Each change counts itself, in its own transaction.
-    Column("done", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
     # Null while it runs, and for ever where the process ended in the middle.
     Column("ended_at", Double),
     sqlite_autoincrement=True,

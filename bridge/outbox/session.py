@@ -21,14 +21,14 @@ from bridge.core.errors import StoreUnavailable
 from bridge.outbox.pool import ElasticPool
 
 #: How long, in seconds, connecting waits for an answer.
-CONNECTS = 5.0
+CONNECT_TIMEOUT = 5.0
 #: How long, in seconds, a statement or a commit waits for its answer: longer than for a lock, of which the
 #: server says so itself.
-ANSWERS = 6.0
+ANSWER_TIMEOUT = 6.0
 #: The same where the question is only whether the connection is alive.
-ANSWERS_AT_ONCE = 1.0
+LIVENESS_TIMEOUT = 1.0
 #: How often, in seconds, one who waits for an answer looks whether the connection is still open.
-CHECKS = 0.1
+CLOSED_CHECK_INTERVAL = 0.1
 
 #: How each transaction begins, in one round trip. Nothing is set for the whole session: a pooler gives each
 #: transaction another session, and a session to other programs.
@@ -40,14 +40,14 @@ _BEGIN = (
     "SET LOCAL idle_in_transaction_session_timeout = '10s';"
     "SET LOCAL lock_timeout = '5s';"
     # A role's own may be shorter than a statement needs.
-    f"SET LOCAL statement_timeout = '{ANSWERS:g}s';"
+    f"SET LOCAL statement_timeout = '{ANSWER_TIMEOUT:g}s';"
     # A lower value rounds the timestamps that are read: a due job would wait for hours.
     "SET LOCAL extra_float_digits = 3;"
     # Not to lose what was committed last.
     "SET LOCAL synchronous_commit = "
 )
 
-_READ_BACK = """
+_SETTINGS = """
 SELECT current_setting('server_encoding'), current_setting('transaction_isolation'),
   current_setting('synchronous_commit'), current_schema(), current_setting('search_path')
 """
@@ -57,25 +57,25 @@ class Session(DriverConnection[Any]):
     """A connection that does not wait for ever: a server that is frozen keeps it open and answers nothing."""
 
     #: How long the server may take for each answer, seconds.
-    patience = ANSWERS
+    answer_timeout = ANSWER_TIMEOUT
     #: The synchronous_commit of its transactions.
     durability = "on"
 
-    def wait(self, gen: Any, interval: float = CHECKS, timeout: float | None = None) -> Any:
+    def wait(self, gen: Any, interval: float = CLOSED_CHECK_INTERVAL, timeout: float | None = None) -> Any:
         """Raises psycopg's OperationalError where no answer came in time; the connection is closed then."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         begun = time.monotonic()
         try:
-            return super().wait(gen, interval, self.patience)
+            return super().wait(gen, interval, self.answer_timeout)
         except DriverOperationalError as error:
-            if time.monotonic() - begun < self.patience:
+            if time.monotonic() - begun < self.answer_timeout:
                 raise
             self.close()
-            raise DriverOperationalError(f"no answer within {self.patience:g} s") from error
+            raise DriverOperationalError(f"no answer within {self.answer_timeout:g} s") from error
 
     @property
-    def beginning(self) -> str:
+    def begin_statements(self) -> str:
         """The statements that begin a transaction."""
         limit = ";SET LOCAL transaction_timeout = 0" if self.info.server_version >= 170000 else ""
         return f"{_BEGIN}{self.durability}{limit}"
@@ -84,7 +84,7 @@ class Session(DriverConnection[Any]):
     def is_alive(self) -> bool:
         """Whether the server answers at once."""
         try:
-            with self.patient(ANSWERS_AT_ONCE):
+            with self.with_answer_timeout(LIVENESS_TIMEOUT):
                 self.execute("SELECT 1")
         except DriverError:
             return False
@@ -103,15 +103,15 @@ class Session(DriverConnection[Any]):
         self.execute(SQL("LISTEN {}").format(Identifier(channel)))
 
     @contextmanager
-    def patient(self, seconds: float) -> Iterator[None]:
+    def with_answer_timeout(self, seconds: float) -> Iterator[None]:
         """Give the server another time for each answer."""
-        self.patience = seconds
+        self.answer_timeout = seconds
         try:
             yield
         finally:
-            self.patience = ANSWERS
+            self.answer_timeout = ANSWER_TIMEOUT
 
-    def read_back(self) -> None:
+    def require_settings(self) -> None:
         """Raises StoreUnavailable if this database cannot keep the store's promises."""
         row = self.execute("SELECT current_setting('synchronous_commit')").fetchone()
         if row is not None and row[0] not in ("off", "local"):
@@ -121,8 +121,8 @@ class Session(DriverConnection[Any]):
                 "DATABASE_URL or PGOPTIONS has options, but a pooler is in front of PostgreSQL and may "
                 "ignore them: remove them, and set a search_path with ALTER ROLE"
             )
-        self.execute(self.beginning)
-        row = self.execute(_READ_BACK).fetchone()
+        self.execute(self.begin_statements)
+        row = self.execute(_SETTINGS).fetchone()
         self.rollback()
         encoding, isolation, commit, schema, path = row or (None,) * 5
         if encoding != "UTF8":
@@ -142,7 +142,7 @@ class Session(DriverConnection[Any]):
             )
 
     @property
-    def risk(self) -> str | None:
+    def durability_risk(self) -> str | None:
         """What may make the server itself lose what it has committed."""
         settings = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
         fsync, full_page_writes = self.execute(settings).fetchone() or ("on", "on")
@@ -170,7 +170,7 @@ def connect(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _read_back(session: Session, _record: Any) -> None:
         try:
-            session.read_back()
+            session.require_settings()
         except BaseException:
             session.close()
             raise
@@ -178,7 +178,7 @@ def connect(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         session: Any = connection.connection.driver_connection
-        connection.exec_driver_sql(session.beginning)
+        connection.exec_driver_sql(session.begin_statements)
 
     @event.listens_for(engine, "handle_error")
     def _close_idle(context: ExceptionContext) -> None:
@@ -201,11 +201,11 @@ def _engine(address: URL) -> Engine:
         isolation_level="AUTOCOMMIT",
         use_native_hstore=False,
         connect_args={
-            "connect_timeout": int(CONNECTS),
-            "tcp_user_timeout": int(2 * CONNECTS * 1000),
+            "connect_timeout": int(CONNECT_TIMEOUT),
+            "tcp_user_timeout": int(2 * CONNECT_TIMEOUT * 1000),
             # What waits for an answer has nothing to send: only probes notice that the way is cut.
-            "keepalives_idle": int(CONNECTS),
-            "keepalives_interval": int(CONNECTS),
+            "keepalives_idle": int(CONNECT_TIMEOUT),
+            "keepalives_interval": int(CONNECT_TIMEOUT),
             "keepalives_count": 2,
             "application_name": "bridge",
             "client_encoding": "utf8",

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
 from bridge.outbox.presence import FileLock, Presence
-from bridge.outbox.writer import WRITES, Writer
+from bridge.outbox.writer import WRITES_OPTION, Writer
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class SQLite(Database):
         except SQLAlchemyError as error:
             raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
 
-    def require(self) -> None:
+    def require_writable(self) -> None:
         self.require_files()
 
     def require_files(self) -> None:
@@ -166,7 +166,7 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
 
     The file and its folder are made where they are missing; the file is for this user alone.
 
-    A connection with the execution option WRITES begins its transactions with ``BEGIN IMMEDIATE``.
+    A connection with the execution option WRITES_OPTION begins its transactions with ``BEGIN IMMEDIATE``.
     """
     path = Path(make_url(url).database or "")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(WRITES, False)
+        writes = connection.get_execution_options().get(WRITES_OPTION, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

@@ -28,19 +28,19 @@ from bridge.outbox import (
     write_check,
 )
 from bridge.outbox.audit import Action, Audit, AuditEntry
-from bridge.outbox.claims import Claim, Completion
+from bridge.outbox.claims import AttemptResult, Claim
 from bridge.outbox.database import Database
 from bridge.outbox.filters import of_events, of_jobs, of_refused
-from bridge.outbox.history import Recorded, history
+from bridge.outbox.history import EventWithJobs, history
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
 from bridge.outbox.prune import Pruned, prune
-from bridge.outbox.refused_requests import KEPT, RefusedRequest, keep, refused_of
+from bridge.outbox.refused_requests import LIMIT_PER_SOURCE, RefusedRequest, refused_of, store_refused
 from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
-from bridge.outbox.schema import IS_READY, attempts, events, jobs, refusals
+from bridge.outbox.schema import IS_READY, attempts, events, jobs, refused_requests
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
 from bridge.outbox.webhook import Stored, StoredJob, Webhook
@@ -48,8 +48,22 @@ from bridge.process.settings import Retention
 from bridge.routing.route import OnDead
 
 __all__ = [
-    "CANCELABLE", "KEPT", "Action", "AuditEntry", "Claim", "Completion", "EventSummary", "Outbox",
-    "Pausable", "Pause", "Process", "Pruned", "Recorded", "RefusedRequest", "Stored", "StoredJob",
+    "CANCELABLE",
+    "LIMIT_PER_SOURCE",
+    "Action",
+    "AttemptResult",
+    "AuditEntry",
+    "Claim",
+    "EventSummary",
+    "EventWithJobs",
+    "Outbox",
+    "Pausable",
+    "Pause",
+    "Process",
+    "Pruned",
+    "RefusedRequest",
+    "Stored",
+    "StoredJob",
     "Webhook",
 ]  # fmt: skip
 
@@ -91,10 +105,10 @@ class Outbox:
 
         That it takes them is tried only after a write has failed: whoever asks must not cost a commit.
         """
-        self._database.require()
+        self._database.require_writable()
         # A bare SELECT 1 would not touch an SQLite file.
         self._database.read(lambda connection: connection.execute(select(events.c.id).limit(1)).first())
-        self._database.prove(write_check.run)
+        self._database.write_check(write_check.run)
 
     def presence(self) -> Presence:
         """Says whether other processes deliver from this store."""
@@ -105,7 +119,7 @@ class Outbox:
         self._woken = woken
         self._database.listen(woken)
 
-    def _job_waits(self) -> None:
+    def _wake(self) -> None:
         self._woken()
         self._database.announce()
 
@@ -118,12 +132,12 @@ class Outbox:
         self._database.require_files()
         stored = self._database.write(lambda session: storing.store(session, webhook, row, self._clock()))
         if any(job.state is JobState.WAITING for job in stored.jobs):
-            self._job_waits()
+            self._wake()
         return stored
 
-    def keep_refused(self, refused: Iterable[RefusedRequest]) -> None:
-        """Store requests that were refused; of each source the last KEPT stay."""
-        self._database.write(lambda connection: keep(connection, refused))
+    def store_refused(self, refused: Iterable[RefusedRequest]) -> None:
+        """Store requests that were refused; of each source the last LIMIT_PER_SOURCE stay."""
+        self._database.write(lambda connection: store_refused(connection, refused))
 
     def prune(self, retention: Retention, stop: Callable[[], bool], *, entry: int | None = None) -> Pruned:
         """Let go of what is older than it is kept, until `stop` says so; see retention.prune."""
@@ -131,20 +145,20 @@ class Outbox:
 
     # Delivery
 
-    def beat(self, process: str, trouble: str | None) -> None:
+    def heartbeat(self, process: str, trouble: str | None) -> None:
         """Say that `process` delivers, and what keeps it from sending."""
         now = self._clock()
-        self._database.write(lambda connection: processes.beat(connection, process, trouble, now))
+        self._database.write(lambda connection: processes.heartbeat(connection, process, trouble, now))
 
-    def leave(self, process: str) -> None:
+    def unregister(self, process: str) -> None:
         """Say that `process` delivers no more."""
-        self._database.write(lambda connection: processes.leave(connection, process))
+        self._database.write(lambda connection: processes.unregister(connection, process))
 
     def delivering(self, within: float) -> list[Process]:
         """The processes that said within so many seconds that they deliver."""
-        seen = processes_table.c.beat_at >= self._clock() - within
+        seen = processes_table.c.heartbeat_at >= self._clock() - within
         query = select(processes_table).where(seen).order_by(processes_table.c.id)
-        return [Process(row.beat_at, row.trouble) for row in self._all(query)]
+        return [Process(row.heartbeat_at, row.trouble) for row in self._all(query)]
 
     def claim(
         self,
@@ -175,40 +189,40 @@ class Outbox:
 
         return self._database.write(work)
 
-    def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
+    def record(self, job: Job, token: str, attempt_id: int, done: AttemptResult, decision: Decision) -> bool:
         """Commit what an attempt came to; False where its job has moved on. See claims.record."""
         now = self._clock()
         return self._database.write(
             lambda connection: claims.record(connection, job, token, attempt_id, done, decision, now)
         )
 
-    def hand_back(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
+    def release(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
         """Set a claimed job that was not started waiting again."""
         now = self._clock()
-        self._database.write(lambda connection: claims.hand_back(connection, job, token, now, due_at, reason))
+        self._database.write(lambda connection: claims.release(connection, job, token, now, due_at, reason))
 
     def end_unsent(self, job: Job, token: str, state: JobState, reason: str) -> None:
         """Let a claimed job that was not started come to its end."""
         now = self._clock()
         self._database.write(lambda connection: claims.end_unsent(connection, job, token, state, reason, now))
 
-    def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
+    def abandoned_claims(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Claimed jobs whose lease has ended (or all of them), with the attempt that never ended."""
-        find = partial(claims.left_behind, now=self._clock(), everything=everything)
+        find = partial(claims.abandoned_claims, now=self._clock(), everything=everything)
         return self._database.read(find)
 
-    def now(self) -> float:
+    def store_time(self) -> float:
         """The store's time, by which leases go."""
-        return self._database.read(lambda connection: rates.clock(connection, self._clock()))
+        return self._database.read(lambda connection: rates.store_time(connection, self._clock()))
 
-    def bring_forward(self, longest: float, lease: float) -> int:
-        """Make due what waits for longer than `longest` seconds; see claims.bring_forward."""
-        bring = partial(claims.bring_forward, now=self._clock(), longest=longest, lease=lease)
+    def correct_future_times(self, longest: float, lease: float) -> int:
+        """Make due what waits for longer than `longest` seconds; see claims.correct_future_times."""
+        bring = partial(claims.correct_future_times, now=self._clock(), longest=longest, lease=lease)
         return self._database.write(bring)
 
-    def renew(self) -> None:
-        """Let the time for which jobs are tried again begin anew; see claims.renew."""
-        self._database.write(partial(claims.renew, now=self._clock()))
+    def restart_retry_windows(self) -> None:
+        """Let the time for which jobs are tried again begin anew; see claims.restart_retry_windows."""
+        self._database.write(partial(claims.restart_retry_windows, now=self._clock()))
 
     def next_due(self) -> float | None:
         """When the next job is due that no other of its group blocks, seconds since the epoch, or None."""
@@ -224,14 +238,14 @@ class Outbox:
             for task, name in stuck
         )
 
-    def tell_of_deaths(self, on_dead: OnDead) -> int:
+    def create_dead_job_alerts(self, on_dead: OnDead) -> int:
         """Make jobs of `on_dead` for what died and nobody was told of; how many."""
         now = self._clock()
-        if not self._database.read(lambda connection: dead_job_alerts.untold(connection, now)):
+        if not self._database.read(lambda connection: dead_job_alerts.pending(connection, now)):
             return 0
-        made = self._database.write(lambda connection: dead_job_alerts.tell(connection, on_dead, now))
+        made = self._database.write(lambda connection: dead_job_alerts.create(connection, on_dead, now))
         if any(job.state is JobState.WAITING for job in made):
-            self._job_waits()
+            self._wake()
         return len(made)
 
     # People
@@ -251,7 +265,7 @@ class Outbox:
             lambda connection: operator_actions.retry(connection, job_id, again, now, items, entry)
         )
         if state is JobState.WAITING or items:
-            self._job_waits()
+            self._wake()
         return state
 
     def resolve(self, job_id: int, *, sent: bool, entry: int | None = None) -> JobState:
@@ -264,7 +278,7 @@ class Outbox:
             lambda connection: operator_actions.resolve(connection, job_id, now, sent=sent, entry=entry)
         )
         if waits:
-            self._job_waits()
+            self._wake()
         return state
 
     def cancel(
@@ -275,7 +289,7 @@ class Outbox:
         if self._database.write(
             lambda connection: operator_actions.cancel(connection, job_id, expected, now, entry)
         ):
-            self._job_waits()
+            self._wake()
 
     def replay(
         self, event_id: int, new: Sequence[NewJob], *, entry: int | None = None
@@ -286,7 +300,7 @@ class Outbox:
             lambda connection: operator_actions.replay(connection, event_id, new, now, entry)
         )
         if any(job.state is JobState.WAITING for job in stored):
-            self._job_waits()
+            self._wake()
         return stored
 
     def pause(self, kind: Pausable, name: str, *, entry: int | None = None) -> bool:
@@ -299,10 +313,12 @@ class Outbox:
         now = self._clock()
         if not self._database.read(lambda connection: pauses.is_paused(connection, kind, name)):
             return False
-        while self._database.write(lambda connection: pauses.renew(connection, kind, name, now)):
+        while self._database.write(
+            lambda connection: pauses.restart_retry_windows(connection, kind, name, now)
+        ):
             pass  # a few at a time, so that nobody waits long; before any of them may go
         was = self._database.write(lambda connection: pauses.resume(connection, kind, name, entry))
-        self._job_waits()
+        self._wake()
         return was
 
     def paused(self) -> list[Pause]:
@@ -311,13 +327,13 @@ class Outbox:
 
     # Reading
 
-    def named(self) -> list[tuple[str, str, str]]:
-        """See pauses.named."""
-        return self._database.read(pauses.named)
+    def routes_and_tasks(self) -> list[tuple[str, str, str]]:
+        """See pauses.routes_and_tasks."""
+        return self._database.read(pauses.routes_and_tasks)
 
     def event(self, event_id: int) -> Event:
         """Raises NoSuchEvent, BodyGone."""
-        event = self.rest_of_event(event_id)
+        event = self.stored_event(event_id)
         if not event.body:
             raise BodyGone(
                 f"the body of event {event_id} is not kept (keep: of its source, or BRIDGE_RETENTION); let "
@@ -326,7 +342,7 @@ class Outbox:
             )
         return event
 
-    def rest_of_event(self, event_id: int) -> Event:
+    def stored_event(self, event_id: int) -> Event:
         """The event as far as it is kept: without its body, that is empty. Raises NoSuchEvent."""
         rows = self._all(select(events).where(events.c.id == event_id))
         if not rows:
@@ -357,7 +373,7 @@ class Outbox:
         query: Select[Any] = select(*columns, made).where(*wanted).order_by(events.c.id.desc()).limit(limit)
         return [summary_of(row) for row in self._all(query)]
 
-    def history(self, *, since: float | None, last: int | None) -> Iterator[Recorded]:
+    def history(self, *, since: float | None, last: int | None) -> Iterator[EventWithJobs]:
         """The newest events first with the jobs of each; see recorded.history."""
         return history(self._database, since, last)
 
@@ -365,7 +381,12 @@ class Outbox:
         self, *, source: str | None = None, since: float | None = None, limit: int = 50
     ) -> list[RefusedRequest]:
         """The newest refused requests first; `since` in seconds since the epoch."""
-        query = select(refusals).where(*of_refused(source, since)).order_by(refusals.c.id.desc()).limit(limit)
+        query = (
+            select(refused_requests)
+            .where(*of_refused(source, since))
+            .order_by(refused_requests.c.id.desc())
+            .limit(limit)
+        )
         return [refused_of(row) for row in self._all(query)]
 
     def job(self, job_id: int) -> Job:

@@ -16,8 +16,8 @@ from bridge.core.event import rfc3339
 from bridge.core.job import JobState, NewJob
 from bridge.outbox import groups, keys, lookup
 from bridge.outbox.locks import lock_all
-from bridge.outbox.lookup import Known
-from bridge.outbox.row_mapping import fresh, job_row
+from bridge.outbox.lookup import KnownEvent
+from bridge.outbox.row_mapping import initial_values, job_row
 from bridge.outbox.schema import events, jobs
 from bridge.outbox.webhook import Stored, StoredJob, Webhook, own_id
 from bridge.routing.route import OnDead
@@ -59,7 +59,7 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
     What is missing is made, what is dead is built again, the rest is left alone.
     """
     lookup.lock(connection, webhook)
-    lock_all(connection, locks_of(webhook.jobs))
+    lock_all(connection, lock_names(webhook.jobs))
     known = lookup.by_fingerprint(connection, webhook)
     if known is None and webhook.has_chosen_id:
         # The webhook that came first under this id may be deleted by now.
@@ -86,7 +86,7 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
     return Stored(known.id, True, _complete(connection, known.id, webhook, now))
 
 
-def _same_body(before: Known) -> str:
+def _same_body(before: KnownEvent) -> str:
     return f"the same body as event {before.id}, delivery id {before.delivery_id}"
 
 
@@ -94,13 +94,13 @@ def _noted(row: dict[str, Any], note: str | None) -> dict[str, Any]:
     return row if note is None else {**row, "notes": orjson.dumps([note])}
 
 
-def _is_another(known: Known, webhook: Webhook, delivery_id: str) -> bool:
+def _is_another(known: KnownEvent, webhook: Webhook, delivery_id: str) -> bool:
     """Whether it is stored under an id of its own: the id that the table chose is another webhook's."""
     is_chosen = webhook.has_chosen_id and delivery_id == webhook.event.delivery_id
     return is_chosen and lookup.differs(known, webhook)
 
 
-def _keep_first(connection: Connection, known: Known, webhook: Webhook) -> Stored:
+def _keep_first(connection: Connection, known: KnownEvent, webhook: Webhook) -> Stored:
     """Make no job of another body than the one that the event shows."""
     if webhook.fingerprint is not None:
         # What the fingerprint leaves out may differ, such as the URLs of a pair of Alertmanagers.
@@ -129,10 +129,10 @@ def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any])
     return event_id
 
 
-def locks_of(new: Iterable[NewJob]) -> set[tuple[str, ...]]:
+def lock_names(new: Iterable[NewJob]) -> set[tuple[str, ...]]:
     """The names of the locks under which these jobs are stored."""
-    names = {groups.lock_of(job.task_id, job.group) for job in new if job.group is not None}
-    return names | {keys.lock_of(job.route, job.once_key) for job in new if job.once_key is not None}
+    names = {groups.lock_name(job.task_id, job.group) for job in new if job.group is not None}
+    return names | {keys.lock_name(job.route, job.once_key) for job in new if job.once_key is not None}
 
 
 def insert_jobs(
@@ -156,12 +156,12 @@ def insert_jobs(
     rows = [job_row(event_id, job, now, replay) for job in new]
     if comes_again:
         # The event's other jobs, whatever their ids, are not newer.
-        groups.give_way(connection, [(row, (event_id, sys.maxsize)) for row in rows], now)
+        groups.skip_superseded(connection, [(row, (event_id, sys.maxsize)) for row in rows], now)
     if not replay:
         keys.throttle(connection, new, rows, now)
-    groups.join(connection, rows)
+    groups.assign_positions(connection, rows)
     ids = connection.execute(_INSERT_JOBS, rows).scalars().all()
-    skipped = groups.replace(connection, list(zip(ids, rows, strict=True)), now)
+    skipped = groups.supersede_waiting(connection, list(zip(ids, rows, strict=True)), now)
     return tuple(
         StoredJob(job_id, job.route, job.task, JobState.SKIPPED if job_id in skipped else row["state"])
         for job_id, job, row in zip(ids, new, rows, strict=True)
@@ -271,13 +271,13 @@ def _set_waiting(
     *,
     by_person: bool,
 ) -> dict[int, JobState]:
-    rows = [{"task_id": new.task_id, "task": new.task, **fresh(new, now)} for _, new in dead]
+    rows = [{"task_id": new.task_id, "task": new.task, **initial_values(new, now)} for _, new in dead]
     ages = [(old.event_id, old.id) for old, _ in dead]
-    groups.give_way(connection, zip(rows, ages, strict=True), now)
+    groups.skip_superseded(connection, zip(rows, ages, strict=True), now)
     if not by_person:
         keys.throttle(connection, [new for _, new in dead], rows, now)
-    groups.join(connection, rows)
+    groups.assign_positions(connection, rows)
     stored = [(old.id, row) for (old, _), row in zip(dead, rows, strict=True)]
     connection.execute(_CHANGE_JOB, [{"job": job_id, **row} for job_id, row in stored])
-    skipped = groups.replace(connection, stored, now)
+    skipped = groups.supersede_waiting(connection, stored, now)
     return {job_id: JobState.SKIPPED if job_id in skipped else row["state"] for job_id, row in stored}

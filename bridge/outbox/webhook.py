@@ -24,7 +24,7 @@ class Webhook:
     jobs: tuple[NewJob, ...]
     warnings: tuple[str, ...]
     #: SHA-256 of what the sender sent; see Source.digest.
-    digest: bytes | None = None
+    digest: bytes
     #: What becomes of a body that came before under another delivery id; None: it is not looked for.
     replays: Replays | None = None
     #: Whether the routing table says where the delivery id is found. Then the same id with another body is
@@ -63,9 +63,9 @@ def own_id(event: Event, digest: bytes) -> str:
     return event.delivery_id + _mark(event.event, event.action, digest)
 
 
-def chosen_id(delivery_id: str, event: str, action: str | None, digest: bytes | None) -> str:
+def chosen_id(delivery_id: str, event: str, action: str | None, digest: bytes) -> str:
     """The delivery id as the sender sent it, of a stored one."""
-    return delivery_id if digest is None else delivery_id.removesuffix(_mark(event, action, digest))
+    return delivery_id.removesuffix(_mark(event, action, digest))
 
 
 def _mark(event: str, action: str | None, digest: bytes) -> str:

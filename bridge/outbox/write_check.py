@@ -15,13 +15,13 @@ from bridge.outbox.webhook import Webhook
 
 #: How large, in bytes: so that the database asks the disk for room, which a row or two in a page that is
 #: there already would not.
-SIZE = 16 * 1024
+SIZE_BYTES = 16 * 1024
 
 
 def run(connection: Connection) -> None:
     """Store an event that nobody sees, since it is taken away in the same transaction."""
     # Random, so that it cannot be compressed.
-    event = Event("", "", None, uuid4().hex, Headers(), {}, None, time.time(), os.urandom(SIZE))
+    event = Event("", "", None, uuid4().hex, Headers(), {}, None, time.time(), os.urandom(SIZE_BYTES))
     made = insert(events).returning(events.c.id)
-    event_id = connection.execute(made, event_row(Webhook(event, None, None, (), ()))).scalar_one()
+    event_id = connection.execute(made, event_row(Webhook(event, None, None, (), (), b""))).scalar_one()
     connection.execute(delete(events).where(events.c.id == event_id))

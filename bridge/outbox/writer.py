@@ -25,11 +25,11 @@ from bridge.outbox.database import cause
 T = TypeVar("T")
 
 #: The most units in one commit, so that no unit waits for very many others.
-MAX_GROUP = 256
+GROUP_LIMIT = 256
 #: How long, in seconds, a caller waits for its commit to begin.
-PATIENCE = 5.0
+START_TIMEOUT = 5.0
 #: The execution option of a connection whose transactions write.
-WRITES = "bridge_writes"
+WRITES_OPTION = "bridge_writes"
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +59,18 @@ class Writer:
         """Run `work` and wait until it is committed.
 
         Raises what `work` raises (its own changes are undone, its neighbours' are not), and
-        StoreUnavailable where nothing could be committed, or no commit began within PATIENCE.
+        StoreUnavailable where nothing could be committed, or no commit began within START_TIMEOUT.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
         unit = _Unit(work)
         self._units.put(unit)
         try:
-            result: T = unit.done.result(timeout=PATIENCE)
+            result: T = unit.done.result(timeout=START_TIMEOUT)
         except FutureTimeoutError as error:
             # If it has not begun, it must not be done behind its caller's back; else its end counts.
             if unit.done.cancel():
-                why = f"the store cannot be written: no commit began within {PATIENCE:.0f} s"
+                why = f"the store cannot be written: no commit began within {START_TIMEOUT:.0f} s"
                 raise StoreUnavailable(why) from error
             result = unit.done.result()
         return result
@@ -108,7 +108,7 @@ class Writer:
         if first is None:
             return None
         group = [first]
-        while len(group) < MAX_GROUP:
+        while len(group) < GROUP_LIMIT:
             try:
                 unit = self._units.get_nowait()
             except queue.Empty:
@@ -120,7 +120,7 @@ class Writer:
         return group
 
     def _commit(self, group: list[_Unit]) -> None:
-        writing = self._engine.connect().execution_options(**{WRITES: True})
+        writing = self._engine.connect().execution_options(**{WRITES_OPTION: True})
         with writing as connection, connection.begin():
             settled = [_run(unit, connection) for unit in group]
             self._before_commit()

@@ -17,11 +17,11 @@ from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
 #: The last revision.
-HEAD = "0004"
-#: That of the first release, which wrote down none.
-FIRST = "0001"
-#: The tables by which it is known: another program's database may have one of a common name.
-OF_FIRST = ("events", "jobs", "attempts")
+HEAD = "0001"
+#: The folder with Alembic's versions/.
+SCRIPTS = Path(__file__).parent
+#: The tables that identify a store of the bridge: another program may use Alembic, too.
+TABLES = ("events", "jobs", "attempts")
 
 #: SQLSTATE of PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -34,16 +34,15 @@ _REVISION = text("SELECT version_num FROM alembic_version")
 def revision(connection: Connection) -> str | None:
     """The store's revision, None where it is empty. Raises StoreUnavailable where it is another program's."""
     tables = inspect(connection)
-    ours = all(map(tables.has_table, OF_FIRST))
-    if tables.has_table("alembic_version"):
-        found: str | None = connection.execute(_REVISION).scalar_one_or_none()
-        if found is not None and not ours:
-            raise StoreUnavailable(
-                f"the database is another program's: at revision {found}, without {', '.join(OF_FIRST)}; "
-                "give the bridge a DATABASE_URL of its own"
-            )
-        return found
-    return FIRST if ours else None
+    if not tables.has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(_REVISION).scalar_one_or_none()
+    if found is not None and not all(map(tables.has_table, TABLES)):
+        raise StoreUnavailable(
+            f"the database is another program's: at revision {found}, without {', '.join(TABLES)}; "
+            "give the bridge a DATABASE_URL of its own"
+        )
+    return found
 
 
 def upgrade(connection: Connection) -> tuple[str | None, str]:
@@ -78,12 +77,12 @@ def _migrate(connection: Connection, before: str | None) -> None:
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
-    script = ScriptDirectory(str(Path(__file__).parent))
+    script = ScriptDirectory(str(SCRIPTS))
     known = [each.revision for each in script.walk_revisions()]
     if before is not None and before not in known:
         raise StoreUnavailable(
             f"the store is at revision {before}, made by a newer release of the bridge or another program; "
-            f"this one knows {FIRST} to {HEAD}. Deploy the newer release again, or give this one another "
+            f"this one knows up to {HEAD}. Deploy the newer release again, or give this one another "
             "DATABASE_URL"
         )
     with EnvironmentContext(Config(), script) as environment:
