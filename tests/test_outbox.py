@@ -20,7 +20,7 @@ from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
-from bridge.outbox.webhook import Stored
+from bridge.outbox.webhook import StoredWebhook
 from tests.tables import (
     NOW,
     Clock,
@@ -192,7 +192,7 @@ class OutboxContract:
         first = outbox.store(make_webhook(make_job("main")))
         again = outbox.store(make_webhook(make_job("changed")))
 
-        assert again == Stored(first.event_id, True, ())
+        assert again == StoredWebhook(first.event_id, True, ())
         assert [job.arguments for job in outbox.jobs()] == [("main",)]
         assert len(outbox.events()) == 1
 
@@ -295,7 +295,9 @@ class OutboxContract:
 
     # Webhooks without an id
 
-    def sight(self, outbox: Outbox, at: float, window: float | None = 30.0, fingerprint: str = "f") -> Stored:
+    def sight(
+        self, outbox: Outbox, at: float, window: float | None = 30.0, fingerprint: str = "f"
+    ) -> StoredWebhook:
         """Store one that a sender without ids sent at `at`, as its source reads it."""
         event = make_event(received_at=at, delivery_id=f"{fingerprint}@{rfc3339(at)}")
         return outbox.store(make_webhook(make_job("x"), event=event, fingerprint=fingerprint, window=window))
@@ -303,7 +305,7 @@ class OutboxContract:
     @pytest.mark.parametrize("later", [0.0, 0.5, 29.9, 30.0, -29.9])
     def test_within_the_window_it_is_the_same(self, outbox: Outbox, later: float) -> None:
         first = self.sight(outbox, NOW)
-        assert self.sight(outbox, NOW + later) == Stored(first.event_id, True, ())
+        assert self.sight(outbox, NOW + later) == StoredWebhook(first.event_id, True, ())
 
     @pytest.mark.parametrize("later", [30.1, 3600.0, -30.1])
     def test_beyond_the_window_it_is_another(self, outbox: Outbox, later: float) -> None:

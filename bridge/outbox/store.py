@@ -43,7 +43,7 @@ from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refused_requests
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
-from bridge.outbox.webhook import Stored, StoredJob, Webhook
+from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook
 from bridge.process.settings import Retention
 from bridge.routing.route import OnDead
 
@@ -62,8 +62,8 @@ __all__ = [
     "Process",
     "Pruned",
     "RefusedRequest",
-    "Stored",
     "StoredJob",
+    "StoredWebhook",
     "Webhook",
 ]  # fmt: skip
 
@@ -125,7 +125,7 @@ class Outbox:
 
     # Intake
 
-    def store(self, webhook: Webhook) -> Stored:
+    def store(self, webhook: Webhook) -> StoredWebhook:
         """Store an event and its jobs in one transaction; returns once they are committed."""
         # Made here, as it compresses the body: one thread may write for all.
         row = event_row(webhook)

@@ -19,7 +19,7 @@ from bridge.outbox.locks import lock_all
 from bridge.outbox.lookup import KnownEvent
 from bridge.outbox.row_mapping import initial_values, job_row
 from bridge.outbox.schema import events, jobs
-from bridge.outbox.webhook import Stored, StoredJob, Webhook, own_id
+from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook, unique_delivery_id
 from bridge.routing.route import OnDead
 from bridge.sources.base.source_type import Replays
 
@@ -53,7 +53,7 @@ _JOBS_OF = (
 _CHANGE_JOB = update(jobs).where(jobs.c.id == bindparam("job"))
 
 
-def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> Stored:
+def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> StoredWebhook:
     """Store a webhook, `row` of it in events, and its jobs; a redelivery is completed.
 
     What is missing is made, what is dead is built again, the rest is left alone.
@@ -63,7 +63,7 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
     known = lookup.by_fingerprint(connection, webhook)
     if known is None and webhook.has_chosen_id:
         # The webhook that came first under this id may be deleted by now.
-        own = own_id(webhook.event, row["digest"])
+        own = unique_delivery_id(webhook.event, row["digest"])
         known = lookup.by_delivery(connection, webhook.event.source, own)
     before = None if known is not None else lookup.by_digest(connection, webhook)
     is_refused = before is not None and webhook.replays is Replays.REFUSE
@@ -72,18 +72,18 @@ def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: fl
         event_id = None if is_refused else _insert_event(connection, webhook, _noted(row, note))
         if event_id is not None:
             made = insert_jobs(connection, event_id, webhook.jobs, now)
-            return Stored(event_id, False, made, note)
+            return StoredWebhook(event_id, False, made, note)
         # None where it was so old that it was deleted while its lock was waited for: then it is a new one.
         known = lookup.by_delivery(connection, webhook.event.source, row["delivery_id"])
         if known is None and before is not None and is_refused:
-            return Stored(before.id, True, (), f"a replay: {note}", is_refused=True)
+            return StoredWebhook(before.id, True, (), f"a replay: {note}", is_refused=True)
         if known is not None and _is_another(known, webhook, row["delivery_id"]):
             note = note or f"its delivery id already belongs to another body: event {known.id}"
-            row["delivery_id"], known = own_id(webhook.event, row["digest"]), None
+            row["delivery_id"], known = unique_delivery_id(webhook.event, row["digest"]), None
     if lookup.differs(known, webhook):
         return _keep_first(connection, known, webhook)
     _renew(connection, known.id, row)
-    return Stored(known.id, True, _complete(connection, known.id, webhook, now))
+    return StoredWebhook(known.id, True, _complete(connection, known.id, webhook, now))
 
 
 def _same_body(before: KnownEvent) -> str:
@@ -100,11 +100,11 @@ def _is_another(known: KnownEvent, webhook: Webhook, delivery_id: str) -> bool:
     return is_chosen and lookup.differs(known, webhook)
 
 
-def _keep_first(connection: Connection, known: KnownEvent, webhook: Webhook) -> Stored:
+def _keep_first(connection: Connection, known: KnownEvent, webhook: Webhook) -> StoredWebhook:
     """Make no job of another body than the one that the event shows."""
     if webhook.fingerprint is not None:
         # What the fingerprint leaves out may differ, such as the URLs of a pair of Alertmanagers.
-        return Stored(known.id, True, ())
+        return StoredWebhook(known.id, True, ())
     of_event = select(events.c.notes).where(events.c.id == known.id)
     notes = orjson.loads(connection.execute(of_event).scalar_one() or b"[]")
     if ANOTHER_BODY not in notes:
@@ -114,7 +114,7 @@ def _keep_first(connection: Connection, known: KnownEvent, webhook: Webhook) -> 
         f"delivery id {known.delivery_id} already belongs to another body: event {known.id}; "
         "no job was created from this body"
     )
-    return Stored(known.id, True, (), note, is_refused=True)
+    return StoredWebhook(known.id, True, (), note, is_refused=True)
 
 
 def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any]) -> int | None:
@@ -271,7 +271,7 @@ def _set_waiting(
     *,
     by_person: bool,
 ) -> dict[int, JobState]:
-    rows = [{"task_id": new.task_id, "task": new.task, **initial_values(new, now)} for _, new in dead]
+    rows = [initial_values(new, now) for _, new in dead]
     ages = [(old.event_id, old.id) for old, _ in dead]
     groups.skip_superseded(connection, zip(rows, ages, strict=True), now)
     if not by_person:
