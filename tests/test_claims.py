@@ -166,7 +166,7 @@ class TestWhatIsClaimed:
         of_a = store(outbox, "1", A, count=2)
         store(outbox, "2", B, count=2)
 
-        assert ids(claim_jobs(outbox, 5, but=[B.id])[1]) == of_a
+        assert ids(claim_jobs(outbox, 5, excluded_tasks=[B.id])[1]) == of_a
 
     def test_claims_at_one_moment_follow_each_other(
         self, outbox: Outbox, reopen: Callable[[], Outbox]

@@ -160,17 +160,6 @@ class TestOrder:
 
         assert outbox.job(second).retry_window_start == clock.now
 
-    def test_a_group_that_nobody_passed_on_is_found(self, outbox: Outbox, url: str) -> None:
-        first, second, third = store(outbox, one(), one(), one())
-        store(outbox, one("h"), one("h"))
-        with beside(url) as connection:  # as a process of the release before does
-            ended = "UPDATE jobs SET state = 'accepted' WHERE id = :id"
-            connection.execute(text(ended), {"id": first})
-
-        assert (outbox.free_groups(), outbox.free_groups()) == (1, 0)
-        assert second in claimed(outbox)
-        assert outbox.job(third).blocked
-
 
 class TestLatest:
     NEWER = (JobState.ACCEPTED, JobState.WAITING, JobState.UNKNOWN, JobState.SENDING)

@@ -586,7 +586,7 @@ def test_an_event_whose_body_is_gone_says_what_to_do(store: Store) -> None:
 
     with pytest.raises(BodyGone) as caught:
         store.outbox.event(event_id)
-    assert str(caught.value).startswith(f"the body of event {event_id} is not kept (keep: of its source, or ")
+    assert str(caught.value).startswith(f"the body of event {event_id} is not stored (see store_payload: ")
     rest = store.outbox.stored_event(event_id)
     assert (rest.payload, rest.body, rest.event) == (None, b"", "push")
 

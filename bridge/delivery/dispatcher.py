@@ -179,7 +179,7 @@ class Delivery:
                     lost_at = time.monotonic() + GRACE - POLL
                 if time.monotonic() - lost_at >= POLL:
                     self._recover_abandoned(everything=False)
-                    self._free_groups()
+                    self._correct_due_times()
                     self._tell_of_deaths()
                     lost_at = time.monotonic()
                 wait = 0.0 if claimed else self._until_next(asked_at)
@@ -237,7 +237,7 @@ class Delivery:
             free=room,
             busy=busy,
             per_task=self._per_task,
-            but=self._target.but | but,
+            excluded_tasks=self._target.but | but,
             rates=table.rates,
             lease=lease,
         )
@@ -302,14 +302,12 @@ class Delivery:
                 self._sender.record_lost(job, job.claim_token, attempt.id, attempt.started_at, why)
             log.warning("job %d was left behind by another process", job.id)
 
-    def _free_groups(self) -> None:
-        """Free, once in a while, the groups and jobs that would wait for too long."""
+    def _correct_due_times(self) -> None:
+        """Send, once in a while, the jobs that would wait for too long."""
         now = time.monotonic()
         if now - self._freed_at >= FREES:
             # The machines' clocks differ a little.
             self._bring_forward(MAX_RETRY_AFTER + JUMP)
-            if freed := self._outbox.free_groups():
-                log.warning("%d groups waited for a process that passed nothing on", freed)
             self._freed_at = now
 
     def _tell_of_deaths(self) -> None:

@@ -1,4 +1,4 @@
-"""Taking jobs to send and recording what became of them: units of work."""
+"""Claiming jobs, starting attempts and recording their results: units of work."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bridge.outbox.row_mapping import job_of, without_nul
 from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.process.clock import JUMP
 
-#: The reason of a job that an answer has settled after its claim had ended.
+#: Added to the reason of a job that a late answer decided.
 LATE_ANSWER = "TheEye's answer came after the claim had ended"
 
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """What an attempt came to: all but its start."""
+    """The result of an attempt."""
 
-    #: Seconds.
     seconds: float
     outcome: Outcome
+    #: The HTTP status, if TheEye answered.
     status: int | None
     #: Masked.
     detail: str
@@ -39,10 +39,10 @@ class AttemptResult:
 class Claim:
     """Jobs that one process may send."""
 
-    #: What a start and a record must show.
+    #: Needed to start and record these jobs.
     token: str
     jobs: tuple[Job, ...]
-    #: When a task's rate lets more start, seconds since the epoch; None where none holds any back.
+    #: When a rate limit allows more starts, seconds since the epoch; None if no limit was reached.
     next_start_at: float | None = None
 
 
@@ -56,11 +56,10 @@ _DUE = (
     )
     .order_by(jobs.c.due_at, jobs.c.id)
     .limit(bindparam("free"))
-    # One that is being replaced or canceled at this moment is not waited for: whoever does so may wait
-    # for another of these.
+    # A transaction that supersedes or cancels one of these jobs may wait for another of them.
     .with_for_update(skip_locked=True)
 )
-_CLAIMED_BY_TOKEN = (
+_CLAIMED = (
     jobs.c.id == bindparam("job"),
     jobs.c.claim_token == bindparam("token"),
     jobs.c.state == JobState.SENDING,
@@ -73,15 +72,15 @@ _CLAIM = (
 )
 _START = (
     update(jobs)
-    .where(*_CLAIMED_BY_TOKEN)
+    .where(*_CLAIMED)
     .values(attempt_count=jobs.c.attempt_count + 1)
     .returning(jobs.c.attempt_count)
 )
 _INSERT_ATTEMPT = insert(attempts).returning(attempts.c.id)
 _COMPLETE = update(attempts).where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.is_(None))
-_RECORD = update(jobs).where(*_CLAIMED_BY_TOKEN).values(claim_token=None, lease_until=None)
-# An answer that arrives after the claim has ended, while no other attempt has begun.
-_SETTLE = (
+_RECORD = update(jobs).where(*_CLAIMED).values(claim_token=None, lease_until=None)
+# For an answer that arrives after the claim has ended, before another attempt starts.
+_RECORD_LATE = (
     update(jobs)
     .where(
         jobs.c.id == bindparam("job"),
@@ -91,7 +90,7 @@ _SETTLE = (
     )
     .values(claim_token=None, lease_until=None)
 )
-_DUE_NOW = (
+_MAKE_DUE = (
     update(jobs)
     .where(
         jobs.c.state == JobState.WAITING,
@@ -100,21 +99,21 @@ _DUE_NOW = (
     )
     .values(due_at=bindparam("now"))
 )
-_SHORTEN = (
+_SHORTEN_LEASES = (
     update(jobs)
     .where(jobs.c.state == JobState.SENDING, jobs.c.lease_until > bindparam("farthest"))
     .values(lease_until=bindparam("farthest"))
 )
-_RENEW = (
+_RESTART_WINDOWS = (
     update(jobs)
     .where(jobs.c.state.in_((JobState.WAITING, JobState.SENDING)))
     .values(retry_window_start=bindparam("now"))
 )
-# A claim may have started since it was found to be left behind.
+# An attempt may have started since the claim was read.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
-_LET_GO = _RECORD.where(_UNSTARTED)
-# In one statement: in the next, the open attempt may be that of a claim made since.
-_CLAIMED = (
+_END_UNSTARTED = _RECORD.where(_UNSTARTED)
+# One statement: a second one might find the attempt of a newer claim.
+_CLAIMED_JOBS = (
     select(
         jobs,
         attempts.c.id.label("open_id"),
@@ -125,12 +124,12 @@ _CLAIMED = (
     .where(jobs.c.state == JobState.SENDING)
     .order_by(jobs.c.id)
 )
-# In a statement before: one that had to wait for a start would not see its attempt, newer than itself.
-_WAIT_FOR = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
+# A statement of its own: one that waits for the lock would not see an attempt that started meanwhile.
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
 
 class _Limits:
-    """How many more jobs of each task one claim may take; never more than its rate lets start now."""
+    """How many more jobs of each task one claim may take: free threads, and starts that its rate allows."""
 
     def __init__(
         self,
@@ -142,33 +141,33 @@ class _Limits:
     ) -> None:
         self._connection = connection
         self._rates_of = rates_of
-        self._here = now
+        self._now = now
         self._per_task = per_task
         self._left = {task: per_task - count for task, count in busy.items()}
-        self._asked: set[str] = set()
+        self._with_rate: set[str] = set()
         self.next_start_at: float | None = None
 
     @property
-    def full(self) -> set[str]:
-        """The ids of tasks of which no more may be taken."""
+    def exhausted(self) -> set[str]:
+        """The ids of the tasks at their limit."""
         return {task for task, left in self._left.items() if left <= 0}
 
     def take(self, task_id: str) -> bool:
-        """Take one, if there is room."""
-        if task_id in self._rates_of and task_id not in self._asked:
-            self._ask(task_id)
+        """Take one job; return whether the limit allows it."""
+        if task_id in self._rates_of and task_id not in self._with_rate:
+            self._apply_rate(task_id)
         left = self._left.get(task_id, self._per_task)
         self._left[task_id] = left - 1
         return left > 0
 
-    def _ask(self, task_id: str) -> None:
-        self._asked.add(task_id)
-        now = rates.store_time(self._connection, self._here)
-        room, at = rates.free_starts(self._connection, task_id, self._rates_of[task_id], now)
-        self._left[task_id] = min(self._left.get(task_id, self._per_task), room)
+    def _apply_rate(self, task_id: str) -> None:
+        self._with_rate.add(task_id)
+        now = rates.store_time(self._connection, self._now)
+        starts, at = rates.free_starts(self._connection, task_id, self._rates_of[task_id], now)
+        self._left[task_id] = min(self._left.get(task_id, self._per_task), starts)
         if at is not None:
-            # In this process's time, by which it waits.
-            at += self._here - now
+            # The dispatcher waits by the process's clock.
+            at += self._now - now
             self.next_start_at = at if self.next_start_at is None else min(at, self.next_start_at)
 
 
@@ -179,54 +178,53 @@ def claim(
     free: int,
     busy: Mapping[str, int],
     per_task: int,
-    but: Collection[str],
+    excluded_tasks: Collection[str],
     rates_of: Mapping[str, Rate],
     lease: float,
     token: str,
 ) -> Claim:
-    """Up to `free` due jobs, oldest first, at most `per_task` of one task beside the `busy` ones.
+    """Claim up to `free` due jobs, the oldest first, at most `per_task` of one task including `busy` ones.
 
-    None of a task whose id is in `but`, none that is paused, and none whose task's rate is used up. They
-    are `sending` until the lease ends, `lease` seconds from now by the store's clock: that of one process
-    may be wrong. `token` is the claim's.
+    Skips jobs of `excluded_tasks`, paused ones, and those whose task is at its rate limit. The jobs are
+    `sending` until the lease ends, `lease` seconds from now by the store's clock.
     """
-    # Two that looked for due jobs at the same moment would each stay within a limit that both together break.
+    # Two claims at once would each respect a limit that both together exceed.
     lock(connection, "claim")
     pauses = paused(connection)
-    never = {*but, *(each.name for each in pauses if each.kind is Pausable.TASK)}
+    never = {*excluded_tasks, *(each.name for each in pauses if each.kind is Pausable.TASK)}
     routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
-    room_of = _Limits(connection, busy, per_task, rates_of, now)
-    taken: list[Job] = []
+    limits = _Limits(connection, busy, per_task, rates_of, now)
+    claimed: list[Job] = []
     until = rates.store_time(connection, now) + lease
-    while len(taken) < free:
-        wanted = free - len(taken)
-        due = {"now": now, "full": sorted(room_of.full | never), "paused": routes, "free": wanted}
+    while len(claimed) < free:
+        wanted = free - len(claimed)
+        due = {"now": now, "full": sorted(limits.exhausted | never), "paused": routes, "free": wanted}
         rows = connection.execute(_DUE, due).all()
         some = [
             replace(job_of(row), state=JobState.SENDING, claim_token=token, lease_until=until)
             for row in rows
-            if room_of.take(row.task_id)
+            if limits.take(row.task_id)
         ]
-        claimed = {"jobs": [job.id for job in some], "token": token, "lease": until}
-        # A person may have taken one back meanwhile.
-        held = set(connection.execute(_CLAIM, claimed).scalars()) if some else set()
-        taken += [job for job in some if job.id in held]
+        values = {"jobs": [job.id for job in some], "token": token, "lease": until}
+        # A person may have canceled one meanwhile.
+        updated = set(connection.execute(_CLAIM, values).scalars()) if some else set()
+        claimed += [job for job in some if job.id in updated]
         if len(rows) < wanted:
             break
-    return Claim(token, tuple(taken), room_of.next_start_at)
+    return Claim(token, tuple(claimed), limits.next_start_at)
 
 
 def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | None) -> int | None:
-    """Write that an attempt begins; its id, or None where the claim is no longer held.
+    """Record that an attempt starts; return its id, or None if the claim has ended.
 
-    None also where the task's rate is used up: the job waits then until more may start.
+    Also None if the rate limit allows no start at `at`: the job then waits until it does.
     """
     if rate is not None:
-        # Claims leave room for each other, but one that starts late finds another span than it was made in.
+        # The claim respected the limit at its own time, and other attempts may have started since.
         lock(connection, "rate", job.task_id)
-        here, at = at, rates.store_time(connection, at)
-        if (until := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
-            release(connection, job, token, at, due_at=until + here - at, reason=job.reason)
+        process_time, at = at, rates.store_time(connection, at)
+        if (next_at := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
+            release(connection, job, token, at, due_at=next_at + process_time - at, reason=job.reason)
             return None
     number = connection.execute(_START, {"job": job.id, "token": token}).scalar_one_or_none()
     if number is None:
@@ -241,104 +239,103 @@ def record(
     job: Job,
     token: str,
     attempt_id: int,
-    done: AttemptResult,
-    next_: Decision,
+    result: AttemptResult,
+    decision: Decision,
     now: float,
 ) -> bool:
-    """Complete an attempt and move its job on.
+    """Complete an attempt and update its job; return whether the result decided the job's state.
 
-    If the claim has ended, another process has recorded the attempt as unknown. A late answer then still
-    settles the job, unless another attempt has begun, the job has come to another end, a person has decided
-    otherwise, or the answer is unknown too: these return False.
+    If the claim has ended, another process has recorded the attempt as unknown. The late result still
+    decides, except if it is unknown too, another attempt has started, the job has ended, or a person decided
+    otherwise.
     """
     _lock_group(connection, job)
     completed = {
-        "seconds": done.seconds,
-        "outcome": done.outcome,
-        "status": done.status,
-        "detail": without_nul(done.detail),
-        "theeye_job_id": without_nul(done.theeye_job_id),
+        "seconds": result.seconds,
+        "outcome": result.outcome,
+        "status": result.status,
+        "detail": without_nul(result.detail),
+        "theeye_job_id": without_nul(result.theeye_job_id),
     }
     connection.execute(_COMPLETE, {"attempt": attempt_id, **completed})
-    unknowns = job.window_unknowns + (done.outcome is Outcome.UNKNOWN)
-    moved: dict[str, object] = {
+    unknowns = job.window_unknowns + (result.outcome is Outcome.UNKNOWN)
+    values: dict[str, object] = {
         "window_attempts": job.window_attempts + 1,
         "window_unknowns": unknowns,
-        "reason": without_nul(next_.reason),
+        "reason": without_nul(decision.reason),
     }
-    if next_.due_at is not None:
-        moved["due_at"] = next_.due_at
-    if done.theeye_job_id is not None:
-        moved["theeye_job_id"] = completed["theeye_job_id"]
+    if decision.due_at is not None:
+        values["due_at"] = decision.due_at
+    if result.theeye_job_id is not None:
+        values["theeye_job_id"] = completed["theeye_job_id"]
     job = replace(job, window_unknowns=unknowns)
-    if _move(connection, _RECORD, job, {"job": job.id, "token": token}, next_.state, {**moved}, now):
+    if _move(connection, _RECORD, job, {"job": job.id, "token": token}, decision.state, values, now):
         return True
-    if done.outcome is Outcome.UNKNOWN:
+    if result.outcome is Outcome.UNKNOWN:
         return False
-    moved |= {"ended_at": None, "reason": without_nul("; ".join(filter(None, (next_.reason, LATE_ANSWER))))}
-    # A person may have asked for the job again since. That decision counts, unless TheEye has this very job.
+    values |= {
+        "ended_at": None,
+        "reason": without_nul("; ".join(filter(None, (decision.reason, LATE_ANSWER)))),
+    }
+    # If a person has retried the job since, their decision counts, unless TheEye accepted this very job.
     same = [jobs.c.retry_window_start == job.retry_window_start]
-    if done.outcome is Outcome.ACCEPTED:
+    if result.outcome is Outcome.ACCEPTED:
         same = [
             jobs.c.task_id == job.task_id,
             jobs.c.arguments == orjson.dumps(job.arguments),
             jobs.c.group_name.is_not_distinct_from(job.group),
         ]
-    held = {"job": job.id, "attempt": attempt_id}
-    return _move(connection, _SETTLE.where(*same), job, held, next_.state, moved, now)
+    condition = {"job": job.id, "attempt": attempt_id}
+    return _move(connection, _RECORD_LATE.where(*same), job, condition, decision.state, values, now)
 
 
 def release(
     connection: Connection, job: Job, token: str, now: float, due_at: float | None, reason: str | None
 ) -> None:
-    """Set a claimed job that was not started waiting again, due as before or at `due_at`."""
+    """Let a claimed job that was not started wait again, due as before or at `due_at`."""
     values: dict[str, object] = {} if due_at is None else {"due_at": due_at, "reason": without_nul(reason)}
-    _let_go(connection, job, token, JobState.WAITING, values, now)
+    _end_unstarted(connection, job, token, JobState.WAITING, values, now)
 
 
 def end_unsent(
     connection: Connection, job: Job, token: str, state: JobState, reason: str, now: float
 ) -> None:
-    """Let a claimed job that was not started come to its end."""
-    _let_go(connection, job, token, state, {"reason": without_nul(reason)}, now)
+    """End a claimed job that was not started."""
+    _end_unstarted(connection, job, token, state, {"reason": without_nul(reason)}, now)
 
 
-def _let_go(
+def _end_unstarted(
     connection: Connection, job: Job, token: str, state: JobState, values: dict[str, object], now: float
 ) -> None:
     _lock_group(connection, job)
-    connection.execute(_WAIT_FOR, {"job": job.id})
-    _move(connection, _LET_GO, job, {"job": job.id, "token": token}, state, values, now)
+    connection.execute(_LOCK_JOB, {"job": job.id})
+    _move(connection, _END_UNSTARTED, job, {"job": job.id, "token": token}, state, values, now)
 
 
 def _move(
     connection: Connection,
     statement: Update,
     job: Job,
-    held: Mapping[str, object],
+    condition: Mapping[str, object],
     state: JobState,
     values: dict[str, object],
     now: float,
 ) -> bool:
-    """Bring a job to its next state and let the next of its group go; False where `statement` finds no job.
+    """Update a job to a state and unblock the next of its group; return whether `statement` found the job.
 
-    `held` are the values of the statement's conditions.
+    `condition` holds the parameters of the statement's conditions.
     """
-    by = (
-        groups.superseding_job(connection, job)
-        if state is JobState.WAITING and job.group is not None
-        else None
-    )
+    waits_in_group = state is JobState.WAITING and job.group is not None
+    by = groups.superseding_job(connection, job) if waits_in_group else None
     if by is not None:
         maybe = groups.MAYBE_SENT if job.window_unknowns else ""
         state, values = JobState.SKIPPED, {**values, "reason": f"{groups.superseded_reason(by)}{maybe}"}
-    values["state"] = state
-    if state is not JobState.WAITING:
-        values["ended_at"] = now
-    is_held = connection.execute(statement, {**held, **values}).rowcount == 1
-    if is_held and job.group is not None and state not in groups.BLOCKING:
+    ended = {} if state is JobState.WAITING else {"ended_at": now}
+    parameters = {**condition, **values, **ended, "state": state}
+    is_found = connection.execute(statement, parameters).rowcount == 1
+    if is_found and job.group is not None and state not in groups.BLOCKING:
         groups.unblock_head(connection, job.task_id, job.group, now)
-    return is_held
+    return is_found
 
 
 def _lock_group(connection: Connection, job: Job) -> None:
@@ -347,27 +344,27 @@ def _lock_group(connection: Connection, job: Job) -> None:
 
 
 def correct_future_times(connection: Connection, now: float, longest: float, lease: float) -> int:
-    """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; how many jobs.
+    """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; return how many jobs.
 
-    Only a clock that was ahead makes either longer. It also stored the jobs that are younger than now. Leases
-    go by the store's clock.
+    Only a clock that was ahead makes either longer. It also stored the jobs that were created later than now.
     """
-    latest = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
-    until = {"farthest": rates.store_time(connection, now) + lease}
-    return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, until)))
+    due = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
+    leases = {"farthest": rates.store_time(connection, now) + lease}
+    made_due = connection.execute(_MAKE_DUE, due).rowcount
+    return made_due + connection.execute(_SHORTEN_LEASES, leases).rowcount
 
 
 def restart_retry_windows(connection: Connection, now: float) -> None:
-    """Let the time for which jobs are tried again begin anew: by a corrected clock their age is wrong."""
-    connection.execute(_RENEW, {"now": now})
+    """Start the retry window of unfinished jobs now: after a correction of the clock their age is wrong."""
+    connection.execute(_RESTART_WINDOWS, {"now": now})
 
 
 def abandoned_claims(
     connection: Connection, now: float, *, everything: bool
 ) -> list[tuple[Job, Attempt | None]]:
-    """Claimed jobs whose lease has ended (or all), each with the attempt that never ended."""
+    """Return the jobs whose lease has ended, or all claimed ones, each with its unfinished attempt."""
     ended = jobs.c.lease_until < rates.store_time(connection, now)
-    claimed = _CLAIMED if everything else _CLAIMED.where(ended)
+    claimed = _CLAIMED_JOBS if everything else _CLAIMED_JOBS.where(ended)
     return [
         (job, None if row.open_id is None else Attempt(row.open_id, job.id, row.open_number, row.open_since))
         for row in connection.execute(claimed)

@@ -1,4 +1,4 @@
-"""Deaths: jobs that died and of which nobody was told yet: units of work."""
+"""Alerts: jobs of `on_dead` that report dead jobs: units of work."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from bridge.outbox.schema import LACKS_ALERT, dead_job_alerts, jobs
 from bridge.outbox.webhook import StoredJob
 from bridge.routing.route import OnDead
 
-#: At most one telling of a route in so many seconds.
+#: The shortest time between two alerts of a route, seconds.
 ALERT_INTERVAL = 3600.0
-#: A death is told of until it is so many seconds old: not what died before there was an on_dead.
+#: The age in seconds up to which a dead job causes an alert, so that a new on_dead reports no old ones.
 MAX_AGE = 86_400.0
 
-# Those that were told of are marked: times would not do, since a death of before the last telling may be
-# committed after it, and clocks of several machines differ.
+# Each job is marked. The last alert's time would not do: a job that died before it may be committed after it,
+# and the clocks of several machines differ.
 _PENDING = (
     LACKS_ALERT,
     jobs.c.ended_at > bindparam("since"),
     jobs.c.route != OnDead.NAME,
-    # Not later than now by more than clocks differ: one that has been set back would silence it for as long.
     jobs.c.route.not_in(
         select(dead_job_alerts.c.route).where(
             dead_job_alerts.c.at > bindparam("alerted_since"),
+            # An alert by a clock that was ahead must not silence the route.
             dead_job_alerts.c.at < bindparam("alerted_until"),
         )
     ),
@@ -36,12 +36,12 @@ _JOB = select(jobs).where(jobs.c.id == bindparam("job"))
 
 
 def pending(connection: Connection, now: float) -> bool:
-    """Whether it is time to tell of something."""
+    """Return whether an alert is due."""
     return connection.execute(_ANY, _times(now)).first() is not None
 
 
 def create(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJob, ...]:
-    """Make the jobs that tell of what nobody was told of yet."""
+    """Create one alert for each route with dead jobs; return the new jobs."""
     lock(connection, "deaths")
     by_route: dict[str, list[int]] = {}
     for row in connection.execute(_MARK, _times(now)):
