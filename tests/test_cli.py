@@ -378,7 +378,7 @@ def test_retry_of_a_job_whose_route_does_not_match_any_more_says_so(terminal: Te
     result = terminal.run("jobs", "retry", str(job.id))
     assert result.exit_code == 1
     why = "argument 0: payload.after is missing"
-    asked = "asked for again, but its route is gone or no longer matches"
+    asked = "not retried: its route was removed or no longer matches"
     assert f"stays dead: {why}; {asked}" in result.output
     assert terminal.job(job.id).state is JobState.DEAD
 

@@ -376,7 +376,7 @@ class TestAskedForAgain:
     ) -> None:
         result = retry(dead.id, "")
         assert result.exit_code == 1
-        assert result.output.startswith(f"job {dead.id} stays dead: refused; asked for again, but its route")
+        assert result.output.startswith(f"job {dead.id} stays dead: refused; not retried: its route")
         assert outbox.job(dead.id).state is JobState.DEAD
 
     def test_by_the_sender_it_is_left_alone(self, outbox: Outbox, dead: Job) -> None:

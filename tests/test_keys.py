@@ -22,10 +22,10 @@ from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.demo.theeye import StandIn
 from bridge.outbox.claims import AttemptResult
+from bridge.outbox.job_storage import STAYS_DEAD
 from bridge.outbox.keys import throttle
 from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
-from bridge.outbox.storing import STAYS_DEAD
 from bridge.theeye.job_api import TheEye
 from tests.delivery import Process, quick_client
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample
@@ -180,14 +180,6 @@ class TestForHowLong:
         clock.now += 86_400
         bring(outbox, first.id, JobState.ACCEPTED)
         clock.now -= 86_400
-
-        assert ask_one(outbox, "second").state is JobState.WAITING
-
-    def test_not_where_a_process_of_the_release_before_wrote_no_end(self, outbox: Outbox, url: str) -> None:
-        first = ask_one(outbox, "first")
-        bring(outbox, first.id, JobState.ACCEPTED)
-        with beside(url) as connection:
-            connection.execute(text("UPDATE jobs SET ended_at = NULL"))
 
         assert ask_one(outbox, "second").state is JobState.WAITING
 

@@ -274,7 +274,7 @@ class OutboxContract:
 
             job = outbox.job(dead.id)
             assert job.state is JobState.DEAD
-            assert job.reason == f"{why}; asked for again, but its route is gone or no longer matches"
+            assert job.reason == f"{why}; not retried: its route was removed or no longer matches"
 
     def test_todays_warnings_replace_the_earlier(self, outbox: Outbox) -> None:
         outbox.store(make_webhook(warnings=["route 'a': when: division by zero", "ä"]))
@@ -394,7 +394,7 @@ class OutboxContract:
     @pytest.mark.parametrize(
         ("again", "reason"),
         [
-            (None, "payload.x is missing; asked for again, but its route is gone or no longer matches"),
+            (None, "payload.x is missing; not retried: its route was removed or no longer matches"),
             (dead_job("argument 1: payload.y is missing"), "argument 1: payload.y is missing"),
         ],
         ids=["its route is gone", "it cannot be built"],
@@ -439,7 +439,7 @@ class OutboxContract:
         outbox.resolve(made.id, sent=True)
 
         job = outbox.job(made.id)
-        assert (job.state, job.reason) == (JobState.ACCEPTED, "a person said that TheEye has it")
+        assert (job.state, job.reason) == (JobState.ACCEPTED, "resolved by a person: TheEye has it")
         assert outbox.next_due() is None
 
     def test_resolved_as_not_sent_it_is_due_and_counts_anew(self, outbox: Outbox, clock: Clock) -> None:

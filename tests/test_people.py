@@ -205,7 +205,7 @@ class TestResolve:
 
         job = outbox.job(head)
         assert (job.state, job.reason, job.ended_at) == (
-            JobState.ACCEPTED, "a person said that TheEye has it", NOW,
+            JobState.ACCEPTED, "resolved by a person: TheEye has it", NOW,
         )  # fmt: skip
         assert (woken, send(outbox)) == ([1], [second])
 
@@ -593,7 +593,7 @@ class TestRaces:
         if url.startswith("sqlite"):  # where it began after the retry had ended
             assert (canceled, outbox.job(made).state) == (None, JobState.CANCELED)
         else:
-            assert canceled == f"job {made} has just been asked for again; look at it once more"
+            assert canceled == f"job {made} has just been retried; check its state"
             assert outbox.job(made).state is JobState.WAITING
 
     def test_a_replay_and_a_redelivery_of_one_event_do_not_wait_in_a_circle(

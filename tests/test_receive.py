@@ -357,7 +357,7 @@ class TestComesAgain:
         assert job.state is JobState.DEAD
         assert job.reason is not None
         assert job.reason.endswith(
-            "is missing; an order has: id, type; asked for again, but its route is gone or no longer matches"
+            "is missing; an order has: id, type; not retried: its route was removed or no longer matches"
         )
 
     def test_what_went_wrong_in_conditions_is_that_of_the_last_time(self, make_intake: MakeIntake) -> None:

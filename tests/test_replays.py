@@ -21,8 +21,8 @@ from sqlalchemy import text
 from bridge.core.errors import ConfigError
 from bridge.core.event import JSON
 from bridge.core.job import JobState
+from bridge.outbox.event_storage import ANOTHER_BODY
 from bridge.outbox.store import Outbox
-from bridge.outbox.storing import ANOTHER_BODY
 from bridge.outbox.webhook import StoredJob, StoredWebhook
 from bridge.sources.base.source_type import Replays
 from tests.intake import (

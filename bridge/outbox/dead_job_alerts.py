@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from bridge.outbox import keys, storing
+from bridge.outbox import job_storage, keys
 from bridge.outbox.locks import lock
 from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import LACKS_ALERT, dead_job_alerts, jobs
@@ -49,7 +49,7 @@ def create(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJ
     made: list[StoredJob] = []
     for route, dead in by_route.items():
         last = job_of(connection.execute(_JOB, {"job": max(dead)}).one())
-        made += storing.insert_jobs(connection, last.event_id, [on_dead.job_for(last, len(dead))], now)
+        made += job_storage.insert_jobs(connection, last.event_id, [on_dead.job_for(last, len(dead))], now)
         connection.execute(delete(dead_job_alerts).where(dead_job_alerts.c.route == route))
         connection.execute(insert(dead_job_alerts).values(route=route, at=now))
     return tuple(made)

@@ -1,4 +1,4 @@
-"""Filters: which of the stored events, jobs and refused requests are asked for; None asks for any."""
+"""Conditions that select stored events, jobs and refused requests. None selects all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def of_events(source: str | None, since: float | None) -> list[ColumnElement[boo
 
 
 def of_jobs(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:
-    """`since` in seconds since the epoch: when they ended, or came, where they have not ended."""
+    """`since` in seconds since the epoch: when a job ended, or was created if it has not ended."""
     wanted = [] if state is None else [jobs.c.state == state]
     wanted += [] if route is None else [jobs.c.route == route]
     return wanted if since is None else [*wanted, func.coalesce(jobs.c.ended_at, jobs.c.created_at) >= since]

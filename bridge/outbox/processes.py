@@ -1,4 +1,4 @@
-"""Processes that deliver and say so from time to time: units of work."""
+"""Heartbeats of the processes that deliver: units of work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, update
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import processes
 
-#: After how many seconds of silence a process is forgotten.
+#: The age of a heartbeat, in seconds, after which its process is deleted.
 FORGET_AFTER = 3600.0
 
 
@@ -17,14 +17,14 @@ FORGET_AFTER = 3600.0
 class Process:
     """A process that delivers."""
 
-    #: When it last said so, seconds since the epoch.
+    #: Seconds since the epoch.
     heartbeat_at: float
-    #: What keeps it from sending; None where nothing does.
+    #: Why it cannot send; None if it can.
     trouble: str | None
 
 
 def heartbeat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
-    """Write that a process delivers."""
+    """Record that a process delivers."""
     values = {"heartbeat_at": now, "trouble": without_nul(trouble)}
     known = update(processes).where(processes.c.id == process).values(**values)
     if connection.execute(known).rowcount == 0:
@@ -33,5 +33,5 @@ def heartbeat(connection: Connection, process: str, trouble: str | None, now: fl
 
 
 def unregister(connection: Connection, process: str) -> None:
-    """Write that a process delivers no more."""
+    """Record that a process no longer delivers."""
     connection.execute(delete(processes).where(processes.c.id == process))

@@ -12,33 +12,33 @@ from bridge.outbox.locks import lock
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import refused_requests
 
-#: How many of a source are kept.
+#: How many requests of a source are stored.
 LIMIT_PER_SOURCE = 20
-#: The largest size that every database holds; a request may say any.
+#: The largest size that every database can store.
 _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class RefusedRequest:
-    """A request that was not taken on. Nothing of its body is kept."""
+    """A refused request, without its body."""
 
     source: str
     #: Seconds since the epoch.
     at: float
-    #: The HTTP status that it was answered with.
+    #: The HTTP status of the answer.
     status: int
-    #: The class of reason; masked, and never which secret.
+    #: Masked; never says which secret.
     reason: str
-    #: What the header says in which the source's type names the event.
+    #: The value of the header in which this type of source sends the event's name.
     event: str | None
-    #: The body's length in bytes, where the request says it.
+    #: The Content-Length in bytes, if sent.
     size: int | None
-    #: The IP address that it came from, where it is known.
+    #: The client's IP address, if known.
     client: str | None = None
 
 
 def store_refused(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
-    """Add some, and let the oldest of their sources go."""
+    """Store requests, and delete the oldest of their sources."""
     lock(connection, "refused_requests")
     rows = [_row(one) for one in refused]
     connection.execute(insert(refused_requests), rows)

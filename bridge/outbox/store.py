@@ -18,12 +18,12 @@ from bridge.core.task import Rate
 from bridge.outbox import (
     claims,
     dead_job_alerts,
+    event_storage,
     migrations,
     operator_actions,
     pauses,
     processes,
     rates,
-    storing,
     write_check,
 )
 from bridge.outbox.audit import Audit
@@ -123,7 +123,7 @@ class Outbox:
         # Outside the unit of work, which may run in the only thread that writes: this compresses the body.
         row = event_row(webhook)
         self._database.require_files()
-        stored = self._database.write(lambda session: storing.store(session, webhook, row, self._clock()))
+        stored = self._database.write(lambda each: event_storage.store(each, webhook, row, self._clock()))
         self._wake(waiting=any(job.state is JobState.WAITING for job in stored.jobs))
         return stored
 
