@@ -125,7 +125,7 @@ class Held(Trouble):
 class ReadOnlySessions(Trouble):
     """Sessions are made that may not write, as hosts do with a database that has outgrown its plan."""
 
-    words = "the store cannot be written: the database takes reads alone"
+    words = "the store cannot be written: the database is read-only"
 
     def __init__(self, url: str) -> None:
         self.url = url

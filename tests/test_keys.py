@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from bridge.core.budget import MAX_JOBS
 from bridge.core.job import Job, JobState, NewJob, Outcome
@@ -28,7 +28,7 @@ from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
 from bridge.theeye.job_api import TheEye
 from tests.delivery import Process, quick_client
-from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample
+from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, sample
 from tests.tables import (
     NOW,
     Clock,

@@ -639,7 +639,7 @@ def test_a_pass_says_what_it_deleted(
     make_pruner()
 
     wait_until(lambda: caplog.messages, "the pass")
-    assert caplog.messages == ["deleted as older than it is kept: 2 events, 1 jobs, 1 bodies"]
+    assert caplog.messages == ["retention deleted 2 events, 1 jobs, 1 bodies"]
     assert store.left() == [3]
 
 
@@ -682,9 +682,9 @@ def test_what_goes_wrong_costs_one_pass(
 
     wait_until(lambda: len(begun) > len(ends), "passes")
     assert caplog.messages == [
-        "what is old is not deleted now: the disk is full",
-        "what is old is not deleted now",
-        "deleted as older than it is kept: 1 events, 0 jobs, 0 bodies",
+        "retention failed: the disk is full",
+        "retention failed",
+        "retention deleted 1 events, 0 jobs, 0 bodies",
     ]
     assert [record.exc_info is None for record in caplog.records] == [True, False, True]
 

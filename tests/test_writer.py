@@ -294,7 +294,7 @@ class TestCommitsThatFail:
     ) -> None:
         monkeypatch.setattr(writing, "START_TIMEOUT", 0.02)
         (future,) = group.gather(note("late"))
-        with pytest.raises(StoreUnavailable, match=r"no commit began within 0 s$"):
+        with pytest.raises(StoreUnavailable, match=r"no commit started within 0 s$"):
             future.result(PATIENCE)
         monkeypatch.undo()
         group.commit()
@@ -309,7 +309,7 @@ class TestClose:
         futures = group.gather(*(note(str(number)) for number in range(5)))
         closing_it = threading.Thread(target=writer.close)
         closing_it.start()
-        wait_until(lambda: writer._closed)
+        wait_until(lambda: writer.is_closed)
         group.commit()
         closing_it.join(PATIENCE)
 

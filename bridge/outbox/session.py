@@ -1,4 +1,4 @@
-"""One session with PostgreSQL, and how each of its transactions begins."""
+"""A session with PostgreSQL, and the settings of its transactions."""
 
 from __future__ import annotations
 
@@ -20,30 +20,28 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.pool import ElasticPool
 
-#: How long, in seconds, connecting waits for an answer.
+#: How long connecting waits for an answer, seconds.
 CONNECT_TIMEOUT = 5.0
-#: How long, in seconds, a statement or a commit waits for its answer: longer than for a lock, of which the
-#: server says so itself.
+#: How long a statement or a commit waits for its answer, seconds: longer than the server's lock_timeout.
 ANSWER_TIMEOUT = 6.0
-#: The same where the question is only whether the connection is alive.
+#: The same for the check whether an idle connection is alive.
 LIVENESS_TIMEOUT = 1.0
-#: How often, in seconds, one who waits for an answer looks whether the connection is still open.
+#: How often a wait for an answer checks whether the connection is still open, seconds.
 CLOSED_CHECK_INTERVAL = 0.1
 
-#: How each transaction begins, in one round trip. Nothing is set for the whole session: a pooler gives each
-#: transaction another session, and a session to other programs.
+#: The start of each transaction, in one round trip. Nothing is set for the session: a pooler shares sessions
+#: with other programs.
 _BEGIN = (
-    # A snapshot that is older than a lock would not see what its last holder has written.
+    # A snapshot older than a lock would not contain the changes of its last holder.
     "BEGIN ISOLATION LEVEL READ COMMITTED;"
-    # A process that is frozen, or cut off, in the middle of a transaction must not keep its locks from all
-    # others; nor may they wait for it without a word.
+    # A process that is frozen or cut off during a transaction must not block the others.
     "SET LOCAL idle_in_transaction_session_timeout = '10s';"
     "SET LOCAL lock_timeout = '5s';"
-    # A role's own may be shorter than a statement needs.
+    # The role's may be too short.
     f"SET LOCAL statement_timeout = '{ANSWER_TIMEOUT:g}s';"
-    # A lower value rounds the timestamps that are read: a due job would wait for hours.
+    # A lower value rounds timestamps, and a due job would wait for hours.
     "SET LOCAL extra_float_digits = 3;"
-    # Not to lose what was committed last.
+    # A crash must not lose commits.
     "SET LOCAL synchronous_commit = "
 )
 
@@ -54,15 +52,15 @@ SELECT current_setting('server_encoding'), current_setting('transaction_isolatio
 
 
 class Session(DriverConnection[Any]):
-    """A connection that does not wait for ever: a server that is frozen keeps it open and answers nothing."""
+    """A connection with a time-out for each answer: a frozen server keeps it open without answering."""
 
-    #: How long the server may take for each answer, seconds.
+    #: Seconds.
     answer_timeout = ANSWER_TIMEOUT
     #: The synchronous_commit of its transactions.
     durability = "on"
 
     def wait(self, gen: Any, interval: float = CLOSED_CHECK_INTERVAL, timeout: float | None = None) -> Any:
-        """Raises psycopg's OperationalError where no answer came in time; the connection is closed then."""
+        """Close the connection and raise psycopg's OperationalError if no answer comes in time."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         begun = time.monotonic()
@@ -76,13 +74,13 @@ class Session(DriverConnection[Any]):
 
     @property
     def begin_statements(self) -> str:
-        """The statements that begin a transaction."""
+        """Return the statements that begin a transaction."""
         limit = ";SET LOCAL transaction_timeout = 0" if self.info.server_version >= 170000 else ""
         return f"{_BEGIN}{self.durability}{limit}"
 
     @property
     def is_alive(self) -> bool:
-        """Whether the server answers at once."""
+        """Return whether the server answers at once."""
         try:
             with self.with_answer_timeout(LIVENESS_TIMEOUT):
                 self.execute("SELECT 1")
@@ -92,19 +90,19 @@ class Session(DriverConnection[Any]):
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler is in between: it names a process that is not the one that answers."""
+        """Return whether a pooler is in between: it reports another process than the one that answers."""
         row = self.execute("SELECT pg_backend_pid()").fetchone()
         return row is None or row[0] != self.info.backend_pid
 
     def listen(self, channel: str) -> None:
-        """Receive the notices of a channel, for as long as the session lives."""
+        """Receive the notices of a channel until the session ends."""
         if self.info.server_version >= 140000:
             self.execute("SET idle_session_timeout = 0")
         self.execute(SQL("LISTEN {}").format(Identifier(channel)))
 
     @contextmanager
     def with_answer_timeout(self, seconds: float) -> Iterator[None]:
-        """Give the server another time for each answer."""
+        """Set the time-out of answers within the context."""
         self.answer_timeout = seconds
         try:
             yield
@@ -112,7 +110,7 @@ class Session(DriverConnection[Any]):
             self.answer_timeout = ANSWER_TIMEOUT
 
     def require_settings(self) -> None:
-        """Raises StoreUnavailable if this database cannot keep the store's promises."""
+        """Raise StoreUnavailable if this database cannot give the store's guarantees."""
         row = self.execute("SELECT current_setting('synchronous_commit')").fetchone()
         if row is not None and row[0] not in ("off", "local"):
             self.durability = row[0]
@@ -143,7 +141,7 @@ class Session(DriverConnection[Any]):
 
     @property
     def durability_risk(self) -> str | None:
-        """What may make the server itself lose what it has committed."""
+        """Return why the server may lose commits in a crash, or None."""
         settings = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
         fsync, full_page_writes = self.execute(settings).fetchone() or ("on", "on")
         if "off" not in (fsync, full_page_writes):
@@ -155,7 +153,7 @@ class Session(DriverConnection[Any]):
 
 
 def connect(url: str) -> Engine:
-    """An engine on psycopg; nothing is connected yet. Raises StoreUnavailable for odd options."""
+    """Return an engine without a connection. Raises StoreUnavailable for invalid options."""
     address = make_url(url).set(drivername="postgresql+psycopg")
     try:
         make_conninfo(**dict.fromkeys(address.query, ""))
@@ -182,10 +180,10 @@ def connect(url: str) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def _close_idle(context: ExceptionContext) -> None:
-        # A session keeps what it began with: the next one may write again.
+        # A session stays read-only: the next one may be able to write.
         if isinstance(context.original_exception, ReadOnlySqlTransaction):
             context.is_disconnect = True
-        # SQLAlchemy would close sessions at each checkout until the wall clock passes the time of this error.
+        # SQLAlchemy would compare sessions with this error by the wall clock, which may jump.
         context.invalidate_pool_on_disconnect = False
         if context.is_disconnect:
             cast(ElasticPool, engine.pool).close_idle()
@@ -203,14 +201,13 @@ def _engine(address: URL) -> Engine:
         connect_args={
             "connect_timeout": int(CONNECT_TIMEOUT),
             "tcp_user_timeout": int(2 * CONNECT_TIMEOUT * 1000),
-            # What waits for an answer has nothing to send: only probes notice that the way is cut.
+            # While the client waits for an answer, only probes detect a broken network.
             "keepalives_idle": int(CONNECT_TIMEOUT),
             "keepalives_interval": int(CONNECT_TIMEOUT),
             "keepalives_count": 2,
             "application_name": "bridge",
             "client_encoding": "utf8",
-            # A pooler in front may give each transaction to another server process, which knows no
-            # statement that was prepared before.
+            # A pooler may give each transaction another server process, without the prepared statements.
             "prepare_threshold": None,
         },
         hide_parameters=True,

@@ -1,7 +1,7 @@
-"""The store's schema over the releases, on Alembic: one module in versions/ for each change.
+"""The store's schema over the releases, with Alembic: one module in versions/ for each change.
 
-A process that starts brings its store to HEAD. Migrations only add, so that processes of the release before,
-which run on while a deploy goes through, still find what they know.
+A starting process upgrades its store to HEAD. Migrations only add, so that during a rolling deploy
+processes of the last release go on working.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REVISION = text("SELECT version_num FROM alembic_version")
 
 
 def revision(connection: Connection) -> str | None:
-    """The store's revision, None where it is empty. Raises StoreUnavailable where it is another program's."""
+    """Return the store's revision, None if it is empty. Raises StoreUnavailable for another program's."""
     tables = inspect(connection)
     if not tables.has_table("alembic_version"):
         return None
@@ -46,10 +46,9 @@ def revision(connection: Connection) -> str | None:
 
 
 def upgrade(connection: Connection) -> tuple[str | None, str]:
-    """Bring the store to HEAD, within the connection's transaction; the revisions before and after.
+    """Upgrade the store to HEAD in the connection's transaction; return the revisions before and after.
 
-    Raises StoreUnavailable where a newer release has been there: its store is not this one's to change; and
-    where this role may not change the schema.
+    Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema.
     """
     lock(connection, "migration")
     before = revision(connection)
@@ -62,17 +61,17 @@ def upgrade(connection: Connection) -> tuple[str | None, str]:
             found = f"at revision {before}" if before else "empty"
             raise StoreUnavailable(
                 f"the database's schema is {found}, this release needs revision {HEAD}, and this role may "
-                f"not change it ({cause(error)}): run `python -m bridge db upgrade` with a DATABASE_URL of "
+                f"not change it ({cause(error)}): run `theeye-bridge db upgrade` with a DATABASE_URL of "
                 "the role that owns the database"
             ) from error
-        log.info("the store went from %s to revision %s", before or "nothing", HEAD)
+        log.info("upgraded the store from %s to revision %s", before or "nothing", HEAD)
     return before, HEAD
 
 
 def _migrate(connection: Connection, before: str | None) -> None:
-    # Says what its parts are at INFO as soon as they are imported.
+    # It logs its parts at INFO when they are imported.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Imported here: it costs a tenth of a second, and is needed once in a store's life.
+    # Imported here: it takes a tenth of a second, and is rarely needed.
     from alembic.config import Config  # noqa: PLC0415
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
