@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import orjson
@@ -66,7 +65,11 @@ class Audit:
         Each unit of work of the action adds its changes to the entry in its own transaction. If one fails, or
         the process ends, the entry has no end and the number of changes until then.
         """
-        entry = self._database.write(partial(_begin, action=action, now=self._clock()))
+        row = {
+            "at": self._clock(), "actor": action.actor, "account": action.account, "action": action.name,
+            "target": orjson.dumps(action.target), "selected": action.selected, "changed": 0,
+        }  # fmt: skip
+        entry: int = self._database.write(lambda connection: connection.execute(_BEGIN, row).scalar_one())
         yield entry
         ended = {"entry": entry, "now": self._clock()}
         self._database.write(lambda connection: connection.execute(_END, ended))
@@ -83,20 +86,6 @@ def count(connection: Connection, entry: int | None, changed: int = 1) -> None:
     """Add to the changes of an entry; do nothing without one. Part of a unit of work."""
     if entry is not None and changed:
         connection.execute(_COUNT, {"entry": entry, "count": changed})
-
-
-def _begin(connection: Connection, action: Action, now: float) -> int:
-    row = {
-        "at": now,
-        "actor": action.actor,
-        "account": action.account,
-        "action": action.name,
-        "target": orjson.dumps(action.target),
-        "selected": action.selected,
-        "changed": 0,
-    }
-    entry: int = connection.execute(_BEGIN, row).scalar_one()
-    return entry
 
 
 def _entry_of(row: Row[Any]) -> AuditEntry:

@@ -224,7 +224,7 @@ def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | 
         lock(connection, "rate", job.task_id)
         process_time, at = at, rates.store_time(connection, at)
         if (next_at := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
-            release(connection, job, token, at, due_at=next_at + process_time - at, reason=job.reason)
+            end_unstarted(connection, job, token, JobState.WAITING, at, due_at=next_at + process_time - at)
             return None
     number = connection.execute(_START, {"job": job.id, "token": token}).scalar_one_or_none()
     if number is None:
@@ -289,24 +289,14 @@ def record(
     return _move(connection, _RECORD_LATE.where(*same), job, condition, decision.state, values, now)
 
 
-def release(
-    connection: Connection, job: Job, token: str, now: float, due_at: float | None, reason: str | None
-) -> None:
-    """Let a claimed job that was not started wait again, due as before or at `due_at`."""
-    values: dict[str, object] = {} if due_at is None else {"due_at": due_at, "reason": without_nul(reason)}
-    _end_unstarted(connection, job, token, JobState.WAITING, values, now)
-
-
-def end_unsent(
-    connection: Connection, job: Job, token: str, state: JobState, reason: str, now: float
-) -> None:
-    """End a claimed job that was not started."""
-    _end_unstarted(connection, job, token, state, {"reason": without_nul(reason)}, now)
-
-
-def _end_unstarted(
-    connection: Connection, job: Job, token: str, state: JobState, values: dict[str, object], now: float
-) -> None:
+def end_unstarted(
+    connection: Connection, job: Job, token: str, state: JobState, now: float,
+    due_at: float | None = None, reason: str | None = None,
+) -> None:  # fmt: skip
+    """End the claim of a job that was not started: it waits again, due as before or at `due_at`, or ends."""
+    values: dict[str, object] = {} if due_at is None else {"due_at": due_at}
+    if reason is not None:
+        values["reason"] = without_nul(reason)
     _lock_group(connection, job)
     connection.execute(_LOCK_JOB, {"job": job.id})
     _move(connection, _END_UNSTARTED, job, {"job": job.id, "token": token}, state, values, now)

@@ -72,11 +72,7 @@ def resolve(
 
 
 def cancel(
-    connection: Connection,
-    job_id: int,
-    expected: tuple[JobState, ...],
-    now: float,
-    entry: int | None = None,
+    connection: Connection, job_id: int, expected: tuple[JobState, ...], now: float, entry: int | None = None
 ) -> bool:
     """Cancel a job that is in one of the `expected` states; return whether another may be sent now.
 

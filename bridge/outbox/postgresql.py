@@ -5,26 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from itertools import count
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from psycopg import Error as DriverError
 from psycopg.errors import DeadlockDetected
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import (
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
 from bridge.outbox.pool import POOL_SIZE, SURPLUS_INTERVAL, ElasticPool, is_full
-from bridge.outbox.presence import Presence
 from bridge.outbox.session import CONNECT_TIMEOUT, Session, connect
 
 T = TypeVar("T")
@@ -48,10 +41,6 @@ _READ_ONLY = text("SELECT current_setting('transaction_read_only')")
 log = logging.getLogger(__name__)
 
 
-class _Deadlock(OperationalError):
-    """PostgreSQL ended this transaction to resolve a deadlock."""
-
-
 class PostgreSQL(Database):
     """PostgreSQL, or a server with its protocol."""
 
@@ -64,13 +53,15 @@ class PostgreSQL(Database):
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._closed.is_set():
             raise StoreUnavailable("the store is closed")
-        try:
-            for _ in range(DEADLOCK_ATTEMPTS - 1):
-                with suppress(_Deadlock):
-                    return self._in_transaction(work)
-            return self._in_transaction(work)
-        except _UNAVAILABLE as error:
-            raise StoreUnavailable(f"the store cannot be written: {_cause(error)}") from error
+        attempts = count(1)
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except _UNAVAILABLE as error:
+                is_deadlock = isinstance(getattr(error, "orig", None), DeadlockDetected)
+                if not is_deadlock or next(attempts) == DEADLOCK_ATTEMPTS:
+                    raise StoreUnavailable(f"the store cannot be written: {_cause(error)}") from error
 
     def upgrade(self, work: Callable[[Connection], T]) -> T:
         def without_limit(connection: Connection) -> T:
@@ -80,15 +71,6 @@ class PostgreSQL(Database):
                 return work(connection)
 
         return self.write(without_limit)
-
-    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
-        try:
-            with self._engine.begin() as connection:
-                return work(connection)
-        except OperationalError as error:
-            if isinstance(error.orig, DeadlockDetected):
-                raise _Deadlock(error.statement, error.params, error.orig) from error
-            raise
 
     def read(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -103,9 +85,6 @@ class PostgreSQL(Database):
 
     def require_files(self) -> None:
         """Do nothing: the files are the server's."""
-
-    def presence(self) -> Presence:
-        return Presence()
 
     def announce(self) -> None:
         self._announcer.announce()

@@ -119,11 +119,7 @@ _DELETE_BODIES = update(events).where(_SOME).values(body=b"")
 
 
 def prune(
-    database: Database,
-    retention: Retention,
-    now: float,
-    stop: Callable[[], bool],
-    entry: int | None = None,
+    database: Database, retention: Retention, now: float, stop: Callable[[], bool], entry: int | None = None
 ) -> Pruned:
     """Delete what is older than its retention, the oldest first, until `stop` returns true.
 

@@ -12,7 +12,7 @@ from sqlalchemy import Row, Table
 from bridge.core.event import Event, Headers
 from bridge.core.job import Attempt, Job, JobContent, JobState, NewJob, Outcome, TableVersion
 from bridge.core.redaction import RedactedEvent, is_redacted
-from bridge.outbox.schema import attempts, jobs
+from bridge.outbox.schema import attempts, events, jobs
 from bridge.outbox.webhook import Webhook, sender_delivery_id
 
 #: The size in bytes from which bodies are compressed.
@@ -88,19 +88,6 @@ def decompressed(stored: bytes) -> bytes:
     return zlib.decompress(stored) if stored.startswith(_ZLIB_PREFIX) else stored
 
 
-def summary_of(row: Row[Any]) -> EventSummary:
-    return EventSummary(
-        id=row.id,
-        source=row.source,
-        event=row.event,
-        action=row.action,
-        delivery_id=row.delivery_id,
-        received_at=row.received_at,
-        warnings=(*orjson.loads(row.notes or b"[]"), *orjson.loads(row.warnings)),
-        jobs=row.jobs,
-    )
-
-
 def _stored_as_is(record: type, table: Table, *others: str) -> tuple[str, ...]:
     """Return the fields, all but `others`, each of which has a column of its name and type."""
     return tuple(table.c[each.name].name for each in fields(record) if each.name not in others)
@@ -111,6 +98,13 @@ _IDENTITY = ("route", "item_key", "item_index")
 _BUILT = _stored_as_is(JobContent, jobs, *_IDENTITY, "arguments", "reason", "group", "table")
 _JOB = _stored_as_is(Job, jobs, "state", "arguments", "group", "table")
 _ATTEMPT = _stored_as_is(Attempt, attempts, "outcome")
+_SUMMARY = _stored_as_is(EventSummary, events, "warnings", "jobs")
+
+
+def summary_of(row: Row[Any]) -> EventSummary:
+    values = {name: getattr(row, name) for name in _SUMMARY}
+    warnings = (*orjson.loads(row.notes or b"[]"), *orjson.loads(row.warnings))
+    return EventSummary(**values, warnings=warnings, jobs=row.jobs)
 
 
 def job_row(event_id: int, job: NewJob, now: float, replay: int = 0) -> dict[str, Any]:

@@ -181,10 +181,7 @@ pauses = Table(
 
 #: When the last alert for dead jobs of a route was created.
 dead_job_alerts = Table(
-    "dead_job_alerts",
-    metadata,
-    Column("route", Text, primary_key=True),
-    Column("at", Double, nullable=False),
+    "dead_job_alerts", metadata, Column("route", Text, primary_key=True), Column("at", Double, nullable=False)
 )
 
 #: Actions of people on jobs, events, tasks and routes.

@@ -63,9 +63,6 @@ class SQLite(Database):
         except SQLAlchemyError as error:
             raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
 
-    def require_writable(self) -> None:
-        self.require_files()
-
     def require_files(self) -> None:
         if self._writer.is_closed:  # SQLite has deleted its log
             raise StoreUnavailable("the store is closed")

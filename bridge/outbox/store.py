@@ -195,11 +195,11 @@ class Outbox:
 
     def release(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
         """Release the claim of a job that was not started: it waits again."""
-        self._write(claims.release, job, token, self._clock(), due_at, reason)
+        self._write(claims.end_unstarted, job, token, JobState.WAITING, self._clock(), due_at, reason)
 
     def end_unsent(self, job: Job, token: str, state: JobState, reason: str) -> None:
         """End a claimed job that was not started."""
-        self._write(claims.end_unsent, job, token, state, reason, self._clock())
+        self._write(claims.end_unstarted, job, token, state, self._clock(), reason=reason)
 
     def abandoned_claims(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Return the jobs whose lease has ended, or all claimed ones, each with its unfinished attempt."""
