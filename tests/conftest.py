@@ -196,7 +196,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def reopen(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Outbox]]:
     """Opens the store once more, as another process would. Its time is the test's, on PostgreSQL too."""
-    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
+    monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
     opened: list[Outbox] = []
 
     def reopen() -> Outbox:

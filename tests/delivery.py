@@ -22,7 +22,7 @@ from bridge.core.task import Rate, Task
 from bridge.delivery.dispatcher import Delivery
 from bridge.demo.theeye import Received, StandIn
 from bridge.http.client import HttpClient
-from bridge.outbox.claims import Claim, Completion
+from bridge.outbox.claims import AttemptResult, Claim
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.process.watchdog import Watchdog
@@ -66,13 +66,13 @@ class Broken(Outbox):
         self._meet("started")
         return started
 
-    def record(self, job: Job, token: str, attempt_id: int, done: Completion, decision: Decision) -> bool:
+    def record(self, job: Job, token: str, attempt_id: int, done: AttemptResult, decision: Decision) -> bool:
         self._meet("record")
         return super().record(job, token, attempt_id, done, decision)
 
-    def left_behind(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
-        self._meet("left_behind")
-        return super().left_behind(everything=everything)
+    def abandoned_claims(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
+        self._meet("abandoned_claims")
+        return super().abandoned_claims(everything=everything)
 
     def next_due(self) -> float | None:
         self._meet("next_due")

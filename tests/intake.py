@@ -27,7 +27,7 @@ from bridge.core.job import Job, JobState
 from bridge.core.secrets import Mask, Secret
 from bridge.intake.receive import Answer, Receiver
 from bridge.intake.refusals import Refusals
-from bridge.outbox.row_mapping import unpacked
+from bridge.outbox.row_mapping import decompressed
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
@@ -174,7 +174,7 @@ class Intake:
         with beside(self._url) as connection:
             connection.execute(
                 text(
-                    "UPDATE jobs SET state = :state, reason = 'as it was', claim = :claim,"
+                    "UPDATE jobs SET state = :state, reason = 'as it was', claim_token = :claim,"
                     " lease_until = :lease WHERE id = :id"
                 ),
                 {"state": state, "claim": claim[0], "lease": claim[1], "id": job_id},
@@ -210,7 +210,7 @@ def everything_stored(folder: Path) -> bytes:
     """The bytes of the database, its write-ahead log too, and what is compressed there."""
     files = [path.read_bytes() for path in sorted(folder.glob("bridge.db*"))]
     with closing(sqlite3.connect(folder / "bridge.db")) as connection:
-        bodies = [unpacked(body) for (body,) in connection.execute("SELECT body FROM events")]
+        bodies = [decompressed(body) for (body,) in connection.execute("SELECT body FROM events")]
     return b"".join([*files, *bodies])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from tests.tables import NOW, claim_jobs, make_job, make_task, make_webhook
 
@@ -44,7 +44,7 @@ def end(outbox: Outbox, token: str, job: Job, state: JobState) -> None:
     attempt = outbox.start(job, token, NOW)
     assert attempt is not None
     outcome, decision = ENDS[state]
-    assert outbox.record(job, token, attempt, Completion(0.1, outcome, None, "", None), decision)
+    assert outbox.record(job, token, attempt, AttemptResult(0.1, outcome, None, "", None), decision)
 
 
 def send(outbox: Outbox, state: JobState = JobState.ACCEPTED) -> list[int]:

@@ -211,7 +211,7 @@ def make_webhook(
     fingerprint: str | None = None,
     window: float | None = 30.0,
     warnings: Iterable[str] = (),
-    digest: bytes | None = None,
+    digest: bytes = b"the same body",
     replays: Replays | None = None,
     has_chosen_id: bool = False,
     **of_event: Any,

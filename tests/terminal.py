@@ -13,7 +13,7 @@ from bridge.cli import main
 from bridge.core.event import Event, Headers
 from bridge.core.job import Job, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.tables import claim_jobs
@@ -67,7 +67,7 @@ class Terminal:
         )  # fmt: skip
         reason = None if arguments is not None else "argument 0: payload.after is missing"
         new = NewJob("deploy", "5f3c9a7be4b0a1c2d3e4f501", "deploy", "", None, arguments, reason)
-        stored = outbox.store(Webhook(event, None, None, (new,), ("route 'deploy': when: odd",)))
+        stored = outbox.store(Webhook(event, None, None, (new,), ("route 'deploy': when: odd",), b""))
         job = outbox.job(stored.jobs[0].id)
         outbox.close()
         return job
@@ -78,7 +78,7 @@ class Terminal:
         token, (job,) = claim_jobs(outbox)
         attempt_id = outbox.start(job, token, time.time())
         assert attempt_id is not None
-        outbox.record(job, token, attempt_id, Completion(0.25, outcome, 500, "500 oh", None), decision)
+        outbox.record(job, token, attempt_id, AttemptResult(0.25, outcome, 500, "500 oh", None), decision)
         outbox.close()
 
     def job(self, job_id: int) -> Job:

@@ -23,7 +23,7 @@ from bridge.core.job import JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox.audit import Action, AuditEntry
 from bridge.outbox.pauses import Pausable
-from bridge.outbox.prune import AUDITED
+from bridge.outbox.prune import AUDIT_RETENTION
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Retention
 from tests.intake import beside
@@ -75,7 +75,7 @@ class TestTheStore:
         send(outbox, state)
         with outbox.audit.recording(RETRY) as entry:
             do(outbox, entry)
-        assert entry_of(outbox).done == 1
+        assert entry_of(outbox).changed == 1
 
     def test_resume_and_prune_too(self, outbox: Outbox, clock: Clock) -> None:
         store(outbox, one(None), one(None))
@@ -84,12 +84,12 @@ class TestTheStore:
         outbox.pause(Pausable.ROUTE, "first")
         with outbox.audit.recording(RETRY) as entry:
             assert outbox.resume(Pausable.ROUTE, "first", entry=entry)
-        assert entry_of(outbox).done == 1
+        assert entry_of(outbox).changed == 1
         clock.now += 10 * DAY
         with outbox.audit.recording(RETRY) as entry:
             # One event, and the bodies of two.
             outbox.prune(Retention(30 * DAY, 7 * DAY), lambda: False, entry=entry)
-        assert entry_of(outbox).done == 3
+        assert entry_of(outbox).changed == 3
 
     def test_what_changes_nothing_is_not(self, outbox: Outbox) -> None:
         store(outbox, one(None), one(None))
@@ -104,7 +104,7 @@ class TestTheStore:
                 outbox.replay(7, [], entry=entry)
             assert not outbox.pause(Pausable.ROUTE, "first", entry=entry)
             assert not outbox.resume(Pausable.TASK, "first", entry=entry)
-        assert entry_of(outbox).done == 0
+        assert entry_of(outbox).changed == 0
 
     @pytest.mark.parametrize("what", DEEDS)
     def test_a_change_that_cannot_be_counted_is_not_made(
@@ -141,7 +141,7 @@ class TestTheStore:
         with pytest.raises(KeyboardInterrupt), outbox.audit.recording(RETRY) as entry:
             outbox.cancel(made[0], entry=entry)
             raise KeyboardInterrupt
-        assert (entry_of(outbox).done, entry_of(outbox).ended_at) == (1, None)
+        assert (entry_of(outbox).changed, entry_of(outbox).ended_at) == (1, None)
 
     def test_two_at_once_count_for_themselves(self, outbox: Outbox, reopen: Callable[[], Outbox]) -> None:
         made = store(outbox, *[one(None) for _ in range(20)])
@@ -153,7 +153,7 @@ class TestTheStore:
                     others[nth].cancel(job_id, entry=entry)
 
         in_threads(partial(cancel, nth) for nth in range(2))
-        assert [each.done for each in outbox.audit.entries()] == [10, 10]
+        assert [each.changed for each in outbox.audit.entries()] == [10, 10]
 
     def test_the_newest_come_first(self, outbox: Outbox, clock: Clock) -> None:
         for _ in range(3):
@@ -163,7 +163,9 @@ class TestTheStore:
         assert [entry.id for entry in outbox.audit.entries(since=NOW + 10, limit=1)] == [3]
         assert [entry.id for entry in outbox.audit.entries(since=NOW + 10)] == [3, 2]
 
-    @pytest.mark.parametrize(("events", "kept"), [(30 * DAY, AUDITED), (2 * AUDITED, 2 * AUDITED)])
+    @pytest.mark.parametrize(
+        ("events", "kept"), [(30 * DAY, AUDIT_RETENTION), (2 * AUDIT_RETENTION, 2 * AUDIT_RETENTION)]
+    )
     def test_it_is_kept_for_a_year_or_as_long_as_events(
         self, outbox: Outbox, clock: Clock, events: float, kept: float
     ) -> None:
@@ -198,7 +200,7 @@ class TestTheStore:
         (entry,) = outbox.audit.entries()
         canceled = len(outbox.jobs(state=JobState.CANCELED, limit=1000))
         assert 0 < canceled < len(made)
-        assert (entry.done, entry.action.chosen, entry.ended_at) == (canceled, len(made), None)
+        assert (entry.changed, entry.action.selected, entry.ended_at) == (canceled, len(made), None)
         outbox.close()
 
 
@@ -272,7 +274,7 @@ class TestTheCommands:
         (entry,) = listed(terminal)
         assert (entry["actor"], entry["account"]) == (ACCOUNT, ACCOUNT)
         assert (entry["action"], entry["target"]) == (action, target)
-        assert (entry["chosen"], entry["done"]) == (1, 1)
+        assert (entry["selected"], entry["changed"]) == (1, 1)
         assert begun - 1 < time.mktime(time.strptime(entry["at"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
         assert entry["ended_at"] >= entry["at"]
 
@@ -282,9 +284,13 @@ class TestTheCommands:
         done(terminal.run("resume", "deploy", "--route", "--as", "Maria", **KEYS))
         done(terminal.run("prune", "--as", "Maria", BRIDGE_RETENTION="60d,10d"))
         pruned, resumed, _ = listed(terminal)
-        assert (resumed["action"], resumed["target"], resumed["done"]) == ("resume", {"route": "deploy"}, 1)
+        assert (resumed["action"], resumed["target"], resumed["changed"]) == (
+            "resume",
+            {"route": "deploy"},
+            1,
+        )
         assert (pruned["action"], pruned["target"]) == ("prune", {"older than": "60d,10d"})
-        assert (pruned["chosen"], pruned["done"]) == (None, 0)
+        assert (pruned["selected"], pruned["changed"]) == (None, 0)
         assert {entry["actor"] for entry in (pruned, resumed)} == {"Maria"}
 
     def test_a_filter_with_since(self, terminal: Terminal) -> None:
@@ -320,7 +326,7 @@ class TestTheCommands:
     def test_what_came_to_nothing_is_recorded_all_the_same(self, terminal: Terminal) -> None:
         assert terminal.run("jobs", "cancel", "7", "8").exit_code == 1
         (entry,) = listed(terminal)
-        assert (entry["target"], entry["chosen"], entry["done"]) == ({"jobs": [7, 8]}, 2, 0)
+        assert (entry["target"], entry["selected"], entry["changed"]) == ({"jobs": [7, 8]}, 2, 0)
 
     def test_what_was_not_confirmed_is_not_nor_what_found_nothing(self, terminal: Terminal) -> None:
         done(terminal.run("jobs", "cancel", "--state", "waiting", "--yes"))

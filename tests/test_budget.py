@@ -436,7 +436,7 @@ class TestAgain:
         assert (answer.status, len(answer.body["jobs"])) == (202, 2)
         whole, *jobs = intake.jobs()
         assert (whole.state, whole.reason) == (
-            JobState.SKIPPED, "its route was evaluated to its end later, and has jobs for single items",
+            JobState.SKIPPED, "its route now has jobs for single items",
         )  # fmt: skip
         assert [(job.state, job.arguments) for job in jobs] == [
             (JobState.WAITING, (1,)), (JobState.WAITING, (2,)),

@@ -18,7 +18,7 @@ from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
 from bridge.outbox import claims
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from tests.tables import (
     NOW,
@@ -34,9 +34,9 @@ from tests.tables import (
 
 A, B, C = make_task(1), make_task(2), make_task(3)
 
-ACCEPTED = Completion(0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
-AGAIN = Completion(0.5, Outcome.UNAVAILABLE, 503, "503 busy", None)
-LOST = Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
+ACCEPTED = AttemptResult(0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
+AGAIN = AttemptResult(0.5, Outcome.UNAVAILABLE, 503, "503 busy", None)
+LOST = AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
 
 DONE = Decision(JobState.ACCEPTED, None, None)
 
@@ -140,7 +140,7 @@ class TestWhatIsClaimed:
         token, claimed = claim(outbox, lease=35.0)
 
         for job in claimed:
-            assert (job.state, job.claim, job.lease_until) == (JobState.SENDING, token, NOW + 36)
+            assert (job.state, job.claim_token, job.lease_until) == (JobState.SENDING, token, NOW + 36)
             assert outbox.job(job.id) == job
 
     def test_each_claim_has_a_token_of_its_own(self, outbox: Outbox) -> None:
@@ -166,7 +166,7 @@ class TestWhatIsClaimed:
         of_a = store(outbox, "1", A, count=2)
         store(outbox, "2", B, count=2)
 
-        assert ids(claim_jobs(outbox, 5, but=[B.id])[1]) == of_a
+        assert ids(claim_jobs(outbox, 5, excluded_tasks=[B.id])[1]) == of_a
 
     def test_claims_at_one_moment_follow_each_other(
         self, outbox: Outbox, reopen: Callable[[], Outbox]
@@ -214,14 +214,14 @@ class TestStart:
         token, job = claim_one(outbox)
 
         assert outbox.start(job, "another token", NOW) is None
-        outbox.hand_back(job, token)
+        outbox.release(job, token)
         assert outbox.start(job, token, NOW) is None
         assert outbox.attempts(job.id) == []
 
     def test_not_with_a_claim_that_another_one_has_followed(self, outbox: Outbox) -> None:
         store(outbox, "1")
         old, job = claim_one(outbox)
-        outbox.hand_back(job, old)
+        outbox.release(job, old)
         new, _ = claim_one(outbox)
 
         assert outbox.start(job, old, NOW) is None
@@ -240,7 +240,7 @@ class TestRecord:
         ]
         after = outbox.job(job.id)
         assert (after.state, after.reason, after.theeye_job_id) == (JobState.ACCEPTED, "onhold", "theeye-1")
-        assert (after.claim, after.lease_until, after.due_at) == (None, None, NOW)
+        assert (after.claim_token, after.lease_until, after.due_at) == (None, None, NOW)
 
     def test_one_that_waits_again_is_due_when_it_is_said(self, outbox: Outbox, clock: Clock) -> None:
         store(outbox, "1")
@@ -250,7 +250,7 @@ class TestRecord:
 
         after = outbox.job(job.id)
         assert (after.state, after.due_at, after.reason) == (JobState.WAITING, NOW + 30, "503 busy")
-        assert (after.tries, after.unknowns, after.fresh_at) == (1, 0, NOW)
+        assert (after.window_attempts, after.window_unknowns, after.retry_window_start) == (1, 0, NOW)
         assert claim(outbox)[1] == []
         clock.now = NOW + 30
         assert ids(claim(outbox)[1]) == [job.id]
@@ -262,12 +262,12 @@ class TestRecord:
             outbox.record(job, token, attempt, done, Decision(JobState.WAITING, NOW, "again"))
 
         job = outbox.job(made)
-        assert (job.tries, job.unknowns) == (3, 2)
+        assert (job.window_attempts, job.window_unknowns) == (3, 2)
 
     def test_an_id_of_theeyes_job_is_kept(self, outbox: Outbox) -> None:
         (made,) = store(outbox, "1")
         token, job, attempt = start(outbox)
-        refused = Completion(0.1, Outcome.REFUSED, 200, "will never run", "theeye-7")
+        refused = AttemptResult(0.1, Outcome.REFUSED, 200, "will never run", "theeye-7")
         outbox.record(job, token, attempt, refused, Decision(JobState.WAITING, NOW, "again"))
         token, job, attempt = start(outbox)
         outbox.record(job, token, attempt, LOST, Decision(JobState.UNKNOWN, None, "lost"))
@@ -278,7 +278,7 @@ class TestRecord:
     def test_nul_is_spelled_out(self, outbox: Outbox) -> None:
         store(outbox, "1")
         token, job, attempt = start(outbox)
-        done = Completion(0.1, Outcome.REFUSED, 200, "a\x00b", "c\x00d")
+        done = AttemptResult(0.1, Outcome.REFUSED, 200, "a\x00b", "c\x00d")
         outbox.record(job, token, attempt, done, Decision(JobState.DEAD, None, "e\x00f"))
 
         (kept,) = outbox.attempts(job.id)
@@ -314,7 +314,7 @@ class TestRecord:
 class TestBesideAStart:
     """A process that takes a claim for left behind meets the start of its owner, who was only slow."""
 
-    @pytest.mark.parametrize("let_go", ["hand_back", "give_up"])
+    @pytest.mark.parametrize("let_go", ["release", "give_up"])
     def test_what_starts_meanwhile_is_not_let_go(
         self, outbox: Outbox, reopen: Callable[[], Outbox], let_go: str
     ) -> None:
@@ -331,8 +331,8 @@ class TestBesideAStart:
 
         def take_up() -> None:
             begun.wait(5.0)
-            if let_go == "hand_back":
-                other.hand_back(job, token)
+            if let_go == "release":
+                other.release(job, token)
             else:
                 other.end_unsent(job, token, JobState.DEAD, "its time is over")
 
@@ -365,7 +365,11 @@ class TestLateAnswer:
         ("done", "next_", "unknowns"),
         [
             (ACCEPTED, DONE, 0),
-            (Completion(1.0, Outcome.REFUSED, 400, "no", None), Decision(JobState.DEAD, None, "refused"), 0),
+            (
+                AttemptResult(1.0, Outcome.REFUSED, 400, "no", None),
+                Decision(JobState.DEAD, None, "refused"),
+                0,
+            ),
             (AGAIN, Decision(JobState.WAITING, NOW + 30, "503"), 0),
         ],
     )
@@ -374,7 +378,7 @@ class TestLateAnswer:
         outbox: Outbox,
         late: tuple[str, Job, int],
         state: JobState,
-        done: Completion,
+        done: AttemptResult,
         next_: Decision,
         unknowns: int,
     ) -> None:
@@ -384,7 +388,7 @@ class TestLateAnswer:
 
         job = outbox.job(late[1].id)
         assert (job.state, job.theeye_job_id) == (next_.state, done.theeye_job_id)
-        assert (job.tries, job.unknowns) == (1, unknowns)
+        assert (job.window_attempts, job.window_unknowns) == (1, unknowns)
         assert job.due_at == (next_.due_at or NOW)
         assert (job.ended_at is None) == (next_.state is JobState.WAITING)
         assert [attempt.outcome for attempt in outbox.attempts(job.id)] == [Outcome.UNKNOWN]
@@ -426,12 +430,12 @@ class TestLateAnswer:
     @pytest.mark.parametrize(
         ("done", "next_"),
         [
-            (Completion(1.0, Outcome.REFUSED, 400, "no", None), Decision(JobState.DEAD, None, "refused")),
+            (AttemptResult(1.0, Outcome.REFUSED, 400, "no", None), Decision(JobState.DEAD, None, "refused")),
             (AGAIN, Decision(JobState.DEAD, None, "gave up")),
         ],
     )
     def test_not_what_a_person_has_asked_for_again(
-        self, outbox: Outbox, clock: Clock, late: tuple[str, Job, int], done: Completion, next_: Decision
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job, int], done: AttemptResult, next_: Decision
     ) -> None:
         self.take_up(outbox, late, JobState.UNKNOWN)
         clock.now += 1
@@ -496,7 +500,7 @@ class TestHandBack:
         token, jobs = claim(outbox)
 
         for job in jobs:
-            outbox.hand_back(job, token)
+            outbox.release(job, token)
 
         assert outbox.jobs() == waiting
 
@@ -504,17 +508,22 @@ class TestHandBack:
         store(outbox, "1")
         token, job = claim_one(outbox)
 
-        outbox.hand_back(job, token, NOW + 30, "no task \x00")
+        outbox.release(job, token, NOW + 30, "no task \x00")
 
         after = outbox.job(job.id)
         assert (after.state, after.due_at, after.reason) == (JobState.WAITING, NOW + 30, "no task \\u0000")
-        assert (after.claim, after.lease_until, after.tries, after.fresh_at) == (None, None, 0, NOW)
+        assert (after.claim_token, after.lease_until, after.window_attempts, after.retry_window_start) == (
+            None,
+            None,
+            0,
+            NOW,
+        )
 
     def test_not_without_the_claim(self, outbox: Outbox) -> None:
         store(outbox, "1")
         _, job = claim_one(outbox)
 
-        outbox.hand_back(job, "another token")
+        outbox.release(job, "another token")
 
         assert outbox.job(job.id) == job
 
@@ -523,7 +532,7 @@ class TestHandBack:
         store(outbox, "1")
         token, job, attempt = start(outbox)
 
-        outbox.hand_back(job, token)
+        outbox.release(job, token)
         outbox.end_unsent(job, token, JobState.DEAD, "no task")
 
         assert outbox.job(job.id) == job
@@ -539,7 +548,7 @@ class TestHandBack:
         outbox.end_unsent(job, token, JobState.DEAD, "no task \x00")
 
         after = outbox.job(job.id)
-        assert (after.state, after.reason, after.claim) == (JobState.DEAD, "no task \\u0000", None)
+        assert (after.state, after.reason, after.claim_token) == (JobState.DEAD, "no task \\u0000", None)
         assert outbox.attempts(job.id) == []
 
 
@@ -548,27 +557,27 @@ class TestLeftBehind:
         store(outbox, "1")
         _, job = claim_one(outbox, lease=35)
         clock.now = NOW + 35
-        assert outbox.left_behind(everything=False) == []
+        assert outbox.abandoned_claims(everything=False) == []
         clock.now = NOW + 35.01
-        assert outbox.left_behind(everything=False) == [(job, None)]
+        assert outbox.abandoned_claims(everything=False) == [(job, None)]
 
     def test_or_every_claim(self, outbox: Outbox) -> None:
         store(outbox, "1", count=2)
         _, first = claim_one(outbox, lease=35)
         _, second = claim_one(outbox, lease=3500)
 
-        assert outbox.left_behind(everything=False) == []
-        assert outbox.left_behind(everything=True) == [(first, None), (second, None)]
+        assert outbox.abandoned_claims(everything=False) == []
+        assert outbox.abandoned_claims(everything=True) == [(first, None), (second, None)]
 
     def test_with_the_attempt_that_never_ended(self, outbox: Outbox) -> None:
         store(outbox, "1", count=2)
         token, job, attempt = start(outbox)
         outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW - 1, "again"))
         _, job, attempt = start(outbox)
-        assert job.tries == 1
+        assert job.window_attempts == 1
         _, unstarted = claim_one(outbox)
 
-        assert outbox.left_behind(everything=True) == [
+        assert outbox.abandoned_claims(everything=True) == [
             (job, Attempt(attempt, job.id, 2, NOW)),
             (unstarted, None),
         ]
@@ -579,8 +588,8 @@ class TestLeftBehind:
         outbox.record(job, token, attempt, ACCEPTED, DONE)
         clock.now += 1e6
 
-        assert outbox.left_behind(everything=True) == []
-        assert outbox.left_behind(everything=False) == []
+        assert outbox.abandoned_claims(everything=True) == []
+        assert outbox.abandoned_claims(everything=False) == []
 
     def test_not_with_the_attempt_of_a_claim_made_while_it_is_read(
         self, outbox: Outbox, reopen: Callable[[], Outbox], clock: Clock
@@ -594,12 +603,12 @@ class TestLeftBehind:
 
         def meanwhile(*_: object) -> None:
             if not started:
-                other.hand_back(job, token)
+                other.release(job, token)
                 started.append(start(other))
 
         def read(connection: Connection) -> list[tuple[Job, Attempt | None]]:
             event.listen(connection, "after_cursor_execute", meanwhile)
-            return claims.left_behind(connection, clock(), everything=False)
+            return claims.abandoned_claims(connection, clock(), everything=False)
 
         # As it was before, or as it is since: SQLite reads when the first row is asked for.
         assert outbox._database.read(read) in ([(job, None)], [])
@@ -613,18 +622,18 @@ class TestLeftBehind:
         store(outbox, "1")
         start(outbox)
         other = reopen()
-        (mine,), (theirs,) = outbox.left_behind(everything=True), other.left_behind(everything=True)
+        (mine,), (theirs,) = outbox.abandoned_claims(everything=True), other.abandoned_claims(everything=True)
         decision = Decision(JobState.WAITING, NOW, "taken up")
 
         held = []
         for one, (job, attempt) in ((outbox, mine), (other, theirs)):
-            assert job.claim is not None
+            assert job.claim_token is not None
             assert attempt is not None
-            held.append(one.record(job, job.claim, attempt.id, LOST, decision))
+            held.append(one.record(job, job.claim_token, attempt.id, LOST, decision))
 
         assert held == [True, False]
         job = outbox.job(mine[0].id)
-        assert (job.tries, job.unknowns) == (1, 1)
+        assert (job.window_attempts, job.window_unknowns) == (1, 1)
 
 
 class TestBringForward:
@@ -638,7 +647,7 @@ class TestBringForward:
         clock.now -= 3600
         assert claim(outbox)[1] == []
 
-        assert outbox.bring_forward(self.LONGEST, self.LEASE) == 1
+        assert outbox.correct_future_times(self.LONGEST, self.LEASE) == 1
 
         assert ids(claim(outbox)[1]) == [job]
 
@@ -647,6 +656,6 @@ class TestBringForward:
         token, job, attempt = start(outbox)
         outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW + 3600, "Retry-After"))
 
-        assert outbox.bring_forward(self.LONGEST, self.LEASE) == 0
+        assert outbox.correct_future_times(self.LONGEST, self.LEASE) == 0
 
         assert outbox.job(job.id).due_at == NOW + 3600

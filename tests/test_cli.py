@@ -255,7 +255,7 @@ def test_the_jobs_of_an_event_stand_in_the_order_in_which_they_were_made(termina
     outbox = Outbox(terminal.database_url)
     event = Event("github", "push", None, "d", Headers(), {}, PUSH, 0.0, json.dumps(PUSH).encode())
     made = [NewJob(name, "5f3c9a7be4b0a1c2d3e4f501", "deploy", "", None, ()) for name in ("first", "second")]
-    outbox.store(Webhook(event, None, None, tuple(made), ()))
+    outbox.store(Webhook(event, None, None, tuple(made), (), b""))
     outbox.close()
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
     assert [job["route"] for job in shown["jobs"]] == ["first", "second"]
@@ -267,7 +267,7 @@ def test_an_old_event_is_found_below_many_newer_ones(terminal: Terminal) -> None
         event = Event(
             "github", "push", None, f"d{number}", Headers(), {}, PUSH, 0.0, json.dumps(PUSH).encode()
         )
-        outbox.store(Webhook(event, None, None, (), (f"warning {number}",)))
+        outbox.store(Webhook(event, None, None, (), (f"warning {number}",), b""))
     outbox.close()
     output = terminal.run("events", "show", "2").output
     assert "delivery d1\n  warning: warning 1\n  no jobs\n" in output
@@ -282,9 +282,9 @@ def test_what_a_terminal_would_act_on_is_not_shown_as_it_is(terminal: Terminal) 
     assert all(character.isprintable() for line in shown.split("\n") for character in line)
 
 
-def keep_refused(terminal: Terminal, *refused: RefusedRequest) -> None:
+def store_refused(terminal: Terminal, *refused: RefusedRequest) -> None:
     outbox = Outbox(terminal.database_url)
-    outbox.keep_refused(refused)
+    outbox.store_refused(refused)
     outbox.close()
 
 
@@ -298,7 +298,7 @@ def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> Non
     later = RefusedRequest(
         "alerts", 1_700_000_001.0, 413, "the body is longer than 10 bytes", None, None, "203.0.113.9"
     )
-    keep_refused(terminal, WRONG, later)
+    store_refused(terminal, WRONG, later)
 
     assert terminal.run("events", "list", "--refused").output.splitlines() == [
         "2023-11-14T22:13:21Z  alerts from 203.0.113.9  413 the body is longer than 10 bytes",
@@ -313,7 +313,7 @@ def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> Non
 
 def test_refused_requests_are_listed_as_data(terminal: Terminal) -> None:
     assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == []
-    keep_refused(terminal, replace(WRONG, client="2001:db8::9"))
+    store_refused(terminal, replace(WRONG, client="2001:db8::9"))
 
     assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == [
         {
@@ -331,7 +331,7 @@ def test_refused_requests_are_listed_as_data(terminal: Terminal) -> None:
 def test_what_a_terminal_would_act_on_is_not_shown_of_a_refused_request(terminal: Terminal) -> None:
     """Anybody can send such a header: no proof goes before it."""
     acts = "a\x1b[2J\x9b2J\u202e\r\n\x07\x00é"
-    keep_refused(terminal, replace(WRONG, event=acts, reason=acts))
+    store_refused(terminal, replace(WRONG, event=acts, reason=acts))
 
     output = terminal.run("events", "list", "--refused").output
     assert output.count("\n") == 1
@@ -342,7 +342,7 @@ def test_what_a_terminal_would_act_on_is_not_shown_of_a_refused_request(terminal
 
 
 def test_secrets_in_a_refused_request_are_masked(terminal: Terminal) -> None:
-    keep_refused(terminal, replace(WRONG, event="?token=abcdef", reason="Bearer abcdefgh"))
+    store_refused(terminal, replace(WRONG, event="?token=abcdef", reason="Bearer abcdefgh"))
     for form in ((), ("--json",)):
         output = terminal.run("events", "list", "--refused", *form).output
         assert "abcdef" not in output
@@ -378,7 +378,7 @@ def test_retry_of_a_job_whose_route_does_not_match_any_more_says_so(terminal: Te
     result = terminal.run("jobs", "retry", str(job.id))
     assert result.exit_code == 1
     why = "argument 0: payload.after is missing"
-    asked = "asked for again, but its route is gone or no longer matches"
+    asked = "not retried: its route was removed or no longer matches"
     assert f"stays dead: {why}; {asked}" in result.output
     assert terminal.job(job.id).state is JobState.DEAD
 
@@ -395,7 +395,7 @@ def test_resolve_says_whether_theeye_has_it(terminal: Terminal, answer: str, sta
     terminal.attempt(Decision(JobState.UNKNOWN, None, "500 oh"), Outcome.UNKNOWN)
     assert terminal.run("jobs", "resolve", answer, str(job.id)).exit_code == 0
     resolved = terminal.job(job.id)
-    assert (resolved.state, resolved.unknowns) == (state, 1 if answer == "--sent" else 0)
+    assert (resolved.state, resolved.window_unknowns) == (state, 1 if answer == "--sent" else 0)
     assert terminal.run("jobs", "resolve", answer, str(job.id)).exit_code == 1
 
 

@@ -372,7 +372,7 @@ class TestRetry:
         gone, missing = result.stderr.splitlines()
         assert gone == (
             "job 2 stays dead: argument 0: payload.after is missing; "
-            "asked for again, but its route is gone or no longer matches"
+            "not retried: its route was removed or no longer matches"
         )
         assert missing.startswith("job 3 stays dead: argument 0: item.text is missing")
         assert states(terminal, made) == [WAITING, DEAD, DEAD]
@@ -400,7 +400,7 @@ class TestRetry:
         made = store(terminal, dead("page"), there, payload=pages)
         result = terminal.run("jobs", "retry", str(made[0]))
 
-        reason = "its route was evaluated to its end later, and has jobs for single items"
+        reason = "its route now has jobs for single items"
         assert (result.exit_code, result.output) == (0, f"job 1 is skipped: {reason}\n")
         jobs = [terminal.job(number) for number in (1, 2, 3)]
         assert [(job.state, job.arguments) for job in jobs] == [
@@ -795,7 +795,7 @@ class TestLists:
         store(terminal, ago=3 * HOUR)
         store(terminal)
         with closing(Outbox(terminal.database_url)) as outbox:
-            outbox.keep_refused(
+            outbox.store_refused(
                 RefusedRequest("github", time.time() - ago, 401, f"{ago:.0f} s ago", None, None)
                 for ago in (3 * HOUR, 0.0)
             )

@@ -104,7 +104,7 @@ class TestClock:
 def test_nothing_is_deleted_for_an_hour_after_a_jump(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     times, passes = Times(), threading.Event()
     monkeypatch.setattr(outbox, "prune", lambda *_: passes.set())
-    monkeypatch.setattr("bridge.outbox.daily_prune.STEADY", 0.3)
+    monkeypatch.setattr("bridge.outbox.daily_prune.MIN_STEADY_TIME", 0.3)
     times.wall += 40 * DAY
     times.clock()
     pruner = Pruner(outbox, Retention(1.0, 1.0), times.clock, first=0.0)
@@ -234,18 +234,18 @@ def test_a_correction_by_two_days_gives_nothing_up(
     with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock, 1.0) as server:
         theeye.fault(Fault(answer=Answer(503), method="POST"))
         assert push(server.port, "before").status == 202
-        wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
+        wait_until(lambda: [job.window_attempts for job in outbox_of.jobs()] == [1], "the first attempt")
         wall_clock.move(2 * DAY)
         wait_until(lambda: server.log.count("corrected by +172800 s") == 2)
-        wait_until(lambda: outbox_of.jobs()[0].fresh_at > time.time() + DAY, "a whole retry time")
+        wait_until(lambda: outbox_of.jobs()[0].retry_window_start > time.time() + DAY, "a whole retry time")
 
-        tries = outbox_of.jobs()[0].tries
-        wait_until(lambda: outbox_of.jobs()[0].tries > tries, "one more attempt")
+        tries = outbox_of.jobs()[0].window_attempts
+        wait_until(lambda: outbox_of.jobs()[0].window_attempts > tries, "one more attempt")
         server.stop()
         assert outbox_of.counts() == {JobState.WAITING: 1}
         # The next processes have seen no jump.
         server.start()
-        wait_until(lambda: outbox_of.jobs()[0].tries > tries + 1, "an attempt of theirs")
+        wait_until(lambda: outbox_of.jobs()[0].window_attempts > tries + 1, "an attempt of theirs")
         theeye.clear()
         wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 1}, "the job")
 
@@ -274,7 +274,7 @@ def test_an_hour_back_holds_nothing_up(
     with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock, 1.0) as server:
         theeye.fault(Fault(answer=Answer(503, headers=(("Retry-After", "20"),)), method="POST"))
         assert push(server.port, "before").status == 202
-        wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
+        wait_until(lambda: [job.window_attempts for job in outbox_of.jobs()] == [1], "the first attempt")
 
         wall_clock.move(-HOUR)
         wait_until(lambda: server.log.count("corrected by -3600 s") == 2)
@@ -293,10 +293,12 @@ def test_a_clock_that_is_far_ahead_for_a_moment_gives_nothing_up(
     with stand_in() as theeye, server_of(tmp_path, url, theeye.url, wall_clock) as server:
         theeye.fault(Fault(answer=Answer(503), method="POST"))
         assert push(server.port, "early").status == 202
-        wait_until(lambda: [job.tries for job in outbox_of.jobs()] == [1], "the first attempt")
+        wait_until(lambda: [job.window_attempts for job in outbox_of.jobs()] == [1], "the first attempt")
 
         wall_clock.move(40 * DAY)
-        wait_until(lambda: [job.tries >= 3 for job in outbox_of.jobs()] == [True], "attempts meanwhile")
+        wait_until(
+            lambda: [job.window_attempts >= 3 for job in outbox_of.jobs()] == [True], "attempts meanwhile"
+        )
         assert outbox_of.counts().keys() <= {JobState.WAITING, JobState.SENDING}
         assert any("the clock jumped" in text for text in server.get("/readyz")[1]["trouble"])
         theeye.clear()

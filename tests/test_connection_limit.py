@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox import pool
-from bridge.outbox.pool import POOL, ElasticPool
+from bridge.outbox.pool import POOL_SIZE, ElasticPool
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.session import Session
 from bridge.outbox.store import Outbox
@@ -68,12 +68,12 @@ def test_bursts_of_several_processes_wait_for_room(limited_url: str) -> None:
 
 def test_idle_sessions_are_given_back_but_one(limited_url: str) -> None:
     with closing(PostgreSQL(limited_url)) as database:
-        in_threads([partial(database.write, pause)] * POOL * 2)
+        in_threads([partial(database.write, pause)] * POOL_SIZE * 2)
         used = database._engine.pool
         assert isinstance(used, ElasticPool)
         wait_until(lambda: sessions(limited_url) == 1, "the end of idle sessions")
         assert used.status() == "1 sessions, 1 of them idle"
-        assert len(in_threads([partial(database.write, pause)] * POOL * 2)) == POOL * 2
+        assert len(in_threads([partial(database.write, pause)] * POOL_SIZE * 2)) == POOL_SIZE * 2
 
 
 def test_idle_sessions_are_given_back_under_steady_traffic(
@@ -81,8 +81,8 @@ def test_idle_sessions_are_given_back_under_steady_traffic(
 ) -> None:
     monkeypatch.setattr(pool, "SURPLUS_IDLE", 0.5)
     with closing(PostgreSQL(limited_url)) as database:
-        in_threads([partial(database.write, pause)] * POOL * 2)
-        assert sessions(limited_url) == POOL
+        in_threads([partial(database.write, pause)] * POOL_SIZE * 2)
+        assert sessions(limited_url) == POOL_SIZE
 
         def is_closed() -> bool:
             database.announce()
@@ -98,7 +98,7 @@ def test_a_command_gets_a_connection_once_a_burst_is_over(limited_url: str) -> N
         def work(_connection: Connection) -> None:
             together.wait(20)
 
-        in_threads([*[partial(one.write, work)] * POOL, partial(other.write, work)])
+        in_threads([*[partial(one.write, work)] * POOL_SIZE, partial(other.write, work)])
         assert sessions(limited_url) == LIMIT
         done = subprocess.run(
             [sys.executable, "-m", "bridge", "db", "upgrade"],
@@ -121,7 +121,7 @@ def test_without_room_it_says_what_to_do(limited_url: str, monkeypatch: pytest.M
 
         monkeypatch.setattr(Session, "connect", counting)
         with pytest.raises(StoreUnavailable) as caught:
-            database.require()
+            database.require_writable()
         said = str(caught.value)
         assert said.startswith("the store cannot be read: PostgreSQL accepts no more connections (")
         assert said.endswith('"limited"): raise the limit, or run fewer processes; each needs up to 6')

@@ -22,8 +22,8 @@ from bridge.core.secrets import Mask
 from bridge.delivery import dispatcher as deliver
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.expressions.expression import Language
-from bridge.outbox.claims import Completion
-from bridge.outbox.dead_job_alerts import TOLD_EVERY, TOLD_WITHIN
+from bridge.outbox.claims import AttemptResult
+from bridge.outbox.dead_job_alerts import ALERT_INTERVAL, MAX_AGE
 from bridge.outbox.store import Outbox
 from bridge.routing.route import Argument, OnDead
 from tests.delivery import Process, quick_client
@@ -43,8 +43,8 @@ from tests.tables import (
 
 TASK, CHAT, OTHER = make_task(1), make_task(2), make_task(3)
 
-REFUSED = Completion(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
-LOST = Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
+REFUSED = AttemptResult(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
+LOST = AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
 
 
 def telling(*texts: str) -> OnDead:
@@ -76,7 +76,7 @@ def die(outbox: Outbox, delivery: str, route: str = "first", reason: str = "no")
     return stored.jobs[0].id
 
 
-def end(outbox: Outbox, job_id: int, done: Completion, decision: Decision) -> None:
+def end(outbox: Outbox, job_id: int, done: AttemptResult, decision: Decision) -> None:
     """One attempt of the one job that waits, with this end."""
     token, (job,) = claim_jobs(outbox)
     assert job.id == job_id
@@ -99,7 +99,7 @@ class TestWhatIsTold:
     def test_of_a_job_that_could_not_be_built(self, outbox: Outbox) -> None:
         dead = die(outbox, "1", reason="argument 0: payload.x is missing")
 
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
 
         (job,) = tellings(outbox)
         assert (job.state, job.due_at, job.event_id) == (JobState.WAITING, NOW, outbox.job(dead).event_id)
@@ -110,14 +110,14 @@ class TestWhatIsTold:
     def test_of_one_that_was_refused_or_given_up(self, outbox: Outbox, reason: str) -> None:
         job_id = outbox.store(make_webhook(make_job())).jobs[0].id
         end(outbox, job_id, REFUSED, Decision(JobState.DEAD, None, reason))
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox) == [(f"first: {reason}", job_id, 1)]
 
     def test_of_one_whose_task_is_in_no_table(self, outbox: Outbox) -> None:
         job_id = outbox.store(make_webhook(make_job())).jobs[0].id
         token, (job,) = claim_jobs(outbox)
         outbox.end_unsent(job, token, JobState.DEAD, "this process's table has no task x")
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox) == [("first: this process's table has no task x", job_id, 1)]
 
     def test_of_nothing_that_is_not_dead(self, outbox: Outbox) -> None:
@@ -130,37 +130,37 @@ class TestWhatIsTold:
         assert set(outbox.counts()) == {
             JobState.UNKNOWN, JobState.SKIPPED, JobState.SENDING, JobState.WAITING, JobState.CANCELED,
         }  # fmt: skip
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_of_no_death_that_a_person_or_the_sender_has_undone(self, outbox: Outbox) -> None:
         outbox.retry(die(outbox, "1"), make_job())
         outbox.cancel(die(outbox, "2"))
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_never_of_a_job_that_tells(self, outbox: Outbox, clock: Clock) -> None:
         die(outbox, "1")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         (job,) = tellings(outbox)
         end(outbox, job.id, REFUSED, Decision(JobState.DEAD, None, "refused"))
         for _ in range(5):
-            clock.now += TOLD_EVERY
-            assert outbox.tell_of_deaths(ON_DEAD) == 0
+            clock.now += ALERT_INTERVAL
+            assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_nor_of_one_that_cannot_be_built(self, outbox: Outbox, clock: Clock) -> None:
         die(outbox, "1")
-        assert outbox.tell_of_deaths(telling("${{ job.route.x }}")) == 1
+        assert outbox.create_dead_job_alerts(telling("${{ job.route.x }}")) == 1
         (job,) = tellings(outbox)
         assert (job.state, job.arguments) == (JobState.DEAD, None)
         assert str(job.reason).startswith("argument 0: job.route.x is missing")
-        clock.now += TOLD_EVERY
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        clock.now += ALERT_INTERVAL
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_what_its_arguments_can_read(self, outbox: Outbox, clock: Clock) -> None:
         new = dead_job("why", route="page", item_key="i", item_index=3)
         (stored,) = outbox.store(make_webhook(new)).jobs
         clock.now += 7
 
-        outbox.tell_of_deaths(telling("${{ job }}"))
+        outbox.create_dead_job_alerts(telling("${{ job }}"))
 
         dead = outbox.job(stored.id)
         assert said(outbox) == [
@@ -173,7 +173,7 @@ class TestWhatIsTold:
                     "task_id": TASK.id,
                     "item": 3,
                     "reason": "why",
-                    "made_at": rfc3339(NOW),
+                    "created_at": rfc3339(NOW),
                 },
             )
         ]
@@ -182,82 +182,82 @@ class TestWhatIsTold:
         woken: list[str] = []
         die(outbox, "1")
         outbox.listen(lambda: woken.append("woken"))
-        outbox.tell_of_deaths(telling("${{ job.gone }}"))
+        outbox.create_dead_job_alerts(telling("${{ job.gone }}"))
         assert woken == []
         die(outbox, "2", route="second")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         assert woken == ["woken"]
 
 
 class TestHowOften:
     def test_once_a_route(self, outbox: Outbox) -> None:
         ids = {route: die(outbox, route, route) for route in ("a", "b", "c")}
-        assert outbox.tell_of_deaths(ON_DEAD) == 3
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 3
         assert sorted(said(outbox)) == [(f"{route}: no", job_id, 1) for route, job_id in ids.items()]
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_of_many_the_newest_and_how_many(self, outbox: Outbox) -> None:
         dead = [die(outbox, str(number), reason=f"no {number}") for number in range(7)]
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox) == [("first: no 6", dead[-1], 7)]
 
     def test_what_dies_within_the_hour_is_told_after_it(self, outbox: Outbox, clock: Clock) -> None:
         die(outbox, "1")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         for minutes in (0.01, 20, 59):
             clock.now = NOW + 60 * minutes
             last = die(outbox, f"after {minutes} minutes")
-            assert outbox.tell_of_deaths(ON_DEAD) == 0
+            assert outbox.create_dead_job_alerts(ON_DEAD) == 0
         other = die(outbox, "of another route", "second")
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
-        clock.now = NOW + TOLD_EVERY - 1
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
+        clock.now = NOW + ALERT_INTERVAL - 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
-        clock.now = NOW + TOLD_EVERY
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        clock.now = NOW + ALERT_INTERVAL
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
 
         assert said(outbox)[1:] == [("second: no", other, 1), ("first: no", last, 3)]
 
     def test_where_nothing_died_since_nothing_is_told(self, outbox: Outbox, clock: Clock) -> None:
         die(outbox, "1")
         for _ in range(4):
-            outbox.tell_of_deaths(ON_DEAD)
-            clock.now += TOLD_EVERY / 2
+            outbox.create_dead_job_alerts(ON_DEAD)
+            clock.now += ALERT_INTERVAL / 2
         assert len(tellings(outbox)) == 1
 
     def test_each_hour_has_its_telling(self, outbox: Outbox, clock: Clock) -> None:
         for hour in range(4):
-            clock.now = NOW + hour * TOLD_EVERY
+            clock.now = NOW + hour * ALERT_INTERVAL
             die(outbox, str(hour))
-            assert outbox.tell_of_deaths(ON_DEAD) == 1
+            assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert [arguments[2] for arguments in said(outbox)] == [1, 1, 1, 1]
 
     def test_one_that_dies_again_is_told_again(self, outbox: Outbox, clock: Clock) -> None:
         job_id = die(outbox, "1")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         clock.now = NOW + 60
         outbox.retry(job_id, make_job())
         waiting = [job.id for job in tellings(outbox)]
         outbox.cancel(waiting[0])
         end(outbox, job_id, REFUSED, Decision(JobState.DEAD, None, "refused"))
-        clock.now = NOW + TOLD_EVERY
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        clock.now = NOW + ALERT_INTERVAL
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox)[1] == ("first: refused", job_id, 1)
 
     def test_what_died_while_nobody_delivered_is_told_then(self, outbox: Outbox, clock: Clock) -> None:
         """Such as at intake, while the only worker was down for a night."""
         dead = die(outbox, "1")
         clock.now = NOW + 10 * 3600
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox) == [("first: no", dead, 1)]
 
     def test_what_died_long_ago_is_told_no_more(self, outbox: Outbox, clock: Clock) -> None:
         """Such as what died before there was an on_dead."""
         die(outbox, "1", "old")
-        clock.now = NOW + TOLD_WITHIN - 1
+        clock.now = NOW + MAX_AGE - 1
         die(outbox, "2", "new")
-        clock.now = NOW + TOLD_WITHIN
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        clock.now = NOW + MAX_AGE
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert [arguments[0] for arguments in said(outbox)] == ["new: no"]
 
     def test_one_that_is_committed_after_a_later_telling_is_told_in_the_next(
@@ -266,32 +266,32 @@ class TestHowOften:
         """Its time was taken before it had to wait for the store; or its clock is behind."""
         clock.now = NOW + 1
         die(outbox, "1")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         clock.now = NOW
         late = die(outbox, "2")
-        clock.now = NOW + 1 + TOLD_EVERY
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        clock.now = NOW + 1 + ALERT_INTERVAL
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox)[1] == ("first: no", late, 1)
 
     def test_one_that_died_by_a_clock_ahead_is_told_once(self, outbox: Outbox, clock: Clock) -> None:
         clock.now = NOW + 5
         die(outbox, "1")
         clock.now = NOW
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
-        clock.now = NOW + TOLD_EVERY
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
+        clock.now = NOW + ALERT_INTERVAL
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_a_telling_by_a_clock_that_was_set_back_silences_nobody(
         self, outbox: Outbox, clock: Clock
     ) -> None:
         clock.now = NOW + 86_400
         die(outbox, "1")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         clock.now = NOW
         die(outbox, "2")
-        assert outbox.tell_of_deaths(ON_DEAD) == 1
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         die(outbox, "3")
-        assert outbox.tell_of_deaths(ON_DEAD) == 0
+        assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 
     def test_processes_that_find_the_same_at_once_tell_once(
         self, outbox: Outbox, reopen: Callable[[], Outbox]
@@ -301,7 +301,7 @@ class TestHowOften:
 
         def die_and_tell(sender: int, number: int) -> int:
             die(stores[sender], f"{number}.{sender}", f"route {number}")
-            return stores[sender].tell_of_deaths(ON_DEAD)
+            return stores[sender].create_dead_job_alerts(ON_DEAD)
 
         for number in range(10):
             works = [partial(die_and_tell, sender, number) for sender in range(len(stores))]
@@ -316,12 +316,12 @@ def test_what_was_told_is_not_read_through_each_time(outbox: Outbox, tmp_path: P
     statements: list[tuple[str, Any]] = []
 
     def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
-        if "told" in statement and not statement.startswith("INSERT"):
+        if "alerted" in statement and not statement.startswith("INSERT"):
             statements.append((statement, parameters))
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
     try:
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
@@ -341,7 +341,7 @@ class TestAskedForAgain:
     def dead(self, outbox: Outbox) -> Job:
         die(outbox, "1", reason="another")
         die(outbox, "2", reason="why")
-        outbox.tell_of_deaths(ON_DEAD)
+        outbox.create_dead_job_alerts(ON_DEAD)
         (job,) = tellings(outbox)
         end(outbox, job.id, REFUSED, Decision(JobState.DEAD, None, "refused"))
         return outbox.job(job.id)
@@ -376,7 +376,7 @@ class TestAskedForAgain:
     ) -> None:
         result = retry(dead.id, "")
         assert result.exit_code == 1
-        assert result.output.startswith(f"job {dead.id} stays dead: refused; asked for again, but its route")
+        assert result.output.startswith(f"job {dead.id} stays dead: refused; not retried: its route")
         assert outbox.job(dead.id).state is JobState.DEAD
 
     def test_by_the_sender_it_is_left_alone(self, outbox: Outbox, dead: Job) -> None:
@@ -423,6 +423,6 @@ class TestDelivery:
         theeye.fault(Fault(answer=Answer(403, b'"invalid secret"')))
         process.store(dead_job())
         wait_until(lambda: process.outbox.counts() == {JobState.DEAD: 2}, "the death of the job that tells")
-        rounds = process.outbox.calls["left_behind"]
-        wait_until(lambda: process.outbox.calls["left_behind"] > rounds + 5, "more rounds")
+        rounds = process.outbox.calls["abandoned_claims"]
+        wait_until(lambda: process.outbox.calls["abandoned_claims"] > rounds + 5, "more rounds")
         assert process.outbox.counts() == {JobState.DEAD: 2}

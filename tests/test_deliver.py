@@ -32,7 +32,7 @@ from bridge.delivery.dispatcher import LEASE_SLACK, LONGEST_LEASE
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox import rates
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.presence import FileLock
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
@@ -90,7 +90,7 @@ def wait_for(event: threading.Event) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that would cost seconds are short, and leases go by the test's clock on PostgreSQL too."""
-    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
+    monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
     monkeypatch.setattr(deliver, "POLL", 0.03)
     monkeypatch.setattr(deliver, "JUMP", math.inf)  # a clock that a test moves has not jumped
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
@@ -224,7 +224,12 @@ class TestOutcomes:
         job = process.wait_for(process.send(), JobState.ACCEPTED)
 
         assert (job.theeye_job_id, job.reason) == (theeye.jobs[0].id, None)
-        assert (job.claim, job.lease_until, job.tries, job.unknowns) == (None, None, 1, 0)
+        assert (job.claim_token, job.lease_until, job.window_attempts, job.window_unknowns) == (
+            None,
+            None,
+            1,
+            0,
+        )
         (attempt,) = process.outbox.attempts(job.id)
         assert (attempt.outcome, attempt.status, attempt.detail) == (Outcome.ACCEPTED, 200, "")
         assert attempt.theeye_job_id == theeye.jobs[0].id
@@ -282,7 +287,7 @@ class TestOutcomes:
         job = process.wait_for(process.send(), JobState.ACCEPTED)
 
         assert process.outcomes(job.id) == [Outcome.UNAVAILABLE] * 4 + [Outcome.ACCEPTED]
-        assert (job.tries, job.unknowns, len(theeye.jobs)) == (5, 0, 1)
+        assert (job.window_attempts, job.window_unknowns, len(theeye.jobs)) == (5, 0, 1)
 
     @pytest.mark.parametrize("form", ["seconds", "a date"])
     def test_retry_after_is_the_floor_of_the_wait(self, process: Process, theeye: StandIn, form: str) -> None:
@@ -447,8 +452,8 @@ class TestUnknownTasks:
 
         job = process.wait_for(job_id, JobState.WAITING)
         assert job.reason == self.REASON
-        assert 0.5 <= job.due_at - job.fresh_at < 10
-        assert (job.tries, process.outbox.attempts(job_id), theeye.received) == (0, [], ())
+        assert 0.5 <= job.due_at - job.retry_window_start < 10
+        assert (job.window_attempts, process.outbox.attempts(job_id), theeye.received) == (0, [], ())
 
         process.clock.offset = 1000
         wait_until(lambda: process.job(job_id).due_at > job.due_at + 900)
@@ -626,7 +631,7 @@ class TestCrashes:
         first, _ = process.outbox.attempts(job_id)
         assert (first.outcome, first.status) == (Outcome.UNKNOWN, None)
         assert first.detail == "the process ended before the answer came"
-        assert (job.tries, job.unknowns) == (2, 1)
+        assert (job.window_attempts, job.window_unknowns) == (2, 1)
 
     @on_sqlite
     def test_or_held(self, make: Make, theeye: StandIn) -> None:
@@ -656,8 +661,8 @@ class TestCrashes:
         job_id = self.leave(process, started=started)
         process.start()
         process.wait_for(process.send("new"), JobState.ACCEPTED)
-        rounds = process.outbox.calls["left_behind"]
-        wait_until(lambda: process.outbox.calls["left_behind"] > rounds + 1)
+        rounds = process.outbox.calls["abandoned_claims"]
+        wait_until(lambda: process.outbox.calls["abandoned_claims"] > rounds + 1)
         assert process.job(job_id).state is JobState.SENDING
 
         process.clock.offset = 36
@@ -689,7 +694,9 @@ class TestCrashes:
         before = process.wait_for(job_id, JobState.WAITING)
 
         process.clock.forward += 1
-        wait_until(lambda: process.job(job_id).fresh_at > before.fresh_at, "the renewed time")
+        wait_until(
+            lambda: process.job(job_id).retry_window_start > before.retry_window_start, "the renewed time"
+        )
         assert process.job(job_id).due_at == before.due_at
 
         process.clock.back += 1
@@ -701,11 +708,13 @@ class TestCrashes:
         monkeypatch.setattr(deliver, "GRACE", 0.6)
         process = make()
         process.start()
-        wait_until(lambda: process.outbox.calls["left_behind"])
+        wait_until(lambda: process.outbox.calls["abandoned_claims"])
 
         def freeze() -> None:
             process.outbox.before.clear()
-            process.outbox.before["left_behind"] = lambda: rounds.append(process.outbox.calls["next_due"])
+            process.outbox.before["abandoned_claims"] = lambda: rounds.append(
+                process.outbox.calls["next_due"]
+            )
             time.sleep(0.8)
             process.outbox.calls["next_due"] = 0
 
@@ -733,13 +742,13 @@ class TestCrashes:
         theeye.fault(Fault(hang=LONG))
         job_id = process.send(task=task)
         theeye.wait_for_requests(1)
-        ((job, attempt),) = process.outbox.left_behind(everything=True)
-        assert job.claim is not None
+        ((job, attempt),) = process.outbox.abandoned_claims(everything=True)
+        assert job.claim_token is not None
         assert attempt is not None
-        lost = Completion(1.0, Outcome.UNKNOWN, None, "taken up", None)
+        lost = AttemptResult(1.0, Outcome.UNKNOWN, None, "taken up", None)
         again = Decision(JobState.WAITING, time.time() + LONG, "x")
         next_ = Decision(JobState.UNKNOWN, None, "x") if task is HOLDING else again
-        assert process.outbox.record(job, job.claim, attempt.id, lost, next_)
+        assert process.outbox.record(job, job.claim_token, attempt.id, lost, next_)
         attempts = process.outbox.attempts(job_id)
 
         theeye.clear()
@@ -774,8 +783,8 @@ class TestStoreThatFails:
         job_id = process.send(task=HOLDING)
         wait_until(lambda: process.outbox.calls["record"])
         process.clock.offset = 100
-        rounds = process.outbox.calls["left_behind"]
-        wait_until(lambda: process.outbox.calls["left_behind"] > rounds + 2)
+        rounds = process.outbox.calls["abandoned_claims"]
+        wait_until(lambda: process.outbox.calls["abandoned_claims"] > rounds + 2)
         process.outbox.before.clear()
 
         process.wait_for(job_id, JobState.ACCEPTED)
@@ -909,7 +918,7 @@ class TestStop:
             (attempt,) = process.outbox.attempts(job_id)
             assert (attempt.outcome, attempt.status) == (Outcome.UNKNOWN, None)
             assert attempt.detail == "the bridge stopped before the answer came"
-        assert process.job(again).claim is None
+        assert process.job(again).claim_token is None
         # An answer that comes after all settles its job, as long as the store is open.
         theeye.clear()
         wait_until(lambda: not any(name.startswith("send-") for name in threads()))

@@ -54,7 +54,7 @@ def test_a_job_is_skipped_and_says_what_would_have_been_sent(
     job = process.wait_for(job_id, JobState.SKIPPED)
 
     reason = f"dry run: not sent, POST {theeye.url}/job/secret/<secret>?customer=acme"
-    assert (job.reason, job.tries, job.claim) == (reason, 0, None)
+    assert (job.reason, job.window_attempts, job.claim_token) == (reason, 0, None)
     assert job.ended_at is not None
     assert process.outbox.attempts(job_id) == []
     assert f"job {job_id}: {reason}" in caplog.text

@@ -283,7 +283,7 @@ def store(terminal: Terminal, name: str, payload: dict[str, JSON]) -> str:
     """The number of a stored event that is named so, and so is its delivery."""
     outbox = Outbox(terminal.database_url)
     event = Event("github", name, None, name, Headers(), {}, payload, 0.0, json.dumps(payload).encode())
-    event_id = outbox.store(Webhook(event, None, None, (), ())).event_id
+    event_id = outbox.store(Webhook(event, None, None, (), (), b"")).event_id
     outbox.close()
     return str(event_id)
 

@@ -125,7 +125,7 @@ class Held(Trouble):
 class ReadOnlySessions(Trouble):
     """Sessions are made that may not write, as hosts do with a database that has outgrown its plan."""
 
-    words = "the store cannot be written: the database takes reads alone"
+    words = "the store cannot be written: the database is read-only"
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -474,6 +474,6 @@ class TestTrial:
         with beside(url) as connection:
             connection.execute(text("ALTER TABLE processes RENAME TO away"))
         with pytest.raises(StoreUnavailable):
-            outbox.beat("one", None)
+            outbox.heartbeat("one", None)
         with beside(url) as connection:
             connection.execute(text("ALTER TABLE away RENAME TO processes"))

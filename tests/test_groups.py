@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from tests.intake import beside
 from tests.sending import ENDS, B, Reopen, end, one, send, store
@@ -105,7 +105,7 @@ class TestOrder:
     def test_one_that_is_handed_back_stays_the_head(self, outbox: Outbox) -> None:
         first, second = store(outbox, one(), one())
         token, (job,) = claim(outbox)
-        outbox.hand_back(job, token)
+        outbox.release(job, token)
 
         assert [send(outbox), send(outbox)] == [[first], [second]]
 
@@ -113,11 +113,11 @@ class TestOrder:
         first, second = store(outbox, one(), one())
         claim(outbox)
         clock.now += 100
-        ((job, attempt),) = outbox.left_behind(everything=False)
+        ((job, attempt),) = outbox.abandoned_claims(everything=False)
         assert attempt is None
-        assert job.claim is not None
+        assert job.claim_token is not None
         assert claimed(outbox) == []
-        outbox.hand_back(job, job.claim)
+        outbox.release(job, job.claim_token)
 
         assert [send(outbox), send(outbox)] == [[first], [second]]
 
@@ -158,18 +158,7 @@ class TestOrder:
         clock.now += 200_000
         outbox.resolve(first, sent=True)
 
-        assert outbox.job(second).fresh_at == clock.now
-
-    def test_a_group_that_nobody_passed_on_is_found(self, outbox: Outbox, url: str) -> None:
-        first, second, third = store(outbox, one(), one(), one())
-        store(outbox, one("h"), one("h"))
-        with beside(url) as connection:  # as a process of the release before does
-            ended = "UPDATE jobs SET state = 'accepted' WHERE id = :id"
-            connection.execute(text(ended), {"id": first})
-
-        assert (outbox.free_groups(), outbox.free_groups()) == (1, 0)
-        assert second in claimed(outbox)
-        assert outbox.job(third).blocked
+        assert outbox.job(second).retry_window_start == clock.now
 
 
 class TestLatest:
@@ -196,7 +185,7 @@ class TestLatest:
         token, (job,) = claim(outbox)
         attempt = outbox.start(job, token, NOW)
         assert attempt is not None
-        lost = Completion(1.0, Outcome.UNKNOWN, None, "no answer", None)
+        lost = AttemptResult(1.0, Outcome.UNKNOWN, None, "no answer", None)
         outbox.record(job, token, attempt, lost, Decision(JobState.WAITING, NOW + 5, "no answer"))
         (second,) = store(outbox, one(latest=True))
 
@@ -228,7 +217,7 @@ class TestLatest:
         (first,) = store(outbox, one(latest=True))
         token, (job,) = claim(outbox)
         (second,) = store(outbox, one(latest=True))
-        outbox.hand_back(job, token, due_at, "no task")
+        outbox.release(job, token, due_at, "no task")
 
         assert outbox.job(first).reason == f"superseded by job {second}"
         assert claimed(outbox) == [second]
@@ -413,7 +402,7 @@ class Sends:
         outcome, decision = ENDS[JobState.DEAD if state is JobState.UNKNOWN else state]
         if state is JobState.WAITING:
             decision = Decision(state, NOW, "again")
-        outbox.record(job, token, attempt, Completion(0.1, outcome, None, "", None), decision)
+        outbox.record(job, token, attempt, AttemptResult(0.1, outcome, None, "", None), decision)
 
 
 @dataclass(frozen=True)
@@ -502,7 +491,7 @@ class TestSize:
         ahead = "group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')"
         with beside(url) as connection:
             for query, index in (
-                (f"SELECT id FROM jobs WHERE {ahead} AND {group} ORDER BY position LIMIT 1", "jobs_ahead"),
+                (f"SELECT id FROM jobs WHERE {ahead} AND {group} ORDER BY position LIMIT 1", "jobs_blocking"),
                 (f"SELECT max(position) FROM jobs WHERE group_name IS NOT NULL AND {group}", "jobs_by_group"),
             ):
                 plan = " ".join(row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {query}")))

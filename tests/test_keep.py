@@ -78,7 +78,7 @@ def post(intake: Intake, payload: JSON) -> dict[str, Any]:
 
 def stored(intake: Intake, event_id: int = 1) -> tuple[dict[str, str], dict[str, str], bytes]:
     """The headers, the query and the body that are stored."""
-    event = intake.outbox.rest_of_event(event_id)
+    event = intake.outbox.stored_event(event_id)
     return dict(event.headers), dict(event.query), event.body
 
 
@@ -539,9 +539,9 @@ def test_a_command_that_needs_the_body_says_what_to_do(
     result = terminal.run(*command)
     assert result.exit_code == 1
     assert result.output == (
-        "the body of event 1 is not kept (keep: of its source, or BRIDGE_RETENTION); let shop send it again: "
-        "its dead jobs are then built anew, but for replayed ones; retry these afterwards, if keep: lets the "
-        "body be stored\n"
+        "the body of event 1 is not stored (see store_payload: of its source, and BRIDGE_RETENTION); "
+        "redeliver it from shop: that builds its dead jobs again, but no replayed ones; retry those "
+        "afterwards, if store_payload: lets the body be stored\n"
     )
 
 
@@ -554,7 +554,7 @@ def test_a_dead_replayed_job_is_retried_once_the_body_has_come_again(
     intake.set_state(2, JobState.DEAD)
     with beside(f"sqlite:///{intake.database}") as connection:
         connection.execute(text("UPDATE events SET body = X''"))
-    assert terminal.run("jobs", "retry", "2").output.startswith("the body of event 1 is not kept")
+    assert terminal.run("jobs", "retry", "2").output.startswith("the body of event 1 is not stored")
 
     post(intake, ORDER)
 
@@ -588,7 +588,7 @@ def test_a_retry_whose_route_asks_for_a_redacted_field_says_why(intake: Intake, 
     result = terminal.run("jobs", "retry", "1")
     assert result.exit_code == 1
     assert result.output.splitlines() == [
-        "job 1 stays dead: 403; asked for again, but its route is gone or no longer matches; "
+        "job 1 stays dead: 403; not retried: its route was removed or no longer matches; "
         "its route may need a field that was redacted: let the sender send it again",
     ]
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from bridge.core.budget import MAX_JOBS
 from bridge.core.job import Job, JobState, NewJob, Outcome
@@ -21,14 +21,14 @@ from bridge.core.retry import Decision
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.demo.theeye import StandIn
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
+from bridge.outbox.job_storage import STAYS_DEAD
 from bridge.outbox.keys import throttle
 from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
-from bridge.outbox.storing import STAYS_DEAD
 from bridge.theeye.job_api import TheEye
 from tests.delivery import Process, quick_client
-from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample
+from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, sample
 from tests.tables import (
     NOW,
     Clock,
@@ -46,9 +46,9 @@ from tests.tables import (
 WITHIN = 600.0
 
 DONE = {
-    JobState.ACCEPTED: Completion(0.5, Outcome.ACCEPTED, 200, "", "theeye-1"),
-    JobState.DEAD: Completion(0.5, Outcome.REFUSED, 403, "403 invalid secret", None),
-    JobState.UNKNOWN: Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None),
+    JobState.ACCEPTED: AttemptResult(0.5, Outcome.ACCEPTED, 200, "", "theeye-1"),
+    JobState.DEAD: AttemptResult(0.5, Outcome.REFUSED, 403, "403 invalid secret", None),
+    JobState.UNKNOWN: AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None),
 }
 
 HOLDING = (JobState.WAITING, JobState.SENDING, JobState.ACCEPTED, JobState.UNKNOWN)
@@ -149,7 +149,7 @@ class TestWhoHoldsIt:
         token, (job,) = claim_jobs(outbox)
         attempt = outbox.start(job, token, NOW)
         assert attempt is not None
-        away = Completion(0.5, Outcome.UNAVAILABLE, 503, "503", None)
+        away = AttemptResult(0.5, Outcome.UNAVAILABLE, 503, "503", None)
         outbox.record(job, token, attempt, away, Decision(JobState.WAITING, NOW + 3600, "503"))
         clock.now += 1800
         assert ask_one(outbox, "second").reason == f"once_within: job {first.id} of the same key is waiting"
@@ -180,14 +180,6 @@ class TestForHowLong:
         clock.now += 86_400
         bring(outbox, first.id, JobState.ACCEPTED)
         clock.now -= 86_400
-
-        assert ask_one(outbox, "second").state is JobState.WAITING
-
-    def test_not_where_a_process_of_the_release_before_wrote_no_end(self, outbox: Outbox, url: str) -> None:
-        first = ask_one(outbox, "first")
-        bring(outbox, first.id, JobState.ACCEPTED)
-        with beside(url) as connection:
-            connection.execute(text("UPDATE jobs SET ended_at = NULL"))
 
         assert ask_one(outbox, "second").state is JobState.WAITING
 
@@ -379,10 +371,10 @@ class TestAtTheSameMoment:
         first, other = ask_one(outbox, "first"), reopen()
         bring(outbox, first.id, JobState.SENDING)
         job = outbox.job(first.id)
-        assert job.claim is not None
-        attempt = outbox.start(job, job.claim, NOW)
+        assert job.claim_token is not None
+        attempt = outbox.start(job, job.claim_token, NOW)
         assert attempt is not None
-        end = partial(other.record, job, job.claim, attempt, DONE[to], Decision(to, None, None))
+        end = partial(other.record, job, job.claim_token, attempt, DONE[to], Decision(to, None, None))
 
         new = keyed()
         rows = [job_row(first.event_id, new, NOW + 1)]

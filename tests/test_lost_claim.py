@@ -88,7 +88,7 @@ def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
                 assert [attempt.outcome for attempt in attempts] == [Outcome.UNKNOWN, Outcome.ACCEPTED]
                 assert attempts[0].detail == "the process ended before the answer came"
                 assert job.theeye_job_id == attempts[1].theeye_job_id
-                assert (job.tries, job.unknowns) == (2, 1)
+                assert (job.window_attempts, job.window_unknowns) == (2, 1)
                 assert TOO_LATE not in second.log
                 assert second.stop() == 0
             assert first.stop() == 0

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from bridge.core.budget import MAX_JOBS
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.schema import jobs as jobs_table
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
@@ -292,12 +292,12 @@ class TestBacklog:
             multiply(url)
         with reading(url) as read:
             with closing(Outbox(url, clock=lambda: NOW)) as outbox:
-                assert outbox.left_behind(everything=True) == []
+                assert outbox.abandoned_claims(everything=True) == []
                 outbox.next_due()
                 token, (job, *_) = claim_jobs(outbox, 8)
                 attempt = outbox.start(job, token, NOW)
                 assert attempt is not None
-                done = Completion(0.1, Outcome.ACCEPTED, 200, "", None)
+                done = AttemptResult(0.1, Outcome.ACCEPTED, 200, "", None)
                 outbox.record(job, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
                 outbox.store(make_webhook(make_job("y"), delivery_id="2"))
                 latest = make_job("z", group="g", latest=True)

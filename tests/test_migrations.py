@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from bridge.core.errors import StoreUnavailable
-from bridge.core.job import JobState
-from bridge.core.secrets import Mask
-from bridge.delivery.dispatcher import Delivery
-from bridge.demo.theeye import StandIn
 from bridge.outbox import migrations, session, sqlite
-from bridge.outbox.migrations import FIRST, HEAD
+from bridge.outbox.migrations import HEAD
 from bridge.outbox.schema import metadata
 from bridge.outbox.store import Outbox
 from tests.intake import VARIABLES, table
@@ -32,17 +28,14 @@ from tests.postgresql import Cluster
 from tests.tables import (
     PATIENCE,
     make_job,
-    make_table,
-    make_task,
     make_webhook,
-    stand_in_task,
-    wait_until,
 )
+from tests.terminal import Terminal
 
 CHECKOUT = Path(__file__).parents[1]
 
-#: A store as the first release wrote it: jobs in every state, their attempts, and no revision.
-FIRST_RELEASE = (CHECKOUT / "tests/fixtures/outbox/first_release.sql").read_text("utf-8")
+#: The revision of release 0.1.0, and the last one.
+FIRST = "0001"
 
 #: A revision that this release does not know.
 NEWER = "9000"
@@ -54,10 +47,28 @@ routes:
   - {name: any, source: open, task: TASK, secret_key: KEY, task_arguments: []}
 """
 
-#: Opens the store when it is told to, and says the revisions before and after.
+#: The next revision, as a later release will bring one.
+NEXT = f"""
+from alembic import op
+from sqlalchemy import Column, Text
+
+revision = "next"
+down_revision = "{HEAD}"
+
+def upgrade():
+    op.add_column("jobs", Column("added", Text))
+    op.create_index("jobs_by_added", "jobs", ["added"])
+"""
+
+#: Opens the store when a line arrives, and prints the revisions before and after. A folder of migrations and
+#: its last revision may follow the URL.
 OPENS = """
 import sys
+from pathlib import Path
+from bridge.outbox import migrations
 from bridge.outbox.store import Outbox
+if len(sys.argv) > 2:
+    migrations.SCRIPTS, migrations.HEAD = Path(sys.argv[2]), sys.argv[3]
 print("ready", flush=True)
 sys.stdin.readline()
 outbox = Outbox(sys.argv[1])
@@ -67,13 +78,20 @@ outbox.close()
 
 
 @pytest.fixture
-def first_release(tmp_path: Path) -> str:
-    """The URL of a store of the first release."""
-    path = tmp_path / "bridge.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(FIRST_RELEASE)
-    return f"sqlite:///{path}"
+def next_release(tmp_path: Path) -> Path:
+    """A folder with this release's migrations and the next one."""
+    scripts = tmp_path / "migrations"
+    (scripts / "versions").mkdir(parents=True)
+    for script in (migrations.SCRIPTS / "versions").glob("*.py"):
+        shutil.copy(script, scripts / "versions")
+    (scripts / "versions" / "next.py").write_text(NEXT, "utf-8")
+    return scripts
+
+
+def use_next(monkeypatch: pytest.MonkeyPatch, next_release: Path) -> None:
+    """Let this process be of the next release."""
+    monkeypatch.setattr(migrations, "SCRIPTS", next_release)
+    monkeypatch.setattr(migrations, "HEAD", "next")
 
 
 @pytest.fixture
@@ -125,22 +143,12 @@ def schema(url: str) -> list[str]:
         )
 
 
-def first_columns(table: str) -> str:
-    """The columns that a table had in the first release."""
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(FIRST_RELEASE)
-        return ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
-
-
 def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """What the first release wrote of every row."""
+    """Every row of every table."""
     with connected(url) as connection:
         return {
-            name: [
-                tuple(row)
-                for row in connection.execute(text(f"SELECT {first_columns(name)} FROM {name} ORDER BY id"))
-            ]
-            for name in migrations.OF_FIRST
+            table.name: [tuple(row) for row in connection.execute(table.select())]
+            for table in metadata.sorted_tables
         }
 
 
@@ -156,7 +164,6 @@ def test_the_last_revision_is_the_head_and_all_follow_from_the_first() -> None:
     script = ScriptDirectory(str(Path(migrations.__file__).parent))
 
     assert (script.get_bases(), script.get_heads()) == ([FIRST], [HEAD])
-    assert {each.revision for each in script.walk_revisions()} >= {FIRST, HEAD}
 
 
 def test_the_migrations_make_what_the_tables_say(url: str) -> None:
@@ -202,90 +209,6 @@ def test_an_empty_store_is_made_and_a_made_one_is_left_alone(url: str) -> None:
     assert schema(url) == before
 
 
-# A store of the first release
-
-
-def test_a_store_of_the_first_release_keeps_every_row(first_release: str, tmp_path: Path) -> None:
-    before = rows(first_release)
-    assert {row[8] for row in before["jobs"]} == {"waiting", "sending", "accepted", "dead", "unknown"}
-
-    assert migrate(first_release) == (FIRST, HEAD)
-
-    assert rows(first_release) == before
-    migrate(f"sqlite:///{tmp_path / 'new.db'}")
-    assert schema(first_release) == schema(f"sqlite:///{tmp_path / 'new.db'}")
-    assert migrate(first_release) == (HEAD, HEAD)
-    assert rows(first_release) == before
-
-
-def test_it_is_read_as_it_was_written(first_release: str) -> None:
-    outbox = Outbox(first_release)
-
-    event = outbox.event(1)
-    assert event.payload == {"ref": "refs/heads/main", "text": "äöü \x00 😀"}
-    assert (dict(event.headers), event.query) == ({"x-github-event": "push"}, {"team": "ä"})
-    assert outbox.summary(2).warnings == ("route 'first': when: odd",)
-    assert outbox.job(1).arguments == ("main", 1, None, [{"a": "\x00"}])
-    assert outbox.job(2).reason == "argument 0: payload.x is missing"
-    assert [(attempt.status, attempt.detail) for attempt in outbox.attempts(5)] == [(503, "503 later")]
-    # Ids go on where they were, and a webhook that comes again is known.
-    assert outbox.store(make_webhook(make_job("x"), delivery_id="delivery-3")).event_id == 3
-    assert outbox.store(make_webhook(make_job("x"), delivery_id="new")).event_id > 8
-    outbox.close()
-
-
-def test_what_waits_in_it_is_delivered(first_release: str) -> None:
-    tasks = [make_task(1), make_task(2)]
-    with StandIn(["acme"], [stand_in_task(task) for task in tasks]) as theeye:
-        outbox = Outbox(first_release)
-        delivery = Delivery(make_table(tasks=tasks, url=theeye.url), outbox, Mask())
-        delivery.start()
-        try:
-            wait_until(
-                lambda: not outbox.jobs(state=JobState.WAITING) and not outbox.jobs(state=JobState.SENDING)
-            )
-        finally:
-            delivery.stop(PATIENCE)
-        states = {job.id: job.state for job in outbox.jobs()}
-        # What a crash had started so long ago is left to a person, as the dead and the unknown ones are.
-        assert states == {1: "accepted", 2: "dead", 3: "dead", 4: "unknown", 5: "accepted", 6: "accepted",
-                          7: "unknown", 8: "accepted"}  # fmt: skip
-        outbox.close()
-
-
-# A process of the release before, which runs on while this one is deployed
-
-#: What it writes: every column that it knows.
-WRITTEN_BEFORE = (
-    "INSERT INTO events (id, source, event, delivery_id, headers, query, body, received_at, warnings)"
-    " VALUES (1, 'github', 'push', 'delivery-1', :mapping, :mapping, :body, 1700000000, :list)",
-    "INSERT INTO jobs (id, event_id, route, task_id, task, item_key, replay, state, reason, made_at, due_at,"
-    " fresh_at, tries, unknowns, attempts)"
-    " VALUES (1, 1, 'first', 'x', 'x', '', 0, 'dead', 'refused', 1700000000, 1700000000, 1700000000,"
-    " 0, 0, 0)",
-    "INSERT INTO refusals (source, at, status, reason, event, size)"
-    " VALUES ('github', 1700000000, 401, 'no signature', 'push', 7)",
-)
-
-
-def test_what_the_release_before_writes_is_read_and_completed(url: str) -> None:
-    migrate(url)
-    with connected(url) as connection:
-        for statement in WRITTEN_BEFORE:
-            values = {"mapping": b"{}", "list": b'["odd"]', "body": b'{"a":1}'}
-            connection.execute(text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
-    outbox = Outbox(url)
-    try:
-        assert (outbox.event(1).payload, outbox.summary(1).warnings) == ({"a": 1}, ("odd",))
-        (refused,) = outbox.refused()
-        assert (refused.reason, refused.client) == ("no signature", None)
-        # It says no digest: as before, whatever comes under the id is the same webhook.
-        stored = outbox.store(make_webhook(make_job("x"), digest=b"any"))
-        assert (stored.duplicate, [job.id for job in stored.jobs]) == (True, [1])
-    finally:
-        outbox.close()
-
-
 def test_another_programs_table_of_a_common_name_is_not_taken_for_it(url: str) -> None:
     with connected(url) as connection:
         connection.execute(text("CREATE TABLE jobs (id integer)"))
@@ -303,7 +226,7 @@ def test_another_programs_table_of_a_common_name_is_not_taken_for_it(url: str) -
 def refuses(revision: str) -> str:
     return (
         f"the store is at revision {revision}, made by a newer release of the bridge or another program; "
-        f"this one knows {FIRST} to {HEAD}. Deploy the newer release again, or give this one another "
+        f"this one knows up to {HEAD}. Deploy the newer release again, or give this one another "
         "DATABASE_URL"
     )
 
@@ -409,7 +332,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, index: str) -> None:
     monkeypatch.setattr(op, "create_index", create_index)
 
 
-@pytest.mark.parametrize("index", ["jobs_due", "refusals_by_source", "attempts_by_task", "events_by_digest"])
+@pytest.mark.parametrize("index", ["events_by_fingerprint", "jobs_ready", "refused_requests_by_source"])
 def test_a_migration_that_fails_leaves_an_empty_store_empty(
     url: str, monkeypatch: pytest.MonkeyPatch, index: str
 ) -> None:
@@ -425,25 +348,27 @@ def test_a_migration_that_fails_leaves_an_empty_store_empty(
 
 
 def test_a_migration_that_fails_leaves_a_store_as_it_was(
-    first_release: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch, next_release: Path
 ) -> None:
-    before, there = schema(first_release), rows(first_release)
+    migrate(url)
+    before = schema(url)
+    use_next(monkeypatch, next_release)
     with monkeypatch.context() as patched:
-        failing(patched, "refusals_by_source")
+        failing(patched, "jobs_by_added")
         with pytest.raises(RuntimeError, match="the power went"):
-            Outbox(first_release)
+            Outbox(url)
 
-    assert (schema(first_release), rows(first_release)) == (before, there)
-    with connected(first_release) as connection:
-        assert not connection.dialect.has_table(connection, "alembic_version")
-    assert migrate(first_release) == (FIRST, HEAD)
+    assert schema(url) == before
+    with connected(url) as connection:
+        assert migrations.revision(connection) == FIRST
+    assert migrate(url) == (FIRST, "next")
 
 
-def open_at_once(url: str, count: int) -> list[str]:
+def open_at_once(url: str, count: int, *release: str) -> list[str]:
     """What so many processes say that open the store at the same moment."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", OPENS, url],
+            [sys.executable, "-c", OPENS, url, *release],
             cwd=CHECKOUT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -466,11 +391,18 @@ def test_six_processes_open_an_empty_store_at_once(url: str) -> None:
     assert open_at_once(url, 6) == [f"{HEAD} {HEAD}\n"] * 5 + [f"None {HEAD}\n"]
 
 
-def test_six_processes_open_a_store_of_the_first_release_at_once(first_release: str) -> None:
-    before = rows(first_release)
+def test_six_processes_of_the_next_release_open_a_store_at_once(
+    url: str, tmp_path: Path, next_release: Path
+) -> None:
+    outbox = Outbox(url)
+    outbox.store(make_webhook(make_job("x"), delivery_id="before"))
+    outbox.close()
+    before = rows(url)
 
-    assert open_at_once(first_release, 6) == [f"{FIRST} {HEAD}\n"] + [f"{HEAD} {HEAD}\n"] * 5
-    assert rows(first_release) == before
+    opened = open_at_once(url, 6, str(next_release), "next")
+
+    assert opened == [f"{FIRST} next\n"] + ["next next\n"] * 5
+    assert rows(url) == before
 
 
 # The command
@@ -482,8 +414,12 @@ def test_db_upgrade_says_what_it_did(url: str, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{said}\n", "")
 
 
-def test_db_upgrade_says_from_where(first_release: str, tmp_path: Path) -> None:
-    done = run(["bridge", "db", "upgrade"], first_release, tmp_path)
+def test_db_upgrade_says_from_where(
+    url: str, monkeypatch: pytest.MonkeyPatch, next_release: Path, tmp_path: Path
+) -> None:
+    migrate(url)
+    use_next(monkeypatch, next_release)
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"the database went from {FIRST} to revision {HEAD}\n"
+    done = Terminal(tmp_path).run("db", "upgrade", DATABASE_URL=url)
+
+    assert (done.exit_code, done.output) == (0, f"the database went from {FIRST} to revision next\n")

@@ -661,7 +661,7 @@ class Process(RuleBasedStateMachine):
 
     @precondition(lambda self: self.out)
     @rule(data=st.data())
-    def hand_back(self, data: st.DataObject) -> None:
+    def release(self, data: st.DataObject) -> None:
         was_open = self.outage.is_open
         job_id = data.draw(st.sampled_from(sorted(self.out)))
         is_trial = self.out.pop(job_id)

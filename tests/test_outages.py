@@ -178,7 +178,7 @@ class TestBacklog:
         wait_until(lambda: process.outbox.counts() == {JobState.ACCEPTED: self.JOBS}, "the last record")
 
         self.assert_oldest_first(process, theeye, job_ids)
-        tries = [process.job(job_id).tries for job_id in job_ids]
+        tries = [process.job(job_id).window_attempts for job_id in job_ids]
         assert max(tries) == 2
         assert tries.count(2) == in_flight, "a job other than those in flight was tried twice"
         lines = [one.getMessage() for one in caplog.records if one.name == "bridge.delivery.target"]
@@ -208,7 +208,7 @@ class TestBacklog:
         wait_until(lambda: process.outbox.counts() == {JobState.ACCEPTED: 50})
 
         assert numbers(theeye) == by_due(process, job_ids)
-        assert [process.job(job_id).tries for job_id in job_ids] == [2, *[1] * 49]
+        assert [process.job(job_id).window_attempts for job_id in job_ids] == [2, *[1] * 49]
 
 
 class TestWhatOpensIt:
@@ -402,7 +402,7 @@ class TestTrial:
 
         assert time.monotonic() - begun < BACK_WITHIN + TOLERANCE
         assert process.delivery.trouble is None
-        assert {process.job(stranger).tries for stranger in strangers} == {0}
+        assert {process.job(stranger).window_attempts for stranger in strangers} == {0}
 
     def test_one_whose_claim_is_lost_makes_way_at_once(self, make: Make, theeye: StandIn) -> None:
         process = self.in_an_outage(make, theeye)
@@ -411,9 +411,9 @@ class TestTrial:
         def lose() -> None:
             """Another process takes it up before it is started."""
             process.outbox.before.clear()
-            ((job, _),) = process.outbox.left_behind(everything=True)
-            assert job.claim is not None
-            process.outbox.hand_back(job, job.claim, time.time() + 3600)
+            ((job, _),) = process.outbox.abandoned_claims(everything=True)
+            assert job.claim_token is not None
+            process.outbox.release(job, job.claim_token, time.time() + 3600)
 
         process.outbox.before["start"] = lose
         theeye.clear()

@@ -18,9 +18,9 @@ from bridge.core.errors import NoSuchEvent, NoSuchJob, StoreUnavailable, WrongSt
 from bridge.core.event import JSON, Headers, rfc3339
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
-from bridge.outbox.webhook import Stored
+from bridge.outbox.webhook import StoredWebhook
 from tests.tables import (
     NOW,
     Clock,
@@ -36,9 +36,9 @@ from tests.tables import (
 
 Open = Callable[..., Outbox]
 
-ACCEPTED = Completion(0.5, Outcome.ACCEPTED, 200, "", "5f3c9a7be4b0a1c2d3e4f5ff")
-REFUSED = Completion(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
-LOST = Completion(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
+ACCEPTED = AttemptResult(0.5, Outcome.ACCEPTED, 200, "", "5f3c9a7be4b0a1c2d3e4f5ff")
+REFUSED = AttemptResult(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
+LOST = AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
 
 
 def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
@@ -49,7 +49,7 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     job = next(job for job in claimed if job.id == job_id)
     for other in claimed:
         if other.id != job_id:
-            outbox.hand_back(other, token)
+            outbox.release(other, token)
     if state is JobState.SENDING:
         return
     attempt = outbox.start(job, token, NOW)
@@ -138,8 +138,13 @@ class OutboxContract:
         assert (first.event_id, first.task_id) == (stored.event_id, make_task().id)
         assert (first.item_key, first.item_index) == ("k", 3)
         assert orjson.dumps(first.arguments) == orjson.dumps(arguments)
-        assert (first.made_at, first.due_at, first.fresh_at) == (NOW, NOW, NOW)
-        assert (first.tries, first.unknowns, first.claim, first.lease_until) == (0, 0, None, None)
+        assert (first.created_at, first.due_at, first.retry_window_start) == (NOW, NOW, NOW)
+        assert (first.window_attempts, first.window_unknowns, first.claim_token, first.lease_until) == (
+            0,
+            0,
+            None,
+            None,
+        )
         assert (second.arguments, second.reason) == (None, "argument 0: \\u0000 is missing")
 
     def test_many_jobs_keep_their_order(self, outbox: Outbox) -> None:
@@ -187,7 +192,7 @@ class OutboxContract:
         first = outbox.store(make_webhook(make_job("main")))
         again = outbox.store(make_webhook(make_job("changed")))
 
-        assert again == Stored(first.event_id, True, ())
+        assert again == StoredWebhook(first.event_id, True, ())
         assert [job.arguments for job in outbox.jobs()] == [("main",)]
         assert len(outbox.events()) == 1
 
@@ -232,18 +237,23 @@ class OutboxContract:
         assert (again.id, again.task, again.state) == (dead.id, "task 2", JobState.WAITING)
         job = outbox.job(dead.id)
         assert (job.state, job.arguments, job.reason) == (JobState.WAITING, ("built",), None)
-        assert (job.task_id, job.made_at) == (make_task(2).id, NOW)
-        assert (job.due_at, job.fresh_at) == (NOW + 100, NOW + 100)
+        assert (job.task_id, job.created_at) == (make_task(2).id, NOW)
+        assert (job.due_at, job.retry_window_start) == (NOW + 100, NOW + 100)
 
     def test_what_was_refused_is_built_again_and_counts_anew(self, outbox: Outbox) -> None:
         (made,) = outbox.store(make_webhook(make_job("old"))).jobs
         bring(outbox, made.id, JobState.DEAD)
-        assert outbox.job(made.id).tries == 1
+        assert outbox.job(made.id).window_attempts == 1
 
         (again,) = outbox.store(make_webhook(make_job("new"))).jobs
 
         job = outbox.job(again.id)
-        assert (job.state, job.arguments, job.tries, job.unknowns) == (JobState.WAITING, ("new",), 0, 0)
+        assert (job.state, job.arguments, job.window_attempts, job.window_unknowns) == (
+            JobState.WAITING,
+            ("new",),
+            0,
+            0,
+        )
         assert [attempt.outcome for attempt in outbox.attempts(job.id)] == [Outcome.REFUSED]
 
     def test_what_is_dead_and_cannot_be_built_today_says_why(self, outbox: Outbox) -> None:
@@ -264,7 +274,7 @@ class OutboxContract:
 
             job = outbox.job(dead.id)
             assert job.state is JobState.DEAD
-            assert job.reason == f"{why}; asked for again, but its route is gone or no longer matches"
+            assert job.reason == f"{why}; not retried: its route was removed or no longer matches"
 
     def test_todays_warnings_replace_the_earlier(self, outbox: Outbox) -> None:
         outbox.store(make_webhook(warnings=["route 'a': when: division by zero", "ä"]))
@@ -285,7 +295,9 @@ class OutboxContract:
 
     # Webhooks without an id
 
-    def sight(self, outbox: Outbox, at: float, window: float | None = 30.0, fingerprint: str = "f") -> Stored:
+    def sight(
+        self, outbox: Outbox, at: float, window: float | None = 30.0, fingerprint: str = "f"
+    ) -> StoredWebhook:
         """Store one that a sender without ids sent at `at`, as its source reads it."""
         event = make_event(received_at=at, delivery_id=f"{fingerprint}@{rfc3339(at)}")
         return outbox.store(make_webhook(make_job("x"), event=event, fingerprint=fingerprint, window=window))
@@ -293,7 +305,7 @@ class OutboxContract:
     @pytest.mark.parametrize("later", [0.0, 0.5, 29.9, 30.0, -29.9])
     def test_within_the_window_it_is_the_same(self, outbox: Outbox, later: float) -> None:
         first = self.sight(outbox, NOW)
-        assert self.sight(outbox, NOW + later) == Stored(first.event_id, True, ())
+        assert self.sight(outbox, NOW + later) == StoredWebhook(first.event_id, True, ())
 
     @pytest.mark.parametrize("later", [30.1, 3600.0, -30.1])
     def test_beyond_the_window_it_is_another(self, outbox: Outbox, later: float) -> None:
@@ -370,14 +382,19 @@ class OutboxContract:
             "task 2",
             None,
         )
-        assert (job.due_at, job.fresh_at, job.tries, job.unknowns) == (NOW + 100, NOW + 100, 0, 0)
+        assert (job.due_at, job.retry_window_start, job.window_attempts, job.window_unknowns) == (
+            NOW + 100,
+            NOW + 100,
+            0,
+            0,
+        )
         bring(outbox, made.id, JobState.ACCEPTED)
         assert [attempt.number for attempt in outbox.attempts(made.id)] == [1, 2]
 
     @pytest.mark.parametrize(
         ("again", "reason"),
         [
-            (None, "payload.x is missing; asked for again, but its route is gone or no longer matches"),
+            (None, "payload.x is missing; not retried: its route was removed or no longer matches"),
             (dead_job("argument 1: payload.y is missing"), "argument 1: payload.y is missing"),
         ],
         ids=["its route is gone", "it cannot be built"],
@@ -422,7 +439,7 @@ class OutboxContract:
         outbox.resolve(made.id, sent=True)
 
         job = outbox.job(made.id)
-        assert (job.state, job.reason) == (JobState.ACCEPTED, "a person said that TheEye has it")
+        assert (job.state, job.reason) == (JobState.ACCEPTED, "resolved by a person: TheEye has it")
         assert outbox.next_due() is None
 
     def test_resolved_as_not_sent_it_is_due_and_counts_anew(self, outbox: Outbox, clock: Clock) -> None:
@@ -434,7 +451,12 @@ class OutboxContract:
 
         job = outbox.job(made.id)
         assert (job.state, job.arguments) == (JobState.WAITING, ("old",))
-        assert (job.due_at, job.fresh_at, job.tries, job.unknowns) == (NOW + 100, NOW + 100, 0, 0)
+        assert (job.due_at, job.retry_window_start, job.window_attempts, job.window_unknowns) == (
+            NOW + 100,
+            NOW + 100,
+            0,
+            0,
+        )
 
     def test_what_is_not_there_is_said(self, outbox: Outbox) -> None:
         with pytest.raises(NoSuchJob, match=r"^there is no job 7$"):
@@ -609,7 +631,7 @@ class TestSQLite(OutboxContract):
             attempt = outbox.start(job, token, NOW)
             assert attempt is not None
             outbox.record(job, token, attempt, ACCEPTED, Decision(JobState.ACCEPTED, None, None))
-            outbox.left_behind(everything=False)
+            outbox.abandoned_claims(everything=False)
             outbox.store(make_webhook(make_job()))
             self.sight(outbox, NOW)
         finally:

@@ -19,7 +19,7 @@ from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
@@ -61,7 +61,7 @@ def claimed(outbox: Outbox) -> list[int]:
 def end(outbox: Outbox, token: str, job: Job, decision: Decision) -> None:
     attempt = outbox.start(job, token, NOW)
     assert attempt is not None
-    assert outbox.record(job, token, attempt, Completion(0.1, Outcome.ACCEPTED, 200, "", None), decision)
+    assert outbox.record(job, token, attempt, AttemptResult(0.1, Outcome.ACCEPTED, 200, "", None), decision)
 
 
 ACCEPTED = Decision(JobState.ACCEPTED, None, None)
@@ -194,8 +194,11 @@ class TestResume:
         clock.now += FREEZE
         outbox.resume(kind, name)
 
-        assert (outbox.job(made).fresh_at, outbox.job(other).fresh_at) == (NOW + FREEZE, NOW)
-        assert outbox.job(made).made_at == NOW
+        assert (outbox.job(made).retry_window_start, outbox.job(other).retry_window_start) == (
+            NOW + FREEZE,
+            NOW,
+        )
+        assert outbox.job(made).created_at == NOW
 
     def test_none_goes_before_it_has(
         self, outbox: Outbox, reopen: Reopen, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -216,7 +219,7 @@ class TestResume:
         monkeypatch.setattr(outbox._database, "write", write_and_look)
         outbox.resume(Pausable.TASK, A.id)
 
-        assert [job.fresh_at for job in gone] == [NOW + FREEZE] * 3
+        assert [job.retry_window_start for job in gone] == [NOW + FREEZE] * 3
 
     def test_only_of_what_waits(self, outbox: Outbox, clock: Clock) -> None:
         store(outbox, make_job(task=A))

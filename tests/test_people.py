@@ -18,8 +18,8 @@ from sqlalchemy import Connection, text
 from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import Completion
-from bridge.outbox.groups import lock_of
+from bridge.outbox.claims import AttemptResult
+from bridge.outbox.groups import lock_name
 from bridge.outbox.locks import lock_all
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
@@ -206,7 +206,7 @@ class TestResolve:
 
         job = outbox.job(head)
         assert (job.state, job.reason, job.ended_at) == (
-            JobState.ACCEPTED, "a person said that TheEye has it", NOW,
+            JobState.ACCEPTED, "resolved by a person: TheEye has it", NOW,
         )  # fmt: skip
         assert (woken, send(outbox)) == ([1], [second])
 
@@ -282,7 +282,7 @@ class TestReplay:
         assert replay_numbers(url) == [0, 0, 1, 1, 2, 2, 2]
         assert [job.state for job in (*first, *second)] == [JobState.WAITING] * 5
         made = [outbox.job(job.id) for job in (*first, *second)]
-        assert [(job.event_id, job.arguments, job.made_at) for job in made] == [
+        assert [(job.event_id, job.arguments, job.created_at) for job in made] == [
             (stored.event_id, (number,), NOW + 100) for number in (0, 1, 0, 1, 2)
         ]
         assert [outbox.job(job.id) for job in stored.jobs] == before
@@ -389,7 +389,7 @@ def _recorded(outbox: Outbox) -> Work:
     token, (head,) = claim_jobs(outbox)
     attempt = outbox.start(head, token, NOW)
     assert attempt is not None
-    done = Completion(0.1, Outcome.ACCEPTED, None, "", None)
+    done = AttemptResult(0.1, Outcome.ACCEPTED, None, "", None)
     return partial(outbox.record, head, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
 
 
@@ -594,7 +594,7 @@ class TestRaces:
         if url.startswith("sqlite"):  # where it began after the retry had ended
             assert (canceled, outbox.job(made).state) == (None, JobState.CANCELED)
         else:
-            assert canceled == f"job {made} has just been asked for again; look at it once more"
+            assert canceled == f"job {made} has just been retried; check its state"
             assert outbox.job(made).state is JobState.WAITING
 
     def test_a_replay_and_a_redelivery_of_one_event_do_not_wait_in_a_circle(
@@ -641,7 +641,7 @@ def locked(outbox: Outbox, *groups: str) -> Iterator[None]:
     held, free = threading.Event(), threading.Event()
 
     def hold(connection: Connection) -> None:
-        lock_all(connection, [lock_of(A.id, group) for group in groups])
+        lock_all(connection, [lock_name(A.id, group) for group in groups])
         held.set()
         assert free.wait(PATIENCE)
 
@@ -723,7 +723,7 @@ class Crowd:
             token, jobs = claim_jobs(outbox, 3)
             for job in jobs:
                 if choose.random() < 0.1:
-                    outbox.hand_back(job, token)
+                    outbox.release(job, token)
                 else:
                     end(outbox, token, job, choose.choice([*ENDS, JobState.ACCEPTED]))
                 self.done["sent"] += 1

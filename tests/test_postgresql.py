@@ -24,7 +24,7 @@ from bridge.core.job import Job, JobState
 from bridge.outbox import pool, postgresql
 from bridge.outbox.locks import lock
 from bridge.outbox.migrations import HEAD
-from bridge.outbox.pool import POOL
+from bridge.outbox.pool import POOL_SIZE
 from bridge.outbox.postgresql import CHANNEL, PostgreSQL
 from bridge.outbox.session import Session, connect
 from bridge.outbox.store import Outbox
@@ -105,17 +105,17 @@ def test_a_commit_lasts_whatever_the_database_is_set_to(postgresql_url: str, def
     setting.close()
     database = PostgreSQL(postgresql_url)
     seen: list[str] = []
-    together = threading.Barrier(POOL)
+    together = threading.Barrier(POOL_SIZE)
 
     def look(connection: Connection) -> None:
         together.wait(PATIENCE)  # so that each has a connection of its own
         seen.append(show(connection, "synchronous_commit"))
 
-    in_threads([partial(database.write, look)] * POOL)
-    in_threads([partial(database.write, look)] * POOL)  # and once those come from the pool
+    in_threads([partial(database.write, look)] * POOL_SIZE)
+    in_threads([partial(database.write, look)] * POOL_SIZE)  # and once those come from the pool
     database.close()
 
-    assert seen == [used] * 2 * POOL
+    assert seen == [used] * 2 * POOL_SIZE
 
 
 def test_many_threads_share_few_connections(database: PostgreSQL) -> None:
@@ -132,14 +132,14 @@ def test_many_threads_share_few_connections(database: PostgreSQL) -> None:
     counted = in_threads([partial(database.write, work)] * 64)
 
     assert len(counted) == 64
-    assert max(counted) == POOL + 1
+    assert max(counted) == POOL_SIZE + 1
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(
     database: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = partial(execute, statement="SELECT pg_sleep(1)")
-    monkeypatch.setattr(Session, "patience", 0.2)
+    monkeypatch.setattr(Session, "answer_timeout", 0.2)
     with pytest.raises(StoreUnavailable, match=r"^the store cannot be written: no answer within 0\.2 s$"):
         database.write(slow)
     with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no answer within 0\.2 s$"):
@@ -152,11 +152,11 @@ def test_a_connection_that_does_not_come_free_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(database._engine.pool, "_timeout", 0.1)
     with ExitStack() as taken:
-        for _ in range(POOL):
+        for _ in range(POOL_SIZE):
             taken.enter_context(database._engine.connect())
-        with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no connection came free"):
-            database.require()
-    database.require()
+        with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no connection was free"):
+            database.require_writable()
+    database.require_writable()
 
 
 def test_no_statement_is_prepared(database: PostgreSQL) -> None:
@@ -258,7 +258,7 @@ def test_what_a_unit_raises_comes_through_and_undoes_it(database: PostgreSQL) ->
 
     count = text("SELECT count(*) FROM t")
     assert database.read(lambda connection: connection.execute(count).scalar_one()) == 0
-    for _ in range(POOL + 1):
+    for _ in range(POOL_SIZE + 1):
         with pytest.raises(NoSuchJob):
             database.write(fails)
     database.write(partial(execute, statement="INSERT INTO t VALUES (1)"))
@@ -318,7 +318,7 @@ def test_nul_in_a_name_stores_nothing(postgresql_url: str, reopen: Open) -> None
 def test_ids_may_be_huge(postgresql_url: str, reopen: Open) -> None:
     outbox = reopen(postgresql_url)
     database = PostgreSQL(postgresql_url)
-    for name in ("events", "jobs", "attempts", "refusals"):
+    for name in ("events", "jobs", "attempts", "refused_requests"):
         database.write(partial(execute, statement=f"SELECT setval('{name}_id_seq', {2**53})"))
     database.close()
 
@@ -390,14 +390,14 @@ def test_many_jobs_are_announced_together(
 ) -> None:
     outbox = reopen(postgresql_url)
     notices: list[int] = []
-    held, notify = threading.Event(), postgresql.Herald._notify
+    held, notify = threading.Event(), postgresql.Announcer._notify
 
-    def counting(herald: postgresql.Herald) -> None:
+    def counting(herald: postgresql.Announcer) -> None:
         notices.append(1)
         assert held.wait(PATIENCE)
         notify(herald)
 
-    monkeypatch.setattr(postgresql.Herald, "_notify", counting)
+    monkeypatch.setattr(postgresql.Announcer, "_notify", counting)
     for number in range(20):
         outbox.store(make_webhook(make_job("x"), delivery_id=f"{number}"))
     held.set()
@@ -427,7 +427,7 @@ def test_while_it_is_away_nothing_is_stored_and_no_password_is_said(
         messages.append(str(caught.value))
     with pytest.raises(StoreUnavailable) as caught:
         outbox.ping()
-    wait_until(lambda: "other processes are not heard" in caplog.text, "the warning")
+    wait_until(lambda: "no notices of other processes" in caplog.text, "the warning")
 
     assert not [message for message in (*messages, str(caught.value), caplog.text) if "marked" in message]
     cluster.start()
@@ -439,27 +439,27 @@ def test_after_a_restart_the_first_write_is_stored(
 ) -> None:
     """However many connections the pool had; a moment after their last use they are asked first."""
     outbox = reopen(own_url)
-    in_threads([partial(outbox.store, make_webhook(delivery_id=f"{n}")) for n in range(POOL)])
+    in_threads([partial(outbox.store, make_webhook(delivery_id=f"{n}")) for n in range(POOL_SIZE)])
     cluster.stop()
     cluster.start()
     monkeypatch.setattr(pool, "UNCHECKED_IDLE", 0.0)
 
     assert not outbox.store(make_webhook(make_job("x"), delivery_id="first")).duplicate
-    in_threads([partial(outbox.store, make_webhook(delivery_id=f"after {n}")) for n in range(POOL)])
+    in_threads([partial(outbox.store, make_webhook(delivery_id=f"after {n}")) for n in range(POOL_SIZE)])
 
 
 def test_after_a_restart_in_no_time_one_write_fails_at_most(
     cluster: Cluster, own_url: str, reopen: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = reopen(own_url)
-    in_threads([partial(outbox.store, make_webhook(delivery_id=f"{n}")) for n in range(POOL)])
+    in_threads([partial(outbox.store, make_webhook(delivery_id=f"{n}")) for n in range(POOL_SIZE)])
     cluster.stop()
     cluster.start()
     monkeypatch.setattr(pool, "UNCHECKED_IDLE", 1e9)
 
     with pytest.raises(StoreUnavailable):
         outbox.store(make_webhook(delivery_id="first"))
-    for number in range(POOL):
+    for number in range(POOL_SIZE):
         outbox.store(make_webhook(delivery_id=f"after {number}"))
 
 
@@ -544,8 +544,8 @@ class TestWhatOthersDo:
             change(postgresql_url, "SET default_transaction_read_only = on")
             outbox._database.close()
         database = PostgreSQL(postgresql_url)
-        with pytest.raises(StoreUnavailable, match="takes reads alone"):
-            database.require()
+        with pytest.raises(StoreUnavailable, match="is read-only"):
+            database.require_writable()
         database.close()
 
     def test_a_table_that_is_gone_is_the_stores_failure(self, postgresql_url: str) -> None:

@@ -108,7 +108,7 @@ def test_a_role_with_the_documented_grants_runs_the_bridge(
         assert server.get("/readyz")[0] == 200
     with closing(Outbox(url)) as outbox:
         wait_until_none_waits(outbox, 10)
-    execute(url, "UPDATE events SET received_at = 0;\nUPDATE jobs SET made_at = 0, ended_at = 0")
+    execute(url, "UPDATE events SET received_at = 0;\nUPDATE jobs SET created_at = 0, ended_at = 0")
     assert succeed(url, config, "prune")
     with closing(Outbox(url)) as outbox:
         assert not outbox.events(limit=10)

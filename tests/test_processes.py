@@ -15,7 +15,7 @@ from bridge.config.load import load
 from bridge.core.problem import Place, Problem, Severity
 from bridge.core.secrets import Mask, Secret
 from bridge.delivery.dispatcher import BEAT
-from bridge.outbox.processes import FORGOTTEN, Process
+from bridge.outbox.processes import FORGET_AFTER, Process
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.sources.base.discovery import discover
@@ -41,13 +41,13 @@ NO_WORKER = "no worker is seen: start one"
 
 def test_nobody_delivers_at_first(outbox: Outbox) -> None:
     assert outbox.delivering(SILENT) == []
-    outbox.leave("never seen")
+    outbox.unregister("never seen")
 
 
 def test_a_process_says_that_it_delivers(outbox: Outbox, clock: Clock, reopen: Callable[[], Outbox]) -> None:
-    outbox.beat("a", None)
+    outbox.heartbeat("a", None)
     clock.now += 5
-    reopen().beat("b", "TheEye is out since 2023-11-14T22:13:20Z: no connection")
+    reopen().heartbeat("b", "TheEye is out since 2023-11-14T22:13:20Z: no connection")
 
     assert outbox.delivering(SILENT) == [
         Process(NOW, None),
@@ -58,56 +58,56 @@ def test_a_process_says_that_it_delivers(outbox: Outbox, clock: Clock, reopen: C
 def test_what_it_says_replaces_what_it_said(outbox: Outbox, clock: Clock) -> None:
     for trouble in (None, "out", "still out", None):
         clock.now += 1
-        outbox.beat("a", trouble)
+        outbox.heartbeat("a", trouble)
         assert outbox.delivering(SILENT) == [Process(clock.now, trouble)]
 
 
 def test_one_that_leaves_is_gone_at_once(outbox: Outbox) -> None:
-    outbox.beat("a", None)
-    outbox.beat("b", "out")
-    outbox.leave("b")
+    outbox.heartbeat("a", None)
+    outbox.heartbeat("b", "out")
+    outbox.unregister("b")
 
     assert outbox.delivering(SILENT) == [Process(NOW, None)]
 
 
 @pytest.mark.parametrize(("silent", "seen"), [(0.0, 1), (29.9, 1), (30.0, 1), (30.1, 0), (1e6, 0)])
 def test_one_that_is_silent_is_not_seen(outbox: Outbox, clock: Clock, silent: float, seen: int) -> None:
-    outbox.beat("a", None)
+    outbox.heartbeat("a", None)
     clock.now += silent
 
     assert len(outbox.delivering(30.0)) == seen
 
 
 def test_one_that_was_silent_is_seen_again(outbox: Outbox, clock: Clock) -> None:
-    outbox.beat("a", "out")
-    clock.now += 10 * FORGOTTEN
-    outbox.beat("a", None)
+    outbox.heartbeat("a", "out")
+    clock.now += 10 * FORGET_AFTER
+    outbox.heartbeat("a", None)
 
     assert outbox.delivering(SILENT) == [Process(clock.now, None)]
 
 
 def test_those_that_a_kill_ended_do_not_gather(outbox: Outbox, clock: Clock) -> None:
     for number in range(5):
-        outbox.beat(f"killed {number}", None)
-    clock.now += FORGOTTEN - 1
-    outbox.beat("later", None)
+        outbox.heartbeat(f"killed {number}", None)
+    clock.now += FORGET_AFTER - 1
+    outbox.heartbeat("later", None)
     assert len(outbox.delivering(1e9)) == 6
     clock.now += 2
-    outbox.beat("latest", None)
+    outbox.heartbeat("latest", None)
 
-    assert {process.beat_at for process in outbox.delivering(1e9)} == {clock.now - 2, clock.now}
+    assert {process.heartbeat_at for process in outbox.delivering(1e9)} == {clock.now - 2, clock.now}
 
 
 def test_two_clocks_that_differ_a_little_do_no_harm(outbox: Outbox, clock: Clock) -> None:
     clock.now += 100
-    outbox.beat("ahead", None)
+    outbox.heartbeat("ahead", None)
     clock.now -= 100
 
     assert outbox.delivering(SILENT) == [Process(NOW + 100, None)]
 
 
 def test_what_keeps_it_from_sending_may_hold_any_text(outbox: Outbox) -> None:
-    outbox.beat("a", "a\x00b ü😀 " + "x" * 10_000)
+    outbox.heartbeat("a", "a\x00b ü😀 " + "x" * 10_000)
 
     assert outbox.delivering(SILENT)[0].trouble == "a\\u0000b ü😀 " + "x" * 10_000
 
@@ -117,9 +117,9 @@ def test_many_say_so_at_once(outbox: Outbox, reopen: Callable[[], Outbox]) -> No
 
     def live(number: int) -> None:
         for _ in range(5):
-            stores[number % 3].beat(f"process {number}", None)
+            stores[number % 3].heartbeat(f"process {number}", None)
         if number % 2:
-            stores[number % 3].leave(f"process {number}")
+            stores[number % 3].unregister(f"process {number}")
 
     in_threads([lambda number=number: live(number) for number in range(12)])  # type: ignore[misc]
 
@@ -166,17 +166,17 @@ def test_without_a_worker_it_is_ready_and_says_so(web: Web) -> None:
 
 def test_with_a_worker_nothing_is_wrong(web: Web, reopen: Callable[[], Outbox]) -> None:
     worker = reopen()
-    worker.beat("w", None)
+    worker.heartbeat("w", None)
     assert web.ready() == (200, {**READY, "delivering": True})
 
-    worker.leave("w")
+    worker.unregister("w")
     assert web.ready()[1]["trouble"] == [NO_WORKER]
 
 
 def test_a_worker_that_was_killed_is_missed_after_three_beats(
     web: Web, reopen: Callable[[], Outbox], clock: Clock
 ) -> None:
-    reopen().beat("w", None)
+    reopen().heartbeat("w", None)
     clock.now += 2 * BEAT + 1
     assert web.ready() == (200, {**READY, "delivering": True})
     clock.now += BEAT
@@ -186,10 +186,10 @@ def test_a_worker_that_was_killed_is_missed_after_three_beats(
 
 def test_what_troubles_any_worker_is_told_once_and_masked(web: Web, reopen: Callable[[], Outbox]) -> None:
     worker = reopen()
-    worker.beat("a", f"TheEye is out: {VARIABLES['TOKEN']} at /job/secret/abcdef")
-    worker.beat("b", f"TheEye is out: {VARIABLES['TOKEN']} at /job/secret/abcdef")
-    worker.beat("c", "another trouble")
-    worker.beat("d", None)
+    worker.heartbeat("a", f"TheEye is out: {VARIABLES['TOKEN']} at /job/secret/abcdef")
+    worker.heartbeat("b", f"TheEye is out: {VARIABLES['TOKEN']} at /job/secret/abcdef")
+    worker.heartbeat("c", "another trouble")
+    worker.heartbeat("d", None)
 
     status, body = web.ready()
 

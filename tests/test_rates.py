@@ -17,7 +17,7 @@ from bridge.core.secrets import Mask
 from bridge.core.task import Rate, Task
 from bridge.demo.theeye import StandIn
 from bridge.outbox import rates
-from bridge.outbox.claims import Claim, Completion
+from bridge.outbox.claims import AttemptResult, Claim
 from bridge.outbox.store import Outbox
 from tests.delivery import Process, Shifted, posts, quick_client
 from tests.tables import NOW, Clock, in_threads, items, make_table, make_task, make_webhook, stand_in_task
@@ -25,14 +25,14 @@ from tests.tables import NOW, Clock, in_threads, items, make_table, make_task, m
 RATE = Rate(3, 60.0)
 TASK, OTHER = make_task(1, rate=RATE), make_task(2)
 
-ACCEPTED = Completion(0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
-AWAY = Completion(0.25, Outcome.UNAVAILABLE, 503, "503", None)
+ACCEPTED = AttemptResult(0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
+AWAY = AttemptResult(0.25, Outcome.UNAVAILABLE, 503, "503", None)
 
 
 @pytest.fixture
 def tests_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store's time is that of the test's clock, on PostgreSQL too."""
-    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
+    monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
 
 
 on_the_tests_clock = pytest.mark.usefixtures("tests_clock")
@@ -79,9 +79,9 @@ class TestClaim:
 
         assert ids(first) == made[:3]
         # The three may come back unsent: then there is room before the span is over.
-        assert (ids(claim(outbox)), claim(outbox).again_at) == ([], None)
+        assert (ids(claim(outbox)), claim(outbox).next_start_at) == ([], None)
         start(outbox, first)
-        assert (ids(claim(outbox)), claim(outbox).again_at) == ([], NOW + 60)
+        assert (ids(claim(outbox)), claim(outbox).next_start_at) == ([], NOW + 60)
 
     def test_what_has_started_counts_until_its_span_is_over(self, outbox: Outbox, clock: Clock) -> None:
         made = store(outbox, "1", 9)
@@ -91,14 +91,14 @@ class TestClaim:
 
         clock.now = NOW + 59
         late = claim(outbox)
-        assert (ids(late), late.again_at) == ([], NOW + 60)
+        assert (ids(late), late.next_start_at) == ([], NOW + 60)
         clock.now = NOW + 61
         assert ids(claim(outbox)) == made[3:5]
 
     def test_what_is_handed_back_leaves_its_room(self, outbox: Outbox) -> None:
         made = store(outbox, "1", 5)
         first = claim(outbox)
-        outbox.hand_back(first.jobs[0], first.token)
+        outbox.release(first.jobs[0], first.token)
         assert ids(claim(outbox)) == made[:1]
 
     def test_a_task_holds_no_more_threads_for_its_rate(self, outbox: Outbox) -> None:
@@ -126,7 +126,7 @@ class TestClaim:
             again = Decision(JobState.WAITING, NOW, "503")
             assert outbox.record(claimed.jobs[0], claimed.token, attempt, AWAY, again)
 
-        assert (ids(claim(outbox)), claim(outbox).again_at) == ([], NOW + 60)
+        assert (ids(claim(outbox)), claim(outbox).next_start_at) == ([], NOW + 60)
         assert len(outbox.attempts(job_id)) == 3
 
     def test_says_when_the_first_of_several_tasks_may_go_on(self, outbox: Outbox, clock: Clock) -> None:
@@ -139,12 +139,12 @@ class TestClaim:
         start(outbox, first)
         clock.now = NOW + 10
 
-        assert take().again_at == NOW + 30
+        assert take().next_start_at == NOW + 30
 
     def test_without_a_rate_any_number(self, outbox: Outbox) -> None:
         made = store(outbox, "1", 9)
         claimed = claim(outbox, rate=None)
-        assert (ids(claimed), claimed.again_at) == (made, None)
+        assert (ids(claimed), claimed.next_start_at) == (made, None)
         assert len(start(outbox, claimed, rate=None)) == 9
 
 
@@ -172,7 +172,12 @@ class TestStart:
 
         after = outbox.job(job.id)
         assert (after.state, after.due_at) == (JobState.WAITING, NOW + 60)
-        assert (after.claim, after.lease_until, after.tries, after.fresh_at) == (None, None, 0, NOW)
+        assert (after.claim_token, after.lease_until, after.window_attempts, after.retry_window_start) == (
+            None,
+            None,
+            0,
+            NOW,
+        )
         assert outbox.attempts(job.id) == []
         clock.now = NOW + 61
         assert ids(claim(outbox)) == [job.id]
@@ -188,7 +193,7 @@ class TestStart:
         assert start(outbox, claim(outbox, rate=None)) == []
 
         after = outbox.job(job_id)
-        assert (after.reason, after.tries, after.due_at) == ("503 busy", 3, NOW + 60)
+        assert (after.reason, after.window_attempts, after.due_at) == ("503 busy", 3, NOW + 60)
 
     def test_at_the_very_end_of_the_span_is_too_early(
         self, outbox: Outbox, clock: Clock, late: tuple[str, Job]
@@ -310,8 +315,8 @@ class TestClock:
                 none = claim(one)
                 assert none.jobs == ()
                 # In its own time, by which it waits.
-                assert none.again_at is not None
-                assert abs(none.again_at - clock() - 60) < 30
+                assert none.next_start_at is not None
+                assert abs(none.next_start_at - clock() - 60) < 30
 
     def test_one_that_waits_is_due_by_the_clock_of_its_process(self, url: str) -> None:
         clock = Shifted()

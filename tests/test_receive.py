@@ -312,7 +312,7 @@ class TestComesAgain:
         assert answer == Answer(202, {"event": 1, "jobs": [{"id": 1}], "duplicate": True})
         job = intake.outbox.job(1)
         assert (job.state, job.arguments, job.reason) == (JobState.WAITING, ("o1",), None)
-        assert (job.task_id, job.due_at, job.fresh_at, job.tries) == (
+        assert (job.task_id, job.due_at, job.retry_window_start, job.window_attempts) == (
             other,
             intake.clock(),
             intake.clock(),
@@ -357,7 +357,7 @@ class TestComesAgain:
         assert job.state is JobState.DEAD
         assert job.reason is not None
         assert job.reason.endswith(
-            "is missing; an order has: id, type; asked for again, but its route is gone or no longer matches"
+            "is missing; an order has: id, type; not retried: its route was removed or no longer matches"
         )
 
     def test_what_went_wrong_in_conditions_is_that_of_the_last_time(self, make_intake: MakeIntake) -> None:

@@ -23,7 +23,7 @@ from bridge.core.secrets import Mask
 from bridge.intake.receive import Answer, Receiver
 from bridge.intake.refusals import GATHERS, Refusals
 from bridge.outbox.postgresql import PostgreSQL
-from bridge.outbox.refused_requests import KEPT, RefusedRequest, keep
+from bridge.outbox.refused_requests import LIMIT_PER_SOURCE, RefusedRequest, store_refused
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.process.watchdog import Guard
@@ -348,21 +348,21 @@ def test_a_size_that_no_database_holds_is_cut(web: Web, length: str) -> None:
 
 
 def test_the_last_of_each_source_stay(outbox: Outbox) -> None:
-    outbox.keep_refused(numbered(range(3), source="alerts"))
-    outbox.keep_refused(numbered(range(15)))
-    outbox.keep_refused(numbered(range(15, 25)))
-    outbox.keep_refused(numbered(range(3, 5), source="alerts"))
+    outbox.store_refused(numbered(range(3), source="alerts"))
+    outbox.store_refused(numbered(range(15)))
+    outbox.store_refused(numbered(range(15, 25)))
+    outbox.store_refused(numbered(range(3, 5), source="alerts"))
 
     of_github = outbox.refused(source="github", limit=1000)
     assert of_github == numbered(range(24, 4, -1))
-    assert len(of_github) == KEPT
+    assert len(of_github) == LIMIT_PER_SOURCE
     assert outbox.refused(source="alerts") == numbered(range(4, -1, -1), source="alerts")
     assert outbox.refused(source="nowhere") == []
     assert len(outbox.refused(limit=7)) == 7
 
 
 def test_more_than_are_kept_at_once(outbox: Outbox) -> None:
-    outbox.keep_refused(numbered(range(100)) + numbered(range(2), source="alerts"))
+    outbox.store_refused(numbered(range(100)) + numbered(range(2), source="alerts"))
 
     assert outbox.refused(source="github", limit=1000) == numbered(range(99, 79, -1))
     assert len(outbox.refused(source="alerts")) == 2
@@ -373,13 +373,13 @@ def test_from_many_processes_at_once(outbox: Outbox, url: str) -> None:
 
     def keep(store: Outbox) -> None:
         for number in range(0, 60, 3):
-            store.keep_refused(numbered(range(number, number + 3)))
+            store.store_refused(numbered(range(number, number + 3)))
 
     in_threads([lambda store=store: keep(store) for store in (outbox, *others)])  # type: ignore[misc]
 
     for other in others:
         other.close()
-    assert len(outbox.refused(limit=1000)) == KEPT
+    assert len(outbox.refused(limit=1000)) == LIMIT_PER_SOURCE
 
 
 def test_one_that_writes_waits_for_another(postgresql_url: str) -> None:
@@ -388,19 +388,19 @@ def test_one_that_writes_waits_for_another(postgresql_url: str) -> None:
     database = PostgreSQL(postgresql_url)
     waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
     second = threading.Thread(
-        target=database.write, args=(lambda connection: keep(connection, numbered(range(20, 40))),)
+        target=database.write, args=(lambda connection: store_refused(connection, numbered(range(20, 40))),)
     )
 
     def first(connection: Connection) -> None:
-        keep(connection, numbered(range(20)))
+        store_refused(connection, numbered(range(20)))
         second.start()
         wait_until(lambda: not second.is_alive() or connection.execute(waits).scalar_one(), "its wait")
 
     database.write(first)
     second.join(PATIENCE)
 
-    count = text("SELECT count(*) FROM refusals")
-    assert database.read(lambda connection: connection.execute(count).scalar_one()) == KEPT
+    count = text("SELECT count(*) FROM refused_requests")
+    assert database.read(lambda connection: connection.execute(count).scalar_one()) == LIMIT_PER_SOURCE
     database.close()
 
 
@@ -408,14 +408,14 @@ def test_those_that_gather_are_bounded_too(
     outbox: Outbox, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[list[RefusedRequest]] = []
-    monkeypatch.setattr(outbox, "keep_refused", written.append)
+    monkeypatch.setattr(outbox, "store_refused", written.append)
 
     for number in range(1000):
         refusals.note(refused(number))
         refusals.note(refused(number, source="alerts"))
     refusals.close()
 
-    assert max(map(len, written)) <= 2 * KEPT
+    assert max(map(len, written)) <= 2 * LIMIT_PER_SOURCE
     assert written[-1][-1].at == NOW + 999
 
 
@@ -465,21 +465,21 @@ def test_many_cost_few_commits(
     for _ in range(1000):
         assert web.client.post("/hooks/closed", data=b"{}", headers=JSON_HEADERS).status_code == 401
 
-    assert len(web.kept()) == KEPT
-    assert commits == [KEPT]
+    assert len(web.kept()) == LIMIT_PER_SOURCE
+    assert commits == [LIMIT_PER_SOURCE]
 
 
 def count_commits(monkeypatch: pytest.MonkeyPatch, outbox: Outbox) -> list[int]:
     """How many refused requests each commit from now on holds."""
     commits: list[int] = []
-    keep = outbox.keep_refused
+    keep = outbox.store_refused
 
     def counting(refused: Iterable[RefusedRequest]) -> None:
         refused = list(refused)
         commits.append(len(refused))
         keep(refused)
 
-    monkeypatch.setattr(outbox, "keep_refused", counting)
+    monkeypatch.setattr(outbox, "store_refused", counting)
     return commits
 
 
@@ -495,7 +495,7 @@ def test_the_answer_does_not_wait_for_the_store(
         asked.set()
         assert answers.wait(PATIENCE)
 
-    monkeypatch.setattr(outbox, "keep_refused", hangs)
+    monkeypatch.setattr(outbox, "store_refused", hangs)
     web.client.post("/hooks/closed", data=b"{}", headers=JSON_HEADERS)
     assert asked.wait(PATIENCE)
 
@@ -525,7 +525,7 @@ def test_what_cannot_be_written_ends_nothing(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(outbox, "keep_refused", fails)
+        patched.setattr(outbox, "store_refused", fails)
         refusals.note(refused(1))
         wait_until(lambda: said in caplog.text, "the warning")
 

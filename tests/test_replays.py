@@ -21,9 +21,9 @@ from sqlalchemy import text
 from bridge.core.errors import ConfigError
 from bridge.core.event import JSON
 from bridge.core.job import JobState
+from bridge.outbox.event_storage import ANOTHER_BODY
 from bridge.outbox.store import Outbox
-from bridge.outbox.storing import ANOTHER_BODY
-from bridge.outbox.webhook import Stored, StoredJob
+from bridge.outbox.webhook import StoredJob, StoredWebhook
 from bridge.sources.base.source_type import Replays
 from tests.intake import (
     BEARER,
@@ -90,7 +90,7 @@ class TestTheSameBodyUnderAnotherId:
         for delivery_id, stored in (("a", first), ("b", second)):
             for replays in (NOTE, REFUSE):
                 again = outbox.store(of_body(OLD, delivery_id, replays, warnings=["now"]))
-                assert again == Stored(stored.event_id, True, ())
+                assert again == StoredWebhook(stored.event_id, True, ())
         assert warnings(outbox, first.event_id) == ("now",)
         assert warnings(outbox, second.event_id) == (came_before(first.event_id, "a"), "now")
 
@@ -99,7 +99,7 @@ class TestTheSameBodyUnderAnotherId:
         second = outbox.store(of_body(OLD, "b", REFUSE))
 
         note = f"a replay: {came_before(first.event_id, 'a')}"
-        assert second == Stored(first.event_id, True, (), note, is_refused=True)
+        assert second == StoredWebhook(first.event_id, True, (), note, is_refused=True)
         assert (len(outbox.events()), len(outbox.jobs())) == (1, 1)
         assert warnings(outbox, first.event_id) == ()
 
@@ -122,12 +122,12 @@ class TestTheSameBodyUnderAnotherId:
     def test_with_a_fingerprint_after_its_window(self, outbox: Outbox, clock: Clock) -> None:
         """As where a request without its id header is sent again."""
 
-        def sight(after: float) -> Stored:
+        def sight(after: float) -> StoredWebhook:
             at = clock.now + after
             return outbox.store(of_body(OLD, f"f@{after}", REFUSE, fingerprint="f", received_at=at))
 
         first = sight(0)
-        assert sight(29) == Stored(first.event_id, True, ())
+        assert sight(29) == StoredWebhook(first.event_id, True, ())
         assert sight(31).is_refused
         assert len(outbox.jobs()) == 1
 
@@ -219,7 +219,7 @@ class TestAnotherBodyUnderTheSameId:
             connection.execute(text("UPDATE events SET body = :none"), {"none": b""})
 
         outbox.store(of_body(OTHER, "a", payload={"n": 2}))
-        assert outbox.rest_of_event(first.event_id).body == b""
+        assert outbox.stored_event(first.event_id).body == b""
         outbox.store(of_body(OLD, "a", payload={"n": 1}))
         assert outbox.event(first.event_id).payload == {"n": 1}
 
@@ -229,7 +229,7 @@ class TestAnotherBodyUnderTheSameId:
         first = outbox.store(of_body(OLD, "f@1", **fingerprinted, payload={"n": 1}, job=dead_job()))
         again = outbox.store(of_body(OTHER, "f@2", **fingerprinted, payload={"n": 2}))
 
-        assert again == Stored(first.event_id, True, ())
+        assert again == StoredWebhook(first.event_id, True, ())
         assert outbox.event(first.event_id).payload == {"n": 1}
         assert (warnings(outbox, first.event_id), outbox.jobs()[0].state) == ((), JobState.DEAD)
 
@@ -254,7 +254,9 @@ class TestAnotherBodyUnderTheSameId:
 class TestAChosenId:
     """Where the table says where the id is found, another body is another webhook."""
 
-    def store(self, outbox: Outbox, digest: bytes, replays: Replays | None = None, **more: Any) -> Stored:
+    def store(
+        self, outbox: Outbox, digest: bytes, replays: Replays | None = None, **more: Any
+    ) -> StoredWebhook:
         return outbox.store(of_body(digest, "INC-1", replays, has_chosen_id=True, **more))
 
     def test_it_is_an_event_of_its_own(self, outbox: Outbox) -> None:
@@ -278,7 +280,7 @@ class TestAChosenId:
         stored = [self.store(outbox, digest) for digest in (OLD, OTHER, b"y" * 32)]
         assert len({each.event_id for each in stored}) == 3
         for digest, each in zip((OLD, OTHER, b"y" * 32), stored, strict=True):
-            assert self.store(outbox, digest) == Stored(each.event_id, True, ())
+            assert self.store(outbox, digest) == StoredWebhook(each.event_id, True, ())
 
     def test_and_completed(self, outbox: Outbox) -> None:
         self.store(outbox, OLD)
@@ -296,7 +298,7 @@ class TestAChosenId:
             for table in ("jobs", "events"):
                 column = "event_id" if table == "jobs" else "id"
                 connection.execute(text(f"DELETE FROM {table} WHERE {column} = {first.event_id}"))
-        assert self.store(outbox, OTHER) == Stored(second.event_id, True, ())
+        assert self.store(outbox, OTHER) == StoredWebhook(second.event_id, True, ())
 
     def test_at_once_each_body_makes_one_event(self, reopen: Open) -> None:
         processes = [reopen(), reopen()]

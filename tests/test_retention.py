@@ -26,10 +26,10 @@ from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox import operator_actions
 from bridge.outbox import prune as retention
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.daily_prune import Pruner
-from bridge.outbox.prune import BATCH, BATCH_BYTES, BATCH_JOBS, LOOKED_AT, Cutoffs, Pruned, Stock
-from bridge.outbox.row_mapping import packed, unpacked
+from bridge.outbox.prune import BATCH_BYTES, BATCH_EVENTS, BATCH_JOBS, READ_LIMIT, Candidate, Cutoffs, Pruned
+from bridge.outbox.row_mapping import compressed, decompressed
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock as SteadyClock
 from bridge.process.settings import Retention
@@ -88,7 +88,7 @@ class Store:
     def add_in(self, state: JobState, age: float, **columns: Any) -> int:
         """The id of an event that came so many seconds ago, with one job in this state since."""
         event_id = self.add(make_job(), age=age)
-        self.set(event_id, **{"state": state, "made_at": self._clock() - age} | columns)
+        self.set(event_id, **{"state": state, "created_at": self._clock() - age} | columns)
         return event_id
 
     def left(self) -> list[int]:
@@ -141,7 +141,7 @@ def test_an_event_whose_jobs_have_ended_goes_with_them_and_their_attempts(
 ) -> None:
     store.add(*items(3), age=40 * DAY)
     _attempt_each(store.outbox)
-    store.set(1, state=state, made_at=NOW - 40 * DAY)
+    store.set(1, state=state, created_at=NOW - 40 * DAY)
     young = store.add_in(state, 30 * DAY)
 
     assert store.prune().jobs == 3
@@ -157,7 +157,7 @@ def test_an_event_stays_with_its_body_while_one_of_its_jobs_is_undecided(
     store: Store, state: JobState
 ) -> None:
     old = store.add(make_job(), make_job(route="second"), age=3000 * DAY)
-    store.set(old, state=JobState.ACCEPTED, made_at=NOW - 3000 * DAY)
+    store.set(old, state=JobState.ACCEPTED, created_at=NOW - 3000 * DAY)
     with beside(store.url) as connection:
         connection.execute(text("UPDATE jobs SET state = :state WHERE route = 'second'"), {"state": state})
 
@@ -168,7 +168,7 @@ def test_an_event_stays_with_its_body_while_one_of_its_jobs_is_undecided(
 def test_what_counts_is_when_the_last_of_its_jobs_ended(store: Store) -> None:
     late = store.add_in(JobState.ACCEPTED, 40 * DAY, ended_at=NOW - 29 * DAY)
     store.add_in(JobState.ACCEPTED, 40 * DAY, ended_at=NOW - 31 * DAY)
-    made_late = store.add_in(JobState.ACCEPTED, 40 * DAY, made_at=NOW - 29 * DAY)
+    made_late = store.add_in(JobState.ACCEPTED, 40 * DAY, created_at=NOW - 29 * DAY)
 
     assert store.prune().events == 1
     assert store.left() == [late, made_late]
@@ -211,15 +211,15 @@ def test_events_go_though_the_clock_once_stood_wrong(store: Store) -> None:
 
 def test_what_was_received_at_one_moment_goes_whole(store: Store) -> None:
     """The place in the walk is a moment and an id."""
-    for _ in range(LOOKED_AT + 2):
+    for _ in range(READ_LIMIT + 2):
         store.add(age=40 * DAY)
 
-    assert store.prune().events == LOOKED_AT + 2
+    assert store.prune().events == READ_LIMIT + 2
     assert store.left() == []
 
 
 def test_what_must_stay_holds_up_nothing_behind_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    stays = [store.add(make_job(), age=50 * DAY) for _ in range(LOOKED_AT + 1)]
+    stays = [store.add(make_job(), age=50 * DAY) for _ in range(READ_LIMIT + 1)]
     for _ in range(3):
         store.add(age=40 * DAY)
 
@@ -234,27 +234,27 @@ def test_what_must_stay_holds_up_nothing_behind_it(store: Store, monkeypatch: py
 def units(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Of each unit of work, how many events it was given."""
     given: list[int] = []
-    let_go = retention.let_go
+    delete_expired = retention.delete_expired
 
     def noted(connection: Connection, **more: Any) -> Pruned:
         given.append(len(more["some"]))
-        return let_go(connection, **more)
+        return delete_expired(connection, **more)
 
-    monkeypatch.setattr(retention, "let_go", noted)
+    monkeypatch.setattr(retention, "delete_expired", noted)
     return given
 
 
 def test_a_unit_of_work_has_so_many_events(store: Store, units: list[int]) -> None:
-    for _ in range(2 * BATCH + 1):
+    for _ in range(2 * BATCH_EVENTS + 1):
         store.add(age=40 * DAY)
     store.prune()
-    assert units == [BATCH, BATCH, 1]
+    assert units == [BATCH_EVENTS, BATCH_EVENTS, 1]
 
 
 def test_a_unit_of_work_has_so_many_jobs_unless_one_event_has_more(store: Store, units: list[int]) -> None:
     each = BATCH_JOBS // 2
     for many in (each, each, 2 * BATCH_JOBS, 1):
-        store.set(store.add(*items(many), age=40 * DAY), state="accepted", made_at=NOW - 40 * DAY)
+        store.set(store.add(*items(many), age=40 * DAY), state="accepted", created_at=NOW - 40 * DAY)
     assert store.prune() == Pruned(events=4, jobs=2 * each + 2 * BATCH_JOBS + 1)
     assert units == [2, 1, 1]
 
@@ -271,10 +271,10 @@ def test_a_unit_of_work_has_so_many_bytes(
 
 
 def test_it_stops_after_a_unit_of_work_once_it_is_told_to(store: Store, units: list[int]) -> None:
-    for _ in range(LOOKED_AT + BATCH):
+    for _ in range(READ_LIMIT + BATCH_EVENTS):
         store.add(age=40 * DAY)
-    assert store.outbox.prune(KEPT, lambda: len(units) == 2) == Pruned(events=2 * BATCH)
-    assert units == [BATCH, BATCH]
+    assert store.outbox.prune(KEPT, lambda: len(units) == 2) == Pruned(events=2 * BATCH_EVENTS)
+    assert units == [BATCH_EVENTS, BATCH_EVENTS]
 
 
 def test_told_to_stop_it_looks_at_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +337,7 @@ def test_a_job_that_a_redelivery_sets_waiting_meanwhile_stays(
     store: Store, reopen: Callable[[], Outbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event_id = store.add(dead_job(), age=40 * DAY, delivery_id="d")
-    store.set(event_id, made_at=NOW - 40 * DAY)
+    store.set(event_id, created_at=NOW - 40 * DAY)
     other = reopen()
     stored = []
     redelivered = make_webhook(AGAIN, delivery_id="d")
@@ -376,7 +376,7 @@ def test_what_another_pass_has_let_go_meanwhile_counts_there(
 def test_passes_of_many_processes_at_once(store: Store, reopen: Callable[[], Outbox]) -> None:
     for _ in range(100):
         store.add(age=40 * DAY)
-        store.set(store.add(*items(3), age=40 * DAY), state="accepted", made_at=NOW - 40 * DAY)
+        store.set(store.add(*items(3), age=40 * DAY), state="accepted", created_at=NOW - 40 * DAY)
         store.add_in(JobState.ACCEPTED, 10 * DAY)
     processes = [reopen() for _ in range(4)]
 
@@ -436,7 +436,7 @@ def two(on_postgresql: str, clock: Clock) -> Iterator[tuple[Store, Outbox, Meeti
 def test_a_retry_at_the_same_moment_is_waited_for_and_seen(two: tuple[Store, Outbox, Meeting]) -> None:
     store, other, meeting = two
     event_id = store.add(dead_job(), make_job(route="second"), age=40 * DAY)
-    store.set(event_id, state="dead", made_at=NOW - 40 * DAY)
+    store.set(event_id, state="dead", created_at=NOW - 40 * DAY)
 
     def retry(connection: Connection) -> bool:
         connection.execute(text("SELECT id FROM jobs WHERE id = 1 FOR UPDATE"))
@@ -454,7 +454,7 @@ def test_a_retry_at_the_same_moment_is_waited_for_and_seen(two: tuple[Store, Out
 def test_a_retry_that_comes_too_late_says_so(two: tuple[Store, Outbox, Meeting]) -> None:
     store, other, meeting = two
     event_id = store.add(dead_job(), age=40 * DAY)
-    store.set(event_id, made_at=NOW - 40 * DAY)
+    store.set(event_id, created_at=NOW - 40 * DAY)
     meeting.before(store.outbox, "DELETE FROM attempts")
 
     def retry() -> object:
@@ -481,7 +481,7 @@ def test_a_redelivery_of_what_goes_at_that_moment_is_stored_as_new(
         "received_at": NOW - 40 * DAY,
     }
     store.outbox.store(make_webhook(dead_job(), **old))
-    store.set(1, made_at=NOW - 40 * DAY)
+    store.set(1, created_at=NOW - 40 * DAY)
     meeting.before(store.outbox, "DELETE FROM attempts")
     again = make_webhook(AGAIN, delivery_id="d", fingerprint=fingerprint, window=100 * DAY)
 
@@ -499,7 +499,7 @@ def test_a_redelivery_at_that_moment_is_passed_over_and_not_waited_for(
 ) -> None:
     store, other, _ = two
     event_id = store.add(dead_job(), age=40 * DAY)
-    store.set(event_id, made_at=NOW - 40 * DAY)
+    store.set(event_id, created_at=NOW - 40 * DAY)
     second = store.add(age=40 * DAY)
 
     def redelivery(connection: Connection) -> Pruned:
@@ -531,13 +531,13 @@ CUTOFFS = Cutoffs.of(KEPT, NOW)
 @pytest.mark.parametrize("made", [0, 2])
 @pytest.mark.parametrize("size", [0, 10])
 def test_what_may_go(age: float, ended: float, undecided: int, dead: int, made: int, size: int) -> None:
-    stock = Stock(NOW - age * DAY, size)
+    stock = Candidate(NOW - age * DAY, size)
     if made:
-        stock = Stock(NOW - age * DAY, size, made, undecided, dead, NOW - ended * DAY)
+        stock = Candidate(NOW - age * DAY, size, made, undecided, dead, NOW - ended * DAY)
     open_, waits = made and undecided, made and (undecided or dead)
 
-    assert stock.may_go(CUTOFFS) == (age > 30 and ended > 30 and not open_ if made else age > 3)
-    assert stock.body_may_go(CUTOFFS) == (size > 0 and age > 7 and not waits)
+    assert stock.is_expired(CUTOFFS) == (age > 30 and ended > 30 and not open_ if made else age > 3)
+    assert stock.body_is_expired(CUTOFFS) == (size > 0 and age > 7 and not waits)
 
 
 # Bodies
@@ -562,9 +562,9 @@ def test_a_body_is_stored_compressed_and_read_as_it_came(store: Store) -> None:
     ids=["none", "short", "1024", "1025", "long", "mixed", "blank"],
 )  # fmt: skip
 def test_a_packed_body_is_never_longer(body: bytes) -> None:
-    assert len(packed(body)) <= len(body)
-    assert unpacked(packed(body)) == body
-    assert (packed(body) == body) == (len(body) <= 1024)
+    assert len(compressed(body)) <= len(body)
+    assert decompressed(compressed(body)) == body
+    assert (compressed(body) == body) == (len(body) <= 1024)
 
 
 def test_a_body_of_the_release_before_is_read(store: Store) -> None:
@@ -577,7 +577,7 @@ def test_a_body_of_the_release_before_is_read(store: Store) -> None:
 
 def test_what_cannot_be_shortened_is_stored_as_it_is() -> None:
     body = b'"' + random.Random(1).randbytes(5000) + b'"'
-    assert packed(body) == body
+    assert compressed(body) == body
 
 
 def test_an_event_whose_body_is_gone_says_what_to_do(store: Store) -> None:
@@ -586,8 +586,8 @@ def test_an_event_whose_body_is_gone_says_what_to_do(store: Store) -> None:
 
     with pytest.raises(BodyGone) as caught:
         store.outbox.event(event_id)
-    assert str(caught.value).startswith(f"the body of event {event_id} is not kept (keep: of its source, or ")
-    rest = store.outbox.rest_of_event(event_id)
+    assert str(caught.value).startswith(f"the body of event {event_id} is not stored (see store_payload: ")
+    rest = store.outbox.stored_event(event_id)
     assert (rest.payload, rest.body, rest.event) == (None, b"", "push")
 
 
@@ -639,7 +639,7 @@ def test_a_pass_says_what_it_deleted(
     make_pruner()
 
     wait_until(lambda: caplog.messages, "the pass")
-    assert caplog.messages == ["deleted as older than it is kept: 2 events, 1 jobs, 1 bodies"]
+    assert caplog.messages == ["retention deleted 2 events, 1 jobs, 1 bodies"]
     assert store.left() == [3]
 
 
@@ -682,9 +682,9 @@ def test_what_goes_wrong_costs_one_pass(
 
     wait_until(lambda: len(begun) > len(ends), "passes")
     assert caplog.messages == [
-        "what is old is not deleted now: the disk is full",
-        "what is old is not deleted now",
-        "deleted as older than it is kept: 1 events, 0 jobs, 0 bodies",
+        "retention failed: the disk is full",
+        "retention failed",
+        "retention deleted 1 events, 0 jobs, 0 bodies",
     ]
     assert [record.exc_info is None for record in caplog.records] == [True, False, True]
 
@@ -843,5 +843,5 @@ def _attempt_each(outbox: Outbox) -> None:
     for job in claimed:
         attempt = outbox.start(job, token, NOW)
         assert attempt is not None
-        done = Completion(0.5, Outcome.ACCEPTED, 200, "", None)
+        done = AttemptResult(0.5, Outcome.ACCEPTED, 200, "", None)
         assert outbox.record(job, token, attempt, done, Decision(JobState.ACCEPTED, None, None))

@@ -26,7 +26,7 @@ def after(outcome: Outcome, **more: Any) -> Decision:
     first = {
         "tries": 1,
         "unknowns": int(outcome is Outcome.UNKNOWN),
-        "fresh_at": NOW,
+        "retry_window_start": NOW,
         "now": NOW,
         "policy": POLICY,
         "on_unknown": OnUnknown.RETRY,
@@ -112,7 +112,7 @@ class TestRetryFor:
         assert after(Outcome.UNAVAILABLE, now=NOW + 100, policy=policy).state is JobState.DEAD
 
     def test_it_counts_from_the_asking_and_not_from_the_tries(self) -> None:
-        found = after(Outcome.UNAVAILABLE, tries=500, fresh_at=NOW + 23 * HOUR, now=NOW + 46 * HOUR)
+        found = after(Outcome.UNAVAILABLE, tries=500, retry_window_start=NOW + 23 * HOUR, now=NOW + 46 * HOUR)
         assert found.state is JobState.WAITING
 
     def test_a_wait_may_reach_beyond_it(self) -> None:

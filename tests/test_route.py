@@ -416,7 +416,10 @@ class TestArgumentsThatTheEyesAgentCannotRun:
 
     def test_the_job_of_on_dead_too(self) -> None:
         template = Language().template("data:,${{ job.reason }}", OnDead.NAMES)
-        died = Job(7, 1, "first", "id", "task", "", None, JobState.DEAD, None, "why", NOW, NOW, NOW, 0, 0)
+        died = Job(
+            "first", "id", "task", "", None, None, "why", id=7, event_id=1, state=JobState.DEAD,
+            created_at=NOW, due_at=NOW, retry_window_start=NOW, window_attempts=0, window_unknowns=0,
+        )  # fmt: skip
 
         job = OnDead(make_task(), (Argument("argument 0", template),)).job_for(died, 1)
 

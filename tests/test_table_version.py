@@ -122,7 +122,7 @@ class TestJobs:
         loaded = load(path, Variables(KEYS), discover(), commit="abc")
         outbox.store(make_webhook(dead_job()))
         assert loaded.table.on_dead is not None
-        assert outbox.tell_of_deaths(loaded.table.on_dead) == 1
+        assert outbox.create_dead_job_alerts(loaded.table.on_dead) == 1
         assert outbox.jobs()[0].table == loaded.version
 
     def test_it_is_shown(self, terminal: Terminal) -> None:

@@ -162,7 +162,7 @@ class TestCommits:
     def test_a_group_has_its_limit(
         self, group: Group, commits: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(writing, "MAX_GROUP", 4)
+        monkeypatch.setattr(writing, "GROUP_LIMIT", 4)
         futures = group.gather(*(note(str(number)) for number in range(10)))
         group.commit()
 
@@ -292,9 +292,9 @@ class TestCommitsThatFail:
     def test_a_caller_does_not_wait_for_ever_and_then_it_is_not_done(
         self, group: Group, writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(writing, "PATIENCE", 0.02)
+        monkeypatch.setattr(writing, "START_TIMEOUT", 0.02)
         (future,) = group.gather(note("late"))
-        with pytest.raises(StoreUnavailable, match=r"no commit began within 0 s$"):
+        with pytest.raises(StoreUnavailable, match=r"no commit started within 0 s$"):
             future.result(PATIENCE)
         monkeypatch.undo()
         group.commit()
@@ -309,7 +309,7 @@ class TestClose:
         futures = group.gather(*(note(str(number)) for number in range(5)))
         closing_it = threading.Thread(target=writer.close)
         closing_it.start()
-        wait_until(lambda: writer._closed)
+        wait_until(lambda: writer.is_closed)
         group.commit()
         closing_it.join(PATIENCE)
 

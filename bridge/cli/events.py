@@ -49,7 +49,7 @@ def list_events(
 def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
     """One event with its jobs and its payload."""
     with terminal.outbox() as outbox:
-        event = outbox.rest_of_event(event_id)
+        event = outbox.stored_event(event_id)
         summary = outbox.summary(event_id)
         made = outbox.jobs(event_id=event_id, limit=summary.jobs)[::-1]
     if in_json:

@@ -36,7 +36,7 @@ def of_table(table: RoutingTable) -> set[Named]:
 
 def of_jobs(outbox: Outbox) -> set[Named]:
     found: set[Named] = set()
-    for route, task_id, task in outbox.named():
+    for route, task_id, task in outbox.routes_and_tasks():
         found |= {Named(Pausable.ROUTE, route, route), Named(Pausable.TASK, task_id, task)}
     return found
 

@@ -9,44 +9,44 @@ from bridge.core.event import JSON
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     #: Due now or later.
     WAITING = "waiting"
-    #: From the claim's commit to its record.
+    #: Claimed by a process, until the attempt is recorded or the claim is released.
     SENDING = "sending"
-    #: TheEye took it.
+    #: TheEye accepted it.
     ACCEPTED = "accepted"
-    #: Refused, time ran out, or its arguments could not be built: a person must look.
+    #: TheEye refused it, the retries ended, or its arguments could not be built: a person must look.
     DEAD = "dead"
-    #: TheEye may have it: a person must say.
+    #: TheEye may have it: a person must decide.
     UNKNOWN = "unknown"
     #: Throttled or superseded.
     SKIPPED = "skipped"
-    #: By a person.
+    #: Canceled by a person.
     CANCELED = "canceled"
 
 
 class Outcome(StrEnum):
-    """What one attempt came to."""
+    """The outcome of one attempt."""
 
-    #: TheEye took the job on.
+    #: TheEye accepted the job.
     ACCEPTED = "accepted"
-    #: TheEye will never run it as it is.
+    #: TheEye will never run the job as it is.
     REFUSED = "refused"
-    #: TheEye did not take it on, and may later.
+    #: TheEye did not accept the job, and may later.
     UNAVAILABLE = "unavailable"
-    #: TheEye may have taken it on.
+    #: TheEye may have accepted the job.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class TableVersion:
-    """Which routing table built a job."""
+    """The version of the routing table that built a job."""
 
-    #: The first 16 hex digits of the SHA-256 of its files, one after the other.
+    #: The first 16 hex digits of the SHA-256 of its files, concatenated.
     hash: str
-    #: The deployed commit, where the platform names it.
+    #: The deployed commit, if the platform names it.
     commit: str | None = None
 
     def __str__(self) -> str:
@@ -54,82 +54,74 @@ class TableVersion:
 
 
 @dataclass(frozen=True)
-class NewJob:
-    """A job as a route makes it from an event, before it is stored."""
+class JobContent:
+    """The part of a job that a route builds from an event. Each field is stored; see row_mapping."""
 
     #: The route's name.
     route: str
     #: TheEye's id of the task.
     task_id: str
-    #: The task's name in the table, or its id where it has none.
+    #: The task's name in the table, or its id if it has none.
     task: str
-    #: Identifies the item of a loop within its event; empty where there is no loop.
+    #: Identifies the item of a loop within its event; empty without a loop.
     item_key: str
-    #: The item's place in the loop, from 0.
+    #: The item's index in the loop, from 0.
     item_index: int | None
-    #: The values in TheEye's order; None where they could not be built.
+    #: The values in TheEye's order; None if they could not be built.
     arguments: tuple[JSON, ...] | None
-    #: Why the arguments could not be built.
+    #: Why the arguments could not be built; of a stored job: why it is dead, unknown, skipped, canceled or
+    #: waits for another attempt. Masked.
     reason: str | None = None
-    #: Jobs of one task in one group are sent in the order in which they were stored; None: in no group.
+    #: The jobs of one task in one group are sent in the order in which they were stored.
     group: str | None = None
-    #: Whether it replaces the earlier ones of its group that still wait.
+    #: Whether the job supersedes earlier ones of its group that still wait.
     latest: bool = False
-    #: At most one of its route's jobs with this key runs within `once_within` seconds; None: any number.
+    #: At most one of the route's jobs with this key runs within `once_within` seconds.
     once_key: str | None = None
-    once_within: float | None = None
-    #: The table that built it; of no matter for what the job is.
+    #: The table that built it; two jobs are equal without it.
     table: TableVersion | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A stored job."""
+class NewJob(JobContent):
+    """A job before it is stored."""
+
+    once_within: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(JobContent):
+    """A stored job. Times are seconds since the epoch."""
 
     id: int
     event_id: int
-    route: str
-    task_id: str
-    task: str
-    #: Identifies the item of a loop within its event.
-    item_key: str
-    item_index: int | None
     state: JobState
-    arguments: tuple[JSON, ...] | None
-    #: Why it is dead, unknown, skipped or canceled, or waits again; masked.
-    reason: str | None
-    #: When it was made, seconds since the epoch.
-    made_at: float
-    #: When it may be sent, seconds since the epoch.
+    created_at: float
+    #: When it may be sent.
     due_at: float
-    #: From when ``retry.for`` counts: its making, or a person's or the sender's asking again.
-    fresh_at: float
-    #: Attempts since `fresh_at`.
-    tries: int
-    #: Attempts since `fresh_at` that ended as unknown.
-    unknowns: int
+    #: The start of ``retry.for``: when the job was created, retried by a person, or redelivered.
+    retry_window_start: float
+    #: Attempts since `retry_window_start`.
+    window_attempts: int
+    #: Attempts since `retry_window_start` whose outcome is unknown.
+    window_unknowns: int
     #: TheEye's id of its own job.
     theeye_job_id: str | None = None
-    #: The token of the claim that holds it.
-    claim: str | None = None
-    #: When that claim ends, seconds since the epoch.
+    #: The token of the claim, while the job is claimed.
+    claim_token: str | None = None
+    #: When the claim's lease ends.
     lease_until: float | None = None
-    #: Its group among the jobs of its task.
-    group: str | None = None
-    #: Its place there.
+    #: Its position in its group.
     position: int | None = None
-    #: While it waits: whether an earlier one of its group has to end first.
+    #: Whether it waits for an earlier job of its group to end.
     blocked: bool = False
-    once_key: str | None = None
-    #: When it was accepted, died, or became unknown, skipped or canceled; seconds since the epoch.
+    #: When it was accepted, died, or became unknown, skipped or canceled.
     ended_at: float | None = None
-    #: The routing table that built it; None where an older release did.
-    table: TableVersion | None = None
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One POST of a job to TheEye. Written when it starts, completed once, never changed after."""
+    """One POST of a job to TheEye. Written when it starts, completed once, and not changed afterwards."""
 
     id: int
     job_id: int
@@ -137,11 +129,11 @@ class Attempt:
     number: int
     #: Seconds since the epoch.
     started_at: float
-    #: Seconds; None while it runs.
+    #: The duration in seconds; None while it runs.
     seconds: float | None = None
     outcome: Outcome | None = None
-    #: The HTTP status, where there was an answer.
+    #: The HTTP status, if TheEye answered.
     status: int | None = None
-    #: What TheEye said, or what went wrong; masked.
+    #: TheEye's answer or the error; masked.
     detail: str | None = None
     theeye_job_id: str | None = None

@@ -37,7 +37,7 @@ def decide(
     *,
     tries: int,
     unknowns: int,
-    fresh_at: float,
+    retry_window_start: float,
     now: float,
     policy: RetryPolicy,
     on_unknown: OnUnknown,
@@ -47,8 +47,9 @@ def decide(
 ) -> Decision:
     """Accepted and refused end a job; unavailable and unknown wait, within their limits.
 
-    `tries` and `unknowns` count the attempts since `fresh_at` that ended, this one included. `retry_after`
-    is the answer's own wait in seconds; `random` is in [0, 1). Times are seconds since the epoch.
+    `tries` and `unknowns` count the attempts since `retry_window_start` that ended, this one included.
+    `retry_after` is the answer's own wait in seconds; `random` is in [0, 1). Times are seconds since the
+    epoch.
     """
     if outcome is Outcome.ACCEPTED:
         return Decision(JobState.ACCEPTED, None, detail or None)
@@ -60,7 +61,7 @@ def decide(
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it (on_unknown: hold)")
         if unknowns > MORE_TRIES_WHEN_UNKNOWN:
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it, sent {unknowns} times")
-    if now - fresh_at >= policy.retry_for:
+    if now - retry_window_start >= policy.retry_for:
         if unknowns:
             return Decision(JobState.UNKNOWN, None, f"{detail}; an earlier attempt may have reached TheEye")
         return Decision(JobState.DEAD, None, f"gave up after {policy.retry_for:.0f} s: {detail}")

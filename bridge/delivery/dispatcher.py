@@ -77,7 +77,7 @@ class Delivery:
         self._make_client = make_client
         self._table = table
         #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
-        self._again_at: float | None = None
+        self._next_start_at: float | None = None
         self._target = Target(table, clock)
         self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
         self._dry_run = dry_run
@@ -178,8 +178,8 @@ class Delivery:
                     # This process was frozen, and maybe others were: their senders first record the answers.
                     lost_at = time.monotonic() + GRACE - POLL
                 if time.monotonic() - lost_at >= POLL:
-                    self._take_up(everything=False)
-                    self._free_groups()
+                    self._recover_abandoned(everything=False)
+                    self._correct_due_times()
                     self._tell_of_deaths()
                     lost_at = time.monotonic()
                 wait = 0.0 if claimed else self._until_next(asked_at)
@@ -203,7 +203,7 @@ class Delivery:
         """
         try:
             if self._presence.is_alone():
-                self._take_up(everything=True)
+                self._recover_abandoned(everything=True)
         finally:
             self._presence.share()
 
@@ -216,7 +216,7 @@ class Delivery:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
         room = self._target.room(free)
         due = self._outbox.next_due() if room else None
-        self._again_at = None
+        self._next_start_at = None
         if due is None or due > self._clock():
             return 0
         claimed = self._claim_of(table, room, busy, table.by_token)
@@ -237,12 +237,12 @@ class Delivery:
             free=room,
             busy=busy,
             per_task=self._per_task,
-            but=self._target.but | but,
+            excluded_tasks=self._target.but | but,
             rates=table.rates,
             lease=lease,
         )
-        if claim.again_at is not None:
-            self._again_at = min(claim.again_at, self._again_at or claim.again_at)
+        if claim.next_start_at is not None:
+            self._next_start_at = min(claim.next_start_at, self._next_start_at or claim.next_start_at)
         for job in claim.jobs:
             self._target.claimed(job)
             with self._changed:
@@ -257,7 +257,7 @@ class Delivery:
             return min(POLL, probe_in)
         due = self._outbox.next_due()
         # What was due and not claimed waits for a thread that comes free, which says so, or for its rate.
-        due = self._again_at if due is None or due <= asked_at else min(due, self._again_at or due)
+        due = self._next_start_at if due is None or due <= asked_at else min(due, self._next_start_at or due)
         return POLL if due is None else min(POLL, max(0.0, due - self._clock()))
 
     @property
@@ -270,7 +270,7 @@ class Delivery:
         jumps = (self._clock.forward, self._clock.back)
         if jumps == self._followed:
             return
-        self._outbox.renew()
+        self._outbox.restart_retry_windows()
         if jumps[1] != self._followed[1]:
             self._bring_forward(self._lease)
         self._followed = jumps
@@ -278,43 +278,41 @@ class Delivery:
     def _bring_forward(self, longest: float) -> None:
         """Let no job wait for over `longest` seconds (or the longest wait), and no claim last too long."""
         longest = max(longest, self._table.retry.longest_wait)
-        if brought := self._outbox.bring_forward(longest, max(self._lease, LONGEST_LEASE)):
+        if brought := self._outbox.correct_future_times(longest, max(self._lease, LONGEST_LEASE)):
             log.warning("%d jobs waited for a time too far in the future: a clock was ahead", brought)
 
-    def _take_up(self, *, everything: bool) -> None:
+    def _recover_abandoned(self, *, everything: bool) -> None:
         """Free the jobs that a process left claimed; what it had started may be at TheEye."""
-        left = self._outbox.left_behind(everything=everything)
+        left = self._outbox.abandoned_claims(everything=everything)
         # A jump of the store's clock ends no lease. It is read afterwards: the jump may come in between.
         now = time.monotonic()
-        ahead = self._outbox.now() - now
+        ahead = self._outbox.store_time() - now
         if abs(ahead - self._store_ahead) > JUMP:
             self._jumped_at = now
         self._store_ahead = ahead
         if not everything and now - self._jumped_at < self._lease:
             return
         for job, attempt in left:
-            if job.claim is None or (attempt is not None and self._sender.is_running(attempt.id)):
+            if job.claim_token is None or (attempt is not None and self._sender.is_running(attempt.id)):
                 continue
             if attempt is None:
-                self._outbox.hand_back(job, job.claim)
+                self._outbox.release(job, job.claim_token)
             else:
                 why = "the process ended before the answer came"
-                self._sender.record_lost(job, job.claim, attempt.id, attempt.started_at, why)
+                self._sender.record_lost(job, job.claim_token, attempt.id, attempt.started_at, why)
             log.warning("job %d was left behind by another process", job.id)
 
-    def _free_groups(self) -> None:
-        """Free, once in a while, the groups and jobs that would wait for too long."""
+    def _correct_due_times(self) -> None:
+        """Send, once in a while, the jobs that would wait for too long."""
         now = time.monotonic()
         if now - self._freed_at >= FREES:
             # The machines' clocks differ a little.
             self._bring_forward(MAX_RETRY_AFTER + JUMP)
-            if freed := self._outbox.free_groups():
-                log.warning("%d groups waited for a process that passed nothing on", freed)
             self._freed_at = now
 
     def _tell_of_deaths(self) -> None:
         on_dead = self._table.on_dead
-        if on_dead is not None and (told := self._outbox.tell_of_deaths(on_dead)):
+        if on_dead is not None and (told := self._outbox.create_dead_job_alerts(on_dead)):
             log.info("jobs died: %d jobs tell of it", told)
 
     def _beat(self) -> None:
@@ -322,19 +320,19 @@ class Delivery:
         now, trouble = time.monotonic(), self.trouble
         if trouble == self._told and now - self._beaten_at < BEAT:
             return
-        self._outbox.beat(self._name, trouble)
+        self._outbox.heartbeat(self._name, trouble)
         self._told, self._beaten_at = trouble, now
 
     def _leave(self) -> None:
         try:
-            self._outbox.leave(self._name)
+            self._outbox.unregister(self._name)
         except StoreUnavailable as error:
             log.warning("the end of delivery is not written down: %s", error)
 
     def _hand_back_unstarted(self) -> None:
         try:
             while (claimed := self._claimed.get_nowait()) is not None:
-                self._outbox.hand_back(claimed.job, claimed.token)
+                self._outbox.release(claimed.job, claimed.token)
         except queue.Empty:
             pass  # all are handed back
         except StoreUnavailable as error:

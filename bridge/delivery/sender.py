@@ -17,7 +17,7 @@ from bridge.core.task import OnUnknown, Task
 from bridge.delivery.circuit_breaker import Probe, is_alive
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient
-from bridge.outbox.claims import Completion
+from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.routing.routing_table import RoutingTable
@@ -147,7 +147,7 @@ class Sender:
         task = table.tasks.get(job.task_id)
         # Without its task nobody knows whether it may be sent twice.
         on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
-        done = Completion(max(0.0, self._clock() - started_at), Outcome.UNKNOWN, None, why, None)
+        done = AttemptResult(max(0.0, self._clock() - started_at), Outcome.UNKNOWN, None, why, None)
         self._outbox.record(job, token, attempt_id, done, self._decide(job, table.retry, on_unknown, done))
 
     def _send(self, client: HttpClient, claimed: Claimed) -> bool:
@@ -158,7 +158,7 @@ class Sender:
             self._without_task(claimed, table.retry, now)
             return False
         if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.but:
-            self._outbox.hand_back(job, claimed.token)
+            self._outbox.release(job, claimed.token)
             return False
         arguments = job.arguments or ()
         # The table may have changed since they were built: the task's arguments_type, what the route allows.
@@ -219,12 +219,12 @@ class Sender:
             self._outbox.end_unsent(claimed.job, claimed.token, JobState.DEAD, reason)
         else:
             wait = min(max(age, SHORTEST_UNKNOWN_TASK_WAIT), LONGEST_UNKNOWN_TASK_WAIT)
-            self._outbox.hand_back(claimed.job, claimed.token, now + wait, reason)
+            self._outbox.release(claimed.job, claimed.token, now + wait, reason)
 
     def _record(self, running: _Running, heard: _Heard, detail: str, seconds: float) -> None:
         verdict, claimed = heard.verdict, running.claimed
         job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL]
-        done = Completion(seconds, verdict.outcome, heard.status, detail, job_id)
+        done = AttemptResult(seconds, verdict.outcome, heard.status, detail, job_id)
         policy, on_unknown = running.table.retry, running.task.on_unknown
         decision = self._decide(claimed.job, policy, on_unknown, done, verdict.retry_after)
         while True:
@@ -252,15 +252,15 @@ class Sender:
         job: Job,
         policy: RetryPolicy,
         on_unknown: OnUnknown,
-        done: Completion,
+        done: AttemptResult,
         retry_after: float | None = None,
     ) -> Decision:
         now = self._clock()
         return decide(
             done.outcome,
-            tries=job.tries + 1,
-            unknowns=job.unknowns + (done.outcome is Outcome.UNKNOWN),
-            fresh_at=self._fresh_at(job, now),
+            tries=job.window_attempts + 1,
+            unknowns=job.window_unknowns + (done.outcome is Outcome.UNKNOWN),
+            retry_window_start=self._fresh_at(job, now),
             now=now,
             policy=policy,
             on_unknown=on_unknown,
@@ -271,4 +271,4 @@ class Sender:
 
     def _fresh_at(self, job: Job, now: float) -> float:
         """Since when a job is tried; `now` where a jump of the clock may have made it look old."""
-        return job.fresh_at if self._clock.steady_for() >= STEADY else now
+        return job.retry_window_start if self._clock.steady_for() >= STEADY else now

@@ -24,7 +24,7 @@ from bridge.intake.evaluation_slots import Slots
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
-from bridge.outbox.webhook import Stored, Webhook
+from bridge.outbox.webhook import StoredWebhook, Webhook
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import MAX_NAME, Source
 
@@ -156,7 +156,7 @@ def _source(table: RoutingTable, request: Request) -> Source:
     return source
 
 
-def answer(stored: Stored, *, names: bool) -> Answer:
+def answer(stored: StoredWebhook, *, names: bool) -> Answer:
     """202 where the request made a job or set one waiting, else 200.
 
     Without `names`, for a sender that proves nothing, the jobs have no route and no task.

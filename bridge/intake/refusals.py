@@ -13,7 +13,7 @@ from collections import deque
 
 from bridge.core.errors import StoreUnavailable
 from bridge.intake.refusal_log import RefusalLog
-from bridge.outbox.refused_requests import KEPT, RefusedRequest
+from bridge.outbox.refused_requests import LIMIT_PER_SOURCE, RefusedRequest
 from bridge.outbox.store import Outbox
 
 #: How long, in seconds, refused requests gather before they are written.
@@ -53,7 +53,7 @@ class Refusals:
                 return
             if not self._gathered:
                 self._start()  # once for all that gather: to wake it costs more than to add one
-            self._gathered.setdefault(refused.source, deque(maxlen=KEPT)).append(refused)
+            self._gathered.setdefault(refused.source, deque(maxlen=LIMIT_PER_SOURCE)).append(refused)
 
     def close(self) -> None:
         """Write what has gathered, and keep no more."""
@@ -92,7 +92,7 @@ class Refusals:
     def _write(self, refused: list[RefusedRequest]) -> None:
         try:
             if refused:
-                self._outbox.keep_refused(refused)
+                self._outbox.store_refused(refused)
         except StoreUnavailable as error:
             log.warning("%d refused requests are not kept: %s", len(refused), error)
         except Exception:

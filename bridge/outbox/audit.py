@@ -1,11 +1,10 @@
-"""Audit: what people did: who, when, to which jobs, events, tasks or routes, and to how many."""
+"""Audit: who did what and when to which jobs, events, tasks or routes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import orjson
@@ -17,25 +16,25 @@ from bridge.outbox.schema import audit
 
 _BEGIN = insert(audit).returning(audit.c.id)
 _COUNT = (
-    update(audit).where(audit.c.id == bindparam("entry")).values(done=audit.c.done + bindparam("changed"))
+    update(audit).where(audit.c.id == bindparam("entry")).values(changed=audit.c.changed + bindparam("count"))
 )
 _END = update(audit).where(audit.c.id == bindparam("entry")).values(ended_at=bindparam("now"))
 
 
 @dataclass(frozen=True)
 class Action:
-    """What a person is about to do."""
+    """An action that a person is about to take."""
 
-    #: Who: the name that the person gave, or else the account's.
+    #: The name that the person gave, or the account's.
     actor: str
-    #: The account of the operating system that runs the command; None where no command does it.
+    #: The operating system's account that runs the command; None without a command.
     account: str | None
     #: Such as ``jobs retry``.
     name: str
-    #: Numbers, or a filter.
+    #: Ids, or a filter.
     target: Mapping[str, JSON]
-    #: How many it is meant for; None where nobody counted.
-    chosen: int | None = None
+    #: How many it selects; None if they were not counted.
+    selected: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,17 @@ class AuditEntry:
     """A recorded action."""
 
     id: int
-    #: When it began, seconds since the epoch.
+    #: When it started, seconds since the epoch.
     at: float
     action: Action
-    #: How many it has changed.
-    done: int
-    #: Seconds since the epoch; None while it runs, and where the process ended in the middle.
+    #: How many it changed.
+    changed: int
+    #: Seconds since the epoch; None while it runs, and if the process ended before it did.
     ended_at: float | None
 
 
 class Audit:
-    """The audit of one store. Every method may be called from any thread; raises StoreUnavailable."""
+    """The audit of one store. Every method may be called from any thread. Raises StoreUnavailable."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -61,18 +60,22 @@ class Audit:
 
     @contextmanager
     def recording(self, action: Action) -> Iterator[int]:
-        """Record an action before its first effect; the number of its entry.
+        """Record an action before its first effect; the context is the number of its entry.
 
-        Each unit of work of the action gets that number and counts what it changes, in its own transaction.
-        If one fails, or the process ends, the entry has no end, and says how many were changed until then.
+        Each unit of work of the action adds its changes to the entry in its own transaction. If one fails, or
+        the process ends, the entry has no end and the number of changes until then.
         """
-        entry = self._database.write(partial(_begin, action=action, now=self._clock()))
+        row = {
+            "at": self._clock(), "actor": action.actor, "account": action.account, "action": action.name,
+            "target": orjson.dumps(action.target), "selected": action.selected, "changed": 0,
+        }  # fmt: skip
+        entry: int = self._database.write(lambda connection: connection.execute(_BEGIN, row).scalar_one())
         yield entry
         ended = {"entry": entry, "now": self._clock()}
         self._database.write(lambda connection: connection.execute(_END, ended))
 
     def entries(self, *, since: float | None = None, limit: int = 50) -> list[AuditEntry]:
-        """The newest first; `since` in seconds since the epoch: when they began."""
+        """Return the newest entries first; `since` is their earliest start in seconds since the epoch."""
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
         query = query if since is None else query.where(audit.c.at >= since)
         rows = self._database.read(lambda connection: connection.execute(query).all())
@@ -80,25 +83,11 @@ class Audit:
 
 
 def count(connection: Connection, entry: int | None, changed: int = 1) -> None:
-    """Part of a unit of work: it changes so many for this entry; nothing where no person asked for it."""
+    """Add to the changes of an entry; do nothing without one. Part of a unit of work."""
     if entry is not None and changed:
-        connection.execute(_COUNT, {"entry": entry, "changed": changed})
-
-
-def _begin(connection: Connection, action: Action, now: float) -> int:
-    row = {
-        "at": now,
-        "actor": action.actor,
-        "account": action.account,
-        "action": action.name,
-        "target": orjson.dumps(action.target),
-        "chosen": action.chosen,
-        "done": 0,
-    }
-    entry: int = connection.execute(_BEGIN, row).scalar_one()
-    return entry
+        connection.execute(_COUNT, {"entry": entry, "count": changed})
 
 
 def _entry_of(row: Row[Any]) -> AuditEntry:
-    action = Action(row.actor, row.account, row.action, orjson.loads(row.target), row.chosen)
-    return AuditEntry(row.id, row.at, action, row.done, row.ended_at)
+    action = Action(row.actor, row.account, row.action, orjson.loads(row.target), row.selected)
+    return AuditEntry(row.id, row.at, action, row.changed, row.ended_at)

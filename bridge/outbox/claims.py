@@ -1,4 +1,4 @@
-"""Taking jobs to send and recording what became of them: units of work."""
+"""Claiming jobs, starting attempts and recording their results: units of work."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bridge.core.task import Rate
 from bridge.outbox import groups, rates
 from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
-from bridge.outbox.row_mapping import job_of, storable
+from bridge.outbox.row_mapping import job_of, without_nul
 from bridge.outbox.schema import IS_READY, attempts, jobs
 from bridge.process.clock import JUMP
 
-#: The reason of a job that an answer has settled after its claim had ended.
-LATE = "TheEye's answer came after the claim had ended"
+#: Added to the reason of a job that a late answer decided.
+LATE_ANSWER = "TheEye's answer came after the claim had ended"
 
 
 @dataclass(frozen=True)
-class Completion:
-    """What an attempt came to: all but its start."""
+class AttemptResult:
+    """The result of an attempt."""
 
-    #: Seconds.
     seconds: float
     outcome: Outcome
+    #: The HTTP status, if TheEye answered.
     status: int | None
     #: Masked.
     detail: str
@@ -39,11 +39,11 @@ class Completion:
 class Claim:
     """Jobs that one process may send."""
 
-    #: What a start and a record must show.
+    #: Needed to start and record these jobs.
     token: str
     jobs: tuple[Job, ...]
-    #: When a task's rate lets more start, seconds since the epoch; None where none holds any back.
-    again_at: float | None = None
+    #: When a rate limit allows more starts, seconds since the epoch; None if no limit was reached.
+    next_start_at: float | None = None
 
 
 _DUE = (
@@ -56,56 +56,64 @@ _DUE = (
     )
     .order_by(jobs.c.due_at, jobs.c.id)
     .limit(bindparam("free"))
-    # One that is being replaced or canceled at this moment is not waited for: whoever does so may wait
-    # for another of these.
+    # A transaction that supersedes or cancels one of these jobs may wait for another of them.
     .with_for_update(skip_locked=True)
 )
-_HELD = (jobs.c.id == bindparam("job"), jobs.c.claim == bindparam("token"), jobs.c.state == JobState.SENDING)
+_CLAIMED = (
+    jobs.c.id == bindparam("job"),
+    jobs.c.claim_token == bindparam("token"),
+    jobs.c.state == JobState.SENDING,
+)
 _CLAIM = (
     update(jobs)
     .where(jobs.c.id.in_(bindparam("jobs", expanding=True)), jobs.c.state == JobState.WAITING)
-    .values(state=JobState.SENDING, claim=bindparam("token"), lease_until=bindparam("lease"))
+    .values(state=JobState.SENDING, claim_token=bindparam("token"), lease_until=bindparam("lease"))
     .returning(jobs.c.id)
 )
-_START = update(jobs).where(*_HELD).values(attempts=jobs.c.attempts + 1).returning(jobs.c.attempts)
+_START = (
+    update(jobs)
+    .where(*_CLAIMED)
+    .values(attempt_count=jobs.c.attempt_count + 1)
+    .returning(jobs.c.attempt_count)
+)
 _INSERT_ATTEMPT = insert(attempts).returning(attempts.c.id)
 _COMPLETE = update(attempts).where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.is_(None))
-_RECORD = update(jobs).where(*_HELD).values(claim=None, lease_until=None)
-# An answer that arrives after the claim has ended, while no other attempt has begun.
-_SETTLE = (
+_RECORD = update(jobs).where(*_CLAIMED).values(claim_token=None, lease_until=None)
+# For an answer that arrives after the claim has ended, before another attempt starts.
+_RECORD_LATE = (
     update(jobs)
     .where(
         jobs.c.id == bindparam("job"),
         jobs.c.state.in_((JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)),
-        jobs.c.attempts
+        jobs.c.attempt_count
         == select(attempts.c.number).where(attempts.c.id == bindparam("attempt")).scalar_subquery(),
     )
-    .values(claim=None, lease_until=None)
+    .values(claim_token=None, lease_until=None)
 )
-_DUE_NOW = (
+_MAKE_DUE = (
     update(jobs)
     .where(
         jobs.c.state == JobState.WAITING,
         jobs.c.due_at > bindparam("now"),
-        or_(jobs.c.due_at > bindparam("farthest"), jobs.c.fresh_at > bindparam("ahead")),
+        or_(jobs.c.due_at > bindparam("farthest"), jobs.c.retry_window_start > bindparam("ahead")),
     )
     .values(due_at=bindparam("now"))
 )
-_SHORTEN = (
+_SHORTEN_LEASES = (
     update(jobs)
     .where(jobs.c.state == JobState.SENDING, jobs.c.lease_until > bindparam("farthest"))
     .values(lease_until=bindparam("farthest"))
 )
-_RENEW = (
+_RESTART_WINDOWS = (
     update(jobs)
     .where(jobs.c.state.in_((JobState.WAITING, JobState.SENDING)))
-    .values(fresh_at=bindparam("now"))
+    .values(retry_window_start=bindparam("now"))
 )
-# A claim may have started since it was found to be left behind.
+# An attempt may have started since the claim was read.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
-_LET_GO = _RECORD.where(_UNSTARTED)
-# In one statement: in the next, the open attempt may be that of a claim made since.
-_CLAIMED = (
+_END_UNSTARTED = _RECORD.where(_UNSTARTED)
+# One statement: a second one might find the attempt of a newer claim.
+_CLAIMED_JOBS = (
     select(
         jobs,
         attempts.c.id.label("open_id"),
@@ -116,12 +124,12 @@ _CLAIMED = (
     .where(jobs.c.state == JobState.SENDING)
     .order_by(jobs.c.id)
 )
-# In a statement before: one that had to wait for a start would not see its attempt, newer than itself.
-_WAIT_FOR = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
+# A statement of its own: one that waits for the lock would not see an attempt that started meanwhile.
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
 
-class _Room:
-    """How many more jobs of each task one claim may take; never more than its rate lets start now."""
+class _Limits:
+    """How many more jobs of each task one claim may take: free threads, and starts that its rate allows."""
 
     def __init__(
         self,
@@ -133,34 +141,34 @@ class _Room:
     ) -> None:
         self._connection = connection
         self._rates_of = rates_of
-        self._here = now
+        self._now = now
         self._per_task = per_task
         self._left = {task: per_task - count for task, count in busy.items()}
-        self._asked: set[str] = set()
-        self.again_at: float | None = None
+        self._with_rate: set[str] = set()
+        self.next_start_at: float | None = None
 
     @property
-    def full(self) -> set[str]:
-        """The ids of tasks of which no more may be taken."""
+    def exhausted(self) -> set[str]:
+        """The ids of the tasks at their limit."""
         return {task for task, left in self._left.items() if left <= 0}
 
     def take(self, task_id: str) -> bool:
-        """Take one, if there is room."""
-        if task_id in self._rates_of and task_id not in self._asked:
-            self._ask(task_id)
+        """Take one job; return whether the limit allows it."""
+        if task_id in self._rates_of and task_id not in self._with_rate:
+            self._apply_rate(task_id)
         left = self._left.get(task_id, self._per_task)
         self._left[task_id] = left - 1
         return left > 0
 
-    def _ask(self, task_id: str) -> None:
-        self._asked.add(task_id)
-        now = rates.clock(self._connection, self._here)
-        room, at = rates.room(self._connection, task_id, self._rates_of[task_id], now)
-        self._left[task_id] = min(self._left.get(task_id, self._per_task), room)
+    def _apply_rate(self, task_id: str) -> None:
+        self._with_rate.add(task_id)
+        now = rates.store_time(self._connection, self._now)
+        starts, at = rates.free_starts(self._connection, task_id, self._rates_of[task_id], now)
+        self._left[task_id] = min(self._left.get(task_id, self._per_task), starts)
         if at is not None:
-            # In this process's time, by which it waits.
-            at += self._here - now
-            self.again_at = at if self.again_at is None else min(at, self.again_at)
+            # The dispatcher waits by the process's clock.
+            at += self._now - now
+            self.next_start_at = at if self.next_start_at is None else min(at, self.next_start_at)
 
 
 def claim(
@@ -170,54 +178,53 @@ def claim(
     free: int,
     busy: Mapping[str, int],
     per_task: int,
-    but: Collection[str],
+    excluded_tasks: Collection[str],
     rates_of: Mapping[str, Rate],
     lease: float,
     token: str,
 ) -> Claim:
-    """Up to `free` due jobs, oldest first, at most `per_task` of one task beside the `busy` ones.
+    """Claim up to `free` due jobs, the oldest first, at most `per_task` of one task including `busy` ones.
 
-    None of a task whose id is in `but`, none that is paused, and none whose task's rate is used up. They
-    are `sending` until the lease ends, `lease` seconds from now by the store's clock: that of one process
-    may be wrong. `token` is the claim's.
+    Skips jobs of `excluded_tasks`, paused ones, and those whose task is at its rate limit. The jobs are
+    `sending` until the lease ends, `lease` seconds from now by the store's clock.
     """
-    # Two that looked for due jobs at the same moment would each stay within a limit that both together break.
+    # Two claims at once would each respect a limit that both together exceed.
     lock(connection, "claim")
     pauses = paused(connection)
-    never = {*but, *(each.name for each in pauses if each.kind is Pausable.TASK)}
+    never = {*excluded_tasks, *(each.name for each in pauses if each.kind is Pausable.TASK)}
     routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
-    room_of = _Room(connection, busy, per_task, rates_of, now)
-    taken: list[Job] = []
-    until = rates.clock(connection, now) + lease
-    while len(taken) < free:
-        wanted = free - len(taken)
-        due = {"now": now, "full": sorted(room_of.full | never), "paused": routes, "free": wanted}
+    limits = _Limits(connection, busy, per_task, rates_of, now)
+    claimed: list[Job] = []
+    until = rates.store_time(connection, now) + lease
+    while len(claimed) < free:
+        wanted = free - len(claimed)
+        due = {"now": now, "full": sorted(limits.exhausted | never), "paused": routes, "free": wanted}
         rows = connection.execute(_DUE, due).all()
         some = [
-            replace(job_of(row), state=JobState.SENDING, claim=token, lease_until=until)
+            replace(job_of(row), state=JobState.SENDING, claim_token=token, lease_until=until)
             for row in rows
-            if room_of.take(row.task_id)
+            if limits.take(row.task_id)
         ]
-        claimed = {"jobs": [job.id for job in some], "token": token, "lease": until}
-        # A person may have taken one back meanwhile.
-        held = set(connection.execute(_CLAIM, claimed).scalars()) if some else set()
-        taken += [job for job in some if job.id in held]
+        values = {"jobs": [job.id for job in some], "token": token, "lease": until}
+        # A person may have canceled one meanwhile.
+        updated = set(connection.execute(_CLAIM, values).scalars()) if some else set()
+        claimed += [job for job in some if job.id in updated]
         if len(rows) < wanted:
             break
-    return Claim(token, tuple(taken), room_of.again_at)
+    return Claim(token, tuple(claimed), limits.next_start_at)
 
 
 def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | None) -> int | None:
-    """Write that an attempt begins; its id, or None where the claim is no longer held.
+    """Record that an attempt starts; return its id, or None if the claim has ended.
 
-    None also where the task's rate is used up: the job waits then until more may start.
+    Also None if the rate limit allows no start at `at`: the job then waits until it does.
     """
     if rate is not None:
-        # Claims leave room for each other, but one that starts late finds another span than it was made in.
+        # The claim respected the limit at its own time, and other attempts may have started since.
         lock(connection, "rate", job.task_id)
-        here, at = at, rates.clock(connection, at)
-        if (until := rates.full_until(connection, job.task_id, rate, at)) is not None:
-            hand_back(connection, job, token, at, due_at=until + here - at, reason=job.reason)
+        process_time, at = at, rates.store_time(connection, at)
+        if (next_at := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
+            end_unstarted(connection, job, token, JobState.WAITING, at, due_at=next_at + process_time - at)
             return None
     number = connection.execute(_START, {"job": job.id, "token": token}).scalar_one_or_none()
     if number is None:
@@ -232,127 +239,122 @@ def record(
     job: Job,
     token: str,
     attempt_id: int,
-    done: Completion,
-    next_: Decision,
+    result: AttemptResult,
+    decision: Decision,
     now: float,
 ) -> bool:
-    """Complete an attempt and move its job on.
+    """Complete an attempt and update its job; return whether the result decided the job's state.
 
-    If the claim has ended, another process has recorded the attempt as unknown. A late answer then still
-    settles the job, unless another attempt has begun, the job has come to another end, a person has decided
-    otherwise, or the answer is unknown too: these return False.
+    If the claim has ended, another process has recorded the attempt as unknown. The late result still
+    decides, except if it is unknown too, another attempt has started, the job has ended, or a person decided
+    otherwise.
     """
     _lock_group(connection, job)
     completed = {
-        "seconds": done.seconds,
-        "outcome": done.outcome,
-        "status": done.status,
-        "detail": storable(done.detail),
-        "theeye_job_id": storable(done.theeye_job_id),
+        "seconds": result.seconds,
+        "outcome": result.outcome,
+        "status": result.status,
+        "detail": without_nul(result.detail),
+        "theeye_job_id": without_nul(result.theeye_job_id),
     }
     connection.execute(_COMPLETE, {"attempt": attempt_id, **completed})
-    unknowns = job.unknowns + (done.outcome is Outcome.UNKNOWN)
-    moved: dict[str, object] = {
-        "tries": job.tries + 1,
-        "unknowns": unknowns,
-        "reason": storable(next_.reason),
+    unknowns = job.window_unknowns + (result.outcome is Outcome.UNKNOWN)
+    values: dict[str, object] = {
+        "window_attempts": job.window_attempts + 1,
+        "window_unknowns": unknowns,
+        "reason": without_nul(decision.reason),
     }
-    if next_.due_at is not None:
-        moved["due_at"] = next_.due_at
-    if done.theeye_job_id is not None:
-        moved["theeye_job_id"] = completed["theeye_job_id"]
-    job = replace(job, unknowns=unknowns)
-    if _move(connection, _RECORD, job, {"job": job.id, "token": token}, next_.state, {**moved}, now):
+    if decision.due_at is not None:
+        values["due_at"] = decision.due_at
+    if result.theeye_job_id is not None:
+        values["theeye_job_id"] = completed["theeye_job_id"]
+    job = replace(job, window_unknowns=unknowns)
+    if _move(connection, _RECORD, job, {"job": job.id, "token": token}, decision.state, values, now):
         return True
-    if done.outcome is Outcome.UNKNOWN:
+    if result.outcome is Outcome.UNKNOWN:
         return False
-    moved |= {"ended_at": None, "reason": storable("; ".join(filter(None, (next_.reason, LATE))))}
-    # A person may have asked for the job again since. That decision counts, unless TheEye has this very job.
-    same = [jobs.c.fresh_at == job.fresh_at]
-    if done.outcome is Outcome.ACCEPTED:
+    values |= {
+        "ended_at": None,
+        "reason": without_nul("; ".join(filter(None, (decision.reason, LATE_ANSWER)))),
+    }
+    # If a person has retried the job since, their decision counts, unless TheEye accepted this very job.
+    same = [jobs.c.retry_window_start == job.retry_window_start]
+    if result.outcome is Outcome.ACCEPTED:
         same = [
             jobs.c.task_id == job.task_id,
             jobs.c.arguments == orjson.dumps(job.arguments),
             jobs.c.group_name.is_not_distinct_from(job.group),
         ]
-    held = {"job": job.id, "attempt": attempt_id}
-    return _move(connection, _SETTLE.where(*same), job, held, next_.state, moved, now)
+    condition = {"job": job.id, "attempt": attempt_id}
+    return _move(connection, _RECORD_LATE.where(*same), job, condition, decision.state, values, now)
 
 
-def hand_back(
-    connection: Connection, job: Job, token: str, now: float, due_at: float | None, reason: str | None
-) -> None:
-    """Set a claimed job that was not started waiting again, due as before or at `due_at`."""
-    values: dict[str, object] = {} if due_at is None else {"due_at": due_at, "reason": storable(reason)}
-    _let_go(connection, job, token, JobState.WAITING, values, now)
-
-
-def end_unsent(
-    connection: Connection, job: Job, token: str, state: JobState, reason: str, now: float
-) -> None:
-    """Let a claimed job that was not started come to its end."""
-    _let_go(connection, job, token, state, {"reason": storable(reason)}, now)
-
-
-def _let_go(
-    connection: Connection, job: Job, token: str, state: JobState, values: dict[str, object], now: float
-) -> None:
+def end_unstarted(
+    connection: Connection, job: Job, token: str, state: JobState, now: float,
+    due_at: float | None = None, reason: str | None = None,
+) -> None:  # fmt: skip
+    """End the claim of a job that was not started: it waits again, due as before or at `due_at`, or ends."""
+    values: dict[str, object] = {} if due_at is None else {"due_at": due_at}
+    if reason is not None:
+        values["reason"] = without_nul(reason)
     _lock_group(connection, job)
-    connection.execute(_WAIT_FOR, {"job": job.id})
-    _move(connection, _LET_GO, job, {"job": job.id, "token": token}, state, values, now)
+    connection.execute(_LOCK_JOB, {"job": job.id})
+    _move(connection, _END_UNSTARTED, job, {"job": job.id, "token": token}, state, values, now)
 
 
 def _move(
     connection: Connection,
     statement: Update,
     job: Job,
-    held: Mapping[str, object],
+    condition: Mapping[str, object],
     state: JobState,
     values: dict[str, object],
     now: float,
 ) -> bool:
-    """Bring a job to its next state and let the next of its group go; False where `statement` finds no job.
+    """Update a job to a state and unblock the next of its group; return whether `statement` found the job.
 
-    `held` are the values of the statement's conditions.
+    `condition` holds the parameters of the statement's conditions.
     """
-    by = groups.replaced_by(connection, job) if state is JobState.WAITING and job.group is not None else None
+    waits_in_group = state is JobState.WAITING and job.group is not None
+    by = groups.superseding_job(connection, job) if waits_in_group else None
     if by is not None:
-        maybe = groups.MAYBE_SENT if job.unknowns else ""
-        state, values = JobState.SKIPPED, {**values, "reason": f"{groups.superseded(by)}{maybe}"}
-    values["state"] = state
-    if state is not JobState.WAITING:
-        values["ended_at"] = now
-    is_held = connection.execute(statement, {**held, **values}).rowcount == 1
-    if is_held and job.group is not None and state not in groups.AHEAD:
-        groups.pass_on(connection, job.task_id, job.group, now)
-    return is_held
+        maybe = groups.MAYBE_SENT if job.window_unknowns else ""
+        state, values = JobState.SKIPPED, {**values, "reason": f"{groups.superseded_reason(by)}{maybe}"}
+    ended = {} if state is JobState.WAITING else {"ended_at": now}
+    parameters = {**condition, **values, **ended, "state": state}
+    is_found = connection.execute(statement, parameters).rowcount == 1
+    if is_found and job.group is not None and state not in groups.BLOCKING:
+        groups.unblock_head(connection, job.task_id, job.group, now)
+    return is_found
 
 
 def _lock_group(connection: Connection, job: Job) -> None:
     if job.group is not None:
-        lock_all(connection, [groups.lock_of(job.task_id, job.group)])
+        lock_all(connection, [groups.lock_name(job.task_id, job.group)])
 
 
-def bring_forward(connection: Connection, now: float, longest: float, lease: float) -> int:
-    """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; how many jobs.
+def correct_future_times(connection: Connection, now: float, longest: float, lease: float) -> int:
+    """Make due what waits for longer than `longest` seconds, shorten leases to `lease`; return how many jobs.
 
-    Only a clock that was ahead makes either longer. It also stored the jobs that are younger than now. Leases
-    go by the store's clock.
+    Only a clock that was ahead makes either longer. It also stored the jobs that were created later than now.
     """
-    latest = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
-    until = {"farthest": rates.clock(connection, now) + lease}
-    return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, until)))
+    due = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
+    leases = {"farthest": rates.store_time(connection, now) + lease}
+    made_due = connection.execute(_MAKE_DUE, due).rowcount
+    return made_due + connection.execute(_SHORTEN_LEASES, leases).rowcount
 
 
-def renew(connection: Connection, now: float) -> None:
-    """Let the time for which jobs are tried again begin anew: by a corrected clock their age is wrong."""
-    connection.execute(_RENEW, {"now": now})
+def restart_retry_windows(connection: Connection, now: float) -> None:
+    """Start the retry window of unfinished jobs now: after a correction of the clock their age is wrong."""
+    connection.execute(_RESTART_WINDOWS, {"now": now})
 
 
-def left_behind(connection: Connection, now: float, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
-    """Claimed jobs whose lease has ended (or all), each with the attempt that never ended."""
-    ended = jobs.c.lease_until < rates.clock(connection, now)
-    claimed = _CLAIMED if everything else _CLAIMED.where(ended)
+def abandoned_claims(
+    connection: Connection, now: float, *, everything: bool
+) -> list[tuple[Job, Attempt | None]]:
+    """Return the jobs whose lease has ended, or all claimed ones, each with its unfinished attempt."""
+    ended = jobs.c.lease_until < rates.store_time(connection, now)
+    claimed = _CLAIMED_JOBS if everything else _CLAIMED_JOBS.where(ended)
     return [
         (job, None if row.open_id is None else Attempt(row.open_id, job.id, row.open_number, row.open_since))
         for row in connection.execute(claimed)

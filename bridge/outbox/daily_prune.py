@@ -1,4 +1,4 @@
-"""Retention: once a day, what is older than it is kept is let go of, by a thread of its own."""
+"""Delete daily, in a thread of its own, what is older than its retention."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.process.settings import Retention
 
-#: How long, in seconds, after one pass the next comes.
-EVERY = 86_400.0
-#: How long, in seconds, the clock must have been steady since the start and since a jump: what looks old by
-#: a wrong clock may be new. Less than a day, because a platform may start processes anew every day.
-STEADY = 3600.0
+#: The time from one pass to the next, seconds.
+PRUNE_INTERVAL = 86_400.0
+#: How long the clock must have been steady since the start and since a jump, seconds: by a wrong clock, new
+#: events may look old. Less than a day, because a platform may restart processes daily.
+MIN_STEADY_TIME = 3600.0
 
 log = logging.getLogger(__name__)
 
 
 class Pruner:
-    """Makes one process's passes; where several processes do, each finds what the others have left."""
+    """Runs the passes of one process. Several processes share the work."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class Pruner:
         retention: Retention,
         clock: Clock,
         *,
-        first: float = STEADY,
-        every: float = EVERY,
+        first: float = MIN_STEADY_TIME,
+        every: float = PRUNE_INTERVAL,
     ) -> None:
         self._outbox = outbox
         self._retention = retention
@@ -43,7 +43,7 @@ class Pruner:
         self._thread.start()
 
     def close(self) -> None:
-        """Make no more passes; one that runs ends after its unit of work."""
+        """Run no more passes; a running one ends after its unit of work."""
         self._closed.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -51,7 +51,7 @@ class Pruner:
     def _run(self) -> None:
         wait = self._first
         while not self._closed.wait(wait):
-            wait = STEADY - self._clock.steady_for()
+            wait = MIN_STEADY_TIME - self._clock.steady_for()
             if wait <= 0:
                 self._pass()
                 wait = self._every
@@ -60,13 +60,13 @@ class Pruner:
         try:
             pruned = self._outbox.prune(self._retention, self._closed.is_set)
         except StoreUnavailable as error:
-            log.warning("what is old is not deleted now: %s", error)
+            log.warning("retention failed: %s", error)
         except Exception:
-            # A defect costs this pass, never the thread.
-            log.exception("what is old is not deleted now")
+            # A defect must not end the thread.
+            log.exception("retention failed")
         else:
             if pruned:
                 log.info(
-                    "deleted as older than it is kept: %d events, %d jobs, %d bodies",
+                    "retention deleted %d events, %d jobs, %d bodies",
                     pruned.events, pruned.jobs, pruned.bodies,
                 )  # fmt: skip

@@ -1,7 +1,4 @@
-"""Database: what the outbox asks of a database, whichever it is.
-
-Everything that differs between databases stands in the one subclass of each.
-"""
+"""Database: the interface of the outbox to SQLite and PostgreSQL, a subclass each."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ T = TypeVar("T")
 class Database(ABC):
     """One process's connections. Every method may be called from any thread."""
 
-    #: When a write failed for the last time since the store was proved, seconds of ``time.monotonic()``.
+    #: When the last write failed, seconds of ``time.monotonic()``; None after a successful write check.
     _failed_at: float | None = None
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run a unit of work and return once it is committed.
 
-        Raises what `work` raises, its changes are undone then; and StoreUnavailable where nothing could be
-        committed, or is not known to be: within 10 s, after which some senders do not wait for an answer.
+        Undoes the changes and raises what `work` raises. Raises StoreUnavailable if nothing was committed, or
+        may not have been: within 10 s, since some senders do not wait longer for an answer.
         """
         try:
             return self._write(work)
@@ -37,10 +34,10 @@ class Database(ABC):
             self._failed_at = time.monotonic()
             raise
 
-    def prove(self, work: Callable[[Connection], object]) -> None:
-        """Run a unit of work where a write has failed and nothing was proved since. Raises StoreUnavailable.
+    def write_check(self, work: Callable[[Connection], object]) -> None:
+        """Run a unit of work if a write has failed since the last check. Raises StoreUnavailable.
 
-        Other writes prove nothing: a claim that finds no job is committed on a full disk, too.
+        Other writes are no check: a claim without jobs is committed on a full disk, too.
         """
         failed_at = self._failed_at
         if failed_at is None:
@@ -51,43 +48,43 @@ class Database(ABC):
 
     @abstractmethod
     def _write(self, work: Callable[[Connection], T]) -> T:
-        """What `write` does."""
+        """Run `write` on this kind of database."""
 
     @abstractmethod
     def upgrade(self, work: Callable[[Connection], T]) -> T:
-        """The same for a unit of work that takes its time."""
+        """Run a unit of work like `write`, without a limit on its time."""
 
     @abstractmethod
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run work that only reads. Raises StoreUnavailable."""
 
-    @abstractmethod
-    def require(self) -> None:
-        """Raises StoreUnavailable where what is written now would be lost with the process."""
+    def require_writable(self) -> None:
+        """Raise StoreUnavailable if nothing can be written, or it would be lost with the process."""
+        self.require_files()
 
     @abstractmethod
     def require_files(self) -> None:
-        """Raises StoreUnavailable where a file of the database was moved or deleted. Asks no server."""
+        """Raise StoreUnavailable if a file of the database was moved or deleted. Contacts no server."""
 
-    @abstractmethod
     def presence(self) -> Presence:
-        """Says whether other processes deliver from this store."""
+        """Return a view of the other processes that deliver from this store."""
+        return Presence()
 
     @abstractmethod
     def announce(self) -> None:
-        """Tell other processes that a job may be due; soon, and as far as the database can."""
+        """Notify other processes soon that a job may be due, if the database can."""
 
     @abstractmethod
-    def listen(self, woken: Callable[[], None]) -> None:
-        """Call `woken` whenever another process announces, until `close`; as far as the database can."""
+    def listen(self, on_notice: Callable[[], None]) -> None:
+        """Call `on_notice` whenever another process announces, until `close`, if the database can."""
 
     @abstractmethod
     def close(self) -> None:
-        """Commit what has gathered and close every connection."""
+        """Commit what is queued and close every connection."""
 
 
 def cause(error: BaseException) -> str:
-    """The driver's own words in one line, without the statement and its values."""
+    """Return the driver's message in one line, without the statement and its values."""
     said = getattr(error, "orig", None) or error
     if said is error and not isinstance(error, (BridgeError, SQLAlchemyError, OSError)):
         return type(error).__name__

@@ -1,11 +1,11 @@
-"""Filters: which of the stored events, jobs and refused requests are asked for; None asks for any."""
+"""Conditions that select stored events, jobs and refused requests. None selects all."""
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, func
 
 from bridge.core.job import JobState
-from bridge.outbox.schema import events, jobs, refusals
+from bridge.outbox.schema import events, jobs, refused_requests
 
 
 def of_events(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
@@ -15,13 +15,13 @@ def of_events(source: str | None, since: float | None) -> list[ColumnElement[boo
 
 
 def of_jobs(state: JobState | None, route: str | None, since: float | None) -> list[ColumnElement[bool]]:
-    """`since` in seconds since the epoch: when they ended, or came, where they have not ended."""
+    """`since` in seconds since the epoch: when a job ended, or was created if it has not ended."""
     wanted = [] if state is None else [jobs.c.state == state]
     wanted += [] if route is None else [jobs.c.route == route]
-    return wanted if since is None else [*wanted, func.coalesce(jobs.c.ended_at, jobs.c.made_at) >= since]
+    return wanted if since is None else [*wanted, func.coalesce(jobs.c.ended_at, jobs.c.created_at) >= since]
 
 
 def of_refused(source: str | None, since: float | None) -> list[ColumnElement[bool]]:
     """`since` in seconds since the epoch."""
-    wanted = [] if source is None else [refusals.c.source == source]
-    return wanted if since is None else [*wanted, refusals.c.at >= since]
+    wanted = [] if source is None else [refused_requests.c.source == source]
+    return wanted if since is None else [*wanted, refused_requests.c.at >= since]

@@ -1,4 +1,4 @@
-"""Reading back what has come, the newest first: a few events at a time, each with its jobs."""
+"""Read stored events with their jobs, the newest first, page by page."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from bridge.outbox.row_mapping import event_of, job_of
 from bridge.outbox.schema import events, jobs
 from bridge.routing.route import OnDead
 
-#: The most events that are read at a time.
-PAGE = 200
-#: The most bytes of bodies, as they are stored, and of jobs that they have together, unless one has more.
+#: The most events of a page.
+PAGE_EVENTS = 200
+#: The most bytes of stored bodies and of jobs of a page, unless one event has more.
 PAGE_BYTES = 16 * 1024**2
-#: What a job weighs beside its arguments, bytes.
+#: The size of a job without its arguments, bytes.
 JOB_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A stored event with the jobs that routes made of it: since its last replay, if it was replayed."""
+class EventWithJobs:
+    """A stored event with the jobs of its routes: those since its last replay, if it was replayed."""
 
     id: int
-    #: As far as it is kept: without its body, that is empty.
+    #: Its body is empty if it is not stored.
     event: Event
     jobs: tuple[Job, ...]
 
 
-# Compiled once; each reads few rows by an index, however many there are.
 _NEWEST = (
     select(events.c.id, events.c.received_at)
     .where(
@@ -47,7 +46,7 @@ _NEWEST = (
 )
 _OF_SOME = jobs.c.event_id.in_(bindparam("some", expanding=True))
 _SOME = events.c.id.in_(bindparam("some", expanding=True))
-# The length alone, so that no body is read.
+# Without reading the bodies.
 _SIZES = select(events.c.id, func.length(events.c.body).label("size")).where(_SOME)
 _ARGUMENTS = func.coalesce(func.sum(func.length(jobs.c.arguments)), 0)
 _JOB_SIZES = (
@@ -56,27 +55,27 @@ _JOB_SIZES = (
     .group_by(jobs.c.event_id)
 )
 _EVENTS = select(events).where(_SOME)
-# That of a death is no route's.
+# An alert belongs to no route.
 _JOBS: Select[Any] = select(jobs).where(_OF_SOME, jobs.c.route != OnDead.NAME).order_by(jobs.c.id)
 
 
-def history(database: Database, since: float | None, last: int | None) -> Iterator[Recorded]:
-    """The newest events, at most `last` of them, that were received `since`, seconds since the epoch.
+def history(database: Database, since: float | None, last: int | None) -> Iterator[EventWithJobs]:
+    """Return the newest events, at most `last`, received since `since`, in seconds since the epoch.
 
     Raises StoreUnavailable.
     """
     place = {"before": float("inf"), "before_id": 0, "since": float("-inf") if since is None else since}
     left = last
     while left is None or left > 0:
-        limit = PAGE if left is None else min(PAGE, left)
+        limit = PAGE_EVENTS if left is None else min(PAGE_EVENTS, left)
         newest, found, made = database.read(partial(_page, place={**place, "limit": limit}))
         if not newest:
             return
         for event_id in newest:
             if event_id in found:
-                # What is compressed is unpacked one by one.
+                # Bodies are decompressed one by one.
                 made_last = _of_last_replay(made[event_id])
-                yield Recorded(event_id, event_of(found[event_id]), tuple(map(job_of, made_last)))
+                yield EventWithJobs(event_id, event_of(found[event_id]), tuple(map(job_of, made_last)))
         place["before_id"], place["before"] = list(newest.items())[-1]
         left = None if left is None else left - len(newest)
 
@@ -84,7 +83,7 @@ def history(database: Database, since: float | None, last: int | None) -> Iterat
 def _page(
     connection: Connection, place: Mapping[str, float]
 ) -> tuple[dict[int, float], dict[int, Row[Any]], Mapping[int, list[Any]]]:
-    """When each of the next events was received, the events, and the jobs of each, by the events' ids."""
+    """Return when each of the next events was received, the events, and their jobs, by the events' ids."""
     newest = {row.id: row.received_at for row in connection.execute(_NEWEST, place)}
     sizes: defaultdict[int, int] = defaultdict(int)
     for query in (_SIZES, _JOB_SIZES):
@@ -104,7 +103,7 @@ def _page(
 
 
 def _of_last_replay(made: list[Any]) -> list[Any]:
-    """In the order of their ids; and what a webhook that came again made after it."""
+    """Return the jobs of the last replay, and those of a redelivery after it, in the order of their ids."""
     last = max((row.replay for row in made), default=0)
     since = min((row.id for row in made if row.replay == last), default=0)
     return list({(row.route, row.item_key): row for row in made if row.id >= since}.values())

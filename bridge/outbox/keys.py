@@ -1,7 +1,7 @@
 """Keys of `once_within`: of the jobs of one route with one key, one runs in a span of time.
 
-Part of a unit of work, under the locks of the keys (`lock_of`). A key is held by a job while it waits or is
-sent, and for the span after it was accepted, or became unknown: then TheEye may have it.
+Part of a unit of work that holds the keys' locks (`lock_name`). A job holds its key while it waits or is
+sent, and for the span after it was accepted or became unknown.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bridge.core.event import rfc3339
 from bridge.core.job import JobState, NewJob
 from bridge.outbox.schema import HOLDS_KEY, jobs
 
-#: By how much the clocks of the machines may differ, seconds.
-CLOCKS_DIFFER = 60.0
-#: How many keys one statement asks for.
-_CHUNK = 500
+#: How much the clocks of several machines may differ, seconds.
+CLOCK_TOLERANCE = 60.0
+#: The most keys in one query.
+KEYS_LIMIT = 500
 
 _OF_KEYS = (
     select(jobs.c.once_key, jobs.c.id, jobs.c.state, jobs.c.ended_at)
@@ -28,25 +28,22 @@ _OF_KEYS = (
         jobs.c.once_key.in_(bindparam("keys", expanding=True)),
     )
 )  # fmt: skip
-# Apart, so that each is one range of the index; in one statement, since a job that comes to its end
-# between two would be in neither.
+# Two ranges of the index. One statement, since a job that ends between two would be in neither.
 _HOLDERS = union_all(
-    # A process of the release before writes no end.
-    _OF_KEYS.where(jobs.c.ended_at.is_(None), jobs.c.state.in_((JobState.WAITING, JobState.SENDING))),
-    # Not later than now by more than clocks differ: one that has been set back would hold a key for as long.
+    _OF_KEYS.where(jobs.c.ended_at.is_(None)),
+    # An end in the future comes from a clock that was ahead: it must not hold the key for as long.
     _OF_KEYS.where(jobs.c.ended_at > bindparam("since"), jobs.c.ended_at < bindparam("until")),
 ).order_by("id")
 
 
-def lock_of(route: str, key: str) -> tuple[str, ...]:
-    """The name of its lock."""
+def lock_name(route: str, key: str) -> tuple[str, ...]:
     return ("once", route, key)
 
 
 def throttle(
     connection: Connection, new: Iterable[NewJob], rows: Iterable[dict[str, Any]], now: float
 ) -> None:
-    """Let those rows be skipped whose key is held; of several with one key the first stays."""
+    """Skip the rows whose key is held; of several rows with one key the first is not skipped."""
     asking: dict[tuple[str, float], list[tuple[str, dict[str, Any]]]] = {}
     for job, row in zip(new, rows, strict=True):
         if job.once_key is not None and job.once_within is not None and row["state"] == JobState.WAITING:
@@ -63,11 +60,11 @@ def throttle(
 def _held(
     connection: Connection, route: str, keys: Sequence[str], within: float, now: float
 ) -> dict[str, str]:
-    """Those of the keys that are held, and by what in words."""
-    window = {"since": now - within, "until": now + CLOCKS_DIFFER}
+    """Return the reason for each key that is held."""
+    window = {"since": now - within, "until": now + CLOCK_TOLERANCE}
     reasons: dict[str, str] = {}
-    for at in range(0, len(keys), _CHUNK):
-        asked = {"route": route, "keys": keys[at : at + _CHUNK], **window}
+    for at in range(0, len(keys), KEYS_LIMIT):
+        asked = {"route": route, "keys": keys[at : at + KEYS_LIMIT], **window}
         reasons |= {row.once_key: _reason(row) for row in connection.execute(_HOLDERS, asked)}
     return reasons
 

@@ -1,4 +1,4 @@
-"""Named locks that last until their transaction ends."""
+"""Named locks of a transaction. It holds them until it ends."""
 
 from __future__ import annotations
 
@@ -7,38 +7,35 @@ from zlib import crc32
 
 from sqlalchemy import Connection, text
 
-#: How many locks all the names of `lock_all` share: one webhook may want thousands, and PostgreSQL has
-#: room for some thousands in all.
+#: How many locks the names of `lock_all` share. One webhook may need thousands of names, and PostgreSQL has
+#: some thousands of locks in all.
 STRIPES = 256
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-# The two numbers are a space of their own, apart from that of the one.
+# Locks of two numbers are distinct from those of one.
 _LOCK_ALL = text("SELECT pg_advisory_xact_lock(0, stripe) FROM unnest(CAST(:stripes AS int[])) AS stripe")
 
 
 def lock(connection: Connection, *name: str) -> None:
     """Wait until no other transaction holds this name.
 
-    A unit of work takes these before those of `lock_all`, and a fingerprint's before a digest's: where all
-    take them in one order, nobody waits in a circle.
-
-    On SQLite there is nothing to do: a transaction that writes began with ``BEGIN IMMEDIATE``, which only
-    one can at a time.
+    A unit of work calls it before `lock_all`, and for a fingerprint before a digest: one order of locks
+    prevents deadlocks. SQLite needs no locks: only one transaction at a time can ``BEGIN IMMEDIATE``.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK, {"name": _spelled(name)})
+        connection.execute(_LOCK, {"name": _encoded(name)})
 
 
 def lock_all(connection: Connection, names: Iterable[tuple[str, ...]]) -> None:
-    """Wait until no other transaction holds one of these names, or one that falls on the same lock.
+    """Wait until no other transaction holds one of these names, or another name with the same lock.
 
-    A unit of work calls it once, before it locks rows: in the order of the locks nobody waits in a circle.
+    A unit of work calls it once, before it locks rows: the sorted order of the locks prevents deadlocks.
     """
-    stripes = sorted({crc32(_spelled(name).encode()) % STRIPES for name in names})
+    stripes = sorted({crc32(_encoded(name).encode()) % STRIPES for name in names})
     if stripes and connection.dialect.name == "postgresql":
         connection.execute(_LOCK_ALL, {"stripes": stripes})
 
 
-def _spelled(name: tuple[str, ...]) -> str:
+def _encoded(name: tuple[str, ...]) -> str:
     # A length before each part keeps ("a", "b:c") and ("a:b", "c") apart.
     return "".join(f"{len(part)}:{part}" for part in name)

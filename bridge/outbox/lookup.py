@@ -1,4 +1,4 @@
-"""Lookup: which stored event a webhook is, and which one had its body first. Part of a unit of work."""
+"""Find the stored event of a webhook, and the first event with its body. Parts of a unit of work."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from bridge.outbox.webhook import Webhook
 
 
 @dataclass(frozen=True)
-class Known:
-    """A stored event, as far as it identifies a webhook."""
+class KnownEvent:
+    """The fields of a stored event that identify a webhook."""
 
     id: int
     delivery_id: str
     event: str
     action: str | None
-    #: None where an older release stored it.
-    digest: bytes | None
+    digest: bytes
 
 
-# Compiled once: the hot path builds no statements.
 _KNOWN = select(events.c.id, events.c.delivery_id, events.c.event, events.c.action, events.c.digest).where(
     events.c.source == bindparam("source")
 )
-# Locked, so that of two redeliveries at once the second sees what the first has made.
+# Locked, so that the second of two redeliveries sees the jobs of the first.
 _BY_DELIVERY = _KNOWN.where(events.c.delivery_id == bindparam("delivery_id")).with_for_update()
 _BY_FINGERPRINT = (
     _KNOWN.where(
@@ -43,19 +41,19 @@ _BY_DIGEST = _KNOWN.where(events.c.digest == bindparam("digest")).order_by(event
 
 
 def lock(connection: Connection, webhook: Webhook) -> None:
-    """Wait until no other transaction looks for the same fingerprint or body."""
+    """Wait until no other transaction holds the lock of the same fingerprint or body."""
     if webhook.fingerprint is not None:
         locks.lock(connection, "fingerprint", webhook.event.source, webhook.fingerprint)
-    if webhook.replays is not None and webhook.digest is not None:
+    if webhook.replays is not None:
         locks.lock(connection, "digest", webhook.event.source, webhook.digest.hex())
 
 
-def by_delivery(connection: Connection, source: str, delivery_id: str) -> Known | None:
+def by_delivery(connection: Connection, source: str, delivery_id: str) -> KnownEvent | None:
     return _first(connection, _BY_DELIVERY, source=source, delivery_id=delivery_id)
 
 
-def by_fingerprint(connection: Connection, webhook: Webhook) -> Known | None:
-    """The event of the same fingerprint within the window."""
+def by_fingerprint(connection: Connection, webhook: Webhook) -> KnownEvent | None:
+    """Return the event of the same fingerprint within the window."""
     event, window = webhook.event, webhook.window
     if webhook.fingerprint is None or window is None:
         return None
@@ -69,24 +67,22 @@ def by_fingerprint(connection: Connection, webhook: Webhook) -> Known | None:
     )
 
 
-def by_digest(connection: Connection, webhook: Webhook) -> Known | None:
-    """The first event of the same body, where the source looks for replays; a redelivery's may be its own."""
-    if webhook.replays is None or webhook.digest is None:
+def by_digest(connection: Connection, webhook: Webhook) -> KnownEvent | None:
+    """Return the first event of the same body, if the source detects replays. It may be the webhook's own."""
+    if webhook.replays is None:
         return None
     return _first(connection, _BY_DIGEST, source=webhook.event.source, digest=webhook.digest)
 
 
-def differs(known: Known, webhook: Webhook) -> bool:
-    """Whether the webhook is another one than the stored event; False where that is not known."""
-    if known.digest is None or webhook.digest is None:
-        return False
+def differs(known: KnownEvent, webhook: Webhook) -> bool:
+    """Return whether the webhook is another one than the stored event."""
     if known.digest != webhook.digest:
         return True
     event = webhook.event
-    # Where the body names the event, an edit of the table may name it otherwise: it is the same webhook.
+    # If the body defines the event's name, an edit of the table may have changed the name.
     return not webhook.has_event_in_body and (known.event, known.action) != (event.event, event.action)
 
 
-def _first(connection: Connection, query: Select[Any], **wanted: object) -> Known | None:
+def _first(connection: Connection, query: Select[Any], **wanted: object) -> KnownEvent | None:
     row = connection.execute(query, wanted).one_or_none()
-    return None if row is None else Known(**row._mapping)
+    return None if row is None else KnownEvent(**row._mapping)

@@ -1,4 +1,4 @@
-"""Pauses: tasks and routes whose jobs wait until a person resumes them: units of work, and parts of such."""
+"""Pauses of tasks and routes, whose jobs wait until a person resumes them: units of work."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bridge.outbox import audit
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses
 
-#: How many jobs one unit of work renews.
-_CHUNK = 2000
+#: How many jobs one unit of work updates.
+BATCH_JOBS = 2000
 
-_NAMED = select(jobs.c.route, jobs.c.task_id, jobs.c.task).distinct()
+_ROUTES_AND_TASKS = select(jobs.c.route, jobs.c.task_id, jobs.c.task).distinct()
 _ALL = select(pauses).order_by(pauses.c.kind, pauses.c.name)
 
 
 class Pausable(StrEnum):
-    """What can be paused."""
+    """The things that can be paused."""
 
     TASK = "task"
     ROUTE = "route"
@@ -29,7 +29,7 @@ class Pausable(StrEnum):
 
 @dataclass(frozen=True)
 class Pause:
-    """One that lasts."""
+    """A pause in force."""
 
     kind: Pausable
     #: A task's id, or a route's name.
@@ -38,12 +38,12 @@ class Pause:
     since: float
 
     def holds(self, job: Job) -> bool:
-        """Whether the job is one of its task's or route's."""
+        """Return whether the job waits because of this pause."""
         return self.name == (job.task_id if self.kind is Pausable.TASK else job.route)
 
 
 def pause(connection: Connection, kind: Pausable, name: str, now: float, entry: int | None = None) -> bool:
-    """False where it is paused already."""
+    """Pause; return False if it is paused already."""
     lock(connection, "pauses")
     if is_paused(connection, kind, name):
         return False
@@ -53,34 +53,36 @@ def pause(connection: Connection, kind: Pausable, name: str, now: float, entry: 
 
 
 def resume(connection: Connection, kind: Pausable, name: str, entry: int | None = None) -> bool:
-    """False where it is not paused. Before it, `renew` until there are none."""
+    """End a pause; return False if there is none. Call `restart_retry_windows` until it is done first."""
     gone = connection.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))
     audit.count(connection, entry, gone.rowcount)
     return gone.rowcount == 1
 
 
-def renew(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
-    """For some of the jobs that wait, let the time for which they are tried again begin anew.
+def restart_retry_windows(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
+    """Start the retry window of some waiting jobs now; return whether there were any.
 
-    Whether there were any. Else the first outage after a long pause would end them.
+    Otherwise the first outage after a long pause would end them.
     """
     column = jobs.c.task_id if kind is Pausable.TASK else jobs.c.route
-    some = select(jobs.c.id).where(jobs.c.state == JobState.WAITING, column == name, jobs.c.fresh_at < now)
-    renewed = update(jobs).where(jobs.c.id.in_(some.limit(_CHUNK)), jobs.c.state == JobState.WAITING)
-    return connection.execute(renewed.values(fresh_at=now)).rowcount > 0
+    some = select(jobs.c.id).where(
+        jobs.c.state == JobState.WAITING, column == name, jobs.c.retry_window_start < now
+    )
+    restarted = update(jobs).where(jobs.c.id.in_(some.limit(BATCH_JOBS)), jobs.c.state == JobState.WAITING)
+    return connection.execute(restarted.values(retry_window_start=now)).rowcount > 0
 
 
 def is_paused(connection: Connection, kind: Pausable, name: str) -> bool:
     return any((each.kind, each.name) == (kind, name) for each in paused(connection))
 
 
-def named(connection: Connection) -> list[tuple[str, str, str]]:
-    """The routes of all stored jobs, with the ids and the names of their tasks."""
-    return [(row.route, row.task_id, row.task) for row in connection.execute(_NAMED)]
+def routes_and_tasks(connection: Connection) -> list[tuple[str, str, str]]:
+    """Return the route, task id and task name of all stored jobs."""
+    return [(row.route, row.task_id, row.task) for row in connection.execute(_ROUTES_AND_TASKS)]
 
 
 def paused(connection: Connection) -> list[Pause]:
-    """Those that last now."""
+    """Return the pauses in force."""
     return [_pause_of(row) for row in connection.execute(_ALL)]
 
 

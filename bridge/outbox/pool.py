@@ -1,4 +1,4 @@
-"""The connections of one process to PostgreSQL, opened as they are needed and closed soon after."""
+"""The connections of one process to PostgreSQL: opened when needed, closed when idle."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from psycopg import Error as DriverError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
-#: Connections of a process, besides the one that listens. Small plans of hosted databases allow 20 in all.
-POOL = 5
-#: How long, in seconds, a unit of work waits for a connection.
+#: Connections of a process, besides the one that listens. Small hosted databases allow 20 in total.
+POOL_SIZE = 5
+#: How long a unit of work waits for a connection, seconds.
 POOL_TIMEOUT = 3.0
-#: How long, in seconds, a connection may have been idle to be used without a check.
+#: How long a connection may have been idle to be used without a check, seconds.
 UNCHECKED_IDLE = 1.0
-#: How long, in seconds, a connection is idle before the pool closes it, all but the one used last, and how
-#: often the pool checks. Both together are under POOL_TIMEOUT, so that a process at the server's connection
-#: limit gets one that another gives back.
+#: How long a connection is idle before the pool closes it, all but the one used last, and how often the pool
+#: checks, seconds. Together they are under POOL_TIMEOUT, so that at the server's connection limit a process
+#: gets a connection that another closes.
 SURPLUS_IDLE = 2.0
 SURPLUS_INTERVAL = 0.5
-#: How long, in seconds, nobody connects after the server refused a connection for want of room.
+#: How long the pool opens no connection after the server reached its connection limit, seconds.
 REFUSAL_INTERVAL = 0.1
 
-#: The errors of a full PostgreSQL or pooler. libpq gives no SQLSTATE of a failed connect, only the text.
+#: Errors of a PostgreSQL or pooler at its limit. For a failed connect, libpq gives no SQLSTATE.
 _FULL = (
     "too many clients",
     "too many connections",
@@ -35,10 +35,10 @@ _FULL = (
 
 
 class ElasticPool(Pool):
-    """At most POOL sessions; the last one that was returned is the first to be used again.
+    """At most POOL_SIZE sessions; the last one that was returned is the first to be used again.
 
-    If the server takes no more connections, a caller waits for a session of this process or for room,
-    whichever comes first.
+    If the server accepts no more connections, a caller waits for a session of this process or until the
+    server accepts one, whichever comes first.
     """
 
     def __init__(self, creator: Any, **options: Any) -> None:
@@ -74,9 +74,6 @@ class ElasticPool(Pool):
             dialect=self._dialect,
         )
 
-    def status(self) -> str:
-        return f"{self._open} sessions, {len(self._idle)} of them idle"
-
     def _do_get(self) -> ConnectionPoolEntry:
         deadline = time.monotonic() + self._timeout
         refusal: DriverError | None = None
@@ -101,16 +98,16 @@ class ElasticPool(Pool):
             self.close_idle()
 
     def _wait(self, deadline: float, refusal: DriverError | None) -> tuple[ConnectionPoolEntry, float] | None:
-        """Return an idle session and since when it is, or None if the caller may open one."""
+        """Return an idle session and since when it is idle, or None if the caller may open one."""
         with self._changed:
             while not self._idle:
                 now = time.monotonic()
-                has_room = self._open < POOL
+                has_room = self._open < POOL_SIZE
                 if has_room and now >= self._refused_until:
                     self._open += 1
                     return None
                 if now >= deadline:
-                    raise refusal or PoolTimeoutError(f"no connection came free within {self._timeout:g} s")
+                    raise refusal or PoolTimeoutError(f"no connection was free within {self._timeout:g} s")
                 self._changed.wait((min(deadline, self._refused_until) if has_room else deadline) - now)
             return self._idle.pop()
 
@@ -141,5 +138,5 @@ class ElasticPool(Pool):
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the server, or a pooler, has no room for another connection."""
+    """Return whether the server, or a pooler, is at its connection limit."""
     return any(words in str(error) for words in _FULL)

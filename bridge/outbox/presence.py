@@ -1,4 +1,4 @@
-"""Presence: whether other processes deliver from the same store."""
+"""Presence: detects other processes that deliver from the same store."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from bridge.core.errors import StoreUnavailable
 
 
 class Presence:
-    """Of a process that cannot see the others: for all it knows, there are some."""
+    """The presence on a database where processes cannot see each other: there may be others."""
 
     def is_alone(self) -> bool:
-        """Whether no other process delivers. While this is true nobody else can arrive, until `share`."""
+        """Return whether no other process delivers. If so, none can start to deliver before `share`."""
         return False
 
     def share(self) -> None:
-        """Deliver together with others."""
+        """Let others deliver, too."""
 
     def leave(self) -> None:
-        """Deliver no more."""
+        """Stop delivering."""
 
 
 class FileLock(Presence):
     """A lock on an SQLite database file, which every delivering process shares.
 
-    It cannot be removed apart from the database, as a lock file can. The kernel releases it when a process
-    ends, however it ends. On Linux flock is independent of the locks of SQLite, which are those of fcntl:
+    Unlike a lock file it cannot be deleted apart from the database. The kernel releases it when the process
+    ends. On Linux, flock is independent of SQLite's fcntl locks:
     https://man7.org/linux/man-pages/man2/flock.2.html
     """
 
     def __init__(self, database: Path) -> None:
-        """Raises StoreUnavailable where it cannot be opened."""
+        """Raises StoreUnavailable if the file cannot be opened."""
         try:
             self._descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -42,12 +42,12 @@ class FileLock(Presence):
     def is_alone(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # others hold it, or the file system has no such locks
+        except OSError:  # others have it, or the file system has no locks
             return False
         return True
 
     def share(self) -> None:
-        with suppress(OSError):  # without such locks nobody is alone
+        with suppress(OSError):  # without locks no process is alone
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Processes that deliver and say so from time to time: units of work."""
+"""Heartbeats of the processes that deliver: units of work."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, update
 
-from bridge.outbox.row_mapping import storable
+from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import processes
 
-#: After how many seconds of silence a process is forgotten.
-FORGOTTEN = 3600.0
+#: The age of a heartbeat, in seconds, after which its process is deleted.
+FORGET_AFTER = 3600.0
 
 
 @dataclass(frozen=True)
 class Process:
     """A process that delivers."""
 
-    #: When it last said so, seconds since the epoch.
-    beat_at: float
-    #: What keeps it from sending; None where nothing does.
+    #: Seconds since the epoch.
+    heartbeat_at: float
+    #: Why it cannot send; None if it can.
     trouble: str | None
 
 
-def beat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
-    """Write that a process delivers."""
-    values = {"beat_at": now, "trouble": storable(trouble)}
+def heartbeat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
+    """Record that a process delivers."""
+    values = {"heartbeat_at": now, "trouble": without_nul(trouble)}
     known = update(processes).where(processes.c.id == process).values(**values)
     if connection.execute(known).rowcount == 0:
         connection.execute(insert(processes).values(id=process, **values))
-        connection.execute(delete(processes).where(processes.c.beat_at < now - FORGOTTEN))
+        connection.execute(delete(processes).where(processes.c.heartbeat_at < now - FORGET_AFTER))
 
 
-def leave(connection: Connection, process: str) -> None:
-    """Write that a process delivers no more."""
+def unregister(connection: Connection, process: str) -> None:
+    """Record that a process no longer delivers."""
     connection.execute(delete(processes).where(processes.c.id == process))

@@ -1,4 +1,4 @@
-"""Letting go of what is older than it is kept: small units of work, found by reading beforehand."""
+"""Delete what is older than its retention, in small units of work that reads prepare."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from bridge.outbox.locks import lock
 from bridge.outbox.schema import attempts, audit, events, jobs
 from bridge.process.settings import Retention
 
-#: Of how many events at a time it is asked whether they may go.
-LOOKED_AT = 500
-#: The most of them in one unit of work, which holds up whoever else writes.
-BATCH = 200
-#: The most jobs, and bytes of bodies, that they have together, unless one event has more.
+#: The most events of one read.
+READ_LIMIT = 500
+#: The most events of one unit of work, which blocks other writers.
+BATCH_EVENTS = 200
+#: The most jobs, and bytes of bodies, of one unit of work, unless one event has more.
 BATCH_JOBS = 2_000
 BATCH_BYTES = 16 * 1024**2
-
-
-#: How long entries of the audit are kept, seconds; longer where events are.
-AUDITED = 365 * 86400.0
+#: The retention of audit entries in seconds, or that of events if it is longer.
+AUDIT_RETENTION = 365 * 86400.0
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """How many of each were let go."""
+    """How many of each were deleted."""
 
     events: int = 0
     jobs: int = 0
-    #: Of events that stayed.
+    #: Bodies of events that remain.
     bodies: int = 0
 
     def __bool__(self) -> bool:
@@ -46,7 +44,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """What came before goes; seconds since the epoch."""
+    """The times before which events and bodies expire, seconds since the epoch."""
 
     events: float
     bodies: float
@@ -58,31 +56,31 @@ class Cutoffs:
 
 
 @dataclass(frozen=True)
-class Stock:
-    """What there is of one event."""
+class Candidate:
+    """The facts that decide whether an event has expired."""
 
     received_at: float
     #: Bytes of the body as it is stored.
     size: int
     jobs: int = 0
-    #: Of its jobs, those that wait, are sent or are unknown.
+    #: Its jobs that wait, are being sent, or are unknown.
     undecided: int = 0
     dead: int = 0
-    #: When the last of its jobs ended, or was made where that is not known.
+    #: When its last job ended.
     ended_at: float = 0.0
 
-    def may_go(self, cutoffs: Cutoffs) -> bool:
-        """Whether the event with its jobs is not needed any more."""
+    def is_expired(self, cutoffs: Cutoffs) -> bool:
+        """Return whether the event has expired with its jobs."""
         if not self.jobs:
             return self.received_at < cutoffs.unmatched
         return not self.undecided and max(self.received_at, self.ended_at) < cutoffs.events
 
-    def body_may_go(self, cutoffs: Cutoffs) -> bool:
-        """Whether there is a body that no job could be built from again: a dead one could."""
+    def body_is_expired(self, cutoffs: Cutoffs) -> bool:
+        """Return whether the event has an expired body: a dead job may still need it."""
         return self.size > 0 and not self.undecided and not self.dead and self.received_at < cutoffs.bodies
 
 
-# Compiled once; each reads few rows by an index, however many there are.
+# Each statement reads few rows by an index, however many there are.
 _OLDEST = (
     select(events.c.id, events.c.received_at)
     .where(
@@ -90,11 +88,11 @@ _OLDEST = (
         events.c.received_at < bindparam("before"),
     )
     .order_by(events.c.received_at, events.c.id)
-    .limit(LOOKED_AT)
+    .limit(READ_LIMIT)
 )
 _SOME = events.c.id.in_(bindparam("some", expanding=True))
 _OF_SOME = jobs.c.event_id.in_(bindparam("some", expanding=True))
-# The length alone, so that no body is read; to read a column behind it SQLite would have to, too.
+# Without the body, and without later columns, for which SQLite would read the body.
 _SIZES = select(events.c.id, func.length(events.c.body).label("size")).where(_SOME)
 _UNDECIDED = jobs.c.state.in_([JobState.WAITING, JobState.SENDING, JobState.UNKNOWN])
 _JOBS = (
@@ -103,12 +101,12 @@ _JOBS = (
         func.count().label("jobs"),
         func.sum(case((_UNDECIDED, 1), else_=0)).label("undecided"),
         func.sum(case((jobs.c.state == JobState.DEAD, 1), else_=0)).label("dead"),
-        func.max(func.coalesce(jobs.c.ended_at, jobs.c.made_at)).label("ended_at"),
+        func.max(func.coalesce(jobs.c.ended_at, jobs.c.created_at)).label("ended_at"),
     )
     .where(_OF_SOME)
     .group_by(jobs.c.event_id)
 )
-# An event that somebody completes stays; a job that somebody sets waiting is waited for, and then seen.
+# Skips an event that a redelivery updates; waits for a job that is retried, to see its new state.
 _LOCK_EVENTS = select(events.c.id).where(_SOME).order_by(events.c.id).with_for_update(skip_locked=True)
 _LOCK_JOBS = select(func.count()).select_from(
     select(jobs.c.id).where(_OF_SOME).order_by(jobs.c.id).with_for_update().subquery()
@@ -121,67 +119,65 @@ _DELETE_BODIES = update(events).where(_SOME).values(body=b"")
 
 
 def prune(
-    database: Database,
-    retention: Retention,
-    now: float,
-    stop: Callable[[], bool],
-    entry: int | None = None,
+    database: Database, retention: Retention, now: float, stop: Callable[[], bool], entry: int | None = None
 ) -> Pruned:
-    """Let go of what is older than it is kept, the oldest first, until `stop` says so; what went.
+    """Delete what is older than its retention, the oldest first, until `stop` returns true.
 
-    An event goes once it has made no job, or all of its jobs have ended long ago: with these and their
-    attempts. Its body goes earlier, unless one of its jobs may still need it. `entry` of the audit counts
-    both. Raises StoreUnavailable.
+    An event expires, with its jobs and their attempts, if it has no job or all its jobs ended long ago. Its
+    body expires earlier, unless one of its jobs may still need it. The audit `entry` counts both. Raises
+    StoreUnavailable.
     """
     cutoffs = Cutoffs.of(retention, now)
     pruned = Pruned()
     place = {"after": float("-inf"), "after_id": 0, "before": max(cutoffs.bodies, cutoffs.unmatched)}
     while not stop() and (oldest := database.read(partial(_oldest, place=place))):
         place["after_id"], place["after"] = list(oldest.items())[-1]
-        stock = database.read(partial(_stock, received=oldest))
-        for some in _batches(stock, cutoffs):
+        candidates = database.read(partial(_candidates, received=oldest))
+        for some in _batches(candidates, cutoffs):
             if stop():
                 break
-            pruned += database.write(partial(let_go, some=some, cutoffs=cutoffs, entry=entry))
+            pruned += database.write(partial(delete_expired, some=some, cutoffs=cutoffs, entry=entry))
     if not stop():
-        _prune_audit(database, now - max(AUDITED, retention.events))
+        _prune_audit(database, now - max(AUDIT_RETENTION, retention.events))
     return pruned
 
 
 def _prune_audit(database: Database, before: float) -> None:
     old = {"before": before}
     any_old = select(audit.c.id).where(_OLD_AUDIT).limit(1)
-    # A read first: most passes find nothing, and a commit holds up whoever else writes.
+    # Reading first: most passes find nothing, and a commit blocks other writers.
     if database.read(lambda connection: connection.execute(any_old, old).first()) is not None:
         database.write(lambda connection: connection.execute(delete(audit).where(_OLD_AUDIT), old))
 
 
 def _oldest(connection: Connection, place: Mapping[str, float]) -> dict[int, float]:
-    """The next of the oldest events: when each was received, by id."""
+    """Return when each of the next oldest events was received, by id."""
     return {row.id: row.received_at for row in connection.execute(_OLDEST, place)}
 
 
-def _stock(connection: Connection, received: Mapping[int, float]) -> dict[int, Stock]:
-    """What there is of each of these events, in their order, as far as they are still there."""
+def _candidates(connection: Connection, received: Mapping[int, float]) -> dict[int, Candidate]:
+    """Return the facts of those events that still exist, in their order."""
     some = {"some": list(received)}
     size = {row.id: row.size for row in connection.execute(_SIZES, some)}
-    stock = {event_id: Stock(at, size[event_id]) for event_id, at in received.items() if event_id in size}
+    candidates = {
+        event_id: Candidate(at, size[event_id]) for event_id, at in received.items() if event_id in size
+    }
     for row in connection.execute(_JOBS, some):
-        if row.event_id in stock:
+        if row.event_id in candidates:
             of_jobs = {"jobs": row.jobs, "undecided": row.undecided, "dead": row.dead}
-            stock[row.event_id] = replace(stock[row.event_id], **of_jobs, ended_at=row.ended_at)
-    return stock
+            candidates[row.event_id] = replace(candidates[row.event_id], **of_jobs, ended_at=row.ended_at)
+    return candidates
 
 
-def _batches(stock: Mapping[int, Stock], cutoffs: Cutoffs) -> Iterator[dict[int, float]]:
-    """Those events of which something may go, a few at a time: when each was received, by id."""
+def _batches(candidates: Mapping[int, Candidate], cutoffs: Cutoffs) -> Iterator[dict[int, float]]:
+    """Return batches of the events with something expired: when each was received, by id."""
     batch: dict[int, float] = {}
     many = size = 0
-    for event_id, one in stock.items():
-        if not one.may_go(cutoffs) and not one.body_may_go(cutoffs):
+    for event_id, one in candidates.items():
+        if not one.is_expired(cutoffs) and not one.body_is_expired(cutoffs):
             continue
         many, size = many + one.jobs, size + one.size
-        if batch and (len(batch) == BATCH or many > BATCH_JOBS or size > BATCH_BYTES):
+        if batch and (len(batch) == BATCH_EVENTS or many > BATCH_JOBS or size > BATCH_BYTES):
             yield batch
             batch, many, size = {}, one.jobs, one.size
         batch[event_id] = one.received_at
@@ -189,25 +185,26 @@ def _batches(stock: Mapping[int, Stock], cutoffs: Cutoffs) -> Iterator[dict[int,
         yield batch
 
 
-def let_go(
+def delete_expired(
     connection: Connection, some: Mapping[int, float], cutoffs: Cutoffs, entry: int | None = None
 ) -> Pruned:
-    """Let go of what still may go of these events: when each was received, by id."""
+    """Delete what has still expired of these events, which come as when each was received, by id."""
     lock(connection, "prune")
     held = list(connection.execute(_LOCK_EVENTS, {"some": list(some)}).scalars())
     connection.execute(_LOCK_JOBS, {"some": held})
-    stock = _stock(connection, {event_id: some[event_id] for event_id in held})
-    going = {event_id for event_id, one in stock.items() if one.may_go(cutoffs)}
+    candidates = _candidates(connection, {event_id: some[event_id] for event_id in held})
+    expired = [each for each, one in candidates.items() if one.is_expired(cutoffs)]
     emptied = [
-        event_id for event_id, one in stock.items() if one.body_may_go(cutoffs) and event_id not in going
+        each
+        for each, one in candidates.items()
+        if one.body_is_expired(cutoffs) and not one.is_expired(cutoffs)
     ]
-    jobs_gone = 0
-    if going:
-        gone = {"some": list(going)}
-        connection.execute(_DELETE_ATTEMPTS, gone)
-        jobs_gone = connection.execute(_DELETE_JOBS, gone).rowcount
-        connection.execute(_DELETE_EVENTS, gone)
+    deleted_jobs = 0
+    if expired:
+        connection.execute(_DELETE_ATTEMPTS, {"some": expired})
+        deleted_jobs = connection.execute(_DELETE_JOBS, {"some": expired}).rowcount
+        connection.execute(_DELETE_EVENTS, {"some": expired})
     if emptied:
         connection.execute(_DELETE_BODIES, {"some": emptied})
-    count(connection, entry, len(going) + len(emptied))
-    return Pruned(len(going), jobs_gone, len(emptied))
+    count(connection, entry, len(expired) + len(emptied))
+    return Pruned(len(expired), deleted_jobs, len(emptied))

@@ -1,7 +1,6 @@
-"""Rates: how many attempts of a task may start in a span of time, over all processes.
+"""Rate limits: how many attempts of a task may start in a span of time, over all processes.
 
-Parts of units of work. The time is the store's: clocks of several machines would each have a span of
-their own.
+Parts of units of work. They use the store's time, since the clocks of several machines differ.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from bridge.outbox.schema import attempts, jobs
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 _STARTED = (
     select(attempts.c.started_at)
-    # Not those of a clock that has been set back since: they would hold the task up for as long.
+    # A start in the future comes from a clock that was ahead: it must not block the task for as long.
     .where(
         attempts.c.task_id == bindparam("task"),
         attempts.c.started_at.between(bindparam("since"), bindparam("until")),
@@ -30,21 +29,21 @@ _UNSTARTED = select(func.count()).where(
 )
 
 
-def clock(connection: Connection, here: float) -> float:
-    """The store's time, seconds since the epoch; that of the process, `here`, where the store has none."""
+def store_time(connection: Connection, here: float) -> float:
+    """Return the time of PostgreSQL, or `here`, the process's, on SQLite; seconds since the epoch."""
     if connection.dialect.name == "postgresql":
         return float(connection.execute(_CLOCK).scalar_one())
     return here
 
 
-def full_until(connection: Connection, task_id: str, rate: Rate, now: float) -> float | None:
-    """When the next attempt may start; None where it may now."""
+def next_start_at(connection: Connection, task_id: str, rate: Rate, now: float) -> float | None:
+    """Return when the next attempt may start; None: now."""
     started = _started(connection, task_id, rate, now)
     return started[-1] + rate.span if len(started) >= rate.attempts else None
 
 
-def room(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[int, float | None]:
-    """How many jobs may be claimed now, and where none, when the next may; None: when a claim ends."""
+def free_starts(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[int, float | None]:
+    """Return how many jobs may be claimed; if none, also when the next may, or None: when a claim ends."""
     started = _started(connection, task_id, rate, now)
     if len(started) >= rate.attempts:
         return 0, started[-1] + rate.span
@@ -53,6 +52,6 @@ def room(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[
 
 
 def _started(connection: Connection, task_id: str, rate: Rate, now: float) -> list[float]:
-    """When the last attempts started, as many as the rate allows and in its span; the newest first."""
+    """Return when the last attempts within the span started, at most as many as allowed, newest first."""
     asked = {"task": task_id, "since": now - rate.span, "until": now + 1.0, "most": rate.attempts}
     return list(connection.execute(_STARTED, asked).scalars())

@@ -9,53 +9,55 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from bridge.outbox.locks import lock
-from bridge.outbox.row_mapping import storable
-from bridge.outbox.schema import refusals
+from bridge.outbox.row_mapping import without_nul
+from bridge.outbox.schema import refused_requests
 
-#: How many of a source are kept.
-KEPT = 20
-#: The largest size that every database holds; a request may say any.
+#: How many requests of a source are stored.
+LIMIT_PER_SOURCE = 20
+#: The largest size that every database can store.
 _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class RefusedRequest:
-    """A request that was not taken on. Nothing of its body is kept."""
+    """A refused request, without its body."""
 
     source: str
     #: Seconds since the epoch.
     at: float
-    #: The HTTP status that it was answered with.
+    #: The HTTP status of the answer.
     status: int
-    #: The class of reason; masked, and never which secret.
+    #: Masked; never says which secret.
     reason: str
-    #: What the header says in which the source's type names the event.
+    #: The value of the header in which this type of source sends the event's name.
     event: str | None
-    #: The body's length in bytes, where the request says it.
+    #: The Content-Length in bytes, if sent.
     size: int | None
-    #: The IP address that it came from, where it is known.
+    #: The client's IP address, if known.
     client: str | None = None
 
 
-def keep(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
-    """Add some, and let the oldest of their sources go."""
-    lock(connection, "refusals")
+def store_refused(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
+    """Store requests, and delete the oldest of their sources."""
+    lock(connection, "refused_requests")
     rows = [_row(one) for one in refused]
-    connection.execute(insert(refusals), rows)
+    connection.execute(insert(refused_requests), rows)
     for source in {row["source"] for row in rows}:
-        of_source = select(refusals.c.id).where(refusals.c.source == source)
-        last = of_source.order_by(refusals.c.id.desc()).limit(KEPT)
+        of_source = select(refused_requests.c.id).where(refused_requests.c.source == source)
+        last = of_source.order_by(refused_requests.c.id.desc()).limit(LIMIT_PER_SOURCE)
         connection.execute(
-            delete(refusals).where(refusals.c.source == source, refusals.c.id.not_in(last.scalar_subquery()))
+            delete(refused_requests).where(
+                refused_requests.c.source == source, refused_requests.c.id.not_in(last.scalar_subquery())
+            )
         )
 
 
 def _row(refused: RefusedRequest) -> dict[str, Any]:
     return {
         **asdict(refused),
-        "reason": storable(refused.reason),
-        "event": storable(refused.event),
-        "client": storable(refused.client),
+        "reason": without_nul(refused.reason),
+        "event": without_nul(refused.event),
+        "client": without_nul(refused.client),
         "size": None if refused.size is None else min(refused.size, _LARGEST),
     }
 

@@ -1,18 +1,26 @@
-"""From rows to Event, Job and Attempt, and back."""
+"""Rows of the store as Event, Job and Attempt, and back."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
-from sqlalchemy import Row
+from sqlalchemy import Row, Table
 
 from bridge.core.event import Event, Headers
-from bridge.core.job import Attempt, Job, JobState, NewJob, Outcome, TableVersion
+from bridge.core.job import Attempt, Job, JobContent, JobState, NewJob, Outcome, TableVersion
 from bridge.core.redaction import RedactedEvent, is_redacted
-from bridge.outbox.webhook import Webhook, chosen_id
+from bridge.outbox.schema import attempts, events, jobs
+from bridge.outbox.webhook import Webhook, sender_delivery_id
+
+#: The size in bytes from which bodies are compressed.
+COMPRESS_FROM = 1025
+#: The first byte of a zlib stream with a window of 32 KiB (RFC 1950 2.2); JSON never begins with it.
+_ZLIB_PREFIX = b"\x78"
+#: Precedes the body of an event with a redacted field; neither JSON nor zlib begins with it.
+_REDACTED_PREFIX = b"\x00"
 
 
 @dataclass(frozen=True)
@@ -23,13 +31,13 @@ class EventSummary:
     source: str
     event: str
     action: str | None
-    #: As it is stored; see webhook.own_id.
+    #: As it is stored; see webhook.unique_delivery_id.
     delivery_id: str
     #: Seconds since the epoch.
     received_at: float
-    #: What went wrong in conditions and loops, and what is odd about its requests.
+    #: Problems in conditions and loops, and of the event's requests.
     warnings: tuple[str, ...]
-    #: How many jobs it has made.
+    #: How many jobs it has.
     jobs: int
 
 
@@ -43,7 +51,7 @@ def event_row(webhook: Webhook) -> dict[str, Any]:
         "fingerprint": webhook.fingerprint,
         "headers": orjson.dumps(dict(event.headers)),
         "query": orjson.dumps(dict(event.query)),
-        "body": (_REDACTED if is_redacted(event) else b"") + packed(event.body),
+        "body": (_REDACTED_PREFIX if is_redacted(event) else b"") + compressed(event.body),
         "received_at": event.received_at,
         "warnings": orjson.dumps(list(webhook.warnings)),
         "digest": webhook.digest,
@@ -51,14 +59,14 @@ def event_row(webhook: Webhook) -> dict[str, Any]:
 
 
 def event_of(row: Row[Any]) -> Event:
-    """Where its body is not kept, that is empty and the payload None."""
-    body = unpacked(row.body)
-    kind = RedactedEvent if row.body.startswith(_REDACTED) else Event
+    """Return the event; if its body is not stored, that is empty and the payload None."""
+    body = decompressed(row.body)
+    kind = RedactedEvent if row.body.startswith(_REDACTED_PREFIX) else Event
     return kind(
         source=row.source,
         event=row.event,
         action=row.action,
-        delivery_id=chosen_id(row.delivery_id, row.event, row.action, row.digest),
+        delivery_id=sender_delivery_id(row.delivery_id, row.event, row.action, row.digest),
         headers=Headers(orjson.loads(row.headers).items()),
         query=orjson.loads(row.query),
         payload=orjson.loads(body) if body else None,
@@ -67,121 +75,86 @@ def event_of(row: Row[Any]) -> Event:
     )
 
 
-#: Bodies of so many bytes are stored as they are: there is little to win.
-_SHORT = 1024
-#: With what zlib begins (RFC 1950 2.2, a window of 32 KiB), and no JSON does.
-_ZLIB = b"\x78"
-#: What stands before a body where a field of the event was redacted; neither JSON nor zlib begins so.
-_REDACTED = b"\x00"
-
-
-def packed(body: bytes) -> bytes:
-    """A body as it is stored: compressed, where that makes it shorter."""
-    if len(body) <= _SHORT:
+def compressed(body: bytes) -> bytes:
+    """Return a body as it is stored: compressed if that makes it shorter."""
+    if len(body) < COMPRESS_FROM:
         return body
-    compressed = zlib.compress(body, level=1)
-    return compressed if len(compressed) < len(body) else body
+    shorter = zlib.compress(body, level=1)
+    return shorter if len(shorter) < len(body) else body
 
 
-def unpacked(stored: bytes) -> bytes:
-    stored = stored.removeprefix(_REDACTED)
-    return zlib.decompress(stored) if stored.startswith(_ZLIB) else stored
+def decompressed(stored: bytes) -> bytes:
+    stored = stored.removeprefix(_REDACTED_PREFIX)
+    return zlib.decompress(stored) if stored.startswith(_ZLIB_PREFIX) else stored
+
+
+def _stored_as_is(record: type, table: Table, *others: str) -> tuple[str, ...]:
+    """Return the fields, all but `others`, each of which has a column of its name and type."""
+    return tuple(table.c[each.name].name for each in fields(record) if each.name not in others)
+
+
+#: The fields that identify a job of an event.
+_IDENTITY = ("route", "item_key", "item_index")
+_BUILT = _stored_as_is(JobContent, jobs, *_IDENTITY, "arguments", "reason", "group", "table")
+_JOB = _stored_as_is(Job, jobs, "state", "arguments", "group", "table")
+_ATTEMPT = _stored_as_is(Attempt, attempts, "outcome")
+_SUMMARY = _stored_as_is(EventSummary, events, "warnings", "jobs")
 
 
 def summary_of(row: Row[Any]) -> EventSummary:
-    return EventSummary(
-        id=row.id,
-        source=row.source,
-        event=row.event,
-        action=row.action,
-        delivery_id=row.delivery_id,
-        received_at=row.received_at,
-        warnings=(*orjson.loads(row.notes or b"[]"), *orjson.loads(row.warnings)),
-        jobs=row.jobs,
-    )
+    values = {name: getattr(row, name) for name in _SUMMARY}
+    warnings = (*orjson.loads(row.notes or b"[]"), *orjson.loads(row.warnings))
+    return EventSummary(**values, warnings=warnings, jobs=row.jobs)
 
 
 def job_row(event_id: int, job: NewJob, now: float, replay: int = 0) -> dict[str, Any]:
     return {
+        **{name: getattr(job, name) for name in _IDENTITY},
         "event_id": event_id,
-        "route": job.route,
-        "task_id": job.task_id,
-        "task": job.task,
-        "item_key": job.item_key,
-        "item_index": job.item_index,
         "replay": replay,
-        "made_at": now,
-        "attempts": 0,
-        **fresh(job, now),
+        "created_at": now,
+        "attempt_count": 0,
+        **initial_values(job, now),
     }
 
 
-def fresh(job: NewJob, now: float) -> dict[str, Any]:
-    """What a job has when it is made, and again when it is asked for anew; before its group is asked."""
+def initial_values(job: NewJob, now: float) -> dict[str, Any]:
+    """Return the values of a job when it is created, and when a dead one is built again."""
     dead = job.arguments is None
     return {
-        "state": JobState.DEAD if dead else JobState.WAITING,
+        **{name: getattr(job, name) for name in _BUILT},
         "arguments": None if job.arguments is None else orjson.dumps(job.arguments),
-        "reason": storable(job.reason),
-        "due_at": now,
-        "fresh_at": now,
-        "tries": 0,
-        "unknowns": 0,
+        "reason": without_nul(job.reason),
         "group_name": job.group,
-        "position": None,
-        "latest": job.latest,
-        "blocked": False,
-        "once_key": job.once_key,
-        "ended_at": now if dead else None,
-        "told": False,
         "table_hash": None if job.table is None else job.table.hash,
         "table_commit": None if job.table is None else job.table.commit,
+        "state": JobState.DEAD if dead else JobState.WAITING,
+        "due_at": now,
+        "retry_window_start": now,
+        "window_attempts": 0,
+        "window_unknowns": 0,
+        "position": None,
+        "blocked": False,
+        "ended_at": now if dead else None,
+        "alerted": False,
     }
 
 
 def job_of(row: Row[Any]) -> Job:
     return Job(
-        id=row.id,
-        event_id=row.event_id,
-        route=row.route,
-        task_id=row.task_id,
-        task=row.task,
-        item_key=row.item_key,
-        item_index=row.item_index,
+        **{name: getattr(row, name) for name in _JOB},
         state=JobState(row.state),
         arguments=None if row.arguments is None else tuple(orjson.loads(row.arguments)),
-        reason=row.reason,
-        made_at=row.made_at,
-        due_at=row.due_at,
-        fresh_at=row.fresh_at,
-        tries=row.tries,
-        unknowns=row.unknowns,
-        theeye_job_id=row.theeye_job_id,
-        claim=row.claim,
-        lease_until=row.lease_until,
         group=row.group_name,
-        position=row.position,
-        blocked=row.blocked,
-        once_key=row.once_key,
-        ended_at=row.ended_at,
         table=None if row.table_hash is None else TableVersion(row.table_hash, row.table_commit),
     )
 
 
 def attempt_of(row: Row[Any]) -> Attempt:
-    return Attempt(
-        id=row.id,
-        job_id=row.job_id,
-        number=row.number,
-        started_at=row.started_at,
-        seconds=row.seconds,
-        outcome=None if row.outcome is None else Outcome(row.outcome),
-        status=row.status,
-        detail=row.detail,
-        theeye_job_id=row.theeye_job_id,
-    )
+    values = {name: getattr(row, name) for name in _ATTEMPT}
+    return Attempt(**values, outcome=None if row.outcome is None else Outcome(row.outcome))
 
 
-def storable(text: str | None) -> str | None:
-    """Text without NUL, which not every database takes."""
+def without_nul(text: str | None) -> str | None:
+    """Return a text that every database can store."""
     return None if text is None else text.replace("\x00", "\\u0000")

@@ -14,27 +14,31 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
-    false,
     text,
 )
 
 metadata = MetaData()
 
-# SQLite takes a partial index only for a query that spells its condition alike, as a literal.
-#: A claim may take it once it is due.
+# SQLite uses a partial index only for a query that repeats its condition literally.
+#: A job that can be claimed once it is due.
 IS_READY = text("state = 'waiting' AND NOT blocked")
-#: Holds back the later jobs of its group.
-IS_AHEAD = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
-#: Keeps others of its route with the same key from running.
+#: A job that blocks the later ones of its group.
+BLOCKS_GROUP = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 'unknown')")
+#: A job that may hold its `once_within` key.
 HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
-#: Died, and nobody was told of it.
-IS_UNTOLD = text("state = 'dead' AND NOT told")
+#: A dead job without an alert.
+LACKS_ALERT = text("state = 'dead' AND NOT alerted")
 _HAS_GROUP = text("group_name IS NOT NULL")
-_HAS_DIGEST = text("digest IS NOT NULL")
 
-#: SQLite counts an id up by itself only where its type is spelled INTEGER; it is 64 bits wide all the same.
+#: SQLite assigns ids only to a column of type INTEGER, which has 64 bits there.
 ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _partial(name: str, condition: TextClause, *columns: str) -> Index:
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
 
 events = Table(
     "events",
@@ -44,33 +48,28 @@ events = Table(
     Column("event", Text, nullable=False),
     Column("action", Text),
     Column("delivery_id", Text, nullable=False),
-    # Stands for the delivery id where the sender has none.
+    # Identifies the webhook if the sender sends no delivery id.
     Column("fingerprint", Text),
     Column("headers", LargeBinary, nullable=False),
     Column("query", LargeBinary, nullable=False),
-    # Compressed, where that makes it shorter; empty where it is not kept.
+    # Compressed if that makes it shorter; empty if it is not stored.
     Column("body", LargeBinary, nullable=False),
     Column("received_at", Double, nullable=False),
-    # What went wrong in conditions and loops: a JSON list of texts.
+    # Problems in conditions and loops: a JSON list of texts. A redelivery replaces them.
     Column("warnings", LargeBinary, nullable=False),
-    # SHA-256 of what the sender sent; null where an older release stored the event.
-    Column("digest", LargeBinary),
-    # What was odd about its requests: a JSON list of texts. A redelivery replaces the warnings, not these.
+    # SHA-256 of what the sender sent.
+    Column("digest", LargeBinary, nullable=False),
+    # Problems of its requests: a JSON list of texts. A redelivery leaves them.
     Column("notes", LargeBinary),
     UniqueConstraint("source", "delivery_id"),
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
     Index("events_by_age", "received_at", "id"),
-    Index(
-        "events_by_digest",
-        "source",
-        "digest",
-        "id",
-        sqlite_where=_HAS_DIGEST,
-        postgresql_where=_HAS_DIGEST,
-    ),
+    Index("events_by_digest", "source", "digest", "id"),
     sqlite_autoincrement=True,
 )
 
+# The fields of Job, which row_mapping reads and writes by the columns' names, and five columns without a
+# field: replay, attempt_count and alerted, and `table` in two parts.
 jobs = Table(
     "jobs",
     metadata,
@@ -81,75 +80,42 @@ jobs = Table(
     Column("task", Text, nullable=False),
     Column("item_key", Text, nullable=False),
     Column("item_index", Integer),
+    # The number of the replay that created it; 0 for a webhook's own jobs.
     Column("replay", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("arguments", LargeBinary),
     Column("reason", Text),
-    Column("made_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
     Column("due_at", Double, nullable=False),
-    Column("fresh_at", Double, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("unknowns", Integer, nullable=False),
-    # Attempts in its whole life: the number of the last one.
-    Column("attempts", Integer, nullable=False),
+    Column("retry_window_start", Double, nullable=False),
+    Column("window_attempts", Integer, nullable=False),
+    Column("window_unknowns", Integer, nullable=False),
+    # All attempts, which is the number of the last one.
+    Column("attempt_count", Integer, nullable=False),
     Column("theeye_job_id", Text),
-    Column("claim", Text),
+    Column("claim_token", Text),
     Column("lease_until", Double),
-    # Its group is this name among the jobs of its task.
+    # Job.group: the name is a keyword of SQL.
     Column("group_name", Text),
-    # Its place in the group, in the order of commits.
+    # In the order of commits.
     Column("position", BigInteger),
-    # Whether it replaces the earlier ones of its group that still wait.
-    Column("latest", Boolean, nullable=False, server_default=false()),
-    # While it waits: whether an earlier one of its group has to end first.
-    Column("blocked", Boolean, nullable=False, server_default=false()),
+    Column("latest", Boolean, nullable=False),
+    Column("blocked", Boolean, nullable=False),
     Column("once_key", Text),
-    # When it came to a state that it leaves only by a person's or the sender's asking again.
     Column("ended_at", Double),
-    # Since it died: whether somebody was told of it.
-    Column("told", Boolean, nullable=False, server_default=false()),
-    # The routing table that built it; see job.TableVersion.
+    # Whether a job of on_dead reports its death.
+    Column("alerted", Boolean, nullable=False),
     Column("table_hash", Text),
     Column("table_commit", Text),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
-    # With the state first: without it, the planner takes jobs_by_state and sorts the whole backlog.
-    Index(
-        "jobs_ready",
-        "state",
-        "due_at",
-        "id",
-        "task_id",
-        "route",
-        sqlite_where=IS_READY,
-        postgresql_where=IS_READY,
-    ),
-    Index(
-        "jobs_by_group",
-        "task_id",
-        "group_name",
-        "position",
-        sqlite_where=_HAS_GROUP,
-        postgresql_where=_HAS_GROUP,
-    ),
-    # Without those that have ended, which become many.
-    Index(
-        "jobs_ahead",
-        "task_id",
-        "group_name",
-        "position",
-        sqlite_where=IS_AHEAD,
-        postgresql_where=IS_AHEAD,
-    ),
-    Index(
-        "jobs_by_key",
-        "route",
-        "once_key",
-        "ended_at",
-        sqlite_where=HOLDS_KEY,
-        postgresql_where=HOLDS_KEY,
-    ),
-    Index("jobs_untold", "state", "ended_at", sqlite_where=IS_UNTOLD, postgresql_where=IS_UNTOLD),
+    # The state comes first: otherwise the planner uses jobs_by_state and sorts all waiting jobs.
+    _partial("jobs_ready", IS_READY, "state", "due_at", "id", "task_id", "route"),
+    _partial("jobs_by_group", _HAS_GROUP, "task_id", "group_name", "position"),
+    # Without ended jobs, of which there are many.
+    _partial("jobs_blocking", BLOCKS_GROUP, "task_id", "group_name", "position"),
+    _partial("jobs_by_key", HOLDS_KEY, "route", "once_key", "ended_at"),
+    _partial("jobs_without_alert", LACKS_ALERT, "state", "ended_at"),
     sqlite_autoincrement=True,
 )
 
@@ -165,44 +131,44 @@ attempts = Table(
     Column("status", Integer),
     Column("detail", Text),
     Column("theeye_job_id", Text),
-    # Its job's, for the rate.
-    Column("task_id", Text),
+    # Copied from the job, for rate limits.
+    Column("task_id", Text, nullable=False),
     UniqueConstraint("job_id", "number"),
     Index("attempts_by_task", "task_id", "started_at"),
     sqlite_autoincrement=True,
 )
 
-#: The last refused requests of each source; none of their bodies.
-refusals = Table(
-    "refusals",
+#: The last refused requests of each source, without their bodies.
+refused_requests = Table(
+    "refused_requests",
     metadata,
     Column("id", ID, primary_key=True),
     Column("source", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("status", Integer, nullable=False),
-    # The class of reason: never which secret.
+    # Never says which secret.
     Column("reason", Text, nullable=False),
-    # What the sender's header says, where there is one.
+    # From the sender's header, if it has one.
     Column("event", Text),
-    # Bytes of the body, as far as it is known.
+    # Bytes of the body, if known.
     Column("size", BigInteger),
-    # The client's address, as far as it is known.
+    # The client's address, if known.
     Column("client", Text),
-    Index("refusals_by_source", "source", "id"),
+    Index("refused_requests_by_source", "source", "id"),
     sqlite_autoincrement=True,
 )
 
-#: Processes that deliver, each with the time when it last said so.
+#: The processes that deliver.
 processes = Table(
     "processes",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("beat_at", Double, nullable=False),
-    # What keeps it from sending.
+    Column("heartbeat_at", Double, nullable=False),
+    # Why it cannot send.
     Column("trouble", Text),
 )
 
-#: Tasks and routes whose jobs wait until a person resumes them.
+#: The tasks and routes whose jobs wait until a person resumes them.
 pauses = Table(
     "pauses",
     metadata,
@@ -213,33 +179,29 @@ pauses = Table(
     Column("since", Double, nullable=False),
 )
 
-#: When somebody was last told of jobs that died, by their route.
-tellings = Table(
-    "tellings",
-    metadata,
-    Column("route", Text, primary_key=True),
-    Column("at", Double, nullable=False),
+#: When the last alert for dead jobs of a route was created.
+dead_job_alerts = Table(
+    "dead_job_alerts", metadata, Column("route", Text, primary_key=True), Column("at", Double, nullable=False)
 )
 
-#: What people did to jobs, events, tasks and routes.
+#: Actions of people on jobs, events, tasks and routes.
 audit = Table(
     "audit",
     metadata,
     Column("id", ID, primary_key=True),
-    # When it began.
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
-    # The account of the operating system that ran the command; null where no command did it.
+    # The operating system's account that ran the command; null without a command.
     Column("account", Text),
     # Such as "jobs retry".
     Column("action", Text, nullable=False),
-    # Numbers or a filter: a JSON object.
+    # Ids or a filter: a JSON object.
     Column("target", LargeBinary, nullable=False),
-    # How many it was meant for; null where nobody counted.
-    Column("chosen", BigInteger),
-    # How many it has changed. Each change counts itself, in its own transaction.
-    Column("done", BigInteger, nullable=False),
-    # Null while it runs, and for ever where the process ended in the middle.
+    # How many it selected; null if they were not counted.
+    Column("selected", BigInteger),
+    # How many it changed: each transaction of the action adds its own.
+    Column("changed", BigInteger, nullable=False),
+    # Null while it runs, and if the process ended before it did.
     Column("ended_at", Double),
     sqlite_autoincrement=True,
 )

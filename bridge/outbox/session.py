@@ -1,4 +1,4 @@
-"""One session with PostgreSQL, and how each of its transactions begins."""
+"""A session with PostgreSQL, and the settings of its transactions."""
 
 from __future__ import annotations
 
@@ -20,71 +20,69 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.pool import ElasticPool
 
-#: How long, in seconds, connecting waits for an answer.
-CONNECTS = 5.0
-#: How long, in seconds, a statement or a commit waits for its answer: longer than for a lock, of which the
-#: server says so itself.
-ANSWERS = 6.0
-#: The same where the question is only whether the connection is alive.
-ANSWERS_AT_ONCE = 1.0
-#: How often, in seconds, one who waits for an answer looks whether the connection is still open.
-CHECKS = 0.1
+#: How long connecting waits for an answer, seconds.
+CONNECT_TIMEOUT = 5.0
+#: How long a statement or a commit waits for its answer, seconds: longer than the server's lock_timeout.
+ANSWER_TIMEOUT = 6.0
+#: The same for the check whether an idle connection is alive.
+LIVENESS_TIMEOUT = 1.0
+#: How often a wait for an answer checks whether the connection is still open, seconds.
+CLOSED_CHECK_INTERVAL = 0.1
 
-#: How each transaction begins, in one round trip. Nothing is set for the whole session: a pooler gives each
-#: transaction another session, and a session to other programs.
+#: The start of each transaction, in one round trip. Nothing is set for the session: a pooler shares sessions
+#: with other programs.
 _BEGIN = (
-    # A snapshot that is older than a lock would not see what its last holder has written.
+    # A snapshot older than a lock would not contain the changes of its last holder.
     "BEGIN ISOLATION LEVEL READ COMMITTED;"
-    # A process that is frozen, or cut off, in the middle of a transaction must not keep its locks from all
-    # others; nor may they wait for it without a word.
+    # A process that is frozen or cut off during a transaction must not block the others.
     "SET LOCAL idle_in_transaction_session_timeout = '10s';"
     "SET LOCAL lock_timeout = '5s';"
-    # A role's own may be shorter than a statement needs.
-    f"SET LOCAL statement_timeout = '{ANSWERS:g}s';"
-    # A lower value rounds the timestamps that are read: a due job would wait for hours.
+    # The role's may be too short.
+    f"SET LOCAL statement_timeout = '{ANSWER_TIMEOUT:g}s';"
+    # A lower value rounds timestamps, and a due job would wait for hours.
     "SET LOCAL extra_float_digits = 3;"
-    # Not to lose what was committed last.
+    # A crash must not lose commits.
     "SET LOCAL synchronous_commit = "
 )
 
-_READ_BACK = """
+_SETTINGS = """
 SELECT current_setting('server_encoding'), current_setting('transaction_isolation'),
   current_setting('synchronous_commit'), current_schema(), current_setting('search_path')
 """
 
 
 class Session(DriverConnection[Any]):
-    """A connection that does not wait for ever: a server that is frozen keeps it open and answers nothing."""
+    """A connection with a time-out for each answer: a frozen server keeps it open without answering."""
 
-    #: How long the server may take for each answer, seconds.
-    patience = ANSWERS
+    #: Seconds.
+    answer_timeout = ANSWER_TIMEOUT
     #: The synchronous_commit of its transactions.
     durability = "on"
 
-    def wait(self, gen: Any, interval: float = CHECKS, timeout: float | None = None) -> Any:
-        """Raises psycopg's OperationalError where no answer came in time; the connection is closed then."""
+    def wait(self, gen: Any, interval: float = CLOSED_CHECK_INTERVAL, timeout: float | None = None) -> Any:
+        """Close the connection and raise psycopg's OperationalError if no answer comes in time."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         begun = time.monotonic()
         try:
-            return super().wait(gen, interval, self.patience)
+            return super().wait(gen, interval, self.answer_timeout)
         except DriverOperationalError as error:
-            if time.monotonic() - begun < self.patience:
+            if time.monotonic() - begun < self.answer_timeout:
                 raise
             self.close()
-            raise DriverOperationalError(f"no answer within {self.patience:g} s") from error
+            raise DriverOperationalError(f"no answer within {self.answer_timeout:g} s") from error
 
     @property
-    def beginning(self) -> str:
-        """The statements that begin a transaction."""
+    def begin_statements(self) -> str:
+        """Return the statements that begin a transaction."""
         limit = ";SET LOCAL transaction_timeout = 0" if self.info.server_version >= 170000 else ""
         return f"{_BEGIN}{self.durability}{limit}"
 
     @property
     def is_alive(self) -> bool:
-        """Whether the server answers at once."""
+        """Return whether the server answers at once."""
         try:
-            with self.patient(ANSWERS_AT_ONCE):
+            with self.with_answer_timeout(LIVENESS_TIMEOUT):
                 self.execute("SELECT 1")
         except DriverError:
             return False
@@ -92,27 +90,27 @@ class Session(DriverConnection[Any]):
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler is in between: it names a process that is not the one that answers."""
+        """Return whether a pooler is in between: it reports another process than the one that answers."""
         row = self.execute("SELECT pg_backend_pid()").fetchone()
         return row is None or row[0] != self.info.backend_pid
 
     def listen(self, channel: str) -> None:
-        """Receive the notices of a channel, for as long as the session lives."""
+        """Receive the notices of a channel until the session ends."""
         if self.info.server_version >= 140000:
             self.execute("SET idle_session_timeout = 0")
         self.execute(SQL("LISTEN {}").format(Identifier(channel)))
 
     @contextmanager
-    def patient(self, seconds: float) -> Iterator[None]:
-        """Give the server another time for each answer."""
-        self.patience = seconds
+    def with_answer_timeout(self, seconds: float) -> Iterator[None]:
+        """Set the time-out of answers within the context."""
+        self.answer_timeout = seconds
         try:
             yield
         finally:
-            self.patience = ANSWERS
+            self.answer_timeout = ANSWER_TIMEOUT
 
-    def read_back(self) -> None:
-        """Raises StoreUnavailable if this database cannot keep the store's promises."""
+    def require_settings(self) -> None:
+        """Raise StoreUnavailable if this database cannot give the store's guarantees."""
         row = self.execute("SELECT current_setting('synchronous_commit')").fetchone()
         if row is not None and row[0] not in ("off", "local"):
             self.durability = row[0]
@@ -121,8 +119,8 @@ class Session(DriverConnection[Any]):
                 "DATABASE_URL or PGOPTIONS has options, but a pooler is in front of PostgreSQL and may "
                 "ignore them: remove them, and set a search_path with ALTER ROLE"
             )
-        self.execute(self.beginning)
-        row = self.execute(_READ_BACK).fetchone()
+        self.execute(self.begin_statements)
+        row = self.execute(_SETTINGS).fetchone()
         self.rollback()
         encoding, isolation, commit, schema, path = row or (None,) * 5
         if encoding != "UTF8":
@@ -142,8 +140,8 @@ class Session(DriverConnection[Any]):
             )
 
     @property
-    def risk(self) -> str | None:
-        """What may make the server itself lose what it has committed."""
+    def durability_risk(self) -> str | None:
+        """Return why the server may lose commits in a crash, or None."""
         settings = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
         fsync, full_page_writes = self.execute(settings).fetchone() or ("on", "on")
         if "off" not in (fsync, full_page_writes):
@@ -155,7 +153,7 @@ class Session(DriverConnection[Any]):
 
 
 def connect(url: str) -> Engine:
-    """An engine on psycopg; nothing is connected yet. Raises StoreUnavailable for odd options."""
+    """Return an engine without a connection. Raises StoreUnavailable for invalid options."""
     address = make_url(url).set(drivername="postgresql+psycopg")
     try:
         make_conninfo(**dict.fromkeys(address.query, ""))
@@ -170,7 +168,7 @@ def connect(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _read_back(session: Session, _record: Any) -> None:
         try:
-            session.read_back()
+            session.require_settings()
         except BaseException:
             session.close()
             raise
@@ -178,14 +176,14 @@ def connect(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         session: Any = connection.connection.driver_connection
-        connection.exec_driver_sql(session.beginning)
+        connection.exec_driver_sql(session.begin_statements)
 
     @event.listens_for(engine, "handle_error")
     def _close_idle(context: ExceptionContext) -> None:
-        # A session keeps what it began with: the next one may write again.
+        # A session stays read-only: the next one may be able to write.
         if isinstance(context.original_exception, ReadOnlySqlTransaction):
             context.is_disconnect = True
-        # SQLAlchemy would close sessions at each checkout until the wall clock passes the time of this error.
+        # SQLAlchemy would compare sessions with this error by the wall clock, which may jump.
         context.invalidate_pool_on_disconnect = False
         if context.is_disconnect:
             cast(ElasticPool, engine.pool).close_idle()
@@ -201,16 +199,15 @@ def _engine(address: URL) -> Engine:
         isolation_level="AUTOCOMMIT",
         use_native_hstore=False,
         connect_args={
-            "connect_timeout": int(CONNECTS),
-            "tcp_user_timeout": int(2 * CONNECTS * 1000),
-            # What waits for an answer has nothing to send: only probes notice that the way is cut.
-            "keepalives_idle": int(CONNECTS),
-            "keepalives_interval": int(CONNECTS),
+            "connect_timeout": int(CONNECT_TIMEOUT),
+            "tcp_user_timeout": int(2 * CONNECT_TIMEOUT * 1000),
+            # While the client waits for an answer, only probes detect a broken network.
+            "keepalives_idle": int(CONNECT_TIMEOUT),
+            "keepalives_interval": int(CONNECT_TIMEOUT),
             "keepalives_count": 2,
             "application_name": "bridge",
             "client_encoding": "utf8",
-            # A pooler in front may give each transaction to another server process, which knows no
-            # statement that was prepared before.
+            # A pooler may give each transaction another server process, without the prepared statements.
             "prepare_threshold": None,
         },
         hide_parameters=True,

@@ -1,4 +1,4 @@
-"""The store in an SQLite file: one writing connection a process, group commit, WAL."""
+"""The store in an SQLite file: WAL mode, and one thread of each process writes, with group commit."""
 
 from __future__ import annotations
 
@@ -18,37 +18,33 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Database, cause
 from bridge.outbox.presence import FileLock, Presence
-from bridge.outbox.writer import WRITES, Writer
+from bridge.outbox.writer import WRITES_OPTION, Writer
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: How long, in seconds, a statement waits for another process's lock. With the wait for the commit before,
-#: it is under the 10 s after which GitHub does not wait for an answer.
+#: How long a statement waits for another process's lock, seconds. With the wait for a commit to start it is
+#: under the 10 s that GitHub waits for an answer.
 BUSY_TIMEOUT = 4.0
-#: What the store's promises rest on, as each new connection must read it back; synchronous 2 is FULL.
+#: The settings that the store's guarantees need, checked on each new connection; synchronous 2 is FULL.
 SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
 class SQLite(Database):
-    """An SQLite file, whose folder is made.
-
-    Without `checkpoints` the process never checkpoints: that is left to the server beside it.
-    """
+    """An SQLite file. Without `checkpoints` the process leaves checkpoints to the server beside it."""
 
     def __init__(self, url: str, *, checkpoints: bool) -> None:
         self._path = Path(make_url(url).database or "")
         try:
             self._engine = connect(url, checkpoints=checkpoints)
-            with self._engine.connect() as connection:  # ends here where it is not a database
+            with self._engine.connect() as connection:  # fails if it is not a database
                 connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1").all()  # opens every file
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"{url} cannot be opened: {cause(error)}") from error
         _close_to_others(self._path)
         self._files = OpenFiles(self._path)
         self._log_saved = False
-        self._closed = False
         self._locks: list[FileLock] = []
         event.listen(self._engine, "do_connect", self._require_same_files)
         self._writer = Writer(self._engine, self._require_own_files, self._save_log)
@@ -57,7 +53,7 @@ class SQLite(Database):
         return self._writer.write(work)
 
     def upgrade(self, work: Callable[[Connection], T]) -> T:
-        return self.write(work)  # what has begun may take as long as it does
+        return self.write(work)  # a unit that runs has no time-out
 
     def read(self, work: Callable[[Connection], T]) -> T:
         self.require_files()
@@ -67,11 +63,8 @@ class SQLite(Database):
         except SQLAlchemyError as error:
             raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
 
-    def require(self) -> None:
-        self.require_files()
-
     def require_files(self) -> None:
-        if self._closed:  # SQLite has removed its log
+        if self._writer.is_closed:  # SQLite has deleted its log
             raise StoreUnavailable("the store is closed")
         self._files.require_database()
         if changed := self._files.changed():
@@ -82,28 +75,25 @@ class SQLite(Database):
             )
 
     def _require_same_files(self, *_: object) -> None:
-        """Refuse a connection to other files than those before it has: it would corrupt the database."""
+        """Refuse a connection to replaced files: it would corrupt the database."""
         if changed := self._files.changed():
             raise sqlite3.OperationalError(f"{changed[0]} was moved or deleted")
 
     def _require_own_files(self) -> None:
-        """Raise StoreUnavailable where a commit would be lost, or another process uses other files."""
+        """Raise StoreUnavailable if a commit would be lost, or another process uses other files."""
         self._files.require_database()
         if replaced := self._files.replaced():
             raise StoreUnavailable(f"{replaced[0]} is another file now; stop the bridge and start it again")
 
     def _save_log(self) -> None:
-        """Copy a log without a path into the database, from the file that is still open.
-
-        Raises StoreUnavailable where it cannot be copied.
-        """
-        # Another file there may hold what another process has written meanwhile.
+        """Copy a deleted log, whose file is still open, into the database. Raises StoreUnavailable."""
+        # A new log at that path may hold commits of another process.
         if not self._files.changed() or (self._log_saved and self._files.replaced()):
             return
         try:
             with self._engine.connect() as connection:
-                # The driver's cursor begins no transaction, within which no checkpoint runs. TRUNCATE leaves
-                # no frame that this process could mistake for one of another process.
+                # On the driver's cursor, since a transaction would prevent the checkpoint. TRUNCATE leaves no
+                # frame that this process could mistake for one of another process.
                 cursor = connection.connection.cursor()
                 (busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 cursor.close()
@@ -119,13 +109,12 @@ class SQLite(Database):
         return lock
 
     def announce(self) -> None:
-        """Other processes poll: SQLite wakes nobody."""
+        """Do nothing: SQLite has no notices, and other processes poll."""
 
-    def listen(self, woken: Callable[[], None]) -> None:
-        """Nothing is heard, and the poll serves."""
+    def listen(self, on_notice: Callable[[], None]) -> None:
+        """Do nothing: this process polls."""
 
     def close(self) -> None:
-        self._closed = True
         self._writer.close()
         self._engine.dispose()
         while self._locks:
@@ -133,22 +122,22 @@ class SQLite(Database):
 
 
 class OpenFiles:
-    """The files of a database that is open, to notice when one is not at its path any more."""
+    """The files of an open database, to detect when one is moved, deleted or replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened = {file: _identity(file) for file in _files(path)}
 
     def changed(self) -> list[Path]:
-        """The paths without the file that was opened."""
+        """Return the paths that no longer name the opened file."""
         return [file for file, opened in self._opened.items() if _identity(file) != opened]
 
     def replaced(self) -> list[Path]:
-        """The paths with another file."""
+        """Return the paths that name another file."""
         return [file for file in self.changed() if file.exists()]
 
     def require_database(self) -> None:
-        """Raises StoreUnavailable where the database itself is not at its path."""
+        """Raise StoreUnavailable if the database itself is not at its path."""
         if _identity(self._path) != self._opened[self._path]:
             raise StoreUnavailable(f"{self._path} was moved or deleted; put it back, or restart the bridge")
 
@@ -162,11 +151,9 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 
 def connect(url: str, *, checkpoints: bool = True) -> Engine:
-    """An engine on SQLite in WAL mode with ``synchronous=FULL``.
+    """Return an engine in WAL mode with ``synchronous=FULL``; create a missing file, private to this user.
 
-    The file and its folder are made where they are missing; the file is for this user alone.
-
-    A connection with the execution option WRITES begins its transactions with ``BEGIN IMMEDIATE``.
+    A connection with the execution option WRITES_OPTION begins its transactions with ``BEGIN IMMEDIATE``.
     """
     path = Path(make_url(url).database or "")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -174,21 +161,20 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
-        # An error's text goes to the log: an event's payload does not belong there.
+        # Errors are logged, and must not contain payloads.
         hide_parameters=True,
     )
 
     @event.listens_for(engine, "do_connect")
     def _require_writable(*_arguments: Any) -> None:
-        # SQLite would open a file that may not be written for reading alone, and the pool would keep
-        # that connection when it may be written again.
+        # SQLite would open the file read-only, and the pool would keep that connection after it is writable.
         for file in _files(path):
             if file.exists() and not os.access(file, os.W_OK):
                 raise sqlite3.OperationalError(f"{file} may not be written")
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        # The driver would begin transactions by itself, too late and too weakly.
+        # The driver must not begin transactions by itself.
         connection.isolation_level = None
         cursor = connection.cursor()
         _use_wal(cursor)
@@ -206,29 +192,26 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(WRITES, False)
+        writes = connection.get_execution_options().get(WRITES_OPTION, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
 
 def _files(path: Path) -> tuple[Path, ...]:
-    """The database, and the files that SQLite makes beside it with the same mode."""
+    """Return the database, and the files that SQLite creates beside it with the same mode."""
     return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
 def _make_file(path: Path) -> None:
-    """Make an empty database that only this user can read, where there is none. Raises OSError."""
-    # Never opened where it exists: closing it would end the locks of this process's other connections.
+    """Create an empty database that only this user can read, if there is none. Raises OSError."""
+    # Without opening an existing file: closing it would release the locks of this process's connections.
     with suppress(FileExistsError):
         os.close(os.open(path.resolve(), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def _close_to_others(path: Path) -> None:
-    """Let only its owner read and write a database of an earlier release.
-
-    Its folder keeps its mode: it may hold other files than the bridge's.
-    """
+    """Remove other users' access to an existing database, such as a restored one, but not to its folder."""
     for file in _files(path.resolve()):
         try:
             mode = file.stat().st_mode
@@ -241,7 +224,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:
-    """Set WAL mode; where another process is about to do so, SQLite does not wait for it by itself."""
+    """Set WAL mode, waiting for another process that does so: SQLite's busy time-out does not apply."""
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:

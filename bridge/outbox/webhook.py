@@ -1,4 +1,4 @@
-"""Webhook, what is stored of one, and Stored, what storing it came to."""
+"""Webhook, which the outbox stores, and StoredWebhook, the result."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from bridge.sources.base.source_type import Replays
 
 @dataclass(frozen=True)
 class Webhook:
-    """What is stored of one webhook."""
+    """An authentic webhook with the jobs that it creates."""
 
     event: Event
-    #: Stands for the delivery id where the sender has none.
+    #: Identifies the webhook if the sender sends no delivery id.
     fingerprint: str | None
-    #: How long from its first sight a fingerprint counts as the same webhook, seconds; None: never.
+    #: For how many seconds after its first webhook a fingerprint identifies the same one; None: never.
     window: float | None
     jobs: tuple[NewJob, ...]
     warnings: tuple[str, ...]
     #: SHA-256 of what the sender sent; see Source.digest.
-    digest: bytes | None = None
-    #: What becomes of a body that came before under another delivery id; None: it is not looked for.
+    digest: bytes
+    #: How to handle a known body under another delivery id; None: bodies are not compared.
     replays: Replays | None = None
-    #: Whether the routing table says where the delivery id is found. Then the same id with another body is
-    #: another webhook; an id that the sender assigns means the same one.
+    #: Whether the routing table defines the delivery id. Then the same id with another body is another
+    #: webhook; with an id that the sender assigns it is the same one.
     has_chosen_id: bool = False
-    #: Whether the body alone names the event: the same body is then the same event, whatever its name is now.
+    #: Whether the body alone defines the event's name. Then the same body is the same event, even if the
+    #: table names it otherwise now.
     has_event_in_body: bool = False
 
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job that a request made or set waiting."""
+    """A job that a request created or set waiting."""
 
     id: int
     route: str
@@ -45,29 +46,29 @@ class StoredJob:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What storing a webhook came to."""
+class StoredWebhook:
+    """The result of storing a webhook."""
 
     event_id: int
-    #: Whether the event was there already.
+    #: Whether the event existed already.
     duplicate: bool
     jobs: tuple[StoredJob, ...]
-    #: What is odd about the request, for a person.
+    #: A remark on the request for a person.
     note: str | None = None
-    #: Whether that is why it made no job.
+    #: Whether the webhook created no job because of `note`.
     is_refused: bool = False
 
 
-def own_id(event: Event, digest: bytes) -> str:
-    """The delivery id under which a webhook is stored whose chosen one is another webhook's."""
-    return event.delivery_id + _mark(event.event, event.action, digest)
+def unique_delivery_id(event: Event, digest: bytes) -> str:
+    """Return the stored delivery id of a webhook whose own belongs to another webhook."""
+    return event.delivery_id + _suffix(event.event, event.action, digest)
 
 
-def chosen_id(delivery_id: str, event: str, action: str | None, digest: bytes | None) -> str:
-    """The delivery id as the sender sent it, of a stored one."""
-    return delivery_id if digest is None else delivery_id.removesuffix(_mark(event, action, digest))
+def sender_delivery_id(stored: str, event: str, action: str | None, digest: bytes) -> str:
+    """Return the delivery id that the sender sent, from the stored one."""
+    return stored.removesuffix(_suffix(event, action, digest))
 
 
-def _mark(event: str, action: str | None, digest: bytes) -> str:
-    """The same each time that the same webhook comes."""
+def _suffix(event: str, action: str | None, digest: bytes) -> str:
+    """Return the same text for every delivery of one webhook."""
     return f"#{sha256(orjson.dumps([event, action]) + digest).hexdigest()[:12]}"

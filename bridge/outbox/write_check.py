@@ -1,4 +1,4 @@
-"""Trial: a webhook's worth of bytes, to see whether the store can be written: a unit of work."""
+"""Test whether the store can be written, with a webhook's worth of bytes: a unit of work."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from bridge.outbox.row_mapping import event_row
 from bridge.outbox.schema import events
 from bridge.outbox.webhook import Webhook
 
-#: How large, in bytes: so that the database asks the disk for room, which a row or two in a page that is
-#: there already would not.
-SIZE = 16 * 1024
+#: Large enough that the database needs new pages from the disk.
+SIZE_BYTES = 16 * 1024
 
 
 def run(connection: Connection) -> None:
-    """Store an event that nobody sees, since it is taken away in the same transaction."""
-    # Random, so that it cannot be compressed.
-    event = Event("", "", None, uuid4().hex, Headers(), {}, None, time.time(), os.urandom(SIZE))
+    """Store an event, and delete it in the same transaction."""
+    # Random bytes cannot be compressed.
+    event = Event("", "", None, uuid4().hex, Headers(), {}, None, time.time(), os.urandom(SIZE_BYTES))
     made = insert(events).returning(events.c.id)
-    event_id = connection.execute(made, event_row(Webhook(event, None, None, (), ()))).scalar_one()
+    event_id = connection.execute(made, event_row(Webhook(event, None, None, (), (), b""))).scalar_one()
     connection.execute(delete(events).where(events.c.id == event_id))

@@ -1,7 +1,7 @@
-"""One thread that writes: units of work that have gathered are committed together.
+"""One thread that writes, and commits together the units of work that have arrived (group commit).
 
-Many threads that commit each for itself wait for each other's disk flush; one that commits what has
-gathered is several times faster and keeps SQLite's single writer busy without lock time-outs.
+Threads that commit one by one wait for each other's disk flush. One thread is several times faster, and
+SQLite's single writer needs no lock time-outs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bridge.outbox.database import cause
 
 T = TypeVar("T")
 
-#: The most units in one commit, so that no unit waits for very many others.
-MAX_GROUP = 256
-#: How long, in seconds, a caller waits for its commit to begin.
-PATIENCE = 5.0
-#: The execution option of a connection whose transactions write.
-WRITES = "bridge_writes"
+#: The most units in one commit, so that no unit waits for too many others.
+GROUP_LIMIT = 256
+#: How long a caller waits for its commit to start, seconds.
+START_TIMEOUT = 5.0
+#: The execution option of a connection for write transactions.
+WRITES_OPTION = "bridge_writes"
 
 log = logging.getLogger(__name__)
 
@@ -41,61 +41,61 @@ class _Unit:
 
 
 class Writer:
-    """Runs units of work, each in its savepoint, in as few commits as their arrival allows."""
+    """Runs units of work, each in a savepoint, in as few commits as possible."""
 
     def __init__(
         self, engine: Engine, before_commit: Callable[[], None], after_commit: Callable[[], None]
     ) -> None:
-        """Both raise StoreUnavailable where a commit would not last, or does not."""
+        """Both callbacks raise StoreUnavailable if the commit would be lost, or is."""
         self._engine = engine
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outbox-writer", daemon=True)
-        self._closed = False
+        self.is_closed = False
         self._thread.start()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` and wait until it is committed.
 
-        Raises what `work` raises (its own changes are undone, its neighbours' are not), and
-        StoreUnavailable where nothing could be committed, or no commit began within PATIENCE.
+        Raises what `work` raises, and undoes its changes alone. Raises StoreUnavailable if nothing was
+        committed, or no commit started within START_TIMEOUT.
         """
-        if self._closed:
+        if self.is_closed:
             raise StoreUnavailable("the store is closed")
         unit = _Unit(work)
         self._units.put(unit)
         try:
-            result: T = unit.done.result(timeout=PATIENCE)
+            result: T = unit.done.result(timeout=START_TIMEOUT)
         except FutureTimeoutError as error:
-            # If it has not begun, it must not be done behind its caller's back; else its end counts.
+            # A unit that has not started must not run after its caller gave up. One that runs is waited for.
             if unit.done.cancel():
-                why = f"the store cannot be written: no commit began within {PATIENCE:.0f} s"
+                why = f"the store cannot be written: no commit started within {START_TIMEOUT:.0f} s"
                 raise StoreUnavailable(why) from error
             result = unit.done.result()
         return result
 
     def close(self) -> None:
-        """Commit what has gathered, then end the thread."""
-        self._closed = True
+        """Commit what is queued, then end the thread."""
+        self.is_closed = True
         self._units.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        # Nothing of a group is left here while the next one is waited for: its bodies may be large.
+        # In a method of its own: no reference to the last group, which may be large, stays while this waits.
         while self._commit_next():
             pass
 
     def _commit_next(self) -> bool:
-        """Wait for a group and commit it; whether there may be another."""
+        """Wait for a group and commit it; return False after the last one."""
         gathered = self._gather()
         if gathered is None:
             return False
         group = [unit for unit in gathered if unit.done.set_running_or_notify_cancel()]
         try:
             self._commit(group)
-        except Exception as error:  # noqa: BLE001 - this thread must live; the callers get the cause
-            log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - the callers carry the traceback
+        except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
+            log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - as above
             for unit in group:
                 if not unit.done.done():
                     unavailable = StoreUnavailable(f"the store cannot be written: {cause(error)}")
@@ -108,7 +108,7 @@ class Writer:
         if first is None:
             return None
         group = [first]
-        while len(group) < MAX_GROUP:
+        while len(group) < GROUP_LIMIT:
             try:
                 unit = self._units.get_nowait()
             except queue.Empty:
@@ -120,7 +120,7 @@ class Writer:
         return group
 
     def _commit(self, group: list[_Unit]) -> None:
-        writing = self._engine.connect().execution_options(**{WRITES: True})
+        writing = self._engine.connect().execution_options(**{WRITES_OPTION: True})
         with writing as connection, connection.begin():
             settled = [_run(unit, connection) for unit in group]
             self._before_commit()
@@ -130,14 +130,14 @@ class Writer:
 
 
 def _run(unit: _Unit, connection: Connection) -> Callable[[], None]:
-    """Run one unit in its savepoint; what is returned tells its caller, once all is committed."""
+    """Run one unit in its savepoint; return a function that gives its caller the result after the commit."""
     connection.exec_driver_sql("SAVEPOINT unit")
     try:
         result = unit.work(connection)
     except OperationalError:
-        # The store's own failure is everybody's: SQLite may have undone the whole transaction.
+        # The whole group fails: SQLite may have undone the transaction.
         raise
-    except Exception as error:  # noqa: BLE001 - the unit's caller gets it
+    except Exception as error:  # noqa: BLE001 - raised in the caller
         connection.exec_driver_sql("ROLLBACK TO unit")
         connection.exec_driver_sql("RELEASE unit")
         return partial(unit.done.set_exception, error)

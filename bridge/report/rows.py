@@ -25,9 +25,9 @@ NUMBERS_SHOWN = 10
 def job_line(job: Job) -> str:
     """One job in a list."""
     reason = f"  {_one_line(job.reason)}" if job.reason else ""
-    due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.tries else ""
+    due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.window_attempts else ""
     due = "  behind another of its group" if job.state == "waiting" and job.blocked else due
-    made = f"{rfc3339(job.made_at)[:19]}Z"
+    made = f"{rfc3339(job.created_at)[:19]}Z"
     return f"{job.id:>6}  {job.state:<8}  {made}  {job.route} -> {job.task}{due}{reason}"
 
 
@@ -42,7 +42,7 @@ def job_json(job: Job) -> JSON:
         "state": job.state,
         "reason": job.reason,
         "task_arguments": None if job.arguments is None else list(job.arguments),
-        "made_at": rfc3339(job.made_at),
+        "created_at": rfc3339(job.created_at),
         "due_at": rfc3339(job.due_at),
         "ended_at": None if job.ended_at is None else rfc3339(job.ended_at),
         "group": job.group,
@@ -58,7 +58,7 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     """One job with its attempts."""
     yield f"job {job.id}: {job.state}" + (f", {_one_line(job.reason)}" if job.reason else "")
     item = "" if job.item_index is None else f", item {job.item_index}"
-    yield f"  made {rfc3339(job.made_at)} by route {job.route!r} from event {job.event_id}{item}"
+    yield f"  made {rfc3339(job.created_at)} by route {job.route!r} from event {job.event_id}{item}"
     yield f"  task {job.task}" + (f" ({job.task_id})" if job.task != job.task_id else "")
     if job.table is not None:
         yield f"  built by table {job.table}"
@@ -207,9 +207,9 @@ def audit_line(entry: AuditEntry) -> str:
     via = "" if action.account in (None, action.actor) else f" ({_one_line(action.account or '')})"
     who = f"{_one_line(action.actor)}{via}"
     target = ", ".join(f"{name} {_target(value)}" for name, value in action.target.items())
-    done = f"{entry.done}" if action.chosen is None else f"{entry.done} of {action.chosen}"
+    changed = f"{entry.changed}" if action.selected is None else f"{entry.changed} of {action.selected}"
     end = "" if entry.ended_at is not None else ", not ended"
-    return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {done}{end}"
+    return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {changed}{end}"
 
 
 def _target(value: JSON) -> str:
@@ -229,8 +229,8 @@ def audit_json(entry: AuditEntry) -> JSON:
         "account": action.account,
         "action": action.name,
         "target": action.target,
-        "chosen": action.chosen,
-        "done": entry.done,
+        "selected": action.selected,
+        "changed": entry.changed,
         "ended_at": None if entry.ended_at is None else rfc3339(entry.ended_at),
     }
 

@@ -287,7 +287,7 @@ class OnDead:
                 "task_id": died.task_id,
                 "item": died.item_index,
                 "reason": died.reason or "",
-                "made_at": rfc3339(died.made_at),
+                "created_at": rfc3339(died.created_at),
             },
             "dead": dead,
         }

@@ -176,7 +176,9 @@ class _Run:
         if asked == inf:
             return job.ended_at or inf
         before = [attempt for attempt in self.attempts(job) if attempt.started_at < asked]
-        return max((attempt.started_at + (attempt.seconds or 0.0) for attempt in before), default=job.made_at)
+        return max(
+            (attempt.started_at + (attempt.seconds or 0.0) for attempt in before), default=job.created_at
+        )
 
     def of(self, kind: Kind) -> list[Job]:
         """Its jobs, in the order in which they were stored."""
@@ -422,11 +424,11 @@ def _more_than_once(run: _Run) -> Iterator[str]:
     for key, jobs in keys.items():
         through = [job for job in jobs if job.state is JobState.ACCEPTED]
         for one, next_ in pairwise(through):
-            if next_.made_at < run.held_until(one) + ONCE_WITHIN - ROUNDING:
+            if next_.created_at < run.held_until(one) + ONCE_WITHIN - ROUNDING:
                 yield f"jobs {one.id} and {next_.id} of key {key} both went through"
         for job in jobs:
             held = any(
-                one.id < job.id and job.made_at <= (one.ended_at or inf) + ONCE_WITHIN + ROUNDING
+                one.id < job.id and job.created_at <= (one.ended_at or inf) + ONCE_WITHIN + ROUNDING
                 for one in through
             )
             if job.state is JobState.SKIPPED and not held:

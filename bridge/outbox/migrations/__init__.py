@@ -1,7 +1,7 @@
-"""The store's schema over the releases, on Alembic: one module in versions/ for each change.
+"""The store's schema over the releases, with Alembic: one module in versions/ for each change.
 
-A process that starts brings its store to HEAD. Migrations only add, so that processes of the release before,
-which run on while a deploy goes through, still find what they know.
+A starting process upgrades its store to HEAD. Migrations only add, so that during a rolling deploy
+processes of the last release go on working.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
 #: The last revision.
-HEAD = "0004"
-#: That of the first release, which wrote down none.
-FIRST = "0001"
-#: The tables by which it is known: another program's database may have one of a common name.
-OF_FIRST = ("events", "jobs", "attempts")
+HEAD = "0001"
+#: The folder with Alembic's versions/.
+SCRIPTS = Path(__file__).parent
+#: The tables that identify a store of the bridge: another program may use Alembic, too.
+TABLES = ("events", "jobs", "attempts")
 
 #: SQLSTATE of PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -32,25 +32,23 @@ _REVISION = text("SELECT version_num FROM alembic_version")
 
 
 def revision(connection: Connection) -> str | None:
-    """The store's revision, None where it is empty. Raises StoreUnavailable where it is another program's."""
+    """Return the store's revision, None if it is empty. Raises StoreUnavailable for another program's."""
     tables = inspect(connection)
-    ours = all(map(tables.has_table, OF_FIRST))
-    if tables.has_table("alembic_version"):
-        found: str | None = connection.execute(_REVISION).scalar_one_or_none()
-        if found is not None and not ours:
-            raise StoreUnavailable(
-                f"the database is another program's: at revision {found}, without {', '.join(OF_FIRST)}; "
-                "give the bridge a DATABASE_URL of its own"
-            )
-        return found
-    return FIRST if ours else None
+    if not tables.has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(_REVISION).scalar_one_or_none()
+    if found is not None and not all(map(tables.has_table, TABLES)):
+        raise StoreUnavailable(
+            f"the database is another program's: at revision {found}, without {', '.join(TABLES)}; "
+            "give the bridge a DATABASE_URL of its own"
+        )
+    return found
 
 
 def upgrade(connection: Connection) -> tuple[str | None, str]:
-    """Bring the store to HEAD, within the connection's transaction; the revisions before and after.
+    """Upgrade the store to HEAD in the connection's transaction; return the revisions before and after.
 
-    Raises StoreUnavailable where a newer release has been there: its store is not this one's to change; and
-    where this role may not change the schema.
+    Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema.
     """
     lock(connection, "migration")
     before = revision(connection)
@@ -63,27 +61,27 @@ def upgrade(connection: Connection) -> tuple[str | None, str]:
             found = f"at revision {before}" if before else "empty"
             raise StoreUnavailable(
                 f"the database's schema is {found}, this release needs revision {HEAD}, and this role may "
-                f"not change it ({cause(error)}): run `python -m bridge db upgrade` with a DATABASE_URL of "
+                f"not change it ({cause(error)}): run `theeye-bridge db upgrade` with a DATABASE_URL of "
                 "the role that owns the database"
             ) from error
-        log.info("the store went from %s to revision %s", before or "nothing", HEAD)
+        log.info("upgraded the store from %s to revision %s", before or "nothing", HEAD)
     return before, HEAD
 
 
 def _migrate(connection: Connection, before: str | None) -> None:
-    # Says what its parts are at INFO as soon as they are imported.
+    # It logs its parts at INFO when they are imported.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Imported here: it costs a tenth of a second, and is needed once in a store's life.
+    # Imported here: it takes a tenth of a second, and is rarely needed.
     from alembic.config import Config  # noqa: PLC0415
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
-    script = ScriptDirectory(str(Path(__file__).parent))
+    script = ScriptDirectory(str(SCRIPTS))
     known = [each.revision for each in script.walk_revisions()]
     if before is not None and before not in known:
         raise StoreUnavailable(
             f"the store is at revision {before}, made by a newer release of the bridge or another program; "
-            f"this one knows {FIRST} to {HEAD}. Deploy the newer release again, or give this one another "
+            f"this one knows up to {HEAD}. Deploy the newer release again, or give this one another "
             "DATABASE_URL"
         )
     with EnvironmentContext(Config(), script) as environment:

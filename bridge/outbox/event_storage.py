@@ -1,0 +1,164 @@
+"""Storing a webhook as an event with its jobs: one unit of work."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bridge.core.event import rfc3339
+from bridge.core.job import JobState
+from bridge.outbox import lookup
+from bridge.outbox.job_storage import insert_jobs, lock_names, retry_dead, skip_whole_routes
+from bridge.outbox.locks import lock_all
+from bridge.outbox.lookup import KnownEvent
+from bridge.outbox.schema import events, jobs
+from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook, unique_delivery_id
+from bridge.routing.route import OnDead
+from bridge.sources.base.source_type import Replays
+
+#: The note of an event whose delivery id arrived with another body.
+ANOTHER_BODY = "another body arrived with the same delivery id and created no job (see events list --refused)"
+
+# Statements are compiled once. This one differs by dialect, for ON CONFLICT. It returns nothing if the event
+# exists, and waits for a transaction that is about to commit it.
+_INSERT_EVENT = {
+    "postgresql": postgresql.insert(events).on_conflict_do_nothing().returning(events.c.id),
+    "sqlite": sqlite.insert(events).on_conflict_do_nothing().returning(events.c.id),
+}
+_JOBS_OF = (
+    select(
+        jobs.c.id, jobs.c.event_id, jobs.c.route, jobs.c.item_key, jobs.c.state, jobs.c.reason,
+    )
+    .where(
+        jobs.c.event_id == bindparam("event_id"),
+        jobs.c.replay == 0,
+        # An alert belongs to no route: only a person retries it.
+        jobs.c.route != OnDead.NAME,
+    )
+    .with_for_update()
+)  # fmt: skip
+
+
+def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> StoredWebhook:
+    """Store a webhook, whose row in events is `row`, and its jobs.
+
+    A redelivery creates the jobs that are missing, retries the dead ones, and leaves the others alone.
+    """
+    lookup.lock(connection, webhook)
+    lock_all(connection, lock_names(webhook.jobs))
+    known = lookup.by_fingerprint(connection, webhook)
+    if known is None and webhook.has_chosen_id:
+        # The first webhook of this delivery id may be deleted by now.
+        unique_id = unique_delivery_id(webhook.event, row["digest"])
+        known = lookup.by_delivery(connection, webhook.event.source, unique_id)
+    before = None if known is not None else lookup.by_digest(connection, webhook)
+    is_refused = before is not None and webhook.replays is Replays.REFUSE
+    row, note = dict(row), None if before is None else _same_body(before)
+    while known is None:
+        event_id = None if is_refused else _insert_event(connection, webhook, _noted(row, note))
+        if event_id is not None:
+            made = insert_jobs(connection, event_id, webhook.jobs, now)
+            return StoredWebhook(event_id, False, made, note)
+        # None if retention deleted it while this unit waited for its lock: the webhook is then a new one.
+        known = lookup.by_delivery(connection, webhook.event.source, row["delivery_id"])
+        if known is None and before is not None and is_refused:
+            return StoredWebhook(before.id, True, (), f"a replay: {note}", is_refused=True)
+        if known is not None and _is_another(known, webhook, row["delivery_id"]):
+            note = note or f"its delivery id already belongs to another body: event {known.id}"
+            row["delivery_id"], known = unique_delivery_id(webhook.event, row["digest"]), None
+    if lookup.differs(known, webhook):
+        return _keep_first(connection, known, webhook)
+    _update_event(connection, known.id, row)
+    return StoredWebhook(known.id, True, _complete(connection, known.id, webhook, now))
+
+
+def _same_body(before: KnownEvent) -> str:
+    return f"the same body as event {before.id}, delivery id {before.delivery_id}"
+
+
+def _noted(row: dict[str, Any], note: str | None) -> dict[str, Any]:
+    return row if note is None else {**row, "notes": orjson.dumps([note])}
+
+
+def _is_another(known: KnownEvent, webhook: Webhook, delivery_id: str) -> bool:
+    """Return whether the delivery id that the table chose belongs to another webhook."""
+    is_chosen = webhook.has_chosen_id and delivery_id == webhook.event.delivery_id
+    return is_chosen and lookup.differs(known, webhook)
+
+
+def _keep_first(connection: Connection, known: KnownEvent, webhook: Webhook) -> StoredWebhook:
+    """Create no job of a body that differs from the event's."""
+    if webhook.fingerprint is not None:
+        # Parts outside the fingerprint may differ, such as the URLs of a pair of Alertmanagers.
+        return StoredWebhook(known.id, True, ())
+    of_event = select(events.c.notes).where(events.c.id == known.id)
+    notes = orjson.loads(connection.execute(of_event).scalar_one() or b"[]")
+    if ANOTHER_BODY not in notes:
+        noted = update(events).where(events.c.id == known.id)
+        connection.execute(noted.values(notes=orjson.dumps([*notes, ANOTHER_BODY])))
+    note = (
+        f"delivery id {known.delivery_id} already belongs to another body: event {known.id}; "
+        "no job was created from this body"
+    )
+    return StoredWebhook(known.id, True, (), note, is_refused=True)
+
+
+def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any]) -> int | None:
+    """Return the new event's id; None if its sender's delivery id exists."""
+    insert_event = _INSERT_EVENT[connection.dialect.name]
+    event_id: int | None = connection.execute(insert_event, row).scalar_one_or_none()
+    while event_id is None and webhook.fingerprint is not None:
+        # Another webhook of the same microsecond has this delivery id.
+        row["received_at"] += 1e-6
+        row["delivery_id"] = f"{webhook.fingerprint}@{rfc3339(row['received_at'])}"
+        event_id = connection.execute(insert_event, row).scalar_one_or_none()
+    return event_id
+
+
+def _update_event(connection: Connection, event_id: int, row: dict[str, Any]) -> None:
+    """Update the event's warnings, and its body if that is not stored: `jobs retry` may need it."""
+    of_event = update(events).where(events.c.id == event_id)
+    size = of_event.values(warnings=row["warnings"]).returning(func.length(events.c.body))
+    if connection.execute(size).scalar_one() == 0 and row["body"]:
+        restored = {name: row[name] for name in ("body", "headers", "query", "digest")}
+        connection.execute(of_event.values(**restored))
+
+
+def _complete(connection: Connection, event_id: int, webhook: Webhook, now: float) -> tuple[StoredJob, ...]:
+    """Create missing jobs of an event and retry dead ones; return those that now exist or wait."""
+    rows = connection.execute(_JOBS_OF, {"event_id": event_id}).all()
+    there = {(row.route, row.item_key): row for row in sorted(rows, key=attrgetter("id"))}
+    wanted = {(job.route, job.item_key): job for job in webhook.jobs}
+    canceled = {row.route for row in rows if not row.item_key and row.state == JobState.CANCELED}
+    has_items = {row.route for row in rows if row.item_key}
+    has_items -= {row.route for row in rows if row.state == JobState.DEAD}
+    missing = tuple(
+        job
+        for key, job in wanted.items()
+        if key not in there
+        # A person canceled the job for the whole route, or its items already have jobs.
+        and job.route not in (canceled if job.item_key else has_items if job.arguments is None else ())
+    )
+    done = list(insert_jobs(connection, event_id, missing, now, redelivered=True))
+    of_items = {job.route for job in webhook.jobs if job.item_key}
+    whole = {job.route for job in webhook.jobs if not job.item_key}
+    dead = [
+        (row, wanted.get(key))
+        for key, row in there.items()
+        # A route that exceeded its budget does not say what it makes of its items.
+        if row.state == JobState.DEAD and not (row.item_key and row.route in whole)
+    ]
+    ended = [row.id for row, new in dead if new is None and not row.item_key and row.route in of_items]
+    skip_whole_routes(connection, ended, now)
+    dead = [(row, new) for row, new in dead if row.id not in ended]
+    states = retry_dead(connection, dead, now)
+    done += [
+        StoredJob(row.id, new.route, new.task, JobState.WAITING)
+        for row, new in dead
+        if new is not None and states[row.id] is JobState.WAITING
+    ]
+    return tuple(done)
