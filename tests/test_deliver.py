@@ -94,7 +94,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver, "POLL", 0.03)
     monkeypatch.setattr(deliver, "JUMP", math.inf)  # a clock that a test moves has not jumped
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(circuit_breaker, "SHORTEST_WAIT", 0.02)
+    monkeypatch.setattr(circuit_breaker, "MIN_PROBE_WAIT", 0.02)
     monkeypatch.setattr(send, "RECORDS_AGAIN", 0.03)
 
 

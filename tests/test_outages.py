@@ -310,7 +310,7 @@ class TestWhileItLasts:
     def test_stop_does_not_wait_for_a_probe_that_hangs(
         self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(circuit_breaker, "SHORTEST_PATIENCE", LONG)
+        monkeypatch.setattr(circuit_breaker, "MIN_PROBE_TIMEOUT", LONG)
         theeye.fault(Fault(hang=LONG, method="GET"))
         theeye.fault(MAINTENANCE)
         process = make(timeout=LONG).start()

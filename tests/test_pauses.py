@@ -347,7 +347,7 @@ class TestDelivery:
         self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-        monkeypatch.setattr(circuit_breaker, "SHORTEST_WAIT", 0.02)
+        monkeypatch.setattr(circuit_breaker, "MIN_PROBE_WAIT", 0.02)
         process.outbox.pause(Pausable.TASK, A.id)
         made = process.send("paused", A)
         process.clock.offset = FREEZE

@@ -209,12 +209,12 @@ class Delivery:
 
     def _claim(self) -> int:
         """Claim for the threads that are free; how many jobs were claimed."""
-        if (probe := self._target.probing()) is not None:
+        if (probe := self._target.start_probe()) is not None:
             self._probes.put(probe)
         table = self._table
         with self._changed:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
-        room = self._target.room(free)
+        room = self._target.claim_limit(free)
         due = self._outbox.next_due() if room else None
         self._again_at = None
         if due is None or due > self._clock():
@@ -237,7 +237,7 @@ class Delivery:
             free=room,
             busy=busy,
             per_task=self._per_task,
-            but=self._target.but | but,
+            but=self._target.excluded_tasks | but,
             rates=table.rates,
             lease=lease,
         )
@@ -252,9 +252,9 @@ class Delivery:
 
     def _until_next(self, asked_at: float) -> float:
         """Seconds until a job or a probe is due that was not when a claim was asked for, at most POLL."""
-        probe_in = self._target.probe_in
-        if probe_in is not None:
-            return min(POLL, probe_in)
+        seconds_to_probe = self._target.seconds_to_probe
+        if seconds_to_probe is not None:
+            return min(POLL, seconds_to_probe)
         due = self._outbox.next_due()
         # What was due and not claimed waits for a thread that comes free, which says so, or for its rate.
         due = self._again_at if due is None or due <= asked_at else min(due, self._again_at or due)

@@ -114,12 +114,12 @@ class Sender:
         """Ask whether TheEye is there."""
         alive, detail = False, "asking failed"
         try:
-            status = client.get(f"{self.table.theeye.url}/", {}, probe.patience).status
+            status = client.get(f"{self.table.theeye.url}/", {}, probe.timeout).status
             alive, detail = is_alive(status), f"it answers {status}"
         except SendError as error:
             detail = self._mask(str(error))
         finally:
-            self._target.probed(probe, alive, detail)
+            self._target.probe_finished(probe, alive, detail)
 
     def is_running(self, attempt_id: int) -> bool:
         """Whether a thread of this process still has it, and maybe TheEye's answer."""
@@ -157,7 +157,7 @@ class Sender:
         if task is None:
             self._without_task(claimed, table.retry, now)
             return False
-        if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.but:
+        if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.excluded_tasks:
             self._outbox.hand_back(job, claimed.token)
             return False
         arguments = job.arguments or ()
@@ -196,7 +196,7 @@ class Sender:
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
         # Before the record, which may have to wait for the store.
-        if asked and not self._target.heard(
+        if asked and not self._target.attempt_finished(
             running.table, job, running.task, heard.verdict, heard.status, detail
         ):
             heard = replace(heard, verdict=Verdict(Outcome.UNAVAILABLE, heard.verdict.detail))
