@@ -388,7 +388,7 @@ class TestAskedForAgain:
 class TestDelivery:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(deliver, "POLL", 0.05)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 0.05)
 
     @pytest.fixture
     def theeye(self) -> Iterator[StandIn]:

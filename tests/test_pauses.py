@@ -316,7 +316,7 @@ class TestDelivery:
         self, url: str, process: Process, reopen: Reopen, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # On PostgreSQL it is woken: the poll alone would come too late. SQLite wakes no other process.
-        monkeypatch.setattr(deliver, "POLL", 0.05 if url.startswith("sqlite") else 600.0)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 0.05 if url.startswith("sqlite") else 600.0)
         other = reopen()
         other.pause(Pausable.TASK, A.id)
         process.start()
@@ -333,7 +333,7 @@ class TestDelivery:
         self, process: Process, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """They are due all the time, and cannot be claimed."""
-        monkeypatch.setattr(deliver, "POLL", 600.0)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 600.0)
         process.outbox.pause(Pausable.TASK, A.id)
         process.start()
         process.send("paused", A)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Mask, Secret
 from bridge.core.units import byte_count, duration, duration_text
-from bridge.process.environment import MAX_SECRET_FILE, Variables
+from bridge.process.environment import MAX_SECRET_FILE_BYTES, Environment
 from bridge.process.settings import LATER, VARIABLES, Retention, Settings
 from bridge.sources.base.signatures import Credentials
 
@@ -327,7 +327,7 @@ def test_every_wrong_variable_is_named_at_once() -> None:
 
 def test_settings_show_no_variable_of_the_table() -> None:
     settings = Settings.from_environ({"GITHUB_SECRET": "marked"})
-    assert settings.variables["GITHUB_SECRET"] == "marked"
+    assert settings.environment["GITHUB_SECRET"] == "marked"
     assert "marked" not in repr(settings)
 
 
@@ -353,7 +353,7 @@ def test_a_variable_or_its_file(tmp_path: Path) -> None:
         "E_FILE": "",
         "A_FILE": "/none",
     }
-    variables = Variables(environ)
+    variables = Environment(environ)
     assert variables["A"] == "a"
     assert variables["B"] == variables["C"] == "from the file"
     for name in ("D", "E", "F", ""):
@@ -373,13 +373,13 @@ def test_a_variable_or_its_file(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_one_trailing_newline_of_a_file_is_cut(tmp_path: Path, content: bytes, value: str) -> None:
     (tmp_path / "secret").write_bytes(content)
-    assert Variables({"A_FILE": str(tmp_path / "secret")})["A"] == value
+    assert Environment({"A_FILE": str(tmp_path / "secret")})["A"] == value
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
 def test_an_empty_file_is_unset(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
-    assert "A" not in Variables({"A_FILE": str(tmp_path / "secret")})
+    assert "A" not in Environment({"A_FILE": str(tmp_path / "secret")})
 
 
 def test_a_file_that_cannot_be_read_is_named_by_its_variable_alone(tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ def test_a_file_that_cannot_be_read_is_named_by_its_variable_alone(tmp_path: Pat
         (str(tmp_path / "marked"), "is not UTF-8 text"),
     ]:
         with pytest.raises(SettingsError) as caught:
-            Variables({"A_FILE": path})["A"]
+            Environment({"A_FILE": path})["A"]
         assert str(caught.value) == f"the file that A_FILE names {message}"
 
 
@@ -410,7 +410,7 @@ def test_a_file_that_is_not_regular_is_refused_and_not_waited_for(tmp_path: Path
             path.symlink_to(kind)
         before = open_files()
         with pytest.raises(SettingsError) as caught:
-            Variables({"A_FILE": str(path)})["A"]
+            Environment({"A_FILE": str(path)})["A"]
     why = str(caught.value).removeprefix("the file that A_FILE names ")
     assert why in ("is not a regular file", "cannot be read: No such device or address")
     assert open_files() <= before
@@ -426,14 +426,14 @@ def test_a_link_to_a_regular_file_is_followed(tmp_path: Path) -> None:
     (tmp_path / "..2026" / "token").write_bytes(b"from the file\n")
     (tmp_path / "..data").symlink_to("..2026")
     (tmp_path / "token").symlink_to("..data/token")
-    assert Variables({"A_FILE": str(tmp_path / "token")})["A"] == "from the file"
+    assert Environment({"A_FILE": str(tmp_path / "token")})["A"] == "from the file"
 
 
 def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(b"x" * MAX_SECRET_FILE)
-    variables = Variables({"A_FILE": str(tmp_path / "secret")})
-    assert len(variables["A"]) == MAX_SECRET_FILE
-    (tmp_path / "secret").write_bytes(b"x" * (MAX_SECRET_FILE + 1))
+    (tmp_path / "secret").write_bytes(b"x" * MAX_SECRET_FILE_BYTES)
+    variables = Environment({"A_FILE": str(tmp_path / "secret")})
+    assert len(variables["A"]) == MAX_SECRET_FILE_BYTES
+    (tmp_path / "secret").write_bytes(b"x" * (MAX_SECRET_FILE_BYTES + 1))
     with pytest.raises(SettingsError) as caught:
         variables["A"]
     assert str(caught.value) == "the file that A_FILE names is larger than 64 KiB"

@@ -288,7 +288,7 @@ class TestTokenThatIsRefused:
     def test_another_table_that_has_another_is_gone_by_at_once(
         self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deliver, "POLL", 30 * PATIENCE)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 30 * PATIENCE)
         self.release.set()
         process.start()
         process.wait_for(process.send(task=BY_TOKEN), JobState.DEAD)

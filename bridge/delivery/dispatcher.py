@@ -18,11 +18,11 @@ from uuid import uuid4
 from bridge.core.errors import StoreUnavailable
 from bridge.core.secrets import Mask
 from bridge.delivery.circuit_breaker import Probe
-from bridge.delivery.sender import Claimed, Sender
+from bridge.delivery.sender import ClaimedJob, Sender
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient
 from bridge.outbox.store import Outbox
-from bridge.process.clock import JUMP, Clock
+from bridge.process.clock import JUMP_THRESHOLD, Clock
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.job_api import MAX_RETRY_AFTER
@@ -30,23 +30,23 @@ from bridge.theeye.job_api import MAX_RETRY_AFTER
 #: Sending threads of a process; one task holds at most half of them.
 THREADS = 16
 #: How often, in seconds, the store is asked without a wake-up: other processes write to it, too.
-POLL = 2.0
+POLL_INTERVAL = 2.0
 #: How much longer than the time-out a lease is, seconds.
 LEASE_SLACK = 30.0
 #: How often, in seconds, a process writes down that it delivers.
-BEAT = 10.0
+HEARTBEAT_INTERVAL = 10.0
 #: How often, in seconds, it is looked for groups that nobody has passed on, and for times too far away.
-FREES = 60.0
+REPAIR_INTERVAL = 60.0
 #: How long, in seconds, any lease may be: a process with another table may have a longer time-out.
-LONGEST_LEASE = 300.0
+MAX_LEASE = 300.0
 #: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
 #: TheEye's answer in hand tries every few seconds to record it.
-GRACE = 10.0
+RECOVERY_DELAY = 10.0
 #: A round of the dispatcher that lasts longer, in seconds, waits for something that does not come.
-STALLED = 30.0
+STALL_TIMEOUT = 30.0
 
 #: What is told where nothing is sent.
-DRY_RUN = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
+DRY_RUN_NOTICE = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
 
 log = logging.getLogger(__name__)
 
@@ -70,49 +70,53 @@ class Delivery:
         self._per_task = max(1, threads // 2)
         self._clock = clock = clock or Clock()
         #: How many of its jumps, forward and back, the store has followed.
-        self._followed = (0, 0)
+        self._followed_jumps = (0, 0)
         #: By how much the store's clock was ahead of the monotonic one, and when it jumped or was first read;
         #: seconds of ``time.monotonic()``.
         self._store_ahead, self._jumped_at = math.inf, -math.inf
         self._make_client = make_client
         self._table = table
         #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
-        self._again_at: float | None = None
+        self._rate_frees_at: float | None = None
         self._target = Target(table, clock)
         self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
         self._dry_run = dry_run
         #: What else a process without a `/readyz` of its own has to tell, masked.
-        self.tells: Callable[[], str | None] = lambda: None
+        self.other_trouble: Callable[[], str | None] = lambda: None
         self._name = uuid4().hex
-        self._beaten_at = -BEAT
-        self._freed_at = -FREES
+        self._heartbeat_at = -HEARTBEAT_INTERVAL
+        self._repaired_at = -REPAIR_INTERVAL
         #: When the dispatcher's last round began, seconds of ``time.monotonic()``.
         self._round_at = time.monotonic()
-        self._told: str | None = None
+        self._reported_trouble: str | None = None
         self._watchdog = Watchdog()
-        self._claimed: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
+        self._claimed: queue.SimpleQueue[ClaimedJob | None] = queue.SimpleQueue()
         self._probes: queue.SimpleQueue[Probe | None] = queue.SimpleQueue()
         # Guards what follows; notified when there may be something to claim.
         self._changed = threading.Condition()
         self._busy: Counter[str] = Counter()
         self._woken = False
         self._stopping = False
-        self._senders: list[threading.Thread] = []
+        self._sending_threads: list[threading.Thread] = []
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
         self._prober = threading.Thread(target=self._probe_all, name="probe", daemon=True)
 
     @property
     def is_alive(self) -> bool:
         """Whether every thread of it runs, and the dispatcher goes its rounds."""
-        runs = bool(self._senders) and all(
-            thread.is_alive() for thread in (*self._senders, self._dispatcher, self._prober)
+        runs = bool(self._sending_threads) and all(
+            thread.is_alive() for thread in (*self._sending_threads, self._dispatcher, self._prober)
         )
-        return runs and time.monotonic() - self._round_at < STALLED
+        return runs and time.monotonic() - self._round_at < STALL_TIMEOUT
 
     @property
     def trouble(self) -> str | None:
         """What keeps this process from sending, for people; None where nothing does."""
-        told = (DRY_RUN if self._dry_run else self._target.trouble, self._clock.trouble, self.tells())
+        told = (
+            DRY_RUN_NOTICE if self._dry_run else self._target.trouble,
+            self._clock.trouble,
+            self.other_trouble(),
+        )
         return "; ".join(filter(None, told)) or None
 
     def start(self) -> None:
@@ -120,8 +124,10 @@ class Delivery:
         self._presence = self._outbox.presence()
         self._outbox.listen(self.wake)
         names = [f"send-{number}" for number in range(self._threads)]
-        self._senders = [threading.Thread(target=self._send_all, name=name, daemon=True) for name in names]
-        for thread in (*self._senders, self._prober, self._dispatcher):
+        self._sending_threads = [
+            threading.Thread(target=self._send_all, name=name, daemon=True) for name in names
+        ]
+        for thread in (*self._sending_threads, self._prober, self._dispatcher):
             thread.start()
 
     def use(self, table: RoutingTable) -> None:
@@ -141,7 +147,7 @@ class Delivery:
 
         What still runs then is recorded as unknown.
         """
-        if not self._senders:
+        if not self._sending_threads:
             return
         deadline = self._sender.deadline = time.monotonic() + seconds
         self._stopping = True
@@ -151,7 +157,7 @@ class Delivery:
         self._probes.put(None)
         for _ in range(self._threads):
             self._claimed.put(None)
-        for sender in self._senders:
+        for sender in self._sending_threads:
             sender.join(timeout=max(0.0, deadline - time.monotonic()))
         self._sender.record_running("the bridge stopped before the answer came")
         self._leave()
@@ -173,24 +179,24 @@ class Delivery:
                 # Before a job is claimed: its process may end before the next round.
                 self._follow_clock()
                 claimed = self._claim()
-                self._beat()
-                if time.monotonic() - before >= POLL + GRACE:
+                self._send_heartbeat()
+                if time.monotonic() - before >= POLL_INTERVAL + RECOVERY_DELAY:
                     # This process was frozen, and maybe others were: their senders first record the answers.
-                    lost_at = time.monotonic() + GRACE - POLL
-                if time.monotonic() - lost_at >= POLL:
-                    self._take_up(everything=False)
-                    self._free_groups()
-                    self._tell_of_deaths()
+                    lost_at = time.monotonic() + RECOVERY_DELAY - POLL_INTERVAL
+                if time.monotonic() - lost_at >= POLL_INTERVAL:
+                    self._recover_abandoned(everything=False)
+                    self._repair()
+                    self._create_dead_job_alerts()
                     lost_at = time.monotonic()
                 wait = 0.0 if claimed else self._until_next(asked_at)
             except StoreUnavailable as error:
                 log.warning("jobs cannot be claimed: %s", error)
-                lost_at = time.monotonic() + GRACE - POLL
-                wait = POLL
+                lost_at = time.monotonic() + RECOVERY_DELAY - POLL_INTERVAL
+                wait = POLL_INTERVAL
             except Exception:
                 # A defect here must not end delivery.
                 log.exception("claiming failed")
-                wait = POLL
+                wait = POLL_INTERVAL
             with self._changed:
                 if not self._woken and not self._stopping and wait:
                     self._changed.wait(wait)
@@ -203,7 +209,7 @@ class Delivery:
         """
         try:
             if self._presence.is_alone():
-                self._take_up(everything=True)
+                self._recover_abandoned(everything=True)
         finally:
             self._presence.share()
 
@@ -216,7 +222,7 @@ class Delivery:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
         room = self._target.claim_limit(free)
         due = self._outbox.next_due() if room else None
-        self._again_at = None
+        self._rate_frees_at = None
         if due is None or due > self._clock():
             return 0
         claimed = self._claim_of(table, room, busy, table.by_token)
@@ -242,23 +248,23 @@ class Delivery:
             lease=lease,
         )
         if claim.again_at is not None:
-            self._again_at = min(claim.again_at, self._again_at or claim.again_at)
+            self._rate_frees_at = min(claim.again_at, self._rate_frees_at or claim.again_at)
         for job in claim.jobs:
             self._target.claimed(job)
             with self._changed:
                 self._busy[job.task_id] += 1
-            self._claimed.put(Claimed(job, claim.token, until))
+            self._claimed.put(ClaimedJob(job, claim.token, until))
         return len(claim.jobs)
 
     def _until_next(self, asked_at: float) -> float:
-        """Seconds until a job or a probe is due that was not when a claim was asked for, at most POLL."""
+        """Seconds until a job or probe is due that was not when claiming began, up to POLL_INTERVAL."""
         seconds_to_probe = self._target.seconds_to_probe
         if seconds_to_probe is not None:
-            return min(POLL, seconds_to_probe)
+            return min(POLL_INTERVAL, seconds_to_probe)
         due = self._outbox.next_due()
         # What was due and not claimed waits for a thread that comes free, which says so, or for its rate.
-        due = self._again_at if due is None or due <= asked_at else min(due, self._again_at or due)
-        return POLL if due is None else min(POLL, max(0.0, due - self._clock()))
+        due = self._rate_frees_at if due is None or due <= asked_at else min(due, self._rate_frees_at or due)
+        return POLL_INTERVAL if due is None else min(POLL_INTERVAL, max(0.0, due - self._clock()))
 
     @property
     def _lease(self) -> float:
@@ -267,27 +273,27 @@ class Delivery:
 
     def _follow_clock(self) -> None:
         """After the clock was corrected, let no job die and none wait for long because of it."""
-        jumps = (self._clock.forward, self._clock.back)
-        if jumps == self._followed:
+        jumps = (self._clock.forward_jumps, self._clock.backward_jumps)
+        if jumps == self._followed_jumps:
             return
         self._outbox.renew()
-        if jumps[1] != self._followed[1]:
+        if jumps[1] != self._followed_jumps[1]:
             self._bring_forward(self._lease)
-        self._followed = jumps
+        self._followed_jumps = jumps
 
     def _bring_forward(self, longest: float) -> None:
         """Let no job wait for over `longest` seconds (or the longest wait), and no claim last too long."""
         longest = max(longest, self._table.retry.longest_wait)
-        if brought := self._outbox.bring_forward(longest, max(self._lease, LONGEST_LEASE)):
+        if brought := self._outbox.bring_forward(longest, max(self._lease, MAX_LEASE)):
             log.warning("%d jobs waited for a time too far in the future: a clock was ahead", brought)
 
-    def _take_up(self, *, everything: bool) -> None:
+    def _recover_abandoned(self, *, everything: bool) -> None:
         """Free the jobs that a process left claimed; what it had started may be at TheEye."""
         left = self._outbox.left_behind(everything=everything)
         # A jump of the store's clock ends no lease. It is read afterwards: the jump may come in between.
         now = time.monotonic()
         ahead = self._outbox.now() - now
-        if abs(ahead - self._store_ahead) > JUMP:
+        if abs(ahead - self._store_ahead) > JUMP_THRESHOLD:
             self._jumped_at = now
         self._store_ahead = ahead
         if not everything and now - self._jumped_at < self._lease:
@@ -302,28 +308,28 @@ class Delivery:
                 self._sender.record_lost(job, job.claim, attempt.id, attempt.started_at, why)
             log.warning("job %d was left behind by another process", job.id)
 
-    def _free_groups(self) -> None:
+    def _repair(self) -> None:
         """Free, once in a while, the groups and jobs that would wait for too long."""
         now = time.monotonic()
-        if now - self._freed_at >= FREES:
+        if now - self._repaired_at >= REPAIR_INTERVAL:
             # The machines' clocks differ a little.
-            self._bring_forward(MAX_RETRY_AFTER + JUMP)
+            self._bring_forward(MAX_RETRY_AFTER + JUMP_THRESHOLD)
             if freed := self._outbox.free_groups():
                 log.warning("%d groups waited for a process that passed nothing on", freed)
-            self._freed_at = now
+            self._repaired_at = now
 
-    def _tell_of_deaths(self) -> None:
+    def _create_dead_job_alerts(self) -> None:
         on_dead = self._table.on_dead
         if on_dead is not None and (told := self._outbox.tell_of_deaths(on_dead)):
             log.info("jobs died: %d jobs tell of it", told)
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         """Write down that this process delivers, in time or when what it has to say changes."""
         now, trouble = time.monotonic(), self.trouble
-        if trouble == self._told and now - self._beaten_at < BEAT:
+        if trouble == self._reported_trouble and now - self._heartbeat_at < HEARTBEAT_INTERVAL:
             return
         self._outbox.beat(self._name, trouble)
-        self._told, self._beaten_at = trouble, now
+        self._reported_trouble, self._heartbeat_at = trouble, now
 
     def _leave(self) -> None:
         try:
@@ -346,7 +352,7 @@ class Delivery:
         client = self._make_client(self._watchdog)
         while (claimed := self._claimed.get()) is not None:
             try:
-                self._sender.send(client, claimed)
+                self._sender.deliver(client, claimed)
             except StoreUnavailable as error:
                 log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
             except Exception:

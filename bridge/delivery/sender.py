@@ -24,39 +24,39 @@ from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.job_api import JobRequest, Verdict, job_request, read_answer
 
 #: How often, in seconds, a record is tried again that the store did not take.
-RECORDS_AGAIN = 2.0
+RECORD_RETRY_INTERVAL = 2.0
 #: A job whose task this process's table lacks is tried again after its age so far, within these bounds,
 #: seconds: most are of a table that is about to be loaded here, too.
 SHORTEST_UNKNOWN_TASK_WAIT, LONGEST_UNKNOWN_TASK_WAIT = 0.5, 30.0
 #: A send begins only if its lease outlasts the time-out by this, seconds.
 LEASE_MARGIN = 5.0
 #: How long, in seconds, after a jump of the clock no job is given up: the store's times follow it meanwhile.
-STEADY = 60.0
+STEADY_CLOCK_DELAY = 60.0
 #: Of what TheEye said, how many characters are kept.
-MAX_DETAIL = 500
+MAX_DETAIL_LENGTH = 500
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedJob:
     """A job that this process may send, and the claim's token."""
 
     job: Job
     token: str
     #: When the claim ends, seconds of ``time.monotonic()``.
-    until: float
+    lease_ends_at: float
 
     def outlasts(self, timeout: float) -> bool:
         """Whether a send that begins now ends before the claim does."""
-        return self.until - time.monotonic() >= timeout + LEASE_MARGIN
+        return self.lease_ends_at - time.monotonic() >= timeout + LEASE_MARGIN
 
 
 @dataclass(frozen=True)
 class _Running:
     """An attempt that has started and is not recorded."""
 
-    claimed: Claimed
+    claimed: ClaimedJob
     attempt_id: int
     started_at: float
     #: What it goes by to its end.
@@ -101,7 +101,7 @@ class Sender:
         #: Until when a record is tried again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
-    def send(self, client: HttpClient, claimed: Claimed) -> None:
+    def deliver(self, client: HttpClient, claimed: ClaimedJob) -> None:
         """Send one job. Raises StoreUnavailable where it could not be started or recorded."""
         heard = False
         try:
@@ -150,7 +150,7 @@ class Sender:
         done = Completion(max(0.0, self._clock() - started_at), Outcome.UNKNOWN, None, why, None)
         self._outbox.record(job, token, attempt_id, done, self._decide(job, table.retry, on_unknown, done))
 
-    def _send(self, client: HttpClient, claimed: Claimed) -> bool:
+    def _send(self, client: HttpClient, claimed: ClaimedJob) -> bool:
         """Whether TheEye was asked."""
         job, now, table = claimed.job, self._clock(), self.table
         task = table.tasks.get(job.task_id)
@@ -194,7 +194,7 @@ class Sender:
             verdict = Verdict(Outcome.UNAVAILABLE, "not sent: its claim was about to end")
             heard, asked = _Heard(verdict), False
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
-        detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
+        detail = self._mask(heard.verdict.detail)[:MAX_DETAIL_LENGTH]
         # Before the record, which may have to wait for the store.
         if asked and not self._target.attempt_finished(
             running.table, job, running.task, heard.verdict, heard.status, detail
@@ -212,7 +212,7 @@ class Sender:
             return _Heard(Verdict(Outcome.UNKNOWN, str(error)))
         return _Heard(read_answer(answer.status, answer.headers, answer.body, self._clock()), answer.status)
 
-    def _without_task(self, claimed: Claimed, policy: RetryPolicy, now: float) -> None:
+    def _without_task(self, claimed: ClaimedJob, policy: RetryPolicy, now: float) -> None:
         reason = f"this process's table has no task {claimed.job.task_id}"
         age = now - self._fresh_at(claimed.job, now)
         if age >= policy.retry_for:
@@ -223,7 +223,9 @@ class Sender:
 
     def _record(self, running: _Running, heard: _Heard, detail: str, seconds: float) -> None:
         verdict, claimed = heard.verdict, running.claimed
-        job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL]
+        job_id = (
+            None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL_LENGTH]
+        )
         done = Completion(seconds, verdict.outcome, heard.status, detail, job_id)
         policy, on_unknown = running.table.retry, running.task.on_unknown
         decision = self._decide(claimed.job, policy, on_unknown, done, verdict.retry_after)
@@ -239,7 +241,7 @@ class Sender:
                 )  # fmt: skip
                 if time.monotonic() >= self.deadline:
                     raise
-                time.sleep(RECORDS_AGAIN)
+                time.sleep(RECORD_RETRY_INTERVAL)
         log.log(
             logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING,
             "job %d: %s, now %s%s%s",
@@ -271,4 +273,4 @@ class Sender:
 
     def _fresh_at(self, job: Job, now: float) -> float:
         """Since when a job is tried; `now` where a jump of the clock may have made it look old."""
-        return job.fresh_at if self._clock.steady_for() >= STEADY else now
+        return job.fresh_at if self._clock.steady_for() >= STEADY_CLOCK_DELAY else now

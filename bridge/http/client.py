@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 #: The largest body of an answer, in bytes.
-MAX_ANSWER = 20 * 1024**2
+MAX_ANSWER_BYTES = 20 * 1024**2
 
 #: How long a kept connection may have been idle to be used again, in seconds.
-MAX_IDLE = 2.0
+IDLE_LIMIT = 2.0
 
 USER_AGENT = "theeye-webhook-bridge"
 
@@ -62,8 +62,8 @@ class HttpClient:
         watchdog: Watchdog,
         ca_bundle: str | Literal[True] = True,
         *,
-        max_idle: float = MAX_IDLE,
-        max_answer: int = MAX_ANSWER,
+        max_idle: float = IDLE_LIMIT,
+        max_answer: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._watchdog = watchdog
         self._adapter = Adapter(ca_bundle, max_idle)
@@ -101,10 +101,10 @@ class HttpClient:
             what = "the answer cannot be read" if exchange.written else "the request cannot be made"
             exchange.note(f"{what}: {type(error).__name__}")
         finally:
-            exchange.end()
+            exchange.release()
         # A shutdown by the watchdog looks like the regular end of a body without a length. An answer that was
         # there by then is an answer, such as one that came while the process was frozen.
-        if answer is None or (exchange.fired and not exchange.whole):
+        if answer is None or (exchange.fired and not exchange.complete):
             # Out here, so that the error has no context: that one's text holds the URL.
             raise exchange.failure()
         return answer
@@ -116,7 +116,9 @@ class HttpClient:
             method, url, {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers), data=body
         ).prepare()
         self._adapter.exchange = exchange
-        response: BaseHTTPResponse = self._adapter.send(request, stream=True, timeout=exchange.left()).raw
+        response: BaseHTTPResponse = self._adapter.send(
+            request, stream=True, timeout=exchange.remaining()
+        ).raw
         with closing(response):  # one that was read to its end has handed its connection back by then
             body, headers = self._read(exchange, response), Headers(response.headers.items())
             coding = response.headers.get("Content-Encoding", "")
@@ -133,7 +135,7 @@ class HttpClient:
                 body += piece
                 if len(body) > self._max_answer:
                     break
-            exchange.whole = response.length_remaining == 0 or exchange.chunks_ended()
+            exchange.complete = response.length_remaining == 0 or exchange.chunks_ended()
         except Exception:
             exchange.note(CUT_OFF)
             raise

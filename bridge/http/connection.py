@@ -100,9 +100,9 @@ class _Connection(HTTPConnection):
                     sock = opened.enter_context(socket.socket(family, kind, protocol))
                     for option in self.socket_options or ():
                         sock.setsockopt(*option)
-                    sock.settimeout(self.exchange.left() / (len(found) - tried))
+                    sock.settimeout(self.exchange.remaining() / (len(found) - tried))
                     sock.connect(address)
-                    sock.settimeout(self.exchange.left())
+                    sock.settimeout(self.exchange.remaining())
                     self.exchange.watch(sock)
                     opened.pop_all()
                     return sock
@@ -111,7 +111,7 @@ class _Connection(HTTPConnection):
         raise failure
 
     def send(self, data: Any) -> None:
-        self.exchange.left()
+        self.exchange.remaining()
         # Before it is done: a write that fails may have written a part.
         self.exchange.written = True
         self.exchange.awaited = "answer"

@@ -18,7 +18,7 @@ class Exchange:
         self._watchdog = watchdog
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
-        self._line: socket.socket | None = None
+        self._socket_copy: socket.socket | None = None
         self._guard: Guard | None = None
         self._reason = ""
         #: What does not come if time runs out.
@@ -26,7 +26,7 @@ class Exchange:
         #: The request, or a part of it, was handed to the connection.
         self.written = False
         #: The answer was read to an end that it states itself.
-        self.whole = False
+        self.complete = False
         #: Whether the last line that was read is the empty one that ends chunks and their trailers.
         self.chunks_ended: Callable[[], bool] = lambda: False
 
@@ -34,26 +34,26 @@ class Exchange:
     def fired(self) -> bool:
         return self._guard is not None and self._guard.fired
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the deadline. Raises TimeoutError when there are none."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError
-        return left
+        return remaining
 
     def watch(self, sock: socket.socket) -> None:
         """Have the connection shut down at the deadline."""
         # A copy that nobody else closes: TLS empties the socket that it wraps, and urllib3 closes
         # a connection that the server will not keep before the answer's body is read.
-        self._line = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        self._guard = self._watchdog.watch(self._line, self._deadline)
+        self._socket_copy = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        self._guard = self._watchdog.watch(self._socket_copy, self._deadline)
 
-    def end(self) -> None:
+    def release(self) -> None:
         """Take the connection out of the watchdog's reach."""
         if self._guard is not None:
             self._guard.release()
-        if self._line is not None:
-            self._line.close()
+        if self._socket_copy is not None:
+            self._socket_copy.close()
 
     def note(self, reason: str) -> None:
         """Why it failed, for a person. The first one, nearest to the cause, stays."""

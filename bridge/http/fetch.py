@@ -10,9 +10,9 @@ from bridge.http.client import HttpClient
 from bridge.process.watchdog import Watchdog
 
 #: The largest body, in bytes.
-LARGEST = 64 * 1024
+MAX_FETCHED_BYTES = 64 * 1024
 #: How long one may take, seconds.
-TIMEOUT = 5.0
+FETCH_TIMEOUT = 5.0
 
 
 class Fetcher:
@@ -22,10 +22,10 @@ class Fetcher:
     that one fetches nothing. `ca_bundle` is as HttpClient has it, `timeout` is in seconds.
     """
 
-    def __init__(self, ca_bundle: str | Literal[True] = True, timeout: float = TIMEOUT) -> None:
+    def __init__(self, ca_bundle: str | Literal[True] = True, timeout: float = FETCH_TIMEOUT) -> None:
         self._timeout = timeout
         self._watchdog = Watchdog()
-        self._client = HttpClient(self._watchdog, ca_bundle, max_answer=LARGEST)
+        self._client = HttpClient(self._watchdog, ca_bundle, max_answer=MAX_FETCHED_BYTES)
         self._lock = threading.Lock()
 
     def __call__(self, url: str) -> bytes:

@@ -16,7 +16,7 @@ from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.row_mapping import job_of, storable
 from bridge.outbox.schema import IS_READY, attempts, jobs
-from bridge.process.clock import JUMP
+from bridge.process.clock import JUMP_THRESHOLD
 
 #: The reason of a job that an answer has settled after its claim had ended.
 LATE = "TheEye's answer came after the claim had ended"
@@ -339,7 +339,7 @@ def bring_forward(connection: Connection, now: float, longest: float, lease: flo
     Only a clock that was ahead makes either longer. It also stored the jobs that are younger than now. Leases
     go by the store's clock.
     """
-    latest = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
+    latest = {"farthest": now + longest, "ahead": now + JUMP_THRESHOLD, "now": now}
     until = {"farthest": rates.clock(connection, now) + lease}
     return sum(connection.execute(*each).rowcount for each in ((_DUE_NOW, latest), (_SHORTEN, until)))
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 #: NTP corrects in steps below this, seconds. A larger one is a jump.
-JUMP = 5.0
+JUMP_THRESHOLD = 5.0
 #: How long a jump must last before the clock follows it, seconds.
-FOLLOW_AFTER = 60.0
+FOLLOW_DELAY = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class Clock:
     """Seconds since the epoch. Safe to use from any thread.
 
     If the wall clock jumps against the monotonic one, time goes on as before until the jump has lasted
-    FOLLOW_AFTER seconds: a clock that is wrong for a moment ends no lease and gives no job up. Somebody must
+    FOLLOW_DELAY seconds: a clock that is wrong for a moment ends no lease and gives no job up. Somebody must
     ask for the time every few seconds, otherwise a jump is noticed late.
     """
 
@@ -36,9 +36,9 @@ class Clock:
         self._jump: tuple[float, float] | None = None
         self._unsteady_at = -math.inf
         #: How many jumps forward it has followed.
-        self.forward = 0
+        self.forward_jumps = 0
         #: How many jumps back it has followed, and jumps forward that ended: times may be stored by these.
-        self.back = 0
+        self.backward_jumps = 0
 
     def __call__(self) -> float:
         with self._lock:
@@ -60,14 +60,14 @@ class Clock:
         return f"the clock jumped by {jump[0] - self._ahead:+.0f} s, which counts once it has lasted a minute"
 
     def _look(self, ahead: float, now: float) -> None:
-        if abs(ahead - self._ahead) <= JUMP:
-            self.back += self._jump is not None and self._jump[0] > self._ahead
+        if abs(ahead - self._ahead) <= JUMP_THRESHOLD:
+            self.backward_jumps += self._jump is not None and self._jump[0] > self._ahead
             self._ahead, self._jump = ahead, None
-        elif self._jump is None or abs(ahead - self._jump[0]) > JUMP:
+        elif self._jump is None or abs(ahead - self._jump[0]) > JUMP_THRESHOLD:
             self._jump, self._unsteady_at = (ahead, now), now
             log.warning("the clock jumped by %+.0f s; check NTP", ahead - self._ahead)
-        elif now - self._jump[1] >= FOLLOW_AFTER:
+        elif now - self._jump[1] >= FOLLOW_DELAY:
             log.warning("the clock is corrected by %+.0f s", ahead - self._ahead)
-            self.forward += ahead > self._ahead
-            self.back += ahead < self._ahead
+            self.forward_jumps += ahead > self._ahead
+            self.backward_jumps += ahead < self._ahead
             self._ahead, self._jump, self._unsteady_at = ahead, None, now

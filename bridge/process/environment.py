@@ -10,10 +10,10 @@ from pathlib import Path
 from bridge.core.errors import SettingsError
 
 #: The largest file that a ``NAME_FILE`` may name, in bytes.
-MAX_SECRET_FILE = 64 * 1024
+MAX_SECRET_FILE_BYTES = 64 * 1024
 
 
-class Variables(Mapping[str, str]):
+class Environment(Mapping[str, str]):
     """The environment as the routing table sees it: ``NAME``, or else the file that ``NAME_FILE`` names.
 
     An empty variable counts as unset. A file's one trailing newline is cut.
@@ -62,9 +62,9 @@ def _read_secret_file(path: str) -> str:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_SECRET_FILE + 1)
+            content = file.read(MAX_SECRET_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
-    if len(content) > MAX_SECRET_FILE:
-        raise ValueError(f"is larger than {MAX_SECRET_FILE // 1024} KiB")
+    if len(content) > MAX_SECRET_FILE_BYTES:
+        raise ValueError(f"is larger than {MAX_SECRET_FILE_BYTES // 1024} KiB")
     return content.decode()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, visible
 from bridge.core.units import byte_count, duration
-from bridge.process.environment import Variables
+from bridge.process.environment import Environment
 
 T = TypeVar("T")
 
@@ -101,19 +101,19 @@ class Retention:
     @property
     def unmatched(self) -> float:
         """Events that made no job."""
-        return min(UNMATCHED, self.events)
+        return min(MAX_UNMATCHED_RETENTION, self.events)
 
 
 #: How long, in seconds, an event that made no job is kept at the most, and a body unless it is said.
-UNMATCHED = 3 * 86400.0
-BODIES = 7 * 86400.0
+MAX_UNMATCHED_RETENTION = 3 * 86400.0
+DEFAULT_BODY_RETENTION = 7 * 86400.0
 
 
 def _retention(text: str) -> Retention:
     events, comma, bodies = (part.strip() for part in text.partition(","))
     try:
         kept = duration(events)
-        retention = Retention(kept, duration(bodies) if comma else min(BODIES, kept))
+        retention = Retention(kept, duration(bodies) if comma else min(DEFAULT_BODY_RETENTION, kept))
     except ValueError as error:
         raise ValueError(
             f"expected how long events, and then their bodies, are kept: 30d,7d; {error}"
@@ -237,12 +237,12 @@ class Settings:
     #: The deployed commit, where the platform names it.
     commit: str | None
     #: What ``${{ env.NAME }}`` reads.
-    variables: Variables
+    environment: Environment
 
     @property
     def is_colorless(self) -> bool:
         """Whether a terminal is to show no colour: NO_COLOR says so, or it is a dumb one."""
-        return "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
+        return "NO_COLOR" in self.environment or self.environment.get("TERM") == "dumb"
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -255,7 +255,7 @@ class Settings:
         environ = os.environ if environ is None else environ
         mistakes = [f"{name} is not supported yet; unset it" for name in LATER if environ.get(name)]
         values: dict[str, Any] = {}
-        files = Variables(environ)
+        files = Environment(environ)
         for variable in VARIABLES:
             try:
                 found = files.get(variable.name) if variable.private else environ.get(variable.name)
@@ -289,5 +289,5 @@ class Settings:
             log_level=values["LOG_LEVEL"],
             log_format=values["LOG_FORMAT"],
             commit=_commit(environ),
-            variables=Variables(environ),
+            environment=Environment(environ),
         )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Self
 
 #: Released entries that may stay in the heap before it is cleared of them.
-SLACK = 64
+RELEASED_LIMIT = 64
 
 
 class Guard:
@@ -123,7 +123,7 @@ class Watchdog:
         self._released += 1
         # It stays where it is: the thread need not be woken, and most are passed
         # by in time. Where deadlines are far off and exchanges short, they must not pile up.
-        if self._released > SLACK and self._released * 2 > len(self._heap):
+        if self._released > RELEASED_LIMIT and self._released * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2]._sock is not None]
             heapq.heapify(self._heap)
             self._released = 0
