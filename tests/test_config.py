@@ -25,7 +25,7 @@ from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.signatures import Credentials, HmacSignature, UrlToken
 from bridge.sources.base.source_type import Options
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 
 TYPES = discover()
 ID = "5f3c9a7be4b0a1c2d3e4f501"

@@ -36,7 +36,7 @@ from bridge.outbox.claims import Completion
 from bridge.outbox.presence import FileLock
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
-from bridge.theeye.job_api import Verdict, read_answer
+from bridge.theeye.answer import Verdict, read_answer
 from tests.delivery import TASK, Process, Shifted, arguments, posts, quick_client, unavailable
 from tests.tables import (
     NOW,

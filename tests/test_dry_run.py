@@ -16,7 +16,7 @@ from bridge.core.task import Rate
 from bridge.delivery.dispatcher import DRY_RUN_NOTICE
 from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 from tests import pushes
 from tests.delivery import TASK, Process, quick_client
 from tests.pushes import VARIABLES, push, write_table

@@ -26,7 +26,7 @@ from bridge.outbox.keys import throttle
 from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
 from bridge.outbox.storing import STAYS_DEAD
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 from tests.delivery import Process, quick_client
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, beside, sample
 from tests.tables import (

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.job import JobState, Outcome
-from bridge.core.retry import FIRST_WAIT, MORE_TRIES_WHEN_UNKNOWN, Decision, RetryPolicy, backoff, decide
+from bridge.core.retry import FIRST_WAIT, MAX_UNKNOWN_RETRIES, Decision, RetryPolicy, backoff, decide
 from bridge.core.task import OnUnknown
 from tests.tables import NOW
 
@@ -38,7 +38,7 @@ def after(outcome: Outcome, **more: Any) -> Decision:
 
 
 def test_the_rule_is_the_designs() -> None:
-    assert (FIRST_WAIT, MORE_TRIES_WHEN_UNKNOWN) == (2.0, 2)
+    assert (FIRST_WAIT, MAX_UNKNOWN_RETRIES) == (2.0, 2)
     assert RetryPolicy() == RetryPolicy(retry_for=24 * HOUR, longest_wait=15 * 60.0)
 
 

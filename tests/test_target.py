@@ -23,7 +23,7 @@ from bridge.http.client import HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import Verdict
+from bridge.theeye.answer import Verdict
 from tests.delivery import TASK, Process, posts, quick_client
 from tests.tables import (
     NOW,

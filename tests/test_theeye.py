@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from bridge.core.event import JSON, Headers
 from bridge.core.job import Outcome
 from bridge.core.secrets import Secret
-from bridge.core.task_arguments import ArgumentsType, elements, unrunnable
+from bridge.core.task_arguments import ArgumentsType, arguments_problem, wire_arguments
 from bridge.demo.agent import as_json, script_arguments
 from bridge.demo.arguments import Argument, elements_of, matched
-from bridge.theeye.job_api import MAX_SAID, TheEye, job_request, read_answer, read_retry_after
+from bridge.theeye.answer import MAX_ERROR_BYTES, read_answer, read_retry_after
+from bridge.theeye.request import TheEye, job_request
 from tests.tables import NOW, key_of, make_task
 
 DATA_URL = "data:text/plain;base64,aGk="
@@ -164,7 +165,7 @@ class TestTheArrayOnTheWire:
         values: list[JSON] = ["a", "b", "c"]
         values[order] = value
 
-        assume(unrunnable(tuple(values), (), arguments_type, allow_data_urls=False) is None)
+        assume(arguments_problem(tuple(values), (), arguments_type, allow_data_urls=False) is None)
 
         seen = seen_by_script(values, arguments_type)
 
@@ -417,9 +418,10 @@ class TestWhatAnErrorSays:
         ids=["text", "a JSON text", "an object", "nested", "cut inside of a character"],
     )  # fmt: skip
     def test_of_a_long_one_only_the_beginning(self, body: bytes) -> None:
-        assert len(answered(500, body).detail) <= MAX_SAID + 4
+        assert len(answered(500, body).detail) <= MAX_ERROR_BYTES + 4
         assert (
-            len(answered(200, orjson.dumps(TERMINATED | {"output": body.decode()})).detail) <= MAX_SAID + 40
+            len(answered(200, orjson.dumps(TERMINATED | {"output": body.decode()})).detail)
+            <= MAX_ERROR_BYTES + 40
         )
 
 
@@ -472,4 +474,4 @@ class TestRetryAfter:
 def test_whatever_is_answered_has_an_outcome(status: int, body: bytes) -> None:
     verdict = read_answer(status, Headers(), body, NOW)
     assert verdict.outcome is (expected_outcome(status) if status != 200 else Outcome.UNKNOWN)
-    assert elements((), ArgumentsType.LEGACY) == []
+    assert wire_arguments((), ArgumentsType.LEGACY) == []

@@ -10,7 +10,7 @@ from bridge.core.task import OnUnknown
 #: The first wait's ceiling, in seconds; it doubles with each attempt.
 FIRST_WAIT = 2.0
 #: How many more times a job is sent whose answer was lost.
-MORE_TRIES_WHEN_UNKNOWN = 2
+MAX_UNKNOWN_RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def decide(
     if outcome is Outcome.UNKNOWN:
         if on_unknown is OnUnknown.HOLD:
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it (on_unknown: hold)")
-        if unknowns > MORE_TRIES_WHEN_UNKNOWN:
+        if unknowns > MAX_UNKNOWN_RETRIES:
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it, sent {unknowns} times")
     if now - fresh_at >= policy.retry_for:
         if unknowns:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from bridge.core.event import JSON
 from bridge.core.secrets import Secret
-from bridge.core.task_arguments import ArgumentsType, unrunnable
+from bridge.core.task_arguments import ArgumentsType, arguments_problem
 
 
 class OnUnknown(StrEnum):
@@ -42,7 +42,7 @@ class Task:
     on_unknown: OnUnknown = OnUnknown.RETRY
     rate: Rate | None = None
 
-    def unrunnable(self, arguments: tuple[JSON, ...], *, allow_data_urls: bool) -> str | None:
+    def arguments_problem(self, arguments: tuple[JSON, ...], *, allow_data_urls: bool) -> str | None:
         """Why TheEye's agent cannot run it with these arguments as they are; None if it can."""
         names = self.arguments or ()
-        return unrunnable(arguments, names, self.arguments_type, allow_data_urls=allow_data_urls)
+        return arguments_problem(arguments, names, self.arguments_type, allow_data_urls=allow_data_urls)

@@ -14,10 +14,10 @@ from bridge.core.event import JSON
 
 #: The longest shell text of all arguments of a job, in bytes. Linux starts no command of 131,072 or more,
 #: and the script's own path counts, too.
-MAX_SHELL_TEXT = 120_000
+MAX_SHELL_TEXT_BYTES = 120_000
 
 #: Beyond it TheEye's JavaScript rounds a whole number to another one.
-MAX_EXACT = 2**53
+MAX_EXACT_INTEGER = 2**53
 
 #: The agent's test for a data URL. Python's blanks are JavaScript's and a few more, but for U+FEFF, and for
 #: U+180E, a blank to old versions.
@@ -41,23 +41,25 @@ class ArgumentsType(StrEnum):
     TEXT = "text"
 
 
-def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:
+def wire_arguments(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:
     """The array on the wire that is right on every kind of task.
 
     One element an order, its index the order. An object with order and value is the documented
     form; where TheEye would hand that object itself to the script (an empty text, null, 0, false),
     the bare value stands.
     """
-    return [_element(order, _sent(value, arguments_type)) for order, value in enumerate(arguments)]
+    return [
+        _wire_argument(order, _wire_value(value, arguments_type)) for order, value in enumerate(arguments)
+    ]
 
 
-def _element(order: int, value: JSON) -> JSON:
+def _wire_argument(order: int, value: JSON) -> JSON:
     if value is None or value is False or value == "" or (isinstance(value, int | float) and value == 0):
         return value
     return {"order": order, "value": value}
 
 
-def _sent(value: JSON, arguments_type: ArgumentsType) -> JSON:
+def _wire_value(value: JSON, arguments_type: ArgumentsType) -> JSON:
     """The value as TheEye gets it.
 
     A text task gets everything but null as text. A legacy task makes text of numbers itself, so that one
@@ -65,12 +67,12 @@ def _sent(value: JSON, arguments_type: ArgumentsType) -> JSON:
     """
     if arguments_type is ArgumentsType.TEXT and value is not None and not isinstance(value, str):
         return orjson.dumps(value).decode()
-    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT:
+    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT_INTEGER:
         return str(value)
     return value
 
 
-def unrunnable(
+def arguments_problem(
     arguments: tuple[JSON, ...],
     names: tuple[str | None, ...],
     arguments_type: ArgumentsType,
@@ -84,33 +86,35 @@ def unrunnable(
     """
     together = max(0, len(arguments) - 1)  # the blanks between
     for order, value in enumerate(arguments):
-        size, flaw = _judged(value, arguments_type, allow_data_urls)
-        if flaw is not None:
+        size, problem = _size_and_problem(value, arguments_type, allow_data_urls)
+        if problem is not None:
             name = names[order] if order < len(names) else None
-            return f"{name or f'argument {order}'}: {flaw}"
+            return f"{name or f'argument {order}'}: {problem}"
         together += size
-    return None if together <= MAX_SHELL_TEXT else f"the arguments together: {_too_long(together)}"
+    return None if together <= MAX_SHELL_TEXT_BYTES else f"the arguments together: {_too_long(together)}"
 
 
-def flaw_of(value: JSON, arguments_type: ArgumentsType, *, allow_data_urls: bool) -> str | None:
+def argument_problem(value: JSON, arguments_type: ArgumentsType, *, allow_data_urls: bool) -> str | None:
     """The same of one argument alone, without its name."""
-    return _judged(value, arguments_type, allow_data_urls)[1]
+    return _size_and_problem(value, arguments_type, allow_data_urls)[1]
 
 
-def _judged(value: JSON, arguments_type: ArgumentsType, allow_data_urls: bool) -> tuple[int, str | None]:
+def _size_and_problem(
+    value: JSON, arguments_type: ArgumentsType, allow_data_urls: bool
+) -> tuple[int, str | None]:
     """How many bytes of shell text a value becomes, and what is wrong with it."""
-    text = _script_text(_sent(value, arguments_type), arguments_type)
+    text = _script_text(_wire_value(value, arguments_type), arguments_type)
     size = len(text.encode()) + _QUOTE_GROWS * text.count("'") + len("''")
     is_rewritten = not isinstance(value, str) and arguments_type is not ArgumentsType.TEXT
     # The two looks before it are cheap: many jobs of one event may have such an argument.
-    if is_rewritten and size <= MAX_SHELL_TEXT and ("e+" in text or "e-" in text):
+    if is_rewritten and size <= MAX_SHELL_TEXT_BYTES and ("e+" in text or "e-" in text):
         size += _EXPONENT_GROWS * sum(map(bool, _EXPONENT.findall(text)))
-    if size > MAX_SHELL_TEXT:
+    if size > MAX_SHELL_TEXT_BYTES:
         return size, _too_long(size)
     if "\x00" in text:
         return size, "it holds a NUL character, with which TheEye's agent starts no script; remove it"
     if _DATA_URL.match(text):
-        return size, _data_url_flaw(_FILE.fullmatch(text) is not None, allow_data_urls)
+        return size, _data_url_problem(_FILE.fullmatch(text) is not None, allow_data_urls)
     return size, None
 
 
@@ -126,12 +130,12 @@ def _script_text(sent: JSON, arguments_type: ArgumentsType) -> str:
 
 def _too_long(size: int) -> str:
     return (
-        f"{size:,} bytes of shell text, at most {MAX_SHELL_TEXT:,} are allowed, since TheEye's agent starts "
-        "no script with more; send less, such as an id by which the script asks for the rest"
+        f"{size:,} bytes of shell text, at most {MAX_SHELL_TEXT_BYTES:,} are allowed, since TheEye's agent "
+        "starts no script with more; send less, such as an id by which the script asks for the rest"
     )
 
 
-def _data_url_flaw(is_file: bool, allow_data_urls: bool) -> str | None:
+def _data_url_problem(is_file: bool, allow_data_urls: bool) -> str | None:
     begins = "it begins like a data URL (data:…,), "
     if is_file:
         wanted = "if you want that, set allow_data_urls: true on the route, else put text before it"

@@ -25,7 +25,7 @@ from bridge.outbox.store import Outbox
 from bridge.process.clock import JUMP_THRESHOLD, Clock
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import MAX_RETRY_AFTER
+from bridge.theeye.answer import MAX_RETRY_AFTER
 
 #: Sending threads of a process; one task holds at most half of them.
 THREADS = 16

@@ -21,7 +21,8 @@ from bridge.outbox.claims import Completion
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import JobRequest, Verdict, job_request, read_answer
+from bridge.theeye.answer import Verdict, read_answer
+from bridge.theeye.request import JobRequest, job_request
 
 #: How often, in seconds, a record is tried again that the store did not take.
 RECORD_RETRY_INTERVAL = 2.0
@@ -162,7 +163,7 @@ class Sender:
             return False
         arguments = job.arguments or ()
         # The table may have changed since they were built: the task's arguments_type, what the route allows.
-        refused = task.unrunnable(arguments, allow_data_urls=job.route in table.with_data_urls)
+        refused = task.arguments_problem(arguments, allow_data_urls=job.route in table.with_data_urls)
         if refused is not None:
             log.warning("job %d: now %s: %s", job.id, JobState.DEAD, refused)
             self._outbox.end_unsent(job, claimed.token, JobState.DEAD, refused)

@@ -12,7 +12,7 @@ from bridge.core.job import Job
 from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import CircuitBreaker, Probe, sign_of
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import Verdict
+from bridge.theeye.answer import Verdict
 
 #: What is told where the bearer method got a 401.
 UNAUTHORIZED = "TheEye refused the access token: set another, then restart or send SIGHUP"

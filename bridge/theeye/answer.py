@@ -1,7 +1,4 @@
-"""TheEye's Job API: the request of a job, and what an answer means; pure.
-
-The rules are those of TheEye's public page "Via API" and of what its supervisor 4.15.3 answers.
-"""
+"""TheEye's answer to a job's request, and what it means for the job; pure."""
 
 from __future__ import annotations
 
@@ -10,52 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from urllib.parse import quote, urlencode
 
 import orjson
 
 from bridge.core.event import JSON
 from bridge.core.job import Outcome
-from bridge.core.secrets import Secret
-from bridge.core.task import Task
-from bridge.core.task_arguments import elements
-
-#: The length of a task's secret key: TheEye refuses any other.
-KEY_LENGTH = 64
 
 #: Statuses by which TheEye, or a proxy before it, says that it has not taken the job on.
-NOT_TAKEN_ON = (425, 429, 503)
+NOT_STARTED_STATUSES = (425, 429, 503)
 
 #: Of what an error's answer says, how many bytes are looked at. Who shows or stores them masks
 #: first and cuts then: a cut before could leave a part of a key that no mask knows.
-MAX_SAID = 16 * 1024
+MAX_ERROR_BYTES = 16 * 1024
 
 #: The longest Retry-After that is believed, in seconds.
 MAX_RETRY_AFTER = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class TheEye:
-    """The table's ``theeye:``: where jobs go."""
-
-    customer: str
-    #: Without a slash at the end.
-    url: str = "https://api.theeye.io"
-    #: Of one attempt as a whole, seconds.
-    timeout: float = 30.0
-    #: Starts the tasks that have no key of their own.
-    access_token: Secret | None = None
-
-
-@dataclass(frozen=True, repr=False)
-class JobRequest:
-    """The POST of one job. Its URL holds the task's key, or its headers the token: never logged or stored."""
-
-    url: str
-    #: The URL without the key, for people.
-    shown_url: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -70,31 +36,12 @@ class Verdict:
     retry_after: float | None = None
 
 
-def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobRequest:
-    """The request that starts `task` with `arguments`, in TheEye's order."""
-    body = {
-        "task": task.id,
-        "customer": theeye.customer,
-        "task_arguments": elements(arguments, task.arguments_type),
-    }
-    headers = {"Accept": "application/json", "Content-Type": "application/json"}
-    query = urlencode({"customer": theeye.customer})
-    if task.secret_key is None:
-        url = shown_url = f"{theeye.url}/job?{query}"
-        token = "" if theeye.access_token is None else theeye.access_token.reveal()
-        headers["Authorization"] = f"Bearer {token}"
-    else:
-        url = f"{theeye.url}/job/secret/{quote(task.secret_key.reveal(), safe='')}?{query}"
-        shown_url = f"{theeye.url}/job/secret/{task.secret_key}?{query}"
-    return JobRequest(url, shown_url, headers, orjson.dumps(body))
-
-
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Verdict:
     """The outcome of an answer, from its status and its body. `now` is seconds since the epoch."""
     if status == HTTPStatus.OK:
         return _read_job(body, headers)
     detail = f"{status} {_said(body)}".rstrip()
-    if status in NOT_TAKEN_ON:
+    if status in NOT_STARTED_STATUSES:
         return Verdict(Outcome.UNAVAILABLE, detail, retry_after=read_retry_after(headers, now))
     if 300 <= status < 400:
         return Verdict(Outcome.REFUSED, f"{status}, a redirect, which is never followed; check theeye.url")
@@ -129,7 +76,7 @@ def _read_job(body: bytes, headers: Mapping[str, str]) -> Verdict:
 
 def _said(body: bytes) -> str:
     """What an error's body says, in both of TheEye's forms; a proxy's HTML as it is, cut."""
-    body = body[:MAX_SAID]
+    body = body[:MAX_ERROR_BYTES]
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -147,8 +94,8 @@ def _words(value: JSON) -> str:
             inner = orjson.loads(value)
         except orjson.JSONDecodeError:
             inner = value
-        return (inner if isinstance(inner, str) else value)[:MAX_SAID]
-    return "" if value is None else orjson.dumps(value).decode()[:MAX_SAID]
+        return (inner if isinstance(inner, str) else value)[:MAX_ERROR_BYTES]
+    return "" if value is None else orjson.dumps(value).decode()[:MAX_ERROR_BYTES]
 
 
 def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
