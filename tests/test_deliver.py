@@ -21,6 +21,7 @@ import orjson
 import pytest
 
 from bridge.core import retry
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import JobState, Outcome
 from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
@@ -36,7 +37,7 @@ from bridge.outbox.claims import Completion
 from bridge.outbox.presence import FileLock
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
-from bridge.theeye.answer import Verdict, read_answer
+from bridge.theeye.answer import read_answer
 from tests.delivery import TASK, Process, Shifted, arguments, posts, quick_client, unavailable
 from tests.tables import (
     NOW,
@@ -320,7 +321,7 @@ class TestOutcomes:
         (Fault(answer=Answer(502, b"<b>Bad Gateway</b>")), 502, "502 <b>Bad Gateway</b>"),
         (Fault(answer=Answer(408)), 408, "408"),
         (Fault(answer=Answer(200, b"<html>")), 200, "200, but the answer cannot be read"),
-        (Fault(answer=Answer(200, b'{"id": 5}')), 200, "200, but the answer is no job"),
+        (Fault(answer=Answer(200, b'{"id": 5}')), 200, "200, but the answer is not a job"),
         (Fault(hang=LONG), None, "no answer within 0.25 s"),
     )  # fmt: skip
     WAYS = ("reset", "500", "502 in HTML", "408", "200 unreadable", "200 no job", "time-out")
@@ -549,7 +550,7 @@ class TestThreads:
     ) -> None:
         left = count()
 
-        def read(*of_answer: Any) -> Verdict:
+        def read(*of_answer: Any) -> AttemptResult:
             if next(left) < 3:
                 raise ZeroDivisionError
             return read_answer(*of_answer)

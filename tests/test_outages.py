@@ -182,7 +182,8 @@ class TestBacklog:
         assert max(tries) == 2
         assert tries.count(2) == in_flight, "a job other than those in flight was tried twice"
         lines = [one.getMessage() for one in caplog.records if one.name == "bridge.delivery.target"]
-        assert [line.partition(",")[0] for line in lines] == ["TheEye is out", "TheEye is back"], lines
+        said = ["TheEye is unreachable", "TheEye is reachable again"]
+        assert [line.partition(";")[0] for line in lines] == said, lines
 
     def probes_in_a_phase(self) -> int:
         """How many begin while it lasts."""
@@ -288,7 +289,7 @@ class TestWhileItLasts:
     ) -> None:
         begun = time.monotonic()
         wait_until(lambda: troubles(process) == [process.delivery.trouble], "the trouble in the store")
-        assert str(process.delivery.trouble).startswith("TheEye is out since 20")
+        assert str(process.delivery.trouble).startswith("TheEye is unreachable since 20")
         theeye.clear()
         process.send("another")
         wait_until(lambda: troubles(process) == [None], "the end of the trouble in the store")
@@ -351,7 +352,7 @@ class TestWhileItLasts:
 
 class TestThreadsThatHang:
     def test_do_not_stop_the_probes(self, make: Make, theeye: StandIn) -> None:
-        """Every sending thread heard that TheEye is out, and hangs where it records that."""
+        """Every sending thread learns that TheEye is unreachable, and hangs where it records that."""
         go_on = threading.Event()
         theeye.fault(MAINTENANCE)
         process = make()

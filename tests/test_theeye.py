@@ -246,7 +246,7 @@ def without(job: dict[str, JSON], key: str) -> dict[str, JSON]:
 
 def answered(status: int, body: object = b"", headers: dict[str, str] | None = None) -> Any:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    return read_answer(status, Headers((headers or {}).items()), data, NOW)
+    return read_answer(status, Headers((headers or {}).items()), data, NOW, 0.25)
 
 
 def expected_outcome(status: int) -> Outcome:
@@ -355,7 +355,7 @@ class Test200:
     def test_what_is_no_job_is_unknown(self, body: JSON) -> None:
         verdict = answered(200, body)
         assert (verdict.outcome, verdict.theeye_job_id) == (Outcome.UNKNOWN, None)
-        assert verdict.detail == "200, but the answer is no job"
+        assert verdict.detail == "200, but the answer is not a job"
 
     @pytest.mark.parametrize("body", [JOB, TERMINATED, JOB | {"lifecycle": "onhold"}, JOB | {"id": None}])
     def test_nothing_else_of_it_is_kept(self, body: JSON) -> None:
@@ -472,6 +472,6 @@ class TestRetryAfter:
 @given(status=st.integers(100, 599), body=st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 @settings(deadline=None, max_examples=300)
 def test_whatever_is_answered_has_an_outcome(status: int, body: bytes) -> None:
-    verdict = read_answer(status, Headers(), body, NOW)
+    verdict = read_answer(status, Headers(), body, NOW, 0.25)
     assert verdict.outcome is (expected_outcome(status) if status != 200 else Outcome.UNKNOWN)
     assert wire_arguments((), ArgumentsType.LEGACY) == []

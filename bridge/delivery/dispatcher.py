@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Set
 from uuid import uuid4
 
 from bridge.core.errors import StoreUnavailable
+from bridge.core.retry import MAX_RETRY_AFTER
 from bridge.core.secrets import Mask
 from bridge.delivery.circuit_breaker import Probe
 from bridge.delivery.sender import ClaimedJob, Sender
@@ -25,7 +26,6 @@ from bridge.outbox.store import Outbox
 from bridge.process.clock import JUMP_THRESHOLD, Clock
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.answer import MAX_RETRY_AFTER
 
 #: Sending threads of a process; one task holds at most half of them.
 THREADS = 16

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import orjson
 from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Rate
@@ -21,18 +22,7 @@ from bridge.process.clock import JUMP_THRESHOLD
 #: The reason of a job that an answer has settled after its claim had ended.
 LATE = "TheEye's answer came after the claim had ended"
 
-
-@dataclass(frozen=True)
-class Completion:
-    """What an attempt came to: all but its start."""
-
-    #: Seconds.
-    seconds: float
-    outcome: Outcome
-    status: int | None
-    #: Masked.
-    detail: str
-    theeye_job_id: str | None
+Completion = AttemptResult
 
 
 @dataclass(frozen=True)
