@@ -177,6 +177,6 @@ def test_the_tables_of_a_server_can_fetch(tmp_path: Path) -> None:
 def test_a_turn_that_does_not_come(serve: Serve, make_fetcher: MakeFetcher) -> None:
     fetcher = make_fetcher(SHORT)
     held = fetcher._lock
-    with held, pytest.raises(NotSent, match="others are fetched"):
+    with held, pytest.raises(NotSent, match="other downloads took"):
         fetcher(serve(answers(OK)).url)
     assert fetcher(serve(answers(OK)).url) == b"body"

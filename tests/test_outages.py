@@ -346,7 +346,7 @@ class TestWhileItLasts:
         wait_for_outage(process)
         theeye.clear()
         process.wait_for(job_id, JobState.ACCEPTED)
-        assert caplog.text.count("asking TheEye failed") == 2
+        assert caplog.text.count("probing TheEye failed") == 2
         assert process.delivery.is_alive
 
 

@@ -1,8 +1,7 @@
-"""The one outgoing HTTP client: an answer within a bounded time, or whether anything was sent.
+"""The one outgoing HTTP client: a whole answer in time, or an error that says whether anything was sent.
 
-TheEye's task keys stand in the path of its URLs. So no message, traceback or log record that
-comes from here holds a URL's path or query, and what `requests` and `urllib3` say is replaced by
-words of our own.
+TheEye's task keys are in the path of its URLs. So no message, traceback or log record from here holds a URL's
+path or query: what `requests` and `urllib3` say is replaced.
 """
 
 from __future__ import annotations
@@ -24,37 +23,31 @@ from bridge.process.watchdog import Watchdog
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-#: The largest body of an answer, in bytes.
+#: The largest body of an answer.
 MAX_ANSWER_BYTES = 20 * 1024**2
 
-#: How long a kept connection may have been idle to be used again, in seconds.
+#: How long a connection may be idle and used again, seconds: a server may be about to close an older one.
 IDLE_LIMIT = 2.0
 
 USER_AGENT = "theeye-webhook-bridge"
 
-CUT_OFF = "the answer broke off before its end"
-
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, whatever its status. Its headers and body may hold secrets and are not printed."""
+    """An answer of any status. Its headers and body may hold secrets, so that its repr leaves them out."""
 
     status: int
-    #: Of a header that came twice, the last.
+    #: The last one of each name.
     headers: Headers = field(repr=False)
-    #: Decoded. If the headers still name a Content-Encoding, it is not known or the body is broken, and these
-    #: are the bytes as they came.
+    #: Decoded, unless the headers still name a Content-Encoding: that one is unknown, or the body is broken.
     body: bytes = field(repr=False)
 
 
 class HttpClient:
-    """Sends requests and reads their answers, one at a time; keeps its connection between them.
+    """Sends one request at a time and reuses its connection. Not thread-safe; the watchdog may be shared.
 
-    Each sending thread has its own; the watchdog is shared. It follows no redirect, sends nothing
-    twice, keeps no cookie, and reads nothing from the environment (proxies, netrc, certificates).
-
-    `ca_bundle` is a file of certificates to trust instead of the public ones; certificates are
-    always verified.
+    It follows no redirect, sends nothing twice, stores no cookie, and reads nothing from the environment
+    (proxies, netrc, certificates). `ca_bundle` is a file of certificates to trust instead of the public ones.
     """
 
     def __init__(
@@ -70,15 +63,13 @@ class HttpClient:
         self._max_answer = max_answer
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
-        """POST `body` and give the answer, within `timeout` seconds.
+        """POST `body` and return the answer, within `timeout` seconds.
 
-        The time bounds the whole attempt: connecting, the TLS handshake, writing, waiting, and an
-        answer that comes a byte at a time; only the operating system's look-up of the host's name
-        cannot be cut short, it counts but may overrun. Sent are `headers` and, where they are not
-        among these, Host, User-Agent, Accept-Encoding (identity) and Content-Length.
+        The time bounds the whole attempt, from connecting to the answer's last byte; only the look-up of the
+        host's name may overrun. Besides `headers` it sends Host, User-Agent, Accept-Encoding (identity) and
+        Content-Length, unless `headers` has them.
 
-        Raises NotSent where no byte of the request was handed to the connection, and AnswerLost
-        where one was and no whole answer came back.
+        Raises NotSent if no byte of the request was written, else AnswerLost if no whole answer came back.
         """
         return self._ask("POST", url, headers, body, timeout)
 
@@ -87,7 +78,7 @@ class HttpClient:
         return self._ask("GET", url, headers, None, timeout)
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the idle connections."""
         self._adapter.close()
 
     def _ask(
@@ -102,10 +93,10 @@ class HttpClient:
             exchange.note(f"{what}: {type(error).__name__}")
         finally:
             exchange.release()
-        # A shutdown by the watchdog looks like the regular end of a body without a length. An answer that was
-        # there by then is an answer, such as one that came while the process was frozen.
+        # The watchdog's shutdown looks like the regular end of a body without a length. A complete answer
+        # counts, such as one that came while the process was frozen.
         if answer is None or (exchange.fired and not exchange.complete):
-            # Out here, so that the error has no context: that one's text holds the URL.
+            # Outside the handler, so that the error has no context: the context's text holds the URL.
             raise exchange.failure()
         return answer
 
@@ -119,7 +110,7 @@ class HttpClient:
         response: BaseHTTPResponse = self._adapter.send(
             request, stream=True, timeout=exchange.remaining()
         ).raw
-        with closing(response):  # one that was read to its end has handed its connection back by then
+        with closing(response):  # once read to its end, it has already returned its connection
             body, headers = self._read(exchange, response), Headers(response.headers.items())
             coding = response.headers.get("Content-Encoding", "")
             decoded = decode(body, coding, self._max_answer)
@@ -137,7 +128,7 @@ class HttpClient:
                     break
             exchange.complete = response.length_remaining == 0 or exchange.chunks_ended()
         except Exception:
-            exchange.note(CUT_OFF)
+            exchange.note("the answer broke off before its end")
             raise
         self._limit(exchange, len(body))
         return bytes(body)
@@ -148,21 +139,15 @@ class HttpClient:
             raise ValueError
 
 
-def _drop(_record: logging.LogRecord) -> bool:
-    return False
-
-
 def _silence() -> None:
-    """Drop every record of `urllib3` and `requests`.
+    """Drop every log record of `urllib3` and `requests`: they hold a URL's path.
 
-    Their records hold the path: at DEBUG each request's, at WARNING that of an answer whose
-    headers are odd. A level could be set again by whoever configures logging, and propagation
-    does not stop a handler on the logger itself, so each logger gets a filter. Nothing is lost:
-    what they tell also comes as an exception.
+    A filter on each logger works whatever levels and handlers are configured later. The same facts come as
+    exceptions.
     """
     for name in [*logging.root.manager.loggerDict]:
         if name.partition(".")[0] in ("urllib3", "requests"):
-            logging.getLogger(name).addFilter(_drop)
+            logging.getLogger(name).addFilter(lambda _record: False)
 
 
 _silence()
