@@ -1,7 +1,4 @@
-"""TheEye's Job API: the request of a job, and what an answer means; pure.
-
-The rules are those of TheEye's public page "Via API" and of what its supervisor 4.15.3 answers.
-"""
+"""The request that starts a job at TheEye, by its public page "Via API"; pure."""
 
 from __future__ import annotations
 
@@ -16,36 +13,36 @@ from bridge.core.secrets import Secret
 from bridge.core.task import Task
 from bridge.core.task_arguments import wire_arguments
 
-#: The length of a task's secret key: TheEye refuses any other.
+#: The length of a task's secret key, characters: TheEye refuses any other.
 SECRET_KEY_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class TheEye:
-    """The table's ``theeye:``: where jobs go."""
+    """The table's ``theeye:`` section."""
 
     customer: str
     #: Without a slash at the end.
     url: str = "https://api.theeye.io"
-    #: Of one attempt as a whole, seconds.
+    #: Of a whole attempt, seconds.
     timeout: float = 30.0
-    #: Starts the tasks that have no key of their own.
+    #: Starts the tasks that have no secret key.
     access_token: Secret | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class JobRequest:
-    """The POST of one job. Its URL holds the task's key, or its headers the token: never logged or stored."""
+    """The POST that starts a job. Never log or store it: its URL holds a key, or its headers a token."""
 
     url: str
-    #: The URL without the key, for people.
+    #: The URL without the key.
     shown_url: str
     headers: Mapping[str, str]
     body: bytes
 
 
 def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobRequest:
-    """The request that starts `task` with `arguments`, in TheEye's order."""
+    """Return the request that starts `task` with `arguments`, which are in TheEye's order."""
     body = {
         "task": task.id,
         "customer": theeye.customer,
