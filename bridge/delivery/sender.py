@@ -19,7 +19,7 @@ from bridge.core.secrets import Mask
 from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import Probe, is_alive
 from bridge.delivery.target import Target
-from bridge.http.client import Answer, HttpClient
+from bridge.http.client import HttpAnswer, HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.routing.routing_table import RoutingTable
@@ -201,7 +201,7 @@ class Sender:
             with self._lock:
                 self._running.pop(attempt_id)
 
-    def _post(self, client: HttpClient, prepared: _Prepared) -> Answer | SendError | None:
+    def _post(self, client: HttpClient, prepared: _Prepared) -> HttpAnswer | SendError | None:
         """Return TheEye's answer or why there is none; None where the claim could end before the attempt."""
         request, timeout = prepared.request, prepared.table.theeye.timeout
         if not prepared.claimed.outlasts(timeout):
@@ -212,10 +212,10 @@ class Sender:
             return error
 
     def _classify(
-        self, prepared: _Prepared, answer: Answer | SendError | None, seconds: float
+        self, prepared: _Prepared, answer: HttpAnswer | SendError | None, seconds: float
     ) -> AttemptResult:
         """Return the attempt's result, masked, after the target has noted it."""
-        if isinstance(answer, Answer):
+        if isinstance(answer, HttpAnswer):
             result = read_answer(answer.status, answer.headers, answer.body, self._clock(), seconds)
         elif answer is None:
             reason = "not sent: its claim was about to end"

@@ -33,7 +33,7 @@ USER_AGENT = "theeye-webhook-bridge"
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """An answer of any status. Its headers and body may hold secrets, so that its repr leaves them out."""
 
     status: int
@@ -62,7 +62,7 @@ class HttpClient:
         self._adapter = Adapter(ca_bundle, max_idle)
         self._max_answer = max_answer
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpAnswer:
         """POST `body` and return the answer, within `timeout` seconds.
 
         The time bounds the whole attempt, from connecting to the answer's last byte; only the look-up of the
@@ -71,23 +71,21 @@ class HttpClient:
 
         Raises NotSent if no byte of the request was written, else AnswerLost if no whole answer came back.
         """
-        return self._ask("POST", url, headers, body, timeout)
+        return self._request(requests.Request("POST", url, dict(headers), data=body), timeout)
 
-    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         """GET, with the limits and errors of `post`."""
-        return self._ask("GET", url, headers, None, timeout)
+        return self._request(requests.Request("GET", url, dict(headers)), timeout)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._adapter.close()
 
-    def _ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
-    ) -> Answer:
+    def _request(self, request: requests.Request, timeout: float) -> HttpAnswer:
         exchange = Exchange(self._watchdog, timeout)
-        answer: Answer | None = None
+        answer: HttpAnswer | None = None
         try:
-            answer = self._send(exchange, method, url, headers, body)
+            answer = self._send(exchange, request)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, what was written decides
             what = "the answer cannot be read" if exchange.written else "the request cannot be made"
             exchange.note(f"{what}: {type(error).__name__}")
@@ -100,16 +98,10 @@ class HttpClient:
             raise exchange.failure()
         return answer
 
-    def _send(
-        self, exchange: Exchange, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        request = requests.Request(
-            method, url, {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers), data=body
-        ).prepare()
-        self._adapter.exchange = exchange
-        response: BaseHTTPResponse = self._adapter.send(
-            request, stream=True, timeout=exchange.remaining()
-        ).raw
+    def _send(self, exchange: Exchange, request: requests.Request) -> HttpAnswer:
+        request.headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | request.headers
+        self._adapter.exchange, timeout = exchange, exchange.remaining()
+        response: BaseHTTPResponse = self._adapter.send(request.prepare(), stream=True, timeout=timeout).raw
         with closing(response):  # once read to its end, it has already returned its connection
             body, headers = self._read(exchange, response), Headers(response.headers.items())
             coding = response.headers.get("Content-Encoding", "")
@@ -117,7 +109,7 @@ class HttpClient:
             if decoded is not None:
                 self._limit(exchange, len(decoded))
                 headers = headers.without(["Content-Encoding"])
-            return Answer(response.status, headers, body if decoded is None else decoded)
+            return HttpAnswer(response.status, headers, body if decoded is None else decoded)
 
     def _read(self, exchange: Exchange, response: BaseHTTPResponse) -> bytes:
         body = bytearray()

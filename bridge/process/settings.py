@@ -176,17 +176,9 @@ VARIABLES = (
 
 #: Variables in which platforms name the deployed commit; the first that is set counts.
 COMMIT_VARIABLES = (
-    "SOURCE_VERSION",
-    "HEROKU_BUILD_COMMIT",
-    "HEROKU_SLUG_COMMIT",
-    "RENDER_GIT_COMMIT",
-    "RAILWAY_GIT_COMMIT_SHA",
-    "KOYEB_GIT_SHA",
-    "CC_COMMIT_ID",
-    "GIT_REV",
-    "GIT_COMMIT",
-    "COMMIT_SHA",
-)
+    "SOURCE_VERSION", "HEROKU_BUILD_COMMIT", "HEROKU_SLUG_COMMIT", "RENDER_GIT_COMMIT",
+    "RAILWAY_GIT_COMMIT_SHA", "KOYEB_GIT_SHA", "CC_COMMIT_ID", "GIT_REV", "GIT_COMMIT", "COMMIT_SHA",
+)  # fmt: skip
 #: A commit or a tag.
 _COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/+-]{0,99}")
 
