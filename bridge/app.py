@@ -12,7 +12,7 @@ from bridge.config.reload import Edits, Reloader, refuse
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
 from bridge.core.secrets import SHORT_SECRET, Mask, visible
-from bridge.delivery.dispatcher import DRY_RUN, Delivery
+from bridge.delivery.dispatcher import DRY_RUN_NOTICE, Delivery
 from bridge.http.fetch import Fetcher
 from bridge.intake.receive import Receiver
 from bridge.intake.refusals import Refusals
@@ -76,7 +76,7 @@ class Bridge:
 
 def edits_of(settings: Settings) -> Edits:
     """The table that the settings name; its sources can fetch what they need."""
-    variables = settings.variables
+    variables = settings.environment
     return Edits(
         settings.config,
         lambda: load(settings.config, variables, discover(Fetcher()), commit=settings.commit),
@@ -114,7 +114,7 @@ def build(settings: Settings) -> Bridge:
     if token is not None and len(visible(token.reveal())) < SHORT_SECRET:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
     if settings.dry_run:
-        log.warning("%s", DRY_RUN)
+        log.warning("%s", DRY_RUN_NOTICE)
     clock = Clock()
     outbox = Outbox(settings.database_url, clock=clock)
     return wire(settings, edits, loaded, outbox, mask, table_refused, clock)

@@ -13,6 +13,7 @@ from typing import Any
 
 import certifi
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import JSON
 from bridge.core.job import Attempt, Job, JobState, NewJob, Outcome
@@ -22,7 +23,7 @@ from bridge.core.task import Rate, Task
 from bridge.delivery.dispatcher import Delivery
 from bridge.demo.theeye import Received, StandIn
 from bridge.http.client import HttpClient
-from bridge.outbox.claims import AttemptResult, Claim
+from bridge.outbox.claims import Claim
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.process.watchdog import Watchdog

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from tests.tables import NOW, claim_jobs, make_job, make_task, make_webhook
 

@@ -31,7 +31,7 @@ from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Replays
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 
 T = TypeVar("T")
 

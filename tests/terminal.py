@@ -10,10 +10,10 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.event import Event, Headers
 from bridge.core.job import Job, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.tables import claim_jobs

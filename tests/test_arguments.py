@@ -8,7 +8,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bridge.core.event import JSON
-from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType, elements, flaw_of, unrunnable
+from bridge.core.task_arguments import (
+    MAX_SHELL_TEXT_BYTES,
+    ArgumentsType,
+    argument_problem,
+    arguments_problem,
+    wire_arguments,
+)
 from bridge.demo import agent
 from bridge.demo.arguments import Argument, matched
 
@@ -22,12 +28,12 @@ DROPPED = (
 
 
 def judged(*arguments: JSON, of: ArgumentsType = LEGACY, allowed: bool = False) -> str | None:
-    return unrunnable(arguments, (), of, allow_data_urls=allowed)
+    return arguments_problem(arguments, (), of, allow_data_urls=allowed)
 
 
 def run(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> tuple[tuple[str, ...], str | None]:
     """The texts that the stand-in's agent hands to the script, and why it cannot start it."""
-    sent: list[JSON] = orjson.loads(orjson.dumps(elements(arguments, arguments_type)))
+    sent: list[JSON] = orjson.loads(orjson.dumps(wire_arguments(arguments, arguments_type)))
     stored = matched([Argument("any")] * len(arguments), sent, arguments_type.value)
     assert stored is not None
     given = agent.script_arguments(stored)
@@ -171,7 +177,7 @@ class TestLength:
     def test_one_argument_counts_as_it_stands_in_the_shell(
         self, arguments_type: ArgumentsType, character: str, bytes_each: int, around: int
     ) -> None:
-        fits = (MAX_SHELL_TEXT - around) // bytes_each
+        fits = (MAX_SHELL_TEXT_BYTES - around) // bytes_each
         assert judged(character * fits, of=arguments_type) is None
         assert run((character * fits,), arguments_type)[1] is None
         size = around + bytes_each * (fits + 1)
@@ -182,7 +188,7 @@ class TestLength:
     @pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])
     def test_all_of_a_job_count_together(self, arguments_type: ArgumentsType) -> None:
         # Two pairs of quotes and a blank.
-        half = "x" * ((MAX_SHELL_TEXT - 5) // 2)
+        half = "x" * ((MAX_SHELL_TEXT_BYTES - 5) // 2)
         assert judged(half, half + "x", of=arguments_type) is None
         assert str(judged(half, half + "xx", of=arguments_type)) == (
             "the arguments together: 120,001 bytes of shell text, at most 120,000 are allowed, since "
@@ -210,8 +216,8 @@ class TestLength:
         assert passed > 0
 
     def test_texts_that_look_like_numbers_count_as_they_are(self) -> None:
-        assert judged(["1e20"] * ((MAX_SHELL_TEXT - 4) // 7)) is None
-        assert judged("1e20 " * ((MAX_SHELL_TEXT - 2) // 5)) is None
+        assert judged(["1e20"] * ((MAX_SHELL_TEXT_BYTES - 4) // 7)) is None
+        assert judged("1e20 " * ((MAX_SHELL_TEXT_BYTES - 2) // 5)) is None
 
     def test_numbers_of_a_text_task_are_sent_as_text_and_count_so(self) -> None:
         value = [1e20] * 19_000
@@ -261,7 +267,11 @@ def test_what_passes_runs_with_every_argument_at_its_place(
 
 def test_the_reason_names_the_argument_as_far_as_the_task_does() -> None:
     bad = ("data:,",)
-    assert str(unrunnable(bad, ("commit",), LEGACY, allow_data_urls=False)).startswith("commit: it begins")
-    assert str(unrunnable(("a", *bad), ("commit",), LEGACY, allow_data_urls=False)).startswith("argument 1: ")
-    assert str(flaw_of("data:,", LEGACY, allow_data_urls=False)).startswith("it begins")
-    assert flaw_of("fine", LEGACY, allow_data_urls=False) is None
+    assert str(arguments_problem(bad, ("commit",), LEGACY, allow_data_urls=False)).startswith(
+        "commit: it begins"
+    )
+    assert str(arguments_problem(("a", *bad), ("commit",), LEGACY, allow_data_urls=False)).startswith(
+        "argument 1: "
+    )
+    assert str(argument_problem("data:,", LEGACY, allow_data_urls=False)).startswith("it begins")
+    assert argument_problem("fine", LEGACY, allow_data_urls=False) is None

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
 from bridge.outbox import claims
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from tests.tables import (
     NOW,

@@ -21,7 +21,7 @@ from bridge.core.job import JobState
 from bridge.demo.theeye import Answer, Fault
 from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.store import Outbox
-from bridge.process.clock import FOLLOW_AFTER, Clock
+from bridge.process.clock import FOLLOW_DELAY, Clock
 from bridge.process.settings import Retention
 from tests import clock
 from tests.clock import WallClock
@@ -59,7 +59,11 @@ class TestClock:
             times.pass_by(10)
             times.wall -= 4
             assert times.clock() == times.wall
-        assert (times.clock.steady_for(), times.clock.forward, times.clock.back) == (math.inf, 0, 0)
+        assert (times.clock.steady_for(), times.clock.forward_jumps, times.clock.backward_jumps) == (
+            math.inf,
+            0,
+            0,
+        )
 
     @pytest.mark.parametrize("jump", [HOUR, -HOUR])
     def test_a_jump_counts_once_it_has_lasted(self, jump: float, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,12 +72,12 @@ class TestClock:
         assert times.clock() == 1_000_000
         assert times.clock.trouble is not None
         assert f"{jump:+.0f} s" in times.clock.trouble
-        times.pass_by(FOLLOW_AFTER - 1)
+        times.pass_by(FOLLOW_DELAY - 1)
         assert times.clock() == times.wall - jump
-        assert times.clock.steady_for() == FOLLOW_AFTER - 1
+        assert times.clock.steady_for() == FOLLOW_DELAY - 1
         times.pass_by(1)
         assert times.clock() == times.wall
-        assert (times.clock.forward, times.clock.back) == (jump > 0, jump < 0)
+        assert (times.clock.forward_jumps, times.clock.backward_jumps) == (jump > 0, jump < 0)
         assert times.clock.steady_for() == 0
         assert "jumped" not in str(times.clock.trouble)
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
@@ -86,18 +90,18 @@ class TestClock:
         times.pass_by(15)
         times.clock()
         times.wall -= jump
-        times.pass_by(FOLLOW_AFTER)
+        times.pass_by(FOLLOW_DELAY)
         assert times.clock() == times.wall
         assert times.clock.trouble is None
         # Others may have stored times by a clock that was ahead.
-        assert (times.clock.forward, times.clock.back) == (0, jump > 0)
+        assert (times.clock.forward_jumps, times.clock.backward_jumps) == (0, jump > 0)
 
     def test_another_jump_begins_anew(self) -> None:
         times = Times()
         for _ in range(3):
             times.wall += HOUR
             times.clock()
-            times.pass_by(FOLLOW_AFTER - 1)
+            times.pass_by(FOLLOW_DELAY - 1)
         assert times.clock() == times.wall - 3 * HOUR
 
 
@@ -131,15 +135,15 @@ def outbox_of(url: str) -> Iterator[Outbox]:
 
 
 def server_of(
-    folder: Path, url: str, theeye: str, wall_clock: WallClock, follow_after: float = FOLLOW_AFTER
+    folder: Path, url: str, theeye: str, wall_clock: WallClock, follow_after: float = FOLLOW_DELAY
 ) -> SetServer:
     """Two workers, with a clock that follows a jump after so many seconds."""
-    settings = f"import bridge.process.clock\nbridge.process.clock.FOLLOW_AFTER = {follow_after}"
+    settings = f"import bridge.process.clock\nbridge.process.clock.FOLLOW_DELAY = {follow_after}"
     environ = {**VARIABLES, **wall_clock.environ, "WEB_CONCURRENCY": "2"}
     return SetServer(settings, write_table(folder, theeye, timeout="20s"), url, environ)
 
 
-@pytest.mark.parametrize("follow_after", [FOLLOW_AFTER, 1.0])
+@pytest.mark.parametrize("follow_after", [FOLLOW_DELAY, 1.0])
 @pytest.mark.slow_unless(url="sqlite", follow_after=1.0)
 def test_an_hour_forward_doubles_nothing_that_is_in_flight(
     tmp_path: Path, url: str, outbox_of: Outbox, wall_clock: WallClock, follow_after: float

@@ -18,14 +18,14 @@ from bridge.core.secrets import Secret
 from bridge.core.task import OnUnknown, Rate
 from bridge.core.task_arguments import ArgumentsType
 from bridge.expressions.expression import Template
-from bridge.process.environment import Variables
+from bridge.process.environment import Environment
 from bridge.routing.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.routing.route import Once, Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.signatures import Credentials, HmacSignature, UrlToken
 from bridge.sources.base.source_type import Options
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 
 TYPES = discover()
 ID = "5f3c9a7be4b0a1c2d3e4f501"
@@ -59,7 +59,7 @@ EXPECTED = "no routes|is text here|no event .* that is known|no route runs|no kn
 
 
 def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
-    return load(config, Variables(environment), TYPES)
+    return load(config, Environment(environment), TYPES)
 
 
 @pytest.fixture
@@ -151,14 +151,14 @@ routes:
 
 def test_the_table_that_comes_with_the_project() -> None:
     config = Path(__file__).parents[1] / "config"
-    loaded = load(config, Variables({}), TYPES, require_env=False)
+    loaded = load(config, Environment({}), TYPES, require_env=False)
     assert {str(problem.severity) for problem in loaded.problems} == {"warning"}
     assert loaded.table.theeye.customer == "acme"
 
 
 def test_an_unset_variable_that_is_no_secret_is_shown_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "table.yml").write_text("theeye: {customer: '${{ env.THEEYE_CUSTOMER }}'}\n", "utf-8")
-    loaded = load(tmp_path, Variables({}), TYPES, require_env=False)
+    loaded = load(tmp_path, Environment({}), TYPES, require_env=False)
     assert loaded.table.theeye.customer == "<THEEYE_CUSTOMER>"
 
 
@@ -223,7 +223,7 @@ def blank_ones(config: Path, environment: Mapping[str, str]) -> bool:
     """Whether it is an error that names the variable, also where unset variables are only warnings."""
     for require_env in (True, False):
         with pytest.raises(ConfigError) as caught:
-            load(config, Variables(environment), TYPES, require_env=require_env)
+            load(config, Environment(environment), TYPES, require_env=require_env)
         messages = [str(each.message) for each in caught.value.problems if each.severity is Severity.ERROR]
         if messages != ["the secret in BLANK is blank"]:
             return False
@@ -605,7 +605,7 @@ def test_topics_are_no_secrets(table: Table, tmp_path: Path) -> None:
     loaded = load_all(tmp_path / "table.yml", {**ENVIRONMENT, "TOPIC": other})
     assert [one.secrets for one in loaded.table.sources["sns"].required] == [(topic, other)]
     assert loaded.secrets == ()
-    unset = load(tmp_path / "table.yml", Variables({}), TYPES, require_env=False)
+    unset = load(tmp_path / "table.yml", Environment({}), TYPES, require_env=False)
     assert [one.secrets for one in unset.table.sources["sns"].required] == [(topic,)]
 
 
@@ -873,7 +873,7 @@ def test_without_require_env_what_is_not_set_has_a_name_to_show(tmp_path: Path) 
     theeye = "theeye: {customer: '${{ env.A }}', url: '${{ env.B }}'}\n"
     task = "tasks: {deploy: {id: '${{ env.C }}', secret_key: '${{ env.D }}'}}\n"
     config.write_text(f"{theeye}{GITHUB}{task}routes: [{{source: github, task: deploy}}]\n", "utf-8")
-    loaded = load(config, Variables({}), TYPES, require_env=False)
+    loaded = load(config, Environment({}), TYPES, require_env=False)
     assert loaded.table.theeye.customer == "<A>"
     assert loaded.table.routes[0].task.id == "<C>"
     assert loaded.table.sources["github"].required[0].secrets == ()

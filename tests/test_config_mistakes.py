@@ -29,7 +29,7 @@ from bridge.config.models import LATER
 from bridge.config.problems import Problems
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
-from bridge.process.environment import Variables
+from bridge.process.environment import Environment
 from bridge.sources.base.discovery import discover
 
 TYPES = discover()
@@ -81,7 +81,9 @@ def problems_of(
     config: Path, environment: Mapping[str, str] = ENVIRONMENT, *, require_env: bool = True
 ) -> tuple[Problem, ...]:
     try:
-        return load(config, Variables(environment), TYPES, require_env=require_env, with_tests=True).problems
+        return load(
+            config, Environment(environment), TYPES, require_env=require_env, with_tests=True
+        ).problems
     except ConfigError as error:
         assert any(problem.severity is Severity.ERROR for problem in error.problems)
         return error.problems
@@ -444,7 +446,7 @@ def test_no_message_holds_a_literal(tmp_path: Path, key: str) -> None:
         ):
             config.write_text(text, "utf-8")
             with pytest.raises(ConfigError) as caught:
-                load(config, Variables(ENVIRONMENT), TYPES)
+                load(config, Environment(ENVIRONMENT), TYPES)
             shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.problems)
             assert MARK not in shown, (text, shown)
 

@@ -119,7 +119,7 @@ def test_an_answer_that_comes_meanwhile_is_recorded_once_it_is_back(
         theeye.wait_for_requests(1)
         cluster.stop()
         theeye.clear()
-        wait_until(lambda: "which cannot be recorded yet" in server.log, "a record that fails")
+        wait_until(lambda: "not recorded yet: " in server.log, "a record that fails")
         cluster.start()
         with closing(Outbox(url)) as outbox:
             wait_until(lambda: outbox.counts() == {JobState.ACCEPTED: 1}, "the record")

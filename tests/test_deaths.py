@@ -15,6 +15,7 @@ import sqlalchemy
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.event import rfc3339
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
@@ -22,7 +23,6 @@ from bridge.core.secrets import Mask
 from bridge.delivery import dispatcher as deliver
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.expressions.expression import Language
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.dead_job_alerts import ALERT_INTERVAL, MAX_AGE
 from bridge.outbox.store import Outbox
 from bridge.routing.route import Argument, OnDead
@@ -388,7 +388,7 @@ class TestAskedForAgain:
 class TestDelivery:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(deliver, "POLL", 0.05)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 0.05)
 
     @pytest.fixture
     def theeye(self) -> Iterator[StandIn]:

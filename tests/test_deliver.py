@@ -21,6 +21,7 @@ import orjson
 import pytest
 
 from bridge.core import retry
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import JobState, Outcome
 from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
@@ -28,15 +29,14 @@ from bridge.core.task import OnUnknown, Task
 from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
 from bridge.delivery import sender as send
-from bridge.delivery.dispatcher import LEASE_SLACK, LONGEST_LEASE
+from bridge.delivery.dispatcher import LEASE_SLACK, MAX_LEASE
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox import rates
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.presence import FileLock
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
-from bridge.theeye.job_api import Verdict, read_answer
+from bridge.theeye.answer import read_answer
 from tests.delivery import TASK, Process, Shifted, arguments, posts, quick_client, unavailable
 from tests.tables import (
     NOW,
@@ -90,12 +90,12 @@ def wait_for(event: threading.Event) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that would cost seconds are short, and leases go by the test's clock on PostgreSQL too."""
-    monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
-    monkeypatch.setattr(deliver, "POLL", 0.03)
-    monkeypatch.setattr(deliver, "JUMP", math.inf)  # a clock that a test moves has not jumped
+    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
+    monkeypatch.setattr(deliver, "POLL_INTERVAL", 0.03)
+    monkeypatch.setattr(deliver, "JUMP_THRESHOLD", math.inf)  # a clock that a test moves has not jumped
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(circuit_breaker, "SHORTEST_WAIT", 0.02)
-    monkeypatch.setattr(send, "RECORDS_AGAIN", 0.03)
+    monkeypatch.setattr(circuit_breaker, "MIN_PROBE_WAIT", 0.02)
+    monkeypatch.setattr(send, "RECORD_RETRY_INTERVAL", 0.03)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ class TestSending:
     def test_woken_at_once_by_each_job(
         self, make: Make, theeye: StandIn, threads: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deliver, "POLL", LONG)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", LONG)
         process = make(threads=threads).start()
 
         for number in range(20):
@@ -174,7 +174,7 @@ class TestSending:
     def test_woken_at_once_by_a_job_that_waited_for_a_thread(
         self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deliver, "POLL", LONG)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", LONG)
         process = make(threads=2).start()
 
         process.store(*items(30))
@@ -325,7 +325,7 @@ class TestOutcomes:
         (Fault(answer=Answer(502, b"<b>Bad Gateway</b>")), 502, "502 <b>Bad Gateway</b>"),
         (Fault(answer=Answer(408)), 408, "408"),
         (Fault(answer=Answer(200, b"<html>")), 200, "200, but the answer cannot be read"),
-        (Fault(answer=Answer(200, b'{"id": 5}')), 200, "200, but the answer is no job"),
+        (Fault(answer=Answer(200, b'{"id": 5}')), 200, "200, but the answer is not a job"),
         (Fault(hang=LONG), None, "no answer within 0.25 s"),
     )  # fmt: skip
     WAYS = ("reset", "500", "502 in HTML", "408", "200 unreadable", "200 no job", "time-out")
@@ -530,8 +530,8 @@ class TestThreads:
         begun, before = time.monotonic(), process.outbox.calls["next_due"]
         wait_until(lambda: process.outbox.calls["next_due"] > before + 10)
 
-        # Each round asks twice and then waits for POLL.
-        assert time.monotonic() - begun > 3 * deliver.POLL
+        # Each round asks twice and then waits for POLL_INTERVAL.
+        assert time.monotonic() - begun > 3 * deliver.POLL_INTERVAL
         assert len(theeye.received) == 1
 
     def test_no_threads_are_left_after_stop(self, make: Make, theeye: StandIn) -> None:
@@ -554,7 +554,7 @@ class TestThreads:
     ) -> None:
         left = count()
 
-        def read(*of_answer: Any) -> Verdict:
+        def read(*of_answer: Any) -> AttemptResult:
             if next(left) < 3:
                 raise ZeroDivisionError
             return read_answer(*of_answer)
@@ -592,7 +592,7 @@ class TestThreads:
         self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not due when a claim was asked for, and due when the dispatcher asked how long to wait."""
-        monkeypatch.setattr(deliver, "POLL", LONG)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", LONG)
         for ticks in range(1, 7):
             process = make(clock=Ticking(), threads=1)
             # When it is stored, and so when it is due.
@@ -681,8 +681,8 @@ class TestCrashes:
         job_id = process.send("left")
         claim_jobs(process.outbox, lease=7 * 3600)
         process.start()
-        wait_until(lambda: (process.job(job_id).lease_until or 0) <= process.clock() + LONGEST_LEASE)
-        assert (process.job(job_id).lease_until or 0) > process.clock() + LONGEST_LEASE - PATIENCE
+        wait_until(lambda: (process.job(job_id).lease_until or 0) <= process.clock() + MAX_LEASE)
+        assert (process.job(job_id).lease_until or 0) > process.clock() + MAX_LEASE - PATIENCE
         other.close()
 
     def test_a_correction_forward_makes_no_job_due_and_none_old(
@@ -693,19 +693,19 @@ class TestCrashes:
         process.wait_for_attempts(job_id, 1)
         before = process.wait_for(job_id, JobState.WAITING)
 
-        process.clock.forward += 1
+        process.clock.forward_jumps += 1
         wait_until(
             lambda: process.job(job_id).retry_window_start > before.retry_window_start, "the renewed time"
         )
         assert process.job(job_id).due_at == before.due_at
 
-        process.clock.back += 1
+        process.clock.backward_jumps += 1
         process.wait_for_attempts(job_id, 2)
 
     def test_after_a_freeze_nothing_is_taken_up_before_others_could_record(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deliver, "GRACE", 0.6)
+        monkeypatch.setattr(deliver, "RECOVERY_DELAY", 0.6)
         process = make()
         process.start()
         wait_until(lambda: process.outbox.calls["abandoned_claims"])

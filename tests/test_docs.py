@@ -15,7 +15,7 @@ from bridge.config.models import ProofShapes
 from bridge.core import budget, payload
 from bridge.core.job import JobState
 from bridge.core.problem import Severity
-from bridge.core.task_arguments import MAX_SHELL_TEXT
+from bridge.core.task_arguments import MAX_SHELL_TEXT_BYTES
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.intake import evaluation_slots
 from bridge.process.settings import VARIABLES
@@ -117,7 +117,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
         f"{budget.MAX_JOBS:,} jobs",
-        f"job's arguments {MAX_SHELL_TEXT:,} bytes",
+        f"job's arguments {MAX_SHELL_TEXT_BYTES:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
         f"at most {evaluation_slots.RUNNING} webhooks of one source",
         f"{evaluation_slots.WAITING} more wait, up to {evaluation_slots.TIMEOUT:g} s",

@@ -13,10 +13,10 @@ import pytest
 from bridge.core.job import JobState
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Rate
-from bridge.delivery.dispatcher import DRY_RUN
+from bridge.delivery.dispatcher import DRY_RUN_NOTICE
 from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 from tests import pushes
 from tests.delivery import TASK, Process, quick_client
 from tests.pushes import VARIABLES, push, write_table
@@ -73,7 +73,7 @@ def test_theeye_is_asked_nothing(process: Process, theeye: StandIn) -> None:
     assert theeye.received == ()
     theeye.refuse()
     process.wait_for(process.send(), JobState.SKIPPED)
-    assert process.delivery.trouble == DRY_RUN
+    assert process.delivery.trouble == DRY_RUN_NOTICE
 
 
 def test_groups_go_on(process: Process) -> None:
@@ -103,8 +103,8 @@ def test_what_could_not_be_built_is_dead_all_the_same(process: Process) -> None:
 
 
 def test_it_is_said_where_people_look(process: Process) -> None:
-    assert process.delivery.trouble == DRY_RUN
-    wait_until(lambda: [one.trouble for one in process.outbox.delivering(60)] == [DRY_RUN], "the beat")
+    assert process.delivery.trouble == DRY_RUN_NOTICE
+    wait_until(lambda: [one.trouble for one in process.outbox.delivering(60)] == [DRY_RUN_NOTICE], "the beat")
 
 
 def test_the_setting_reaches_delivery(tmp_path: Path) -> None:
@@ -116,6 +116,6 @@ def test_the_setting_reaches_delivery(tmp_path: Path) -> None:
             with closing(Outbox(url, beside_a_server=True)) as outbox:
                 wait_until(lambda: outbox.counts() == {JobState.SKIPPED: 1}, "the job's end")
             status, ready = server.get("/readyz")
-            assert (status, ready["trouble"]) == (200, [DRY_RUN])
-            assert DRY_RUN in server.log
+            assert (status, ready["trouble"]) == (200, [DRY_RUN_NOTICE])
+            assert DRY_RUN_NOTICE in server.log
         assert theeye.received == ()

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from bridge.app import edits_of
 from bridge.core.errors import NotSent, SendError
-from bridge.http.fetch import LARGEST, Fetcher
+from bridge.http.fetch import MAX_FETCHED_BYTES, Fetcher
 from bridge.process.settings import Settings
 from tests.test_http import Behaviour, Server, answers, certificate, drips, read_request, says_nothing
 
@@ -106,9 +106,9 @@ def test_any_other_status_is_no_body(serve: Serve, make_fetcher: MakeFetcher, st
 
 
 def test_up_to_the_largest_body(serve: Serve, make_fetcher: MakeFetcher) -> None:
-    server = serve(answers(reply(b"x" * LARGEST), reply(b"x" * (LARGEST + 1))))
+    server = serve(answers(reply(b"x" * MAX_FETCHED_BYTES), reply(b"x" * (MAX_FETCHED_BYTES + 1))))
     fetcher = make_fetcher(LONG)
-    assert len(fetcher(server.url)) == LARGEST == 65536
+    assert len(fetcher(server.url)) == MAX_FETCHED_BYTES == 65536
     with pytest.raises(SendError, match="the answer is larger than 65,536 bytes"):
         fetcher(server.url)
 
@@ -177,6 +177,6 @@ def test_the_tables_of_a_server_can_fetch(tmp_path: Path) -> None:
 def test_a_turn_that_does_not_come(serve: Serve, make_fetcher: MakeFetcher) -> None:
     fetcher = make_fetcher(SHORT)
     held = fetcher._lock
-    with held, pytest.raises(NotSent, match="others are fetched"):
+    with held, pytest.raises(NotSent, match="other downloads took"):
         fetcher(serve(answers(OK)).url)
     assert fetcher(serve(answers(OK)).url) == b"body"

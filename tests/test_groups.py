@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from tests.intake import beside
 from tests.sending import ENDS, B, Reopen, end, one, send, store

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from bridge.core.errors import AnswerLost, NotSent, SendError
-from bridge.http.client import Answer, HttpClient
+from bridge.http.client import HttpAnswer, HttpClient
 from bridge.http.encoding import decode
 from bridge.process.watchdog import Guard, Watchdog
 
@@ -264,7 +264,7 @@ def no_log_holds_the_key() -> Iterator[Records]:
     assert KEY not in "\n".join(records.texts)
 
 
-def post(client: HttpClient, url: str, timeout: float = LONG) -> Answer:
+def post(client: HttpClient, url: str, timeout: float = LONG) -> HttpAnswer:
     return client.post(url, HEADERS, BODY, timeout)
 
 
@@ -358,7 +358,7 @@ def certificate(
 def test_the_answer_comes_back_whole(client: HttpClient, serve: Serve) -> None:
     server = serve(answers(OK))
     answer = post(client, server.url)
-    assert answer == Answer(200, answer.headers, b"{}")
+    assert answer == HttpAnswer(200, answer.headers, b"{}")
     assert dict(answer.headers) == {"content-type": "application/json", "content-length": "2"}
     assert "{}" not in repr(answer)
 

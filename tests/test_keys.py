@@ -15,18 +15,18 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.budget import MAX_JOBS
 from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.demo.theeye import StandIn
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.job_storage import STAYS_DEAD
 from bridge.outbox.keys import throttle
 from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 from tests.delivery import Process, quick_client
 from tests.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, sample
 from tests.tables import (

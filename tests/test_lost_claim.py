@@ -33,7 +33,9 @@ class LongRunning(Worker):
     """Ends the leases of others at once, as a worker does that has run for long."""
 
     def _command(self) -> list[str]:
-        steady = "import math, runpy; from bridge.delivery import dispatcher; dispatcher.JUMP = math.inf"
+        steady = (
+            "import math, runpy; from bridge.delivery import dispatcher; dispatcher.JUMP_THRESHOLD = math.inf"
+        )
         return [sys.executable, "-c", f"{steady}; runpy.run_module('bridge', run_name='__main__')", "worker"]
 
 

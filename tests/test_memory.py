@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.budget import MAX_JOBS
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.schema import jobs as jobs_table
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
@@ -311,7 +311,7 @@ class TestBacklog:
 
 
 def is_out(server: Server) -> bool:
-    return "TheEye is out" in str(server.get("/readyz")[1])
+    return "TheEye is unreachable" in str(server.get("/readyz")[1])
 
 
 def multiply(url: str) -> None:

@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bridge.core.job import Outcome
 from bridge.delivery.circuit_breaker import (
-    LONGEST_WAIT,
-    SHORTEST_PATIENCE,
-    SHORTEST_WAIT,
-    Outage,
+    MAX_PROBE_WAIT,
+    MIN_PROBE_TIMEOUT,
+    MIN_PROBE_WAIT,
+    CircuitBreaker,
     Probe,
     Sign,
     is_alive,
@@ -34,76 +34,80 @@ DEPLOY, PAGE = (1, "deploy"), (2, "page")
 
 
 def attempt(
-    outage: Outage, job: tuple[int, str], sign: Sign | None, now: float = NOW, detail: str = "what was said"
+    outage: CircuitBreaker,
+    job: tuple[int, str],
+    sign: Sign | None,
+    now: float = NOW,
+    detail: str = "what was said",
 ) -> None:
     """One job from its claim to its end, both at `now`."""
     outage.claimed(job[0])
-    outage.ended(*job, sign, now, detail)
+    outage.attempt_finished(*job, sign, now, detail)
 
 
-def rest(outage: Outage, now: float) -> float:
+def rest(outage: CircuitBreaker, now: float) -> float:
     """Seconds from `now` to the next probe."""
     assert outage.next_probe_at is not None
     return outage.next_probe_at - now
 
 
-def begin(outage: Outage, now: float) -> Probe:
+def begin(outage: CircuitBreaker, now: float) -> Probe:
     """A probe that is due now."""
-    probe = outage.probing(now)
+    probe = outage.start_probe(now)
     assert probe is not None
     return probe
 
 
-def probe(outage: Outage, *, alive: bool) -> float:
+def probe(outage: CircuitBreaker, *, alive: bool) -> float:
     """The next probe, at the moment it is due, answered at once; when it was."""
     now = outage.next_probe_at
     assert now is not None
-    outage.probed(begin(outage, now), alive, now, "what the probe was told")
+    outage.probe_finished(begin(outage, now), alive, now, "what the probe was told")
     return now
 
 
-def opened() -> Outage:
+def opened() -> CircuitBreaker:
     """An outage that opened at NOW."""
-    outage = Outage(TIMEOUT)
-    attempt(outage, DEPLOY, Sign.OUT)
+    outage = CircuitBreaker(TIMEOUT)
+    attempt(outage, DEPLOY, Sign.DOWN)
     assert outage.is_open
     return outage
 
 
-def trying() -> Outage:
-    """An outage whose first probe, at NOW + SHORTEST_WAIT, found the target alive."""
+def trying() -> CircuitBreaker:
+    """An outage whose first probe, at NOW + MIN_PROBE_WAIT, found the target alive."""
     outage = opened()
     probe(outage, alive=True)
     return outage
 
 
 def test_the_rule_is_the_designs() -> None:
-    assert (SHORTEST_WAIT, LONGEST_WAIT, SHORTEST_PATIENCE) == (0.5, 120.0, 1.0)
+    assert (MIN_PROBE_WAIT, MAX_PROBE_WAIT, MIN_PROBE_TIMEOUT) == (0.5, 120.0, 1.0)
 
 
 class TestSigns:
     @pytest.mark.parametrize("outcome", Outcome)
     @pytest.mark.parametrize("status", [429, 502, 503, 504])
     def test_a_proxys_status_says_that_the_target_is_out(self, outcome: Outcome, status: int) -> None:
-        assert sign_of(outcome, status) is Sign.OUT
+        assert sign_of(outcome, status) is Sign.DOWN
 
     @pytest.mark.parametrize(
         ("outcome", "status", "sign"),
         [
-            (Outcome.UNAVAILABLE, None, Sign.OUT),
-            (Outcome.UNKNOWN, None, Sign.SILENT),
-            (Outcome.UNKNOWN, 408, Sign.SILENT),
-            (Outcome.UNKNOWN, 200, Sign.SILENT),
-            (Outcome.ACCEPTED, 200, Sign.THERE),
-            (Outcome.REFUSED, 200, Sign.THERE),
-            (Outcome.REFUSED, 303, Sign.THERE),
-            (Outcome.REFUSED, 401, Sign.THERE),
-            (Outcome.UNAVAILABLE, 425, Sign.THERE),
-            (Outcome.UNKNOWN, 204, Sign.THERE),
-            (Outcome.UNKNOWN, 500, Sign.THERE),
-            (Outcome.UNKNOWN, 501, Sign.THERE),
-            (Outcome.UNKNOWN, 505, Sign.THERE),
-            (Outcome.UNKNOWN, 599, Sign.THERE),
+            (Outcome.UNAVAILABLE, None, Sign.DOWN),
+            (Outcome.UNKNOWN, None, Sign.NO_REPLY),
+            (Outcome.UNKNOWN, 408, Sign.NO_REPLY),
+            (Outcome.UNKNOWN, 200, Sign.NO_REPLY),
+            (Outcome.ACCEPTED, 200, Sign.UP),
+            (Outcome.REFUSED, 200, Sign.UP),
+            (Outcome.REFUSED, 303, Sign.UP),
+            (Outcome.REFUSED, 401, Sign.UP),
+            (Outcome.UNAVAILABLE, 425, Sign.UP),
+            (Outcome.UNKNOWN, 204, Sign.UP),
+            (Outcome.UNKNOWN, 500, Sign.UP),
+            (Outcome.UNKNOWN, 501, Sign.UP),
+            (Outcome.UNKNOWN, 505, Sign.UP),
+            (Outcome.UNKNOWN, 599, Sign.UP),
         ],
     )
     def test_what_an_attempt_says_of_the_target(
@@ -115,14 +119,14 @@ class TestSigns:
         ("outcome", "status", "sign"),
         [
             (Outcome.UNKNOWN, None, None),
-            (Outcome.UNKNOWN, 408, Sign.SILENT),
-            (Outcome.UNKNOWN, 200, Sign.SILENT),
-            (Outcome.UNAVAILABLE, None, Sign.OUT),
-            (Outcome.UNKNOWN, 504, Sign.OUT),
-            (Outcome.UNAVAILABLE, 429, Sign.OUT),
-            (Outcome.ACCEPTED, 200, Sign.THERE),
-            (Outcome.REFUSED, 401, Sign.THERE),
-            (Outcome.UNKNOWN, 500, Sign.THERE),
+            (Outcome.UNKNOWN, 408, Sign.NO_REPLY),
+            (Outcome.UNKNOWN, 200, Sign.NO_REPLY),
+            (Outcome.UNAVAILABLE, None, Sign.DOWN),
+            (Outcome.UNKNOWN, 504, Sign.DOWN),
+            (Outcome.UNAVAILABLE, 429, Sign.DOWN),
+            (Outcome.ACCEPTED, 200, Sign.UP),
+            (Outcome.REFUSED, 401, Sign.UP),
+            (Outcome.UNKNOWN, 500, Sign.UP),
         ],
     )
     def test_by_token_no_answer_at_all_says_nothing(
@@ -139,31 +143,31 @@ class TestSigns:
 
 class TestOpening:
     def test_at_first_there_is_none(self) -> None:
-        outage = Outage(TIMEOUT)
-        assert (outage.is_open, outage.since, outage.reason, outage.next_probe_at) == (
+        outage = CircuitBreaker(TIMEOUT)
+        assert (outage.is_open, outage.opened_at, outage.reason, outage.next_probe_at) == (
             False,
             None,
             None,
             None,
         )
-        assert outage.room(FREE) == FREE
-        assert outage.probing(NOW) is None
+        assert outage.claim_limit(FREE) == FREE
+        assert outage.start_probe(NOW) is None
 
     def test_one_out_opens_it(self) -> None:
-        outage = Outage(TIMEOUT)
-        attempt(outage, DEPLOY, Sign.OUT, NOW, "connection refused")
+        outage = CircuitBreaker(TIMEOUT)
+        attempt(outage, DEPLOY, Sign.DOWN, NOW, "connection refused")
 
         assert outage.is_open
-        assert (outage.since, outage.reason) == (NOW, "connection refused")
+        assert (outage.opened_at, outage.reason) == (NOW, "connection refused")
         assert outage.next_probe_at == NOW + 0.5
-        assert outage.room(FREE) == 0
+        assert outage.claim_limit(FREE) == 0
 
     def test_answers_never_do(self) -> None:
         """A script task without a host answers 500 for ever."""
-        outage = Outage(TIMEOUT)
+        outage = CircuitBreaker(TIMEOUT)
         for minute in range(1000):
             attempt(outage, (minute, "deploy"), sign_of(Outcome.UNKNOWN, 500), NOW + 60 * minute)
-            assert outage.room(FREE) == FREE
+            assert outage.claim_limit(FREE) == FREE
 
     @pytest.mark.parametrize(
         ("row", "opens"),
@@ -180,11 +184,11 @@ class TestOpening:
     )
     def test_silence_does_from_two_tasks_in_a_row(self, row: str, opens: bool) -> None:
         """`d` and `p` are silent ends of deploy and page, `-` an answer between them."""
-        outage = Outage(TIMEOUT)
+        outage = CircuitBreaker(TIMEOUT)
         for number, letter in enumerate(row.replace(" ", "")):
-            task, sign = ("page", Sign.THERE) if letter == "-" else (letter, Sign.SILENT)
+            task, sign = ("page", Sign.UP) if letter == "-" else (letter, Sign.NO_REPLY)
             outage.claimed(number)
-            outage.ended(number, task, sign, NOW + number, "timed out")
+            outage.attempt_finished(number, task, sign, NOW + number, "timed out")
             if outage.is_open:
                 break
 
@@ -206,7 +210,7 @@ class TestOpening:
     )
     def test_silence_by_token_neither_makes_a_row_nor_breaks_one(self, row: str, opens: bool) -> None:
         """`t` to `w` are unanswered requests by token, of a task each; the others are as above."""
-        outage = Outage(TIMEOUT)
+        outage = CircuitBreaker(TIMEOUT)
         for number, letter in enumerate(row.replace(" ", "")):
             by_token, task = letter in "tuvw", "page" if letter == "-" else letter
             outcome, status = (Outcome.ACCEPTED, 200) if letter == "-" else (Outcome.UNKNOWN, None)
@@ -215,62 +219,62 @@ class TestOpening:
                 break
 
         assert outage.is_open is opens
-        assert outage.room(FREE) == (0 if opens else FREE)
+        assert outage.claim_limit(FREE) == (0 if opens else FREE)
 
     def test_an_answer_of_the_silent_task_itself_breaks_the_row(self) -> None:
-        outage = Outage(TIMEOUT)
-        for job, sign in ((DEPLOY, Sign.SILENT), (DEPLOY, Sign.THERE), (PAGE, Sign.SILENT)):
+        outage = CircuitBreaker(TIMEOUT)
+        for job, sign in ((DEPLOY, Sign.NO_REPLY), (DEPLOY, Sign.UP), (PAGE, Sign.NO_REPLY)):
             attempt(outage, job, sign)
         assert not outage.is_open
 
     def test_a_job_that_was_handed_back_breaks_no_row(self) -> None:
-        outage = Outage(TIMEOUT)
-        attempt(outage, DEPLOY, Sign.SILENT)
+        outage = CircuitBreaker(TIMEOUT)
+        attempt(outage, DEPLOY, Sign.NO_REPLY)
         outage.claimed(7)
         outage.not_sent(7)
-        attempt(outage, PAGE, Sign.SILENT)
+        attempt(outage, PAGE, Sign.NO_REPLY)
         assert outage.is_open
 
     def test_no_row_outlives_an_outage(self) -> None:
-        outage = Outage(TIMEOUT)
-        attempt(outage, DEPLOY, Sign.SILENT)
-        attempt(outage, DEPLOY, Sign.OUT)
-        attempt(outage, PAGE, Sign.THERE, probe(outage, alive=True))
+        outage = CircuitBreaker(TIMEOUT)
+        attempt(outage, DEPLOY, Sign.NO_REPLY)
+        attempt(outage, DEPLOY, Sign.DOWN)
+        attempt(outage, PAGE, Sign.UP, probe(outage, alive=True))
         assert not outage.is_open
 
-        attempt(outage, PAGE, Sign.SILENT, NOW + 9)
+        attempt(outage, PAGE, Sign.NO_REPLY, NOW + 9)
         assert not outage.is_open
 
 
 class TestProbing:
     def test_none_is_due_before_its_time(self) -> None:
         outage = opened()
-        assert outage.probing(NOW + 0.49) is None
+        assert outage.start_probe(NOW + 0.49) is None
         assert outage.next_probe_at == NOW + 0.5
-        assert begin(outage, NOW + 0.5).patience == SHORTEST_PATIENCE
+        assert begin(outage, NOW + 0.5).timeout == MIN_PROBE_TIMEOUT
 
     def test_one_is_out_at_a_time(self) -> None:
         outage = opened()
-        outage.probing(NOW + 1)
+        outage.start_probe(NOW + 1)
         assert outage.next_probe_at is None
-        assert outage.probing(NOW + HOUR) is None
-        assert outage.room(FREE) == 0
+        assert outage.start_probe(NOW + HOUR) is None
+        assert outage.claim_limit(FREE) == 0
 
     def test_one_that_fails_is_followed_by_another_and_says_why(self) -> None:
         outage = opened()
         probe = begin(outage, NOW + 0.5)
-        outage.probed(probe, False, NOW + 0.6, "503")
-        assert (outage.is_open, outage.since, outage.reason) == (True, NOW, "503")
+        outage.probe_finished(probe, False, NOW + 0.6, "503")
+        assert (outage.is_open, outage.opened_at, outage.reason) == (True, NOW, "503")
         assert outage.next_probe_at == NOW + 1.0
-        assert outage.room(FREE) == 0
+        assert outage.claim_limit(FREE) == 0
 
     def test_an_alive_target_may_get_one_job(self) -> None:
         outage = trying()
         assert outage.is_open
         assert outage.reason == "what was said"
-        assert (outage.room(FREE), outage.room(1), outage.room(0)) == (1, 1, 0)
+        assert (outage.claim_limit(FREE), outage.claim_limit(1), outage.claim_limit(0)) == (1, 1, 0)
         assert outage.next_probe_at is None
-        assert outage.probing(NOW + HOUR) is None
+        assert outage.start_probe(NOW + HOUR) is None
 
     @pytest.mark.parametrize(
         ("age", "wait", "patience"),
@@ -290,32 +294,32 @@ class TestProbing:
     ) -> None:
         outage = opened()
         probe = begin(outage, NOW + age)
-        assert probe.patience == pytest.approx(patience)
-        outage.probed(probe, False, NOW + age, "503")
+        assert probe.timeout == pytest.approx(patience)
+        outage.probe_finished(probe, False, NOW + age, "503")
         assert rest(outage, NOW + age) == pytest.approx(wait)
 
     def test_patience_may_be_shorter_than_the_shortest(self) -> None:
-        outage = Outage(0.3)
-        attempt(outage, DEPLOY, Sign.OUT)
-        assert begin(outage, NOW + HOUR).patience == 0.3
+        outage = CircuitBreaker(0.3)
+        attempt(outage, DEPLOY, Sign.DOWN)
+        assert begin(outage, NOW + HOUR).timeout == 0.3
 
     def test_a_probe_that_hung_was_a_wait_itself(self) -> None:
         outage = opened()
         probe = begin(outage, NOW + 50)
-        assert probe.patience == pytest.approx(6.0)
-        outage.probed(probe, False, NOW + 55, "timed out")
+        assert probe.timeout == pytest.approx(6.0)
+        outage.probe_finished(probe, False, NOW + 55, "timed out")
         assert rest(outage, NOW + 55) == pytest.approx(1.0)
 
     def test_none_is_due_before_the_one_before_ended(self) -> None:
         outage = opened()
         probe = begin(outage, NOW + 50)
-        outage.probed(probe, False, NOW + 70, "timed out")
+        outage.probe_finished(probe, False, NOW + 70, "timed out")
         assert outage.next_probe_at == NOW + 70
 
     def test_an_end_without_a_probe_is_none(self) -> None:
         outage = opened()
-        outage.probed(Probe(0, 1.0), True, NOW, "200")
-        assert outage.room(FREE) == 0
+        outage.probe_finished(Probe(0, 1.0), True, NOW, "200")
+        assert outage.claim_limit(FREE) == 0
         assert outage.next_probe_at == NOW + 0.5
 
 
@@ -324,27 +328,27 @@ class TestTrial:
         outage = trying()
         outage.claimed(PAGE[0])
         assert outage.is_open
-        assert outage.room(FREE) == 0
+        assert outage.claim_limit(FREE) == 0
         assert outage.next_probe_at is None
-        assert outage.probing(NOW + HOUR) is None
+        assert outage.start_probe(NOW + HOUR) is None
 
     def test_its_answer_ends_the_outage(self) -> None:
         outage = trying()
-        attempt(outage, PAGE, Sign.THERE, NOW + 3)
-        assert (outage.is_open, outage.since, outage.reason, outage.next_probe_at) == (
+        attempt(outage, PAGE, Sign.UP, NOW + 3)
+        assert (outage.is_open, outage.opened_at, outage.reason, outage.next_probe_at) == (
             False,
             None,
             None,
             None,
         )
-        assert outage.room(FREE) == FREE
+        assert outage.claim_limit(FREE) == FREE
 
-    @pytest.mark.parametrize("sign", [Sign.OUT, Sign.SILENT])
+    @pytest.mark.parametrize("sign", [Sign.DOWN, Sign.NO_REPLY])
     def test_its_failure_brings_the_next_probe_after_a_wait(self, sign: Sign) -> None:
         outage = trying()
         attempt(outage, PAGE, sign, NOW + 100, "502")
-        assert (outage.is_open, outage.since, outage.reason) == (True, NOW, "502")
-        assert outage.room(FREE) == 0
+        assert (outage.is_open, outage.opened_at, outage.reason) == (True, NOW, "502")
+        assert outage.claim_limit(FREE) == 0
         assert rest(outage, NOW + 100) == pytest.approx(12.0)
 
     def test_handed_back_unsent_it_leaves_its_place_to_another(self) -> None:
@@ -353,9 +357,9 @@ class TestTrial:
         outage.not_sent(DEPLOY[0])
         assert outage.is_open
         assert outage.next_probe_at is None
-        assert outage.room(FREE) == 1
+        assert outage.claim_limit(FREE) == 1
 
-        attempt(outage, PAGE, Sign.THERE, NOW + 3)
+        attempt(outage, PAGE, Sign.UP, NOW + 3)
         assert not outage.is_open
 
     def test_unanswered_by_token_it_leaves_its_place_to_another(self) -> None:
@@ -363,9 +367,9 @@ class TestTrial:
         for number in range(10):
             attempt(outage, (number, f"by token {number}"), None, NOW + 30 * number)
             assert outage.is_open
-            assert (outage.next_probe_at, outage.room(FREE)) == (None, 1)
+            assert (outage.next_probe_at, outage.claim_limit(FREE)) == (None, 1)
 
-        attempt(outage, PAGE, Sign.THERE, NOW + 300)
+        attempt(outage, PAGE, Sign.UP, NOW + 300)
         assert not outage.is_open
 
     @pytest.mark.parametrize("sign", [None, *Sign])
@@ -376,38 +380,38 @@ class TestTrial:
         if sign is None:
             outage.not_sent(PAGE[0])
         else:
-            outage.ended(*PAGE, sign, NOW + 3, "what was said")
-        assert not outage.is_open or outage.room(FREE) == 1 or outage.next_probe_at is not None
+            outage.attempt_finished(*PAGE, sign, NOW + 3, "what was said")
+        assert not outage.is_open or outage.claim_limit(FREE) == 1 or outage.next_probe_at is not None
 
     def test_after_one_that_failed_comes_another(self) -> None:
         outage = trying()
         for _ in range(3):
-            attempt(outage, PAGE, Sign.OUT, NOW + 3)
+            attempt(outage, PAGE, Sign.DOWN, NOW + 3)
             probe(outage, alive=True)
-            assert outage.room(FREE) == 1
+            assert outage.claim_limit(FREE) == 1
 
     def test_claimed_twice_it_ends_with_its_first_answer(self) -> None:
         """Its claim ended while it was out, and it was claimed again."""
         outage = trying()
         outage.claimed(PAGE[0])
         outage.claimed(PAGE[0])
-        outage.ended(*PAGE, Sign.THERE, NOW + 3, "")
+        outage.attempt_finished(*PAGE, Sign.UP, NOW + 3, "")
         assert not outage.is_open
 
     def test_no_other_answer_ends_the_outage(self) -> None:
         outage = trying()
         outage.claimed(PAGE[0])
-        outage.ended(*DEPLOY, Sign.THERE, NOW + 3, "")
+        outage.attempt_finished(*DEPLOY, Sign.UP, NOW + 3, "")
         assert outage.is_open
-        assert outage.room(FREE) == 0
+        assert outage.claim_limit(FREE) == 0
 
     def test_the_next_outage_begins_anew(self) -> None:
         outage = trying()
-        attempt(outage, PAGE, Sign.THERE, NOW + HOUR)
-        attempt(outage, PAGE, Sign.OUT, NOW + 2 * HOUR)
-        assert outage.since == NOW + 2 * HOUR
+        attempt(outage, PAGE, Sign.UP, NOW + HOUR)
+        attempt(outage, PAGE, Sign.DOWN, NOW + 2 * HOUR)
+        assert outage.opened_at == NOW + 2 * HOUR
         assert outage.next_probe_at == NOW + 2 * HOUR + 0.5
-        assert begin(outage, NOW + 2 * HOUR + 1).patience == SHORTEST_PATIENCE
+        assert begin(outage, NOW + 2 * HOUR + 1).timeout == MIN_PROBE_TIMEOUT
 
 
 class TestJobsInFlight:
@@ -416,47 +420,59 @@ class TestJobsInFlight:
     @pytest.mark.parametrize("sign", Sign)
     @pytest.mark.parametrize("stage", ["resting", "probing", "trial wanted", "trial out"])
     def test_they_change_nothing_while_it_lasts(self, sign: Sign, stage: str) -> None:
-        outage = Outage(TIMEOUT)
+        outage = CircuitBreaker(TIMEOUT)
         late = [(number, f"task {number}") for number in range(10, 14)]
         for job_id, _ in late:
             outage.claimed(job_id)
-        attempt(outage, DEPLOY, Sign.OUT, NOW, "connection refused")
+        attempt(outage, DEPLOY, Sign.DOWN, NOW, "connection refused")
         if stage != "resting":
             probe = begin(outage, NOW + 1)
         if stage.startswith("trial"):
-            outage.probed(probe, True, NOW + 1, "200")
+            outage.probe_finished(probe, True, NOW + 1, "200")
         if stage == "trial out":
             outage.claimed(PAGE[0])
-        before = (outage.is_open, outage.since, outage.reason, outage.next_probe_at, outage.room(FREE))
+        before = (
+            outage.is_open,
+            outage.opened_at,
+            outage.reason,
+            outage.next_probe_at,
+            outage.claim_limit(FREE),
+        )
 
         for job in late:
-            outage.ended(*job, sign, NOW + 1, "late")
+            outage.attempt_finished(*job, sign, NOW + 1, "late")
 
-        after = (outage.is_open, outage.since, outage.reason, outage.next_probe_at, outage.room(FREE))
+        after = (
+            outage.is_open,
+            outage.opened_at,
+            outage.reason,
+            outage.next_probe_at,
+            outage.claim_limit(FREE),
+        )
         assert after == before
 
-    @pytest.mark.parametrize("sign", [Sign.OUT, Sign.SILENT])
+    @pytest.mark.parametrize("sign", [Sign.DOWN, Sign.NO_REPLY])
     def test_late_they_do_not_open_the_next(self, sign: Sign) -> None:
-        outage = Outage(TIMEOUT)
+        outage = CircuitBreaker(TIMEOUT)
         late = [(number, f"task {number}") for number in range(10, 14)]
         for job_id, _ in late:
             outage.claimed(job_id)
-        attempt(outage, DEPLOY, Sign.OUT)
-        attempt(outage, PAGE, Sign.THERE, probe(outage, alive=True))
+        attempt(outage, DEPLOY, Sign.DOWN)
+        attempt(outage, PAGE, Sign.UP, probe(outage, alive=True))
 
         for job in late:
-            outage.ended(*job, sign, NOW + 30, "timed out")
+            outage.attempt_finished(*job, sign, NOW + 30, "timed out")
 
         assert not outage.is_open
 
     def test_the_same_job_sent_again_counts(self) -> None:
-        outage = Outage(TIMEOUT)
+        outage = CircuitBreaker(TIMEOUT)
         outage.claimed(PAGE[0])
-        attempt(outage, DEPLOY, Sign.OUT)
-        outage.ended(*PAGE, Sign.OUT, NOW, "late")
+        attempt(outage, DEPLOY, Sign.DOWN)
+        outage.attempt_finished(*PAGE, Sign.DOWN, NOW, "late")
         probe(outage, alive=True)
 
-        attempt(outage, PAGE, Sign.THERE, NOW + 3)
+        attempt(outage, PAGE, Sign.UP, NOW + 3)
         assert not outage.is_open
 
     def test_jobs_whose_claim_the_opening_overtook_are_no_trial(self) -> None:
@@ -465,53 +481,53 @@ class TestJobsInFlight:
         outage.claimed(10)
         outage.claimed(11)
         probe(outage, alive=True)
-        assert outage.room(FREE) == 1
+        assert outage.claim_limit(FREE) == 1
 
-        outage.ended(10, "deploy", Sign.THERE, NOW + 1, "")
+        outage.attempt_finished(10, "deploy", Sign.UP, NOW + 1, "")
         outage.not_sent(11)
         assert outage.is_open
-        assert outage.room(FREE) == 1
+        assert outage.claim_limit(FREE) == 1
 
-    @pytest.mark.parametrize("sign", [Sign.OUT, Sign.SILENT])
+    @pytest.mark.parametrize("sign", [Sign.DOWN, Sign.NO_REPLY])
     def test_nor_do_they_open_the_next(self, sign: Sign) -> None:
         outage = opened()
         outage.claimed(10)
         outage.claimed(11)
-        attempt(outage, PAGE, Sign.THERE, probe(outage, alive=True))
+        attempt(outage, PAGE, Sign.UP, probe(outage, alive=True))
 
-        outage.ended(10, "task 10", sign, NOW + 30, "timed out")
-        outage.ended(11, "task 11", sign, NOW + 30, "timed out")
+        outage.attempt_finished(10, "task 10", sign, NOW + 30, "timed out")
+        outage.attempt_finished(11, "task 11", sign, NOW + 30, "timed out")
 
         assert not outage.is_open
 
     def test_jobs_that_ended_are_forgotten(self) -> None:
-        outage = Outage(TIMEOUT)
-        attempt(outage, DEPLOY, Sign.THERE)
+        outage = CircuitBreaker(TIMEOUT)
+        attempt(outage, DEPLOY, Sign.UP)
         outage.claimed(PAGE[0])
         outage.not_sent(PAGE[0])
-        assert vars(outage) == vars(Outage(TIMEOUT))
+        assert vars(outage) == vars(CircuitBreaker(TIMEOUT))
 
     def test_of_jobs_claimed_together_one_is_the_trial(self) -> None:
         outage = trying()
         outage.claimed(10)
         outage.claimed(11)
-        outage.ended(11, "deploy", Sign.THERE, NOW + 1, "")
+        outage.attempt_finished(11, "deploy", Sign.UP, NOW + 1, "")
         assert outage.is_open
-        outage.ended(10, "deploy", Sign.THERE, NOW + 1, "")
+        outage.attempt_finished(10, "deploy", Sign.UP, NOW + 1, "")
         assert not outage.is_open
 
 
 class TestSimulated:
     """Outages in simulated time. A probe is refused at once, or hangs until its patience ends."""
 
-    def probes(self, outage: Outage, hangs: Callable[[float], bool]) -> Iterator[float]:
+    def probes(self, outage: CircuitBreaker, hangs: Callable[[float], bool]) -> Iterator[float]:
         """The ages at which the target is asked while it is away."""
         while True:
             now = outage.next_probe_at
             assert now is not None
             yield now - NOW
             probe = begin(outage, now)
-            outage.probed(probe, False, now + (probe.patience if hangs(now) else 0.0), "away")
+            outage.probe_finished(probe, False, now + (probe.timeout if hangs(now) else 0.0), "away")
 
     @pytest.mark.parametrize("hangs", [False, True])
     def test_an_hour_costs_less_than_a_hundred_probes(self, hangs: bool) -> None:
@@ -538,7 +554,7 @@ class TestSimulated:
                 break
             outage = opened()
             probe = begin(outage, NOW + begun)
-            outage.probed(probe, False, NOW + begun + probe.patience, "timed out")
+            outage.probe_finished(probe, False, NOW + begun + probe.timeout, "timed out")
             assert rest(outage, NOW + begun) <= 2.0
 
     def test_a_target_that_is_only_slow_is_reached(self) -> None:
@@ -547,9 +563,9 @@ class TestSimulated:
             now = outage.next_probe_at
             assert now is not None
             probe = begin(outage, now)
-            patience = probe.patience
-            outage.probed(probe, patience >= needs, now + min(patience, needs), "slow")
-            if outage.room(FREE):
+            patience = probe.timeout
+            outage.probe_finished(probe, patience >= needs, now + min(patience, needs), "slow")
+            if outage.claim_limit(FREE):
                 return
         pytest.fail("no probe was patient enough")
 
@@ -560,35 +576,35 @@ class TestAnotherTarget:
     @pytest.mark.parametrize("sign", Sign)
     @pytest.mark.parametrize("is_trial", [True, False])
     def test_what_was_sent_to_the_old_one_says_nothing_of_it(self, sign: Sign, is_trial: bool) -> None:
-        outage = trying() if is_trial else Outage(TIMEOUT)
+        outage = trying() if is_trial else CircuitBreaker(TIMEOUT)
         outage.claimed(7)
-        outage.aim(TIMEOUT, elsewhere=True)
-        outage.ended(7, "task 7", sign, NOW + 3, "late")
-        assert (outage.is_open, outage.room(FREE)) == (False, FREE)
+        outage.reconfigure(TIMEOUT, is_new_target=True)
+        outage.attempt_finished(7, "task 7", sign, NOW + 3, "late")
+        assert (outage.is_open, outage.claim_limit(FREE)) == (False, FREE)
 
     def test_its_own_outage_is_not_ended_by_an_answer_of_the_old_one(self) -> None:
         outage = trying()
         outage.claimed(7)
-        outage.aim(TIMEOUT, elsewhere=True)
-        attempt(outage, PAGE, Sign.OUT, NOW + 3)
-        outage.ended(7, "task 7", Sign.THERE, NOW + 4, "")
-        assert (outage.is_open, outage.since) == (True, NOW + 3)
+        outage.reconfigure(TIMEOUT, is_new_target=True)
+        attempt(outage, PAGE, Sign.DOWN, NOW + 3)
+        outage.attempt_finished(7, "task 7", Sign.UP, NOW + 4, "")
+        assert (outage.is_open, outage.opened_at) == (True, NOW + 3)
 
     def test_the_time_out_may_be_another_for_the_same(self) -> None:
         outage = opened()
-        outage.aim(0.3, elsewhere=False)
+        outage.reconfigure(0.3, is_new_target=False)
         assert outage.is_open
-        assert begin(outage, NOW + HOUR).patience == 0.3
+        assert begin(outage, NOW + HOUR).timeout == 0.3
 
     @pytest.mark.parametrize("alive", [True, False])
     def test_a_probe_of_the_old_one_is_not_taken_for_its_own(self, alive: bool) -> None:
         outage = opened()
         old = begin(outage, NOW + 1)
-        outage.aim(TIMEOUT, elsewhere=True)
-        attempt(outage, PAGE, Sign.OUT, NOW + 3)
+        outage.reconfigure(TIMEOUT, is_new_target=True)
+        attempt(outage, PAGE, Sign.DOWN, NOW + 3)
         begin(outage, NOW + 4)
-        outage.probed(old, alive, NOW + 5, "late")
-        assert (outage.room(FREE), outage.next_probe_at, outage.since) == (0, None, NOW + 3)
+        outage.probe_finished(old, alive, NOW + 5, "late")
+        assert (outage.claim_limit(FREE), outage.next_probe_at, outage.opened_at) == (0, None, NOW + 3)
 
 
 class Process(RuleBasedStateMachine):
@@ -596,7 +612,7 @@ class Process(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outage = Outage(TIMEOUT)
+        self.outage = CircuitBreaker(TIMEOUT)
         self.now = NOW
         self.jobs = 0
         #: Jobs that are out, and which of them was claimed in an outage that had room for it.
@@ -614,13 +630,13 @@ class Process(RuleBasedStateMachine):
     @rule(free=st.integers(0, FREE), sign=st.none() | st.sampled_from(Sign))
     def claim(self, free: int, sign: Sign | None) -> None:
         """As many jobs as there is room for, while another one ends between the question and the claim."""
-        room = self.outage.room(free)
+        room = self.outage.claim_limit(free)
         assert 0 <= room <= free
         if sign is not None and self.out:
             self.end(next(iter(self.out)), sign, 0)
         for _ in range(room):
             self.jobs += 1
-            is_trial = self.outage.is_open and self.outage.room(1) == 1
+            is_trial = self.outage.is_open and self.outage.claim_limit(1) == 1
             self.outage.claimed(self.jobs)
             self.out[self.jobs] = is_trial
 
@@ -632,19 +648,19 @@ class Process(RuleBasedStateMachine):
     def end(self, job_id: int, sign: Sign, task: int) -> None:
         was_open, is_trial = self.outage.is_open, self.out.pop(job_id)
         before = self.known()
-        self.outage.ended(job_id, f"task {task}", sign, self.now, "")
+        self.outage.attempt_finished(job_id, f"task {task}", sign, self.now, "")
         if was_open:
-            assert self.outage.is_open is not (is_trial and sign is Sign.THERE)
+            assert self.outage.is_open is not (is_trial and sign is Sign.UP)
         if job_id in self.past:
             assert self.known() == before
 
     def known(self) -> tuple[object, ...]:
         outage = self.outage
-        return outage.is_open, outage.since, outage.reason, outage.next_probe_at, outage.room(FREE)
+        return outage.is_open, outage.opened_at, outage.reason, outage.next_probe_at, outage.claim_limit(FREE)
 
     @rule()
     def aim_elsewhere(self) -> None:
-        self.outage.aim(TIMEOUT, elsewhere=True)
+        self.outage.reconfigure(TIMEOUT, is_new_target=True)
         assert self.known() == (False, None, None, None, FREE)
         self.past |= set(self.out)
         self.out = dict.fromkeys(self.out, False)
@@ -656,7 +672,7 @@ class Process(RuleBasedStateMachine):
     @rule(alive=st.booleans())
     def end_past_probe(self, alive: bool) -> None:
         before = self.known()
-        self.outage.probed(self.past_probes.pop(), alive, self.now, "")
+        self.outage.probe_finished(self.past_probes.pop(), alive, self.now, "")
         assert self.known() == before
 
     @precondition(lambda self: self.out)
@@ -668,7 +684,7 @@ class Process(RuleBasedStateMachine):
         self.outage.not_sent(job_id)
         assert self.outage.is_open is was_open
         if is_trial:
-            assert self.outage.room(FREE) == 1
+            assert self.outage.claim_limit(FREE) == 1
 
     @rule(is_awaited=st.booleans())
     def begin_probe(self, is_awaited: bool) -> None:
@@ -676,10 +692,10 @@ class Process(RuleBasedStateMachine):
         if is_awaited and self.outage.next_probe_at is not None:
             self.now = max(self.now, self.outage.next_probe_at)
         was_open = self.outage.is_open
-        probe = self.outage.probing(self.now)
+        probe = self.outage.start_probe(self.now)
         if probe is not None:
             assert self.probe is None
-            assert 0 < probe.patience <= TIMEOUT
+            assert 0 < probe.timeout <= TIMEOUT
             self.probe = probe
         assert self.outage.is_open is was_open
 
@@ -687,17 +703,17 @@ class Process(RuleBasedStateMachine):
     @rule(alive=st.booleans())
     def end_probe(self, alive: bool) -> None:
         assert self.probe is not None
-        self.outage.probed(self.probe, alive, self.now, "")
+        self.outage.probe_finished(self.probe, alive, self.now, "")
         self.probe = None
         assert self.outage.is_open
-        assert self.outage.room(FREE) == int(alive)
+        assert self.outage.claim_limit(FREE) == int(alive)
 
     @invariant()
     def while_open_at_most_one_job_may_be_sent(self) -> None:
         if self.outage.is_open:
-            assert self.outage.room(FREE) + sum(self.out.values()) <= 1
+            assert self.outage.claim_limit(FREE) + sum(self.out.values()) <= 1
         else:
-            assert self.outage.room(FREE) == FREE
+            assert self.outage.claim_limit(FREE) == FREE
 
     @invariant()
     def while_open_something_is_on_its_way_to_the_end_of_it(self) -> None:
@@ -705,17 +721,17 @@ class Process(RuleBasedStateMachine):
         ways = [
             self.outage.next_probe_at is not None,
             self.probe is not None,
-            self.outage.is_open and self.outage.room(FREE) == 1,
+            self.outage.is_open and self.outage.claim_limit(FREE) == 1,
             any(self.out.values()),
         ]
         assert sum(ways) == int(self.outage.is_open)
-        assert (self.outage.since is not None) is (self.outage.reason is not None) is self.outage.is_open
+        assert (self.outage.opened_at is not None) is (self.outage.reason is not None) is self.outage.is_open
 
     @invariant()
     def waits_end(self) -> None:
         if self.outage.next_probe_at is not None:
             assert math.isfinite(self.outage.next_probe_at)
-            assert self.outage.next_probe_at <= self.now + LONGEST_WAIT
+            assert self.outage.next_probe_at <= self.now + MAX_PROBE_WAIT
 
 
 TestAnyOrder = Process.TestCase

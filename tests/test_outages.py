@@ -23,8 +23,7 @@ from bridge.core.task import OnUnknown
 from bridge.delivery import circuit_breaker
 from bridge.delivery.dispatcher import THREADS
 from bridge.demo.theeye import Answer, Fault, StandIn
-from bridge.http.client import Answer as HttpAnswer
-from bridge.http.client import HttpClient
+from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
 from tests.delivery import TASK, Process, arguments, posts, probes, quick_client
 from tests.tables import PATIENCE, items, key_of, make_job, make_table, make_task, stand_in_task, wait_until
@@ -182,7 +181,8 @@ class TestBacklog:
         assert max(tries) == 2
         assert tries.count(2) == in_flight, "a job other than those in flight was tried twice"
         lines = [one.getMessage() for one in caplog.records if one.name == "bridge.delivery.target"]
-        assert [line.partition(",")[0] for line in lines] == ["TheEye is out", "TheEye is back"], lines
+        said = ["TheEye is unreachable", "TheEye is reachable again"]
+        assert [line.partition(";")[0] for line in lines] == said, lines
 
     def probes_in_a_phase(self) -> int:
         """How many begin while it lasts."""
@@ -288,7 +288,7 @@ class TestWhileItLasts:
     ) -> None:
         begun = time.monotonic()
         wait_until(lambda: troubles(process) == [process.delivery.trouble], "the trouble in the store")
-        assert str(process.delivery.trouble).startswith("TheEye is out since 20")
+        assert str(process.delivery.trouble).startswith("TheEye is unreachable since 20")
         theeye.clear()
         process.send("another")
         wait_until(lambda: troubles(process) == [None], "the end of the trouble in the store")
@@ -310,7 +310,7 @@ class TestWhileItLasts:
     def test_stop_does_not_wait_for_a_probe_that_hangs(
         self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(circuit_breaker, "SHORTEST_PATIENCE", LONG)
+        monkeypatch.setattr(circuit_breaker, "MIN_PROBE_TIMEOUT", LONG)
         theeye.fault(Fault(hang=LONG, method="GET"))
         theeye.fault(MAINTENANCE)
         process = make(timeout=LONG).start()
@@ -345,13 +345,13 @@ class TestWhileItLasts:
         wait_for_outage(process)
         theeye.clear()
         process.wait_for(job_id, JobState.ACCEPTED)
-        assert caplog.text.count("asking TheEye failed") == 2
+        assert caplog.text.count("probing TheEye failed") == 2
         assert process.delivery.is_alive
 
 
 class TestThreadsThatHang:
     def test_do_not_stop_the_probes(self, make: Make, theeye: StandIn) -> None:
-        """Every sending thread heard that TheEye is out, and hangs where it records that."""
+        """Every sending thread learns that TheEye is unreachable, and hangs where it records that."""
         go_on = threading.Event()
         theeye.fault(MAINTENANCE)
         process = make()

@@ -14,11 +14,11 @@ import orjson
 import pytest
 import sqlalchemy
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
 from bridge.core.event import JSON, Headers, rfc3339
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook
 from tests.tables import (

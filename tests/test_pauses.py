@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection
 
 from bridge.core import retry
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
@@ -19,7 +20,6 @@ from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
 from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
@@ -319,7 +319,7 @@ class TestDelivery:
         self, url: str, process: Process, reopen: Reopen, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # On PostgreSQL it is woken: the poll alone would come too late. SQLite wakes no other process.
-        monkeypatch.setattr(deliver, "POLL", 0.05 if url.startswith("sqlite") else 600.0)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 0.05 if url.startswith("sqlite") else 600.0)
         other = reopen()
         other.pause(Pausable.TASK, A.id)
         process.start()
@@ -336,7 +336,7 @@ class TestDelivery:
         self, process: Process, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """They are due all the time, and cannot be claimed."""
-        monkeypatch.setattr(deliver, "POLL", 600.0)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 600.0)
         process.outbox.pause(Pausable.TASK, A.id)
         process.start()
         process.send("paused", A)
@@ -350,7 +350,7 @@ class TestDelivery:
         self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-        monkeypatch.setattr(circuit_breaker, "SHORTEST_WAIT", 0.02)
+        monkeypatch.setattr(circuit_breaker, "MIN_PROBE_WAIT", 0.02)
         process.outbox.pause(Pausable.TASK, A.id)
         made = process.send("paused", A)
         process.clock.offset = FREEZE

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.groups import lock_name
 from bridge.outbox.locks import lock_all
 from bridge.outbox.operator_actions import CANCELABLE

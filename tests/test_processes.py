@@ -14,7 +14,7 @@ from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
 from bridge.core.problem import Place, Problem, Severity
 from bridge.core.secrets import Mask, Secret
-from bridge.delivery.dispatcher import BEAT
+from bridge.delivery.dispatcher import HEARTBEAT_INTERVAL
 from bridge.outbox.processes import FORGET_AFTER, Process
 from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
@@ -177,9 +177,9 @@ def test_a_worker_that_was_killed_is_missed_after_three_beats(
     web: Web, reopen: Callable[[], Outbox], clock: Clock
 ) -> None:
     reopen().heartbeat("w", None)
-    clock.now += 2 * BEAT + 1
+    clock.now += 2 * HEARTBEAT_INTERVAL + 1
     assert web.ready() == (200, {**READY, "delivering": True})
-    clock.now += BEAT
+    clock.now += HEARTBEAT_INTERVAL
 
     assert web.ready() == (200, {**READY, "delivering": False, "trouble": [NO_WORKER]})
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.secrets import Mask
 from bridge.core.task import Rate, Task
 from bridge.demo.theeye import StandIn
 from bridge.outbox import rates
-from bridge.outbox.claims import AttemptResult, Claim
+from bridge.outbox.claims import Claim
 from bridge.outbox.store import Outbox
 from tests.delivery import Process, Shifted, posts, quick_client
 from tests.tables import NOW, Clock, in_threads, items, make_table, make_task, make_webhook, stand_in_task

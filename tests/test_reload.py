@@ -25,7 +25,7 @@ from bridge.core.problem import Severity
 from bridge.core.secrets import Mask
 from bridge.core.task import OnUnknown
 from bridge.demo.theeye import Fault, StandIn
-from bridge.process.environment import Variables
+from bridge.process.environment import Environment
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
@@ -156,7 +156,7 @@ class TestEdits:
     def test_of_a_file_that_holds_a_secret(self, tmp_path: Path, config: Path) -> None:
         secret = tmp_path / "secret"
         secret.write_text("one-secret-of-github\n")
-        variables = Variables({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
+        variables = Environment({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
         edits = Edits(config, lambda: load(config, variables, discover()), lambda: variables.files)
         assert "one-secret-of-github" in revealed(edits.first())
         assert [edits.next(), edits.next()] == [None, None]
@@ -178,7 +178,7 @@ class TestEdits:
     def test_the_first_of_which_reads_it_once(self, tmp_path: Path, config: Path) -> None:
         secret, reads = tmp_path / "secret", []
         secret.write_text("one-secret-of-github\n")
-        variables = Variables({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
+        variables = Environment({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
 
         def reading() -> Loaded:
             reads.append(1)

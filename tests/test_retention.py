@@ -21,12 +21,12 @@ from click.testing import CliRunner
 from sqlalchemy import Connection, event, text
 
 from bridge.cli import main
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import BodyGone, NoSuchJob, StoreUnavailable
 from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox import operator_actions
 from bridge.outbox import prune as retention
-from bridge.outbox.claims import AttemptResult
 from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.prune import BATCH_BYTES, BATCH_EVENTS, BATCH_JOBS, READ_LIMIT, Candidate, Cutoffs, Pruned
 from bridge.outbox.row_mapping import compressed, decompressed

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.job import JobState, Outcome
-from bridge.core.retry import FIRST_WAIT, MORE_TRIES_WHEN_UNKNOWN, Decision, RetryPolicy, backoff, decide
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.job import Job, JobState, Outcome
+from bridge.core.retry import (
+    FIRST_WAIT,
+    MAX_UNKNOWN_RETRIES,
+    Decision,
+    RetryPolicy,
+    backoff,
+    decide,
+    wait_for_task,
+)
 from bridge.core.task import OnUnknown
 from tests.tables import NOW
 
@@ -19,26 +28,38 @@ HOUR = 3600.0
 #: When a job that was made at NOW has no more time.
 OVER = NOW + 24 * HOUR
 POLICY = RetryPolicy(retry_for=24 * HOUR, longest_wait=900.0)
+JOB = Job(
+    id=1, event_id=1, route="deploy", task_id="5f3c9a7be4b0a1c2d3e4f501", task="deploy", item_key="",
+    item_index=None, state=JobState.SENDING, arguments=(), reason=None, created_at=NOW, due_at=NOW,
+    retry_window_start=NOW, window_attempts=0, window_unknowns=0,
+)  # fmt: skip
 
 
-def after(outcome: Outcome, **more: Any) -> Decision:
-    """The decision after a job's first attempt, made as soon as the job was, unless `more` says otherwise."""
-    first = {
-        "tries": 1,
-        "unknowns": int(outcome is Outcome.UNKNOWN),
-        "retry_window_start": NOW,
-        "now": NOW,
-        "policy": POLICY,
-        "on_unknown": OnUnknown.RETRY,
-        "retry_after": None,
-        "random": 0.5,
-        "detail": "what was said",
-    }
-    return decide(outcome, **{**first, **more})
+def after(
+    outcome: Outcome,
+    *,
+    tries: int = 1,
+    unknowns: int | None = None,
+    retry_window_start: float = NOW,
+    now: float = NOW,
+    policy: RetryPolicy = POLICY,
+    on_unknown: OnUnknown | None = OnUnknown.RETRY,
+    retry_after: float | None = None,
+    random: float = 0.5,
+    detail: str = "what was said",
+) -> Decision:
+    """The decision after a job's first attempt, made as soon as the job was; counts include it."""
+    is_unknown = outcome is Outcome.UNKNOWN
+    earlier = 0 if unknowns is None else unknowns - is_unknown
+    job = replace(
+        JOB, window_attempts=tries - 1, window_unknowns=earlier, retry_window_start=retry_window_start
+    )
+    result = AttemptResult(0.5, outcome, None, detail, None, retry_after)
+    return decide(job, result, policy, on_unknown, now=now, random=random)
 
 
 def test_the_rule_is_the_designs() -> None:
-    assert (FIRST_WAIT, MORE_TRIES_WHEN_UNKNOWN) == (2.0, 2)
+    assert (FIRST_WAIT, MAX_UNKNOWN_RETRIES) == (2.0, 2)
     assert RetryPolicy() == RetryPolicy(retry_for=24 * HOUR, longest_wait=15 * 60.0)
 
 
@@ -183,3 +204,20 @@ class TestWaits:
     @pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.REFUSED])
     def test_what_has_ended_has_no_wait(self, outcome: Outcome) -> None:
         assert after(outcome, retry_after=HOUR).due_at is None
+
+
+class TestWithoutTask:
+    """A job whose task the table lacks."""
+
+    def test_a_lost_answer_counts_as_hold(self) -> None:
+        assert after(Outcome.UNKNOWN, on_unknown=None) == after(Outcome.UNKNOWN, on_unknown=OnUnknown.HOLD)
+        assert after(Outcome.UNAVAILABLE, on_unknown=None).state is JobState.WAITING
+
+    @pytest.mark.parametrize(
+        ("age", "wait"), [(0, 0.5), (0.5, 0.5), (7, 7), (30, 30), (3600, 30), (24 * HOUR - 1, 30)]
+    )
+    def test_it_waits_as_long_as_its_age_within_bounds(self, age: float, wait: float) -> None:
+        assert wait_for_task(JOB, POLICY, now=NOW + age) == wait
+
+    def test_its_time_ends_with_retry_for(self) -> None:
+        assert wait_for_task(JOB, POLICY, now=OVER) is None

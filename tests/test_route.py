@@ -14,7 +14,7 @@ from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.core.job import Job, JobState, NewJob
-from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType
+from bridge.core.task_arguments import MAX_SHELL_TEXT_BYTES, ArgumentsType
 from bridge.expressions.expression import Language
 from bridge.routing import routing_table as table_module
 from bridge.routing.check_result import Explanation, Finding
@@ -407,7 +407,7 @@ class TestArgumentsThatTheEyesAgentCannotRun:
     def test_all_of_a_job_together(self) -> None:
         route = make_route(arguments=["${{ payload.big }}", "${{ payload.big }}"])
 
-        (job,) = jobs_of({"big": "x" * (MAX_SHELL_TEXT // 2)}, route)
+        (job,) = jobs_of({"big": "x" * (MAX_SHELL_TEXT_BYTES // 2)}, route)
 
         assert job.arguments is None
         assert str(job.reason).startswith(

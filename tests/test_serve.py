@@ -45,4 +45,4 @@ def test_an_invalid_number_of_processes_is_an_error_of_one_line(tmp_path: Path, 
         server._command(), cwd=CHECKOUT, env=server._environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == f"WEB_CONCURRENCY: found '{text}'; a number of processes is from 1 to 64\n"
+    assert done.stderr == f"WEB_CONCURRENCY: found '{text}'; expected a number from 1 to 64\n"

@@ -12,7 +12,7 @@ import pytest
 from bridge.config.load import load
 from bridge.core.job import JobState, TableVersion
 from bridge.outbox.store import Outbox
-from bridge.process.environment import Variables
+from bridge.process.environment import Environment
 from bridge.process.settings import COMMIT_VARIABLES, Settings
 from bridge.sources.base.discovery import discover
 from tests import pushes
@@ -31,7 +31,7 @@ def hash_of(*texts: str) -> str:
 
 
 def version(path: Path, commit: str | None = None) -> TableVersion:
-    return load(path, Variables(KEYS), discover(), commit=commit).version
+    return load(path, Environment(KEYS), discover(), commit=commit).version
 
 
 class TestTheHash:
@@ -119,7 +119,7 @@ class TestJobs:
     def test_what_tells_of_a_death_has_todays(self, outbox: Outbox, tmp_path: Path) -> None:
         path = tmp_path / "table.yml"
         path.write_text(TABLE + "on_dead: {task: deploy, task_arguments: []}\n", "utf-8")
-        loaded = load(path, Variables(KEYS), discover(), commit="abc")
+        loaded = load(path, Environment(KEYS), discover(), commit="abc")
         outbox.store(make_webhook(dead_job()))
         assert loaded.table.on_dead is not None
         assert outbox.create_dead_job_alerts(loaded.table.on_dead) == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
@@ -23,7 +24,6 @@ from bridge.http.client import HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import Verdict
 from tests.delivery import TASK, Process, posts, quick_client
 from tests.tables import (
     NOW,
@@ -44,11 +44,12 @@ TOKEN = Secret("theeye-token-0123456789")
 #: It has no key: the token starts it.
 BY_TOKEN = make_task(5, secret_key=None)
 TABLE = make_table(tasks=[TASK, BY_TOKEN])
+SINCE = "TheEye is unreachable since 2023-11-14T22:13:20Z, circuit open: "
 REFUSED = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
-TAKEN = Verdict(Outcome.ACCEPTED, "", "a job")
-AWAY = Verdict(Outcome.UNAVAILABLE, "503 maintenance")
-UNAUTHORIZED = Verdict(Outcome.REFUSED, "401 Unauthorized")
+TAKEN = AttemptResult(0.1, Outcome.ACCEPTED, 200, "", "a job")
+AWAY = AttemptResult(0.1, Outcome.UNAVAILABLE, 503, "503 maintenance", None)
+UNAUTHORIZED = AttemptResult(0.1, Outcome.REFUSED, 401, "401 Unauthorized", None)
 
 
 @pytest.fixture
@@ -64,15 +65,15 @@ def target() -> Target:
     return Target(TABLE, Clock())
 
 
-def end(target: Target, job: Job, verdict: Verdict, status: int | None) -> None:
+def end(target: Target, job: Job, result: AttemptResult) -> None:
     """One job from its claim to its end."""
     target.claimed(job)
-    target.heard(TABLE, job, TASK, verdict, status, verdict.detail)
+    target.attempt_finished(TABLE, job, TASK, result)
 
 
 def begin(target: Target) -> Probe:
     """A probe that is due now."""
-    probe = target.probing()
+    probe = target.start_probe()
     assert probe is not None
     return probe
 
@@ -83,8 +84,8 @@ def trouble(target: Target) -> str | None:
 
 class TestTarget:
     def test_at_first_nothing_is_wrong(self, target: Target) -> None:
-        assert (target.trouble, target.room(16), target.but) == (None, 16, frozenset())
-        assert (target.probe_in, target.probing()) == (None, None)
+        assert (target.trouble, target.claim_limit(16), target.excluded_tasks) == (None, 16, frozenset())
+        assert (target.seconds_to_probe, target.start_probe()) == (None, None)
 
     def test_an_outage_and_its_end(
         self, target: Target, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -93,69 +94,73 @@ class TestTarget:
         clock = Clock(NOW)
         monkeypatch.setattr("bridge.delivery.target.time.monotonic", clock)
 
-        end(target, job, AWAY, 503)
-        assert target.trouble == "TheEye is out since 2023-11-14T22:13:20Z: 503 maintenance"
-        assert (target.room(16), target.probe_in, target.probing()) == (0, 0.5, None)
+        end(target, job, AWAY)
+        assert target.trouble == f"{SINCE}503 maintenance"
+        assert (target.claim_limit(16), target.seconds_to_probe, target.start_probe()) == (0, 0.5, None)
 
         clock.now += 0.5
         probe = begin(target)
-        assert (probe.patience, target.probe_in) == (1.0, None)
-        target.probed(probe, False, "it answers 502")
-        assert target.trouble == "TheEye is out since 2023-11-14T22:13:20Z: it answers 502"
+        assert (probe.timeout, target.seconds_to_probe) == (1.0, None)
+        target.probe_finished(probe, False, "it answers 502")
+        assert target.trouble == f"{SINCE}it answers 502"
 
         clock.now += 0.5
-        target.probed(begin(target), True, "it answers 200")
+        target.probe_finished(begin(target), True, "it answers 200")
         assert target.trouble is not None
-        assert target.trouble.endswith("502; it answers again, and the next job that is due will tell")
-        assert target.room(16) == 1
+        assert target.trouble.endswith("502; it answers again, and one job tests it")
+        assert target.claim_limit(16) == 1
 
         target.claimed(job)
         assert "answers again" not in target.trouble
-        target.heard(TABLE, job, TASK, TAKEN, 200, "")
-        assert (trouble(target), target.room(16)) == (None, 16)
+        target.attempt_finished(TABLE, job, TASK, TAKEN)
+        assert (trouble(target), target.claim_limit(16)) == (None, 16)
         assert [record.getMessage() for record in caplog.records] == [
-            "TheEye is out, no job is sent until it is back: 503 maintenance",
-            "TheEye is back, it was out for 1 s",
+            "TheEye is unreachable; deliveries paused, circuit open: 503 maintenance",
+            "TheEye is reachable again; deliveries resumed, circuit closed after 1 s",
         ]
 
     def test_its_beginning_does_not_move_with_the_clock(self, job: Job) -> None:
         clock = Clock()
         target = Target(TABLE, clock)
-        end(target, job, AWAY, 503)
+        end(target, job, AWAY)
         before = target.trouble
         clock.now += 3600
         assert target.trouble == before
 
     def test_a_trial_that_was_not_sent_leaves_its_place(self, target: Target, job: Job) -> None:
-        end(target, job, AWAY, 503)
-        wait_until(lambda: not target.probe_in)
-        target.probed(begin(target), True, "it answers 404")
+        end(target, job, AWAY)
+        wait_until(lambda: not target.seconds_to_probe)
+        target.probe_finished(begin(target), True, "it answers 404")
         target.claimed(job)
-        assert target.room(16) == 0
+        assert target.claim_limit(16) == 0
         target.not_sent(job)
-        assert target.room(16) == 1
+        assert target.claim_limit(16) == 1
 
     def test_a_401_on_the_bearer_method_stops_the_tasks_without_a_key(self, target: Target, job: Job) -> None:
-        target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
-        assert (target.but, trouble(target), target.room(16)) == (frozenset({BY_TOKEN.id}), REFUSED, 16)
+        target.attempt_finished(TABLE, job, BY_TOKEN, UNAUTHORIZED)
+        assert (target.excluded_tasks, trouble(target), target.claim_limit(16)) == (
+            frozenset({BY_TOKEN.id}),
+            REFUSED,
+            16,
+        )
 
     def test_with_another_table_the_token_is_tried_again(self, target: Target, job: Job) -> None:
-        target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
+        target.attempt_finished(TABLE, job, BY_TOKEN, UNAUTHORIZED)
         target.use(TABLE)
-        assert (target.but, trouble(target)) == (frozenset(), None)
+        assert (target.excluded_tasks, trouble(target)) == (frozenset(), None)
 
     def test_a_401_on_the_token_of_a_table_before_says_nothing_of_the_new_one(
         self, target: Target, job: Job
     ) -> None:
         target.use(make_table(tasks=[TASK, BY_TOKEN]))
         # The job waits as if the old one had been refused before: the new one will tell.
-        assert not target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
-        assert (target.but, trouble(target)) == (frozenset(), None)
+        assert not target.attempt_finished(TABLE, job, BY_TOKEN, UNAUTHORIZED)
+        assert (target.excluded_tasks, trouble(target)) == (frozenset(), None)
 
     @pytest.mark.parametrize(("task", "status"), [(TASK, 401), (BY_TOKEN, 403), (BY_TOKEN, None)])
     def test_nothing_else_does(self, target: Target, job: Job, task: Task, status: int | None) -> None:
-        target.heard(TABLE, job, task, UNAUTHORIZED, status, "no")
-        assert (target.but, trouble(target)) == (frozenset(), None)
+        target.attempt_finished(TABLE, job, task, replace(UNAUTHORIZED, status=status))
+        assert (target.excluded_tasks, trouble(target)) == (frozenset(), None)
 
     @pytest.mark.parametrize(
         ("secret_key", "status", "is_out"),
@@ -169,17 +174,18 @@ class TestTarget:
             task = make_task(number, secret_key=secret_key)
             sent = replace(job, id=number, task_id=task.id)
             target.claimed(sent)
-            target.heard(TABLE, sent, task, Verdict(Outcome.UNKNOWN, "timed out"), status, "timed out")
+            lost = AttemptResult(30.0, Outcome.UNKNOWN, status, "timed out", None)
+            target.attempt_finished(TABLE, sent, task, lost)
         assert (target.trouble is not None) is is_out
 
     def test_both_are_told_each_with_a_line_of_its_own(
         self, target: Target, job: Job, caplog: pytest.LogCaptureFixture
     ) -> None:
         for _ in range(3):
-            target.heard(TABLE, job, BY_TOKEN, UNAUTHORIZED, 401, UNAUTHORIZED.detail)
-        end(target, job, AWAY, 503)
+            target.attempt_finished(TABLE, job, BY_TOKEN, UNAUTHORIZED)
+        end(target, job, AWAY)
         assert target.trouble is not None
-        assert target.trouble.startswith("TheEye is out since ")
+        assert target.trouble.startswith("TheEye is unreachable since ")
         assert target.trouble.endswith(f"503 maintenance; {REFUSED}")
         assert len(caplog.records) == 2
 
@@ -190,7 +196,7 @@ class TestTarget:
         for one in jobs:
             target.claimed(one)
 
-        in_threads(partial(target.heard, TABLE, one, TASK, AWAY, 503, "503") for one in jobs)
+        in_threads(partial(target.attempt_finished, TABLE, one, TASK, AWAY) for one in jobs)
 
         assert len(caplog.records) == 1
         assert sum(probe is not None for probe in in_threads([self.patient(target)] * 8)) == 1
@@ -200,8 +206,8 @@ class TestTarget:
         """Asks for a probe when the first is due."""
 
         def ask() -> Probe | None:
-            wait_until(lambda: not target.probe_in)
-            return target.probing()
+            wait_until(lambda: not target.seconds_to_probe)
+            return target.start_probe()
 
         return ask
 
@@ -282,7 +288,7 @@ class TestTokenThatIsRefused:
     def test_another_table_that_has_another_is_gone_by_at_once(
         self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deliver, "POLL", 30 * PATIENCE)
+        monkeypatch.setattr(deliver, "POLL_INTERVAL", 30 * PATIENCE)
         self.release.set()
         process.start()
         process.wait_for(process.send(task=BY_TOKEN), JobState.DEAD)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from bridge.core.event import JSON, Headers
 from bridge.core.job import Outcome
 from bridge.core.secrets import Secret
-from bridge.core.task_arguments import ArgumentsType, elements, unrunnable
+from bridge.core.task_arguments import ArgumentsType, arguments_problem, wire_arguments
 from bridge.demo.agent import as_json, script_arguments
 from bridge.demo.arguments import Argument, elements_of, matched
-from bridge.theeye.job_api import MAX_SAID, TheEye, job_request, read_answer, read_retry_after
+from bridge.theeye.answer import MAX_ERROR_BYTES, read_answer, read_retry_after
+from bridge.theeye.request import TheEye, job_request
 from tests.tables import NOW, key_of, make_task
 
 DATA_URL = "data:text/plain;base64,aGk="
@@ -164,7 +165,7 @@ class TestTheArrayOnTheWire:
         values: list[JSON] = ["a", "b", "c"]
         values[order] = value
 
-        assume(unrunnable(tuple(values), (), arguments_type, allow_data_urls=False) is None)
+        assume(arguments_problem(tuple(values), (), arguments_type, allow_data_urls=False) is None)
 
         seen = seen_by_script(values, arguments_type)
 
@@ -245,7 +246,7 @@ def without(job: dict[str, JSON], key: str) -> dict[str, JSON]:
 
 def answered(status: int, body: object = b"", headers: dict[str, str] | None = None) -> Any:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    return read_answer(status, Headers((headers or {}).items()), data, NOW)
+    return read_answer(status, Headers((headers or {}).items()), data, NOW, 0.25)
 
 
 def expected_outcome(status: int) -> Outcome:
@@ -354,7 +355,7 @@ class Test200:
     def test_what_is_no_job_is_unknown(self, body: JSON) -> None:
         verdict = answered(200, body)
         assert (verdict.outcome, verdict.theeye_job_id) == (Outcome.UNKNOWN, None)
-        assert verdict.detail == "200, but the answer is no job"
+        assert verdict.detail == "200, but the answer is not a job"
 
     @pytest.mark.parametrize("body", [JOB, TERMINATED, JOB | {"lifecycle": "onhold"}, JOB | {"id": None}])
     def test_nothing_else_of_it_is_kept(self, body: JSON) -> None:
@@ -417,9 +418,10 @@ class TestWhatAnErrorSays:
         ids=["text", "a JSON text", "an object", "nested", "cut inside of a character"],
     )  # fmt: skip
     def test_of_a_long_one_only_the_beginning(self, body: bytes) -> None:
-        assert len(answered(500, body).detail) <= MAX_SAID + 4
+        assert len(answered(500, body).detail) <= MAX_ERROR_BYTES + 4
         assert (
-            len(answered(200, orjson.dumps(TERMINATED | {"output": body.decode()})).detail) <= MAX_SAID + 40
+            len(answered(200, orjson.dumps(TERMINATED | {"output": body.decode()})).detail)
+            <= MAX_ERROR_BYTES + 40
         )
 
 
@@ -470,6 +472,6 @@ class TestRetryAfter:
 @given(status=st.integers(100, 599), body=st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 @settings(deadline=None, max_examples=300)
 def test_whatever_is_answered_has_an_outcome(status: int, body: bytes) -> None:
-    verdict = read_answer(status, Headers(), body, NOW)
+    verdict = read_answer(status, Headers(), body, NOW, 0.25)
     assert verdict.outcome is (expected_outcome(status) if status != 200 else Outcome.UNKNOWN)
-    assert elements((), ArgumentsType.LEGACY) == []
+    assert wire_arguments((), ArgumentsType.LEGACY) == []

@@ -14,7 +14,7 @@ import pytest
 from bridge.core.job import Job, JobState
 from bridge.core.secrets import Mask
 from bridge.core.task import Task
-from bridge.core.task_arguments import MAX_SHELL_TEXT, ArgumentsType
+from bridge.core.task_arguments import MAX_SHELL_TEXT_BYTES, ArgumentsType
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
@@ -151,7 +151,7 @@ class TestWhenItIsSent:
             ("texts", AS_JSON, FILE, True),
             ("texts", AS_JSON, "data:,x", True),
             ("texts", LEGACY, "\x00", False),
-            ("texts", LEGACY, "x" * MAX_SHELL_TEXT, False),
+            ("texts", LEGACY, "x" * MAX_SHELL_TEXT_BYTES, False),
         ],
     )
     def test_by_what_the_task_and_the_route_are_now(

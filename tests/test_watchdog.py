@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.process.watchdog import SLACK, Guard, Watchdog
+from bridge.process.watchdog import RELEASED_LIMIT, Guard, Watchdog
 
 #: Seconds after which something that should have happened counts as not happening.
 PATIENCE = 10.0
@@ -74,12 +74,12 @@ def test_but_not_once_it_is_released(watchdog: Watchdog, pair: Pair) -> None:
 
 
 def test_those_shut_down_early_do_not_pile_up(watchdog: Watchdog) -> None:
-    for _ in range(5 * SLACK):
+    for _ in range(5 * RELEASED_LIMIT):
         ours, theirs = socket.socketpair()
         with ours, theirs:
             watchdog.watch(ours, soon(3600)).fire()
     watchdog.watch(ours, soon(3600)).release()
-    assert len(watchdog._heap) <= 2 * SLACK
+    assert len(watchdog._heap) <= 2 * RELEASED_LIMIT
 
 
 def test_a_released_connection_is_left_alone(watchdog: Watchdog, pair: Pair) -> None:
@@ -143,12 +143,12 @@ def test_the_thread_that_uses_tls_sees_an_end_and_no_broken_object(watchdog: Wat
 def test_released_entries_do_not_pile_up(watchdog: Watchdog, pair: Pair) -> None:
     kept = [watchdog.watch(pair[0], soon(3600)) for _ in range(3)]
     guards: weakref.WeakSet[Guard] = weakref.WeakSet()
-    for _ in range(20 * SLACK):
+    for _ in range(20 * RELEASED_LIMIT):
         guard = watchdog.watch(pair[0], soon(3600))
         guards.add(guard)
         guard.release()
     del guard
-    assert len(guards) <= 2 * SLACK
+    assert len(guards) <= 2 * RELEASED_LIMIT
     assert not any(guard.fired for guard in kept)
 
 
@@ -159,7 +159,7 @@ def test_those_still_watched_stay_in_order_when_the_released_are_cleared_away(
     watchdog.watch(pair[1], soon(3600))
     watchdog.watch(pair[0], soon(0.2))
     first.release()  # without it, the two must change places
-    for _ in range(5 * SLACK):
+    for _ in range(5 * RELEASED_LIMIT):
         watchdog.watch(pair[1], soon(7200)).release()
     assert pair[0].recv(1) == b""
 

@@ -15,7 +15,7 @@ from bridge.config.readers import is_loopback
 from bridge.core.errors import AnswerLost, NotSent, SettingsError
 from bridge.core.event import Request
 from bridge.core.problem import Problem
-from bridge.http.client import Answer, HttpClient
+from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
 from bridge.report import rows
 
@@ -62,7 +62,7 @@ def _query(target: SplitResult, request: Request) -> str:
     return "&".join(filter(None, [target.query, urlencode(request.query)]))
 
 
-def _post(shown: str, url: str, request: Request) -> Answer:
+def _post(shown: str, url: str, request: Request) -> HttpAnswer:
     """The bridge's answer. `shown` is the URL for people. Raises NotSent, AnswerLost."""
     watchdog = Watchdog()
     client = HttpClient(watchdog)

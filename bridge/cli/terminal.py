@@ -74,7 +74,7 @@ class Terminal:
         """The routing table. Raises ConfigError."""
         where = self.settings.config if path is None else path
         loaded = load(
-            where, self.settings.variables, discover(),
+            where, self.settings.environment, discover(),
             require_env=require_env, with_tests=with_tests, commit=self.settings.commit,
         )  # fmt: skip
         self.mask.learn(loaded.secrets)

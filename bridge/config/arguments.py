@@ -12,7 +12,7 @@ from bridge.config.problems import Problems
 from bridge.core.event import JSON
 from bridge.core.fields import closest, did_you_mean
 from bridge.core.task import Task
-from bridge.core.task_arguments import flaw_of
+from bridge.core.task_arguments import argument_problem
 from bridge.expressions.expression import Template
 from bridge.routing.route import Argument, Value
 
@@ -56,11 +56,13 @@ class ArgumentsBuilder:
     ) -> None:
         """Report the arguments that TheEye's agent cannot run whatever the event holds."""
         known = tuple(_known(value) for _, _, value in compiled)
-        flaws = [flaw_of(value, task.arguments_type, allow_data_urls=allow_data_urls) for value in known]
+        flaws = [
+            argument_problem(value, task.arguments_type, allow_data_urls=allow_data_urls) for value in known
+        ]
         for (label, node, _), flaw in zip(compiled, flaws, strict=True):
             if node is not None and flaw is not None:
                 self._problems.error(node.place, f"{label}: {flaw}")
-        together = task.unrunnable(known, allow_data_urls=allow_data_urls)
+        together = task.arguments_problem(known, allow_data_urls=allow_data_urls)
         if together is not None and not any(flaws):
             self._problems.error(given.place, together)
 

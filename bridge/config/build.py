@@ -27,7 +27,7 @@ from bridge.routing.route import Concurrency, Key, Once, OnDead, Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import SourceType
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 
 #: RFC 6750 2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")

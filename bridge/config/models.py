@@ -39,7 +39,7 @@ from bridge.core.redaction import Keep
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Task
 from bridge.core.units import duration_text
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 
 
 class Shape(BaseModel):

@@ -12,7 +12,7 @@ from bridge.config.readers import found
 from bridge.core.problem import Place
 from bridge.core.secrets import Secret
 from bridge.core.task import Task
-from bridge.theeye.job_api import KEY_LENGTH
+from bridge.theeye.request import SECRET_KEY_LENGTH
 
 _TASK_ID = re.compile(r"[0-9a-fA-F]{24}")
 _KEY = re.compile(r"[A-Za-z0-9._~-]*")
@@ -140,9 +140,9 @@ class TaskBuilder:
         if secret is None:
             return _UNSET
         length = len(secret.reveal())
-        if length != KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
-            counted = "others among them" if length == KEY_LENGTH else f"{length} characters"
-            message = f"a task's secret key is {KEY_LENGTH} letters and digits, found {counted}"
+        if length != SECRET_KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
+            counted = "others among them" if length == SECRET_KEY_LENGTH else f"{length} characters"
+            message = f"a task's secret key is {SECRET_KEY_LENGTH} letters and digits, found {counted}"
             self._problems.error(scalar.place, message, "copy it from the task at TheEye, without spaces")
         return secret
 

@@ -1,23 +1,39 @@
-"""What becomes of a job after an attempt: when again, or to give up; pure."""
+"""The retry rule: what happens to a job after an attempt, and how long it waits; pure.
+
+| outcome     | state                                                              |
+|-------------|--------------------------------------------------------------------|
+| accepted    | accepted                                                           |
+| refused     | dead                                                               |
+| unavailable | waiting, for `retry.for`; then dead                                |
+| unknown     | on_unknown `retry`: waiting, up to 2 more times; then unknown      |
+|             | on_unknown `hold`: unknown                                         |
+
+TheEye may have a job that had an unknown attempt: it never becomes dead because time ran out, but unknown.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.core.job import JobState, Outcome
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.job import Job, JobState, Outcome
 from bridge.core.task import OnUnknown
 
-#: The first wait's ceiling, in seconds; it doubles with each attempt.
+#: The ceiling of the first wait, seconds. It doubles with each attempt.
 FIRST_WAIT = 2.0
-#: How many more times a job is sent whose answer was lost.
-MORE_TRIES_WHEN_UNKNOWN = 2
+#: How many times a job is sent again after an unknown attempt.
+MAX_UNKNOWN_RETRIES = 2
+#: The longest Retry-After that counts, seconds.
+MAX_RETRY_AFTER = 24 * 3600.0
+#: The bounds of the wait for a table that has the job's task, seconds.
+MIN_TASK_WAIT, MAX_TASK_WAIT = 0.5, 30.0
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
     """The table's ``theeye.retry``."""
 
-    #: How long a job is tried again, from its making; seconds.
+    #: How long a job is retried after it was created, seconds.
     retry_for: float = 24 * 3600.0
     #: The ceiling of the waits, seconds.
     longest_wait: float = 15 * 60.0
@@ -25,53 +41,60 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Decision:
-    """The state a job goes to, when it is due again, and why in words."""
+    """A job's next state."""
 
     state: JobState
+    #: When a waiting job is due, seconds since the epoch; else None.
     due_at: float | None
     reason: str | None
 
 
 def decide(
-    outcome: Outcome,
-    *,
-    tries: int,
-    unknowns: int,
-    retry_window_start: float,
-    now: float,
+    job: Job,
+    result: AttemptResult,
     policy: RetryPolicy,
-    on_unknown: OnUnknown,
-    retry_after: float | None,
+    on_unknown: OnUnknown | None,
+    *,
+    now: float,
     random: float,
-    detail: str,
 ) -> Decision:
-    """Accepted and refused end a job; unavailable and unknown wait, within their limits.
+    """Return what happens to `job`, as it was before the attempt.
 
-    `tries` and `unknowns` count the attempts since `retry_window_start` that ended, this one included.
-    `retry_after` is the answer's own wait in seconds; `random` is in [0, 1). Times are seconds since the
-    epoch.
+    `on_unknown` is None where the table no longer has the task, so that it counts as `hold`.
+    `now` is in seconds since the epoch; `random`, in [0, 1), spreads the waits.
     """
-    if outcome is Outcome.ACCEPTED:
+    detail = result.detail
+    unknowns = job.window_unknowns + (result.outcome is Outcome.UNKNOWN)
+    if result.outcome is Outcome.ACCEPTED:
         return Decision(JobState.ACCEPTED, None, detail or None)
-    if outcome is Outcome.REFUSED:
+    if result.outcome is Outcome.REFUSED:
         earlier = "; an earlier attempt may have reached TheEye" if unknowns else ""
         return Decision(JobState.DEAD, None, f"refused: {detail}{earlier}")
-    if outcome is Outcome.UNKNOWN:
-        if on_unknown is OnUnknown.HOLD:
+    if result.outcome is Outcome.UNKNOWN:
+        if on_unknown is not OnUnknown.RETRY:
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it (on_unknown: hold)")
-        if unknowns > MORE_TRIES_WHEN_UNKNOWN:
+        if unknowns > MAX_UNKNOWN_RETRIES:
             return Decision(JobState.UNKNOWN, None, f"{detail}; TheEye may have it, sent {unknowns} times")
-    if now - retry_window_start >= policy.retry_for:
+    if now - job.retry_window_start >= policy.retry_for:
         if unknowns:
             return Decision(JobState.UNKNOWN, None, f"{detail}; an earlier attempt may have reached TheEye")
         return Decision(JobState.DEAD, None, f"gave up after {policy.retry_for:.0f} s: {detail}")
-    wait = max(backoff(tries, policy.longest_wait, random), retry_after or 0.0)
+    wait = max(backoff(job.window_attempts + 1, policy.longest_wait, random), result.retry_after or 0.0)
     return Decision(JobState.WAITING, now + wait, detail)
 
 
-def backoff(tries: int, longest: float, random: float) -> float:
-    """Seconds to wait after the `tries`-th attempt: full jitter below a doubling ceiling.
+def wait_for_task(job: Job, policy: RetryPolicy, *, now: float) -> float | None:
+    """Return how many seconds a job waits for a table that has its task; None once its time is over.
+
+    The wait is as long as the job's age, because most tables that lack a task are about to be replaced.
+    """
+    age = now - job.retry_window_start
+    return None if age >= policy.retry_for else min(max(age, MIN_TASK_WAIT), MAX_TASK_WAIT)
+
+
+def backoff(attempts: int, longest: float, random: float) -> float:
+    """Return the seconds to wait after so many attempts: full jitter below a ceiling that doubles.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    return float(random * min(longest, FIRST_WAIT * 2.0 ** min(tries - 1, 60)))
+    return float(random * min(longest, FIRST_WAIT * 2.0 ** min(attempts - 1, 60)))

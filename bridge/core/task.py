@@ -1,4 +1,4 @@
-"""Task, what TheEye runs, as the table describes it; pure."""
+"""Task: a task of TheEye as the routing table configures it; pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 
 from bridge.core.event import JSON
 from bridge.core.secrets import Secret
-from bridge.core.task_arguments import ArgumentsType, unrunnable
+from bridge.core.task_arguments import ArgumentsType, arguments_problem
 
 
 class OnUnknown(StrEnum):
-    """What becomes of a job whose answer was lost."""
+    """What happens to a job after an attempt with an unknown outcome."""
 
     RETRY = "retry"
     HOLD = "hold"
@@ -19,30 +19,29 @@ class OnUnknown(StrEnum):
 
 @dataclass(frozen=True)
 class Rate:
-    """At most so many attempts, started in any such span of time."""
+    """A limit of the attempts that start in any time of `span` seconds."""
 
     attempts: int
-    #: Seconds.
     span: float
 
 
 @dataclass(frozen=True)
 class Task:
-    """TheEye's runnable thing, as configured here."""
+    """One task that the bridge may start."""
 
     #: 24 hex digits.
     id: str
-    #: As the table names it, or its id.
+    #: Its name in the table, or its id.
     name: str
-    #: None where TheEye's access token starts it.
+    #: None if TheEye's access token starts it.
     secret_key: Secret | None
-    #: Argument names in TheEye's order, None for a fixed one; None where the table names none.
+    #: The arguments' names in TheEye's order, None for a fixed argument; None if the table has no names.
     arguments: tuple[str | None, ...] | None = None
     arguments_type: ArgumentsType = ArgumentsType.LEGACY
     on_unknown: OnUnknown = OnUnknown.RETRY
     rate: Rate | None = None
 
-    def unrunnable(self, arguments: tuple[JSON, ...], *, allow_data_urls: bool) -> str | None:
-        """Why TheEye's agent cannot run it with these arguments as they are; None if it can."""
+    def arguments_problem(self, arguments: tuple[JSON, ...], *, allow_data_urls: bool) -> str | None:
+        """Return why TheEye's agent cannot run the task with these arguments, or None."""
         names = self.arguments or ()
-        return unrunnable(arguments, names, self.arguments_type, allow_data_urls=allow_data_urls)
+        return arguments_problem(arguments, names, self.arguments_type, allow_data_urls=allow_data_urls)

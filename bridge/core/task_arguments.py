@@ -1,4 +1,4 @@
-"""A task's arguments: as TheEye gets them, and which of them its agent cannot hand to the script; pure.
+"""A task's arguments: the form in which TheEye gets them, and problems that its agent has with them; pure.
 
 The rules are those of TheEye's public page "Via API", of its supervisor 4.15.3 and its agent 2.1.1 for Linux.
 """
@@ -12,24 +12,24 @@ import orjson
 
 from bridge.core.event import JSON
 
-#: The longest shell text of all arguments of a job, in bytes. Linux starts no command of 131,072 or more,
-#: and the script's own path counts, too.
-MAX_SHELL_TEXT = 120_000
+#: The longest shell text of a job's arguments together. Linux starts no command of 131,072 bytes or more, and
+#: the script's path counts, too.
+MAX_SHELL_TEXT_BYTES = 120_000
 
-#: Beyond it TheEye's JavaScript rounds a whole number to another one.
-MAX_EXACT = 2**53
+#: TheEye's JavaScript rounds larger whole numbers.
+MAX_EXACT_INTEGER = 2**53
 
 #: The agent's test for a data URL. Python's blanks are JavaScript's and a few more, but for U+FEFF, and for
 #: U+180E, a blank to old versions.
 _DATA_URL = re.compile(r"[\s\ufeff\u180e]*data:[^,]*,", re.IGNORECASE)
-#: Of these, one that the agent makes a file of. It looks for ``data:`` and ``;base64,`` in small letters.
+#: The data URLs that the agent turns into a file. It looks for ``data:`` and ``;base64,`` in small letters.
 _FILE = re.compile(r"data:[A-Za-z]+/[A-Za-z0-9.+-]+;base64,[A-Za-z0-9+/]*={0,2}")
 
 #: A number with an exponent in JSON text; texts are matched to skip them.
 _EXPONENT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|([0-9]e[-+][0-9])')
-#: How many bytes longer JavaScript writes such a number at most: 1e+20 has 21 digits there.
+#: How many bytes JavaScript adds to such a number at most: it writes 1e+20 as 21 digits.
 _EXPONENT_GROWS = 16
-#: How many bytes longer the shell text is for each quote: ' becomes '"'"' there.
+#: How many bytes the shell's escape adds to a quote: ' becomes '"'"'.
 _QUOTE_GROWS = 4
 
 
@@ -41,97 +41,93 @@ class ArgumentsType(StrEnum):
     TEXT = "text"
 
 
-def elements(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:
-    """The array on the wire that is right on every kind of task.
+def wire_arguments(arguments: tuple[JSON, ...], arguments_type: ArgumentsType) -> list[JSON]:
+    """Return the array that TheEye reads correctly on every kind of task: one element for each order.
 
-    One element an order, its index the order. An object with order and value is the documented
-    form; where TheEye would hand that object itself to the script (an empty text, null, 0, false),
-    the bare value stands.
+    The documented element is an object with order and value. TheEye would hand the object itself to the
+    script if the value is an empty text, null, 0 or false: these are sent bare.
     """
-    return [_element(order, _sent(value, arguments_type)) for order, value in enumerate(arguments)]
+    return [
+        {"order": order, "value": value} if value or isinstance(value, list | dict) else value
+        for order, value in enumerate(_wire_value(each, arguments_type) for each in arguments)
+    ]
 
 
-def _element(order: int, value: JSON) -> JSON:
-    if value is None or value is False or value == "" or (isinstance(value, int | float) and value == 0):
-        return value
-    return {"order": order, "value": value}
+def _wire_value(value: JSON, arguments_type: ArgumentsType) -> JSON:
+    """Return the value as text where TheEye would change it.
 
-
-def _sent(value: JSON, arguments_type: ArgumentsType) -> JSON:
-    """The value as TheEye gets it.
-
-    A text task gets everything but null as text. A legacy task makes text of numbers itself, so that one
-    which it would round is sent as text.
+    A text task needs text for everything but null. A legacy task rounds large numbers.
     """
     if arguments_type is ArgumentsType.TEXT and value is not None and not isinstance(value, str):
         return orjson.dumps(value).decode()
-    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT:
+    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT_INTEGER:
         return str(value)
     return value
 
 
-def unrunnable(
+def arguments_problem(
     arguments: tuple[JSON, ...],
     names: tuple[str | None, ...],
     arguments_type: ArgumentsType,
     *,
     allow_data_urls: bool,
 ) -> str | None:
-    """Why TheEye's agent cannot run a script with these arguments as they are; None if it can.
+    """Return why TheEye's agent cannot run a script with these arguments, or None.
 
-    `names` are the arguments' names as far as the task has them. An argument is refused if it holds a NUL
-    character, if it is a data URL that is not allowed, or if the shell text is too long, alone or together.
+    `names` are the arguments' names as far as the task has them.
     """
-    together = max(0, len(arguments) - 1)  # the blanks between
+    total = max(0, len(arguments) - 1)  # the blanks between
     for order, value in enumerate(arguments):
-        size, flaw = _judged(value, arguments_type, allow_data_urls)
-        if flaw is not None:
+        size, problem = _size_and_problem(value, arguments_type, allow_data_urls)
+        if problem is not None:
             name = names[order] if order < len(names) else None
-            return f"{name or f'argument {order}'}: {flaw}"
-        together += size
-    return None if together <= MAX_SHELL_TEXT else f"the arguments together: {_too_long(together)}"
+            return f"{name or f'argument {order}'}: {problem}"
+        total += size
+    return None if total <= MAX_SHELL_TEXT_BYTES else f"the arguments together: {_too_long(total)}"
 
 
-def flaw_of(value: JSON, arguments_type: ArgumentsType, *, allow_data_urls: bool) -> str | None:
-    """The same of one argument alone, without its name."""
-    return _judged(value, arguments_type, allow_data_urls)[1]
+def argument_problem(value: JSON, arguments_type: ArgumentsType, *, allow_data_urls: bool) -> str | None:
+    """Return why TheEye's agent cannot run a script with this argument, or None."""
+    return _size_and_problem(value, arguments_type, allow_data_urls)[1]
 
 
-def _judged(value: JSON, arguments_type: ArgumentsType, allow_data_urls: bool) -> tuple[int, str | None]:
-    """How many bytes of shell text a value becomes, and what is wrong with it."""
-    text = _script_text(_sent(value, arguments_type), arguments_type)
+def _size_and_problem(
+    value: JSON, arguments_type: ArgumentsType, allow_data_urls: bool
+) -> tuple[int, str | None]:
+    """Return the bytes of shell text that a value becomes, and its problem."""
+    text = _script_text(_wire_value(value, arguments_type), arguments_type)
     size = len(text.encode()) + _QUOTE_GROWS * text.count("'") + len("''")
     is_rewritten = not isinstance(value, str) and arguments_type is not ArgumentsType.TEXT
-    # The two looks before it are cheap: many jobs of one event may have such an argument.
-    if is_rewritten and size <= MAX_SHELL_TEXT and ("e+" in text or "e-" in text):
+    # The cheap tests first: many jobs of one event may have such an argument.
+    if is_rewritten and size <= MAX_SHELL_TEXT_BYTES and ("e+" in text or "e-" in text):
         size += _EXPONENT_GROWS * sum(map(bool, _EXPONENT.findall(text)))
-    if size > MAX_SHELL_TEXT:
+    if size > MAX_SHELL_TEXT_BYTES:
         return size, _too_long(size)
     if "\x00" in text:
         return size, "it holds a NUL character, with which TheEye's agent starts no script; remove it"
     if _DATA_URL.match(text):
-        return size, _data_url_flaw(_FILE.fullmatch(text) is not None, allow_data_urls)
+        return size, _data_url_problem(_FILE.fullmatch(text) is not None, allow_data_urls)
     return size, None
 
 
-def _script_text(sent: JSON, arguments_type: ArgumentsType) -> str:
-    """What the agent hands to the script, by a task's own rules."""
+def _script_text(wire_value: JSON, arguments_type: ArgumentsType) -> str:
+    """Return the text that the agent hands to the script."""
     if arguments_type is not ArgumentsType.JSON:
-        if isinstance(sent, str):
-            return sent
-        if sent is None and arguments_type is ArgumentsType.LEGACY:
+        if isinstance(wire_value, str):
+            return wire_value
+        if wire_value is None and arguments_type is ArgumentsType.LEGACY:
             return ""
-    return orjson.dumps(sent).decode()
+    return orjson.dumps(wire_value).decode()
 
 
 def _too_long(size: int) -> str:
     return (
-        f"{size:,} bytes of shell text, at most {MAX_SHELL_TEXT:,} are allowed, since TheEye's agent starts "
-        "no script with more; send less, such as an id by which the script asks for the rest"
+        f"{size:,} bytes of shell text, at most {MAX_SHELL_TEXT_BYTES:,} are allowed, since TheEye's agent "
+        "starts no script with more; send less, such as an id by which the script asks for the rest"
     )
 
 
-def _data_url_flaw(is_file: bool, allow_data_urls: bool) -> str | None:
+def _data_url_problem(is_file: bool, allow_data_urls: bool) -> str | None:
     begins = "it begins like a data URL (data:…,), "
     if is_file:
         wanted = "if you want that, set allow_data_urls: true on the route, else put text before it"

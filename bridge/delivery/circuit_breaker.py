@@ -1,14 +1,15 @@
-"""Outage: whether TheEye as a whole is away, and when it may be asked again; pure.
+"""Circuit breaker: stops deliveries while TheEye as a whole is unreachable, and probes it; pure.
 
-`retry` rules one job's life; an outage is about the target, which all jobs share. So only what
-speaks of the whole target opens one: nothing connects, or a proxy says 429, 502, 503 or 504 in TheEye's
-place. A 500 is one job's own affair (seen: TheEye answers it for ever where a script task has no
-host), and silence can be, so silence counts only from two different tasks in a row. Silence to a request by
-token never counts: TheEye leaves one unanswered where the token may not start the task.
+These open the circuit; everything else is the affair of one job, which `core.retry` decides:
 
-While an outage is open nothing is sent but probes, which carry no job. An answer to one shows that
-something listens, not that it takes jobs: so one job is sent next, the trial, and only its answer ends
-the outage. A backlog thus never runs into a target that is half up.
+- no connection (DNS and TLS included), or 429, 502, 503 or 504, which a proxy answers for every job alike;
+- no readable answer to two different tasks in a row: a time-out, a reset, a 408, or a 200 that is not a job.
+
+A 500 does not: TheEye answers it forever to a script task without a host. Nor does a request by token that
+gets no answer: TheEye sends none if the token may not start the task.
+
+While the circuit is open only probes are sent. An answer to a probe shows that something listens, not that it
+accepts jobs. So one job, the trial, is sent next, and only its answer closes the circuit.
 """
 
 from __future__ import annotations
@@ -18,223 +19,210 @@ from enum import Enum, auto
 
 from bridge.core.job import Outcome
 
-#: A wait and a probe's patience last this part of the outage's age: a short outage is left soon after
-#: its end, and one of an hour costs fewer than 100 probes.
-PART_OF_AGE = 0.12
-#: The bounds of a wait, seconds. The first probe comes after the shortest.
-SHORTEST_WAIT, LONGEST_WAIT = 0.5, 120.0
-#: How long a probe waits for its answer at least, seconds.
-SHORTEST_PATIENCE = 1.0
+#: A wait and a probe's time-out last this share of the time since the circuit opened: deliveries resume soon
+#: after a short outage, and an outage of an hour costs fewer than 100 probes.
+AGE_SHARE = 0.12
+#: The bounds of a wait, seconds. The first probe follows after the shortest.
+MIN_PROBE_WAIT, MAX_PROBE_WAIT = 0.5, 120.0
+#: The shortest time-out of a probe, seconds.
+MIN_PROBE_TIMEOUT = 1.0
 
 #: Statuses that a proxy answers in the target's place, for every job alike.
-AWAY = (429, 502, 503, 504)
+DOWN_STATUSES = (429, 502, 503, 504)
 
 
 class Sign(Enum):
-    """What the end of one attempt says of the target as a whole."""
+    """What the end of one attempt says about the target as a whole."""
 
-    #: It cannot be reached, or takes nothing from anyone.
-    OUT = auto()
-    #: It was asked and gave no answer that can be read: its own affair, or that task's.
-    SILENT = auto()
-    #: It answered, and what it answered is that job's affair.
-    THERE = auto()
+    #: It is unreachable, or accepts nothing from anyone.
+    DOWN = auto()
+    #: It gave no readable answer, which may concern that task alone.
+    NO_REPLY = auto()
+    #: It answered.
+    UP = auto()
 
 
 def sign_of(outcome: Outcome, status: int | None, *, by_token: bool = False) -> Sign | None:
-    """What an attempt's end says of the target, None for nothing; `status` is None where no answer came.
+    """Return what an attempt's end says about the target, None for nothing.
 
-    Only for attempts in which the target was asked. Where the bridge itself ended one ("not sent: its claim
-    was about to end", "the bridge stopped before the answer came") nothing was heard of the target:
-    `Outage.not_sent` takes such a one.
+    `status` is None where no answer came. The attempt must have been sent: for others, call
+    `CircuitBreaker.not_sent`.
     """
-    if status in AWAY or (outcome is Outcome.UNAVAILABLE and status is None):
-        return Sign.OUT
+    if status in DOWN_STATUSES or (outcome is Outcome.UNAVAILABLE and status is None):
+        return Sign.DOWN
     if by_token and status is None:
         return None
     if status == 408 or (outcome is Outcome.UNKNOWN and status in (None, 200)):
-        return Sign.SILENT
-    return Sign.THERE
+        return Sign.NO_REPLY
+    return Sign.UP
 
 
 def is_alive(status: int) -> bool:
-    """Whether a probe's answer shows a live target: any under 500 but 429.
-
-    A 404 or a 401 does: a probe wants no page, only to hear whether somebody is at home.
-    """
+    """Whether a probe's answer comes from a live target: any below 500, a 404 or 401 too, but not 429."""
     return status < 500 and status != 429
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One question whether the target is there."""
+    """One request that asks whether the target is reachable."""
 
     number: int
-    #: How long its answer may take, seconds.
-    patience: float
+    #: Seconds.
+    timeout: float
 
 
 class _Stage(Enum):
-    #: No outage.
+    #: Jobs are sent.
     CLOSED = auto()
-    #: Until the next probe.
-    RESTING = auto()
-    #: A probe is out.
+    #: The next probe is not due yet.
+    OPEN = auto()
+    #: A probe is sent.
     PROBING = auto()
-    #: A probe found the target alive: a trial may be sent, or is out.
-    TRYING = auto()
+    #: A probe was answered: the trial may be sent, or is sent.
+    HALF_OPEN = auto()
 
 
-class Outage:
-    """What one delivering process knows of its target. It has no lock: its caller holds one.
+class CircuitBreaker:
+    """One delivering process's state of its target. Not thread-safe: its caller holds a lock.
 
-    Whoever tells `claimed` of a job tells `ended` or `not_sent` of it too, and whoever began a probe tells
-    `probed`, whatever happens to the thread: an outage that waits for a lost trial or probe never
-    closes. Every `now` is in seconds, of one clock, best of one that does not jump.
+    Each `claimed` must be followed by `attempt_finished` or `not_sent`, and each `start_probe` by
+    `probe_finished`, whatever happens to the thread: a lost trial or probe would keep the circuit open. Each
+    `now` is in seconds, of a clock that does not jump.
     """
 
-    def __init__(self, longest_patience: float) -> None:
-        """A probe waits at most `longest_patience` seconds: as long as a job would, TheEye's time-out."""
-        #: When it opened; None while there is none.
-        self.since: float | None = None
-        #: The last word on it, of what opened it or of the probe or trial that failed since; else None.
+    def __init__(self, max_probe_timeout: float) -> None:
+        """`max_probe_timeout` is in seconds: as long as a job may take, TheEye's time-out."""
+        #: When the circuit opened; None while it is closed.
+        self.opened_at: float | None = None
+        #: How the attempt or probe ended that opened the circuit, or last kept it open; else None.
         self.reason: str | None = None
-        #: When a probe is due. None while there is none to wait for: no outage is open, a probe is
-        #: out, or a trial may be sent or is out.
+        #: When a probe is due; None while the circuit is closed, a probe is sent, or a trial may be or is.
         self.next_probe_at: float | None = None
-        self._longest_patience = longest_patience
+        self._max_probe_timeout = max_probe_timeout
         self._stage = _Stage.CLOSED
         #: The number of the last probe.
         self._probes = 0
-        #: Before this the probe that is out has no successor.
+        #: The earliest time of the probe after the one that is sent.
         self._rests_until = 0.0
-        #: The job that is the trial, while it is out.
+        #: The job that is the trial.
         self._trial: int | None = None
-        #: The task of the attempt that ended last, if it was silent.
-        self._silent_task: str | None = None
-        #: Jobs claimed while no outage was open, which have not ended.
+        #: The task of the last attempt, if it had no reply.
+        self._no_reply_task: str | None = None
+        #: Jobs that were claimed while the circuit was closed, and have not finished.
         self._in_flight: set[int] = set()
-        #: Those of them that were in flight when an outage opened.
-        self._overtaken: set[int] = set()
+        #: Jobs that were in flight when the circuit opened.
+        self._outdated: set[int] = set()
 
     @property
     def is_open(self) -> bool:
-        """Whether no job may be sent, but for a trial."""
+        """Whether no job but the trial may be sent."""
         return self._stage is not _Stage.CLOSED
 
-    def aim(self, longest_patience: float, *, elsewhere: bool) -> None:
-        """The time-out is another; with `elsewhere` the target is, and the old one's answers are past."""
-        self._longest_patience = longest_patience
-        if elsewhere:
-            self._overtaken |= self._in_flight if self._trial is None else {*self._in_flight, self._trial}
-            self._trial = self._silent_task = self.next_probe_at = None
+    def reconfigure(self, max_probe_timeout: float, *, is_new_target: bool) -> None:
+        """Set the time-out. For a new target close the circuit, and ignore what the old one still answers."""
+        self._max_probe_timeout = max_probe_timeout
+        if is_new_target:
+            self._outdated |= self._in_flight if self._trial is None else {*self._in_flight, self._trial}
+            self._trial = self._no_reply_task = self.next_probe_at = None
             self._close()
 
-    def room(self, free: int) -> int:
-        """How many jobs may be claimed, where `free` threads could send one each."""
+    def claim_limit(self, free: int) -> int:
+        """Return how many jobs may be claimed for `free` threads."""
         if self._stage is _Stage.CLOSED:
             return free
-        if self._stage is _Stage.TRYING and self._trial is None:
+        if self._stage is _Stage.HALF_OPEN and self._trial is None:
             return min(free, 1)
         return 0
 
     def claimed(self, job_id: int) -> None:
-        """A job is about to be sent. Where a trial is wanted, it is the trial.
+        """Note that a job is about to be sent, as the trial if one is due.
 
-        A claim takes its time: if an outage opened meanwhile, the job counts as in flight when it did.
+        If the circuit opened while it was claimed, it counts as in flight at that moment.
         """
         self._forget(job_id)
         if self._stage is _Stage.CLOSED:
             self._in_flight.add(job_id)
-        elif self.room(1):
+        elif self.claim_limit(1):
             self._trial = job_id
         elif job_id != self._trial:
-            self._overtaken.add(job_id)
+            self._outdated.add(job_id)
 
     def not_sent(self, job_id: int) -> None:
-        """A claimed job was handed back, or ended without a word of the target.
-
-        If it was the trial, another may be tried at once: the target is as alive as it was.
-        """
+        """Note that a claimed job was not sent. If it was the trial, another job may be."""
         self._forget(job_id)
         if job_id == self._trial:
             self._trial = None
 
-    def ended(self, job_id: int, task_id: str, sign: Sign | None, now: float, detail: str) -> None:
-        """An attempt ended; `detail` says how, masked. Without a sign it is as if the job was not sent.
+    def attempt_finished(self, job_id: int, task_id: str, sign: Sign | None, now: float, detail: str) -> None:
+        """Note how an attempt ended; `detail`, masked, says it. Without a sign the job counts as not sent.
 
-        The answer of a job that was in flight when an outage opened is older than what is known. It changes
-        nothing, not even after the outage: one outage's late time-outs must not open the next.
+        A job that was in flight when the circuit opened changes nothing, not even later: its answer is older
+        than what is known, and late time-outs must not open the circuit again.
         """
         if sign is None:
             self.not_sent(job_id)
             return
-        is_overtaken = job_id in self._overtaken
+        is_outdated = job_id in self._outdated
         self._forget(job_id)
-        if is_overtaken:
+        if is_outdated:
             return
         if self._stage is _Stage.CLOSED:
-            self._heard(task_id, sign, now, detail)
+            in_a_row = self._no_reply_task not in (None, task_id)
+            if sign is Sign.DOWN or (sign is Sign.NO_REPLY and in_a_row):
+                self._open(now, detail)
+            else:
+                self._no_reply_task = task_id if sign is Sign.NO_REPLY else None
         elif job_id == self._trial:
             self._trial = None
-            if sign is Sign.THERE:
+            if sign is Sign.UP:
                 self._close()
             else:
-                self._rest(now + self._wait(now), detail)
+                self._wait_until(now + self._next_wait(now), detail)
 
-    def probing(self, now: float) -> Probe | None:
-        """Begin a probe if one is due.
+    def start_probe(self, now: float) -> Probe | None:
+        """Start a probe if one is due.
 
-        A target that hangs is asked often at first, and one that is only slow is reached in the end.
+        Its time-out grows: a target that hangs is probed often at first, and a slow one is reached at last.
         """
         if self.next_probe_at is None or now < self.next_probe_at:
             return None
         self._stage, self.next_probe_at = _Stage.PROBING, None
-        # From its beginning: a probe that hangs is a wait itself, and another one after it would
-        # make a short outage too long.
-        self._rests_until = now + self._wait(now)
+        # The wait counts from the probe's start: a probe that hangs is a wait itself.
+        self._rests_until = now + self._next_wait(now)
         self._probes += 1
-        return Probe(self._probes, min(self._part_of_age(now, SHORTEST_PATIENCE), self._longest_patience))
+        return Probe(self._probes, min(self._share_of_age(now, MIN_PROBE_TIMEOUT), self._max_probe_timeout))
 
-    def probed(self, probe: Probe, alive: bool, now: float, detail: str) -> None:
-        """A probe ended: its answer was `is_alive`, or it had none; `detail` says how, masked.
+    def probe_finished(self, probe: Probe, alive: bool, now: float, detail: str) -> None:
+        """Note how a probe ended: `alive` if its answer `is_alive`; `detail`, masked, says how.
 
-        One that another followed was of an outage, or a target, before this one.
+        A probe that is not the last one is ignored: it belongs to an earlier outage or target.
         """
         if self._stage is not _Stage.PROBING or probe.number != self._probes:
             return
         if alive:
-            self._stage = _Stage.TRYING
+            self._stage = _Stage.HALF_OPEN
         else:
-            self._rest(max(now, self._rests_until), detail)
-
-    def _heard(self, task_id: str, sign: Sign, now: float, detail: str) -> None:
-        """An attempt ended while no outage was open."""
-        in_a_row = self._silent_task not in (None, task_id)
-        if sign is Sign.OUT or (sign is Sign.SILENT and in_a_row):
-            self._open(now, detail)
-        else:
-            self._silent_task = task_id if sign is Sign.SILENT else None
+            self._wait_until(max(now, self._rests_until), detail)
 
     def _open(self, now: float, detail: str) -> None:
-        self.since = now
-        self._silent_task = None
-        self._overtaken |= self._in_flight
-        self._rest(now + SHORTEST_WAIT, detail)
+        self.opened_at = now
+        self._no_reply_task = None
+        self._outdated |= self._in_flight
+        self._wait_until(now + MIN_PROBE_WAIT, detail)
 
-    def _rest(self, until: float, detail: str) -> None:
-        self._stage, self.next_probe_at, self.reason = _Stage.RESTING, until, detail
+    def _wait_until(self, at: float, detail: str) -> None:
+        self._stage, self.next_probe_at, self.reason = _Stage.OPEN, at, detail
 
     def _close(self) -> None:
-        self._stage, self.since, self.reason = _Stage.CLOSED, None, None
+        self._stage, self.opened_at, self.reason = _Stage.CLOSED, None, None
 
     def _forget(self, job_id: int) -> None:
         self._in_flight.discard(job_id)
-        self._overtaken.discard(job_id)
+        self._outdated.discard(job_id)
 
-    def _wait(self, now: float) -> float:
-        return min(self._part_of_age(now, SHORTEST_WAIT), LONGEST_WAIT)
+    def _next_wait(self, now: float) -> float:
+        return min(self._share_of_age(now, MIN_PROBE_WAIT), MAX_PROBE_WAIT)
 
-    def _part_of_age(self, now: float, at_least: float) -> float:
-        age = 0.0 if self.since is None else now - self.since
-        return max(at_least, PART_OF_AGE * age)
+    def _share_of_age(self, now: float, at_least: float) -> float:
+        age = 0.0 if self.opened_at is None else now - self.opened_at
+        return max(at_least, AGE_SHARE * age)

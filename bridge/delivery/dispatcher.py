@@ -1,7 +1,7 @@
-"""Use case 2: jobs that are due are claimed, sent, and what came of them is recorded.
+"""Use case 2: claim due jobs and deliver them.
 
-One dispatcher claims for as many threads as are free; each sending thread commits that it
-starts, POSTs, and commits the outcome. A job that waits is a row with a time: it holds no thread.
+One dispatcher claims jobs for the threads that are free. Each sending thread delivers one job at a time.
+A job that waits is a row with a time: it holds no thread.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from collections.abc import Callable, Mapping, Set
 from uuid import uuid4
 
 from bridge.core.errors import StoreUnavailable
+from bridge.core.retry import MAX_RETRY_AFTER
 from bridge.core.secrets import Mask
 from bridge.delivery.circuit_breaker import Probe
-from bridge.delivery.sender import Claimed, Sender
+from bridge.delivery.sender import ClaimedJob, Sender
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient
 from bridge.outbox.store import Outbox
-from bridge.process.clock import JUMP, Clock
+from bridge.process.clock import JUMP_THRESHOLD, Clock
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import MAX_RETRY_AFTER
 
-#: Sending threads of a process; one task holds at most half of them.
+#: Sending threads of a process; one task has at most half of them.
 THREADS = 16
-#: How often, in seconds, the store is asked without a wake-up: other processes write to it, too.
-POLL = 2.0
-#: How much longer than the time-out a lease is, seconds.
+#: Seconds between two looks for due jobs without a wake-up: other processes write to the store, too.
+POLL_INTERVAL = 2.0
+#: How much longer than TheEye's time-out a lease is, seconds.
 LEASE_SLACK = 30.0
-#: How often, in seconds, a process writes down that it delivers.
-BEAT = 10.0
-#: How often, in seconds, it is looked for groups that nobody has passed on, and for times too far away.
-FREES = 60.0
-#: How long, in seconds, any lease may be: a process with another table may have a longer time-out.
-LONGEST_LEASE = 300.0
-#: How long, in seconds, after the store was away nothing is taken up that seems left behind: whoever has
-#: TheEye's answer in hand tries every few seconds to record it.
-GRACE = 10.0
-#: A round of the dispatcher that lasts longer, in seconds, waits for something that does not come.
-STALLED = 30.0
+#: Seconds between two heartbeats in the store.
+HEARTBEAT_INTERVAL = 10.0
+#: Seconds between two searches for blocked groups and for times too far in the future.
+REPAIR_INTERVAL = 60.0
+#: The longest lease of any process, seconds: another one's table may have a longer time-out.
+MAX_LEASE = 300.0
+#: How long after a failure of the store no claim counts as abandoned, seconds: a process that has TheEye's
+#: answer retries to record it every few seconds.
+RECOVERY_DELAY = 10.0
+#: After how long a round of the dispatcher counts as stalled, seconds.
+STALL_TIMEOUT = 30.0
 
-#: What is told where nothing is sent.
-DRY_RUN = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
+#: The trouble of a dry run.
+DRY_RUN_NOTICE = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
 
 log = logging.getLogger(__name__)
 
@@ -69,79 +69,80 @@ class Delivery:
         self._threads = threads
         self._per_task = max(1, threads // 2)
         self._clock = clock = clock or Clock()
-        #: How many of its jumps, forward and back, the store has followed.
-        self._followed = (0, 0)
-        #: By how much the store's clock was ahead of the monotonic one, and when it jumped or was first read;
-        #: seconds of ``time.monotonic()``.
+        #: The clock's jumps, forward and backward, after which stored times were corrected.
+        self._followed_jumps = (0, 0)
+        #: How far the store's clock was ahead of ``time.monotonic()``, and when it jumped or was first read.
         self._store_ahead, self._jumped_at = math.inf, -math.inf
         self._make_client = make_client
         self._table = table
-        #: When a task's rate lets more jobs go, seconds since the epoch; None where none holds any back.
+        #: When a task's rate allows another start, seconds since the epoch; None where no rate is used up.
         self._next_start_at: float | None = None
         self._target = Target(table, clock)
         self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
         self._dry_run = dry_run
-        #: What else a process without a `/readyz` of its own has to tell, masked.
-        self.tells: Callable[[], str | None] = lambda: None
+        #: Returns what else is wrong with this process, masked; for one without a `/readyz`.
+        self.other_trouble: Callable[[], str | None] = lambda: None
         self._name = uuid4().hex
-        self._beaten_at = -BEAT
-        self._freed_at = -FREES
-        #: When the dispatcher's last round began, seconds of ``time.monotonic()``.
+        self._heartbeat_at = -HEARTBEAT_INTERVAL
+        self._repaired_at = -REPAIR_INTERVAL
+        #: When the dispatcher's last round began, by ``time.monotonic()``.
         self._round_at = time.monotonic()
-        self._told: str | None = None
+        self._reported_trouble: str | None = None
         self._watchdog = Watchdog()
-        self._claimed: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
+        self._claimed: queue.SimpleQueue[ClaimedJob | None] = queue.SimpleQueue()
         self._probes: queue.SimpleQueue[Probe | None] = queue.SimpleQueue()
-        # Guards what follows; notified when there may be something to claim.
+        # Guards what follows; notified when a job may be due.
         self._changed = threading.Condition()
         self._busy: Counter[str] = Counter()
         self._woken = False
         self._stopping = False
-        self._senders: list[threading.Thread] = []
+        self._sending_threads: list[threading.Thread] = []
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
         self._prober = threading.Thread(target=self._probe_all, name="probe", daemon=True)
 
     @property
     def is_alive(self) -> bool:
-        """Whether every thread of it runs, and the dispatcher goes its rounds."""
-        runs = bool(self._senders) and all(
-            thread.is_alive() for thread in (*self._senders, self._dispatcher, self._prober)
+        """Whether every thread runs, and the dispatcher has not stalled."""
+        runs = bool(self._sending_threads) and all(
+            thread.is_alive() for thread in (*self._sending_threads, self._dispatcher, self._prober)
         )
-        return runs and time.monotonic() - self._round_at < STALLED
+        return runs and time.monotonic() - self._round_at < STALL_TIMEOUT
 
     @property
     def trouble(self) -> str | None:
-        """What keeps this process from sending, for people; None where nothing does."""
-        told = (DRY_RUN if self._dry_run else self._target.trouble, self._clock.trouble, self.tells())
-        return "; ".join(filter(None, told)) or None
+        """Why this process does not deliver, masked, or None."""
+        delivery = DRY_RUN_NOTICE if self._dry_run else self._target.trouble
+        return "; ".join(filter(None, (delivery, self._clock.trouble, self.other_trouble()))) or None
 
     def start(self) -> None:
-        """Begin to deliver: first what a crash left behind, as soon as the store can be written."""
+        """Start to deliver. The dispatcher first recovers what a crash left claimed."""
         self._presence = self._outbox.presence()
         self._outbox.listen(self.wake)
-        names = [f"send-{number}" for number in range(self._threads)]
-        self._senders = [threading.Thread(target=self._send_all, name=name, daemon=True) for name in names]
-        for thread in (*self._senders, self._prober, self._dispatcher):
+        self._sending_threads = [
+            threading.Thread(target=self._send_all, name=f"send-{number}", daemon=True)
+            for number in range(self._threads)
+        ]
+        for thread in (*self._sending_threads, self._prober, self._dispatcher):
             thread.start()
 
     def use(self, table: RoutingTable) -> None:
-        """Go by another table from now on; what is being sent is finished by the one that it began with."""
+        """Use another table from now on. Attempts that have started use the earlier one to their end."""
         self._target.use(table)
         self._table = self._sender.table = table
         self.wake()
 
     def wake(self) -> None:
-        """Say that a job may be due now."""
+        """Look for due jobs now."""
         with self._changed:
             self._woken = True
             self._changed.notify()
 
     def stop(self, seconds: float) -> None:
-        """Claim no more, hand back what is not started, let sends finish; all within `seconds`.
+        """Stop claiming, hand back what has not started, and let attempts finish within `seconds`.
 
-        What still runs then is recorded as unknown.
+        Attempts that still run then are recorded as unknown.
         """
-        if not self._senders:
+        if not self._sending_threads:
             return
         deadline = self._sender.deadline = time.monotonic() + seconds
         self._stopping = True
@@ -151,7 +152,7 @@ class Delivery:
         self._probes.put(None)
         for _ in range(self._threads):
             self._claimed.put(None)
-        for sender in self._senders:
+        for sender in self._sending_threads:
             sender.join(timeout=max(0.0, deadline - time.monotonic()))
         self._sender.record_running("the bridge stopped before the answer came")
         self._leave()
@@ -161,7 +162,7 @@ class Delivery:
     # The dispatcher
 
     def _dispatch(self) -> None:
-        lost_at = time.monotonic()
+        recovered_at = time.monotonic()
         joined = False
         while not self._stopping:
             asked_at = self._clock()
@@ -170,36 +171,36 @@ class Delivery:
                 if not joined:
                     self._join()
                     joined = True
-                # Before a job is claimed: its process may end before the next round.
+                # Before a job is claimed: this process may end before the next round.
                 self._follow_clock()
                 claimed = self._claim()
-                self._beat()
-                if time.monotonic() - before >= POLL + GRACE:
-                    # This process was frozen, and maybe others were: their senders first record the answers.
-                    lost_at = time.monotonic() + GRACE - POLL
-                if time.monotonic() - lost_at >= POLL:
+                self._send_heartbeat()
+                if time.monotonic() - before >= POLL_INTERVAL + RECOVERY_DELAY:
+                    # This process was frozen. Others may have been, and record their answers first.
+                    recovered_at = time.monotonic() + RECOVERY_DELAY - POLL_INTERVAL
+                if time.monotonic() - recovered_at >= POLL_INTERVAL:
                     self._recover_abandoned(everything=False)
-                    self._correct_due_times()
-                    self._tell_of_deaths()
-                    lost_at = time.monotonic()
+                    self._repair()
+                    self._create_dead_job_alerts()
+                    recovered_at = time.monotonic()
                 wait = 0.0 if claimed else self._until_next(asked_at)
             except StoreUnavailable as error:
                 log.warning("jobs cannot be claimed: %s", error)
-                lost_at = time.monotonic() + GRACE - POLL
-                wait = POLL
+                recovered_at = time.monotonic() + RECOVERY_DELAY - POLL_INTERVAL
+                wait = POLL_INTERVAL
             except Exception:
-                # A defect here must not end delivery.
+                # A defect must not end delivery.
                 log.exception("claiming failed")
-                wait = POLL
+                wait = POLL_INTERVAL
             with self._changed:
                 if not self._woken and not self._stopping and wait:
                     self._changed.wait(wait)
                 self._woken = False
 
     def _join(self) -> None:
-        """Recover what a crash left behind, and deliver from now on. Raises StoreUnavailable.
+        """Register as a delivering process. Raises StoreUnavailable.
 
-        This process must have no claims: if it is alone, every claim is of a process that has ended.
+        If it is the only one, every claim is abandoned. So it must have no claims yet.
         """
         try:
             if self._presence.is_alone():
@@ -208,36 +209,36 @@ class Delivery:
             self._presence.share()
 
     def _claim(self) -> int:
-        """Claim for the threads that are free; how many jobs were claimed."""
-        if (probe := self._target.probing()) is not None:
+        """Claim jobs for the free threads. Return how many."""
+        if (probe := self._target.start_probe()) is not None:
             self._probes.put(probe)
         table = self._table
         with self._changed:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
-        room = self._target.room(free)
-        due = self._outbox.next_due() if room else None
+        limit = self._target.claim_limit(free)
+        due = self._outbox.next_due() if limit else None
         self._next_start_at = None
         if due is None or due > self._clock():
             return 0
-        claimed = self._claim_of(table, room, busy, table.by_token)
+        claimed = self._claim_of(table, limit, busy, table.by_token)
         if table.by_token:
-            # A request by token may stay unanswered: such jobs come last, and hold half of the threads.
+            # A request by token may get no answer: such jobs are claimed last, for half of the threads.
             held = sum(busy.get(task_id, 0) for task_id in table.by_token)
-            left = min(room - claimed, self._per_task - held)
-            claimed += self._claim_of(table, left, busy, table.tasks.keys() - table.by_token)
+            limit = min(limit - claimed, self._per_task - held)
+            claimed += self._claim_of(table, limit, busy, table.tasks.keys() - table.by_token)
         return claimed
 
-    def _claim_of(self, table: RoutingTable, room: int, busy: Mapping[str, int], but: Set[str]) -> int:
-        """Claim up to `room` jobs, none of the tasks `but`; how many were claimed."""
-        if room <= 0:
+    def _claim_of(self, table: RoutingTable, limit: int, busy: Mapping[str, int], excluded: Set[str]) -> int:
+        """Claim up to `limit` jobs, none of the excluded tasks. Return how many."""
+        if limit <= 0:
             return 0
         lease = self._lease
-        until = time.monotonic() + lease
+        lease_ends_at = time.monotonic() + lease
         claim = self._outbox.claim(
-            free=room,
+            free=limit,
             busy=busy,
             per_task=self._per_task,
-            excluded_tasks=self._target.but | but,
+            excluded_tasks=self._target.excluded_tasks | excluded,
             rates=table.rates,
             lease=lease,
         )
@@ -247,18 +248,21 @@ class Delivery:
             self._target.claimed(job)
             with self._changed:
                 self._busy[job.task_id] += 1
-            self._claimed.put(Claimed(job, claim.token, until))
+            self._claimed.put(ClaimedJob(job, claim.token, lease_ends_at))
         return len(claim.jobs)
 
     def _until_next(self, asked_at: float) -> float:
-        """Seconds until a job or a probe is due that was not when a claim was asked for, at most POLL."""
-        probe_in = self._target.probe_in
-        if probe_in is not None:
-            return min(POLL, probe_in)
+        """Return how many seconds to wait for the next job or probe.
+
+        A job that was due at `asked_at` and not claimed waits for its task's rate or for a free thread. The
+        thread wakes the dispatcher.
+        """
+        seconds_to_probe = self._target.seconds_to_probe
+        if seconds_to_probe is not None:
+            return min(POLL_INTERVAL, seconds_to_probe)
         due = self._outbox.next_due()
-        # What was due and not claimed waits for a thread that comes free, which says so, or for its rate.
         due = self._next_start_at if due is None or due <= asked_at else min(due, self._next_start_at or due)
-        return POLL if due is None else min(POLL, max(0.0, due - self._clock()))
+        return POLL_INTERVAL if due is None else min(POLL_INTERVAL, max(0.0, due - self._clock()))
 
     @property
     def _lease(self) -> float:
@@ -266,28 +270,28 @@ class Delivery:
         return self._table.theeye.timeout + LEASE_SLACK
 
     def _follow_clock(self) -> None:
-        """After the clock was corrected, let no job die and none wait for long because of it."""
-        jumps = (self._clock.forward, self._clock.back)
-        if jumps == self._followed:
+        """After the clock was corrected, keep jobs from becoming dead or waiting for long because of it."""
+        jumps = (self._clock.forward_jumps, self._clock.backward_jumps)
+        if jumps == self._followed_jumps:
             return
         self._outbox.restart_retry_windows()
-        if jumps[1] != self._followed[1]:
+        if jumps[1] != self._followed_jumps[1]:
             self._bring_forward(self._lease)
-        self._followed = jumps
+        self._followed_jumps = jumps
 
     def _bring_forward(self, longest: float) -> None:
-        """Let no job wait for over `longest` seconds (or the longest wait), and no claim last too long."""
+        """Shorten waits of over `longest` seconds (or the longest wait), and leases that are too long."""
         longest = max(longest, self._table.retry.longest_wait)
-        if brought := self._outbox.correct_future_times(longest, max(self._lease, LONGEST_LEASE)):
-            log.warning("%d jobs waited for a time too far in the future: a clock was ahead", brought)
+        if brought := self._outbox.correct_future_times(longest, max(self._lease, MAX_LEASE)):
+            log.warning("%d jobs were due too far in the future, and are due now: a clock was ahead", brought)
 
     def _recover_abandoned(self, *, everything: bool) -> None:
-        """Free the jobs that a process left claimed; what it had started may be at TheEye."""
+        """Recover the jobs that a process left claimed. TheEye may have those that it had started."""
         left = self._outbox.abandoned_claims(everything=everything)
-        # A jump of the store's clock ends no lease. It is read afterwards: the jump may come in between.
+        # A jump of the store's clock ends no lease. The clock is read afterwards, to see a jump in between.
         now = time.monotonic()
         ahead = self._outbox.store_time() - now
-        if abs(ahead - self._store_ahead) > JUMP:
+        if abs(ahead - self._store_ahead) > JUMP_THRESHOLD:
             self._jumped_at = now
         self._store_ahead = ahead
         if not everything and now - self._jumped_at < self._lease:
@@ -300,34 +304,34 @@ class Delivery:
             else:
                 why = "the process ended before the answer came"
                 self._sender.record_lost(job, job.claim_token, attempt.id, attempt.started_at, why)
-            log.warning("job %d was left behind by another process", job.id)
+            log.warning("job %d: recovered an abandoned claim", job.id)
 
-    def _correct_due_times(self) -> None:
-        """Send, once in a while, the jobs that would wait for too long."""
+    def _repair(self) -> None:
+        """Shorten waits that are too long, once in each REPAIR_INTERVAL."""
         now = time.monotonic()
-        if now - self._freed_at >= FREES:
-            # The machines' clocks differ a little.
-            self._bring_forward(MAX_RETRY_AFTER + JUMP)
-            self._freed_at = now
+        if now - self._repaired_at >= REPAIR_INTERVAL:
+            # Clocks of machines differ a little.
+            self._bring_forward(MAX_RETRY_AFTER + JUMP_THRESHOLD)
+            self._repaired_at = now
 
-    def _tell_of_deaths(self) -> None:
+    def _create_dead_job_alerts(self) -> None:
         on_dead = self._table.on_dead
-        if on_dead is not None and (told := self._outbox.create_dead_job_alerts(on_dead)):
-            log.info("jobs died: %d jobs tell of it", told)
+        if on_dead is not None and (alerts := self._outbox.create_dead_job_alerts(on_dead)):
+            log.info("jobs became dead: created %d alerts", alerts)
 
-    def _beat(self) -> None:
-        """Write down that this process delivers, in time or when what it has to say changes."""
+    def _send_heartbeat(self) -> None:
+        """Store that this process delivers, in each HEARTBEAT_INTERVAL and when its trouble changes."""
         now, trouble = time.monotonic(), self.trouble
-        if trouble == self._told and now - self._beaten_at < BEAT:
+        if trouble == self._reported_trouble and now - self._heartbeat_at < HEARTBEAT_INTERVAL:
             return
         self._outbox.heartbeat(self._name, trouble)
-        self._told, self._beaten_at = trouble, now
+        self._reported_trouble, self._heartbeat_at = trouble, now
 
     def _leave(self) -> None:
         try:
             self._outbox.unregister(self._name)
         except StoreUnavailable as error:
-            log.warning("the end of delivery is not written down: %s", error)
+            log.warning("the store still lists this process as delivering: %s", error)
 
     def _hand_back_unstarted(self) -> None:
         try:
@@ -338,17 +342,17 @@ class Delivery:
         except StoreUnavailable as error:
             log.warning("claims end with their lease: %s", error)
 
-    # The sending threads, and the one that probes
+    # The threads that send and probe
 
     def _send_all(self) -> None:
         client = self._make_client(self._watchdog)
         while (claimed := self._claimed.get()) is not None:
             try:
-                self._sender.send(client, claimed)
+                self._sender.deliver(client, claimed)
             except StoreUnavailable as error:
                 log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
             except Exception:
-                # A defect costs its job an attempt, never the thread.
+                # A defect must not end the thread.
                 log.exception("job %d: sending failed", claimed.job.id)
             with self._changed:
                 self._busy[claimed.job.task_id] -= 1
@@ -362,7 +366,7 @@ class Delivery:
             try:
                 self._sender.probe(client, probe)
             except Exception:
-                # A probe that failed is a probe without an answer: the next one follows.
-                log.exception("asking TheEye failed")
+                # A defect counts as a probe without an answer.
+                log.exception("probing TheEye failed")
             self.wake()
         client.close()

@@ -1,4 +1,4 @@
-"""Sender: one claimed job is started, POSTed to TheEye, and what came of it is recorded."""
+"""Sender: delivers one claimed job: prepare, start, post, classify, decide, record."""
 
 from __future__ import annotations
 
@@ -7,76 +7,65 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from bridge.core.errors import AnswerLost, NotSent, SendError, StoreUnavailable
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.errors import NotSent, SendError, StoreUnavailable
 from bridge.core.job import Job, JobState, Outcome
-from bridge.core.retry import Decision, RetryPolicy, decide
+from bridge.core.retry import Decision, decide, wait_for_task
 from bridge.core.secrets import Mask
-from bridge.core.task import OnUnknown, Task
+from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import Probe, is_alive
 from bridge.delivery.target import Target
-from bridge.http.client import HttpClient
-from bridge.outbox.claims import AttemptResult
+from bridge.http.client import HttpAnswer, HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import JobRequest, Verdict, job_request, read_answer
+from bridge.theeye.answer import read_answer
+from bridge.theeye.request import JobRequest, job_request
 
-#: How often, in seconds, a record is tried again that the store did not take.
-RECORDS_AGAIN = 2.0
-#: A job whose task this process's table lacks is tried again after its age so far, within these bounds,
-#: seconds: most are of a table that is about to be loaded here, too.
-SHORTEST_UNKNOWN_TASK_WAIT, LONGEST_UNKNOWN_TASK_WAIT = 0.5, 30.0
-#: A send begins only if its lease outlasts the time-out by this, seconds.
+#: Seconds between two tries to record a result that the store refused.
+RECORD_RETRY_INTERVAL = 2.0
+#: A send begins only if its lease outlasts TheEye's time-out by this, seconds.
 LEASE_MARGIN = 5.0
-#: How long, in seconds, after a jump of the clock no job is given up: the store's times follow it meanwhile.
-STEADY = 60.0
-#: Of what TheEye said, how many characters are kept.
-MAX_DETAIL = 500
+#: How long after a jump of the clock no job is given up, seconds: stored times may be wrong meanwhile.
+STEADY_CLOCK_DELAY = 60.0
+#: How many characters of TheEye's text are stored.
+MAX_DETAIL_LENGTH = 500
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A job that this process may send, and the claim's token."""
+class ClaimedJob:
+    """A job that this process may send."""
 
     job: Job
+    #: The claim's.
     token: str
-    #: When the claim ends, seconds of ``time.monotonic()``.
-    until: float
+    #: Seconds of ``time.monotonic()``.
+    lease_ends_at: float
 
     def outlasts(self, timeout: float) -> bool:
         """Whether a send that begins now ends before the claim does."""
-        return self.until - time.monotonic() >= timeout + LEASE_MARGIN
+        return self.lease_ends_at - time.monotonic() >= timeout + LEASE_MARGIN
 
 
 @dataclass(frozen=True)
-class _Running:
-    """An attempt that has started and is not recorded."""
+class _Prepared:
+    """A job that can be sent."""
 
-    claimed: Claimed
-    attempt_id: int
-    started_at: float
-    #: What it goes by to its end.
+    claimed: ClaimedJob
+    #: Used until the result is recorded, also if another table comes into force.
     table: RoutingTable
-
-    @property
-    def task(self) -> Task:
-        return self.table.tasks[self.claimed.job.task_id]
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """What came of asking TheEye: a verdict, and the status where there was an answer."""
-
-    verdict: Verdict
-    status: int | None = None
+    task: Task
+    request: JobRequest
 
 
 class Sender:
-    """Sends claimed jobs, from any number of threads."""
+    """Delivers claimed jobs. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -88,7 +77,7 @@ class Sender:
         *,
         dry_run: bool = False,
     ) -> None:
-        #: The one in force; another may be set at any time, and what is being sent keeps its own.
+        #: The table in force; it may be replaced at any time.
         self.table = table
         self._outbox = outbox
         self._mask = mask
@@ -96,179 +85,187 @@ class Sender:
         self._clock = clock
         self._dry_run = dry_run
         self._lock = threading.Lock()
-        #: By the attempt's id.
-        self._running: dict[int, _Running] = {}
-        #: Until when a record is tried again, seconds of ``time.monotonic()``.
+        #: Attempts that are not recorded, by id: what is sent, and since when in seconds since the epoch.
+        self._running: dict[int, tuple[_Prepared, float]] = {}
+        #: Until when a result is recorded again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
-    def send(self, client: HttpClient, claimed: Claimed) -> None:
-        """Send one job. Raises StoreUnavailable where it could not be started or recorded."""
-        heard = False
+    def deliver(self, client: HttpClient, claimed: ClaimedJob) -> None:
+        """Deliver one claimed job. Raises StoreUnavailable where its start or result cannot be stored."""
+        is_sent = False
         try:
-            heard = self._send(client, claimed)
+            prepared = self._prepare(claimed)
+            if prepared is None:
+                return
+            with self._start(prepared) as attempt_id:
+                if attempt_id is None:
+                    return
+                posted_at = time.monotonic()
+                answer = self._post(client, prepared)
+                result = self._classify(prepared, answer, time.monotonic() - posted_at)
+                is_sent = answer is not None
+                decision = self._decide(claimed.job, prepared.table, result)
+                self._record(claimed, attempt_id, result, decision)
         finally:
-            if not heard:
+            if not is_sent:
+                # The circuit breaker would wait for this job forever.
                 self._target.not_sent(claimed.job)
 
     def probe(self, client: HttpClient, probe: Probe) -> None:
-        """Ask whether TheEye is there."""
+        """Ask whether TheEye is reachable."""
         alive, detail = False, "asking failed"
         try:
-            status = client.get(f"{self.table.theeye.url}/", {}, probe.patience).status
+            status = client.get(f"{self.table.theeye.url}/", {}, probe.timeout).status
             alive, detail = is_alive(status), f"it answers {status}"
         except SendError as error:
             detail = self._mask(str(error))
         finally:
-            self._target.probed(probe, alive, detail)
+            self._target.probe_finished(probe, alive, detail)
 
     def is_running(self, attempt_id: int) -> bool:
-        """Whether a thread of this process still has it, and maybe TheEye's answer."""
+        """Whether a thread of this process has the attempt, and maybe TheEye's answer."""
         with self._lock:
             return attempt_id in self._running
 
-    def record_running(self, why: str) -> None:
-        """Record what still runs as unknown."""
+    def record_running(self, reason: str) -> None:
+        """Record the attempts that still run as unknown."""
         with self._lock:
-            running = list(self._running.values())
-        for one in running:
-            job = one.claimed.job
+            running = list(self._running.items())
+        for attempt_id, (prepared, started_at) in running:
+            claimed = prepared.claimed
             try:
-                self._record_lost(one.table, job, one.claimed.token, one.attempt_id, one.started_at, why)
+                self.record_lost(claimed.job, claimed.token, attempt_id, started_at, reason, prepared.table)
             except StoreUnavailable as error:
-                log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
+                log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
 
-    def record_lost(self, job: Job, token: str, attempt_id: int, started_at: float, why: str) -> None:
-        """Record another process's attempt whose answer nobody will hear. Raises StoreUnavailable."""
-        self._record_lost(self.table, job, token, attempt_id, started_at, why)
-
-    def _record_lost(
-        self, table: RoutingTable, job: Job, token: str, attempt_id: int, started_at: float, why: str
+    def record_lost(
+        self,
+        job: Job,
+        token: str,
+        attempt_id: int,
+        started_at: float,
+        reason: str,
+        table: RoutingTable | None = None,
     ) -> None:
-        task = table.tasks.get(job.task_id)
-        # Without its task nobody knows whether it may be sent twice.
-        on_unknown = OnUnknown.HOLD if task is None else task.on_unknown
-        done = AttemptResult(max(0.0, self._clock() - started_at), Outcome.UNKNOWN, None, why, None)
-        self._outbox.record(job, token, attempt_id, done, self._decide(job, table.retry, on_unknown, done))
+        """Record an attempt without an answer as unknown. Raises StoreUnavailable."""
+        seconds = max(0.0, self._clock() - started_at)
+        result = AttemptResult(seconds, Outcome.UNKNOWN, None, reason, None)
+        self._outbox.record(job, token, attempt_id, result, self._decide(job, table or self.table, result))
 
-    def _send(self, client: HttpClient, claimed: Claimed) -> bool:
-        """Whether TheEye was asked."""
-        job, now, table = claimed.job, self._clock(), self.table
+    def _prepare(self, claimed: ClaimedJob) -> _Prepared | None:
+        """Return what is to be sent; None where the job ends, or waits again, without an attempt."""
+        job, token, table = claimed.job, claimed.token, self.table
         task = table.tasks.get(job.task_id)
         if task is None:
-            self._without_task(claimed, table.retry, now)
-            return False
-        if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.but:
-            self._outbox.release(job, claimed.token)
-            return False
+            now, reason = self._clock(), f"this process's table has no task {job.task_id}"
+            wait = wait_for_task(self._with_steady_age(job, now), table.retry, now=now)
+            if wait is None:
+                self._outbox.end_unsent(job, token, JobState.DEAD, reason)
+            else:
+                self._outbox.release(job, token, now + wait, reason)
+            return None
+        if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.excluded_tasks:
+            self._outbox.release(job, token)
+            return None
         arguments = job.arguments or ()
         # The table may have changed since they were built: the task's arguments_type, what the route allows.
-        refused = task.unrunnable(arguments, allow_data_urls=job.route in table.with_data_urls)
-        if refused is not None:
-            log.warning("job %d: now %s: %s", job.id, JobState.DEAD, refused)
-            self._outbox.end_unsent(job, claimed.token, JobState.DEAD, refused)
-            return False
+        problem = task.arguments_problem(arguments, allow_data_urls=job.route in table.with_data_urls)
+        if problem is not None:
+            log.warning("job %d: now %s: %s", job.id, JobState.DEAD, problem)
+            self._outbox.end_unsent(job, token, JobState.DEAD, problem)
+            return None
         request = job_request(table.theeye, task, arguments)
         if self._dry_run:
             reason = f"dry run: not sent, POST {request.shown_url}"
             log.info("job %d: %s", job.id, reason)
-            self._outbox.end_unsent(job, claimed.token, JobState.SKIPPED, self._mask(reason))
-            return False
-        attempt_id = self._outbox.start(job, claimed.token, now, task.rate)
+            self._outbox.end_unsent(job, token, JobState.SKIPPED, self._mask(reason))
+            return None
+        return _Prepared(claimed, table, task, request)
+
+    @contextmanager
+    def _start(self, prepared: _Prepared) -> Iterator[int | None]:
+        """Commit that an attempt starts and yield its id.
+
+        None where the claim is no longer held, or the task's rate is used up.
+        """
+        started_at, claimed = self._clock(), prepared.claimed
+        attempt_id = self._outbox.start(claimed.job, claimed.token, started_at, prepared.task.rate)
         if attempt_id is None:
-            return False
-        running = _Running(claimed, attempt_id, now, table)
+            yield None
+            return
         with self._lock:
-            self._running[attempt_id] = running
+            self._running[attempt_id] = (prepared, started_at)
         try:
-            return self._attempt(client, running, request)
+            yield attempt_id
         finally:
             with self._lock:
                 self._running.pop(attempt_id)
 
-    def _attempt(self, client: HttpClient, running: _Running, request: JobRequest) -> bool:
-        job, theeye, begun = running.claimed.job, running.table.theeye, time.monotonic()
-        if running.claimed.outlasts(theeye.timeout):
-            heard, asked = self._post(client, request, theeye.timeout), True
-        else:
-            # The commit of its start took so long: its claim may end while it is sent.
-            verdict = Verdict(Outcome.UNAVAILABLE, "not sent: its claim was about to end")
-            heard, asked = _Heard(verdict), False
-        # Masked before it is cut: a cut could leave a part of a key that no mask knows.
-        detail = self._mask(heard.verdict.detail)[:MAX_DETAIL]
-        # Before the record, which may have to wait for the store.
-        if asked and not self._target.heard(
-            running.table, job, running.task, heard.verdict, heard.status, detail
-        ):
-            heard = replace(heard, verdict=Verdict(Outcome.UNAVAILABLE, heard.verdict.detail))
-        self._record(running, heard, detail, time.monotonic() - begun)
-        return asked
-
-    def _post(self, client: HttpClient, request: JobRequest, timeout: float) -> _Heard:
+    def _post(self, client: HttpClient, prepared: _Prepared) -> HttpAnswer | SendError | None:
+        """Return TheEye's answer or why there is none; None where the claim could end before the attempt."""
+        request, timeout = prepared.request, prepared.table.theeye.timeout
+        if not prepared.claimed.outlasts(timeout):
+            return None
         try:
-            answer = client.post(request.url, request.headers, request.body, timeout)
-        except NotSent as error:
-            return _Heard(Verdict(Outcome.UNAVAILABLE, str(error)))
-        except AnswerLost as error:
-            return _Heard(Verdict(Outcome.UNKNOWN, str(error)))
-        return _Heard(read_answer(answer.status, answer.headers, answer.body, self._clock()), answer.status)
+            return client.post(request.url, request.headers, request.body, timeout)
+        except SendError as error:
+            return error
 
-    def _without_task(self, claimed: Claimed, policy: RetryPolicy, now: float) -> None:
-        reason = f"this process's table has no task {claimed.job.task_id}"
-        age = now - self._fresh_at(claimed.job, now)
-        if age >= policy.retry_for:
-            self._outbox.end_unsent(claimed.job, claimed.token, JobState.DEAD, reason)
+    def _classify(
+        self, prepared: _Prepared, answer: HttpAnswer | SendError | None, seconds: float
+    ) -> AttemptResult:
+        """Return the attempt's result, masked, after the target has noted it."""
+        if isinstance(answer, HttpAnswer):
+            result = read_answer(answer.status, answer.headers, answer.body, self._clock(), seconds)
+        elif answer is None:
+            reason = "not sent: its claim was about to end"
+            return AttemptResult(seconds, Outcome.UNAVAILABLE, None, reason, None)
         else:
-            wait = min(max(age, SHORTEST_UNKNOWN_TASK_WAIT), LONGEST_UNKNOWN_TASK_WAIT)
-            self._outbox.release(claimed.job, claimed.token, now + wait, reason)
+            outcome = Outcome.UNAVAILABLE if isinstance(answer, NotSent) else Outcome.UNKNOWN
+            result = AttemptResult(seconds, outcome, None, str(answer), None)
+        theeye_job_id = None if result.theeye_job_id is None else self._shown(result.theeye_job_id)
+        result = replace(result, detail=self._shown(result.detail), theeye_job_id=theeye_job_id)
+        # Before the record, which may have to wait for the store.
+        if not self._target.attempt_finished(prepared.table, prepared.claimed.job, prepared.task, result):
+            result = replace(result, outcome=Outcome.UNAVAILABLE)
+        return result
 
-    def _record(self, running: _Running, heard: _Heard, detail: str, seconds: float) -> None:
-        verdict, claimed = heard.verdict, running.claimed
-        job_id = None if verdict.theeye_job_id is None else self._mask(verdict.theeye_job_id)[:MAX_DETAIL]
-        done = AttemptResult(seconds, verdict.outcome, heard.status, detail, job_id)
-        policy, on_unknown = running.table.retry, running.task.on_unknown
-        decision = self._decide(claimed.job, policy, on_unknown, done, verdict.retry_after)
-        while True:
-            try:
-                recorded = self._outbox.record(claimed.job, claimed.token, running.attempt_id, done, decision)
-                break
-            except StoreUnavailable as error:
-                # What TheEye answered must not be lost: without it the job would be sent again.
-                log.warning(
-                    "job %d: %s%s, which cannot be recorded yet: %s",
-                    claimed.job.id, done.outcome, f" as {job_id}" if job_id else "", error,
-                )  # fmt: skip
-                if time.monotonic() >= self.deadline:
-                    raise
-                time.sleep(RECORDS_AGAIN)
-        log.log(
-            logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING,
-            "job %d: %s, now %s%s%s",
-            claimed.job.id, done.outcome, decision.state, f": {decision.reason}" if decision.reason else "",
-            "" if recorded else " (not recorded: the claim is no longer held)",
-        )  # fmt: skip
-
-    def _decide(
-        self,
-        job: Job,
-        policy: RetryPolicy,
-        on_unknown: OnUnknown,
-        done: AttemptResult,
-        retry_after: float | None = None,
-    ) -> Decision:
-        now = self._clock()
+    def _decide(self, job: Job, table: RoutingTable, result: AttemptResult) -> Decision:
+        task, now = table.tasks.get(job.task_id), self._clock()
         return decide(
-            done.outcome,
-            tries=job.window_attempts + 1,
-            unknowns=job.window_unknowns + (done.outcome is Outcome.UNKNOWN),
-            retry_window_start=self._fresh_at(job, now),
+            self._with_steady_age(job, now),
+            result,
+            table.retry,
+            None if task is None else task.on_unknown,
             now=now,
-            policy=policy,
-            on_unknown=on_unknown,
-            retry_after=retry_after,
             random=random.random(),  # noqa: S311 - jitter needs no secrecy
-            detail=done.detail,
         )
 
-    def _fresh_at(self, job: Job, now: float) -> float:
-        """Since when a job is tried; `now` where a jump of the clock may have made it look old."""
-        return job.retry_window_start if self._clock.steady_for() >= STEADY else now
+    def _record(
+        self, claimed: ClaimedJob, attempt_id: int, result: AttemptResult, decision: Decision
+    ) -> None:
+        job = claimed.job
+        while True:
+            try:
+                recorded = self._outbox.record(job, claimed.token, attempt_id, result, decision)
+                break
+            except StoreUnavailable as error:
+                # Without TheEye's answer the job would be sent again.
+                named = f" as {result.theeye_job_id}" if result.theeye_job_id else ""
+                log.warning("job %d: %s%s, not recorded yet: %s", job.id, result.outcome, named, error)
+                if time.monotonic() >= self.deadline:
+                    raise
+                time.sleep(RECORD_RETRY_INTERVAL)
+        level = logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING
+        reason = f": {decision.reason}" if decision.reason else ""
+        lost = "" if recorded else " (not recorded: the claim is no longer held)"
+        log.log(level, "job %d: %s, now %s%s%s", job.id, result.outcome, decision.state, reason, lost)
+
+    def _with_steady_age(self, job: Job, now: float) -> Job:
+        """Return the job as if it was new where a jump of the clock may have made it look old."""
+        return job if self._clock.steady_for() >= STEADY_CLOCK_DELAY else replace(job, retry_window_start=now)
+
+    def _shown(self, text: str) -> str:
+        """Return a text as it is logged and stored."""
+        # Masked before it is cut: a cut could leave a part of a key that no mask knows.
+        return self._mask(text)[:MAX_DETAIL_LENGTH]

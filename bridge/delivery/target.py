@@ -7,113 +7,112 @@ import threading
 import time
 from collections.abc import Callable
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.event import rfc3339
 from bridge.core.job import Job
 from bridge.core.task import Task
-from bridge.delivery.circuit_breaker import Outage, Probe, sign_of
+from bridge.delivery.circuit_breaker import CircuitBreaker, Probe, sign_of
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import Verdict
 
-#: What is told where the bearer method got a 401.
-NOT_LET_IN = "TheEye refused the access token: set another, then restart or send SIGHUP"
+#: The trouble after a 401 on the access token.
+UNAUTHORIZED = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
 log = logging.getLogger(__name__)
 
 
 class Target:
-    """Whether TheEye is out, and whether it still takes the access token. Safe to use from any thread."""
+    """Whether TheEye is reachable, and whether it accepts the access token. Safe to use from any thread."""
 
     def __init__(self, table: RoutingTable, clock: Callable[[], float] = time.time) -> None:
         self._table = table
         self._clock = clock
         self._lock = threading.Lock()
-        self._outage = Outage(table.theeye.timeout)
-        #: When it opened, for people: seconds since the epoch.
-        self._out_since = 0.0
+        self._breaker = CircuitBreaker(table.theeye.timeout)
+        #: When the circuit opened, for people: seconds since the epoch.
+        self._opened_at = 0.0
         self._token_refused = False
 
     def use(self, table: RoutingTable) -> None:
-        """Go by another table: its token is tried, and of another URL nothing is known yet."""
+        """Use another table: its token is tried again, and a new URL closes the circuit."""
         with self._lock:
-            elsewhere = table.theeye.url != self._table.theeye.url
-            self._outage.aim(table.theeye.timeout, elsewhere=elsewhere)
+            is_new_target = table.theeye.url != self._table.theeye.url
+            self._breaker.reconfigure(table.theeye.timeout, is_new_target=is_new_target)
             self._table = table
             self._token_refused = False
 
-    def room(self, free: int) -> int:
-        """How many jobs may be claimed for `free` threads."""
+    def claim_limit(self, free: int) -> int:
+        """Return how many jobs may be claimed for `free` threads."""
         with self._lock:
-            return self._outage.room(free)
+            return self._breaker.claim_limit(free)
 
     @property
-    def but(self) -> frozenset[str]:
-        """The ids of tasks of which none may be claimed."""
+    def excluded_tasks(self) -> frozenset[str]:
+        """The ids of tasks that may not be claimed."""
         return self._table.by_token if self._token_refused else frozenset()
 
     @property
     def trouble(self) -> str | None:
-        """What keeps jobs from being sent, for people; masked. None where nothing does."""
-        told = []
+        """Why jobs are not sent, masked, or None."""
+        reasons = []
         with self._lock:
-            if self._outage.is_open:
-                told.append(f"TheEye is out since {rfc3339(self._out_since)[:19]}Z: {self._outage.reason}")
-                if self._outage.room(1):
-                    told.append("it answers again, and the next job that is due will tell")
+            if self._breaker.is_open:
+                since = f"{rfc3339(self._opened_at)[:19]}Z"
+                reasons.append(f"TheEye is unreachable since {since}, circuit open: {self._breaker.reason}")
+                if self._breaker.claim_limit(1):
+                    reasons.append("it answers again, and one job tests it")
             if self._token_refused:
-                told.append(NOT_LET_IN)
-        return "; ".join(told) or None
+                reasons.append(UNAUTHORIZED)
+        return "; ".join(reasons) or None
 
     def claimed(self, job: Job) -> None:
-        """A job is about to be sent; `not_sent` or `heard` must follow."""
+        """Note that a job is about to be sent. `not_sent` or `attempt_finished` must follow."""
         with self._lock:
-            self._outage.claimed(job.id)
+            self._breaker.claimed(job.id)
 
     def not_sent(self, job: Job) -> None:
-        """A claimed job ended without a word of TheEye."""
+        """Note that a claimed job was not sent."""
         with self._lock:
-            self._outage.not_sent(job.id)
+            self._breaker.not_sent(job.id)
 
-    def heard(
-        self, table: RoutingTable, job: Job, task: Task, verdict: Verdict, status: int | None, detail: str
-    ) -> bool:
-        """An attempt by `table` ended; `status` where there was an answer, `detail` masked.
+    def attempt_finished(self, table: RoutingTable, job: Job, task: Task, result: AttemptResult) -> bool:
+        """Note the masked result of an attempt that was sent by `table`. Return whether it concerns the job.
 
-        Whether it is its job's own affair: after the first 401 on the token, the jobs that were in flight
-        beside it hear the same, and wait with the rest; so do those that were sent with the token of a table
-        that is no longer in force.
+        A 401 on the access token concerns one job, the first. The others wait for another token, and so do
+        jobs that were sent with the token of an earlier table.
         """
+        by_token = task.secret_key is None
         with self._lock:
-            not_let_in = status == 401 and task.secret_key is None
-            token_refused = not_let_in and not self._token_refused and table is self._table
-            own_affair = token_refused or not not_let_in
-            self._token_refused |= token_refused
-            was_open, since = self._outage.is_open, self._outage.since
-            sign = sign_of(verdict.outcome, status, by_token=task.secret_key is None)
-            self._outage.ended(job.id, job.task_id, sign, time.monotonic(), detail)
-            is_open = self._outage.is_open
+            unauthorized = by_token and result.status == 401
+            is_first = unauthorized and not self._token_refused and table is self._table
+            self._token_refused |= is_first
+            was_open, opened_at = self._breaker.is_open, self._breaker.opened_at
+            sign = sign_of(result.outcome, result.status, by_token=by_token)
+            self._breaker.attempt_finished(job.id, job.task_id, sign, time.monotonic(), result.detail)
+            is_open = self._breaker.is_open
             if is_open and not was_open:
-                self._out_since = self._clock()
-        if token_refused:
-            log.error("%s", NOT_LET_IN)
+                self._opened_at = self._clock()
+        if is_first:
+            log.error("%s", UNAUTHORIZED)
         if is_open and not was_open:
-            log.warning("TheEye is out, no job is sent until it is back: %s", detail)
+            log.warning("TheEye is unreachable; deliveries paused, circuit open: %s", result.detail)
         elif was_open and not is_open:
-            log.info("TheEye is back, it was out for %.0f s", time.monotonic() - (since or 0.0))
-        return own_affair
+            seconds = time.monotonic() - (opened_at or 0.0)
+            log.info("TheEye is reachable again; deliveries resumed, circuit closed after %.0f s", seconds)
+        return is_first or not unauthorized
 
     @property
-    def probe_in(self) -> float | None:
-        """In how many seconds a probe is due; None where none is to come."""
+    def seconds_to_probe(self) -> float | None:
+        """The seconds until a probe is due; None where none is."""
         with self._lock:
-            at = self._outage.next_probe_at
+            at = self._breaker.next_probe_at
         return None if at is None else max(0.0, at - time.monotonic())
 
-    def probing(self) -> Probe | None:
-        """Begin a probe if one is due; `probed` must follow."""
+    def start_probe(self) -> Probe | None:
+        """Start a probe if one is due. `probe_finished` must follow."""
         with self._lock:
-            return self._outage.probing(time.monotonic())
+            return self._breaker.start_probe(time.monotonic())
 
-    def probed(self, probe: Probe, alive: bool, detail: str) -> None:
-        """A probe ended; `detail` masked."""
+    def probe_finished(self, probe: Probe, alive: bool, detail: str) -> None:
+        """Note how a probe ended; `detail` is masked."""
         with self._lock:
-            self._outage.probed(probe, alive, time.monotonic(), detail)
+            self._breaker.probe_finished(probe, alive, time.monotonic(), detail)

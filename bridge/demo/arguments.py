@@ -22,7 +22,7 @@ from bridge.demo.agent import as_json
 ArgumentsType = Literal["legacy", "json", "text"]
 
 #: Characters of a task's secret key.
-KEY_LENGTH = 64
+SECRET_KEY_LENGTH = 64
 
 #: Bytes: what a document of TheEye's database may hold.
 LARGEST_JOB = 16 * 1024 * 1024
@@ -136,7 +136,7 @@ class Supervisor:
             return Verdict(404, "organization not found")
 
         def opens(task: StandInTask) -> Verdict | None:
-            is_right = len(key) == KEY_LENGTH and key == task.secret_key
+            is_right = len(key) == SECRET_KEY_LENGTH and key == task.secret_key
             return None if is_right else Verdict(403, "invalid secret")
 
         return self._order(customer, body, query, opens, by_token=False)

@@ -22,7 +22,7 @@ from bridge.core.secrets import Mask
 from bridge.demo.arguments import Argument, StandInJob, StandInTask
 from bridge.demo.server import ServerProcess
 from bridge.demo.theeye import StandIn
-from bridge.http.client import Answer, HttpClient
+from bridge.http.client import HttpAnswer, HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
 from bridge.report.explanation import explanation_lines
@@ -195,7 +195,7 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
     _show_scripts(stop, stage.theeye.wait_for(already + len(job_ids), PATIENCE)[already:], say)
 
 
-def _expect_jobs(answer: Answer, count: int) -> list[int]:
+def _expect_jobs(answer: HttpAnswer, count: int) -> list[int]:
     made = orjson.loads(answer.body).get("jobs", []) if answer.status == 202 else []
     if len(made) != count:
         raise DemoFailed(f"expected 202 with {count} jobs, found {answer.status} with {len(made)}")

@@ -1,8 +1,7 @@
-"""The one outgoing HTTP client: an answer within a bounded time, or whether anything was sent.
+"""The one outgoing HTTP client: a whole answer in time, or an error that says whether anything was sent.
 
-TheEye's task keys stand in the path of its URLs. So no message, traceback or log record that
-comes from here holds a URL's path or query, and what `requests` and `urllib3` say is replaced by
-words of our own.
+TheEye's task keys are in the path of its URLs. So no message, traceback or log record from here holds a URL's
+path or query: what `requests` and `urllib3` say is replaced.
 """
 
 from __future__ import annotations
@@ -24,37 +23,31 @@ from bridge.process.watchdog import Watchdog
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-#: The largest body of an answer, in bytes.
-MAX_ANSWER = 20 * 1024**2
+#: The largest body of an answer.
+MAX_ANSWER_BYTES = 20 * 1024**2
 
-#: How long a kept connection may have been idle to be used again, in seconds.
-MAX_IDLE = 2.0
+#: How long a connection may be idle and used again, seconds: a server may be about to close an older one.
+IDLE_LIMIT = 2.0
 
 USER_AGENT = "theeye-webhook-bridge"
 
-CUT_OFF = "the answer broke off before its end"
-
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, whatever its status. Its headers and body may hold secrets and are not printed."""
+class HttpAnswer:
+    """An answer of any status. Its headers and body may hold secrets, so that its repr leaves them out."""
 
     status: int
-    #: Of a header that came twice, the last.
+    #: The last one of each name.
     headers: Headers = field(repr=False)
-    #: Decoded. If the headers still name a Content-Encoding, it is not known or the body is broken, and these
-    #: are the bytes as they came.
+    #: Decoded, unless the headers still name a Content-Encoding: that one is unknown, or the body is broken.
     body: bytes = field(repr=False)
 
 
 class HttpClient:
-    """Sends requests and reads their answers, one at a time; keeps its connection between them.
+    """Sends one request at a time and reuses its connection. Not thread-safe; the watchdog may be shared.
 
-    Each sending thread has its own; the watchdog is shared. It follows no redirect, sends nothing
-    twice, keeps no cookie, and reads nothing from the environment (proxies, netrc, certificates).
-
-    `ca_bundle` is a file of certificates to trust instead of the public ones; certificates are
-    always verified.
+    It follows no redirect, sends nothing twice, stores no cookie, and reads nothing from the environment
+    (proxies, netrc, certificates). `ca_bundle` is a file of certificates to trust instead of the public ones.
     """
 
     def __init__(
@@ -62,69 +55,61 @@ class HttpClient:
         watchdog: Watchdog,
         ca_bundle: str | Literal[True] = True,
         *,
-        max_idle: float = MAX_IDLE,
-        max_answer: int = MAX_ANSWER,
+        max_idle: float = IDLE_LIMIT,
+        max_answer: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._watchdog = watchdog
         self._adapter = Adapter(ca_bundle, max_idle)
         self._max_answer = max_answer
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
-        """POST `body` and give the answer, within `timeout` seconds.
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpAnswer:
+        """POST `body` and return the answer, within `timeout` seconds.
 
-        The time bounds the whole attempt: connecting, the TLS handshake, writing, waiting, and an
-        answer that comes a byte at a time; only the operating system's look-up of the host's name
-        cannot be cut short, it counts but may overrun. Sent are `headers` and, where they are not
-        among these, Host, User-Agent, Accept-Encoding (identity) and Content-Length.
+        The time bounds the whole attempt, from connecting to the answer's last byte; only the look-up of the
+        host's name may overrun. Besides `headers` it sends Host, User-Agent, Accept-Encoding (identity) and
+        Content-Length, unless `headers` has them.
 
-        Raises NotSent where no byte of the request was handed to the connection, and AnswerLost
-        where one was and no whole answer came back.
+        Raises NotSent if no byte of the request was written, else AnswerLost if no whole answer came back.
         """
-        return self._ask("POST", url, headers, body, timeout)
+        return self._request(requests.Request("POST", url, dict(headers), data=body), timeout)
 
-    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         """GET, with the limits and errors of `post`."""
-        return self._ask("GET", url, headers, None, timeout)
+        return self._request(requests.Request("GET", url, dict(headers)), timeout)
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the idle connections."""
         self._adapter.close()
 
-    def _ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
-    ) -> Answer:
+    def _request(self, request: requests.Request, timeout: float) -> HttpAnswer:
         exchange = Exchange(self._watchdog, timeout)
-        answer: Answer | None = None
+        answer: HttpAnswer | None = None
         try:
-            answer = self._send(exchange, method, url, headers, body)
+            answer = self._send(exchange, request)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, what was written decides
             what = "the answer cannot be read" if exchange.written else "the request cannot be made"
             exchange.note(f"{what}: {type(error).__name__}")
         finally:
-            exchange.end()
-        # A shutdown by the watchdog looks like the regular end of a body without a length. An answer that was
-        # there by then is an answer, such as one that came while the process was frozen.
-        if answer is None or (exchange.fired and not exchange.whole):
-            # Out here, so that the error has no context: that one's text holds the URL.
+            exchange.release()
+        # The watchdog's shutdown looks like the regular end of a body without a length. A complete answer
+        # counts, such as one that came while the process was frozen.
+        if answer is None or (exchange.fired and not exchange.complete):
+            # Outside the handler, so that the error has no context: the context's text holds the URL.
             raise exchange.failure()
         return answer
 
-    def _send(
-        self, exchange: Exchange, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        request = requests.Request(
-            method, url, {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers), data=body
-        ).prepare()
-        self._adapter.exchange = exchange
-        response: BaseHTTPResponse = self._adapter.send(request, stream=True, timeout=exchange.left()).raw
-        with closing(response):  # one that was read to its end has handed its connection back by then
+    def _send(self, exchange: Exchange, request: requests.Request) -> HttpAnswer:
+        request.headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | request.headers
+        self._adapter.exchange, timeout = exchange, exchange.remaining()
+        response: BaseHTTPResponse = self._adapter.send(request.prepare(), stream=True, timeout=timeout).raw
+        with closing(response):  # once read to its end, it has already returned its connection
             body, headers = self._read(exchange, response), Headers(response.headers.items())
             coding = response.headers.get("Content-Encoding", "")
             decoded = decode(body, coding, self._max_answer)
             if decoded is not None:
                 self._limit(exchange, len(decoded))
                 headers = headers.without(["Content-Encoding"])
-            return Answer(response.status, headers, body if decoded is None else decoded)
+            return HttpAnswer(response.status, headers, body if decoded is None else decoded)
 
     def _read(self, exchange: Exchange, response: BaseHTTPResponse) -> bytes:
         body = bytearray()
@@ -133,9 +118,9 @@ class HttpClient:
                 body += piece
                 if len(body) > self._max_answer:
                     break
-            exchange.whole = response.length_remaining == 0 or exchange.chunks_ended()
+            exchange.complete = response.length_remaining == 0 or exchange.chunks_ended()
         except Exception:
-            exchange.note(CUT_OFF)
+            exchange.note("the answer broke off before its end")
             raise
         self._limit(exchange, len(body))
         return bytes(body)
@@ -146,21 +131,15 @@ class HttpClient:
             raise ValueError
 
 
-def _drop(_record: logging.LogRecord) -> bool:
-    return False
-
-
 def _silence() -> None:
-    """Drop every record of `urllib3` and `requests`.
+    """Drop every log record of `urllib3` and `requests`: they hold a URL's path.
 
-    Their records hold the path: at DEBUG each request's, at WARNING that of an answer whose
-    headers are odd. A level could be set again by whoever configures logging, and propagation
-    does not stop a handler on the logger itself, so each logger gets a filter. Nothing is lost:
-    what they tell also comes as an exception.
+    A filter on each logger works whatever levels and handlers are configured later. The same facts come as
+    exceptions.
     """
     for name in [*logging.root.manager.loggerDict]:
         if name.partition(".")[0] in ("urllib3", "requests"):
-            logging.getLogger(name).addFilter(_drop)
+            logging.getLogger(name).addFilter(lambda _record: False)
 
 
 _silence()

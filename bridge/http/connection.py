@@ -1,4 +1,4 @@
-"""urllib3's connections, made to keep to a deadline and to tell whether anything was written."""
+"""urllib3's connections, extended: they meet a deadline and note whether anything was written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Lines(io.BufferedReader):
 
 
 class _Reply(http.client.HTTPResponse):
-    """Does not take a stream's end for the end of the headers, nor a reply in between for the answer."""
+    """Reads past interim replies, and rejects headers that the stream's end cuts off."""
 
     def __init__(
         self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
@@ -45,7 +45,7 @@ class _Reply(http.client.HTTPResponse):
     def begin(self) -> None:
         self._begin()
         while self.status < 200:
-            # Taken for the answer, the answer itself would be taken for that of the next request.
+            # An interim reply read as the answer would make the answer that of the next request.
             self.headers = None  # type: ignore[assignment]  # stands for "not read" in the base class
             self._begin()
 
@@ -60,11 +60,11 @@ class _Reply(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """A connection that keeps to the deadline of its exchange, and tells it how far it came."""
+    """A connection that meets the deadline of its exchange, and notes there how far it came."""
 
     response_class = _Reply
     exchange: Exchange
-    #: When it was last handed back, in seconds of ``time.monotonic()``.
+    #: When its last answer was read, by ``time.monotonic()``.
     idle_since = 0.0
 
     @property
@@ -75,7 +75,7 @@ class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         self.exchange.awaited = f"connection to {self.place}"
         try:
-            return self._reach()
+            return self._connect()
         except (socket.gaierror, UnicodeError) as error:
             if isinstance(error, UnicodeError) or error.errno == socket.EAI_NONAME:
                 self.exchange.note(f"the name {self.host} is not known")
@@ -86,23 +86,22 @@ class _Connection(HTTPConnection):
             self.exchange.note(f"no connection to {self.place}: {_words(error)}")
             raise
 
-    def _reach(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         """Connect to the first of the host's addresses that answers.
 
-        Each has an equal part of the time that is left, so that one that swallows
-        everything does not use up that of the others.
+        Each gets an equal share of the remaining time, so that a silent one leaves time for the others.
         """
         failure = OSError()
-        found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        for tried, (family, kind, protocol, _, address) in enumerate(found):
+        addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             try:
                 with ExitStack() as opened:
                     sock = opened.enter_context(socket.socket(family, kind, protocol))
                     for option in self.socket_options or ():
                         sock.setsockopt(*option)
-                    sock.settimeout(self.exchange.left() / (len(found) - tried))
+                    sock.settimeout(self.exchange.remaining() / (len(addresses) - tried))
                     sock.connect(address)
-                    sock.settimeout(self.exchange.left())
+                    sock.settimeout(self.exchange.remaining())
                     self.exchange.watch(sock)
                     opened.pop_all()
                     return sock
@@ -111,8 +110,8 @@ class _Connection(HTTPConnection):
         raise failure
 
     def send(self, data: Any) -> None:
-        self.exchange.left()
-        # Before it is done: a write that fails may have written a part.
+        self.exchange.remaining()
+        # Before the write: one that fails may have written a part.
         self.exchange.written = True
         self.exchange.awaited = "answer"
         try:
@@ -148,7 +147,7 @@ class _TLSConnection(_Connection, HTTPSConnection):
             super().connect()
             sock: Any = self.sock
             if sock.version() is None:
-                # Python wraps a connection that was reset meanwhile, without a handshake.
+                # Python wraps a connection that was reset, without a handshake.
                 raise ConnectionResetError
         except ssl.SSLCertVerificationError as error:
             self.exchange.note(f"TLS: certificate verify failed: {error.verify_message.rstrip('.')}")
@@ -162,7 +161,7 @@ class _TLSConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """Hands a connection to the exchange in hand; one that was idle for too long is made anew."""
+    """Gives its connection the current exchange, and replaces one that was idle for too long."""
 
     ConnectionCls = _Connection
     exchange: Exchange
@@ -179,7 +178,7 @@ class _Pool(HTTPConnectionPool):
         return connection
 
     def _validate_conn(self, conn: Any) -> None:
-        # Not only when the request is sent: there, urllib3 passes over some errors.
+        # Connect here: urllib3 ignores some errors when it connects in the course of a request.
         if conn.is_closed:
             conn.connect()
         super()._validate_conn(conn)
@@ -209,15 +208,15 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
     ) -> None:
-        # Made once, by hand: reading a bundle takes as long as a hundred requests, and the
-        # makers in `ssl` and `urllib3` heed variables of the environment.
+        # Made once: reading a bundle takes as long as a hundred requests. Made here: `ssl` and `urllib3`
+        # would read variables of the environment.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self._ca_bundle)
         super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Nothing to add: the TLS context verifies, with the certificates that it was made with."""
+        """Do nothing: the TLS context verifies."""
 
     def get_connection_with_tls_context(self, *arguments: Any, **named: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **named)
@@ -227,7 +226,7 @@ class Adapter(HTTPAdapter):
 
     def close(self) -> None:
         pools = self.poolmanager.pools
-        for pool in [pools[key] for key in pools.keys()]:  # noqa: SIM118 - not to be iterated over
+        for pool in [pools[key] for key in pools.keys()]:  # noqa: SIM118 - it forbids iteration
             pool.close()
         super().close()
 

@@ -1,4 +1,4 @@
-"""Content codings of answers: some proxies compress what nobody asked them to."""
+"""Content codings of answers: some proxies compress without being asked."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import suppress
 
 #: zlib's `wbits` by the names of RFC 9110 8.4.1. Some servers send "deflate" without its zlib header.
 _WINDOWS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
-#: The first byte of each member of which RFC 1952 2.2 makes a gzip body.
+#: The first byte of each member of a gzip body (RFC 1952 2.2).
 _MEMBER = b"\x1f"
-#: Bytes that are decoded at once. zlib copies the rest of them at the end of each member.
+#: Bytes that are decoded at once: zlib copies the rest of them at the end of each member.
 _PIECE = 4096
 
 
 def decode(body: bytes, coding: str, largest: int) -> bytes | None:
-    """Decode a body; no more of it than `largest` bytes and one, so that a small one cannot fill the memory.
+    """Return at most `largest` + 1 bytes of the decoded body, so that a small body cannot fill the memory.
 
-    None where the coding is neither gzip nor deflate, or the body is not whole.
+    None if the coding is neither gzip nor deflate, or if the body is incomplete.
     """
     for window in _WINDOWS.get(coding.strip().lower(), ()):
         with suppress(zlib.error):

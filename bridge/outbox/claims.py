@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import orjson
 from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Rate
@@ -16,23 +17,10 @@ from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.row_mapping import job_of, without_nul
 from bridge.outbox.schema import IS_READY, attempts, jobs
-from bridge.process.clock import JUMP
+from bridge.process.clock import JUMP_THRESHOLD
 
 #: Added to the reason of a job that a late answer decided.
 LATE_ANSWER = "TheEye's answer came after the claim had ended"
-
-
-@dataclass(frozen=True)
-class AttemptResult:
-    """The result of an attempt."""
-
-    seconds: float
-    outcome: Outcome
-    #: The HTTP status, if TheEye answered.
-    status: int | None
-    #: Masked.
-    detail: str
-    theeye_job_id: str | None
 
 
 @dataclass(frozen=True)
@@ -338,7 +326,7 @@ def correct_future_times(connection: Connection, now: float, longest: float, lea
 
     Only a clock that was ahead makes either longer. It also stored the jobs that were created later than now.
     """
-    due = {"farthest": now + longest, "ahead": now + JUMP, "now": now}
+    due = {"farthest": now + longest, "ahead": now + JUMP_THRESHOLD, "now": now}
     leases = {"farthest": rates.store_time(connection, now) + lease}
     made_due = connection.execute(_MAKE_DUE, due).rowcount
     return made_due + connection.execute(_SHORTEN_LEASES, leases).rowcount

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.core.event import Event
 from bridge.core.job import Attempt, Job, JobState, NewJob
@@ -27,7 +28,7 @@ from bridge.outbox import (
     write_check,
 )
 from bridge.outbox.audit import Audit
-from bridge.outbox.claims import AttemptResult, Claim
+from bridge.outbox.claims import Claim
 from bridge.outbox.database import Database
 from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.history import EventWithJobs, history

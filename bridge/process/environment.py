@@ -1,4 +1,4 @@
-"""Variables: the environment as the routing table sees it, with secrets from files."""
+"""Environment: variables for the routing table and secrets, also from files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from pathlib import Path
 
 from bridge.core.errors import SettingsError
 
-#: The largest file that a ``NAME_FILE`` may name, in bytes.
-MAX_SECRET_FILE = 64 * 1024
+#: The largest file that a ``NAME_FILE`` may name.
+MAX_SECRET_FILE_BYTES = 64 * 1024
 
 
-class Variables(Mapping[str, str]):
-    """The environment as the routing table sees it: ``NAME``, or else the file that ``NAME_FILE`` names.
+class Environment(Mapping[str, str]):
+    """Maps ``NAME`` to its value, or else to the text of the file that ``NAME_FILE`` names.
 
-    An empty variable counts as unset. A file's one trailing newline is cut.
-    Raises SettingsError where the file is not a regular one, is too large or cannot be read; it does not
-    say the file's name, which may be the secret itself in the wrong variable.
+    An empty variable counts as unset. One newline at the end of a file is removed. Raises SettingsError if
+    the file cannot be read, without the file's name: it may be a secret in the wrong variable.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        #: The files that were asked for so far, whether they are there or not.
+        #: The files that were requested so far, whether they exist or not.
         self.files: frozenset[Path] = frozenset()
 
     def __getitem__(self, name: str) -> str:
@@ -32,13 +31,13 @@ class Variables(Mapping[str, str]):
             self.files |= {Path(path)}
             try:
                 value = _read_secret_file(path)
-            except OSError as error:
-                why = f"cannot be read: {error.strerror}"
-                raise SettingsError(f"the file that {name}_FILE names {why}") from None
-            except UnicodeDecodeError:
-                raise SettingsError(f"the file that {name}_FILE names is not UTF-8 text") from None
-            except ValueError as error:
-                raise SettingsError(f"the file that {name}_FILE names {error}") from None
+            except (OSError, ValueError) as error:
+                problem = str(error)
+                if isinstance(error, OSError):
+                    problem = f"cannot be read: {error.strerror}"
+                elif isinstance(error, UnicodeDecodeError):
+                    problem = "is not UTF-8 text"
+                raise SettingsError(f"the file that {name}_FILE names {problem}") from None
             value = value.removesuffix("\r\n") if value.endswith("\r\n") else value.removesuffix("\n")
         if not value:
             raise KeyError(name)
@@ -52,19 +51,19 @@ class Variables(Mapping[str, str]):
 
 
 def _read_secret_file(path: str) -> str:
-    """The text of a regular file, or of a link to one, as Kubernetes mounts secrets.
+    """Return the text of a regular file, or of a link to one, as Kubernetes mounts secrets.
 
-    Raises OSError, UnicodeDecodeError, or ValueError where it is not a regular file or is too large.
+    Raises OSError, UnicodeDecodeError, or ValueError if it is too large or not a regular file.
     """
-    # Without O_NONBLOCK, opening a named pipe waits until another process writes to it.
+    # Without O_NONBLOCK, opening a named pipe blocks until another process writes to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_SECRET_FILE + 1)
+            content = file.read(MAX_SECRET_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
-    if len(content) > MAX_SECRET_FILE:
-        raise ValueError(f"is larger than {MAX_SECRET_FILE // 1024} KiB")
+    if len(content) > MAX_SECRET_FILE_BYTES:
+        raise ValueError(f"is larger than {MAX_SECRET_FILE_BYTES // 1024} KiB")
     return content.decode()

@@ -1,4 +1,4 @@
-"""The log: a line a record, every line through the mask."""
+"""The log: one masked line for each record."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _STANDARD_ERROR = 2
 
 
 class MaskedFormatter(logging.Formatter):
-    """``json``: an object a line; ``text``: words, and what takes more lines is indented below.
+    """Formats records as ``json``, an object on a line, or as ``text``, with further lines indented.
 
-    Both escape what a terminal acts on or does not show: a sender or a stranger may have chosen it.
+    Both escape characters that a terminal acts on or hides: a sender may have chosen them.
     """
 
     def __init__(self, form: str, mask: Mask) -> None:
@@ -36,7 +36,7 @@ class MaskedFormatter(logging.Formatter):
         if not self._json:
             line = f"{time} {record.levelname} {record.name}: {message}"
             whole = line if trace is None else f"{line}\n{trace}"
-            # Indented, so that no event's text can look like a record.
+            # Indented, so that an event's text cannot look like a record.
             return "\n    ".join(map(escaped, whole.split("\n")))
         fields = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": message}
         if trace is not None:
@@ -45,9 +45,9 @@ class MaskedFormatter(logging.Formatter):
 
 
 def escaped(line: str) -> str:
-    """Return one line with JSON's escapes for characters that a terminal acts on or does not show.
+    """Escape, as JSON does, characters that a terminal acts on or hides.
 
-    Those are control characters, line separators, and what changes the direction of text or has no width.
+    These are control characters, line separators, and characters without width or that change the direction.
     """
     if line.isprintable():
         return line
@@ -58,20 +58,20 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception as error:  # noqa: BLE001 - whatever the arguments raise
-        # Left to itself, logging prints the arguments as they are, past the mask.
+        # Otherwise logging prints the arguments unmasked.
         what = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         return f"{what} (its arguments cannot be shown: {type(error).__name__})"
 
 
 def configure(level: str, form: str, mask: Mask, *, queued: bool = False) -> None:
-    """Send every logger's records to standard error through `mask`.
+    """Write every logger's records to standard error, through `mask`.
 
-    With `queued`, for servers, standard error may block without blocking those who log.
+    With `queued`, for servers, a standard error that blocks does not block the threads that log.
     """
     root = logging.getLogger()
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if queued and _may_block(_STANDARD_ERROR):
-        # A process has one queue, so that its lines stay in order.
+        # One queue, so that lines stay in order.
         handler = _queued_handler() or QueuedHandler(_STANDARD_ERROR)
     handler.setFormatter(MaskedFormatter(form, mask))
     root.handlers[:] = [handler]
@@ -88,7 +88,7 @@ def log_trouble() -> str | None:
 
 
 def _may_block(descriptor: int) -> bool:
-    """Whether a write waits for whoever reads: all but regular files do."""
+    """Whether a write may wait for a reader: all but regular files do."""
     try:
         return not stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:  # it is closed

@@ -1,4 +1,4 @@
-"""Log lines in a bounded queue, written by one thread: a blocked log blocks nothing else."""
+"""A bounded queue of log lines, written by one thread: a blocked log blocks nothing else."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FLUSH_TIMEOUT = 0.5
 
 
 class QueuedHandler(logging.Handler):
-    """Writes lines to a file descriptor from a thread of its own, and never blocks the thread that logs.
+    """Writes lines to a file descriptor from its own thread, and never blocks the thread that logs.
 
     The descriptor cannot be made non-blocking instead, because other processes share it. A forked child
-    begins with an empty queue and a thread of its own: its parent writes the parent's lines.
+    starts with an empty queue and its own thread: the parent writes the parent's lines.
     """
 
     def __init__(self, descriptor: int, limit: int = QUEUE_LIMIT) -> None:
@@ -77,7 +77,7 @@ class QueuedHandler(logging.Handler):
                 self._thread = thread
 
     def _write(self, items: SimpleQueue[bytes | threading.Event]) -> None:
-        # A signal that this thread received would not wake the main thread, which handles it.
+        # A signal that this thread received would not wake the main thread, which handles signals.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             item = items.get()

@@ -1,7 +1,4 @@
-"""The environment, read once: Settings.
-
-The only module that touches ``os.environ``.
-"""
+"""Settings: the environment variables of the bridge, read once. Only this module reads ``os.environ``."""
 
 from __future__ import annotations
 
@@ -10,40 +7,28 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, visible
 from bridge.core.units import byte_count, duration
-from bridge.process.environment import Variables
-
-T = TypeVar("T")
+from bridge.process.environment import Environment
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
-        raise ValueError("a port is a number from 0 to 65535")
-    return int(text)
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
+            raise ValueError(f"expected a number from {lowest} to {highest}")
+        return int(text)
+
+    return read
 
 
-def _processes(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
-        raise ValueError("a number of processes is from 1 to 64")
-    return int(text)
-
-
-def _proxies(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 16:
-        raise ValueError("a number of proxies is from 0 to 16")
-    return int(text)
-
-
-#: How many proxies add to X-Forwarded-For on a platform, by a variable that it sets. On Render, Cloudflare is
-#: one; Fly.io adds the app's own address: https://fly.io/docs/networking/request-headers/
+#: How many proxies add to X-Forwarded-For on a platform, by a variable that the platform sets. Render has
+#: Cloudflare, too; Fly.io adds the app's own address: https://fly.io/docs/networking/request-headers/
 PLATFORMS = {"DYNO": 1, "K_SERVICE": 1, "RAILWAY_ENVIRONMENT": 1, "RENDER": 2, "FLY_APP_NAME": 2}
 
-
-#: A second @ would make the end of a password a part of the host, which messages show.
+#: Without a second @: it would make the end of a password a part of the host, which messages show.
 _POSTGRESQL = re.compile(
     r"postgres(?:ql)?(?:\+psycopg)?://"
     r"((?:[^\s:/@]*(?::[^\s@]*)?@)?"  # user and password
@@ -57,11 +42,11 @@ def _database_url(text: str) -> str:
         return f"postgresql://{found[1]}"
     if text.startswith("postgres"):
         raise ValueError(
-            "expected postgresql://user:password@host:port/name, where a sign such as @ in the password is "
-            "written by its number: %40"
+            "expected postgresql://user:password@host:port/name; percent-encode signs such as @ in the "
+            "password: %40"
         )
     if text == "sqlite:///:memory:":
-        raise ValueError("a database in memory loses what was answered; use sqlite:///path/to/file.db")
+        raise ValueError("a database in memory loses webhooks; use sqlite:///path/to/file.db")
     if not re.fullmatch(r"sqlite:///[^?]+", text):
         raise ValueError("expected sqlite:///path/to/file.db or postgresql://user:password@host:port/name")
     return text
@@ -91,53 +76,62 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long what is stored is kept, in seconds; what still waits is kept for as long as it does."""
+    """How long data is stored, in seconds. Jobs that wait, and their events, stay until they end."""
 
     #: Events, with their jobs and attempts.
     events: float
-    #: The events' bodies; not longer than the events.
+    #: The events' bodies; at most as long as the events.
     bodies: float
 
     @property
     def unmatched(self) -> float:
         """Events that made no job."""
-        return min(UNMATCHED, self.events)
+        return min(MAX_UNMATCHED_RETENTION, self.events)
 
 
-#: How long, in seconds, an event that made no job is kept at the most, and a body unless it is said.
-UNMATCHED = 3 * 86400.0
-BODIES = 7 * 86400.0
+#: The longest retention of events without jobs, and the default one of bodies, seconds.
+MAX_UNMATCHED_RETENTION = 3 * 86400.0
+DEFAULT_BODY_RETENTION = 7 * 86400.0
 
 
 def _retention(text: str) -> Retention:
     events, comma, bodies = (part.strip() for part in text.partition(","))
     try:
-        kept = duration(events)
-        retention = Retention(kept, duration(bodies) if comma else min(BODIES, kept))
+        seconds = duration(events)
+        retention = Retention(seconds, duration(bodies) if comma else min(DEFAULT_BODY_RETENTION, seconds))
     except ValueError as error:
         raise ValueError(
-            f"expected how long events, and then their bodies, are kept: 30d,7d; {error}"
+            f"expected the retention of events and of their bodies, such as 30d,7d; {error}"
         ) from None
     if retention.bodies > retention.events:
-        raise ValueError("bodies, the second, cannot be kept longer than their events")
+        raise ValueError("bodies, the second, cannot be stored longer than their events")
     return retention
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One environment variable: its name, its default as one would write it, what it is for."""
+    """One environment variable."""
 
     name: str
+    #: As a user would write it.
     default: str
+    #: For the documentation.
     meaning: str
     read: Callable[[str], Any]
-    #: Its value may hold a password: no message shows it.
+    #: Whether its value may hold a password: no message shows it.
     private: bool = False
 
+    @property
+    def setting(self) -> str:
+        """The attribute of Settings that holds its value."""
+        return self.name.removeprefix("BRIDGE_").lower()
 
-#: Every variable that the bridge itself reads; the README's table is tested against it.
+
+#: Every variable of the bridge; the documentation's table is tested against it.
 VARIABLES = (
-    Variable("PORT", "8000", "the port that the web process listens on, on all interfaces", _port),
+    Variable(
+        "PORT", "8000", "the port that the web process listens on, on all interfaces", _number(0, 65535)
+    ),
     Variable(
         "DATABASE_URL",
         "sqlite:///var/bridge.db",
@@ -170,37 +164,22 @@ VARIABLES = (
         "BRIDGE_TRUSTED_PROXIES",
         "0",
         "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
-        _proxies,
+        _number(0, 16),
     ),
     Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
-    Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
+    Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _number(1, 64)),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
     Variable("LOG_FORMAT", "json", "json (an object a line) or text", _one_of("json", "text")),
 )
 
-#: Variables of the design that have not come yet: set, they are refused and not ignored.
-LATER = (
-    "BRIDGE_ADMIN_PASSWORD",
-    "BRIDGE_ENCRYPTION_KEY",
-)
-
-
-#: Where platforms name the commit that they deployed; the first that is set counts.
+#: Variables in which platforms name the deployed commit; the first that is set counts.
 COMMIT_VARIABLES = (
-    "SOURCE_VERSION",
-    "HEROKU_BUILD_COMMIT",
-    "HEROKU_SLUG_COMMIT",
-    "RENDER_GIT_COMMIT",
-    "RAILWAY_GIT_COMMIT_SHA",
-    "KOYEB_GIT_SHA",
-    "CC_COMMIT_ID",
-    "GIT_REV",
-    "GIT_COMMIT",
-    "COMMIT_SHA",
-)
-#: A commit, or a tag: it is stored with every job.
+    "SOURCE_VERSION", "HEROKU_BUILD_COMMIT", "HEROKU_SLUG_COMMIT", "RENDER_GIT_COMMIT",
+    "RAILWAY_GIT_COMMIT_SHA", "KOYEB_GIT_SHA", "CC_COMMIT_ID", "GIT_REV", "GIT_COMMIT", "COMMIT_SHA",
+)  # fmt: skip
+#: A commit or a tag.
 _COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/+-]{0,99}")
 
 
@@ -211,7 +190,7 @@ def _commit(environ: Mapping[str, str]) -> str | None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says, read and checked."""
+    """The environment variables, read and checked."""
 
     port: int
     #: An SQLAlchemy URL.
@@ -224,43 +203,42 @@ class Settings:
     dry_run: bool
     #: Bytes.
     max_body: int
-    #: How many proxies, each of which adds to X-Forwarded-For, a request passes.
+    #: How many proxies add to a request's X-Forwarded-For.
     trusted_proxies: int
     retention: Retention
-    #: Opens the details of ``/readyz``; None shows them to nobody.
+    #: Shows the details of ``/readyz``; None: nobody sees them.
     status_token: Secret | None
     #: Seconds.
     stop: float
     web_concurrency: int
     log_level: str
     log_format: str
-    #: The deployed commit, where the platform names it.
+    #: The deployed commit, if the platform names it.
     commit: str | None
-    #: What ``${{ env.NAME }}`` reads.
-    variables: Variables
+    #: For ``${{ env.NAME }}``.
+    environment: Environment
 
     @property
     def is_colorless(self) -> bool:
-        """Whether a terminal is to show no colour: NO_COLOR says so, or it is a dumb one."""
-        return "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
+        """Whether a terminal shows no colour: NO_COLOR is set, or the terminal is dumb."""
+        return "NO_COLOR" in self.environment or self.environment.get("TERM") == "dumb"
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Those of the settings, for the mask."""
+        """The secrets among the settings, for the mask."""
         return () if self.status_token is None else (self.status_token,)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read `environ` (default: the process's own). Raises SettingsError naming every wrong variable."""
+        """Read `environ` (default: the process's own). Raises SettingsError with every mistake."""
         environ = os.environ if environ is None else environ
-        mistakes = [f"{name} is not supported yet; unset it" for name in LATER if environ.get(name)]
+        environment = Environment(environ)
+        mistakes: list[str] = []
         values: dict[str, Any] = {}
-        files = Variables(environ)
         for variable in VARIABLES:
             try:
-                found = files.get(variable.name) if variable.private else environ.get(variable.name)
-                text = found or variable.default
-                values[variable.name] = variable.read(text)
+                text = (environment if variable.private else environ).get(variable.name) or variable.default
+                values[variable.setting] = variable.read(text)
             except SettingsError as error:
                 mistakes.append(str(error))
             except ValueError as error:
@@ -268,26 +246,10 @@ class Settings:
                 mistakes.append(f"{variable.name}: {shown}{error}")
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        if values["DATABASE_URL"].startswith("postgresql") and not environ.get("WEB_CONCURRENCY"):
-            values["WEB_CONCURRENCY"] = 2
+        if values["database_url"].startswith("postgresql") and not environ.get("WEB_CONCURRENCY"):
+            values["web_concurrency"] = 2
         if not environ.get("BRIDGE_TRUSTED_PROXIES"):
-            values["BRIDGE_TRUSTED_PROXIES"] = max(
-                (proxies for name, proxies in PLATFORMS.items() if environ.get(name)), default=0
-            )
-        return cls(
-            port=values["PORT"],
-            database_url=values["DATABASE_URL"],
-            config=values["BRIDGE_CONFIG"],
-            deliver=values["BRIDGE_DELIVER"],
-            dry_run=values["BRIDGE_DRY_RUN"],
-            max_body=values["BRIDGE_MAX_BODY"],
-            trusted_proxies=values["BRIDGE_TRUSTED_PROXIES"],
-            retention=values["BRIDGE_RETENTION"],
-            status_token=values["BRIDGE_STATUS_TOKEN"],
-            stop=values["BRIDGE_STOP"],
-            web_concurrency=values["WEB_CONCURRENCY"],
-            log_level=values["LOG_LEVEL"],
-            log_format=values["LOG_FORMAT"],
-            commit=_commit(environ),
-            variables=Variables(environ),
-        )
+            platforms = (proxies for name, proxies in PLATFORMS.items() if environ.get(name))
+            values["trusted_proxies"] = max(platforms, default=0)
+        # A new Environment: the table is not reloaded for files that the settings alone name.
+        return cls(**values, commit=_commit(environ), environment=Environment(environ))

@@ -1,4 +1,4 @@
-"""Waiting list: members that wait, by network, and which of them gives way when there are too many."""
+"""Waiting list: members that wait, by network, and which one to evict if there are too many."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Member(Protocol):
-    """Something that waits for a client, or because of one."""
+    """Something that waits on behalf of a client."""
 
     @property
     def network(self) -> str:
-        """The client's, as `network_of` returns it."""
+        """The client's network, as `network_of` returns it."""
 
     @property
     def since(self) -> float:
-        """When its turn began, ``time.monotonic()``."""
+        """When it began to wait, by ``time.monotonic()``."""
 
 
 M = TypeVar("M", bound=Member)
@@ -54,16 +54,16 @@ class WaitingList(Generic[M]):
                 del self._by_network[member.network]
 
     def of(self, network: str) -> Collection[M]:
-        """The members of one network."""
+        """Return the members of one network."""
         return self._by_network.get(network, set())
 
     def largest(self, weight: Callable[[Collection[M]], int] = len) -> Collection[M]:
-        """The members of the network with the most of them, or with the most `weight`."""
+        """Return the members of the network with the most members, or with the most `weight`."""
         return max(self._by_network.values(), key=weight, default=set())
 
     def victim(self) -> M | None:
-        """The member that gives way: the oldest of the network with the most members.
+        """Return the member to evict: the oldest of the network with the most members.
 
-        So the members of one network, however many, never drive out those of another.
+        So one network's members, however many, never evict those of another.
         """
         return min(self.largest(), key=attrgetter("since"), default=None)

@@ -1,7 +1,6 @@
 """Watchdog: one thread that shuts connections down at their deadlines.
 
-A socket's own time-out counts each read and each write, so a peer that sends one byte a second
-never meets it. What bounds a whole exchange must stand outside of it.
+A socket's own time-out bounds each read and write: a peer that sends a byte a second never reaches it.
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ import time
 from contextlib import suppress
 from typing import Self
 
-#: Released entries that may stay in the heap before it is cleared of them.
-SLACK = 64
+#: How many released guards may stay in the heap.
+RELEASED_LIMIT = 64
 
 
 class Guard:
-    """One connection under watch, until `release` or until it fired.
-
-    As a context manager it releases at the end of the block.
-    """
+    """Watches one connection until it is released or has fired. A context manager that releases it."""
 
     __slots__ = ("__weakref__", "_sock", "_watchdog", "early", "fired", "how")
 
@@ -30,10 +26,10 @@ class Guard:
         self._watchdog = watchdog
         self._sock: socket.socket | None = sock
         self.how = how
-        #: The deadline came first: the connection was shut down. Set before that is done, so that
-        #: whoever reads the end of the stream sees it; never changes after `release`.
+        #: Whether the connection was shut down. Set before the shutdown, so that whoever reads the stream's
+        #: end sees it. It never changes after `release`.
         self.fired = False
-        #: `fire` did it, before the deadline.
+        #: Whether `fire` did it, before the deadline.
         self.early = False
 
     def fire(self) -> None:
@@ -41,7 +37,7 @@ class Guard:
         self._watchdog._fire_early(self)
 
     def release(self) -> None:
-        """Leave the connection alone from now on. A second call does nothing."""
+        """Stop watching the connection. A second call does nothing."""
         self._watchdog._release(self)
 
     def __enter__(self) -> Self:
@@ -52,19 +48,18 @@ class Guard:
 
 
 class Watchdog:
-    """Shuts connections down at their deadlines.
+    """Shuts connections down at their deadlines. Safe to use from any thread.
 
-    Its one daemon thread starts with the first connection, or by `start`; `close` ends it, after
-    which nothing that is still under watch is shut down any more. A thread does not survive a
-    fork: a process that forks makes its watchdog afterwards. Safe to use from many threads.
+    Its daemon thread starts with the first connection, or by `start`, and ends with `close`: no connection is
+    shut down after that. A thread does not survive a fork, so create a watchdog after forking.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        #: By deadline; the number keeps entries of one deadline from comparing their guards.
+        #: By deadline; the number prevents a comparison of guards.
         self._heap: list[tuple[float, int, Guard]] = []
         self._numbers = itertools.count()
-        #: How many guards in the heap are released.
+        #: How many guards in the heap were released.
         self._released = 0
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -75,10 +70,10 @@ class Watchdog:
             self._start()
 
     def watch(self, sock: socket.socket, deadline: float, how: int = socket.SHUT_RDWR) -> Guard:
-        """Shut `sock` down (`how`, as in ``socket.shutdown``) at `deadline`, unless it is released before.
+        """Shut `sock` down (`how`, as in ``socket.shutdown``) at `deadline`, unless it is released first.
 
-        `deadline` is a time of ``time.monotonic()``; one that has passed fires at once. A socket
-        that was closed in the meantime does no harm. Raises RuntimeError after `close`.
+        `deadline` is by ``time.monotonic()``; a past one fires at once. The socket may be closed meanwhile.
+        Raises RuntimeError after `close`.
         """
         guard = Guard(self, sock, how)
         entry = (deadline, next(self._numbers), guard)
@@ -90,7 +85,7 @@ class Watchdog:
         return guard
 
     def close(self) -> None:
-        """End the thread, and wait for its end. A second call does nothing."""
+        """End the thread and wait for it. A second call does nothing."""
         with self._changed:
             self._closed = True
             self._heap.clear()
@@ -109,21 +104,20 @@ class Watchdog:
         with self._changed:
             if guard._sock is not None:
                 guard._sock = None
-                self._leave()
+                self._count_released()
 
     def _fire_early(self, guard: Guard) -> None:
         with self._changed:
             if guard._sock is not None:
                 guard.early = True
                 self._fire(guard)
-                self._leave()
+                self._count_released()
 
-    def _leave(self) -> None:
-        """Note that an entry of the heap is without its socket."""
+    def _count_released(self) -> None:
+        """Count a released guard. The heap is cleaned once most of it is released."""
         self._released += 1
-        # It stays where it is: the thread need not be woken, and most are passed
-        # by in time. Where deadlines are far off and exchanges short, they must not pile up.
-        if self._released > SLACK and self._released * 2 > len(self._heap):
+        # Removing it at once would cost a search and wake the thread, but released guards must not pile up.
+        if self._released > RELEASED_LIMIT and self._released * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2]._sock is not None]
             heapq.heapify(self._heap)
             self._released = 0
@@ -138,14 +132,12 @@ class Watchdog:
                 self._changed.wait(min(wait, threading.TIMEOUT_MAX))
 
     def _fire(self, guard: Guard) -> None:
-        # Under the lock, so that once `release` has returned its connection is left alone. A
-        # shutdown does not block.
+        # Under the lock, so that no connection is shut down after `release`. A shutdown does not block.
         sock, guard._sock = guard._sock, None
         if sock is None:
             self._released -= 1
             return
         guard.fired = True
-        with suppress(OSError):  # closed, or ended by its peer
-            # The base class's: an SSLSocket's own drops its TLS state, under the feet of the
-            # thread that uses it.
+        with suppress(OSError):  # already closed, or ended by its peer
+            # The base class's: SSLSocket.shutdown drops the TLS state that another thread uses.
             socket.socket.shutdown(sock, guard.how)

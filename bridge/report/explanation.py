@@ -14,7 +14,7 @@ from bridge.report.lines import Line, Tone
 from bridge.routing.check_result import Explanation, Finding
 from bridge.routing.match import cut
 from bridge.routing.routing_table import RoutingTable
-from bridge.theeye.job_api import job_request
+from bridge.theeye.request import job_request
 
 
 def explanation_lines(

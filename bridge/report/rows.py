@@ -10,7 +10,7 @@ from bridge.core.event import JSON, Event, full_name, rfc3339
 from bridge.core.job import Attempt, Job
 from bridge.core.problem import Problem
 from bridge.core.units import duration_text
-from bridge.http.client import Answer
+from bridge.http.client import HttpAnswer
 from bridge.outbox.audit import AuditEntry
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.refused_requests import RefusedRequest
@@ -174,7 +174,7 @@ def retention_json(retention: Retention) -> JSON:
     return {"events": retention.events, "bodies": retention.bodies, "unmatched": retention.unmatched}
 
 
-def answer_lines(url: str, answer: Answer) -> Iterator[str]:
+def answer_lines(url: str, answer: HttpAnswer) -> Iterator[str]:
     """What came back from `url`: the status, then the body line by line."""
     yield f"{answer.status} from {url}"
     yield from map(_one_line, answer.body.decode("utf-8", "replace").splitlines())

@@ -246,7 +246,7 @@ class Route:
             values = tuple(argument.build(scope) for argument in self.arguments)
         except EvaluationError as error:
             return replace(job, reason=str(error))
-        reason = self.task.unrunnable(values, allow_data_urls=self.allow_data_urls)
+        reason = self.task.arguments_problem(values, allow_data_urls=self.allow_data_urls)
         return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
@@ -297,7 +297,7 @@ class OnDead:
             values = tuple(argument.build(scope) for argument in self.arguments)
         except (EvaluationError, OverBudget) as error:
             return replace(job, reason=str(error))
-        reason = self.task.unrunnable(values, allow_data_urls=False)
+        reason = self.task.arguments_problem(values, allow_data_urls=False)
         return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
 

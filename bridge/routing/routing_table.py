@@ -14,7 +14,7 @@ from bridge.core.task import Rate, Task
 from bridge.routing.check_result import Explanation, Finding, handshake, other_source
 from bridge.routing.route import MAX_WARNINGS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
-from bridge.theeye.job_api import TheEye
+from bridge.theeye.request import TheEye
 
 
 @dataclass(frozen=True)

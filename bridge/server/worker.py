@@ -26,7 +26,7 @@ def run(settings: Settings) -> None:
     # They are waited for, and interrupt nothing. Every thread that starts from now on leaves them alone, too.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     bridge = build(settings)
-    bridge.delivery.tells = lambda: bridge.table_trouble or log_trouble()
+    bridge.delivery.other_trouble = lambda: bridge.table_trouble or log_trouble()
     try:
         bridge.start(deliver=True)
         log.info("delivering")
