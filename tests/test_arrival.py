@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bridge.outbox.store import Outbox
-from bridge.web.body_deadline import ARRIVES_WITHIN
+from bridge.web.request_deadline import ARRIVES_WITHIN
 from tests.server import Server
 
 MIB = 1024**2

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.process.watchdog import Watchdog
-from bridge.server.connections import ClientSocket, ThreadWait, ThreadWaits
+from bridge.server.connection import ClientSocket, ThreadWait, ThreadWaits
 from tests.tables import wait_until
 
 #: More bytes than the sockets of a pair take on.

@@ -17,11 +17,11 @@ from bridge.core.job import JobState
 from bridge.core.problem import Severity
 from bridge.core.task_arguments import MAX_SHELL_TEXT
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
-from bridge.intake import evaluation_slots
+from bridge.intake import evaluation_limiter
 from bridge.process.settings import VARIABLES
-from bridge.server import connection_worker, connections
+from bridge.server import connection, connection_worker
 from bridge.sources.base.discovery import discover
-from bridge.web import body_deadline, large_body_limit
+from bridge.web import large_body_limiter, request_deadline
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -119,24 +119,26 @@ def test_limits_are_those_of_the_code() -> None:
         f"{budget.MAX_JOBS:,} jobs",
         f"job's arguments {MAX_SHELL_TEXT:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
-        f"at most {evaluation_slots.RUNNING} webhooks of one source",
-        f"{evaluation_slots.WAITING} more wait, up to {evaluation_slots.TIMEOUT:g} s",
+        f"at most {evaluation_limiter.RUNNING} webhooks of one source",
+        f"{evaluation_limiter.WAITING} more wait, up to {evaluation_limiter.TIMEOUT:g} s",
     ):
         assert figure in limits
 
 
 def test_what_a_request_may_take_is_documented() -> None:
     text = README.replace("\n", " ")
-    assert f"must come whole within {body_deadline.ARRIVES_WITHIN:g} s" in text
-    small, shared = large_body_limit.SMALL // 1024**2, large_body_limit.SHARED // 1024**2
+    assert f"must come whole within {request_deadline.ARRIVES_WITHIN:g} s" in text
+    small, shared = large_body_limiter.SMALL // 1024**2, large_body_limiter.SHARED // 1024**2
     assert f"over {small} MiB share {shared} MiB at a time" in text
-    assert f"no room within {large_body_limit.WAITS_FOR_ROOM:g} s" in text
-    assert f"at most {large_body_limit.WAITING} bodies wait for room" in text
-    assert f"{large_body_limit.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
-    assert f"under {large_body_limit.WITHOUT_TURN // 1024} KiB need no turn" in text
-    assert f"less than {large_body_limit.STEP // 1024} KiB in a second" in text
-    assert large_body_limit.STALLED == 1
-    assert f"at most {connections.MAX_HEAD // 1024} KiB" in text
+    assert f"no room within {large_body_limiter.WAITS_FOR_ROOM:g} s" in text
+    assert f"at most {large_body_limiter.WAITING} bodies wait for room" in text
+    assert (
+        f"{large_body_limiter.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
+    )
+    assert f"under {large_body_limiter.WITHOUT_TURN // 1024} KiB need no turn" in text
+    assert f"less than {large_body_limiter.STEP // 1024} KiB in a second" in text
+    assert large_body_limiter.STALLED == 1
+    assert f"at most {connection.MAX_HEAD // 1024} KiB" in text
     threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
     assert threads in text
     assert f"{connection_worker.CONNECTIONS:,} connections, or {connection_worker.OTHER_FILES} fewer" in text

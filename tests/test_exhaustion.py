@@ -15,6 +15,7 @@ import pytest
 from gunicorn.config import Config
 
 from bridge.server import gunicorn_config as settings
+from bridge.server.connection import MAX_DISCARDED, MAX_HEAD
 from bridge.server.connection_worker import (
     CONNECTIONS,
     THREADS,
@@ -22,7 +23,6 @@ from bridge.server.connection_worker import (
     ConnectionWorker,
     max_connections,
 )
-from bridge.server.connections import MAX_DISCARDED, MAX_HEAD
 from tests.server import Server
 from tests.tables import wait_until
 

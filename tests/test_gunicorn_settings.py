@@ -12,7 +12,7 @@ from gunicorn.config import Config
 
 from bridge.server.gunicorn_config import BridgeWorker
 from bridge.server.gunicorn_config import timeout as own_timeout
-from bridge.server.refused_settings import refused_settings
+from bridge.server.unsafe_settings import refused_settings
 from tests.pushes import VARIABLES, write_table
 from tests.server import CHECKOUT, Server
 
@@ -99,7 +99,7 @@ def test_values_that_do_no_harm(name: str, value: object) -> None:
 
 
 def test_a_limit_of_open_files_that_leaves_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.server.refused_settings.max_connections", lambda: -28)
+    monkeypatch.setattr("bridge.server.unsafe_settings.max_connections", lambda: -28)
     (line,) = refused_settings(usual(20), BridgeWorker, 20.0)
     assert line.endswith("raise the limit of open files (ulimit -n) to 1128")
 

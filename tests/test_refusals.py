@@ -30,7 +30,7 @@ from bridge.process.watchdog import Guard
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import MAX_NAME
 from bridge.web.application import create_app
-from bridge.web.body_deadline import guard_of_request
+from bridge.web.request_deadline import guard_of_request
 from tests.intake import (
     BEARER,
     JSON_HEADERS,

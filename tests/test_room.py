@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import NoRoom
-from bridge.web.large_body_limit import STALLED, STEP, Arrival, Processing, Room
+from bridge.web.large_body_limiter import STALLED, STEP, Arrival, Processing, Room
 from tests.tables import wait_until
 
 #: Seconds after which something that should have happened counts as not happening.

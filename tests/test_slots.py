@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.errors import Busy
 from bridge.core.event import Event
-from bridge.intake.evaluation_slots import RUNNING, WAITING, Slots
+from bridge.intake.evaluation_limiter import RUNNING, WAITING, Slots
 from bridge.intake.receive import Answer
 from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.server import gunicorn_config as server

@@ -20,7 +20,7 @@ from bridge.core.errors import (
 )
 from bridge.core.event import JSON, Request
 from bridge.core.secrets import Mask
-from bridge.intake.evaluation_slots import Slots
+from bridge.intake.evaluation_limiter import Slots
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox

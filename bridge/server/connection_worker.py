@@ -17,8 +17,8 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Watchdog
-from bridge.server.connections import LINGER_TIMEOUT, Connection, ThreadWait, ThreadWaits
-from bridge.web.body_deadline import ARRIVES_WITHIN, guard_of_request
+from bridge.server.connection import LINGER_TIMEOUT, Connection, ThreadWait, ThreadWaits
+from bridge.web.request_deadline import ARRIVES_WITHIN, guard_of_request
 
 #: Threads of a process that handle requests.
 THREADS = 64

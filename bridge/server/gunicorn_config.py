@@ -34,8 +34,8 @@ from bridge.core.secrets import Mask, Secret
 from bridge.process.log import configure
 from bridge.process.settings import Settings
 from bridge.server.connection_worker import THREADS, ConnectionWorker, max_connections, raise_file_limit
-from bridge.server.refused_settings import refused_settings
-from bridge.web.unreadable import refuse_head
+from bridge.server.unsafe_settings import refused_settings
+from bridge.web.invalid_head import refuse_head
 
 #: What tells a process to stop.
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

@@ -13,9 +13,9 @@ from bridge.core.errors import TooLarge, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.intake.receive import Receiver
 from bridge.process.settings import Settings
-from bridge.web.body_deadline import guard_of_request, has_arrived
-from bridge.web.client import client_address
-from bridge.web.large_body_limit import SHARED, SMALL, Arrival, Processing, Room
+from bridge.web.client_address import client_address
+from bridge.web.large_body_limiter import SHARED, SMALL, Arrival, Processing, Room
+from bridge.web.request_deadline import guard_of_request, has_arrived
 
 #: Besides twice the body, how many bytes a chunked one may take on the wire: each chunk costs CPU.
 MAX_FRAMING = 64 * 1024

@@ -14,7 +14,7 @@ from gunicorn.http.errors import (
 
 from bridge.app import Bridge
 from bridge.web.application import problem_response
-from bridge.web.client import client_address
+from bridge.web.client_address import client_address
 
 #: The other errors of a head are a 400.
 _STATUSES: dict[type[ParseException], int] = {
