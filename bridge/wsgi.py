@@ -12,7 +12,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from bridge.app import build, last_good
-from bridge.core.errors import BridgeError, Unavailable
+from bridge.core.errors import BridgeError, ServiceUnavailable
 from bridge.process.settings import Settings
 from bridge.web.application import create_app
 
@@ -48,7 +48,7 @@ def _start() -> Flask:
         # Threads do not survive a fork, and two processes must not share a connection to the store.
         if os.getpid() != pid:
             log.error(FORKED)
-            raise Unavailable(FORKED)
+            raise ServiceUnavailable(FORKED)
 
     return app
 

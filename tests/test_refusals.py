@@ -234,7 +234,7 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
         (400, "as Unreadable"),
         (401, "as NotAuthentic"),
         (404, "as UnknownSource"),  # raised by hand: of a known source there is none
-        (408, "as TooSlow"),
+        (408, "as RequestTimeout"),
         (413, "as TooLarge"),
         (415, "as UnsupportedContent"),
     }

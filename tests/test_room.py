@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import NoRoom
+from bridge.core.errors import BodyMemoryFull
 from bridge.web.large_body_limiter import STALLED, STEP, Arrival, Processing, Room
 from tests.tables import wait_until
 
@@ -50,7 +50,7 @@ class TestRoom:
         for _ in range(3):
             body(inside, room, 10).grow(4)
         body(inside, room, 10).grow(5)
-        with pytest.raises(NoRoom, match="no room for a body of 10 bytes"):
+        with pytest.raises(BodyMemoryFull, match="no room for a body of 10 bytes"):
             body(inside, room, 10).grow(5)
 
     def test_large_ones_wait_for_each_other(self, inside: ExitStack) -> None:
@@ -71,13 +71,13 @@ class TestRoom:
         first.grow(5)
         first.finish(6)
         body(inside, room, 4).grow(4)
-        with pytest.raises(NoRoom):
+        with pytest.raises(BodyMemoryFull):
             body(inside, room, 5).grow(5)
 
     def test_one_that_is_larger_than_all_that_is_shared_takes_it_all(self, inside: ExitStack) -> None:
         room = Room(shared=10, small=4, patience=0)
         body(inside, room, 50).grow(5)
-        with pytest.raises(NoRoom):
+        with pytest.raises(BodyMemoryFull):
             body(inside, room, 5).grow(5)
 
     def test_one_that_has_stalled_gives_way(self, inside: ExitStack) -> None:
@@ -108,7 +108,7 @@ class TestRoom:
         first.grow(5)
         first.finish(10)
         first.since -= 2 * STALLED
-        with pytest.raises(NoRoom):
+        with pytest.raises(BodyMemoryFull):
             body(inside, room, 10).grow(5)
         assert first.reserved == 10
 
@@ -130,7 +130,7 @@ class TestRoom:
         moving = started(advance)
         other = body(inside, room, 5, network)
         if left == 10:
-            with pytest.raises(NoRoom):
+            with pytest.raises(BodyMemoryFull):
                 other.grow(5)
         else:
             other.grow(5)
@@ -142,7 +142,7 @@ class TestRoom:
         room = Room(shared=10, small=4, patience=STALLED / 10)
         large = body(inside, room, 10)
         large.grow(5)
-        with pytest.raises(NoRoom):
+        with pytest.raises(BodyMemoryFull):
             body(inside, room, 5, "b").grow(5)
         assert large.reserved == 10
 
@@ -158,7 +158,7 @@ class TestRoom:
         def wait(name: str, arrival: Arrival) -> None:
             try:
                 arrival.grow(5)
-            except NoRoom:
+            except BodyMemoryFull:
                 refused.append(name)
 
         threads = []
@@ -178,18 +178,18 @@ class TestProcessing:
         with (
             processing.of(6),
             processing.of(4),
-            pytest.raises(NoRoom, match="a body of 1 bytes"),
+            pytest.raises(BodyMemoryFull, match="a body of 1 bytes"),
             processing.of(1),
         ):
             pass
-        with processing.of(100), pytest.raises(NoRoom), processing.of(1):
+        with processing.of(100), pytest.raises(BodyMemoryFull), processing.of(1):
             pass
         with processing.of(10):
             pass
 
     def test_a_small_body_needs_no_turn(self) -> None:
         processing = Processing(limit=10, patience=0, without_turn=5)
-        with processing.of(10), processing.of(4), pytest.raises(NoRoom), processing.of(5):
+        with processing.of(10), processing.of(4), pytest.raises(BodyMemoryFull), processing.of(5):
             pass
 
     def test_first_come_first_served(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.errors import Busy
+from bridge.core.errors import SourceBusy
 from bridge.core.event import Event
 from bridge.intake.evaluation_limiter import RUNNING, WAITING, Slots
 from bridge.intake.receive import Answer
@@ -112,7 +112,7 @@ def test_so_many_wait_and_leave_threads_to_others() -> None:
     for thread in threads:
         thread.start()
     wait_until(lambda: slots._by_source["noisy"].places._value == 0, "those that wait")
-    with pytest.raises(Busy, match="32 webhooks are evaluated or wait"), slots.slot("noisy"):
+    with pytest.raises(SourceBusy, match="32 webhooks are evaluated or wait"), slots.slot("noisy"):
         pass
     with slots.slot("quiet"):
         pass
@@ -133,5 +133,5 @@ def test_a_slot_is_free_again_whatever_became_of_the_webhook() -> None:
         for _ in range(RUNNING):
             running.enter_context(slots.slot("noisy"))
         for _ in range(2 * WAITING):
-            with pytest.raises(Busy, match="within 0 s"), slots.slot("noisy"):
+            with pytest.raises(SourceBusy, match="within 0 s"), slots.slot("noisy"):
                 pass

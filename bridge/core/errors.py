@@ -14,14 +14,14 @@
     │   ├── Unreadable           400
     │   ├── NotAuthentic         401
     │   ├── UnknownSource        404
-    │   ├── TooSlow              408
+    │   ├── RequestTimeout              408
     │   ├── TooLarge             413
     │   ├── UnsupportedContent   415
-    │   └── Unavailable          503: the sender must send again
-    │       ├── NotConfirmed     what the sender wants fetched cannot be, or a certificate of it
+    │   └── ServiceUnavailable          503: the sender must send again
+    │       ├── FetchFailed     what the sender wants fetched cannot be, or a certificate of it
     │       ├── NotStored        the store could not commit
-    │       ├── Busy             too many webhooks of one source are evaluated at once
-    │       └── NoRoom           too many large bodies at once
+    │       ├── SourceBusy             too many webhooks of one source are evaluated at once
+    │       └── BodyMemoryFull           too many large bodies at once
     ├── SendError                a POST to TheEye that got no answer
     │   ├── NotSent              no byte of the request was written
     │   └── AnswerLost           the request was written, wholly or in part
@@ -134,7 +134,7 @@ class UnknownSource(Refusal):
     title = "There is no such source"
 
 
-class TooSlow(Refusal):
+class RequestTimeout(Refusal):
     """The request did not come whole within its time."""
 
     status = 408
@@ -155,26 +155,26 @@ class UnsupportedContent(Refusal):
     title = "The content type or encoding is not supported"
 
 
-class Unavailable(Refusal):
+class ServiceUnavailable(Refusal):
     """The request cannot be taken on now: the sender must send again."""
 
     status = 503
     title = "The request could not be stored; send it again"
 
 
-class NotConfirmed(Unavailable):
+class FetchFailed(ServiceUnavailable):
     """What the sender wants fetched, or what its signature needs, cannot be fetched now."""
 
 
-class NotStored(Unavailable):
+class NotStored(ServiceUnavailable):
     """The store could not commit."""
 
 
-class Busy(Unavailable):
+class SourceBusy(ServiceUnavailable):
     """Too many webhooks of one source are evaluated at once, or wait for that."""
 
 
-class NoRoom(Unavailable):
+class BodyMemoryFull(ServiceUnavailable):
     """Too many large bodies at once."""
 
 

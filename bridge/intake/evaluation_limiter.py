@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 
-from bridge.core.errors import Busy
+from bridge.core.errors import SourceBusy
 
 #: Webhooks of one source that are evaluated at once: they share one core, so that more would only be slower.
 RUNNING = 4
@@ -33,13 +33,15 @@ class Slots:
 
     @contextmanager
     def slot(self, source: str) -> Iterator[None]:
-        """One of the source's slots. Raises Busy where too many wait already, or none is free in time."""
+        """Evaluate one webhook inside. Raises SourceBusy if too many wait, or none ends in time."""
         slots = self._by_source.get(source) or self._by_source.setdefault(source, _Slots())
         if not slots.places.acquire(blocking=False):
-            raise Busy(f"source {source}: {RUNNING + WAITING} webhooks are evaluated or wait for it")
+            raise SourceBusy(f"source {source}: {RUNNING + WAITING} webhooks are evaluated or wait for it")
         try:
             if not slots.running.acquire(timeout=self._timeout):
-                raise Busy(f"source {source}: no earlier webhook was evaluated within {self._timeout:g} s")
+                raise SourceBusy(
+                    f"source {source}: no earlier webhook was evaluated within {self._timeout:g} s"
+                )
             try:
                 yield
             finally:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bridge.core.errors import (
-    NotConfirmed,
+    FetchFailed,
     NotStored,
     Refusal,
     SendError,
+    ServiceUnavailable,
     StoreUnavailable,
-    Unavailable,
     UnknownSource,
     quoted,
 )
@@ -69,7 +69,7 @@ class Receiver:
             reason = self._mask(str(refusal))
             self._refusals.log(refusal.status, name, head.client, reason)
             # The sender retries after a 503, and the store may be unavailable.
-            if source is not None and not isinstance(refusal, Unavailable):
+            if source is not None and not isinstance(refusal, ServiceUnavailable):
                 self._note_refused(source, head, refusal.status, reason, size)
             raise
 
@@ -100,7 +100,7 @@ class Receiver:
         return table
 
     def receive(self, request: Request, table: RoutingTable) -> Answer:
-        """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
+        """Verify, read, route and store. Raises Refusal: but for FetchFailed, nothing is stored then."""
         source = _source(table, request)
         if source.type.is_unsigned_test(request):
             log.debug("a test that %s does not sign, client %s", source.name, request.client or "unknown")
@@ -145,7 +145,7 @@ class Receiver:
         try:
             source.type.fetch(url)
         except SendError as error:
-            raise NotConfirmed(f"source {source.name} cannot be confirmed: {error}") from error
+            raise FetchFailed(f"source {source.name} cannot be confirmed: {error}") from error
         log.info("source %s is confirmed", source.name)
 
 

@@ -9,7 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from bridge.app import Bridge
-from bridge.core.errors import Refusal, Unavailable
+from bridge.core.errors import Refusal, ServiceUnavailable
 from bridge.web.health import health
 from bridge.web.hooks import intake
 
@@ -39,7 +39,7 @@ def problem_response(status: int, title: str, headers: dict[str, str] | None = N
 
 
 def _refused(error: Refusal) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else None
+    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, ServiceUnavailable) else None
     return problem_response(error.status, error.title, headers)
 
 

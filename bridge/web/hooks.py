@@ -61,7 +61,7 @@ def intake(receiver: Receiver, settings: Settings) -> Blueprint:
 
 
 def _read_body(arrival: Arrival, length: int | None, limit: int) -> bytes:
-    """Return the body, whole and within its limits. Raises Unreadable, TooLarge, TooSlow or NoRoom."""
+    """Return the whole body. Raises Unreadable, TooLarge, RequestTimeout or BodyMemoryFull."""
     # A bytes object that grows in place: joined pieces would be held twice.
     body, stream, size = BytesIO(), request.environ["wsgi.input"], 0
     connection = request.environ.get("gunicorn.socket")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 
-from bridge.core.errors import NoRoom
+from bridge.core.errors import BodyMemoryFull
 from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Guard
 
@@ -50,7 +50,7 @@ class Arrival:
         self.reserved = 0
 
     def grow(self, size: int) -> None:
-        """Note that `size` bytes have arrived so far. Raises NoRoom where there is none for the rest."""
+        """Record that `size` bytes have arrived. Raises BodyMemoryFull if the rest gets no memory."""
         if size >= self._next_step:
             self.since = time.monotonic()
             self._next_step = size + STEP
@@ -100,7 +100,7 @@ class Room:
             self.settle(arrival, 0)
 
     def reserve(self, arrival: Arrival, size: int) -> None:
-        """Reserve room, as soon as there is some. Raises NoRoom where there is none in time."""
+        """Reserve room, as soon as there is some. Raises BodyMemoryFull where there is none in time."""
         needed = min(size, self._shared)
         began = time.monotonic()
         with self._changed:
@@ -113,7 +113,9 @@ class Room:
                 while self._left < needed:
                     now = time.monotonic()
                     if arrival not in self._waiting or now >= began + self._patience:
-                        raise NoRoom(f"no room for a body of {needed:,} bytes within {self._patience:g} s")
+                        raise BodyMemoryFull(
+                            f"no room for a body of {needed:,} bytes within {self._patience:g} s"
+                        )
                     self._make_room(arrival, needed, now, has_waited=now >= began + STALLED)
                     self._changed.wait(min(STALLED / 4, began + self._patience - now))
             finally:
@@ -165,7 +167,7 @@ class Processing:
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
-        """A body of `size` bytes is processed inside. Raises NoRoom where its turn does not come in time."""
+        """Process a body of `size` bytes inside. Raises BodyMemoryFull if its turn does not come in time."""
         if size < self._without_turn:
             yield
             return
@@ -177,7 +179,9 @@ class Processing:
                 if not self._changed.wait_for(
                     lambda: self._queue[0] is turn and self._left >= needed, self._patience
                 ):
-                    raise NoRoom(f"a body of {size:,} bytes was not processed within {self._patience:g} s")
+                    raise BodyMemoryFull(
+                        f"a body of {size:,} bytes was not processed within {self._patience:g} s"
+                    )
                 self._left -= needed
             finally:
                 self._queue.remove(turn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from bridge.core.errors import TooSlow
+from bridge.core.errors import RequestTimeout
 from bridge.process.watchdog import Guard
 
 #: Within how many seconds a request's headers and body must have come, whole.
@@ -17,13 +17,15 @@ guard_of_request: ContextVar[Guard | None] = ContextVar("guard_of_request", defa
 def has_arrived() -> None:
     """No more is read: the request's time is no longer limited.
 
-    Raises TooSlow where it ended before the request did: what was read is cut off then.
+    Raises RequestTimeout where it ended before the request did: what was read is cut off then.
     """
     guard = guard_of_request.get()
     if guard is None:
         return
     guard.release()
     if guard.early:
-        raise TooSlow("too many requests were incomplete at once, and this one was the oldest of its network")
+        raise RequestTimeout(
+            "too many requests were incomplete at once, and this one was the oldest of its network"
+        )
     if guard.fired:
-        raise TooSlow(f"the request did not come whole within {ARRIVES_WITHIN:g} s")
+        raise RequestTimeout(f"the request did not come whole within {ARRIVES_WITHIN:g} s")
