@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, visible
-from bridge.core.units import byte_count, duration
+from bridge.core.units import parse_byte_count, parse_duration
 from bridge.process.environment import Variables
 
 T = TypeVar("T")
@@ -112,8 +112,8 @@ BODIES = 7 * 86400.0
 def _retention(text: str) -> Retention:
     events, comma, bodies = (part.strip() for part in text.partition(","))
     try:
-        kept = duration(events)
-        retention = Retention(kept, duration(bodies) if comma else min(BODIES, kept))
+        kept = parse_duration(events)
+        retention = Retention(kept, parse_duration(bodies) if comma else min(BODIES, kept))
     except ValueError as error:
         raise ValueError(
             f"expected how long events, and then their bodies, are kept: 30d,7d; {error}"
@@ -155,7 +155,7 @@ VARIABLES = (
         "true: all is done but the POST to TheEye; jobs that are due, the backlog too, end as skipped",
         _boolean,
     ),
-    Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
+    Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", parse_byte_count),
     Variable(
         "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
     ),
@@ -172,7 +172,9 @@ VARIABLES = (
         "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
         _proxies,
     ),
-    Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
+    Variable(
+        "BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", parse_duration
+    ),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
