@@ -11,7 +11,7 @@ from bridge.config.load import Loaded, load
 from bridge.config.reload import Edits, Reloader, refuse
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
-from bridge.core.secrets import SHORT_SECRET, Mask, visible
+from bridge.core.secrets import MIN_SECRET_CHARACTERS, Mask, strip_invisible
 from bridge.delivery.dispatcher import DRY_RUN, Delivery
 from bridge.http.fetch import Fetcher
 from bridge.intake.receive import Receiver
@@ -111,7 +111,7 @@ def build(settings: Settings) -> Bridge:
     if table_refused:
         refuse(table_refused)
     token = settings.status_token
-    if token is not None and len(visible(token.reveal())) < SHORT_SECRET:
+    if token is not None and len(strip_invisible(token.reveal())) < MIN_SECRET_CHARACTERS:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
     if settings.dry_run:
         log.warning("%s", DRY_RUN)
@@ -136,7 +136,7 @@ def wire(
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:
-        mask.learn(loaded.secrets)
+        mask.add(loaded.secrets)
         for problem in loaded.problems:
             log.warning("%s", problem)
         # Before the first job comes in whose task is new.

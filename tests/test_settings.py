@@ -496,9 +496,9 @@ def test_the_longest_secret_is_masked_first() -> None:
 def test_a_mask_learns() -> None:
     mask = Mask()
     assert mask("first second") == "first second"
-    mask.learn([Secret("first")])
-    mask.learn([Secret("second")])
-    mask.learn([])
+    mask.add([Secret("first")])
+    mask.add([Secret("second")])
+    mask.add([])
     assert mask("first second third") == "<secret> <secret> third"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.core.errors import SettingsError
-from bridge.core.secrets import Secret, visible
+from bridge.core.secrets import Secret, strip_invisible
 from bridge.core.units import parse_byte_count, parse_duration
 from bridge.process.environment import Variables
 
@@ -74,7 +74,7 @@ def _boolean(text: str) -> bool:
 
 
 def _secret(text: str) -> Secret | None:
-    if text and not visible(text):
+    if text and not strip_invisible(text):
         raise ValueError("it is blank; make one with openssl rand -hex 32")
     return Secret(text) if text else None
 
