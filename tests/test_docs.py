@@ -114,13 +114,13 @@ def test_every_state_is_documented() -> None:
 def test_limits_are_those_of_the_code() -> None:
     limits = README.split("### Limits")[1].split("\n## ")[0].replace("\n", " ")
     for figure in (
-        f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
+        f"JSON {payload.MAX_JSON_DEPTH} deep with {payload.MAX_JSON_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
         f"{budget.MAX_JOBS:,} jobs",
         f"job's arguments {MAX_SHELL_TEXT:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
-        f"at most {evaluation_limiter.RUNNING} webhooks of one source",
-        f"{evaluation_limiter.WAITING} more wait, up to {evaluation_limiter.TIMEOUT:g} s",
+        f"at most {evaluation_limiter.MAX_RUNNING} webhooks of one source",
+        f"{evaluation_limiter.MAX_WAITING} more wait, up to {evaluation_limiter.WAIT_TIMEOUT_SECONDS:g} s",
     ):
         assert figure in limits
 

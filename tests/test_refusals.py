@@ -21,7 +21,7 @@ from bridge.core.errors import NotStored, Refusal, StoreUnavailable
 from bridge.core.event import Request
 from bridge.core.secrets import Mask
 from bridge.intake.receive import Answer, Receiver
-from bridge.intake.refusals import GATHERS, Refusals
+from bridge.intake.refusals import WRITE_INTERVAL_SECONDS, Refusals
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.refused_requests import KEPT, RefusedRequest, keep
 from bridge.outbox.store import Outbox
@@ -411,8 +411,8 @@ def test_those_that_gather_are_bounded_too(
     monkeypatch.setattr(outbox, "keep_refused", written.append)
 
     for number in range(1000):
-        refusals.note(refused(number))
-        refusals.note(refused(number, source="alerts"))
+        refusals.record(refused(number))
+        refusals.record(refused(number, source="alerts"))
     refusals.close()
 
     assert max(map(len, written)) <= 2 * KEPT
@@ -423,7 +423,7 @@ def test_those_that_gather_are_bounded_too(
 
 
 def test_it_is_written_soon(outbox: Outbox, refusals: Refusals) -> None:
-    refusals.note(refused(1))
+    refusals.record(refused(1))
 
     assert wait_until(outbox.refused, "a refused request") == [refused(1)]
 
@@ -432,7 +432,7 @@ def test_a_count_is_logged_once_its_time_is_over(
     refusals: Refusals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where no request follows that could set it off, and where the thread had nothing to wait for."""
-    monkeypatch.setattr("bridge.intake.refusal_log.PERIOD", 0.2)
+    monkeypatch.setattr("bridge.intake.refusal_log.COUNT_PERIOD_SECONDS", 0.2)
     for number in (2, 3):
         caplog.clear()
         for _ in range(number):
@@ -444,12 +444,12 @@ def test_a_count_is_logged_once_its_time_is_over(
 
 def test_it_is_written_at_the_end(outbox: Outbox, refusals: Refusals) -> None:
     began = time.monotonic()
-    refusals.note(refused(1))
+    refusals.record(refused(1))
     refusals.close()
 
     assert outbox.refused() == [refused(1)]
-    assert time.monotonic() - began < GATHERS + PATIENCE
-    refusals.note(refused(2))
+    assert time.monotonic() - began < WRITE_INTERVAL_SECONDS + PATIENCE
+    refusals.record(refused(2))
     refusals.close()
     assert outbox.refused() == [refused(1)]
 
@@ -460,7 +460,7 @@ def test_many_cost_few_commits(
     """Anybody can send what is refused, as fast as they like."""
     caplog.set_level(logging.CRITICAL)
     # However slow the machine is, they all come within it.
-    monkeypatch.setattr("bridge.intake.refusals.GATHERS", 1e6)
+    monkeypatch.setattr("bridge.intake.refusals.WRITE_INTERVAL_SECONDS", 1e6)
     commits = count_commits(monkeypatch, outbox)
     for _ in range(1000):
         assert web.client.post("/hooks/closed", data=b"{}", headers=JSON_HEADERS).status_code == 401
@@ -526,10 +526,10 @@ def test_what_cannot_be_written_ends_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(outbox, "keep_refused", fails)
-        refusals.note(refused(1))
+        refusals.record(refused(1))
         wait_until(lambda: said in caplog.text, "the warning")
 
-    refusals.note(refused(2))
+    refusals.record(refused(2))
     refusals.close()
     assert outbox.refused() == [refused(2)]
 

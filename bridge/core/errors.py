@@ -78,7 +78,7 @@ class ExpressionError(BridgeError):
         self.hint = hint
         super().__init__(message if hint is None else f"{message}; {hint}")
 
-    def moved(self, by: int) -> ExpressionError:
+    def shifted(self, by: int) -> ExpressionError:
         """The same mistake, `by` characters further on in a longer text."""
         return ExpressionError(self.message, self.offset + by, self.hint)
 

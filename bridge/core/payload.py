@@ -10,14 +10,14 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON
 
 #: How deep objects and lists may stand in each other.
-MAX_DEPTH = 64
+MAX_JSON_DEPTH = 64
 #: How many commas and brackets a body may hold, those inside its texts too: a cheap bound for its
 #: values. Parsed, 25 MiB of ``[],`` would be 800 MB.
-MAX_VALUES = 500_000
+MAX_JSON_VALUES = 500_000
 #: How many fields a form may have, unless its reader knows of more.
 MAX_FORM_FIELDS = 10
 #: Bytes of a form that are decoded at once: their escapes take up to four times the room.
-SLICE = 64 * 1024
+FORM_SLICE_BYTES = 64 * 1024
 
 #: How JSON begins, after blanks, NULs and byte order marks. A form percent-encodes these characters.
 _JSON_BEGINS = re.compile(rb'[\s\x00\xef\xbb\xbf\xfe\xff]*+[{\["]')
@@ -27,14 +27,14 @@ def parse_json(body: bytes) -> JSON:
     """The body's JSON value. Raises Unreadable where it is none, or one beyond the limits."""
     # Counted before it is parsed, so that what is refused costs no memory.
     openings = body.count(b"[") + body.count(b"{")
-    if body.count(b",") + openings >= MAX_VALUES:
-        raise Unreadable(f"the JSON holds more than {MAX_VALUES:,} commas and brackets")
+    if body.count(b",") + openings >= MAX_JSON_VALUES:
+        raise Unreadable(f"the JSON holds more than {MAX_JSON_VALUES:,} commas and brackets")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Unreadable(f"the body is no JSON: {error}") from error
-    if openings > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
-        raise Unreadable(f"the JSON is nested more than {MAX_DEPTH} deep")
+    if openings > MAX_JSON_DEPTH and _is_deeper(value, MAX_JSON_DEPTH):
+        raise Unreadable(f"the JSON is nested more than {MAX_JSON_DEPTH} deep")
     return value
 
 
@@ -77,7 +77,7 @@ def _unquote(text: bytes) -> str:
     """The text that a form's name or value spells. Raises UnicodeError."""
     plain, start = bytearray(), 0
     while start < len(text):
-        end = start + SLICE
+        end = start + FORM_SLICE_BYTES
         if end < len(text) and (escape := text.rfind(b"%", end - 2, end)) >= 0:
             end = escape  # which is not cut in two
         plain += _unescape(text[start:end])

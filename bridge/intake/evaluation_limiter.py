@@ -9,34 +9,36 @@ from threading import BoundedSemaphore
 from bridge.core.errors import SourceBusy
 
 #: Webhooks of one source that are evaluated at once: they share one core, so that more would only be slower.
-RUNNING = 4
+MAX_RUNNING = 4
 #: Webhooks of one source that wait for that: with those that run, half of the threads that answer requests.
-WAITING = 28
+MAX_WAITING = 28
 #: Seconds that a webhook waits.
-TIMEOUT = 5.0
+WAIT_TIMEOUT_SECONDS = 5.0
 
 
-class _Slots:
+class _SourceLimiter:
     """Those of one source."""
 
     def __init__(self) -> None:
-        self.places = BoundedSemaphore(RUNNING + WAITING)
-        self.running = BoundedSemaphore(RUNNING)
+        self.places = BoundedSemaphore(MAX_RUNNING + MAX_WAITING)
+        self.running = BoundedSemaphore(MAX_RUNNING)
 
 
-class Slots:
+class EvaluationLimiter:
     """The slots of every source, so that a slow source leaves threads and CPU to the others."""
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
+    def __init__(self, timeout: float = WAIT_TIMEOUT_SECONDS) -> None:
         self._timeout = timeout
-        self._by_source: dict[str, _Slots] = {}
+        self._by_source: dict[str, _SourceLimiter] = {}
 
     @contextmanager
     def slot(self, source: str) -> Iterator[None]:
         """Evaluate one webhook inside. Raises SourceBusy if too many wait, or none ends in time."""
-        slots = self._by_source.get(source) or self._by_source.setdefault(source, _Slots())
+        slots = self._by_source.get(source) or self._by_source.setdefault(source, _SourceLimiter())
         if not slots.places.acquire(blocking=False):
-            raise SourceBusy(f"source {source}: {RUNNING + WAITING} webhooks are evaluated or wait for it")
+            raise SourceBusy(
+                f"source {source}: {MAX_RUNNING + MAX_WAITING} webhooks are evaluated or wait for it"
+            )
         try:
             if not slots.running.acquire(timeout=self._timeout):
                 raise SourceBusy(

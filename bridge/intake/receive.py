@@ -20,7 +20,7 @@ from bridge.core.errors import (
 )
 from bridge.core.event import JSON, Request
 from bridge.core.secrets import Mask
-from bridge.intake.evaluation_limiter import Slots
+from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
@@ -55,7 +55,7 @@ class Receiver:
         self._outbox = outbox
         self._refusals = refusals
         self._mask = mask
-        self._slots = Slots()
+        self._limiter = EvaluationLimiter()
         self.clock = clock
 
     @contextmanager
@@ -78,7 +78,7 @@ class Receiver:
     ) -> None:
         header = source.type.event_header
         event = None if header is None else head.headers.get(header)
-        self._refusals.note(
+        self._refusals.record(
             RefusedRequest(
                 source=source.name,
                 at=head.received_at,
@@ -107,7 +107,7 @@ class Receiver:
             return Answer(200, {"test": True})
         source.verify(request)
         event, reading = source.read(request, self._mask)
-        with self._slots.slot(source.name):
+        with self._limiter.slot(source.name):
             routed = table.jobs_for(event)
         webhook = Webhook(
             event=source.kept(event, made_jobs=bool(routed.jobs)),

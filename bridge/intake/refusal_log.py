@@ -13,7 +13,7 @@ from typing import NamedTuple
 from bridge.core.client_network import network_of
 
 #: For how long, in seconds, a kind's further requests are counted.
-PERIOD = 60.0
+COUNT_PERIOD_SECONDS = 60.0
 #: How many kinds have a client of their own at a time. Requests of further clients are counted together, by
 #: status and source.
 MAX_CLIENTS = 256
@@ -48,7 +48,7 @@ class RefusalLog:
     @property
     def ends_at(self) -> float | None:
         """When the next count ends; None where nothing is counted."""
-        return next((count.since + PERIOD for count in self._counts.values()), None)
+        return next((count.since + COUNT_PERIOD_SECONDS for count in self._counts.values()), None)
 
     def add(self, status: int, source: str | None, client: str, reason: str, now: float) -> str | None:
         """Count one request; its line, where it is the first of its kind.
@@ -65,12 +65,12 @@ class RefusalLog:
         self._clients += kind.client is not None
         return f"refused with {status}: {reason}; client {client or 'unknown'}"
 
-    def ended(self, now: float, *, everything: bool = False) -> list[str]:
+    def pop_ended(self, now: float, *, everything: bool = False) -> list[str]:
         """Forget the counts that have ended by `now`, or `everything`; return a line for each above zero."""
         lines = []
         while self._counts:
             kind, count = next(iter(self._counts.items()))
-            if count.since + PERIOD > now and not everything:
+            if count.since + COUNT_PERIOD_SECONDS > now and not everything:
                 break
             del self._counts[kind]
             self._clients -= kind.client is not None

@@ -17,7 +17,7 @@ from bridge.outbox.refused_requests import KEPT, RefusedRequest
 from bridge.outbox.store import Outbox
 
 #: How long, in seconds, refused requests gather before they are written.
-GATHERS = 1.0
+WRITE_INTERVAL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ class Refusals:
                 if not self._closed and not self._gathered:
                     self._changed.wait(self._rest())
                 if self._gathered:
-                    self._changed.wait_for(lambda: self._closed, timeout=GATHERS)
+                    self._changed.wait_for(lambda: self._closed, timeout=WRITE_INTERVAL_SECONDS)
                 gathered, self._gathered = self._gathered, {}
                 last = self._closed
-                lines = self._log.ended(time.monotonic(), everything=last)
+                lines = self._log.pop_ended(time.monotonic(), everything=last)
             for line in lines:
                 log.warning("%s", line)
             self._write([refused for of_source in gathered.values() for refused in of_source])
