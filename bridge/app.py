@@ -32,7 +32,7 @@ _WAL_RESET_BUG = ((3, 7, 0), (3, 51, 3))
 
 #: The last table without mistakes, for a process that starts while there is none: the server sets it,
 #: whose master outlives its workers.
-last_good: ContextVar[Loaded | None] = ContextVar("last_good", default=None)
+last_valid_table: ContextVar[Loaded | None] = ContextVar("last_valid_table", default=None)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def build(settings: Settings) -> Bridge:
     try:
         loaded = edits.first()
     except ConfigError as error:
-        last = last_good.get()
+        last = last_valid_table.get()
         if last is None:
             raise
         loaded, table_refused = last, error.problems
@@ -155,7 +155,7 @@ def wire(
     )
 
 
-def warn_of_sqlite(database_url: str, web_processes: int) -> None:
+def warn_if_sqlite_is_unsafe(database_url: str, web_processes: int) -> None:
     """Warn where this release of SQLite can corrupt a database that several processes write."""
     first, fixed = _WAL_RESET_BUG
     one_process = web_processes == 1 or not database_url.startswith("sqlite")

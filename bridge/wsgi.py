@@ -11,7 +11,7 @@ import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from bridge.app import build, last_good
+from bridge.app import build, last_valid_table
 from bridge.core.errors import BridgeError, ServiceUnavailable
 from bridge.process.settings import Settings
 from bridge.web.application import create_app
@@ -23,16 +23,18 @@ log = logging.getLogger(__name__)
 
 #: gunicorn's exit status of a process that cannot load the application, which ends its master too.
 APP_LOAD_ERROR = 4
-ELSEWHERE = (
+WRONG_PROCESS = (
     "the bridge starts only in its own workers: use python -m bridge serve without preload_app, check_config"
 )
-FORKED = "this process was forked after the bridge had started: load the application after the fork"
+FORKED_AFTER_START = (
+    "this process was forked after the bridge had started: load the application after the fork"
+)
 
 
 def _start() -> Flask:
     # The bridge's worker sets this variable; gunicorn's other workers, and its master, do not.
-    if "gunicorn.arbiter" in sys.modules and last_good not in copy_context():
-        print(ELSEWHERE, file=sys.stderr)  # noqa: T201 - no log is configured here
+    if "gunicorn.arbiter" in sys.modules and last_valid_table not in copy_context():
+        print(WRONG_PROCESS, file=sys.stderr)  # noqa: T201 - no log is configured here
         raise SystemExit(APP_LOAD_ERROR)
     try:
         bridge = build(Settings.from_environ())
@@ -47,8 +49,8 @@ def _start() -> Flask:
     def refuse_after_fork() -> None:
         # Threads do not survive a fork, and two processes must not share a connection to the store.
         if os.getpid() != pid:
-            log.error(FORKED)
-            raise ServiceUnavailable(FORKED)
+            log.error(FORKED_AFTER_START)
+            raise ServiceUnavailable(FORKED_AFTER_START)
 
     return app
 

@@ -127,21 +127,24 @@ def test_limits_are_those_of_the_code() -> None:
 
 def test_what_a_request_may_take_is_documented() -> None:
     text = README.replace("\n", " ")
-    assert f"must come whole within {request_deadline.ARRIVES_WITHIN:g} s" in text
-    small, shared = large_body_limiter.SMALL // 1024**2, large_body_limiter.SHARED // 1024**2
+    assert f"must come whole within {request_deadline.REQUEST_TIMEOUT_SECONDS:g} s" in text
+    small = large_body_limiter.SMALL_BODY_BYTES // 1024**2
+    shared = large_body_limiter.LARGE_BODIES_LIMIT_BYTES // 1024**2
     assert f"over {small} MiB share {shared} MiB at a time" in text
-    assert f"no room within {large_body_limiter.WAITS_FOR_ROOM:g} s" in text
-    assert f"at most {large_body_limiter.WAITING} bodies wait for room" in text
-    assert (
-        f"{large_body_limiter.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
-    )
-    assert f"under {large_body_limiter.WITHOUT_TURN // 1024} KiB need no turn" in text
-    assert f"less than {large_body_limiter.STEP // 1024} KiB in a second" in text
-    assert large_body_limiter.STALLED == 1
-    assert f"at most {connection.MAX_HEAD // 1024} KiB" in text
-    threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
+    assert f"no room within {large_body_limiter.WAIT_TIMEOUT_SECONDS:g} s" in text
+    assert f"at most {large_body_limiter.MAX_WAITING_BODIES} bodies wait for room" in text
+    processed = large_body_limiter.PROCESSING_LIMIT_BYTES // 1024**2
+    assert f"{processed} MiB of bodies, or one larger body, are verified" in text
+    assert f"under {large_body_limiter.UNQUEUED_BODY_BYTES // 1024} KiB need no turn" in text
+    assert f"less than {large_body_limiter.PROGRESS_BYTES // 1024} KiB in a second" in text
+    assert large_body_limiter.STALL_TIMEOUT_SECONDS == 1
+    assert f"at most {connection.MAX_HEAD_BYTES // 1024} KiB" in text
+    threads = f"{connection_worker.MAX_WAITING_THREADS} of {connection_worker.THREADS} threads"
     assert threads in text
-    assert f"{connection_worker.CONNECTIONS:,} connections, or {connection_worker.OTHER_FILES} fewer" in text
+    assert (
+        f"{connection_worker.MAX_CONNECTIONS:,} connections, or {connection_worker.RESERVED_FILES} fewer"
+        in text
+    )
 
 
 def anchors(page: Path) -> set[str]:

@@ -30,7 +30,7 @@ from bridge.process.watchdog import Guard
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import MAX_NAME
 from bridge.web.application import create_app
-from bridge.web.request_deadline import guard_of_request
+from bridge.web.request_deadline import request_guard
 from tests.intake import (
     BEARER,
     JSON_HEADERS,
@@ -202,11 +202,11 @@ def test_a_request_that_does_not_come_whole_in_time_is_kept(web: Web) -> None:
         def release(self) -> None:
             """Nothing is watched."""
 
-    token = guard_of_request.set(Late())
+    token = request_guard.set(Late())
     try:
         response = web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS)
     finally:
-        guard_of_request.reset(token)
+        request_guard.reset(token)
 
     assert response.status_code == 408
     assert [(kept.status, kept.reason) for kept in web.kept()] == [

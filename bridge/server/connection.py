@@ -19,14 +19,14 @@ from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Guard, Watchdog
 
 #: The longest head, in bytes: request line and headers together. nginx passes on no more by default.
-MAX_HEAD = 32 * 1024
+MAX_HEAD_BYTES = 32 * 1024
 #: How long a client may take to read its answer, seconds.
-ANSWER_TIMEOUT = 20.0
+ANSWER_TIMEOUT_SECONDS = 20.0
 #: How long a closed connection waits for its client to close it too, seconds (RFC 9112 9.6).
-LINGER_TIMEOUT = 2.0
+LINGER_TIMEOUT_SECONDS = 2.0
 #: How many bytes of a client are discarded meanwhile: the largest body by default, and what frames it. With
 #: bytes unread, a close resets the connection, and a proxy that still sends the body may lose the answer.
-MAX_DISCARDED = 32 * 1024**2
+MAX_DISCARDED_BYTES = 32 * 1024**2
 #: Bytes that are received at once before a thread is taken.
 _PIECE = 16 * 1024
 #: Bytes that are discarded at once.
@@ -37,7 +37,7 @@ _HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
 
 
 @dataclass(eq=False)
-class ThreadWait:
+class ClientWait:
     """One thread that waits for a client."""
 
     network: str
@@ -45,16 +45,16 @@ class ThreadWait:
     guard: Guard
 
 
-class ThreadWaits:
+class SlowClientLimiter:
     """Bounds how many threads wait for clients at once. Safe to use from many threads."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._waits: WaitingList[ThreadWait] = WaitingList()
+        self._waits: WaitingList[ClientWait] = WaitingList()
 
     @contextmanager
-    def waiting(self, wait: ThreadWait) -> Iterator[None]:
+    def waiting(self, wait: ClientWait) -> Iterator[None]:
         """Count `wait` inside; if there are too many, end the wait that gives way, which may be this one."""
         with self._lock:
             self._waits.add(wait)
@@ -74,10 +74,10 @@ class ThreadWaits:
 class ClientSocket(socket.socket):
     """A client's socket: what is done at once costs nothing more, and a thread that waits is counted."""
 
-    waits: ThreadWaits
+    waits: SlowClientLimiter
     watchdog: Watchdog
     #: The wait for the request that a thread handles.
-    reading: ThreadWait
+    reading: ClientWait
     #: Bytes that were received for it.
     received = 0
 
@@ -109,8 +109,8 @@ class ClientSocket(socket.socket):
             sent = 0
         if sent == len(data):
             return
-        with self.watchdog.watch(self, time.monotonic() + ANSWER_TIMEOUT) as guard:
-            writing = ThreadWait(self.reading.network, self.reading.since, guard)
+        with self.watchdog.watch(self, time.monotonic() + ANSWER_TIMEOUT_SECONDS) as guard:
+            writing = ClientWait(self.reading.network, self.reading.since, guard)
             with self.waits.waiting(writing):
                 super().sendall(memoryview(data)[sent:], flags)
 
@@ -122,7 +122,13 @@ class Connection(TConn):
     parser: Any
 
     def __init__(
-        self, cfg: Any, sock: socket.socket, client: Any, server: Any, waits: ThreadWaits, watchdog: Watchdog
+        self,
+        cfg: Any,
+        sock: socket.socket,
+        client: Any,
+        server: Any,
+        waits: SlowClientLimiter,
+        watchdog: Watchdog,
     ) -> None:
         own = ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         own.waits, own.watchdog = waits, watchdog
@@ -158,9 +164,9 @@ class Connection(TConn):
         searched = max(0, len(self._received) - 3)
         self._received += piece
         end = _HEAD_END.search(self._received, searched)
-        self._is_head_whole = end is not None and end.end() <= MAX_HEAD
+        self._is_head_whole = end is not None and end.end() <= MAX_HEAD_BYTES
         self.head_took = time.monotonic() - self.since
-        return self._is_head_whole or len(self._received) > MAX_HEAD
+        return self._is_head_whole or len(self._received) > MAX_HEAD_BYTES
 
     def parse_received(self) -> None:
         """Hand what was received to gunicorn's parser.
@@ -172,7 +178,7 @@ class Connection(TConn):
         if received and not self._is_head_whole:
             if b"\r\n" not in received:
                 raise LimitRequestLine(len(received), self.cfg.limit_request_line)
-            raise LimitRequestHeaders(f"the head is longer than {MAX_HEAD:,} bytes")
+            raise LimitRequestHeaders(f"the head is longer than {MAX_HEAD_BYTES:,} bytes")
         self.parser.unreader.unread(received)
 
     def discard_received(self) -> bool:
@@ -182,4 +188,4 @@ class Connection(TConn):
         except BlockingIOError:
             return True
         self._discarded += len(piece)
-        return bool(piece) and self._discarded < MAX_DISCARDED
+        return bool(piece) and self._discarded < MAX_DISCARDED_BYTES

@@ -17,35 +17,37 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Watchdog
-from bridge.server.connection import LINGER_TIMEOUT, Connection, ThreadWait, ThreadWaits
-from bridge.web.request_deadline import ARRIVES_WITHIN, guard_of_request
+from bridge.server.connection import LINGER_TIMEOUT_SECONDS, ClientWait, Connection, SlowClientLimiter
+from bridge.web.request_deadline import REQUEST_TIMEOUT_SECONDS, request_guard
 
 #: Threads of a process that handle requests.
 THREADS = 64
 #: How many of them may wait for clients. The others are for requests that have arrived.
-WAITING_THREADS = 40
+MAX_WAITING_THREADS = 40
 #: Connections of a process, where the limit of open files allows it.
-CONNECTIONS = 1000
+MAX_CONNECTIONS = 1000
 #: Files that a process may open for anything but connections.
-OTHER_FILES = 128
+RESERVED_FILES = 128
 #: How long no connection is accepted after no file was left for one, seconds.
-ACCEPT_PAUSE = 0.05
+ACCEPT_PAUSE_SECONDS = 0.05
 #: Files that a process may open for all its connections and the rest.
-FILES = CONNECTIONS + OTHER_FILES
+MAX_OPEN_FILES = MAX_CONNECTIONS + RESERVED_FILES
 
 
 def raise_file_limit() -> None:
     """Raise this process's limit of open files to FILES, or as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def max_connections() -> int:
+def connection_limit() -> int:
     """Return how many connections this process may have."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files - OTHER_FILES)
+    return (
+        MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files - RESERVED_FILES)
+    )
 
 
 class ConnectionWorker(ThreadWorker):
@@ -58,7 +60,7 @@ class ConnectionWorker(ThreadWorker):
     #: Bounds how long clients are waited for; made in the worker's own process.
     watchdog: Watchdog
     #: Bounds how many threads wait for clients.
-    thread_waits: ThreadWaits
+    thread_waits: SlowClientLimiter
     #: The connections without a thread. Used by the loop alone.
     waiting: WaitingList[Connection]
 
@@ -74,7 +76,7 @@ class ConnectionWorker(ThreadWorker):
 
     def init_process(self) -> None:
         self.watchdog = Watchdog()
-        self.thread_waits = ThreadWaits(WAITING_THREADS)
+        self.thread_waits = SlowClientLimiter(MAX_WAITING_THREADS)
         self.waiting = WaitingList()
         #: Whether the log has that no file is left, since the last connection.
         self._lacked_file = False
@@ -106,12 +108,12 @@ class ConnectionWorker(ThreadWorker):
             conn.expect_request()
             if not reuse:
                 conn.sock.shutdown(socket.SHUT_WR)
-                self._wait(conn, LINGER_TIMEOUT, self._discard)
+                self._wait(conn, LINGER_TIMEOUT_SECONDS, self._discard)
             elif conn.parser.unreader.buf.getvalue():
                 # The next request came with the one before.
                 self.enqueue_req(conn)
             else:
-                idle = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, LINGER_TIMEOUT)
+                idle = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, LINGER_TIMEOUT_SECONDS)
                 self._wait(conn, idle, self._read_next)
         except OSError:  # the client has closed it
             self._close(conn)
@@ -121,15 +123,15 @@ class ConnectionWorker(ThreadWorker):
         super().set_accept_enabled(enabled)
         if not self.alive:
             for conn in self.waiting:
-                self._set_deadline(conn, LINGER_TIMEOUT)
+                self._set_deadline(conn, LINGER_TIMEOUT_SECONDS)
 
     def handle(self, conn: Any) -> Any:
         # Shut on the reading side alone, so that the answer can still be written.
-        deadline = time.monotonic() + ARRIVES_WITHIN - conn.head_took
+        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS - conn.head_took
         with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
-            conn.sock.reading = ThreadWait(conn.network, conn.since, guard)
+            conn.sock.reading = ClientWait(conn.network, conn.since, guard)
             conn.sock.received = 0
-            token = guard_of_request.set(guard)
+            token = request_guard.set(guard)
             try:
                 conn.parse_received()
                 return super().handle(conn)
@@ -137,7 +139,7 @@ class ConnectionWorker(ThreadWorker):
                 self.handle_error(None, conn.sock, conn.client, error)
                 return False
             finally:
-                guard_of_request.reset(token)
+                request_guard.reset(token)
 
     def _read_head(self, conn: Connection, _sock: object = None) -> None:
         """Take a thread once the head is whole."""
@@ -150,7 +152,7 @@ class ConnectionWorker(ThreadWorker):
             self._stop_waiting(conn)
             self.enqueue_req(conn)
         elif conn.guard is None:
-            self._wait(conn, ARRIVES_WITHIN, self._read_head)
+            self._wait(conn, REQUEST_TIMEOUT_SECONDS, self._read_head)
         elif conn.guard.fired:
             self._close(conn)
 
@@ -199,7 +201,7 @@ class ConnectionWorker(ThreadWorker):
         if not self._lacked_file:
             self._lacked_file = True
             self.log.warning("cannot accept connections until a file is closed: %s", error.strerror)
-        time.sleep(ACCEPT_PAUSE)
+        time.sleep(ACCEPT_PAUSE_SECONDS)
 
     def _shed(self) -> bool:
         """Close the oldest waiting connection of the largest network; return whether there was one."""

@@ -26,28 +26,28 @@ from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from bridge.app import Bridge, edits_of, last_good, prepare_store, warn_of_sqlite
+from bridge.app import Bridge, edits_of, last_valid_table, prepare_store, warn_if_sqlite_is_unsafe
 from bridge.config.load import Loaded
 from bridge.config.reload import LOOKS, Edits
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.secrets import Mask, Secret
 from bridge.process.log import configure
 from bridge.process.settings import Settings
-from bridge.server.connection_worker import THREADS, ConnectionWorker, max_connections, raise_file_limit
-from bridge.server.unsafe_settings import refused_settings
+from bridge.server.connection_worker import THREADS, ConnectionWorker, connection_limit, raise_file_limit
+from bridge.server.unsafe_settings import unsafe_settings
 from bridge.web.invalid_head import refuse_head
 
 #: What tells a process to stop.
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Of the time a stop may take, what is left for closing the store, seconds.
 CLOSING = 1.0
 #: How long, in seconds, a worker that cannot start puts off the next one, which the master starts at once.
-STARTS_AGAIN = 2.0
+RESTART_DELAY_SECONDS = 2.0
 #: The master was frozen if it did not look at the table for so many seconds.
-FROZEN = 5.0
+FROZEN_AFTER_SECONDS = 5.0
 #: mallopt's name of the size, in bytes, from which a block is returned when it is freed, and that size.
 M_MMAP_THRESHOLD = -3
-LARGE_BLOCK = 128 * 1024
+MMAP_THRESHOLD_BYTES = 128 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ UNUSED_LOG_SETTINGS: Mapping[str, tuple[object, ...]] = {
 }
 
 
-class BridgeLogger(Logger):
+class GunicornLogger(Logger):
     """Writes gunicorn's lines where the bridge's go, through the same mask, whatever gunicorn's settings say.
 
     An access log that is switched on has lines of the bridge's own: the query string, the referrer and other
@@ -82,9 +82,9 @@ class BridgeLogger(Logger):
             each.propagate = True
         if cfg.env:  # at DEBUG, gunicorn logs its settings, and --env may set a secret
             configure(
-                _current.log_level,
-                _current.log_format,
-                Mask([*_current.secrets, *map(Secret, cfg.env.values())]),
+                _settings.log_level,
+                _settings.log_format,
+                Mask([*_settings.secrets, *map(Secret, cfg.env.values())]),
                 queued=True,
             )
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
@@ -107,21 +107,21 @@ class BridgeLogger(Logger):
         )  # fmt: skip
 
 
-class BridgeWorker(ConnectionWorker):
+class WebWorker(ConnectionWorker):
     """Stops delivering at once when it is told to end, while the requests in flight are answered."""
 
     #: The last table without mistakes: the master keeps it for those that start in the middle of a bad edit.
-    last_good: Loaded | None = None
+    last_valid_table: Loaded | None = None
     #: Stops delivery, once the worker is told to end.
     delivery_stop: threading.Thread | None = None
 
     def init_signals(self) -> None:
         super().init_signals()
         signal.signal(signal.SIGHUP, self.handle_hup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def load_wsgi(self) -> None:
-        token = last_good.set(self.last_good)
+        token = last_valid_table.set(self.last_valid_table)
         try:
             super().load_wsgi()
         except SystemExit as ended:
@@ -130,9 +130,9 @@ class BridgeWorker(ConnectionWorker):
         else:
             return
         finally:
-            last_good.reset(token)
-        self.log.error("no start, again in %.0f s: %s", STARTS_AGAIN, why)
-        time.sleep(STARTS_AGAIN)
+            last_valid_table.reset(token)
+        self.log.error("no start, again in %.0f s: %s", RESTART_DELAY_SECONDS, why)
+        time.sleep(RESTART_DELAY_SECONDS)
         raise SystemExit(1)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
@@ -175,7 +175,7 @@ def _bridge_of(worker: ThreadWorker) -> Bridge | None:
     return app.extensions["bridge"] if app is not None else None
 
 
-def _settings() -> Settings:
+def _read_settings() -> Settings:
     try:
         return Settings.from_environ()
     except BridgeError as error:
@@ -189,7 +189,7 @@ def _return_freed_memory() -> None:
     blocks of the size of a body. https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
 def _heartbeat_folder(database_url: str) -> str | None:
@@ -204,35 +204,35 @@ def _heartbeat_folder(database_url: str) -> str | None:
     return next((each for each in folders if os.access(each, os.W_OK | os.X_OK)), None)
 
 
-_current = _settings()
+_settings = _read_settings()
 _return_freed_memory()
-configure(_current.log_level, _current.log_format, Mask(_current.secrets), queued=True)
+configure(_settings.log_level, _settings.log_format, Mask(_settings.secrets), queued=True)
 
-bind = f"0.0.0.0:{_current.port}"
-workers = _current.web_concurrency
-worker_class = BridgeWorker
+bind = f"0.0.0.0:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = WebWorker
 threads = THREADS
 raise_file_limit()
-worker_connections = max(0, max_connections())
-worker_tmp_dir = _heartbeat_folder(_current.database_url)
+worker_connections = max(0, connection_limit())
+worker_tmp_dir = _heartbeat_folder(_settings.database_url)
 # A worker reports nothing while it waits for its sends, or is frozen alone, and holds answers.
-timeout = max(300, int(_current.stop) + 10)
-graceful_timeout = max(1, int(_current.stop))
+timeout = max(300, int(_settings.stop) + 10)
+graceful_timeout = max(1, int(_settings.stop))
 # Longer than the 60 to 90 s of proxies: a proxy that sends just as the bridge closes answers 502.
 keepalive = 100
 control_socket_disable = True
 # The bridge uses neither, and a client whose proxy hands them on could change its path, or cause a 500.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
-logger_class = BridgeLogger
-loglevel = _current.log_level
+logger_class = GunicornLogger
+loglevel = _settings.log_level
 proc_name = "bridge"
 
 
 class BridgeArbiter(Arbiter):
     """What the hooks below add to gunicorn's master."""
 
-    last_good: Loaded
+    last_valid_table: Loaded
     edits: Edits
     #: When it last looked at the table, ``time.monotonic()``.
     looked_at: float
@@ -242,21 +242,21 @@ def on_starting(server: BridgeArbiter) -> None:
     """Refuse to start with other settings, on a table with mistakes, and without a store."""
     for handler in logging.getLogger().handlers:
         handler.flush()  # its thread would write into the lines of a refusal
-    if not isinstance(server.log, BridgeLogger):
+    if not isinstance(server.log, GunicornLogger):
         raise SystemExit("gunicorn's logger_class would log secrets unmasked: leave --logger-class out")
-    if refused := "\n".join(refused_settings(server.cfg, BridgeWorker, _current.stop)):
+    if refused := "\n".join(unsafe_settings(server.cfg, WebWorker, _settings.stop)):
         raise SystemExit(refused)
     try:
-        server.edits = edits_of(_current)
-        server.last_good = server.edits.first()
-        warn_of_sqlite(_current.database_url, server.cfg.workers)
-        prepare_store(_current)
+        server.edits = edits_of(_settings)
+        server.last_valid_table = server.edits.first()
+        warn_if_sqlite_is_unsafe(_settings.database_url, server.cfg.workers)
+        prepare_store(_settings)
     except BridgeError as error:
         raise SystemExit(str(error)) from None
     # What reaches a worker before it has handlers of its own would be lost, and its master wait and kill it.
     os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOPS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS),
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
     )
 
 
@@ -271,14 +271,14 @@ def when_ready(server: BridgeArbiter) -> None:
 def _look(server: BridgeArbiter) -> None:
     """Keep the table as it is edited, as the workers do, for those that start in the middle of a bad edit."""
     now = time.monotonic()
-    if now - server.looked_at > FROZEN:
+    if now - server.looked_at > FROZEN_AFTER_SECONDS:
         # The workers were frozen, too, and could not report. The pending alarm comes before the master
         # looks for workers that did not.
         for worker in server.WORKERS.values():
             worker.tmp.notify()
     server.looked_at = now
     try:
-        server.last_good = server.edits.next() or server.last_good
+        server.last_valid_table = server.edits.next() or server.last_valid_table
     except ConfigError:
         pass  # the workers say it
     except Exception:
@@ -295,12 +295,12 @@ def on_exit(server: BridgeArbiter) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def post_fork(server: BridgeArbiter, worker: BridgeWorker) -> None:
+def post_fork(server: BridgeArbiter, worker: WebWorker) -> None:
     """Hand the new worker what it may have to start with."""
-    worker.last_good = server.last_good
+    worker.last_valid_table = server.last_valid_table
 
 
-def worker_exit(server: Arbiter, worker: BridgeWorker) -> None:
+def worker_exit(server: Arbiter, worker: WebWorker) -> None:
     """Whatever ended the worker, close the store once delivery has stopped and requests are answered."""
     del server
     bridge = _bridge_of(worker)

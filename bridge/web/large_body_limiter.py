@@ -16,36 +16,36 @@ from bridge.process.watchdog import Guard
 MIB = 1024**2
 
 #: Bodies up to this size, in bytes, need no room; divided by the number of web processes.
-SMALL = MIB
+SMALL_BODY_BYTES = MIB
 #: What larger ones share, in bytes; divided likewise, but never less than the largest body.
-SHARED = 64 * MIB
+LARGE_BODIES_LIMIT_BYTES = 64 * MIB
 #: How long a body waits for room, seconds.
-WAITS_FOR_ROOM = 5.0
+WAIT_TIMEOUT_SECONDS = 5.0
 #: How many bodies wait for room at once: each holds a thread.
-WAITING = 16
-#: A body has stalled if fewer than STEP of its bytes arrive within STALLED seconds.
-STEP = 256 * 1024
-STALLED = 1.0
+MAX_WAITING_BODIES = 16
+#: A body has stalled if fewer than PROGRESS_BYTES of its bytes arrive within STALL_TIMEOUT_SECONDS seconds.
+PROGRESS_BYTES = 256 * 1024
+STALL_TIMEOUT_SECONDS = 1.0
 #: How many bytes of bodies are verified, parsed and stored at once; a larger body alone. A body takes
 #: several times its size meanwhile.
-PROCESSED = 2 * MIB
+PROCESSING_LIMIT_BYTES = 2 * MIB
 #: Smaller bodies are processed without a turn, in bytes: all threads together hold few of them, and most
 #: webhooks must not wait for the large ones of others.
-WITHOUT_TURN = 64 * 1024
+UNQUEUED_BODY_BYTES = 64 * 1024
 
 
-class Arrival:
+class ArrivingBody:
     """One body that arrives."""
 
-    def __init__(self, room: Room, largest: int, network: str, guard: Guard | None) -> None:
+    def __init__(self, room: LargeBodyLimiter, largest: int, network: str, guard: Guard | None) -> None:
         self._room = room
         #: How many bytes it may have.
         self._largest = largest
         self.network = network
         self.guard = guard
-        #: When it began, had room or last advanced by a STEP, ``time.monotonic()``.
+        #: When it began, had room or last advanced by a PROGRESS_BYTES, ``time.monotonic()``.
         self.since = time.monotonic()
-        self._next_step = STEP
+        self._next_step = PROGRESS_BYTES
         #: The room that it has, in bytes.
         self.reserved = 0
 
@@ -53,53 +53,53 @@ class Arrival:
         """Record that `size` bytes have arrived. Raises BodyMemoryFull if the rest gets no memory."""
         if size >= self._next_step:
             self.since = time.monotonic()
-            self._next_step = size + STEP
+            self._next_step = size + PROGRESS_BYTES
         if size > self._room.small and not self.reserved:
             self._room.reserve(self, self._largest)
 
     def finish(self, size: int) -> None:
         """Note that the body is whole: it has `size` bytes."""
-        self._room.settle(self, size)
+        self._room.release(self, size)
 
 
-class Room:
+class LargeBodyLimiter:
     """The room that large bodies share while they arrive. Safe to use from many threads.
 
     A body counts once more than `small` of its bytes have arrived: what a sender announces and does not send
-    takes nothing from others. A body that waits for room gets that of one that has stalled, or after STALLED
-    seconds that of a network which has more than its own.
+    takes nothing from others. A body that waits for room gets that of one that has stalled, or after
+    STALL_TIMEOUT_SECONDS that of a network which has more than its own.
     """
 
     def __init__(
         self,
-        shared: int = SHARED,
-        small: int = SMALL,
-        patience: float = WAITS_FOR_ROOM,
-        waiting: int = WAITING,
+        shared: int = LARGE_BODIES_LIMIT_BYTES,
+        small: int = SMALL_BODY_BYTES,
+        wait_timeout: float = WAIT_TIMEOUT_SECONDS,
+        waiting: int = MAX_WAITING_BODIES,
     ) -> None:
         self.small = small
         self._left = shared
         self._shared = shared
-        self._patience = patience
+        self._wait_timeout = wait_timeout
         self._limit = waiting
         self._changed = threading.Condition()
-        self._waiting: WaitingList[Arrival] = WaitingList()
+        self._waiting: WaitingList[ArrivingBody] = WaitingList()
         #: Those with room that are not whole yet.
-        self._arriving: WaitingList[Arrival] = WaitingList()
+        self._arriving: WaitingList[ArrivingBody] = WaitingList()
 
     @contextmanager
-    def for_body(self, largest: int, network: str, guard: Guard | None) -> Iterator[Arrival]:
+    def arriving(self, largest: int, network: str, guard: Guard | None) -> Iterator[ArrivingBody]:
         """A body of up to `largest` bytes arrives and is processed inside.
 
         `network` is its sender's, `guard` ends its connection when it gives way.
         """
-        arrival = Arrival(self, largest, network, guard)
+        arrival = ArrivingBody(self, largest, network, guard)
         try:
             yield arrival
         finally:
-            self.settle(arrival, 0)
+            self.release(arrival, 0)
 
-    def reserve(self, arrival: Arrival, size: int) -> None:
+    def reserve(self, arrival: ArrivingBody, size: int) -> None:
         """Reserve room, as soon as there is some. Raises BodyMemoryFull where there is none in time."""
         needed = min(size, self._shared)
         began = time.monotonic()
@@ -112,12 +112,12 @@ class Room:
             try:
                 while self._left < needed:
                     now = time.monotonic()
-                    if arrival not in self._waiting or now >= began + self._patience:
+                    if arrival not in self._waiting or now >= began + self._wait_timeout:
                         raise BodyMemoryFull(
-                            f"no room for a body of {needed:,} bytes within {self._patience:g} s"
+                            f"no room for a body of {needed:,} bytes within {self._wait_timeout:g} s"
                         )
-                    self._make_room(arrival, needed, now, has_waited=now >= began + STALLED)
-                    self._changed.wait(min(STALLED / 4, began + self._patience - now))
+                    self._make_room(arrival, needed, now, has_waited=now >= began + STALL_TIMEOUT_SECONDS)
+                    self._changed.wait(min(STALL_TIMEOUT_SECONDS / 4, began + self._wait_timeout - now))
             finally:
                 self._waiting.discard(arrival)
             self._left -= needed
@@ -125,7 +125,7 @@ class Room:
             arrival.since = time.monotonic()
             self._arriving.add(arrival)
 
-    def settle(self, arrival: Arrival, size: int) -> None:
+    def release(self, arrival: ArrivingBody, size: int) -> None:
         """Leave a body that is whole, or refused, no more room than the `size` that it has."""
         with self._changed:
             self._arriving.discard(arrival)
@@ -134,10 +134,10 @@ class Room:
                 arrival.reserved = size
                 self._changed.notify_all()
 
-    def _make_room(self, arrival: Arrival, needed: int, now: float, *, has_waited: bool) -> None:
+    def _make_room(self, arrival: ArrivingBody, needed: int, now: float, *, has_waited: bool) -> None:
         """Have one arriving body give way, if one is to: its thread frees the room."""
         victim = min(self._arriving, key=attrgetter("since"), default=None)
-        if victim is not None and now - victim.since < STALLED:
+        if victim is not None and now - victim.since < STALL_TIMEOUT_SECONDS:
             largest = self._arriving.largest(_reserved)
             own = _reserved(self._arriving.of(arrival.network))
             takes_more = _reserved(largest) > own + needed
@@ -148,27 +148,30 @@ class Room:
                 victim.guard.fire()
 
 
-def _reserved(arrivals: Collection[Arrival]) -> int:
+def _reserved(arrivals: Collection[ArrivingBody]) -> int:
     return sum(arrival.reserved for arrival in arrivals)
 
 
-class Processing:
+class ProcessingLimiter:
     """Bounds how many bytes of bodies are processed at once, first come, first served. Thread-safe."""
 
     def __init__(
-        self, limit: int = PROCESSED, patience: float = WAITS_FOR_ROOM, without_turn: int = WITHOUT_TURN
+        self,
+        limit: int = PROCESSING_LIMIT_BYTES,
+        wait_timeout: float = WAIT_TIMEOUT_SECONDS,
+        unqueued: int = UNQUEUED_BODY_BYTES,
     ) -> None:
-        self._without_turn = without_turn
+        self._unqueued = unqueued
         self._limit = limit
         self._left = limit
-        self._patience = patience
+        self._wait_timeout = wait_timeout
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
         """Process a body of `size` bytes inside. Raises BodyMemoryFull if its turn does not come in time."""
-        if size < self._without_turn:
+        if size < self._unqueued:
             yield
             return
         needed = min(size, self._limit)
@@ -177,10 +180,10 @@ class Processing:
             self._queue.append(turn)
             try:
                 if not self._changed.wait_for(
-                    lambda: self._queue[0] is turn and self._left >= needed, self._patience
+                    lambda: self._queue[0] is turn and self._left >= needed, self._wait_timeout
                 ):
                     raise BodyMemoryFull(
-                        f"a body of {size:,} bytes was not processed within {self._patience:g} s"
+                        f"a body of {size:,} bytes was not processed within {self._wait_timeout:g} s"
                     )
                 self._left -= needed
             finally:
