@@ -81,7 +81,7 @@ class TestJson:
         ],
     )  # fmt: skip
     def test_what_is_none(self, body: bytes) -> None:
-        with pytest.raises(Unreadable, match="the body is no JSON"):
+        with pytest.raises(Unreadable, match="the body is not valid JSON"):
             parse_json(body)
 
     def test_whole_numbers_are_exact_up_to_64_bits(self) -> None:
