@@ -21,7 +21,7 @@ from bridge.intake import evaluation_limiter
 from bridge.process.settings import VARIABLES
 from bridge.server import connection, connection_worker
 from bridge.sources.base.discovery import discover
-from bridge.web import large_body_limiter, request_deadline
+from bridge.web import large_body_limiter, processing_limiter, request_deadline
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -133,9 +133,9 @@ def test_what_a_request_may_take_is_documented() -> None:
     assert f"over {small} MiB share {shared} MiB at a time" in text
     assert f"no room within {large_body_limiter.WAIT_TIMEOUT_SECONDS:g} s" in text
     assert f"at most {large_body_limiter.MAX_WAITING_BODIES} bodies wait for room" in text
-    processed = large_body_limiter.PROCESSING_LIMIT_BYTES // 1024**2
+    processed = processing_limiter.PROCESSING_LIMIT_BYTES // 1024**2
     assert f"{processed} MiB of bodies, or one larger body, are verified" in text
-    assert f"under {large_body_limiter.UNQUEUED_BODY_BYTES // 1024} KiB need no turn" in text
+    assert f"under {processing_limiter.UNQUEUED_BODY_BYTES // 1024} KiB need no turn" in text
     assert f"less than {large_body_limiter.PROGRESS_BYTES // 1024} KiB in a second" in text
     assert large_body_limiter.STALL_TIMEOUT_SECONDS == 1
     assert f"at most {connection.MAX_HEAD_BYTES // 1024} KiB" in text

@@ -17,18 +17,19 @@ from sqlalchemy import Connection, text
 
 from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
-from bridge.core.errors import NotStored, Refusal, StoreUnavailable
+from bridge.core.errors import Refusal, StoreUnavailable
 from bridge.core.event import Request
 from bridge.core.secrets import Mask
-from bridge.intake.receive import Answer, Receiver
+from bridge.intake.receive import Receiver
 from bridge.intake.refusals import WRITE_INTERVAL_SECONDS, Refusals
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.refused_requests import KEPT, RefusedRequest, keep
 from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import Stored
 from bridge.process.settings import Settings
 from bridge.process.watchdog import Guard
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.source import MAX_NAME
+from bridge.sources.base.source import MAX_NAME, Source
 from bridge.web.application import create_app
 from bridge.web.request_deadline import request_guard
 from tests.intake import (
@@ -160,7 +161,7 @@ def numbered(numbers: Iterable[int], **more: Any) -> list[RefusedRequest]:
             "/hooks/open",
             b" " * (MAX_BODY + 1),
             JSON_HEADERS,
-            ("open", 413, "the body has 20,001 bytes, at most 20,000 are taken", None),
+            ("open", 413, "the body has 20,001 bytes; expected at most 20,000", None),
         ),
     ],
     ids=["no signature", "another signature", "no token", "another token", "unreadable", "another type",
@@ -223,10 +224,10 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
 
     for kind in leaves(Refusal):
 
-        def refuse(self: Receiver, head: Request, kind: type[Refusal] = kind) -> None:
+        def refuse(self: Source, head: Request, kind: type[Refusal] = kind) -> None:
             raise kind(f"as {kind.__name__}")
 
-        monkeypatch.setattr(Receiver, "admit", refuse)
+        monkeypatch.setattr(Source, "verify_head", refuse)
         assert web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS).status_code == kind.status
         web.client.post("/hooks/nowhere", data=b"{}", headers=JSON_HEADERS)
 
@@ -263,11 +264,11 @@ def test_what_is_no_refusal_of_a_source_is_not_kept(
 
 
 def test_what_could_not_be_stored_is_not_kept(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    def not_stored(*_: object) -> Answer:
-        raise NotStored("the store cannot be written")
+    def not_stored(*_: object) -> Stored:
+        raise StoreUnavailable("the store cannot be written")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Receiver, "receive", not_stored)
+        patched.setattr(Outbox, "store", not_stored)
         assert web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS).status_code == 503
 
     assert web.kept() == []
@@ -508,8 +509,11 @@ def test_the_answer_does_not_wait_for_the_store(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (StoreUnavailable("the store cannot be written: gone"), "1 refused requests are not kept: the store"),
-        (RuntimeError("a defect"), "1 refused requests are not kept"),
+        (
+            StoreUnavailable("the store cannot be written: gone"),
+            "1 refused requests are not stored: the store",
+        ),
+        (RuntimeError("a defect"), "1 refused requests are not stored"),
     ],
     ids=["the store is down", "a defect"],
 )

@@ -16,8 +16,8 @@ from bridge.web.large_body_limiter import (
     STALL_TIMEOUT_SECONDS,
     ArrivingBody,
     LargeBodyLimiter,
-    ProcessingLimiter,
 )
+from bridge.web.processing_limiter import ProcessingLimiter
 from tests.tables import wait_until
 
 #: Seconds after which something that should have happened counts as not happening.
@@ -56,7 +56,7 @@ class TestRoom:
         for _ in range(3):
             body(inside, room, 10).grow(4)
         body(inside, room, 10).grow(5)
-        with pytest.raises(BodyMemoryFull, match="no room for a body of 10 bytes"):
+        with pytest.raises(BodyMemoryFull, match="no memory for a body of 10 bytes"):
             body(inside, room, 10).grow(5)
 
     def test_large_ones_wait_for_each_other(self, inside: ExitStack) -> None:
@@ -155,7 +155,7 @@ class TestRoom:
     def test_of_too_many_that_wait_the_newest_of_the_network_with_the_most_is_refused(
         self, inside: ExitStack
     ) -> None:
-        room = LargeBodyLimiter(shared=10, small=4, wait_timeout=PATIENCE, waiting=2)
+        room = LargeBodyLimiter(shared=10, small=4, wait_timeout=PATIENCE, max_waiting=2)
         first = body(inside, room, 10)
         first.grow(5)
         first.finish(10)
@@ -172,7 +172,7 @@ class TestRoom:
             threads.append(started(wait, name, body(inside, room, 5, network)))
             wait_until(lambda: len(room._waiting) == min(2, len(threads)), "it to wait")
         wait_until(lambda: refused == ["new"], "the refusal")
-        first._room.release(first, 0)
+        first._limiter.release(first, 0)
         for thread in threads:
             thread.join(PATIENCE)
         assert refused == ["new"]
@@ -182,20 +182,20 @@ class TestProcessing:
     def test_so_many_bytes_at_once_or_a_larger_body_alone(self) -> None:
         processing = ProcessingLimiter(limit=10, wait_timeout=0, unqueued=0)
         with (
-            processing.of(6),
-            processing.of(4),
+            processing.turn(6),
+            processing.turn(4),
             pytest.raises(BodyMemoryFull, match="a body of 1 bytes"),
-            processing.of(1),
+            processing.turn(1),
         ):
             pass
-        with processing.of(100), pytest.raises(BodyMemoryFull), processing.of(1):
+        with processing.turn(100), pytest.raises(BodyMemoryFull), processing.turn(1):
             pass
-        with processing.of(10):
+        with processing.turn(10):
             pass
 
     def test_a_small_body_needs_no_turn(self) -> None:
         processing = ProcessingLimiter(limit=10, wait_timeout=0, unqueued=5)
-        with processing.of(10), processing.of(4), pytest.raises(BodyMemoryFull), processing.of(5):
+        with processing.turn(10), processing.turn(4), pytest.raises(BodyMemoryFull), processing.turn(5):
             pass
 
     def test_first_come_first_served(self) -> None:
@@ -204,11 +204,11 @@ class TestProcessing:
         order: list[int] = []
 
         def process(size: int) -> None:
-            with processing.of(size):
+            with processing.turn(size):
                 order.append(size)
 
         threads = []
-        with processing.of(5):
+        with processing.turn(5):
             for size in (10, 1):
                 threads.append(started(process, size))
                 wait_until(lambda: len(processing._queue) == len(threads), "it to wait")
