@@ -11,7 +11,7 @@ import hmac
 import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,16 @@ class BodyReadError(Exception):
     """The receiver reads the body."""
 
 
+class UnreadBody(AbstractContextManager[bytes, None]):
+    """The body of a request that has not arrived."""
+
+    def __enter__(self) -> bytes:
+        raise BodyReadError
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing was read."""
+
+
 @dataclass
 class Clock:
     """Seconds since the epoch, as far as a test moves them."""
@@ -166,14 +176,8 @@ class Intake:
 
     def check_head(self, head: Request) -> None:
         """Receive a request up to the moment when its body is read. Raises Refusal."""
-
-        @contextmanager
-        def unread() -> Iterator[bytes]:
-            raise BodyReadError
-            yield
-
         with suppress(BodyReadError):
-            self.receiver.receive(head, unread())
+            self.receiver.receive(head, UnreadBody())
 
     def jobs(self) -> list[Job]:
         """Every job, the oldest first."""

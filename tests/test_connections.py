@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.process.watchdog import Watchdog
-from bridge.server.connection import ClientSocket, ClientWait, SlowClientLimiter
+from bridge.server.client_socket import ClientSocket, ClientWait, SlowClientLimiter
 from tests.tables import wait_until
 
 #: More bytes than the sockets of a pair take on.
@@ -33,7 +33,7 @@ class Client:
         served, self.its = socket.socketpair()
         self.its.settimeout(PATIENCE)
         self.sock = ClientSocket(served.family, served.type, served.proto, fileno=served.detach())
-        self.sock.waits, self.sock.watchdog = waits, watchdog
+        self.sock.limiter, self.sock.watchdog = waits, watchdog
         guard = watchdog.watch(self.sock, time.monotonic() + 3600, socket.SHUT_RD)
         self.sock.reading = ClientWait(network, since, guard)
         self.result: object = None

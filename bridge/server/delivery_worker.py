@@ -1,4 +1,4 @@
-"""``python -m bridge worker``: delivery alone, beside web processes that only receive."""
+"""``worker``: a process that only delivers, beside web processes that only receive."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from bridge.process.log import log_trouble
 from bridge.process.settings import Settings
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Of the time a stop may take, what is left for closing the store, seconds.
-CLOSING = 1.0
 
 log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Deliver until SIGTERM or SIGINT; SIGHUP reads the table anew.
+    """Deliver until SIGTERM or SIGINT; SIGHUP reloads the table.
 
-    Raises ConfigError, StoreUnavailable where it cannot start.
+    Raises ConfigError or StoreUnavailable if it cannot start.
     """
-    # They are waited for, and interrupt nothing. Every thread that starts from now on leaves them alone, too.
+    # Blocked here and in every thread that starts from now on: `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     bridge = build(settings)
     bridge.delivery.tells = lambda: bridge.table_trouble or log_trouble()
@@ -33,17 +31,16 @@ def run(settings: Settings) -> None:
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
             bridge.reloader.reload()
     finally:
-        # A database that hangs answers nobody, and would keep the process for ever: what it cannot be told
-        # any more, it will find by the leases.
-        last = threading.Timer(settings.stop, _leave)
-        last.daemon = True
-        last.start()
-        bridge.delivery.stop(max(0.0, settings.stop - CLOSING))
+        # A database that hangs would keep the process alive forever. Expired leases recover its jobs.
+        timer = threading.Timer(settings.stop, _exit)
+        timer.daemon = True
+        timer.start()
+        bridge.stop_delivery()
         bridge.close()
-        last.cancel()
+        timer.cancel()
 
 
-def _leave() -> None:
-    log.error("not everything could be written down in time; leases will end what is left")
+def _exit() -> None:
+    log.error("the stop timed out; jobs that are not recorded become free when their leases expire")
     logging.shutdown()
     os._exit(1)
