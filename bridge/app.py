@@ -1,4 +1,4 @@
-"""Composition: from Settings to everything wired."""
+"""The composition root: create and connect the parts of one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.config.load import Loaded, load
 from bridge.config.reload import Edits, Reloader, refuse
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
-from bridge.core.secrets import SHORT_SECRET, Mask, visible
+from bridge.core.secrets import MIN_SECRET_CHARACTERS, Mask, strip_invisible
 from bridge.delivery.dispatcher import DRY_RUN_NOTICE, Delivery
 from bridge.http.fetch import Fetcher
 from bridge.intake.receive import Receiver
@@ -26,18 +26,21 @@ from bridge.sources.base.discovery import discover
 
 log = logging.getLogger(__name__)
 
-#: SQLite releases with a rare corruption of the WAL when two connections write or checkpoint at
-#: once: https://www.sqlite.org/wal.html#walresetbug
+#: How much of a stop remains for closing the store.
+CLOSE_SECONDS = 1.0
+
+#: The first release of SQLite in which two connections can corrupt the WAL, and the first one that is fixed:
+#: https://www.sqlite.org/wal.html#walresetbug
 _WAL_RESET_BUG = ((3, 7, 0), (3, 51, 3))
 
-#: The last table without mistakes, for a process that starts while there is none: the server sets it,
-#: whose master outlives its workers.
-last_good: ContextVar[Loaded | None] = ContextVar("last_good", default=None)
+#: The last valid table, for a process that starts while the one on disk is invalid. The server sets it: its
+#: master outlives the workers.
+last_valid_table: ContextVar[Loaded | None] = ContextVar("last_valid_table", default=None)
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """One process's wired parts."""
+    """The connected parts of one process."""
 
     settings: Settings
     mask: Mask
@@ -50,24 +53,28 @@ class Bridge:
 
     @property
     def table(self) -> RoutingTable:
-        """The one in force."""
+        """The active table."""
         return self.receiver.table
 
     @property
     def table_trouble(self) -> str | None:
-        """Why the table that the settings name is not the one in force, masked; None where it is."""
+        """Why the table on disk is not the active one, masked; None if it is."""
         trouble = self.reloader.trouble
         return None if trouble is None else self.mask(trouble)
 
     def start(self, *, deliver: bool) -> None:
-        """Go by the table as it is edited and, where this process is to, deliver and prune."""
+        """Reload the table when it is edited and, with `deliver`, deliver and prune."""
         self.reloader.start()
         if deliver:
             self.delivery.start()
             self.pruner.start()
 
+    def stop_delivery(self) -> None:
+        """Stop delivery, early enough to close the store within the stop timeout."""
+        self.delivery.stop(max(0.0, self.settings.stop - CLOSE_SECONDS))
+
     def close(self) -> None:
-        """Close the store; `delivery` must have stopped."""
+        """Close the store; delivery must have stopped."""
         self.reloader.close()
         self.pruner.close()
         self.refusals.close()
@@ -75,7 +82,7 @@ class Bridge:
 
 
 def edits_of(settings: Settings) -> Edits:
-    """The table that the settings name; its sources can fetch what they need."""
+    """Return the watcher of the table on disk, whose sources can fetch URLs."""
     variables = settings.environment
     return Edits(
         settings.config,
@@ -85,21 +92,21 @@ def edits_of(settings: Settings) -> Edits:
 
 
 def prepare_store(settings: Settings) -> None:
-    """Bring the store up to date before several processes open it at once. Raises StoreUnavailable."""
+    """Upgrade the store before several processes open it at once. Raises StoreUnavailable."""
     Outbox(settings.database_url).close()
 
 
 def build(settings: Settings) -> Bridge:
-    """Wire one process; nothing runs yet.
+    """Connect the parts of one process; nothing runs yet.
 
-    Raises StoreUnavailable, and ConfigError where there is no last good table either.
+    Raises StoreUnavailable, and ConfigError if the table is invalid and there is no last valid one.
     """
     table_refused: tuple[Problem, ...] = ()
     edits = edits_of(settings)
     try:
         loaded = edits.first()
     except ConfigError as error:
-        last = last_good.get()
+        last = last_valid_table.get()
         if last is None:
             raise
         loaded, table_refused = last, error.problems
@@ -107,12 +114,12 @@ def build(settings: Settings) -> Bridge:
     configure(settings.log_level, settings.log_format, mask, queued=True)
     for problem in loaded.problems:
         log.warning("%s", problem)
-    log.info("the routing table in force: %s, routes: %d", loaded.version, len(loaded.table.routes))
+    log.info("the active routing table: %s, routes: %d", loaded.version, len(loaded.table.routes))
     if table_refused:
         refuse(table_refused)
     token = settings.status_token
-    if token is not None and len(visible(token.reveal())) < SHORT_SECRET:
-        log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
+    if token is not None and len(strip_invisible(token.reveal())) < MIN_SECRET_CHARACTERS:
+        log.warning("BRIDGE_STATUS_TOKEN is easily guessed; create one with openssl rand -hex 32")
     if settings.dry_run:
         log.warning("%s", DRY_RUN_NOTICE)
     clock = Clock()
@@ -129,17 +136,17 @@ def wire(
     table_refused: tuple[Problem, ...] = (),
     clock: Clock | None = None,
 ) -> Bridge:
-    """One process's parts on a store that is open; nothing runs yet. `loaded` comes into force."""
+    """Connect the parts of one process to an open store, with `loaded` as the active table."""
     clock = clock or Clock()
     refusals = Refusals(outbox)
     receiver = Receiver(loaded.table, outbox, refusals, mask)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:
-        mask.learn(loaded.secrets)
+        mask.add(loaded.secrets)
         for problem in loaded.problems:
             log.warning("%s", problem)
-        # Before the first job comes in whose task is new.
+        # First, so that delivery knows the tasks of the first new job.
         delivery.use(loaded.table)
         receiver.table = loaded.table
 
@@ -155,13 +162,13 @@ def wire(
     )
 
 
-def warn_of_sqlite(database_url: str, web_processes: int) -> None:
-    """Warn where this release of SQLite can corrupt a database that several processes write."""
+def warn_if_sqlite_is_unsafe(database_url: str, web_processes: int) -> None:
+    """Warn if several processes can corrupt the database with this release of SQLite."""
     first, fixed = _WAL_RESET_BUG
     one_process = web_processes == 1 or not database_url.startswith("sqlite")
     if not one_process and first <= sqlite3.sqlite_version_info < fixed:
         log.warning(
-            "SQLite %s with %d web processes: releases before 3.51.3 can corrupt the database then; "
+            "SQLite %s with %d web processes: releases before 3.51.3 can corrupt the database; "
             "set WEB_CONCURRENCY=1, and no --workers",
             sqlite3.sqlite_version, web_processes,
         )  # fmt: skip

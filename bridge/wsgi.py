@@ -1,6 +1,6 @@
-"""The door for a WSGI server: ``gunicorn -c python:bridge.server.gunicorn_config bridge.wsgi:app``.
+"""The WSGI application: ``gunicorn -c python:bridge.server.gunicorn_config bridge.wsgi:app``.
 
-Importing it wires one process and, unless BRIDGE_DELIVER is false, begins to deliver.
+To import it starts one process, which delivers unless BRIDGE_DELIVER is false.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from bridge.app import build, last_good
-from bridge.core.errors import BridgeError, Unavailable
+from bridge.app import build, last_valid_table
+from bridge.core.errors import BridgeError, ServiceUnavailable
 from bridge.process.settings import Settings
 from bridge.web.application import create_app
 
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: gunicorn's exit status of a process that cannot load the application, which ends its master too.
+#: gunicorn's exit status of a process that cannot load the application; its master ends too.
 APP_LOAD_ERROR = 4
-ELSEWHERE = (
+WRONG_PROCESS = (
     "the bridge starts only in its own workers: use python -m bridge serve without preload_app, check_config"
 )
-FORKED = "this process was forked after the bridge had started: load the application after the fork"
+FORKED_AFTER_START = (
+    "this process was forked after the bridge had started: load the application after the fork"
+)
 
 
 def _start() -> Flask:
-    # The bridge's worker sets this variable; gunicorn's other workers, and its master, do not.
-    if "gunicorn.arbiter" in sys.modules and last_good not in copy_context():
-        print(ELSEWHERE, file=sys.stderr)  # noqa: T201 - no log is configured here
+    # WebWorker sets this variable; gunicorn's other workers and its master do not.
+    if "gunicorn.arbiter" in sys.modules and last_valid_table not in copy_context():
+        print(WRONG_PROCESS, file=sys.stderr)  # noqa: T201 - no log is configured here
         raise SystemExit(APP_LOAD_ERROR)
     try:
         bridge = build(Settings.from_environ())
@@ -45,10 +47,10 @@ def _start() -> Flask:
 
     @app.before_request
     def refuse_after_fork() -> None:
-        # Threads do not survive a fork, and two processes must not share a connection to the store.
+        # Threads do not survive a fork, and processes must not share a connection to the store.
         if os.getpid() != pid:
-            log.error(FORKED)
-            raise Unavailable(FORKED)
+            log.error(FORKED_AFTER_START)
+            raise ServiceUnavailable(FORKED_AFTER_START)
 
     return app
 

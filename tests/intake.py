@@ -11,7 +11,7 @@ import hmac
 import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,20 @@ def basic(username: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(pair).decode()}
 
 
+class BodyReadError(Exception):
+    """The receiver reads the body."""
+
+
+class UnreadBody(AbstractContextManager[bytes, None]):
+    """The body of a request that has not arrived."""
+
+    def __enter__(self) -> bytes:
+        raise BodyReadError
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing was read."""
+
+
 @dataclass
 class Clock:
     """Seconds since the epoch, as far as a test moves them."""
@@ -154,8 +168,16 @@ class Intake:
         query: Mapping[str, str] | None = None,
     ) -> Answer:
         """As the web process does: first what needs no body, then all of it."""
-        request = self.request(source, body, headers, query)
-        return self.receiver.receive(request, self.receiver.admit(request.with_body(b"")))
+        return self.receive(self.request(source, body, headers, query))
+
+    def receive(self, request: Request) -> Answer:
+        """Receive a request whose body has arrived."""
+        return self.receiver.receive(request.with_body(b""), nullcontext(request.body))
+
+    def check_head(self, head: Request) -> None:
+        """Receive a request up to the moment when its body is read. Raises Refusal."""
+        with suppress(BodyReadError):
+            self.receiver.receive(head, UnreadBody())
 
     def jobs(self) -> list[Job]:
         """Every job, the oldest first."""

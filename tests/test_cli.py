@@ -125,7 +125,7 @@ def test_explain_as_json(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("body", "event", "message"),
     [
-        ("{", "push", "the body is no JSON"),
+        ("{", "push", "the body is not valid JSON"),
         ('{"ref": "x"}', "push", "a github push without before, after"),
         ("{}", None, "say which, as in --event push"),
     ],

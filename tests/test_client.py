@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.web.client import client_address
+from bridge.web.client_address import client_address
 
 PEER = "192.0.2.1"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.process.watchdog import Watchdog
-from bridge.server.connections import ClientSocket, ThreadWait, ThreadWaits
+from bridge.server.client_socket import ClientSocket, ClientWait, SlowClientLimiter
 from tests.tables import wait_until
 
 #: More bytes than the sockets of a pair take on.
@@ -29,13 +29,13 @@ def watchdog() -> Iterator[Watchdog]:
 class Client:
     """Both ends of a connection whose request a thread handles."""
 
-    def __init__(self, network: str, since: float, waits: ThreadWaits, watchdog: Watchdog) -> None:
+    def __init__(self, network: str, since: float, waits: SlowClientLimiter, watchdog: Watchdog) -> None:
         served, self.its = socket.socketpair()
         self.its.settimeout(PATIENCE)
         self.sock = ClientSocket(served.family, served.type, served.proto, fileno=served.detach())
-        self.sock.waits, self.sock.watchdog = waits, watchdog
+        self.sock.limiter, self.sock.watchdog = waits, watchdog
         guard = watchdog.watch(self.sock, time.monotonic() + 3600, socket.SHUT_RD)
-        self.sock.reading = ThreadWait(network, since, guard)
+        self.sock.reading = ClientWait(network, since, guard)
         self.result: object = None
 
     def receives(self) -> None:
@@ -65,12 +65,12 @@ def ended(*threads: threading.Thread) -> None:
         assert not thread.is_alive()
 
 
-def count(waits: ThreadWaits) -> int:
+def count(waits: SlowClientLimiter) -> int:
     return len(waits._waits)
 
 
 def test_one_wait_too_many_ends_the_oldest_of_the_network_with_the_most(watchdog: Watchdog) -> None:
-    waits = ThreadWaits(2)
+    waits = SlowClientLimiter(2)
     other, old, new = (Client(*each, waits, watchdog) for each in [("b", 1), ("a", 2), ("a", 3)])
     first, second = in_thread(other.receives), in_thread(old.receives)
     wait_until(lambda: count(waits) == 2, "both to wait")
@@ -88,7 +88,7 @@ def test_one_wait_too_many_ends_the_oldest_of_the_network_with_the_most(watchdog
 
 
 def test_what_is_there_is_received_without_a_wait(watchdog: Watchdog) -> None:
-    client = Client("a", 1, ThreadWaits(0), watchdog)
+    client = Client("a", 1, SlowClientLimiter(0), watchdog)
     client.its.sendall(b"x")
     client.receives()
     assert client.result == b"x"
@@ -100,7 +100,7 @@ def test_what_is_there_is_received_without_a_wait(watchdog: Watchdog) -> None:
 
 def test_a_wait_within_a_time_is_one_too(watchdog: Watchdog) -> None:
     """So gunicorn reads the rest of a body that nobody read."""
-    waits = ThreadWaits(0)
+    waits = SlowClientLimiter(0)
     client = Client("a", 1, waits, watchdog)
     client.sock.settimeout(PATIENCE)
     client.receives()
@@ -110,7 +110,7 @@ def test_a_wait_within_a_time_is_one_too(watchdog: Watchdog) -> None:
 
 
 def test_who_does_not_read_the_answer_gives_way(watchdog: Watchdog) -> None:
-    waits = ThreadWaits(1)
+    waits = SlowClientLimiter(1)
     old, new = (Client(*each, waits, watchdog) for each in [("a", 1), ("a", 2)])
     first = in_thread(old.answers)
     wait_until(lambda: count(waits) == 1, "it to wait")
@@ -128,7 +128,7 @@ def test_who_does_not_read_the_answer_gives_way(watchdog: Watchdog) -> None:
 
 def test_what_comes_after_the_time_is_up_is_not_read(watchdog: Watchdog) -> None:
     """What the system holds of it would let a client go on for as long as it sends."""
-    client = Client("a", 1.0, ThreadWaits(1), watchdog)
+    client = Client("a", 1.0, SlowClientLimiter(1), watchdog)
     client.its.sendall(b"late")
     client.sock.settimeout(None)
     client.sock.reading.guard.fire()

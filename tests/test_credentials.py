@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from bridge.core.event import Headers, Request
-from bridge.core.secrets import SHORT_SECRET, Mask, Secret
+from bridge.core.secrets import MIN_SECRET_CHARACTERS, Mask, Secret
 from bridge.sources.base.credentials import without_credentials
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.signatures import UrlToken
@@ -157,26 +157,26 @@ def test_every_spelling_of_a_secret_is_found(secret: str, spelled: str) -> None:
         base64=b64encode(secret.encode()).decode(),
         latin=secret.encode().decode("latin-1"),
     )
-    assert Mask([Secret(secret)]).finds_secret(text)
-    assert not Mask([Secret(secret + "x")]).finds_secret(text)
-    assert not Mask().finds_secret(text)
+    assert Mask([Secret(secret)]).contains_secret(text)
+    assert not Mask([Secret(secret + "x")]).contains_secret(text)
+    assert not Mask().contains_secret(text)
 
 
 def test_a_short_secret_is_not_looked_for() -> None:
     """A delivery id may contain one by chance."""
-    mask = Mask([Secret("a" * (SHORT_SECRET - 1)), Secret("b" * SHORT_SECRET)])
-    assert not mask.finds_secret(f"id-{'a' * (SHORT_SECRET - 1)}")
-    assert mask.finds_secret(f"id-{'b' * SHORT_SECRET}")
-    assert mask.finds_secret(f"{'a' * (SHORT_SECRET - 1)}-{'b' * SHORT_SECRET}")
+    mask = Mask([Secret("a" * (MIN_SECRET_CHARACTERS - 1)), Secret("b" * MIN_SECRET_CHARACTERS)])
+    assert not mask.contains_secret(f"id-{'a' * (MIN_SECRET_CHARACTERS - 1)}")
+    assert mask.contains_secret(f"id-{'b' * MIN_SECRET_CHARACTERS}")
+    assert mask.contains_secret(f"{'a' * (MIN_SECRET_CHARACTERS - 1)}-{'b' * MIN_SECRET_CHARACTERS}")
 
 
 def test_one_search_serves_a_request_without_secrets() -> None:
     class Counted(Mask):
         searches = 0
 
-        def finds_secret(self, text: str) -> bool:
+        def contains_secret(self, text: str) -> bool:
             self.searches += 1
-            return super().finds_secret(text)
+            return super().contains_secret(text)
 
     mask = Counted([Secret("known-secret")])
     source = Source("hub", discover()["dockerhub"], (), options=Options())

@@ -90,7 +90,7 @@ def wait_for(event: threading.Event) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that would cost seconds are short, and leases go by the test's clock on PostgreSQL too."""
-    monkeypatch.setattr(rates, "clock", lambda connection, here: here)
+    monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
     monkeypatch.setattr(deliver, "POLL_INTERVAL", 0.03)
     monkeypatch.setattr(deliver, "JUMP_THRESHOLD", math.inf)  # a clock that a test moves has not jumped
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)

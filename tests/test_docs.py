@@ -17,11 +17,11 @@ from bridge.core.job import JobState
 from bridge.core.problem import Severity
 from bridge.core.task_arguments import MAX_SHELL_TEXT_BYTES
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
-from bridge.intake import evaluation_slots
+from bridge.intake import evaluation_limiter
 from bridge.process.settings import VARIABLES
-from bridge.server import connection_worker, connections
+from bridge.server import connection, connection_worker
 from bridge.sources.base.discovery import discover
-from bridge.web import body_deadline, large_body_limit
+from bridge.web import large_body_limiter, processing_limiter, request_deadline
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -114,32 +114,37 @@ def test_every_state_is_documented() -> None:
 def test_limits_are_those_of_the_code() -> None:
     limits = README.split("### Limits")[1].split("\n## ")[0].replace("\n", " ")
     for figure in (
-        f"JSON {payload.MAX_DEPTH} deep with {payload.MAX_VALUES:,} commas and brackets",
+        f"JSON {payload.MAX_JSON_DEPTH} deep with {payload.MAX_JSON_VALUES:,} commas and brackets",
         f"forms of {payload.MAX_FORM_FIELDS} fields",
         f"{budget.MAX_JOBS:,} jobs",
         f"job's arguments {MAX_SHELL_TEXT_BYTES:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
-        f"at most {evaluation_slots.RUNNING} webhooks of one source",
-        f"{evaluation_slots.WAITING} more wait, up to {evaluation_slots.TIMEOUT:g} s",
+        f"at most {evaluation_limiter.MAX_RUNNING} webhooks of one source",
+        f"{evaluation_limiter.MAX_WAITING} more wait, up to {evaluation_limiter.WAIT_TIMEOUT_SECONDS:g} s",
     ):
         assert figure in limits
 
 
 def test_what_a_request_may_take_is_documented() -> None:
     text = README.replace("\n", " ")
-    assert f"must come whole within {body_deadline.ARRIVES_WITHIN:g} s" in text
-    small, shared = large_body_limit.SMALL // 1024**2, large_body_limit.SHARED // 1024**2
+    assert f"must come whole within {request_deadline.REQUEST_TIMEOUT_SECONDS:g} s" in text
+    small = large_body_limiter.SMALL_BODY_BYTES // 1024**2
+    shared = large_body_limiter.LARGE_BODIES_LIMIT_BYTES // 1024**2
     assert f"over {small} MiB share {shared} MiB at a time" in text
-    assert f"no room within {large_body_limit.WAITS_FOR_ROOM:g} s" in text
-    assert f"at most {large_body_limit.WAITING} bodies wait for room" in text
-    assert f"{large_body_limit.PROCESSED // 1024**2} MiB of bodies, or one larger body, are verified" in text
-    assert f"under {large_body_limit.WITHOUT_TURN // 1024} KiB need no turn" in text
-    assert f"less than {large_body_limit.STEP // 1024} KiB in a second" in text
-    assert large_body_limit.STALLED == 1
-    assert f"at most {connections.MAX_HEAD // 1024} KiB" in text
-    threads = f"{connection_worker.WAITING_THREADS} of {connection_worker.THREADS} threads"
+    assert f"no room within {large_body_limiter.WAIT_TIMEOUT_SECONDS:g} s" in text
+    assert f"at most {large_body_limiter.MAX_WAITING_BODIES} bodies wait for room" in text
+    processed = processing_limiter.PROCESSING_LIMIT_BYTES // 1024**2
+    assert f"{processed} MiB of bodies, or one larger body, are verified" in text
+    assert f"under {processing_limiter.UNQUEUED_BODY_BYTES // 1024} KiB need no turn" in text
+    assert f"less than {large_body_limiter.PROGRESS_BYTES // 1024} KiB in a second" in text
+    assert large_body_limiter.STALL_TIMEOUT_SECONDS == 1
+    assert f"at most {connection.MAX_HEAD_BYTES // 1024} KiB" in text
+    threads = f"{connection_worker.MAX_WAITING_THREADS} of {connection_worker.THREADS} threads"
     assert threads in text
-    assert f"{connection_worker.CONNECTIONS:,} connections, or {connection_worker.OTHER_FILES} fewer" in text
+    assert (
+        f"{connection_worker.MAX_CONNECTIONS:,} connections, or {connection_worker.RESERVED_FILES} fewer"
+        in text
+    )
 
 
 def anchors(page: Path) -> set[str]:

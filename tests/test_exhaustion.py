@@ -15,14 +15,14 @@ import pytest
 from gunicorn.config import Config
 
 from bridge.server import gunicorn_config as settings
+from bridge.server.connection import MAX_DISCARDED_BYTES, MAX_HEAD_BYTES
 from bridge.server.connection_worker import (
-    CONNECTIONS,
+    MAX_CONNECTIONS,
+    MAX_WAITING_THREADS,
     THREADS,
-    WAITING_THREADS,
     ConnectionWorker,
-    max_connections,
+    connection_limit,
 )
-from bridge.server.connections import MAX_DISCARDED, MAX_HEAD
 from tests.server import Server
 from tests.tables import wait_until
 
@@ -165,9 +165,9 @@ class TestHeads:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
         opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        sockets = connect(opened, server, CONNECTIONS + 100)
+        sockets = connect(opened, server, MAX_CONNECTIONS + 100)
         assert ask(server, "GET", "/healthz") == 200
-        given_way = len(sockets) - (CONNECTIONS - 2)
+        given_way = len(sockets) - (MAX_CONNECTIONS - 2)
         assert answered(sockets, given_way) == [b""] * given_way
 
     def test_those_of_a_next_request(self, server: Server, opened: ExitStack) -> None:
@@ -187,13 +187,13 @@ class TestHeads:
 
     def test_a_head_that_does_not_end_is_refused(self, server: Server, opened: ExitStack) -> None:
         long_line, long_head = connect(opened, server, 2)
-        long_line.sendall(b"GET /" + b"a" * MAX_HEAD)
+        long_line.sendall(b"GET /" + b"a" * MAX_HEAD_BYTES)
         assert long_line.recv(4096).startswith(b"HTTP/1.1 414 ")
-        long_head.sendall(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD // 6))
+        long_head.sendall(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 6))
         assert long_head.recv(4096).startswith(b"HTTP/1.1 431 ")
 
     def test_a_head_that_ends_beyond_the_limit_is_refused(self, server: Server, opened: ExitStack) -> None:
-        fields = {f"X-{number}": "x" * (MAX_HEAD // 5) for number in range(5)}
+        fields = {f"X-{number}": "x" * (MAX_HEAD_BYTES // 5) for number in range(5)}
         (sock,) = connect(opened, server, 1, head("/healthz", method="GET", **fields))
         assert sock.recv(4096).startswith(b"HTTP/1.1 431 ")
 
@@ -223,16 +223,16 @@ class TestBodies:
     def test_seventy_withheld_by_one_address(self, server: Server, opened: ExitStack, begin: bytes) -> None:
         sockets = connect(opened, server, 70, begin)
         assert ask(server, "POST", "/hooks/generic", b"{}") == 200
-        given_way = answered(sockets, 70 - WAITING_THREADS)
-        assert len(given_way) == 70 - WAITING_THREADS
+        given_way = answered(sockets, 70 - MAX_WAITING_THREADS)
+        assert len(given_way) == 70 - MAX_WAITING_THREADS
         assert all(each.startswith(b"HTTP/1.1 408 ") for each in given_way)
 
     def test_seventy_withheld_after_the_answer(self, server: Server, opened: ExitStack) -> None:
         """A refused request's body is read too, so that its connection can be used again."""
         sockets = connect(opened, server, 70, head("/hooks/nowhere", Content_Length=100))
         assert ask(server, "GET", "/healthz") == 200
-        wait_until(lambda: len(ended(sockets)) >= 70 - WAITING_THREADS, "the oldest to give way")
-        assert len(ended(sockets)) == 70 - WAITING_THREADS
+        wait_until(lambda: len(ended(sockets)) >= 70 - MAX_WAITING_THREADS, "the oldest to give way")
+        assert len(ended(sockets)) == 70 - MAX_WAITING_THREADS
 
     def test_those_of_another_address_are_waited_for(self, server: Server, opened: ExitStack) -> None:
         begin = head(Content_Length=2)
@@ -285,7 +285,7 @@ def test_a_refused_body_without_end_is_cut_off(server: Server, opened: ExitStack
         while sent < 1024 * MIB:
             sent += sock.send(b"x" * MIB)
     # The buffers of both sockets hold some, too.
-    assert sent < MAX_DISCARDED + 16 * MIB
+    assert sent < MAX_DISCARDED_BYTES + 16 * MIB
 
 
 def large(size: int) -> bytes:
@@ -323,10 +323,11 @@ def test_tls_and_http2_are_refused_at_the_start(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "connections"), [(1024, 896), (256, 128), (10**6, CONNECTIONS), (resource.RLIM_INFINITY, 1000)]
+    ("files", "connections"),
+    [(1024, 896), (256, 128), (10**6, MAX_CONNECTIONS), (resource.RLIM_INFINITY, 1000)],
 )
 def test_connections_leave_files_for_the_rest(
     monkeypatch: pytest.MonkeyPatch, files: int, connections: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    assert max_connections() == connections
+    assert connection_limit() == connections

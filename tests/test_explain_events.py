@@ -122,7 +122,7 @@ def test_of_a_stored_event_every_route_names_what_failed_and_what_it_found(
         **{name: {"source": source} | row for name, (row, _) in routes.items()},
     }
     intake = make_intake(table_of({source: {"allow_unsigned": True}}, rows))
-    intake.receiver.receive(sender_request(intake.source(source), event, body), intake.table)
+    intake.receive(sender_request(intake.source(source), event, body))
 
     output = beside(tmp_path).run("explain", "1").output
 

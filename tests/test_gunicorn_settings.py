@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from gunicorn.config import Config
 
-from bridge.server.gunicorn_config import BridgeWorker
 from bridge.server.gunicorn_config import timeout as own_timeout
-from bridge.server.refused_settings import refused_settings
+from bridge.server.unsafe_settings import unsafe_settings
+from bridge.server.web_worker import WebWorker
 from tests.pushes import VARIABLES, write_table
 from tests.server import CHECKOUT, Server
 
@@ -36,7 +36,7 @@ OUTSIDE = (
     "the bridge starts only in its own workers: use python -m bridge serve without preload_app, check_config"
 )
 REFUSED = """
-gunicorn's worker_class is ThreadWorker: remove it; only BridgeWorker finishes its sends when it ends
+gunicorn's worker_class is ThreadWorker: remove it; only WebWorker finishes its sends when it stops
 gunicorn's reload is True: remove it; the bridge reloads its routing table by itself
 gunicorn's worker_connections is 5000: set from 1 to 1000, for the limit of open files
 gunicorn's graceful_timeout is 5: remove it, or set at least 20; for a faster stop, set BRIDGE_STOP
@@ -85,7 +85,7 @@ def test_gunicorn_without_the_bridges_settings_ends(tmp_path: Path) -> None:
 def test_other_refused_values(name: str, value: object) -> None:
     config = usual(90)
     config.set(name, value)
-    (line,) = refused_settings(config, BridgeWorker, 90.0)
+    (line,) = unsafe_settings(config, 90.0)
     assert line.startswith(f"gunicorn's {name} is {value}: ")
 
 
@@ -95,19 +95,19 @@ def test_other_refused_values(name: str, value: object) -> None:
 def test_values_that_do_no_harm(name: str, value: object) -> None:
     config = usual(90)
     config.set(name, value)
-    assert not [*refused_settings(config, BridgeWorker, 90.0)]
+    assert not [*unsafe_settings(config, 90.0)]
 
 
 def test_a_limit_of_open_files_that_leaves_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.server.refused_settings.max_connections", lambda: -28)
-    (line,) = refused_settings(usual(20), BridgeWorker, 20.0)
+    monkeypatch.setattr("bridge.server.unsafe_settings.connection_limit", lambda: -28)
+    (line,) = unsafe_settings(usual(20), 20.0)
     assert line.endswith("raise the limit of open files (ulimit -n) to 1128")
 
 
 def usual(stop: int) -> Config:
     """The bridge's settings with this BRIDGE_STOP."""
     config = Config()
-    config.set("worker_class", BridgeWorker)
+    config.set("worker_class", WebWorker)
     config.set("threads", 64)
     config.set("timeout", max(own_timeout, stop + 10))
     config.set("graceful_timeout", stop)

@@ -196,7 +196,7 @@ class TestWeb:
     def test_it_is_not_read_first(self, intake: Intake, coming: dict[str, str]) -> None:
         head = intake.request("jira", b"", {**ID, "X-Hub-Signature": signature(b"x"), **coming})
         with pytest.raises(UnsupportedContent):
-            intake.receiver.admit(head)
+            intake.check_head(head)
 
 
 class TestComesAgain:

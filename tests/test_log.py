@@ -181,7 +181,7 @@ def test_every_logger_writes_to_standard_error_through_the_mask(
     mask = Mask()
     configure("WARNING", form, mask)
     configure("WARNING", form, mask)
-    mask.learn([Secret(MARK)])
+    mask.add([Secret(MARK)])
     logging.getLogger("another.library").error("POST %s", MARK)
     logging.getLogger("bridge").info("not shown")
     with warnings.catch_warnings():

@@ -14,7 +14,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import Unreadable
-from bridge.core.payload import MAX_DEPTH, MAX_FORM_FIELDS, MAX_VALUES, SLICE, parse_form, parse_json
+from bridge.core.payload import (
+    FORM_SLICE_BYTES,
+    MAX_FORM_FIELDS,
+    MAX_JSON_DEPTH,
+    MAX_JSON_VALUES,
+    parse_form,
+    parse_json,
+)
 
 MEBIBYTE = 1024 * 1024
 
@@ -74,7 +81,7 @@ class TestJson:
         ],
     )  # fmt: skip
     def test_what_is_none(self, body: bytes) -> None:
-        with pytest.raises(Unreadable, match="the body is no JSON"):
+        with pytest.raises(Unreadable, match="the body is not valid JSON"):
             parse_json(body)
 
     def test_whole_numbers_are_exact_up_to_64_bits(self) -> None:
@@ -120,16 +127,16 @@ class TestDepth:
     @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
     def test_up_to_the_limit(self, opening: str, closing: str) -> None:
         each = opening.count("[") + opening.count("{")
-        body = (opening * (MAX_DEPTH // each) + "1" + closing * (MAX_DEPTH // each)).encode()
+        body = (opening * (MAX_JSON_DEPTH // each) + "1" + closing * (MAX_JSON_DEPTH // each)).encode()
         parse_json(body)
         with pytest.raises(Unreadable, match="nested more than 64 deep"):
             parse_json(b"[" + body + b"]")
 
     def test_the_depth_is_the_deepest_one_not_the_first(self) -> None:
-        wide = b"[" + b"[],{}," * 2000 + nested(MAX_DEPTH - 1) + b"]"
+        wide = b"[" + b"[],{}," * 2000 + nested(MAX_JSON_DEPTH - 1) + b"]"
         parse_json(wide)
         with pytest.raises(Unreadable, match="nested"):
-            parse_json(b"[" + b"[],{}," * 2000 + nested(MAX_DEPTH) + b"]")
+            parse_json(b"[" + b"[],{}," * 2000 + nested(MAX_JSON_DEPTH) + b"]")
 
     def test_brackets_in_text_are_no_depth(self) -> None:
         assert parse_json(b'["' + b"[{" * 500 + b'"]') == ["[{" * 500]
@@ -145,13 +152,13 @@ class TestValues:
     """How many values a body may hold."""
 
     def test_up_to_the_limit(self) -> None:
-        body = b"[" + b"1," * (MAX_VALUES - 2) + b"1]"
-        assert len(parse_json(body)) == MAX_VALUES - 1  # and the list itself
+        body = b"[" + b"1," * (MAX_JSON_VALUES - 2) + b"1]"
+        assert len(parse_json(body)) == MAX_JSON_VALUES - 1  # and the list itself
         with pytest.raises(Unreadable, match="more than 500,000 commas and brackets"):
             parse_json(body[:-1] + b",1]")
 
     def test_the_most_that_are_taken_cost_little(self) -> None:
-        body = b"[" + b"{}," * (MAX_VALUES // 2 - 1) + b"1]"
+        body = b"[" + b"{}," * (MAX_JSON_VALUES // 2 - 1) + b"1]"
         seconds, memory = cost(lambda: parse_json(body))
         assert seconds < 10
         assert memory < 100 * MEBIBYTE
@@ -196,7 +203,7 @@ class TestForm:
 
     @pytest.mark.parametrize("before", range(4))
     def test_an_escape_at_the_end_of_a_slice(self, before: int) -> None:
-        plain = "x" * (SLICE - before)
+        plain = "x" * (FORM_SLICE_BYTES - before)
         assert parse_form(f"a={plain}%C3%AB%41%25+".encode()) == {"a": f"{plain}ëA% "}
         with pytest.raises(Unreadable, match="percent-encoded"):
             parse_form(f"a={plain}%4".encode())

@@ -20,7 +20,7 @@ from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.sources.base.discovery import discover
 from bridge.web.application import create_app
-from bridge.web.health import SILENT
+from bridge.web.health import PROCESS_TIMEOUT_SECONDS
 from tests.intake import VARIABLES, table
 from tests.postgresql import Cluster
 from tests.server import STATUS, STATUS_TOKEN
@@ -40,7 +40,7 @@ NO_WORKER = "no worker is seen: start one"
 
 
 def test_nobody_delivers_at_first(outbox: Outbox) -> None:
-    assert outbox.delivering(SILENT) == []
+    assert outbox.delivering(PROCESS_TIMEOUT_SECONDS) == []
     outbox.unregister("never seen")
 
 
@@ -49,7 +49,7 @@ def test_a_process_says_that_it_delivers(outbox: Outbox, clock: Clock, reopen: C
     clock.now += 5
     reopen().heartbeat("b", "TheEye is out since 2023-11-14T22:13:20Z: no connection")
 
-    assert outbox.delivering(SILENT) == [
+    assert outbox.delivering(PROCESS_TIMEOUT_SECONDS) == [
         Process(NOW, None),
         Process(NOW + 5, "TheEye is out since 2023-11-14T22:13:20Z: no connection"),
     ]
@@ -59,7 +59,7 @@ def test_what_it_says_replaces_what_it_said(outbox: Outbox, clock: Clock) -> Non
     for trouble in (None, "out", "still out", None):
         clock.now += 1
         outbox.heartbeat("a", trouble)
-        assert outbox.delivering(SILENT) == [Process(clock.now, trouble)]
+        assert outbox.delivering(PROCESS_TIMEOUT_SECONDS) == [Process(clock.now, trouble)]
 
 
 def test_one_that_leaves_is_gone_at_once(outbox: Outbox) -> None:
@@ -67,7 +67,7 @@ def test_one_that_leaves_is_gone_at_once(outbox: Outbox) -> None:
     outbox.heartbeat("b", "out")
     outbox.unregister("b")
 
-    assert outbox.delivering(SILENT) == [Process(NOW, None)]
+    assert outbox.delivering(PROCESS_TIMEOUT_SECONDS) == [Process(NOW, None)]
 
 
 @pytest.mark.parametrize(("silent", "seen"), [(0.0, 1), (29.9, 1), (30.0, 1), (30.1, 0), (1e6, 0)])
@@ -83,7 +83,7 @@ def test_one_that_was_silent_is_seen_again(outbox: Outbox, clock: Clock) -> None
     clock.now += 10 * FORGET_AFTER
     outbox.heartbeat("a", None)
 
-    assert outbox.delivering(SILENT) == [Process(clock.now, None)]
+    assert outbox.delivering(PROCESS_TIMEOUT_SECONDS) == [Process(clock.now, None)]
 
 
 def test_those_that_a_kill_ended_do_not_gather(outbox: Outbox, clock: Clock) -> None:
@@ -103,13 +103,13 @@ def test_two_clocks_that_differ_a_little_do_no_harm(outbox: Outbox, clock: Clock
     outbox.heartbeat("ahead", None)
     clock.now -= 100
 
-    assert outbox.delivering(SILENT) == [Process(NOW + 100, None)]
+    assert outbox.delivering(PROCESS_TIMEOUT_SECONDS) == [Process(NOW + 100, None)]
 
 
 def test_what_keeps_it_from_sending_may_hold_any_text(outbox: Outbox) -> None:
     outbox.heartbeat("a", "a\x00b ü😀 " + "x" * 10_000)
 
-    assert outbox.delivering(SILENT)[0].trouble == "a\\u0000b ü😀 " + "x" * 10_000
+    assert outbox.delivering(PROCESS_TIMEOUT_SECONDS)[0].trouble == "a\\u0000b ü😀 " + "x" * 10_000
 
 
 def test_many_say_so_at_once(outbox: Outbox, reopen: Callable[[], Outbox]) -> None:
@@ -123,7 +123,7 @@ def test_many_say_so_at_once(outbox: Outbox, reopen: Callable[[], Outbox]) -> No
 
     in_threads([lambda number=number: live(number) for number in range(12)])  # type: ignore[misc]
 
-    assert len(outbox.delivering(SILENT)) == 6
+    assert len(outbox.delivering(PROCESS_TIMEOUT_SECONDS)) == 6
 
 
 # At /readyz

@@ -166,7 +166,7 @@ class TestRefusal:
     def test_an_unknown_source_before_its_body_is_read(self, make_intake: MakeIntake) -> None:
         intake = make_intake(TABLE)
         with pytest.raises(UnknownSource):
-            intake.receiver.admit(intake.request("nowhere", b""))
+            intake.check_head(intake.request("nowhere", b""))
 
     def test_a_title_never_says_which_secret_or_how_far_it_got(self, make_intake: MakeIntake) -> None:
         intake = make_intake('sources: {a: {type: generic, bearer_token: "${{ env.TOKEN }}"}}\nroutes: []')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.intake.refusal_log import MAX_CLIENTS, PERIOD, RefusalLog
+from bridge.intake.refusal_log import COUNT_PERIOD_SECONDS, MAX_CLIENTS, RefusalLog
 
 NOW = 1_000.0
 CLIENT, OTHER = "203.0.113.9", "203.0.113.10"
@@ -28,12 +28,12 @@ def test_the_first_of_a_kind_is_logged_at_once_and_the_others_as_a_count() -> No
     for number in range(1, 1235):
         assert add(log, reason=f"no source is named '{number}'", now=NOW + number / 100) is None
 
-    assert log.ends_at == NOW + PERIOD
-    assert log.ended(NOW + PERIOD - 0.1) == []
-    assert log.ended(NOW + PERIOD) == [
+    assert log.ends_at == NOW + COUNT_PERIOD_SECONDS
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS - 0.1) == []
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == [
         f"refused with 404: 1,234 more of these in the last 60 s; source unknown, client {CLIENT}"
     ]
-    assert log.ended(NOW + PERIOD) == []
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == []
     assert log.ends_at is None
 
 
@@ -41,15 +41,15 @@ def test_after_its_count_has_ended_the_next_is_logged_at_once_again() -> None:
     log = RefusalLog()
     add(log)
     add(log)
-    log.ended(NOW + PERIOD)
-    assert add(log, now=NOW + PERIOD) is not None
-    assert log.ends_at == NOW + 2 * PERIOD
+    log.pop_ended(NOW + COUNT_PERIOD_SECONDS)
+    assert add(log, now=NOW + COUNT_PERIOD_SECONDS) is not None
+    assert log.ends_at == NOW + 2 * COUNT_PERIOD_SECONDS
 
 
 def test_of_one_alone_no_count_is_said() -> None:
     log = RefusalLog()
     add(log)
-    assert log.ended(NOW + PERIOD) == []
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_of_ipv6_a_client_is_a_network_of_64_bits(client: str, alike: str, shown
     assert first is not None
     assert first.endswith(f"; client {client or 'unknown'}")
     assert add(log, alike) is None
-    assert log.ended(NOW + PERIOD)[0].endswith(f"client {shown}")
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS)[0].endswith(f"client {shown}")
     assert add(RefusalLog(), "2001:db8:0:2::1") is not None
 
 
@@ -87,7 +87,7 @@ def test_the_end_says_what_was_counted_so_far() -> None:
     add(log)
     add(log)
     add(log, OTHER, now=NOW + 1)
-    assert log.ended(NOW + 5, everything=True) == [
+    assert log.pop_ended(NOW + 5, everything=True) == [
         f"refused with 404: 1 more of these in the last 5 s; source unknown, client {CLIENT}"
     ]
     assert log.ends_at is None
@@ -103,7 +103,7 @@ def test_what_many_clients_cause_is_bounded() -> None:
     lines = [line for client in clients for line in [add(log, client)] if line]
     assert len(lines) == MAX_CLIENTS + 1
     more = len(clients) - MAX_CLIENTS - 1
-    assert log.ended(NOW + PERIOD) == [
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == [
         f"refused with 404: {more:,} more of these in the last 60 s; source unknown, client one of many"
     ]
 
@@ -119,7 +119,7 @@ def test_those_do_not_hide_what_another_source_refuses() -> None:
 def test_room_for_clients_comes_back() -> None:
     log = RefusalLog()
     for round_ in range(5):
-        now = NOW + round_ * PERIOD
-        log.ended(now)
+        now = NOW + round_ * COUNT_PERIOD_SECONDS
+        log.pop_ended(now)
         lines = [add(log, client, now=now) for client in addresses(MAX_CLIENTS)]
         assert None not in lines

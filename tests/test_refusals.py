@@ -17,20 +17,21 @@ from sqlalchemy import Connection, text
 
 from bridge.app import Bridge, edits_of, wire
 from bridge.config.load import load
-from bridge.core.errors import NotStored, Refusal, StoreUnavailable
+from bridge.core.errors import Refusal, StoreUnavailable
 from bridge.core.event import Request
 from bridge.core.secrets import Mask
-from bridge.intake.receive import Answer, Receiver
-from bridge.intake.refusals import GATHERS, Refusals
+from bridge.intake.receive import Receiver
+from bridge.intake.refusals import WRITE_INTERVAL_SECONDS, Refusals
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.refused_requests import LIMIT_PER_SOURCE, RefusedRequest, store_refused
 from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import StoredWebhook
 from bridge.process.settings import Settings
 from bridge.process.watchdog import Guard
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.source import MAX_NAME
+from bridge.sources.base.source import MAX_NAME, Source
 from bridge.web.application import create_app
-from bridge.web.body_deadline import guard_of_request
+from bridge.web.request_deadline import request_guard
 from tests.intake import (
     BEARER,
     JSON_HEADERS,
@@ -160,7 +161,7 @@ def numbered(numbers: Iterable[int], **more: Any) -> list[RefusedRequest]:
             "/hooks/open",
             b" " * (MAX_BODY + 1),
             JSON_HEADERS,
-            ("open", 413, "the body has 20,001 bytes, at most 20,000 are taken", None),
+            ("open", 413, "the body has 20,001 bytes; expected at most 20,000", None),
         ),
     ],
     ids=["no signature", "another signature", "no token", "another token", "unreadable", "another type",
@@ -202,11 +203,11 @@ def test_a_request_that_does_not_come_whole_in_time_is_kept(web: Web) -> None:
         def release(self) -> None:
             """Nothing is watched."""
 
-    token = guard_of_request.set(Late())
+    token = request_guard.set(Late())
     try:
         response = web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS)
     finally:
-        guard_of_request.reset(token)
+        request_guard.reset(token)
 
     assert response.status_code == 408
     assert [(kept.status, kept.reason) for kept in web.kept()] == [
@@ -223,10 +224,10 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
 
     for kind in leaves(Refusal):
 
-        def refuse(self: Receiver, head: Request, kind: type[Refusal] = kind) -> None:
+        def refuse(self: Source, head: Request, kind: type[Refusal] = kind) -> None:
             raise kind(f"as {kind.__name__}")
 
-        monkeypatch.setattr(Receiver, "admit", refuse)
+        monkeypatch.setattr(Source, "verify_head", refuse)
         assert web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS).status_code == kind.status
         web.client.post("/hooks/nowhere", data=b"{}", headers=JSON_HEADERS)
 
@@ -234,7 +235,7 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
         (400, "as Unreadable"),
         (401, "as NotAuthentic"),
         (404, "as UnknownSource"),  # raised by hand: of a known source there is none
-        (408, "as TooSlow"),
+        (408, "as RequestTimeout"),
         (413, "as TooLarge"),
         (415, "as UnsupportedContent"),
     }
@@ -263,11 +264,11 @@ def test_what_is_no_refusal_of_a_source_is_not_kept(
 
 
 def test_what_could_not_be_stored_is_not_kept(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    def not_stored(*_: object) -> Answer:
-        raise NotStored("the store cannot be written")
+    def not_stored(*_: object) -> StoredWebhook:
+        raise StoreUnavailable("the store cannot be written")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Receiver, "receive", not_stored)
+        patched.setattr(Outbox, "store", not_stored)
         assert web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS).status_code == 503
 
     assert web.kept() == []
@@ -411,8 +412,8 @@ def test_those_that_gather_are_bounded_too(
     monkeypatch.setattr(outbox, "store_refused", written.append)
 
     for number in range(1000):
-        refusals.note(refused(number))
-        refusals.note(refused(number, source="alerts"))
+        refusals.record(refused(number))
+        refusals.record(refused(number, source="alerts"))
     refusals.close()
 
     assert max(map(len, written)) <= 2 * LIMIT_PER_SOURCE
@@ -423,7 +424,7 @@ def test_those_that_gather_are_bounded_too(
 
 
 def test_it_is_written_soon(outbox: Outbox, refusals: Refusals) -> None:
-    refusals.note(refused(1))
+    refusals.record(refused(1))
 
     assert wait_until(outbox.refused, "a refused request") == [refused(1)]
 
@@ -432,7 +433,7 @@ def test_a_count_is_logged_once_its_time_is_over(
     refusals: Refusals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where no request follows that could set it off, and where the thread had nothing to wait for."""
-    monkeypatch.setattr("bridge.intake.refusal_log.PERIOD", 0.2)
+    monkeypatch.setattr("bridge.intake.refusal_log.COUNT_PERIOD_SECONDS", 0.2)
     for number in (2, 3):
         caplog.clear()
         for _ in range(number):
@@ -444,12 +445,12 @@ def test_a_count_is_logged_once_its_time_is_over(
 
 def test_it_is_written_at_the_end(outbox: Outbox, refusals: Refusals) -> None:
     began = time.monotonic()
-    refusals.note(refused(1))
+    refusals.record(refused(1))
     refusals.close()
 
     assert outbox.refused() == [refused(1)]
-    assert time.monotonic() - began < GATHERS + PATIENCE
-    refusals.note(refused(2))
+    assert time.monotonic() - began < WRITE_INTERVAL_SECONDS + PATIENCE
+    refusals.record(refused(2))
     refusals.close()
     assert outbox.refused() == [refused(1)]
 
@@ -460,7 +461,7 @@ def test_many_cost_few_commits(
     """Anybody can send what is refused, as fast as they like."""
     caplog.set_level(logging.CRITICAL)
     # However slow the machine is, they all come within it.
-    monkeypatch.setattr("bridge.intake.refusals.GATHERS", 1e6)
+    monkeypatch.setattr("bridge.intake.refusals.WRITE_INTERVAL_SECONDS", 1e6)
     commits = count_commits(monkeypatch, outbox)
     for _ in range(1000):
         assert web.client.post("/hooks/closed", data=b"{}", headers=JSON_HEADERS).status_code == 401
@@ -508,8 +509,11 @@ def test_the_answer_does_not_wait_for_the_store(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (StoreUnavailable("the store cannot be written: gone"), "1 refused requests are not kept: the store"),
-        (RuntimeError("a defect"), "1 refused requests are not kept"),
+        (
+            StoreUnavailable("the store cannot be written: gone"),
+            "1 refused requests are not stored: the store",
+        ),
+        (RuntimeError("a defect"), "1 refused requests are not stored"),
     ],
     ids=["the store is down", "a defect"],
 )
@@ -526,10 +530,10 @@ def test_what_cannot_be_written_ends_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(outbox, "store_refused", fails)
-        refusals.note(refused(1))
+        refusals.record(refused(1))
         wait_until(lambda: said in caplog.text, "the warning")
 
-    refusals.note(refused(2))
+    refusals.record(refused(2))
     refusals.close()
     assert outbox.refused() == [refused(2)]
 

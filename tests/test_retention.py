@@ -752,8 +752,8 @@ def start(pruner):
 
 Pruner.start = start
 if sys.argv[1] == "worker":
-    from bridge.server import worker
-    worker.run(Settings.from_environ())
+    from bridge.server import delivery_worker
+    delivery_worker.run(Settings.from_environ())
 else:
     from bridge import wsgi
     bridge = wsgi.app.extensions["bridge"]

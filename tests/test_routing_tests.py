@@ -324,7 +324,7 @@ class TestMistakes:
             (push("[]", "^/etc/passwd"), "payload: '/etc/passwd' is outside of the table's folder"),
             (push("[]", '^"a\\0b"'), "payload: 'a\\x00b' cannot be read: no name of a file"),
             (push("[]", '^" "'), f"payload: found blank text, {A_FILE}"),
-            (push("[]", "^table.yml"), f"payload: 'table.yml': the body is no JSON: {NO_JSON}"),
+            (push("[]", "^table.yml"), f"payload: 'table.yml': the body is not valid JSON: {NO_JSON}"),
             (push(deploy("^[a]")), "found 1 task_arguments, expected 2: commit, number"),
             (
                 push(deploy("{^comit: a, number: 1}")),

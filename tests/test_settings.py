@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Mask, Secret
-from bridge.core.units import byte_count, duration, duration_text
+from bridge.core.units import format_duration, parse_byte_count, parse_duration
 from bridge.process.environment import MAX_SECRET_FILE_BYTES, Environment
 from bridge.process.settings import VARIABLES, Retention, Settings
 from bridge.sources.base.signatures import Credentials
@@ -36,8 +36,8 @@ DAY = 86_400.0
     [("30s", 30), ("1s", 1), ("10m", 600), ("24h", 86400), ("7d", 604800), ("007s", 7), ("3650d", 315360000)],
 )
 def test_duration(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
-    assert isinstance(duration(text), float)
+    assert parse_duration(text) == seconds
+    assert isinstance(parse_duration(text), float)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_duration(text: str, seconds: float) -> None:
 )  # fmt: skip
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="a duration is"):
-        duration(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["1s", "90s", "10m", "24h", "7d", "30d", "36h", "3601s"])
 def test_a_duration_is_written_in_its_largest_unit(text: str) -> None:
-    assert duration_text(duration(text)) == {"24h": "1d"}.get(text, text)
+    assert format_duration(parse_duration(text)) == {"24h": "1d"}.get(text, text)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_duration_is_written_in_its_largest_unit(text: str) -> None:
     [("25MiB", 25 << 20), ("512KiB", 512 << 10), ("1GiB", 1 << 30), ("7", 7), ("7B", 7), ("2 MiB", 2 << 20)],
 )  # fmt: skip
 def test_byte_count(text: str, size: int) -> None:
-    assert byte_count(text) == size
+    assert parse_byte_count(text) == size
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_byte_count(text: str, size: int) -> None:
 )
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="a size is"):
-        byte_count(text)
+        parse_byte_count(text)
 
 
 # Settings
@@ -487,9 +487,9 @@ def test_the_longest_secret_is_masked_first() -> None:
 def test_a_mask_learns() -> None:
     mask = Mask()
     assert mask("first second") == "first second"
-    mask.learn([Secret("first")])
-    mask.learn([Secret("second")])
-    mask.learn([])
+    mask.add([Secret("first")])
+    mask.add([Secret("second")])
+    mask.add([])
     assert mask("first second third") == "<secret> <secret> third"
 
 

@@ -426,8 +426,8 @@ routes: []
         for source in ("both", "either"):
             head = intake.request(source, b"", {**JSON_HEADERS, "X-Shared": "x"})
             with pytest.raises(NotAuthentic):
-                intake.receiver.admit(head)
-        intake.receiver.admit(intake.request("either", b"", {**JSON_HEADERS, **BEARER}))
+                intake.check_head(head)
+        intake.check_head(intake.request("either", b"", {**JSON_HEADERS, **BEARER}))
 
     def test_where_one_of_any_needs_the_body_the_head_cannot_tell(self) -> None:
         """As at a sender that moves from a token to a signature: the missing token says nothing yet."""
@@ -473,9 +473,9 @@ routes: []
         intake = make_intake(self.ALL)
         text = {"Content-Type": "text/plain"}
         with pytest.raises(NotAuthentic):
-            intake.receiver.admit(intake.request("either", b"", text))
+            intake.check_head(intake.request("either", b"", text))
         with pytest.raises(UnsupportedContent):
-            intake.receiver.admit(intake.request("either", b"", {**text, **BEARER}))
+            intake.check_head(intake.request("either", b"", {**text, **BEARER}))
 
     def test_the_log_says_which_class_of_reason_and_no_more(
         self, make_intake: Callable[[str], Intake]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.errors import Busy
+from bridge.core.errors import SourceBusy
 from bridge.core.event import Event
-from bridge.intake.evaluation_slots import RUNNING, WAITING, Slots
+from bridge.intake.evaluation_limiter import MAX_RUNNING, MAX_WAITING, EvaluationLimiter
 from bridge.intake.receive import Answer
 from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.server import gunicorn_config as server
@@ -72,34 +72,34 @@ def test_no_more_run_at_once_and_another_source_is_not_held_up(
 ) -> None:
     held = Held(monkeypatch)
     answers: list[Answer] = []
-    threads = posts(intake, RUNNING + 3, answers)
-    wait_until(lambda: held.running == RUNNING, "the first webhooks")
+    threads = posts(intake, MAX_RUNNING + 3, answers)
+    wait_until(lambda: held.running == MAX_RUNNING, "the first webhooks")
     assert intake.post("quiet", b"{}", JSON_HEADERS).status == 200
-    assert (held.running, answers) == (RUNNING, [])
+    assert (held.running, answers) == (MAX_RUNNING, [])
     held.gate.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert [answer.status for answer in answers] == [200] * (RUNNING + 3)
-    assert held.most == RUNNING
+    assert [answer.status for answer in answers] == [200] * (MAX_RUNNING + 3)
+    assert held.most == MAX_RUNNING
 
 
 def test_one_that_waits_too_long_is_to_be_sent_again(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
-    monkeypatch.setattr(intake.receiver, "_slots", Slots(timeout=0.05))
+    monkeypatch.setattr(intake.receiver, "_limiter", EvaluationLimiter(timeout=0.05))
     answers: list[Answer] = []
-    threads = posts(intake, RUNNING, answers)
-    wait_until(lambda: held.running == RUNNING, "the first webhooks")
+    threads = posts(intake, MAX_RUNNING, answers)
+    wait_until(lambda: held.running == MAX_RUNNING, "the first webhooks")
     response = intake.app().test_client().post("/hooks/noisy", data=b"{}", headers=JSON_HEADERS)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
     assert response.get_json()["title"] == "The request could not be stored; send it again"
     held.gate.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert intake.rows() == (RUNNING, 0)
+    assert intake.rows() == (MAX_RUNNING, 0)
 
 
 def test_so_many_wait_and_leave_threads_to_others() -> None:
-    slots = Slots(timeout=PATIENCE)
+    slots = EvaluationLimiter(timeout=PATIENCE)
     let_go = threading.Event()
     entered: list[int] = []
 
@@ -108,30 +108,30 @@ def test_so_many_wait_and_leave_threads_to_others() -> None:
             entered.append(1)
             assert let_go.wait(PATIENCE)
 
-    threads = [threading.Thread(target=work) for _ in range(RUNNING + WAITING)]
+    threads = [threading.Thread(target=work) for _ in range(MAX_RUNNING + MAX_WAITING)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: slots._by_source["noisy"].places._value == 0, "those that wait")
-    with pytest.raises(Busy, match="32 webhooks are evaluated or wait"), slots.slot("noisy"):
+    wait_until(lambda: slots._by_source["noisy"].admitted._value == 0, "those that wait")
+    with pytest.raises(SourceBusy, match="32 webhooks are evaluated or wait"), slots.slot("noisy"):
         pass
     with slots.slot("quiet"):
         pass
-    assert len(entered) == RUNNING
+    assert len(entered) == MAX_RUNNING
     let_go.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert len(entered) == RUNNING + WAITING
-    assert server.threads >= 2 * (RUNNING + WAITING)
+    assert len(entered) == MAX_RUNNING + MAX_WAITING
+    assert server.threads >= 2 * (MAX_RUNNING + MAX_WAITING)
 
 
 def test_a_slot_is_free_again_whatever_became_of_the_webhook() -> None:
-    slots = Slots(timeout=0)
-    for _ in range(2 * (RUNNING + WAITING)):
+    slots = EvaluationLimiter(timeout=0)
+    for _ in range(2 * (MAX_RUNNING + MAX_WAITING)):
         with pytest.raises(ZeroDivisionError), slots.slot("noisy"):
             raise ZeroDivisionError
     with ExitStack() as running:
-        for _ in range(RUNNING):
+        for _ in range(MAX_RUNNING):
             running.enter_context(slots.slot("noisy"))
-        for _ in range(2 * WAITING):
-            with pytest.raises(Busy, match="within 0 s"), slots.slot("noisy"):
+        for _ in range(2 * MAX_WAITING):
+            with pytest.raises(SourceBusy, match="within 0 s"), slots.slot("noisy"):
                 pass

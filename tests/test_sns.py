@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 import bridge.sources
 import tests.intake
 from bridge.core.errors import (
+    FetchFailed,
     NotAuthentic,
-    NotConfirmed,
     NotSent,
     SettingsError,
     Unreadable,
@@ -470,11 +470,11 @@ class TestCertificates:
 
         certificates = Certificates(fails, clock)
         for _ in range(5):
-            with pytest.raises(NotConfirmed):
+            with pytest.raises(FetchFailed):
                 certificates(url_of(1))
         assert fetched == [url_of(1)]
         clock.now += FAILED_FOR
-        with pytest.raises(NotConfirmed, match="no connection"):
+        with pytest.raises(FetchFailed, match="no connection"):
             certificates(url_of(1))
         assert fetched == [url_of(1)] * 2
 
@@ -489,7 +489,7 @@ class TestCertificates:
 
         certificates = Certificates(fetch, clock)
         for number in range(1000):
-            with pytest.raises(NotConfirmed):
+            with pytest.raises(FetchFailed):
                 certificates(url_of(number))
         assert certificates(CERTIFICATE_URL)
         assert len(certificates._failed) == MAX_FAILED
@@ -506,7 +506,7 @@ class TestCertificates:
 
         certificates = Certificates(fetch, clock)
         for _ in range(2):
-            with pytest.raises(NotConfirmed):
+            with pytest.raises(FetchFailed):
                 certificates(url_of(1))
         assert fetched == [url_of(1)]
 
@@ -557,7 +557,7 @@ class TestCertificates:
             thread.start()
         assert asked.wait(20)
         wait_until(lambda: certificates._waiting._value == 0)
-        with pytest.raises(NotConfirmed, match=f"{MAX_WAITING} requests wait"):
+        with pytest.raises(FetchFailed, match=f"{MAX_WAITING} requests wait"):
             certificates(url_of(2))
         go.set()
         for thread in threads:
@@ -568,12 +568,12 @@ class TestCertificates:
     def test_who_waits_for_anothers_fetch_gives_up(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sns, "PATIENCE", 0.05)
         certificates = Certificates(aws.fetch)
-        with certificates._lock, pytest.raises(NotConfirmed, match="another is waited for"):
+        with certificates._lock, pytest.raises(FetchFailed, match="another is waited for"):
             certificates(url_of(1))
 
     def test_a_message_that_cannot_be_verified_is_to_be_sent_again(self, aws: Aws, intake: Intake) -> None:
         aws.certificate = b"out of order"
-        with pytest.raises(NotConfirmed) as caught:
+        with pytest.raises(FetchFailed) as caught:
             post(intake, aws.sign(NOTIFICATION))
         assert caught.value.status == 503
         assert intake.rows() == (0, 0)
@@ -592,7 +592,7 @@ class TestSubscription:
         self, aws: Aws, intake: Intake, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         url = "https://sns.us-east-1.amazonaws.com/?Action=Unreachable"
-        with pytest.raises(NotConfirmed) as caught:
+        with pytest.raises(FetchFailed) as caught:
             post(intake, aws.sign({**SUBSCRIPTION, "SubscribeURL": url}))
         assert caught.value.status == 503
         answer = post(intake, aws.sign({**SUBSCRIPTION}))
@@ -689,7 +689,7 @@ def test_nobody_else_can_sign(source: Source) -> None:
 def test_a_process_that_fetches_nothing_verifies_nothing(aws: Aws, source: Source) -> None:
     source_type = discover()["sns"]
     commands = replace(source, type=source_type, required=(Required(source_type.proofs[0], (TOPIC,)),))
-    with pytest.raises(NotConfirmed):
+    with pytest.raises(FetchFailed):
         commands.verify(request(aws.sign(NOTIFICATION)))
 
 

@@ -148,7 +148,7 @@ def test_on_a_running_server_with_an_edit_and_a_commit(tmp_path: Path) -> None:
         with Server(config, tmp_path / "bridge.db", environ) as server:
             assert pushes.push(server.port, "one").status == 202
             server.stop()
-            assert f"the routing table in force: {before} of commit 6113728f, routes: " in server.log
+            assert f"the active routing table: {before} of commit 6113728f, routes: " in server.log
         outbox = Outbox(f"sqlite:///{tmp_path / 'bridge.db'}")
         assert [job.table for job in outbox.jobs()] == [TableVersion(before, "6113728f")]
         outbox.close()

@@ -140,7 +140,7 @@ def test_a_worker_without_its_database_ends_with_one_line(config: Path, nowhere:
         worker.start()
     assert_says_why(worker)
     table, *why = worker.log.splitlines()
-    assert "the routing table in force" in table
+    assert "the active routing table" in table
     assert len(why) == 1, worker.log
 
 

@@ -46,7 +46,7 @@ def main(ctx: click.Context) -> None:
     mask = Mask()
     configure("WARNING", "text", mask)
     ctx.obj = Terminal(Settings.from_environ(), mask)
-    mask.learn(ctx.obj.settings.secrets)
+    mask.add(ctx.obj.settings.secrets)
     if ctx.obj.settings.is_colorless:
         ctx.color = False
 

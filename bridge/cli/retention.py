@@ -8,7 +8,7 @@ import click
 
 from bridge.cli.actor import Actor, as_actor
 from bridge.cli.terminal import Terminal, as_json
-from bridge.core.units import duration_text
+from bridge.core.units import format_duration
 from bridge.report import rows
 
 
@@ -24,7 +24,7 @@ def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
     retention = terminal.settings.retention
     if not in_json:
         terminal.say(rows.retention_lines(retention))
-    older_than = ",".join(map(duration_text, (retention.events, retention.bodies)))
+    older_than = ",".join(map(format_duration, (retention.events, retention.bodies)))
     action = actor.action("prune", {"older than": older_than})
     with terminal.outbox() as outbox, outbox.audit.recording(action) as entry:
         pruned = outbox.prune(retention, lambda: False, entry=entry)

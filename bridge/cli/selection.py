@@ -13,7 +13,7 @@ import click
 from bridge.cli.terminal import NUMBER
 from bridge.core.event import JSON, rfc3339
 from bridge.core.job import JobState
-from bridge.core.units import duration
+from bridge.core.units import parse_duration
 
 Command = Callable[..., None]
 
@@ -55,7 +55,7 @@ class Selection:
 
 def _earliest(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
     try:
-        return None if text is None else time.time() - duration(text)
+        return None if text is None else time.time() - parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(f"found {text!r}; {error}") from error
 

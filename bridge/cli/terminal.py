@@ -77,7 +77,7 @@ class Terminal:
             where, self.settings.environment, discover(),
             require_env=require_env, with_tests=with_tests, commit=self.settings.commit,
         )  # fmt: skip
-        self.mask.learn(loaded.secrets)
+        self.mask.add(loaded.secrets)
         return loaded
 
     @contextmanager

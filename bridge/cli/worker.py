@@ -8,7 +8,7 @@ import sys
 import click
 
 from bridge.cli.terminal import Terminal
-from bridge.server import worker as process
+from bridge.server import delivery_worker as process
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -9,7 +9,7 @@ from bridge.config.document import Empty, Scalar
 from bridge.config.problems import Problems
 from bridge.config.readers import env_name
 from bridge.core.errors import SettingsError
-from bridge.core.secrets import MIN_MASKED, SHORT_SECRET, Secret, visible
+from bridge.core.secrets import MIN_MASKED_CHARACTERS, MIN_SECRET_CHARACTERS, Secret, strip_invisible
 
 
 def variable_name(name: str, key: str) -> str:
@@ -56,7 +56,7 @@ class Environment:
         value = None if isinstance(scalar, Empty) else self._read(env_name(scalar) or "", scalar)
         if value is None:
             return None
-        name, characters = env_name(scalar), len(visible(value))
+        name, characters = env_name(scalar), len(strip_invisible(value))
         if not characters:
             message = f"the secret in {name} is blank"
             self._problems.error(
@@ -67,9 +67,9 @@ class Environment:
             return None
         secret = Secret(value)
         self.secrets.append(secret)
-        if characters < SHORT_SECRET:
+        if characters < MIN_SECRET_CHARACTERS:
             message = f"the secret in {name} has {len(value)} characters"
-            masked = "" if characters >= MIN_MASKED else " and too short to be masked in the log"
+            masked = "" if characters >= MIN_MASKED_CHARACTERS else " and too short to be masked in the log"
             hint = f"it is easily guessed{masked}; make one with openssl rand -hex 32"
             self._problems.warning(scalar.place, message, hint)
         return secret

@@ -38,7 +38,7 @@ from bridge.config.readers import (
 from bridge.core.redaction import Keep
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Task
-from bridge.core.units import duration_text
+from bridge.core.units import format_duration
 from bridge.theeye.request import TheEye
 
 
@@ -72,7 +72,7 @@ def _as_written(schema: JsonSchemaValue, default: Any) -> JsonSchemaValue:
     given = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     kinds = given[0] if len(given) == 1 else {"anyOf": given} if given else {}
     if isinstance(default, float):
-        default = duration_text(default)
+        default = format_duration(default)
     return {**others, **kinds, **({"default": default} if isinstance(default, str | bool) else {})}
 
 

@@ -31,7 +31,7 @@ from bridge.core.problem import Place
 from bridge.core.redaction import Keep
 from bridge.core.task import OnUnknown, Rate
 from bridge.core.task_arguments import ArgumentsType
-from bridge.core.units import DURATION_UNITS, duration
+from bridge.core.units import SECONDS_BY_UNIT, parse_duration
 from bridge.sources.base.source_type import Replays
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def read_duration(value: Any) -> float:
     if isinstance(text, Empty):
         return 0.0
     try:
-        return duration(text)
+        return parse_duration(text)
     except ValueError as error:
         refuse(f"found {found(value)}; {error}")
 
@@ -133,7 +133,7 @@ def read_rate(value: Any) -> Rate | None:
     if parts is None or int(parts[1]) > _FASTEST:
         wanted = f"a number up to {_FASTEST:,} and a span, such as 10/s, 30/m, 500/h, 1000/d"
         refuse(f"found {found(value)}, expected {wanted}")
-    return Rate(int(parts[1]), float(DURATION_UNITS[parts[2]]))
+    return Rate(int(parts[1]), float(SECONDS_BY_UNIT[parts[2]]))
 
 
 def read_until(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The network of a client's address: what one client controls for sure; pure."""
+"""The network of a client's address, which a client cannot choose freely; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 def network_of(address: str) -> str:
     """Return an IPv4 address as it is, and the /64 of an IPv6 address (RFC 6177), in any spelling.
 
-    What is no address is returned as it is; an IPv4 address on a socket of both is an IPv4 address.
+    An IPv4-mapped IPv6 address counts as IPv4. Any other text is returned as it is.
     """
     if ":" not in address:
         return address

@@ -1,39 +1,4 @@
-"""Every exception of the bridge. ``str(error)`` is a message to a person.
-
-::
-
-    BridgeError
-    ├── SettingsError            an environment variable is wrong
-    ├── ConfigError              the routing table has mistakes (all of them at once)
-    ├── ExpressionError          a path, a pattern or an expression is written wrongly
-    ├── EvaluationError          an expression gives no value for this event
-    │   ├── MissingField         a field that is not there
-    │   └── Incomparable         an order comparison of unlike things
-    ├── OverBudget               the routes would do more for one event than its budget allows
-    ├── Refusal                  a request that is not taken on, with its HTTP status
-    │   ├── Unreadable           400
-    │   ├── NotAuthentic         401
-    │   ├── UnknownSource        404
-    │   ├── TooSlow              408
-    │   ├── TooLarge             413
-    │   ├── UnsupportedContent   415
-    │   └── Unavailable          503: the sender must send again
-    │       ├── NotConfirmed     what the sender wants fetched cannot be, or a certificate of it
-    │       ├── NotStored        the store could not commit
-    │       ├── Busy             too many webhooks of one source are evaluated at once
-    │       └── NoRoom           too many large bodies at once
-    ├── SendError                a POST to TheEye that got no answer
-    │   ├── NotSent              no byte of the request was written
-    │   └── AnswerLost           the request was written, wholly or in part
-    ├── DemoFailed               a step of the demo did not do what it should
-    │   └── ServerFailed         the demo's bridge did not start
-    └── OutboxError              the store cannot do what was asked
-        ├── StoreUnavailable     the database cannot be reached, read or written
-        ├── NoSuchEvent
-        ├── BodyGone             the event is there, but its body is not kept
-        ├── NoSuchJob
-        └── WrongState           the job is in a state that does not allow it
-"""
+"""Every exception of the bridge. ``str(error)`` is a message to a person."""
 
 from __future__ import annotations
 
@@ -45,20 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-#: The longest part of a request that a message repeats, in characters.
-MAX_QUOTED = 100
+#: The longest part of a request that a message repeats.
+MAX_QUOTED_CHARACTERS = 100
 
 
 class BridgeError(Exception):
-    """The base of all; never raised itself."""
+    """The base class; never raised itself."""
 
 
 class SettingsError(BridgeError):
-    """An environment variable is missing or has a value that cannot be used."""
+    """An environment variable is missing or invalid."""
 
 
 class ConfigError(BridgeError):
-    """The routing table has mistakes; `problems` holds every one, warnings too."""
+    """The routing table is invalid; `problems` lists all errors and warnings."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -66,10 +31,9 @@ class ConfigError(BridgeError):
 
 
 class ExpressionError(BridgeError):
-    """A path, a pattern or an expression is written wrongly.
+    """A path, a pattern or an expression is invalid.
 
-    `offset` counts characters from the start of the text that was given; `hint`
-    says what to write instead.
+    `offset` counts characters from the start of the text; `hint` says what to write instead.
     """
 
     def __init__(self, message: str, offset: int = 0, hint: str | None = None) -> None:
@@ -78,35 +42,35 @@ class ExpressionError(BridgeError):
         self.hint = hint
         super().__init__(message if hint is None else f"{message}; {hint}")
 
-    def moved(self, by: int) -> ExpressionError:
-        """The same mistake, `by` characters further on in a longer text."""
+    def shifted(self, by: int) -> ExpressionError:
+        """Return the same error, `by` characters further on in a longer text."""
         return ExpressionError(self.message, self.offset + by, self.hint)
 
 
 class EvaluationError(BridgeError):
-    """An expression gives no value for this event."""
+    """An expression has no value for this event."""
 
 
 class MissingField(EvaluationError):
-    """A field that is not there, with its full path and what there was instead."""
+    """A field is missing; the message has its full path and the fields that exist."""
 
 
 class Incomparable(EvaluationError):
-    """An order comparison with what is missing or null, or of unlike types."""
+    """An order comparison with a missing value or null, or of different types."""
 
 
 class OverBudget(BridgeError):
-    """The routes would do more for one event than its budget allows: the route that is evaluated ends here.
+    """The routes would do more for one event than its budget allows: the evaluation of the route ends here.
 
-    It is no EvaluationError: a condition is not false for it, and an argument's error is another matter.
+    It is not an EvaluationError, which would make a condition false or an argument invalid.
     """
 
 
 class Refusal(BridgeError):
-    """A request that is not taken on.
+    """A request that the bridge refuses, with an HTTP status.
 
-    `title` goes to the sender and never says which secret or how far it got;
-    the message (`str`) goes to the log alone.
+    The sender gets `title`, which never says which secret was wrong or how far the request got. The message
+    goes to the log alone.
     """
 
     status: ClassVar[int]
@@ -114,28 +78,28 @@ class Refusal(BridgeError):
 
 
 class Unreadable(Refusal):
-    """The body is not what its sender says it is."""
+    """The body is not what its headers say."""
 
     status = 400
     title = "The request cannot be read"
 
 
 class NotAuthentic(Refusal):
-    """No proof, or a wrong one, that the request comes from its source."""
+    """The request does not prove that it comes from its source."""
 
     status = 401
     title = "The request is not authentic"
 
 
 class UnknownSource(Refusal):
-    """No source of that name in the routing table."""
+    """The routing table has no source of that name."""
 
     status = 404
     title = "There is no such source"
 
 
-class TooSlow(Refusal):
-    """The request did not come whole within its time."""
+class RequestTimeout(Refusal):
+    """The request was incomplete at its deadline."""
 
     status = 408
     title = "The request took too long to arrive"
@@ -149,37 +113,37 @@ class TooLarge(Refusal):
 
 
 class UnsupportedContent(Refusal):
-    """A content type or an encoding that this source does not take."""
+    """The source does not support this content type or encoding."""
 
     status = 415
     title = "The content type or encoding is not supported"
 
 
-class Unavailable(Refusal):
-    """The request cannot be taken on now: the sender must send again."""
+class ServiceUnavailable(Refusal):
+    """The request cannot be stored now: the sender must send it again."""
 
     status = 503
     title = "The request could not be stored; send it again"
 
 
-class NotConfirmed(Unavailable):
-    """What the sender wants fetched, or what its signature needs, cannot be fetched now."""
+class FetchFailed(ServiceUnavailable):
+    """A URL that the sender wants confirmed, or a certificate of its signature, cannot be fetched now."""
 
 
-class NotStored(Unavailable):
+class NotStored(ServiceUnavailable):
     """The store could not commit."""
 
 
-class Busy(Unavailable):
-    """Too many webhooks of one source are evaluated at once, or wait for that."""
+class SourceBusy(ServiceUnavailable):
+    """Too many webhooks of one source are evaluated at once, or wait for it."""
 
 
-class NoRoom(Unavailable):
-    """Too many large bodies at once."""
+class BodyMemoryFull(ServiceUnavailable):
+    """Too many large bodies arrive or are processed at once."""
 
 
 class SendError(BridgeError):
-    """A POST to TheEye that got no answer."""
+    """A request to TheEye, or to a sender, that got no response."""
 
 
 class NotSent(SendError):
@@ -187,19 +151,15 @@ class NotSent(SendError):
 
 
 class AnswerLost(SendError):
-    """The request was written, wholly or in part: TheEye may have taken the job."""
+    """The request was written, wholly or in part: TheEye may have accepted the job."""
 
 
 class DemoFailed(BridgeError):
-    """A step of the demo did not do what it should."""
-
-
-class ServerFailed(DemoFailed):
-    """The demo's bridge did not start."""
+    """A step of the demo failed."""
 
 
 class OutboxError(BridgeError):
-    """The store cannot do what was asked."""
+    """The store cannot do what was requested."""
 
 
 class StoreUnavailable(OutboxError):
@@ -207,21 +167,21 @@ class StoreUnavailable(OutboxError):
 
 
 class NoSuchEvent(OutboxError):
-    """No event of that id."""
+    """No event has that id."""
 
 
 class BodyGone(OutboxError):
-    """The body of the event is not kept: it is old, or its source keeps none."""
+    """The body of the event is not stored: it is too old, or its source stores none."""
 
 
 class NoSuchJob(OutboxError):
-    """No job of that id."""
+    """No job has that id."""
 
 
 class WrongState(OutboxError):
-    """The job is in a state that does not allow what was asked."""
+    """The job is in a state that does not allow the action."""
 
 
 def quoted(text: str) -> str:
-    """Quote what a request said, for a message: whole or not at all, as no mask finds a part of a secret."""
-    return repr(text) if len(text) <= MAX_QUOTED else f"a text of {len(text)} characters"
+    """Quote a part of a request for a message, whole or not at all: no mask finds a part of a secret."""
+    return repr(text) if len(text) <= MAX_QUOTED_CHARACTERS else f"a text of {len(text)} characters"

@@ -1,4 +1,4 @@
-"""Request, the raw facts of one POST, and Event, what is left once it is authentic and parsed."""
+"""Request, the raw facts of one POST, and Event, an authentic, parsed request; pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-#: What orjson gives: None, bool, int, float, str, list, dict.
+#: A value as orjson parses it: None, bool, int, float, str, list or dict.
 JSON = Any
 
 
 class Headers(Mapping[str, str]):
-    """Header names to values, in whatever case they are asked for. Read only."""
+    """Header values by name, in any case. Read only."""
 
     __slots__ = ("_values",)
 
@@ -33,18 +33,18 @@ class Headers(Mapping[str, str]):
         return len(self._values)
 
     def without(self, names: Iterable[str]) -> Headers:
-        """The same headers, but for those of these names."""
-        gone = {name.lower() for name in names}
-        return Headers((name, value) for name, value in self._values.items() if name not in gone)
+        """Return the headers except those of these names."""
+        removed = {name.lower() for name in names}
+        return Headers((name, value) for name, value in self._values.items() if name not in removed)
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC, to the microsecond."""
+    """Format seconds since the epoch as RFC 3339 in UTC, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def full_name(event: str, action: str | None) -> str:
-    """``event.action``, or the event where it has no action."""
+    """Return ``event.action``, or the event if it has no action."""
     return f"{event}.{action}" if action else event
 
 
@@ -57,18 +57,18 @@ class Request:
     headers: Headers
     #: The last value of each parameter.
     query: Mapping[str, str]
-    #: The body's bytes as they came: what signatures are made over.
+    #: The bytes that signatures are computed over.
     body: bytes
     #: Seconds since the epoch.
     received_at: float
-    #: The IP address that it came from; empty where it is not known.
+    #: The client's IP address; empty if unknown.
     client: str = ""
-    #: By body, its JSON value once it is parsed. Copies of a request share it: a signature inside the body
-    #: needs the value before the body is read.
+    #: The JSON value of a body that was parsed. Copies of a request share it: a signature inside the body
+    #: needs the value before the source reads the body.
     parsed: dict[bytes, JSON] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def with_body(self, body: bytes) -> Request:
-        """The same request, its body read."""
+        """Return the request with its body."""
         return replace(self, body=body)
 
 
@@ -77,11 +77,11 @@ class Event:
     """One authentic, parsed request."""
 
     source: str
-    #: The sender's name of what happened, such as ``push``.
+    #: The sender's name of the event, such as ``push``.
     event: str
-    #: Its sub-type, such as ``opened``, where the sender has one.
+    #: Its sub-type, such as ``opened``, if the sender has one.
     action: str | None
-    #: What identifies the webhook to its sender.
+    #: The sender's id of the webhook.
     delivery_id: str
     #: Without credentials and signatures.
     headers: Headers
@@ -90,17 +90,17 @@ class Event:
     payload: JSON
     #: Seconds since the epoch.
     received_at: float
-    #: The payload as JSON text: what is stored.
+    #: The payload as JSON text, as it is stored.
     body: bytes = field(repr=False, default=b"")
 
     @property
     def full_name(self) -> str:
-        """``event.action``, or the event where it has no action."""
+        """``event.action``, or the event if it has no action."""
         return full_name(self.event, self.action)
 
     @cached_property
     def scope(self) -> dict[str, JSON]:
-        """What paths and expressions see, by name."""
+        """The variables of paths and expressions, by name."""
         return {
             "payload": self.payload,
             "headers": self.headers,

@@ -1,4 +1,4 @@
-"""From a body's bytes to JSON, within limits; pure."""
+"""Parse the bytes of a body, JSON or a form, within limits; pure."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON
 
-#: How deep objects and lists may stand in each other.
-MAX_DEPTH = 64
-#: How many commas and brackets a body may hold, those inside its texts too: a cheap bound for its
-#: values. Parsed, 25 MiB of ``[],`` would be 800 MB.
-MAX_VALUES = 500_000
-#: How many fields a form may have, unless its reader knows of more.
+#: How deep objects and lists may be nested.
+MAX_JSON_DEPTH = 64
+#: Commas and opening brackets of a body, those inside its texts too: a cheap bound of its values. Parsed,
+#: 25 MiB of ``[],`` would take 800 MB.
+MAX_JSON_VALUES = 500_000
+#: Fields of a form, unless the caller expects more.
 MAX_FORM_FIELDS = 10
-#: Bytes of a form that are decoded at once: their escapes take up to four times the room.
-SLICE = 64 * 1024
+#: Bytes of a form that are decoded at once: decoding takes up to four times as much memory.
+FORM_SLICE_BYTES = 64 * 1024
 
 #: How JSON begins, after blanks, NULs and byte order marks. A form percent-encodes these characters.
-_JSON_BEGINS = re.compile(rb'[\s\x00\xef\xbb\xbf\xfe\xff]*+[{\["]')
+_JSON_START = re.compile(rb'[\s\x00\xef\xbb\xbf\xfe\xff]*+[{\["]')
 
 
 def parse_json(body: bytes) -> JSON:
-    """The body's JSON value. Raises Unreadable where it is none, or one beyond the limits."""
-    # Counted before it is parsed, so that what is refused costs no memory.
+    """Return the JSON value of a body. Raises Unreadable if it is invalid or beyond the limits."""
+    # Counted before it is parsed, so that a refused body costs no memory.
     openings = body.count(b"[") + body.count(b"{")
-    if body.count(b",") + openings >= MAX_VALUES:
-        raise Unreadable(f"the JSON holds more than {MAX_VALUES:,} commas and brackets")
+    if body.count(b",") + openings >= MAX_JSON_VALUES:
+        raise Unreadable(f"the JSON has more than {MAX_JSON_VALUES:,} commas and brackets")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Unreadable(f"the body is no JSON: {error}") from error
-    if openings > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
-        raise Unreadable(f"the JSON is nested more than {MAX_DEPTH} deep")
+        raise Unreadable(f"the body is not valid JSON: {error}") from error
+    if openings > MAX_JSON_DEPTH and _is_deeper(value, MAX_JSON_DEPTH):
+        raise Unreadable(f"the JSON is nested more than {MAX_JSON_DEPTH} deep")
     return value
 
 
@@ -54,11 +54,11 @@ def _is_deeper(value: JSON, limit: int) -> bool:
 
 
 def parse_form(body: bytes, limit: int = MAX_FORM_FIELDS) -> dict[str, str]:
-    """The fields of an ``application/x-www-form-urlencoded`` body, at most `limit`, each with another name.
+    """Return the fields of an ``application/x-www-form-urlencoded`` body, at most `limit`, by unique name.
 
     Raises Unreadable, also for JSON: a signature does not cover the Content-Type that calls it a form.
     """
-    if _JSON_BEGINS.match(body):
+    if _JSON_START.match(body):
         raise Unreadable("the body begins like JSON, but its Content-Type says a form; expected name=value")
     fields = body.split(b"&", limit)
     if len(fields) > limit:
@@ -74,18 +74,18 @@ def parse_form(body: bytes, limit: int = MAX_FORM_FIELDS) -> dict[str, str]:
 
 
 def _unquote(text: bytes) -> str:
-    """The text that a form's name or value spells. Raises UnicodeError."""
+    """Decode a name or a value of a form. Raises UnicodeError."""
     plain, start = bytearray(), 0
     while start < len(text):
-        end = start + SLICE
+        end = start + FORM_SLICE_BYTES
         if end < len(text) and (escape := text.rfind(b"%", end - 2, end)) >= 0:
-            end = escape  # which is not cut in two
+            end = escape  # do not split an escape
         plain += _unescape(text[start:end])
         start = end
     return plain.decode()
 
 
 def _unescape(text: bytes) -> bytes:
-    # As escapes that Python's own codec knows: urllib makes an object of each, 1.8 GB for 25 MiB of them.
+    # urllib makes an object of each escape, 1.8 GB for 25 MiB of them; a codec of Python does not.
     escaped = text.replace(b"+", b" ").replace(b"\\", b"\\x5c").replace(b"%", b"\\x")
     return escaped.decode("unicode_escape").encode("latin-1")

@@ -1,4 +1,4 @@
-"""Problem: one mistake or warning in the routing table, at its place."""
+"""Problem, an error or a warning about the routing table, and its Place; pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """Whether the table can be used all the same."""
+    """An ERROR makes the table invalid, a WARNING does not."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -15,7 +15,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a file; line and column count from 1."""
+    """A position in a file; lines and columns count from 1."""
 
     file: str
     line: int
@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, where, and what to do."""
+    """An error or a warning, with its place and a hint."""
 
     place: Place
     severity: Severity

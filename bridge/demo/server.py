@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from bridge.core.errors import SendError, ServerFailed
+from bridge.core.errors import DemoFailed, SendError
 from bridge.demo.guard import ENDS_WITHIN, STOP
 from bridge.http.client import HttpClient
 from bridge.process.watchdog import Watchdog
@@ -43,7 +43,7 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it is ready. Raises ServerFailed with its log's end."""
+        """Start it and wait until it is ready. Raises DemoFailed with its log's end."""
         command = [sys.executable, "-m", "bridge.demo.guard", str(self._folder)]
         command += [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server.gunicorn_config"]
         command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
@@ -63,7 +63,7 @@ class ServerProcess:
         while not _is_ready(client, self.url):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise ServerFailed(f"the bridge did not start:\n{self.log.read_text()[-4000:]}")
+                raise DemoFailed(f"the bridge did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
         client.close()
         watchdog.close()

@@ -259,7 +259,7 @@ class Language:
             why, hint = _syntax(str(error.message), stripped)
             raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
         except ExpressionError as error:
-            raise error.moved(offset) from error.__cause__
+            raise error.shifted(offset) from error.__cause__
         except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset

@@ -1,1 +1,1 @@
-"""Use case 1: a request becomes an event and its jobs, in one commit."""
+"""Use case 1: a webhook becomes an event and its jobs, in one commit."""

@@ -1,46 +1,47 @@
-"""Use case 1: a request becomes an event and its jobs, in one commit, and then the answer."""
+"""Use case 1: a webhook becomes an event and its jobs, in one commit, before it is answered."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from bridge.core.errors import (
-    NotConfirmed,
+    FetchFailed,
     NotStored,
     Refusal,
     SendError,
+    ServiceUnavailable,
     StoreUnavailable,
-    Unavailable,
     UnknownSource,
     quoted,
 )
-from bridge.core.event import JSON, Request
+from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
-from bridge.intake.evaluation_slots import Slots
+from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook, Webhook
-from bridge.routing.routing_table import RoutingTable
+from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.sources.base.source import MAX_NAME, Source
+from bridge.sources.base.source_type import Reading
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the sender gets: an HTTP status and a JSON body."""
+    """The HTTP status and the JSON body that the sender gets."""
 
     status: int
     body: dict[str, JSON]
 
 
 class Receiver:
-    """Takes the requests of one process."""
+    """Receives the webhooks of one process."""
 
     def __init__(
         self,
@@ -50,17 +51,72 @@ class Receiver:
         mask: Mask,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        #: The one in force; another may be set at any time.
+        #: The active table; a reload replaces it at any time.
         self.table = table
         self._outbox = outbox
         self._refusals = refusals
         self._mask = mask
-        self._slots = Slots()
+        self._limiter = EvaluationLimiter()
         self.clock = clock
 
+    def receive(self, head: Request, body: AbstractContextManager[bytes], size: int | None = None) -> Answer:
+        """Take one webhook along its path: read, verify, parse, route, store, answer.
+
+        `head` is the request without its body, `size` the length of the body that it announces, in bytes.
+        To enter `body` reads it within its limits, and to leave it frees its memory. Raises Refusal; nothing
+        is stored then, unless it is FetchFailed.
+        """
+        with self._recording_refusals(head, size):
+            table = self.table  # read once: a reload must not change it on the way
+            source = _source_of(head, table)
+            source.verify_head(head)
+            with body as content:
+                request = head.with_body(content)
+                if source.type.is_unsigned_test(request):
+                    log.debug("unsigned test from %s, client %s", source.name, request.client or "unknown")
+                    return Answer(200, {"test": True})
+                source.verify(request)
+                event, reading = source.read(request, self._mask)
+                with self._limiter.slot(source.name):
+                    routed = table.jobs_for(event)
+                # Commits. The answer is 2xx only after that.
+                stored = self._store(_webhook(source, request, event, reading, routed))
+                self._log_stored(source, request, event, stored, routed)
+                if reading.confirm is not None:
+                    self._confirm(source, reading.confirm)
+                return _answer(source, reading, stored)
+
+    def _store(self, webhook: Webhook) -> StoredWebhook:
+        try:
+            return self._outbox.store(webhook)
+        except StoreUnavailable as error:
+            raise NotStored(str(error)) from error
+
+    def _log_stored(
+        self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
+    ) -> None:
+        log.info(
+            "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
+            stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
+            "duplicate" if stored.duplicate else "new", len(stored.jobs),
+            "".join(f"; {warning}" for warning in routed.warnings),
+        )  # fmt: skip
+        if stored.note is not None:
+            log.warning("event %d: %s", stored.event_id, stored.note)
+            if stored.is_refused:
+                # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
+                self._record_refused(source, request, 200, stored.note, len(request.body))
+
+    def _confirm(self, source: Source, url: str) -> None:
+        try:
+            source.type.fetch(url)
+        except SendError as error:
+            raise FetchFailed(f"source {source.name} cannot be confirmed: {error}") from error
+        log.info("source %s is confirmed", source.name)
+
     @contextmanager
-    def noting_refusals(self, head: Request, size: int | None) -> Iterator[None]:
-        """Log a Refusal that is raised inside; keep it, if its source is known. `size` of the body, bytes."""
+    def _recording_refusals(self, head: Request, size: int | None) -> Iterator[None]:
+        """Log a Refusal that is raised inside, and store it if its source is known."""
         try:
             yield
         except Refusal as refusal:
@@ -68,17 +124,17 @@ class Receiver:
             name = None if source is None else source.name
             reason = self._mask(str(refusal))
             self._refusals.log(refusal.status, name, head.client, reason)
-            # The sender retries after a 503, and the store may be unavailable.
-            if source is not None and not isinstance(refusal, Unavailable):
-                self._note_refused(source, head, refusal.status, reason, size)
+            # After a 503 the sender sends again, and the store may be unavailable.
+            if source is not None and not isinstance(refusal, ServiceUnavailable):
+                self._record_refused(source, head, refusal.status, reason, size)
             raise
 
-    def _note_refused(
+    def _record_refused(
         self, source: Source, head: Request, status: int, reason: str, size: int | None
     ) -> None:
         header = source.type.event_header
         event = None if header is None else head.headers.get(header)
-        self._refusals.note(
+        self._refusals.record(
             RefusedRequest(
                 source=source.name,
                 at=head.received_at,
@@ -90,81 +146,40 @@ class Receiver:
             )
         )
 
-    def admit(self, head: Request) -> RoutingTable:
-        """Check what can be checked before the body is read. Raises Refusal.
 
-        The table by which the request goes to its end: another may come into force before its body has come.
-        """
-        table = self.table
-        _source(table, head).verify_head(head)
-        return table
-
-    def receive(self, request: Request, table: RoutingTable) -> Answer:
-        """Verify, read, route and store. Raises Refusal: but for NotConfirmed, nothing is stored then."""
-        source = _source(table, request)
-        if source.type.is_unsigned_test(request):
-            log.debug("a test that %s does not sign, client %s", source.name, request.client or "unknown")
-            return Answer(200, {"test": True})
-        source.verify(request)
-        event, reading = source.read(request, self._mask)
-        with self._slots.slot(source.name):
-            routed = table.jobs_for(event)
-        webhook = Webhook(
-            event=source.kept(event, made_jobs=bool(routed.jobs)),
-            fingerprint=None if reading.delivery_id else reading.fingerprint,
-            window=source.dedupe,
-            jobs=routed.jobs,
-            warnings=routed.warnings,
-            digest=source.digest(request, reading),
-            # Without a body, such as a Jira's that is set to send none, all have the same one.
-            replays=source.replays if request.body else None,
-            has_chosen_id=source.options.delivery_id is not None,
-            has_event_in_body=source.has_event_in_body,
-        )
-        try:
-            stored = self._outbox.store(webhook)
-        except StoreUnavailable as error:
-            raise NotStored(str(error)) from error
-        log.info(
-            "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
-            stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
-            "come again" if stored.duplicate else "new", len(stored.jobs),
-            "".join(f"; {warning}" for warning in routed.warnings),
-        )  # fmt: skip
-        if stored.note is not None:
-            log.warning("event %d: %s", stored.event_id, stored.note)
-        if stored.note is not None and stored.is_refused:
-            # Answered 200 all the same: senders switch a hook off after a 4xx, and some send again.
-            self._note_refused(source, request, 200, stored.note, len(request.body))
-        if reading.confirm is not None:
-            self._confirm(source, reading.confirm)
-        reply = source.reply(reading)
-        return answer(stored, names=bool(source.required)) if reply is None else Answer(200, reply)
-
-    def _confirm(self, source: Source, url: str) -> None:
-        try:
-            source.type.fetch(url)
-        except SendError as error:
-            raise NotConfirmed(f"source {source.name} cannot be confirmed: {error}") from error
-        log.info("source %s is confirmed", source.name)
-
-
-def _source(table: RoutingTable, request: Request) -> Source:
+def _source_of(request: Request, table: RoutingTable) -> Source:
     source = table.sources.get(request.source)
     if source is None:
         raise UnknownSource(f"no source is named {quoted(request.source)}")
     return source
 
 
-def answer(stored: StoredWebhook, *, names: bool) -> Answer:
-    """202 where the request made a job or set one waiting, else 200.
+def _webhook(source: Source, request: Request, event: Event, reading: Reading, routed: Routed) -> Webhook:
+    return Webhook(
+        event=source.kept(event, made_jobs=bool(routed.jobs)),
+        fingerprint=None if reading.delivery_id else reading.fingerprint,
+        window=source.dedupe,
+        jobs=routed.jobs,
+        warnings=routed.warnings,
+        digest=source.digest(request, reading),
+        # Requests without a body all have the same one.
+        replays=source.replays if request.body else None,
+        has_chosen_id=source.options.delivery_id is not None,
+        has_event_in_body=source.has_event_in_body,
+    )
 
-    Without `names`, for a sender that proves nothing, the jobs have no route and no task.
+
+def _answer(source: Source, reading: Reading, stored: StoredWebhook) -> Answer:
+    """Return 202 if the request created jobs or set some waiting, else 200.
+
+    A sender that proves nothing gets the ids of the jobs alone.
     """
-    made: list[JSON] = [
-        {"id": job.id, "route": job.route, "task": job.task} if names else {"id": job.id}
+    reply = source.reply(reading)
+    if reply is not None:
+        return Answer(200, reply)
+    jobs: list[JSON] = [
+        {"id": job.id, "route": job.route, "task": job.task} if source.required else {"id": job.id}
         for job in stored.jobs
     ]
-    return Answer(
-        202 if made else 200, {"event": stored.event_id, "jobs": made, "duplicate": stored.duplicate}
-    )
+    body = {"event": stored.event_id, "jobs": jobs, "duplicate": stored.duplicate}
+    return Answer(202 if jobs else 200, body)

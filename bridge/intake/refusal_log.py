@@ -1,8 +1,8 @@
-"""RefusalLog: which refused requests have a log line of their own; pure.
+"""RefusalLog: which refused requests get a log line of their own; pure.
 
-Anybody can cause refusals, thousands a second, and their lines would fill a log. So the first of a kind is
-logged at once, those that follow are counted, and one line says how many they were. A kind is a status, a
-source and a client: one client's many requests hide no other's.
+Anybody can cause thousands of refusals a second, which would fill the log. The first refusal of a kind is
+logged at once, later ones are counted, and one line reports the count. A kind is a status, a source and a
+client, so that the many requests of one client hide no other's.
 """
 
 from __future__ import annotations
@@ -12,33 +12,29 @@ from typing import NamedTuple
 
 from bridge.core.client_network import network_of
 
-#: For how long, in seconds, a kind's further requests are counted.
-PERIOD = 60.0
-#: How many kinds have a client of their own at a time. Requests of further clients are counted together, by
-#: status and source.
+#: How long the further requests of a kind are counted.
+COUNT_PERIOD_SECONDS = 60.0
+#: How many kinds name their client. Requests of further clients are counted by status and source alone.
 MAX_CLIENTS = 256
 
 
 class _Kind(NamedTuple):
     status: int
-    #: None where the table has no such source.
+    #: None if the table has no such source.
     source: str | None
-    #: None where clients are counted together.
+    #: None if clients are counted together.
     client: str | None
 
 
 @dataclass
 class _Count:
     since: float
-    #: How many came after the first.
+    #: Requests after the first.
     more: int = 0
 
 
 class RefusalLog:
-    """Says what to log of refused requests. It has no lock: its caller holds one.
-
-    Every `now` is in seconds, of one clock.
-    """
+    """Decides what to log of refused requests. Not thread-safe. Every `now` is in seconds of one clock."""
 
     def __init__(self) -> None:
         #: The oldest first.
@@ -47,13 +43,13 @@ class RefusalLog:
 
     @property
     def ends_at(self) -> float | None:
-        """When the next count ends; None where nothing is counted."""
-        return next((count.since + PERIOD for count in self._counts.values()), None)
+        """When the next count ends; None if there is none."""
+        return next((count.since + COUNT_PERIOD_SECONDS for count in self._counts.values()), None)
 
     def add(self, status: int, source: str | None, client: str, reason: str, now: float) -> str | None:
-        """Count one request; its line, where it is the first of its kind.
+        """Count one request; return its line if it is the first of its kind.
 
-        `source` is one of the table's, else None; `client` is an IP address, or empty.
+        `source` must be in the table, or None; `client` is an IP address, or empty.
         """
         kind = _Kind(status, source, network_of(client) or "unknown")
         if kind not in self._counts and self._clients >= MAX_CLIENTS:
@@ -65,12 +61,12 @@ class RefusalLog:
         self._clients += kind.client is not None
         return f"refused with {status}: {reason}; client {client or 'unknown'}"
 
-    def ended(self, now: float, *, everything: bool = False) -> list[str]:
-        """Forget the counts that have ended by `now`, or `everything`; return a line for each above zero."""
+    def pop_ended(self, now: float, *, everything: bool = False) -> list[str]:
+        """Remove the counts that have ended by `now`, or `everything`; return a line for each above zero."""
         lines = []
         while self._counts:
             kind, count = next(iter(self._counts.items()))
-            if count.since + PERIOD > now and not everything:
+            if count.since + COUNT_PERIOD_SECONDS > now and not everything:
                 break
             del self._counts[kind]
             self._clients -= kind.client is not None

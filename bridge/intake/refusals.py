@@ -1,7 +1,7 @@
-"""Refusals: refused requests are logged, and the last of each source are kept, for "why did it not fire".
+"""Refusals: logs refused requests, and stores the last ones of each source, for "why did it not fire".
 
-Anybody can cause a refusal, so that none costs a commit, and not each one a log line: what has gathered is
-written once in a while.
+Anybody can cause refusals. So no refusal costs a commit of its own, and few cost a log line: a thread writes
+what has accumulated once per interval.
 """
 
 from __future__ import annotations
@@ -16,85 +16,78 @@ from bridge.intake.refusal_log import RefusalLog
 from bridge.outbox.refused_requests import LIMIT_PER_SOURCE, RefusedRequest
 from bridge.outbox.store import Outbox
 
-#: How long, in seconds, refused requests gather before they are written.
-GATHERS = 1.0
+#: How long refused requests accumulate before they are written.
+WRITE_INTERVAL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Refusals:
-    """Gathers refused requests and writes them from a thread of its own, which the first one starts."""
+    """Accumulates refused requests and writes them from its own thread, which the first one starts."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        # Guards what follows.
+        #: Guards the fields below.
         self._changed = threading.Condition()
-        self._gathered: dict[str, deque[RefusedRequest]] = {}
+        self._pending: dict[str, deque[RefusedRequest]] = {}
         self._log = RefusalLog()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def log(self, status: int, source: str | None, client: str, reason: str) -> None:
-        """Log one, at once or as one of many. `source` must be one of the table's, or None.
-
-        `client` is the IP address that the request came from, empty where it is not known.
-        """
+        """Log a refusal, at once or as one of many. For the arguments see RefusalLog.add."""
         with self._changed:
             line = self._log.add(status, source, client, reason, time.monotonic())
             if line is not None:
-                self._start()  # its count has to end
+                self._wake()  # its count has to end
         if line is not None:
             log.warning("%s", line)
 
-    def note(self, refused: RefusedRequest) -> None:
-        """Keep one; its source must be one of the table's, or the sources would have no end."""
+    def record(self, refused: RefusedRequest) -> None:
+        """Store a refusal, soon. Its source must be in the table, or the number of sources has no limit."""
         with self._changed:
             if self._closed:
                 return
-            if not self._gathered:
-                self._start()  # once for all that gather: to wake it costs more than to add one
-            self._gathered.setdefault(refused.source, deque(maxlen=LIMIT_PER_SOURCE)).append(refused)
+            if not self._pending:
+                self._wake()  # once per interval: to wake it costs more than to add a request
+            self._pending.setdefault(refused.source, deque(maxlen=LIMIT_PER_SOURCE)).append(refused)
 
     def close(self) -> None:
-        """Write what has gathered, and keep no more."""
+        """Write what has accumulated, and accept no more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
 
-    def _start(self) -> None:
+    def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="refusals", daemon=True)
             self._thread.start()
         self._changed.notify()
 
     def _run(self) -> None:
-        last = False
-        while not last:
+        is_last = False
+        while not is_last:
             with self._changed:
-                if not self._closed and not self._gathered:
-                    self._changed.wait(self._rest())
-                if self._gathered:
-                    self._changed.wait_for(lambda: self._closed, timeout=GATHERS)
-                gathered, self._gathered = self._gathered, {}
-                last = self._closed
-                lines = self._log.ended(time.monotonic(), everything=last)
+                if not self._closed and not self._pending:
+                    ends_at = self._log.ends_at
+                    self._changed.wait(None if ends_at is None else max(0.0, ends_at - time.monotonic()))
+                if self._pending:
+                    self._changed.wait_for(lambda: self._closed, timeout=WRITE_INTERVAL_SECONDS)
+                pending, self._pending = self._pending, {}
+                is_last = self._closed
+                lines = self._log.pop_ended(time.monotonic(), everything=is_last)
             for line in lines:
                 log.warning("%s", line)
-            self._write([refused for of_source in gathered.values() for refused in of_source])
-
-    def _rest(self) -> float | None:
-        """Seconds until a count of the log ends; None where nothing is counted."""
-        at = self._log.ends_at
-        return None if at is None else max(0.0, at - time.monotonic())
+            self._write([refused for of_source in pending.values() for refused in of_source])
 
     def _write(self, refused: list[RefusedRequest]) -> None:
         try:
             if refused:
                 self._outbox.store_refused(refused)
         except StoreUnavailable as error:
-            log.warning("%d refused requests are not kept: %s", len(refused), error)
+            log.warning("%d refused requests are not stored: %s", len(refused), error)
         except Exception:
-            # A defect costs what has gathered, never the thread.
-            log.exception("%d refused requests are not kept", len(refused))
+            # A defect costs these requests, never the thread.
+            log.exception("%d refused requests are not stored", len(refused))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.core.errors import SettingsError
-from bridge.core.secrets import Secret, visible
-from bridge.core.units import byte_count, duration
+from bridge.core.secrets import Secret, strip_invisible
+from bridge.core.units import parse_byte_count, parse_duration
 from bridge.process.environment import Environment
 
 
@@ -59,7 +59,7 @@ def _boolean(text: str) -> bool:
 
 
 def _secret(text: str) -> Secret | None:
-    if text and not visible(text):
+    if text and not strip_invisible(text):
         raise ValueError("it is blank; make one with openssl rand -hex 32")
     return Secret(text) if text else None
 
@@ -97,8 +97,10 @@ DEFAULT_BODY_RETENTION = 7 * 86400.0
 def _retention(text: str) -> Retention:
     events, comma, bodies = (part.strip() for part in text.partition(","))
     try:
-        seconds = duration(events)
-        retention = Retention(seconds, duration(bodies) if comma else min(DEFAULT_BODY_RETENTION, seconds))
+        seconds = parse_duration(events)
+        retention = Retention(
+            seconds, parse_duration(bodies) if comma else min(DEFAULT_BODY_RETENTION, seconds)
+        )
     except ValueError as error:
         raise ValueError(
             f"expected the retention of events and of their bodies, such as 30d,7d; {error}"
@@ -149,7 +151,7 @@ VARIABLES = (
         "true: all is done but the POST to TheEye; jobs that are due, the backlog too, end as skipped",
         _boolean,
     ),
-    Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", byte_count),
+    Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", parse_byte_count),
     Variable(
         "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
     ),
@@ -166,7 +168,9 @@ VARIABLES = (
         "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
         _number(0, 16),
     ),
-    Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
+    Variable(
+        "BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", parse_duration
+    ),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _number(1, 64)),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")

@@ -9,7 +9,7 @@ import orjson
 from bridge.core.event import JSON, Event, full_name, rfc3339
 from bridge.core.job import Attempt, Job
 from bridge.core.problem import Problem
-from bridge.core.units import duration_text
+from bridge.core.units import format_duration
 from bridge.http.client import HttpAnswer
 from bridge.outbox.audit import AuditEntry
 from bridge.outbox.pauses import Pausable, Pause
@@ -164,9 +164,10 @@ def pause_line(pause: Pause, tasks: Mapping[str, str]) -> str:
 def retention_lines(retention: Retention) -> Iterator[str]:
     """What goes how long after it came."""
     yield "BRIDGE_RETENTION deletes"
-    yield f"  after {duration_text(retention.events)}: events with jobs that have all ended, and those jobs"
-    yield f"  after {duration_text(retention.bodies)}: bodies, but of events with a dead job, which needs it"
-    yield f"  after {duration_text(retention.unmatched)}: events that made no job"
+    yield f"  after {format_duration(retention.events)}: events with jobs that have all ended, and those jobs"
+    bodies = format_duration(retention.bodies)
+    yield f"  after {bodies}: bodies, but of events with a dead job, which needs it"
+    yield f"  after {format_duration(retention.unmatched)}: events that made no job"
 
 
 def retention_json(retention: Retention) -> JSON:

@@ -1,4 +1,4 @@
-"""The gunicorn worker that waits for clients without threads."""
+"""ConnectionWorker: the gunicorn worker that waits for clients without threads."""
 
 from __future__ import annotations
 
@@ -17,54 +17,55 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Watchdog
-from bridge.server.connections import LINGER_TIMEOUT, Connection, ThreadWait, ThreadWaits
-from bridge.web.body_deadline import ARRIVES_WITHIN, guard_of_request
+from bridge.server.client_socket import ClientWait, SlowClientLimiter
+from bridge.server.connection import LINGER_TIMEOUT_SECONDS, Connection
+from bridge.web.request_deadline import REQUEST_TIMEOUT_SECONDS, request_guard
 
 #: Threads of a process that handle requests.
 THREADS = 64
-#: How many of them may wait for clients. The others are for requests that have arrived.
-WAITING_THREADS = 40
-#: Connections of a process, where the limit of open files allows it.
-CONNECTIONS = 1000
-#: Files that a process may open for anything but connections.
-OTHER_FILES = 128
-#: How long no connection is accepted after no file was left for one, seconds.
-ACCEPT_PAUSE = 0.05
-#: Files that a process may open for all its connections and the rest.
-FILES = CONNECTIONS + OTHER_FILES
+#: How many of them may wait for slow clients. The others are for complete requests.
+MAX_WAITING_THREADS = 40
+#: Connections of a process, if the limit of open files allows it.
+MAX_CONNECTIONS = 1000
+#: Files that a process may open beside its connections.
+RESERVED_FILES = 128
+#: How long no connection is accepted after open files have run out.
+ACCEPT_PAUSE_SECONDS = 0.05
+MAX_OPEN_FILES = MAX_CONNECTIONS + RESERVED_FILES
 
 
 def raise_file_limit() -> None:
     """Raise this process's limit of open files to FILES, or as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def max_connections() -> int:
+def connection_limit() -> int:
     """Return how many connections this process may have."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files - OTHER_FILES)
+    return (
+        MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files - RESERVED_FILES)
+    )
 
 
 class ConnectionWorker(ThreadWorker):
-    """Reads heads on its loop before it takes a thread, and bounds the threads that wait for clients.
+    """Receives request heads on its loop, without a thread, and limits the threads that wait for clients.
 
-    No client that is waited for holds up those of another network: at each limit, the network with the most
-    connections or threads gives way.
+    Slow clients do not block those of another network: each limit evicts a connection or a wait of the
+    network that has the most.
     """
 
-    #: Bounds how long clients are waited for; made in the worker's own process.
+    #: Ends connections and waits at their deadlines; created in the worker's own process.
     watchdog: Watchdog
-    #: Bounds how many threads wait for clients.
-    thread_waits: ThreadWaits
-    #: The connections without a thread. Used by the loop alone.
-    waiting: WaitingList[Connection]
+    limiter: SlowClientLimiter
+    #: The idle connections, which have no thread. Used by the loop alone.
+    idle: WaitingList[Connection]
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse gunicorn's own TLS and HTTP/2, which wait for clients in threads, uncounted."""
+        """Refuse gunicorn's TLS and HTTP/2, which wait for clients in threads without the limit."""
         super().check_config(cfg, log)
         if cfg.is_ssl or "h2" in cfg.http_protocols:
             raise SystemExit(
@@ -74,10 +75,10 @@ class ConnectionWorker(ThreadWorker):
 
     def init_process(self) -> None:
         self.watchdog = Watchdog()
-        self.thread_waits = ThreadWaits(WAITING_THREADS)
-        self.waiting = WaitingList()
-        #: Whether the log has that no file is left, since the last connection.
-        self._lacked_file = False
+        self.limiter = SlowClientLimiter(MAX_WAITING_THREADS)
+        self.idle = WaitingList()
+        #: Whether the lack of open files was logged since the last connection.
+        self._logged_lack = False
         super().init_process()
 
     def accept(self, listener: socket.socket) -> None:
@@ -86,17 +87,17 @@ class ConnectionWorker(ThreadWorker):
             sock, client = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._wait_for_file(error)
+                self._free_file(error)
             elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
                 raise
             return
-        self._lacked_file = False
+        self._logged_lack = False
         self.nr_conns += 1
-        conn = Connection(self.cfg, sock, client, listener.getsockname(), self.thread_waits, self.watchdog)
+        conn = Connection(self.cfg, sock, client, listener.getsockname(), self.limiter, self.watchdog)
         self._read_head(conn)
         if self.nr_conns >= self.worker_connections:
-            # Otherwise no more would be accepted, from whatever network.
-            self._shed()
+            # Otherwise no network could connect any more.
+            self._evict_idle()
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """Let the connection wait for its next request, or until its client closes it."""
@@ -106,30 +107,32 @@ class ConnectionWorker(ThreadWorker):
             conn.expect_request()
             if not reuse:
                 conn.sock.shutdown(socket.SHUT_WR)
-                self._wait(conn, LINGER_TIMEOUT, self._discard)
+                self._wait(conn, LINGER_TIMEOUT_SECONDS, self._discard)
             elif conn.parser.unreader.buf.getvalue():
-                # The next request came with the one before.
+                # The next request arrived together with this one.
                 self.enqueue_req(conn)
             else:
-                idle = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, LINGER_TIMEOUT)
-                self._wait(conn, idle, self._read_next)
+                timeout = (
+                    self.cfg.keepalive if self.alive else min(self.cfg.keepalive, LINGER_TIMEOUT_SECONDS)
+                )
+                self._wait(conn, timeout, self._read_next)
         except OSError:  # the client has closed it
             self._close(conn)
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """When the worker ends, wait no longer for the clients that it waits for than for idle ones."""
+        """When the worker stops, give idle connections a short deadline."""
         super().set_accept_enabled(enabled)
         if not self.alive:
-            for conn in self.waiting:
-                self._set_deadline(conn, LINGER_TIMEOUT)
+            for conn in self.idle:
+                self._set_deadline(conn, LINGER_TIMEOUT_SECONDS)
 
     def handle(self, conn: Any) -> Any:
-        # Shut on the reading side alone, so that the answer can still be written.
-        deadline = time.monotonic() + ARRIVES_WITHIN - conn.head_took
+        # The guard shuts the reading side alone, so that the answer can still be written.
+        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS - conn.head_seconds
         with self.watchdog.watch(conn.sock, deadline, socket.SHUT_RD) as guard:
-            conn.sock.reading = ThreadWait(conn.network, conn.since, guard)
+            conn.sock.reading = ClientWait(conn.network, conn.since, guard)
             conn.sock.received = 0
-            token = guard_of_request.set(guard)
+            token = request_guard.set(guard)
             try:
                 conn.parse_received()
                 return super().handle(conn)
@@ -137,31 +140,31 @@ class ConnectionWorker(ThreadWorker):
                 self.handle_error(None, conn.sock, conn.client, error)
                 return False
             finally:
-                guard_of_request.reset(token)
+                request_guard.reset(token)
 
     def _read_head(self, conn: Connection, _sock: object = None) -> None:
-        """Take a thread once the head is whole."""
+        """Receive the request head; pass the connection to a thread once it is complete."""
         try:
-            is_whole = conn.receive_head()
+            is_complete = conn.receive_head()
         except (OSError, EOFError):
             self._close(conn)
             return
-        if is_whole:
+        if is_complete:
             self._stop_waiting(conn)
             self.enqueue_req(conn)
         elif conn.guard is None:
-            self._wait(conn, ARRIVES_WITHIN, self._read_head)
+            self._wait(conn, REQUEST_TIMEOUT_SECONDS, self._read_head)
         elif conn.guard.fired:
             self._close(conn)
 
     def _read_next(self, conn: Connection, _sock: object = None) -> None:
-        """Begin to read another request on a connection."""
+        """Begin to receive the next request of a connection."""
         self._stop_waiting(conn)
         conn.expect_request()
         self._read_head(conn)
 
     def _discard(self, conn: Connection, _sock: object = None) -> None:
-        """Discard what still comes on a connection that is closed on this side."""
+        """Discard what still arrives on a connection that is closed on this side."""
         try:
             more = conn.discard_received()
         except OSError:
@@ -170,9 +173,9 @@ class ConnectionWorker(ThreadWorker):
             self._close(conn)
 
     def _wait(self, conn: Connection, seconds: float, then: Callable[..., None]) -> None:
-        """Call `then` whenever something has arrived, and at the deadline, when receiving says the end."""
+        """Call `then` whenever bytes arrive, and at the deadline, which shuts the connection."""
         self._set_deadline(conn, seconds)
-        self.waiting.add(conn)
+        self.idle.add(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(then, conn))
 
     def _set_deadline(self, conn: Connection, seconds: float) -> None:
@@ -182,7 +185,7 @@ class ConnectionWorker(ThreadWorker):
 
     def _stop_waiting(self, conn: Connection) -> None:
         if conn.guard is not None:
-            self.waiting.discard(conn)
+            self.idle.discard(conn)
             self.poller.unregister(conn.sock)
             conn.guard.release()
             conn.guard = None
@@ -192,18 +195,18 @@ class ConnectionWorker(ThreadWorker):
         self.nr_conns -= 1
         conn.close()
 
-    def _wait_for_file(self, error: OSError) -> None:
-        """Close a connection for the next one, or pause: the loop would spin until a file is closed."""
-        if self._shed():
+    def _free_file(self, error: OSError) -> None:
+        """Close an idle connection, or pause: the loop would spin until a file is closed."""
+        if self._evict_idle():
             return
-        if not self._lacked_file:
-            self._lacked_file = True
+        if not self._logged_lack:
+            self._logged_lack = True
             self.log.warning("cannot accept connections until a file is closed: %s", error.strerror)
-        time.sleep(ACCEPT_PAUSE)
+        time.sleep(ACCEPT_PAUSE_SECONDS)
 
-    def _shed(self) -> bool:
-        """Close the oldest waiting connection of the largest network; return whether there was one."""
-        conn = self.waiting.victim()
+    def _evict_idle(self) -> bool:
+        """Close the oldest idle connection of the network with the most; return whether there was one."""
+        conn = self.idle.victim()
         if conn is None:
             return False
         self._close(conn)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 
-from bridge.core.errors import NotConfirmed, SendError, SettingsError, Unreadable
+from bridge.core.errors import FetchFailed, SendError, SettingsError, Unreadable
 from bridge.core.event import JSON, Request
 from bridge.core.payload import parse_json
 from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
@@ -97,16 +97,16 @@ class Certificates:
         self._failed: dict[str, float] = {}
 
     def __call__(self, url: str) -> Certificate:
-        """The certificate at this URL. Raises NotConfirmed."""
+        """The certificate at this URL. Raises FetchFailed."""
         found = self._found(url)
         if found is not None:
             return found
         # Whoever knows a topic's name can make us look for certificates: few may wait for them at once.
         if not self._waiting.acquire(blocking=False):
-            raise NotConfirmed(f"no certificate of AWS: {MAX_WAITING} requests wait for one already")
+            raise FetchFailed(f"no certificate of AWS: {MAX_WAITING} requests wait for one already")
         try:
             if not self._lock.acquire(timeout=PATIENCE):
-                raise NotConfirmed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
+                raise FetchFailed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
             try:
                 return self._found(url) or self._new(url)
             finally:
@@ -124,12 +124,12 @@ class Certificates:
         now = self._clock()
         self._failed = {each: at for each, at in self._failed.items() if now - at < FAILED_FOR}
         if url in self._failed:
-            raise NotConfirmed(f"no certificate of AWS: a fetch failed less than {FAILED_FOR:g} s ago")
+            raise FetchFailed(f"no certificate of AWS: a fetch failed less than {FAILED_FOR:g} s ago")
         try:
             certificate = load_pem_x509_certificate(self._fetch(url))
         except (SendError, ValueError, UnsupportedAlgorithm) as error:
             _put(self._failed, url, now, MAX_FAILED)
-            raise NotConfirmed(f"no certificate of AWS at {url}: {error}") from error
+            raise FetchFailed(f"no certificate of AWS at {url}: {error}") from error
         with self._changing:
             _put(self._unproven, url, certificate, MAX_CERTIFICATES)
         return certificate
@@ -155,7 +155,7 @@ class SnsSignature(Proof):
     time of its making is signed too, not that of the attempt: it may be older than elsewhere (OLDEST).
     """
 
-    #: The certificate at a URL; raises NotConfirmed.
+    #: The certificate at a URL; raises FetchFailed.
     certificate: Callable[[str], Certificate]
     #: Called with the URL and the certificate that proved a message.
     keep: Callable[[str, Certificate], None]
@@ -271,7 +271,7 @@ def _decoded(signature: str) -> bytes:
 
 
 def _no_certificate(url: str) -> Certificate:
-    raise NotConfirmed(f"nothing is fetched here, such as {url}")
+    raise FetchFailed(f"nothing is fetched here, such as {url}")
 
 
 def _keep_none(url: str, certificate: Certificate) -> None:

@@ -9,12 +9,12 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from bridge.app import Bridge
-from bridge.core.errors import Refusal, Unavailable
+from bridge.core.errors import Refusal, ServiceUnavailable
 from bridge.web.health import health
-from bridge.web.hooks import intake
+from bridge.web.hooks import hooks
 
 #: What a sender is told to wait after a 503, in seconds.
-RETRY_AFTER = 10
+RETRY_AFTER_SECONDS = 10
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def create_app(bridge: Bridge) -> Flask:
     app = Flask(__name__, static_folder=None)
     # Otherwise /hooks//github is redirected, which some senders count as delivered.
     app.url_map.merge_slashes = False
-    app.register_blueprint(intake(bridge.receiver, bridge.settings))
+    app.register_blueprint(hooks(bridge.receiver, bridge.settings))
     app.register_blueprint(health(bridge))
     app.register_error_handler(Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)
@@ -39,7 +39,7 @@ def problem_response(status: int, title: str, headers: dict[str, str] | None = N
 
 
 def _refused(error: Refusal) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else None
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if isinstance(error, ServiceUnavailable) else None
     return problem_response(error.status, error.title, headers)
 
 

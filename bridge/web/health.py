@@ -17,7 +17,7 @@ from bridge.report.rows import pause_line
 from bridge.sources.base.signatures import BearerToken
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.
-SILENT = 30.0
+PROCESS_TIMEOUT_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def health(bridge: Bridge) -> Blueprint:
     """Alive: the process answers. Ready: its store answers and a table is in force."""
     blueprint = Blueprint("health", __name__)
-    status = Status(bridge)
+    status = Readiness(bridge)
 
     # Without strict_slashes, a URL without a path is redirected.
     @blueprint.get("/", strict_slashes=False)
@@ -44,7 +44,7 @@ def health(bridge: Bridge) -> Blueprint:
     return blueprint
 
 
-class Status:
+class Readiness:
     """What ``/readyz`` answers: the details only to those who send BRIDGE_STATUS_TOKEN.
 
     They name hosts, paths, tasks and routes. Behind a proxy every request comes from this machine, so that
@@ -87,7 +87,7 @@ class Status:
 
 def _details(bridge: Bridge) -> dict[str, Any]:
     """Return problems that do not stop intake: stored jobs wait until delivery works again."""
-    processes = bridge.outbox.delivering(SILENT)
+    processes = bridge.outbox.delivering(PROCESS_TIMEOUT_SECONDS)
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
     trouble = {process.trouble for process in processes} | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import orjson
@@ -13,76 +15,74 @@ from bridge.core.errors import TooLarge, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.intake.receive import Receiver
 from bridge.process.settings import Settings
-from bridge.web.body_deadline import guard_of_request, has_arrived
-from bridge.web.client import client_address
-from bridge.web.large_body_limit import SHARED, SMALL, Arrival, Processing, Room
+from bridge.web.client_address import client_address
+from bridge.web.large_body_limiter import ArrivingBody, LargeBodyLimiter
+from bridge.web.processing_limiter import ProcessingLimiter
+from bridge.web.request_deadline import finish_read, request_guard
 
-#: Besides twice the body, how many bytes a chunked one may take on the wire: each chunk costs CPU.
-MAX_FRAMING = 64 * 1024
-#: Bytes of a body that are read at once.
-_PIECE = 64 * 1024
+#: What a chunked body may take on the wire besides twice its size: each chunk costs CPU.
+MAX_FRAMING_BYTES = 64 * 1024
+#: How much of a body is read at once.
+_READ_BYTES = 64 * 1024
 
 
-def intake(receiver: Receiver, settings: Settings) -> Blueprint:
-    """The URLs that senders post to; the limits of memory are one process's part of all web processes'."""
-    max_body, web_processes = settings.max_body, settings.web_concurrency
-    blueprint = Blueprint("intake", __name__)
-    room = Room(max(SHARED // web_processes, max_body), SMALL // web_processes)
-    processing = Processing()
+def hooks(receiver: Receiver, settings: Settings) -> Blueprint:
+    """The URLs that senders post to."""
+    blueprint = Blueprint("hooks", __name__)
+    limiter = LargeBodyLimiter.for_process(settings.web_concurrency, settings.max_body)
+    processing = ProcessingLimiter()
 
     @blueprint.post("/hooks/<source>", strict_slashes=False)
     def hook(source: str) -> Response:
+        forwarded_for = request.headers.get("X-Forwarded-For", "")
         head = Request(
             source=source,
             headers=Headers(request.headers.items()),
             query={name: values[-1] for name, values in request.args.lists()},
             body=b"",
             received_at=receiver.clock(),
-            client=client_address(
-                request.remote_addr or "",
-                request.headers.get("X-Forwarded-For", ""),
-                settings.trusted_proxies,
-            ),
+            client=client_address(request.remote_addr or "", forwarded_for, settings.trusted_proxies),
         )
-        with receiver.noting_refusals(head, request.content_length):
-            table = receiver.admit(head)
-            length, network = request.content_length, network_of(head.client)
-            if length is not None and length > max_body:
-                raise TooLarge(f"the body has {length:,} bytes, at most {max_body:,} are taken")
-            with room.for_body(
-                max_body if length is None else length, network, guard_of_request.get()
-            ) as body:
-                whole = head.with_body(_read_body(body, length, max_body))
-                with processing.of(len(whole.body)):
-                    answer = receiver.receive(whole, table)
+        answer = receiver.receive(head, body(network_of(head.client)), request.content_length)
         return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
+
+    @contextmanager
+    def body(network: str) -> Iterator[bytes]:
+        """Read the body of this thread's request, and free its memory at the end. Raises Refusal."""
+        length, limit = request.content_length, settings.max_body
+        if length is not None and length > limit:
+            raise TooLarge(f"the body has {length:,} bytes; expected at most {limit:,}")
+        with limiter.arriving(limit if length is None else length, network, request_guard.get()) as arriving:
+            content = _read_body(arriving, length, limit)
+            with processing.turn(len(content)):
+                yield content
 
     return blueprint
 
 
-def _read_body(arrival: Arrival, length: int | None, limit: int) -> bytes:
-    """Return the body, whole and within its limits. Raises Unreadable, TooLarge, TooSlow or NoRoom."""
-    # A bytes object that grows in place: joined pieces would be held twice.
-    body, stream, size = BytesIO(), request.environ["wsgi.input"], 0
+def _read_body(arriving: ArrivingBody, length: int | None, limit: int) -> bytes:
+    """Return the whole body. Raises Unreadable, TooLarge, RequestTimeout or BodyMemoryFull."""
+    # A bytes object that grows in place: joined pieces would need the memory twice.
+    content, stream, size = BytesIO(), request.environ["wsgi.input"], 0
     connection = request.environ.get("gunicorn.socket")
-    # One byte more than the limit, for a body of unknown length that is longer.
-    rest = limit + 1 if length is None else length
+    # A body of unknown length is read one byte past the limit, to see that it is longer.
+    end = limit + 1 if length is None else length
     try:
-        while size < rest and (piece := stream.read(min(_PIECE, rest - size))):
-            size += body.write(piece)
-            arrival.grow(size)
-            if length is None and getattr(connection, "received", 0) > 2 * size + MAX_FRAMING:
+        while size < end and (piece := stream.read(min(_READ_BYTES, end - size))):
+            size += content.write(piece)
+            arriving.grow(size)
+            if length is None and getattr(connection, "received", 0) > 2 * size + MAX_FRAMING_BYTES:
                 raise TooLarge("the body's chunks are too small")
     except OSError as error:
-        has_arrived()
-        raise Unreadable("the body broke off before its end") from error
-    except ParseException as error:  # gunicorn reads a chunked body only now
-        has_arrived()
-        raise Unreadable(f"the body's chunks cannot be read: {error}") from error
-    has_arrived()
+        finish_read()
+        raise Unreadable("the connection ended before the body was complete") from error
+    except ParseException as error:  # gunicorn parses a chunked body only now
+        finish_read()
+        raise Unreadable(f"the body's chunks are invalid: {error}") from error
+    finish_read()
     if length is not None and size != length:
-        raise Unreadable(f"{size} bytes came, Content-Length says {length}")
+        raise Unreadable(f"the body has {size} bytes, but Content-Length says {length}")
     if size > limit:
-        raise TooLarge(f"the body is longer than {limit:,} bytes")
-    arrival.finish(size)
-    return body.getvalue()
+        raise TooLarge(f"the body has more than {limit:,} bytes")
+    arriving.finish(size)
+    return content.getvalue()

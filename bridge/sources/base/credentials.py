@@ -32,9 +32,9 @@ def without_credentials(
     """
     left = {name: value for name, value in values.items() if name.lower() in read or not _is_credential(name)}
     # One search for all: nearly every request has none.
-    if mask is None or not mask.finds_secret("\n".join((*left, *left.values()))):
+    if mask is None or not mask.contains_secret("\n".join((*left, *left.values()))):
         return left
-    return {name: value for name, value in left.items() if not mask.finds_secret(f"{name}\n{value}")}
+    return {name: value for name, value in left.items() if not mask.contains_secret(f"{name}\n{value}")}
 
 
 def _is_credential(name: str) -> bool:

@@ -75,7 +75,7 @@ class Proof(ABC):
     def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
         """Whether the request proves itself with any of `secrets`.
 
-        Raises nothing, but Unavailable where what it needs from elsewhere cannot be had.
+        Raises nothing, but ServiceUnavailable where what it needs from elsewhere cannot be had.
         """
 
     @abstractmethod

@@ -14,7 +14,7 @@ from gunicorn.http.errors import (
 
 from bridge.app import Bridge
 from bridge.web.application import problem_response
-from bridge.web.client import client_address
+from bridge.web.client_address import client_address
 
 #: The other errors of a head are a 400.
 _STATUSES: dict[type[ParseException], int] = {
@@ -24,7 +24,7 @@ _STATUSES: dict[type[ParseException], int] = {
     UnsupportedTransferCoding: 501,
 }
 #: How many characters of a reason are logged.
-_LONGEST_REASON = 200
+_MAX_REASON_CHARACTERS = 200
 
 
 def refuse_head(error: ParseException, peer: str, bridge: Bridge) -> bytes:
@@ -34,7 +34,7 @@ def refuse_head(error: ParseException, peer: str, bridge: Bridge) -> bytes:
     """
     status = _STATUSES.get(type(error), 400)
     # Masked before it is cut: a cut could leave a part of a secret that no mask knows.
-    reason = bridge.mask(str(error))[:_LONGEST_REASON]
+    reason = bridge.mask(str(error))[:_MAX_REASON_CHARACTERS]
     bridge.refusals.log(status, None, client_address(peer, "", 0), reason)
     response = problem_response(status, HTTPStatus(status).phrase, {"Connection": "close"})
     return f"HTTP/1.1 {response.status}\r\n{response.headers}".encode("latin-1") + response.get_data()

@@ -1,0 +1,46 @@
+"""``worker``: a process that only delivers, beside web processes that only receive."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+from bridge.app import build
+from bridge.process.log import log_trouble
+from bridge.process.settings import Settings
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Deliver until SIGTERM or SIGINT; SIGHUP reloads the table.
+
+    Raises ConfigError or StoreUnavailable if it cannot start.
+    """
+    # Blocked here and in every thread that starts from now on: `sigwait` receives them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    bridge = build(settings)
+    bridge.delivery.other_trouble = lambda: bridge.table_trouble or log_trouble()
+    try:
+        bridge.start(deliver=True)
+        log.info("delivering")
+        while signal.sigwait(SIGNALS) == signal.SIGHUP:
+            bridge.reloader.reload()
+    finally:
+        # A database that hangs would keep the process alive forever. Expired leases recover its jobs.
+        timer = threading.Timer(settings.stop, _exit)
+        timer.daemon = True
+        timer.start()
+        bridge.stop_delivery()
+        bridge.close()
+        timer.cancel()
+
+
+def _exit() -> None:
+    log.error("the stop timed out; jobs that are not recorded become free when their leases expire")
+    logging.shutdown()
+    os._exit(1)

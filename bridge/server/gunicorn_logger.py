@@ -1,0 +1,66 @@
+"""GunicornLogger: gunicorn's log lines go through the bridge's log and its mask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from bridge.core.secrets import Mask, Secret
+from bridge.process.log import configure
+from bridge.process.settings import Settings
+
+#: gunicorn's log settings that the bridge ignores, with the values that ask for nothing. Each would write
+#: lines past the mask, or parts of requests that may contain a secret.
+UNUSED_LOG_SETTINGS: Mapping[str, tuple[object, ...]] = {
+    "access_log_format": (Config().access_log_format,),
+    "accesslog": (None, "-"),
+    "syslog": (False,),
+    "logconfig": (None,),
+    "logconfig_dict": ({},),
+    "logconfig_json": (None,),
+    "statsd_host": (None,),
+}
+
+
+class GunicornLogger(Logger):
+    """Writes gunicorn's lines to the bridge's log, whatever gunicorn's log settings say.
+
+    The access log has lines of the bridge's own: the query string and headers of a request may contain
+    secrets.
+    """
+
+    def setup(self, cfg: Any) -> None:
+        """Read the level and whether the access log is on; create none of gunicorn's handlers."""
+        self.cfg = cfg
+        self.error_log.setLevel(logging.getLevelNamesMapping().get(cfg.loglevel.upper(), logging.INFO))
+        self.access_log.setLevel(logging.INFO)
+        for each in (self.error_log, self.access_log):
+            each.handlers.clear()
+            each.propagate = True
+        if cfg.env:  # at DEBUG, gunicorn logs its settings, and --env may set a secret
+            settings = Settings.from_environ()
+            mask = Mask([*settings.secrets, *map(Secret, cfg.env.values())])
+            configure(settings.log_level, settings.log_format, mask, queued=True)
+        self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
+        unused = [name for name, neutral in UNUSED_LOG_SETTINGS.items() if getattr(cfg, name) not in neutral]
+        if unused:
+            self.warning("not used, as the bridge writes the log: gunicorn's %s", ", ".join(unused))
+
+    def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
+        """Log one request: address, method, path, status, bytes of the answer, seconds."""
+        del req
+        if not self.access_log_enabled:
+            return
+        # An encoded ? may begin a query that was encoded twice. WSGI decodes a path as Latin-1, in which the
+        # mask would not find a secret.
+        path = str(environ.get("PATH_INFO", "-")).partition("?")[0].encode("latin-1")
+        self.access_log.info(
+            "%s %s %s %s, %s bytes, %.3f s",
+            environ.get("REMOTE_ADDR") or "-", environ.get("REQUEST_METHOD"), path.decode("utf-8", "replace"),
+            str(resp.status).partition(" ")[0], getattr(resp, "sent", 0), request_time.total_seconds(),
+        )  # fmt: skip
