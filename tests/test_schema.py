@@ -16,7 +16,7 @@ from bridge.cli import main
 from bridge.config.document import Empty, Items, Node, Section, read_file
 from bridge.config.load import load
 from bridge.config.problems import Problems
-from bridge.config.sections import TableShape
+from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Severity
 from bridge.sources.base.discovery import discover
@@ -132,7 +132,7 @@ def part(value: Any, at: tuple[Any, ...]) -> Any:
 def is_no_shape(path: Path) -> bool:
     """Whether the models refuse it, but for a key that another file could hold."""
     try:
-        TableShape.model_validate(read(path))
+        TableModel.model_validate(read(path))
     except ValidationError as error:
         return any(
             each["type"] != "missing" or each["loc"][0] not in ("theeye", "on_dead")

@@ -26,7 +26,7 @@ from werkzeug.test import TestResponse
 import bridge.sources
 from bridge.cli.sender import sender_request
 from bridge.config.load import load
-from bridge.config.models import ProofShapes
+from bridge.config.models import ProofsModel
 from bridge.core.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
 from bridge.core.event import Event, Headers, Request
 from bridge.core.fields import Step, path_text
@@ -246,7 +246,7 @@ class TestDeclaration:
     def test_its_proofs_and_options_are_keys_of_the_table(self, source_type: SourceType) -> None:
         keys = [proof.key for proof in source_type.proofs]
         assert keys
-        assert set(keys) <= set(ProofShapes.model_fields)
+        assert set(keys) <= set(ProofsModel.model_fields)
         assert len(set(keys)) == len(keys)
         assert set(source_type.issued) <= set(keys)
         assert set(source_type.options) <= {field.name for field in dataclasses.fields(Options)}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Scalar, Section
-from bridge.config.models import RouteShape
+from bridge.config.models import RouteModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.core.errors import OverBudget
@@ -31,20 +31,20 @@ class Adviser:
         self._compiler = compiler
         self._problems = problems
 
-    def of_route(self, place: Place, shape: RouteShape, source: Source, names: tuple[str, ...]) -> None:
+    def of_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """`names` are those that its expressions see."""
-        events = [event for event in shape.event or () if not isinstance(event, Empty)]
+        events = [event for event in model.event or () if not isinstance(event, Empty)]
         for event in events:
             self._of_event(event, source)
-        advice = source.type.advice(tuple(map(str, events)), loops=shape.loop is not None)
+        advice = source.type.advice(tuple(map(str, events)), loops=model.loop is not None)
         if advice is not None:
-            self._problems.warning(shape.event[0].place if shape.event else place, *advice)
-        if shape.match is not None and not shape.match and shape.match.complete:
+            self._problems.warning(model.event[0].place if model.event else place, *advice)
+        if model.match is not None and not model.match and model.match.complete:
             hint = "write what must hold, such as payload.ref: refs/heads/main, or leave it out"
-            self._problems.warning(shape.match.place, "match is empty: it asks for nothing", hint)
-        if shape.when is not None:
-            self._of_when(shape.when, names)
-        self._of_fields(shape, source, names)
+            self._problems.warning(model.match.place, "match is empty: it asks for nothing", hint)
+        if model.when is not None:
+            self._of_when(model.when, names)
+        self._of_fields(model, source, names)
 
     def of_test(self, event: Scalar, source: Source) -> None:
         """A test that expects nothing would pass with any name. One of a handshake is none of a route."""
@@ -81,16 +81,16 @@ class Adviser:
             hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"
             self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
 
-    def _of_fields(self, shape: RouteShape, source: Source, names: tuple[str, ...]) -> None:
+    def _of_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Of a field that no known webhook has that the route wants, and of a loop over what is no list."""
-        payloads = _payloads(shape.event, source)
+        payloads = _payloads(model.event, source)
         if not payloads:
             return
-        what = f"{' or '.join(shape.event or ('webhook',))} of {source.type.name}"
-        looped = None if shape.loop is None else self._items(shape.loop)
-        if shape.loop is not None and looped is not None:
-            self._of_field(shape.loop, looped, (), payloads, what)
-        for scalar, path, guarded in self._read(shape, names):
+        what = f"{' or '.join(model.event or ('webhook',))} of {source.type.name}"
+        looped = None if model.loop is None else self._items(model.loop)
+        if model.loop is not None and looped is not None:
+            self._of_field(model.loop, looped, (), payloads, what)
+        for scalar, path, guarded in self._read(model, names):
             if path.root == "payload":
                 self._of_field(scalar, path, (), payloads, what, guarded=guarded)
             elif path.root == "item" and looped is not None:
@@ -124,16 +124,16 @@ class Adviser:
         place = scalar.at(at.start() if at else 0)
         self._problems.warning(place, *_said(path, stop.steps - len(before), stop, what))
 
-    def _read(self, shape: RouteShape, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
+    def _read(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
         """Every path that the route reads, with the scalar it stands in, and whether it may be missing."""
-        for key in shape.match or ():
+        for key in model.match or ():
             path = self._compiler.path(key, names)
             if path is not None:
                 yield key, path, False
-        if shape.when is not None:
-            yield from _paths(shape.when, self._compiler.condition(shape.when, names))
-        group = None if shape.concurrency is None else shape.concurrency.group
-        for scalar in _scalars([shape.task_arguments, group, shape.once_key]):
+        if model.when is not None:
+            yield from _paths(model.when, self._compiler.condition(model.when, names))
+        group = None if model.concurrency is None else model.concurrency.group
+        for scalar in _scalars([model.task_arguments, group, model.once_key]):
             if "${{" in scalar:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Items, Node, Section
-from bridge.config.models import OrderShape
+from bridge.config.models import TaskCallModel
 from bridge.config.problems import Problems
 from bridge.core.event import JSON
 from bridge.core.fields import closest, did_you_mean
@@ -27,10 +27,15 @@ class ArgumentsBuilder:
         self._problems = problems
 
     def build(
-        self, shape: OrderShape, task: Task | None, names: tuple[str, ...], *, allow_data_urls: bool = False
+        self,
+        model: TaskCallModel,
+        task: Task | None,
+        names: tuple[str, ...],
+        *,
+        allow_data_urls: bool = False,
     ) -> tuple[Argument, ...]:
         """In TheEye's order; `names` are those that expressions see."""
-        given = shape.task_arguments
+        given = model.task_arguments
         if isinstance(given, Empty):
             return ()
         if given is None:
@@ -38,7 +43,7 @@ class ArgumentsBuilder:
             wanted = [name for name in declared if name is not None]
             if wanted:
                 message = f"task_arguments is missing: the task has {', '.join(wanted)}"
-                self._problems.error(shape.task.place, message, "write task_arguments:")
+                self._problems.error(model.task.place, message, "write task_arguments:")
             return tuple(Argument(name or "fixed", None) for name in declared)
         ordered = self._ordered(given, task, lambda node: (node, self._compiler.value(node, names)))
         compiled = [(label, *(read or (None, None))) for label, read in ordered]

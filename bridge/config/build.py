@@ -10,10 +10,10 @@ from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
-from bridge.config.models import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
+from bridge.config.models import TaskCallModel, RouteModel, SourceModel, TaskModel, TheEyeModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import check_url, found
-from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestShape
+from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestModel
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
@@ -99,56 +99,56 @@ class Builder:
             on_dead=self._on_dead,
         )
 
-    def add_theeye(self, shape: TheEyeShape | None) -> None:
+    def add_theeye(self, model: TheEyeModel | None) -> None:
         """To be added first. Without a shape it is one that could not be read."""
-        self._tasks.by_token = shape is None or shape.access_token is not None
-        if shape is None:
+        self._tasks.by_token = model is None or model.access_token is not None
+        if model is None:
             return
-        customer = self._environment.text(shape.customer)
-        url = self._environment.text(shape.url) if shape.url is not None else TheEye.url
-        if url is not None and shape.url is not None and not self._environment.stands_in(url, shape.url):
+        customer = self._environment.text(model.customer)
+        url = self._environment.text(model.url) if model.url is not None else TheEye.url
+        if url is not None and model.url is not None and not self._environment.stands_in(url, model.url):
             try:
                 check_url(url)
             except ValueError as error:
-                self._problems.error(shape.url.place, f"url: {error}")
-        token = None if shape.access_token is None else self._token(shape.access_token)
-        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), shape.timeout, token)
-        self._retry = RetryPolicy(shape.retry.retry_for, shape.retry.longest_wait)
+                self._problems.error(model.url.place, f"url: {error}")
+        token = None if model.access_token is None else self._token(model.access_token)
+        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), model.timeout, token)
+        self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
 
-    def add_source(self, name: Scalar, shape: SourceShape | None) -> None:
+    def add_source(self, name: Scalar, model: SourceModel | None) -> None:
         """Without a shape it is one that could not be read."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             hint = "it is the last part of the source's URL"
             self._problems.error(name.place, "a source's name is of letters, digits, _, - and .", hint)
-        source = None if shape is None else self._source_builder.build(name, shape)
+        source = None if model is None else self._source_builder.build(name, model)
         if source is None:
             self._broken_sources.add(str(name))
         else:
             self._sources[str(name)] = source
             self._unused_sources[str(name)] = name.place
 
-    def add_task(self, name: Scalar, shape: TaskShape | None) -> None:
+    def add_task(self, name: Scalar, model: TaskModel | None) -> None:
         """Without a shape it is one that could not be read."""
-        self._tasks.add(name, shape)
+        self._tasks.add(name, model)
 
-    def add_on_dead(self, shape: OrderShape | None) -> None:
+    def add_on_dead(self, model: TaskCallModel | None) -> None:
         """Without a shape it is one that could not be read."""
-        if shape is None:
+        if model is None:
             return
-        task = self._tasks.task_of(shape)
-        arguments = self._arguments.build(shape, task, OnDead.NAMES)
+        task = self._tasks.task_of(model)
+        arguments = self._arguments.build(model, task, OnDead.NAMES)
         if task is not None:
             self._on_dead = OnDead(task, arguments, self._version)
 
-    def add_test(self, place: Place, shape: RoutingTestShape) -> None:
+    def add_test(self, place: Place, model: RoutingTestModel) -> None:
         """To be added once all routes are."""
         routes = {name: route for name, (route, _) in self._routes.items()}
-        source = self._source(shape.source)
-        self._tests.add(place, shape, source, routes)
-        if source is not None and shape.event is not None:
-            self._adviser.of_test(shape.event, source)
+        source = self._source(model.source)
+        self._tests.add(place, model, source, routes)
+        if source is not None and model.event is not None:
+            self._adviser.of_test(model.event, source)
         if self._complete and self._routes_are_named:
-            for job in shape.expect:
+            for job in model.expect:
                 self._tests.check_route(job.route, self._route_names)
 
     def _source(self, name: Scalar) -> Source | None:
@@ -160,42 +160,42 @@ class Builder:
             self._problems.error(name.place, f"unknown source {found(name)}{guessed}", f"sources: {known}")
         return source
 
-    def add_route(self, place: Place, shape: RouteShape | None) -> None:
+    def add_route(self, place: Place, model: RouteModel | None) -> None:
         """Without a shape it is one that could not be read."""
-        if shape is None:
+        if model is None:
             self._routes_are_named = False
             return
-        task = self._tasks.task_of(shape)
-        source = self._source(shape.source)
-        self._unused_sources.pop(shape.source, None)
-        names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
-        checks = self._checks(shape, names)
-        loop = None if shape.loop is None else self._compiler.loop(shape.loop)
-        allow_data_urls = bool(shape.allow_data_urls)
-        arguments = self._arguments.build(shape, task, names, allow_data_urls=allow_data_urls)
-        concurrency, once = self._concurrency(shape, names), self._once(shape, names)
+        task = self._tasks.task_of(model)
+        source = self._source(model.source)
+        self._unused_sources.pop(model.source, None)
+        names = EVENT_NAMES if model.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
+        checks = self._checks(model, names)
+        loop = None if model.loop is None else self._compiler.loop(model.loop)
+        allow_data_urls = bool(model.allow_data_urls)
+        arguments = self._arguments.build(model, task, names, allow_data_urls=allow_data_urls)
+        concurrency, once = self._concurrency(model, names), self._once(model, names)
         if source is not None:
-            self._adviser.of_route(place, shape, source, names)
-        if shape.name is not None and not isinstance(shape.name, Empty):
-            self._route_names.add(str(shape.name))
-        if task is None or any(isinstance(each, Empty) for each in (shape.name, *(shape.event or ()))):
-            self._routes_are_named &= str(shape.name) in self._route_names
+            self._adviser.of_route(place, model, source, names)
+        if model.name is not None and not isinstance(model.name, Empty):
+            self._route_names.add(str(model.name))
+        if task is None or any(isinstance(each, Empty) for each in (model.name, *(model.event or ()))):
+            self._routes_are_named &= str(model.name) in self._route_names
             return
-        events = ",".join(shape.event) if shape.event is not None else "*"
-        name = str(shape.name) if shape.name is not None else f"{shape.source} {events} {task.name}"
+        events = ",".join(model.event) if model.event is not None else "*"
+        name = str(model.name) if model.name is not None else f"{model.source} {events} {task.name}"
         self._route_names.add(name)
-        self._check_name(name, shape.name.place if shape.name is not None else place)
+        self._check_name(name, model.name.place if model.name is not None else place)
         if name in self._routes:
-            at = shape.name.place if shape.name is not None else place
+            at = model.name.place if model.name is not None else place
             first = self._routes[name][1]
             self._problems.error(
                 at, f"two routes are named {name!r}; the first at {first}", "give one another name:"
             )
             return
         route = Route(
-            name, str(shape.source), task, checks, loop, arguments,
+            name, str(model.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
-            concurrency=concurrency, once=once, otherwise=bool(shape.otherwise), table=self._version,
+            concurrency=concurrency, once=once, otherwise=bool(model.otherwise), table=self._version,
         )  # fmt: skip
         self._routes[name] = (route, place)
 
@@ -216,35 +216,35 @@ class Builder:
             message = f"the route's name has {len(name)} characters, at most {_LONGEST_NAME} are taken"
             self._problems.error(at, message, "give it a name:, which stands in place of the default one")
 
-    def _checks(self, shape: RouteShape, names: tuple[str, ...]) -> tuple[Check, ...]:
+    def _checks(self, model: RouteModel, names: tuple[str, ...]) -> tuple[Check, ...]:
         checks: list[Check | None] = []
-        if shape.event is not None:
-            checks.append(self._compiler.events(shape.event))
-        if shape.match is not None:
-            checks += [self._compiler.line(key, node, names) for key, node in shape.match.items()]
-        if shape.when is not None:
-            expression = self._compiler.condition(shape.when, names)
+        if model.event is not None:
+            checks.append(self._compiler.events(model.event))
+        if model.match is not None:
+            checks += [self._compiler.line(key, node, names) for key, node in model.match.items()]
+        if model.when is not None:
+            expression = self._compiler.condition(model.when, names)
             checks.append(None if expression is None else When(expression))
         return tuple(check for check in checks if check is not None)
 
-    def _concurrency(self, shape: RouteShape, names: tuple[str, ...]) -> Concurrency | None:
-        if shape.concurrency is None:
+    def _concurrency(self, model: RouteModel, names: tuple[str, ...]) -> Concurrency | None:
+        if model.concurrency is None:
             return None
-        template = self._compiler.template(shape.concurrency.group, names)
+        template = self._compiler.template(model.concurrency.group, names)
         if template is None:
             return None
-        return Concurrency(Key("concurrency.group", template), bool(shape.concurrency.latest))
+        return Concurrency(Key("concurrency.group", template), bool(model.concurrency.latest))
 
-    def _once(self, shape: RouteShape, names: tuple[str, ...]) -> Once | None:
-        if shape.once_within is None:
-            if shape.once_key is not None:
+    def _once(self, model: RouteModel, names: tuple[str, ...]) -> Once | None:
+        if model.once_within is None:
+            if model.once_key is not None:
                 hint = "write once_within: 10m, or leave once_key out"
-                self._problems.error(shape.once_key.place, "once_key stands without once_within", hint)
+                self._problems.error(model.once_key.place, "once_key stands without once_within", hint)
             return None
-        if shape.once_key is None:
-            return Once(shape.once_within)
-        template = self._compiler.template(shape.once_key, names)
-        return None if template is None else Once(shape.once_within, Key("once_key", template))
+        if model.once_key is None:
+            return Once(model.once_within)
+        template = self._compiler.template(model.once_key, names)
+        return None if template is None else Once(model.once_within, Key("once_key", template))
 
     def _token(self, scalar: Scalar) -> Secret:
         if isinstance(scalar, Empty):

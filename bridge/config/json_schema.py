@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from bridge.config.models import ProofShapes, SourceShape
-from bridge.config.sections import TableShape
+from bridge.config.models import ProofsModel, SourceModel
+from bridge.config.sections import TableModel
 from bridge.sources.base.source_type import Options, SourceType
 
 Schema = dict[str, Any]
 
-_SOURCE = SourceShape.__name__
+_SOURCE = SourceModel.__name__
 #: Every key of a source, of which each type takes some.
 _KEYS = "SourceKeys"
 
@@ -28,7 +28,7 @@ def document(types: Iterable[SourceType]) -> str:
 
 def schema(types: Iterable[SourceType]) -> Schema:
     """The schema of one of the table's files, with sources of these types."""
-    whole = TableShape.model_json_schema(ref_template="#/definitions/{model}")
+    whole = TableModel.model_json_schema(ref_template="#/definitions/{model}")
     definitions: dict[str, Schema] = whole.pop("$defs")
     for section in whole["properties"].values():
         if "$ref" in section:  # its keys may be spread over files
@@ -45,7 +45,7 @@ def schema(types: Iterable[SourceType]) -> Schema:
 def _source(source_type: SourceType, keys: Schema) -> Schema:
     """A source of this type: of what types differ in, what it declares."""
     proofs = {proof.key for proof in source_type.proofs}
-    others = {*ProofShapes.model_fields} - proofs
+    others = {*ProofsModel.model_fields} - proofs
     others |= {field.name for field in fields(Options)} - {*source_type.options}
     others |= {"dedupe"} if source_type.dedupe is None else set()
     others |= set() if source_type.replayable else {"replays"}
@@ -53,7 +53,7 @@ def _source(source_type: SourceType, keys: Schema) -> Schema:
     properties["any_of"] = {
         "type": "object",
         "description": keys["properties"]["any_of"]["description"],
-        "properties": {key: _key(key) for key in ProofShapes.model_fields if key in proofs},
+        "properties": {key: _key(key) for key in ProofsModel.model_fields if key in proofs},
         "additionalProperties": False,
     }
     return {

@@ -17,22 +17,22 @@ from bridge.config.env import variable_name
 from bridge.config.files import files
 from bridge.config.models import (
     LATER,
-    BasicAuthShape,
-    ConcurrencyShape,
-    OrderShape,
-    ProofShapes,
-    RetryShape,
-    RouteShape,
-    Shape,
-    SignatureShape,
-    SourceShape,
-    TaskShape,
-    TheEyeShape,
+    BasicAuthModel,
+    ConcurrencyModel,
+    TaskCallModel,
+    ProofsModel,
+    RetryModel,
+    RouteModel,
+    Model,
+    SignatureModel,
+    SourceModel,
+    TaskModel,
+    TheEyeModel,
 )
 from bridge.config.problems import Problems
 from bridge.config.readers import found
-from bridge.config.routing_tests import ExpectedShape, RoutingTestShape
-from bridge.config.sections import TableShape
+from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
+from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
 from bridge.core.fields import closest
 from bridge.core.job import TableVersion
@@ -42,9 +42,9 @@ from bridge.dry_run.routing_test import RoutingTest
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source_type import SourceType
 
-S = TypeVar("S", bound=Shape)
+M = TypeVar("M", bound=Model)
 
-_SECTIONS = tuple(TableShape.model_fields)
+_SECTIONS = tuple(TableModel.model_fields)
 #: Hex digits of the table's hash: few enough to read out, enough to tell tables apart.
 _HASH_LENGTH = 16
 #: What keys of a route and of a task are called in other tools.
@@ -205,18 +205,18 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
         problems.error(
             whole.place, "theeye is missing", "write theeye: and below it customer: <organization>"
         )
-    theeye = _read(TheEyeShape, whole.theeye, "theeye", "theeye", problems)
+    theeye = _read(TheEyeModel, whole.theeye, "theeye", "theeye", problems)
     builder.add_theeye(theeye)
     for name, node in whole.sources.items():
-        builder.add_source(name, _read(SourceShape, node, "a source", name, problems))
+        builder.add_source(name, _read(SourceModel, node, "a source", name, problems))
     for name, node in whole.tasks.items():
-        builder.add_task(name, _read(TaskShape, node, "a task", name, problems))
+        builder.add_task(name, _read(TaskModel, node, "a task", name, problems))
     for node in whole.routes:
-        builder.add_route(node.place, _read(RouteShape, node, "a route", "task", problems))
+        builder.add_route(node.place, _read(RouteModel, node, "a route", "task", problems))
     for node in whole.tests:
-        if (test := _read(RoutingTestShape, node, "a test", "test", problems)) is not None:
+        if (test := _read(RoutingTestModel, node, "a test", "test", problems)) is not None:
             builder.add_test(node.place, test)
-    builder.add_on_dead(_read(OrderShape, whole.on_dead, "on_dead", "on_dead", problems))
+    builder.add_on_dead(_read(TaskCallModel, whole.on_dead, "on_dead", "on_dead", problems))
     if not whole.routes and not problems.has_errors:
         problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
     elif not problems.has_errors:
@@ -224,7 +224,7 @@ def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTab
     return builder.table()
 
 
-def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Problems) -> S | None:
+def _read(model: type[M], node: Node | None, where: str, name: str, problems: Problems) -> M | None:
     """The shape of `node`, in which an Empty stands for each value that is wrong and reported.
 
     None where too much is wrong for more to be said.
@@ -237,13 +237,13 @@ def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Pr
     guessed: set[str] = set()
     while True:
         try:
-            return shape.model_validate(node)
+            return model.model_validate(node)
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
         # First what unknown keys stand for: what seems missing may be there, misspelt.
         unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
         for mistake in unknown:
-            guessed |= _set_right(mistake, node, shape, where, problems)
+            guessed |= _set_right(mistake, node, model, where, problems)
         if unknown:
             continue
         for mistake in mistakes:
@@ -254,7 +254,7 @@ def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Pr
 
 
 def _set_right(
-    mistake: ErrorDetails, node: Section, shape: type[Shape], where: str, problems: Problems
+    mistake: ErrorDetails, node: Section, model: type[Model], where: str, problems: Problems
 ) -> set[str]:
     """Report an unknown key, and take it for the one that was probably meant, or leave it out.
 
@@ -264,12 +264,12 @@ def _set_right(
     holder = list(_walk(node, path))[-1]
     assert isinstance(holder, Section) and isinstance(key, str)  # noqa: S101 - it has a key
     place = holder.key(key).place
-    inner: dict[int | str, type[Shape]] = {
-        "retry": RetryShape, "any_of": ProofShapes, "basic_auth": BasicAuthShape,
-        "signature": SignatureShape, "concurrency": ConcurrencyShape,
-        "expect": ExpectedShape,
+    inner: dict[int | str, type[Model]] = {
+        "retry": RetryModel, "any_of": ProofsModel, "basic_auth": BasicAuthModel,
+        "signature": SignatureModel, "concurrency": ConcurrencyModel,
+        "expect": ExpectedJobModel,
     }  # fmt: skip
-    held = next((inner[part] for part in reversed(path) if part in inner), shape)
+    held = next((inner[part] for part in reversed(path) if part in inner), model)
     known = [each.alias or name for name, each in held.model_fields.items()]
     meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
     if key in LATER[where]:
@@ -277,7 +277,7 @@ def _set_right(
         meant = None
     else:
         # Among proofs what is no misspelt key may be a secret.
-        shown = f" {key!r}" if meant or held not in (ProofShapes, BasicAuthShape, SignatureShape) else ""
+        shown = f" {key!r}" if meant or held not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
         guess = f"; did you mean {meant}?" if meant else ""
         problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
     if meant is None or meant in holder:

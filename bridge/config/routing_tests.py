@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.document import Empty, Items, Node, Scalar, Section
-from bridge.config.models import Shape
+from bridge.config.models import Model
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import Arguments, Text, Title, found, read_section, read_text, refuse
 from bridge.core.errors import Unreadable
@@ -96,7 +96,7 @@ Payload = Annotated[
 ]
 
 
-class ExpectedShape(Shape):
+class ExpectedJobModel(Model):
     """One of ``expect``."""
 
     route: Title
@@ -107,7 +107,7 @@ class ExpectedShape(Shape):
     """Part of the reason why the arguments cannot be built."""
 
 
-class RoutingTestShape(Shape):
+class RoutingTestModel(Model):
     """One of ``tests``."""
 
     name: Title
@@ -126,7 +126,7 @@ class RoutingTestShape(Shape):
     """Such as 2026-01-31T12:00:00Z."""
     payload: Payload
     """A JSON file beside this one, or the payload itself."""
-    expect: Annotated[tuple[ExpectedShape, ...], BeforeValidator(read_list)]
+    expect: Annotated[tuple[ExpectedJobModel, ...], BeforeValidator(read_list)]
     """The jobs that the table makes of it, in order; [] for none."""
 
 
@@ -142,26 +142,26 @@ class RoutingTestBuilder:
         self.tests: list[RoutingTest] = []
 
     def add(
-        self, place: Place, shape: RoutingTestShape, source: Source | None, routes: Mapping[str, Route]
+        self, place: Place, model: RoutingTestModel, source: Source | None, routes: Mapping[str, Route]
     ) -> None:
         """`source` and `routes` as far as they could be built."""
-        self._check_name(shape.name)
+        self._check_name(model.name)
         if source is not None:
-            self._check_event(place, shape, source)
-        expected = [self._expected(job, routes) for job in shape.expect]
-        body = self._body(shape.payload) if self._read_payloads else None
+            self._check_event(place, model, source)
+        expected = [self._expected(job, routes) for job in model.expect]
+        body = self._body(model.payload) if self._read_payloads else None
         if body is None:
             return
         headers, query = (
             {str(name): str(value) for name, value in (given or {}).items()}
-            for given in (shape.headers, shape.query)
+            for given in (model.headers, model.query)
         )
         request = Request(
-            str(shape.source), Headers(headers.items()), query, body, shape.received_at or _RECEIVED_AT
+            str(model.source), Headers(headers.items()), query, body, model.received_at or _RECEIVED_AT
         )
-        event = None if shape.event is None else str(shape.event)
-        delivery_id = None if shape.delivery_id is None else str(shape.delivery_id)
-        test = RoutingTest(str(shape.name), place, request, event, delivery_id, tuple(expected))
+        event = None if model.event is None else str(model.event)
+        delivery_id = None if model.delivery_id is None else str(model.delivery_id)
+        test = RoutingTest(str(model.name), place, request, event, delivery_id, tuple(expected))
         self.tests.append(test)
 
     def check_route(self, name: Scalar, known: Collection[str]) -> None:
@@ -178,10 +178,10 @@ class RoutingTestBuilder:
             message = f"two tests are named {str(name)!r}; the first at {first}"
             self._problems.error(name.place, message, "give one another name:")
 
-    def _check_event(self, place: Place, shape: RoutingTestShape, source: Source) -> None:
+    def _check_event(self, place: Place, model: RoutingTestModel, source: Source) -> None:
         header = source.type.event_header
-        if shape.event is not None or any(
-            header and name.lower() == header.lower() for name in shape.headers or ()
+        if model.event is not None or any(
+            header and name.lower() == header.lower() for name in model.headers or ()
         ):
             return
         try:
@@ -190,15 +190,15 @@ class RoutingTestBuilder:
             message = f"event is missing: {source.type.name} says it in a header"
             self._problems.error(place, message, "write event: and its name, such as push")
 
-    def _expected(self, shape: ExpectedShape, routes: Mapping[str, Route]) -> ExpectedJob:
-        if shape.error is not None and shape.task_arguments is not None:
+    def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
+        if model.error is not None and model.task_arguments is not None:
             message = "error stands beside task_arguments: a job whose arguments cannot be built has none"
-            self._problems.error(shape.error.place, message, "leave one of them out")
+            self._problems.error(model.error.place, message, "leave one of them out")
         arguments = None
-        if shape.route in routes and isinstance(shape.task_arguments, Items | Section):
-            task = routes[shape.route].task
-            arguments = self._arguments.expected(shape.task_arguments, task, read_json)
-        return ExpectedJob(str(shape.route), arguments, None if shape.error is None else str(shape.error))
+        if model.route in routes and isinstance(model.task_arguments, Items | Section):
+            task = routes[model.route].task
+            arguments = self._arguments.expected(model.task_arguments, task, read_json)
+        return ExpectedJob(str(model.route), arguments, None if model.error is None else str(model.error))
 
     def _body(self, payload: Node) -> bytes | None:
         """The payload as JSON text; None, reported, where it cannot be read."""

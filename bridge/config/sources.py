@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bridge.config.compile import Compiler
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
-from bridge.config.models import BasicAuthShape, ProofShapes, SignatureShape, SourceShape
+from bridge.config.models import BasicAuthModel, ProofsModel, SignatureModel, SourceModel
 from bridge.config.problems import Problems
 from bridge.core.fields import Each, Path, did_you_mean
 from bridge.core.problem import Place
@@ -21,9 +21,9 @@ from bridge.sources.base.source_type import Options, Replays, SourceType
 #: Where the fields stand that name an event, an action or a delivery.
 _OPTION_NAMES = ("payload", "headers", "query")
 
-Given = Scalar | BasicAuthShape
+Given = Scalar | BasicAuthModel
 
-_KEYS = tuple(ProofShapes.model_fields)
+_KEYS = tuple(ProofsModel.model_fields)
 
 
 class SourceBuilder:
@@ -41,32 +41,32 @@ class SourceBuilder:
         self._compiler = compiler
         self._problems = problems
 
-    def build(self, name: Scalar, shape: SourceShape) -> Source | None:
+    def build(self, name: Scalar, model: SourceModel) -> Source | None:
         """None where its type is not known; every other mistake is reported and passed over."""
-        source_type = self._type(name, shape)
+        source_type = self._type(name, model)
         if source_type is None:
             return None
-        options = self._options(name, shape, source_type)
+        options = self._options(name, model, source_type)
         return Source(
             name=str(name),
             type=source_type,
-            required=self._required(name, shape, source_type, options),
-            any_of=shape.any_of is not None,
-            dedupe=self._dedupe(name, shape, source_type),
+            required=self._required(name, model, source_type, options),
+            any_of=model.any_of is not None,
+            dedupe=self._dedupe(name, model, source_type),
             options=options,
-            keep=shape.keep or Keep.FULL,
-            redact=self._redact(shape),
-            replays=self._replays(name, shape, source_type, options),
+            keep=model.keep or Keep.FULL,
+            redact=self._redact(model),
+            replays=self._replays(name, model, source_type, options),
         )
 
-    def _type(self, name: Scalar, shape: SourceShape) -> SourceType | None:
-        given = shape.type if shape.type is not None else name
+    def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:
+        given = model.type if model.type is not None else name
         if isinstance(given, Empty):
             return None
         known = ", ".join(sorted(self._types))
         if given in self._types:
             return self._types[given]
-        if shape.type is None:
+        if model.type is None:
             hint = f"add type: one of {known}"
             self._problems.error(name.place, f"source {name} has no type, and its name is none", hint)
         else:
@@ -76,41 +76,41 @@ class SourceBuilder:
             )
         return None
 
-    def _dedupe(self, name: Scalar, shape: SourceShape, source_type: SourceType) -> float | None:
-        if "dedupe" not in shape.model_fields_set:
+    def _dedupe(self, name: Scalar, model: SourceModel, source_type: SourceType) -> float | None:
+        if "dedupe" not in model.model_fields_set:
             return source_type.dedupe
         if source_type.dedupe is None:
             message = f"{source_type.name} identifies each of its webhooks: dedupe is not for it"
             self._problems.error(name.place, message, "leave it out")
-        return shape.dedupe
+        return model.dedupe
 
     def _replays(
-        self, name: Scalar, shape: SourceShape, source_type: SourceType, options: Options
+        self, name: Scalar, model: SourceModel, source_type: SourceType, options: Options
     ) -> Replays | None:
-        if shape.replays is None:
-            return source_type.usual_replays(options, () if shape.any_of else _given(shape))
+        if model.replays is None:
+            return source_type.usual_replays(options, () if model.any_of else _given(model))
         if not source_type.replayable:
             message = f"replays is not for {source_type.name}: its proof covers its delivery id, or has none"
             self._problems.error(name.place, message, "leave it out")
-        return shape.replays
+        return model.replays
 
-    def _options(self, name: Scalar, shape: SourceShape, source_type: SourceType) -> Options:
+    def _options(self, name: Scalar, model: SourceModel, source_type: SourceType) -> Options:
         values: dict[str, Scalar] = {
             key: value
             for key in ("header", "event", "action", "delivery_id")
-            if (value := getattr(shape, key))
+            if (value := getattr(model, key))
         }
         for key, value in values.items():
             if key not in source_type.options:
                 message = f"{source_type.name} does not take {key}: its webhooks say it themselves"
                 self._problems.error(value.place, message, "leave it out, or use type: generic")
         paths = {key: self._path(key, value) for key, value in values.items() if key != "header"}
-        given = _given(shape)
-        if "header" in source_type.options and "token" in given and shape.header is None:
+        given = _given(model)
+        if "header" in source_type.options and "token" in given and model.header is None:
             self._problems.error(
                 name.place, "token needs header", "write header: the name of the header it stands in"
             )
-        signature = self._signature(name, shape, source_type)
+        signature = self._signature(name, model, source_type)
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
             self._problems.error(
@@ -118,11 +118,11 @@ class SourceBuilder:
             )
         return Options(header=str(header) if header else None, signature=signature, **paths)
 
-    def _signature(self, name: Scalar, shape: SourceShape, source_type: SourceType) -> HmacSignature | None:
+    def _signature(self, name: Scalar, model: SourceModel, source_type: SourceType) -> HmacSignature | None:
         """How ``secret:`` signs, where the table says it."""
-        given = shape.signature
+        given = model.signature
         if given is None:
-            if "signature" in source_type.options and not source_type.signs and "secret" in _given(shape):
+            if "signature" in source_type.options and not source_type.signs and "secret" in _given(model):
                 hint = "write signature: {header: the header it stands in}"
                 self._problems.error(name.place, "secret needs signature", hint)
             return None
@@ -130,14 +130,14 @@ class SourceBuilder:
             message = f"{source_type.name} does not take signature: how it signs is known"
             self._problems.error(name.place, message, "leave it out, or use type: generic")
             return None
-        if "secret" not in _given(shape):
+        if "secret" not in _given(model):
             message = "signature says how secret signs, and there is no secret"
             self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or leave signature out")
         if any(isinstance(value, Empty) for _, value in given):
             return None  # reported already
         return self._hmac(name, given, source_type)
 
-    def _hmac(self, name: Scalar, given: SignatureShape, source_type: SourceType) -> HmacSignature | None:
+    def _hmac(self, name: Scalar, given: SignatureModel, source_type: SourceType) -> HmacSignature | None:
         header = str(given.header) if given.header else getattr(source_type.signs, "header", None)
         timestamp = str(given.timestamp_header) if given.timestamp_header else None
         usual = "{body}" if timestamp is None else source_type.signs_with_time
@@ -173,11 +173,11 @@ class SourceBuilder:
             self._problems.error(value.place, message, "name one element, such as [0]")
         return path
 
-    def _redact(self, shape: SourceShape) -> tuple[Path, ...]:
-        if shape.redact and shape.keep is Keep.NONE:
+    def _redact(self, model: SourceModel) -> tuple[Path, ...]:
+        if model.redact and model.keep is Keep.NONE:
             message = "redact is for what is stored, and keep: none stores no field"
-            self._problems.error(shape.redact[0].place, message, "leave one of them out")
-        paths = [self._redacted(value) for value in shape.redact or ()]
+            self._problems.error(model.redact[0].place, message, "leave one of them out")
+        paths = [self._redacted(value) for value in model.redact or ()]
         return tuple(path for path in paths if path is not None)
 
     def _redacted(self, value: Scalar) -> Path | None:
@@ -193,10 +193,10 @@ class SourceBuilder:
         return path
 
     def _required(
-        self, name: Scalar, shape: SourceShape, source_type: SourceType, options: Options
+        self, name: Scalar, model: SourceModel, source_type: SourceType, options: Options
     ) -> tuple[Required, ...]:
         by_key = {proof.key: proof for proof in source_type.proofs_with(options)}
-        given = _given(shape)
+        given = _given(model)
         for key, values in given.items():
             if key not in by_key:
                 takes = ", ".join(by_key)
@@ -208,30 +208,30 @@ class SourceBuilder:
             for key, values in given.items()
             if key in by_key
         )
-        self._check_combination(name, shape, [one.proof for one in required], source_type)
+        self._check_combination(name, model, [one.proof for one in required], source_type)
         return required
 
     def _check_combination(
-        self, name: Scalar, shape: SourceShape, proofs: list[Proof], source_type: SourceType
+        self, name: Scalar, model: SourceModel, proofs: list[Proof], source_type: SourceType
     ) -> None:
-        place, given = name.place, _given(shape)
-        if shape.any_of is not None and any(getattr(shape, key) is not None for key in _KEYS):
+        place, given = name.place, _given(model)
+        if model.any_of is not None and any(getattr(model, key) is not None for key in _KEYS):
             self._problems.error(
                 place, f"source {name} has proofs beside any_of", "put all of them under any_of, or none"
             )
         headers = [header for proof in proofs for header in {each.lower() for each in proof.headers}]
-        if shape.any_of is None and len(set(headers)) < len(headers):
+        if model.any_of is None and len(set(headers)) < len(headers):
             message = f"source {name}: one request cannot hold {' and '.join(given)}"
             self._problems.error(place, message, "put them under any_of: if either may come")
-        if given and shape.allow_unsigned:
+        if given and model.allow_unsigned:
             message = f"source {name} has a proof and allow_unsigned: true"
             self._problems.error(place, message, "leave one of them out")
-        elif not given and shape.allow_unsigned is False:
+        elif not given and model.allow_unsigned is False:
             keys = [proof.key for proof in source_type.proofs]
             message = f"source {name} has nothing to prove itself by"
             hint = f"write {keys[0]}: ${{{{ env.NAME }}}} ({' or '.join(keys)}), or allow_unsigned: true"
             self._problems.error(place, message, hint)
-        elif not given and shape.allow_unsigned:
+        elif not given and model.allow_unsigned:
             message = f"source {name} takes requests from anybody (allow_unsigned: true)"
             self._problems.warning(place, message, "whoever knows its URL can start its tasks")
             self._warn_of_json(place, name, source_type)
@@ -246,7 +246,7 @@ class SourceBuilder:
 
     def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Known, ...]:
         if proof.key == "basic_auth":
-            pairs = [self._credentials(value) for value in values if isinstance(value, BasicAuthShape)]
+            pairs = [self._credentials(value) for value in values if isinstance(value, BasicAuthModel)]
             return tuple(pair for pair in pairs if pair is not None)
         scalars = [value for value in values if isinstance(value, Scalar)]
         if proof.key == "topic_arns":
@@ -271,13 +271,13 @@ class SourceBuilder:
             self._problems.error(scalar.place, flaw, "copy it from the sender's settings, without spaces")
         return secret
 
-    def _credentials(self, shape: BasicAuthShape) -> Credentials | None:
-        username = self._environment.text(shape.username)
-        password = self._environment.secret(shape.password)
+    def _credentials(self, model: BasicAuthModel) -> Credentials | None:
+        username = self._environment.text(model.username)
+        password = self._environment.secret(model.password)
         if username is None or password is None:
             return None
         if ":" in username:
-            self._problems.error(shape.username.place, "a user name of basic_auth holds no colon (RFC 7617)")
+            self._problems.error(model.username.place, "a user name of basic_auth holds no colon (RFC 7617)")
         # Proxies repeat the pair as the base64 of both, in which that of the password alone is not found.
         self._environment.secrets.append(Secret(f"{username}:{password.reveal()}"))
         return Credentials(username, password)
@@ -287,7 +287,7 @@ def _place(given: Given) -> Place:
     return given.place if isinstance(given, Scalar) else given.username.place
 
 
-def _given(shape: SourceShape) -> dict[str, tuple[Given, ...]]:
+def _given(model: SourceModel) -> dict[str, tuple[Given, ...]]:
     """The kinds of proof that the table gives, on the source or under its any_of."""
-    proofs = shape.any_of if shape.any_of is not None else shape
+    proofs = model.any_of if model.any_of is not None else model
     return {key: value for key in _KEYS if (value := getattr(proofs, key)) is not None}

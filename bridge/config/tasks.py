@@ -6,7 +6,7 @@ import re
 
 from bridge.config.document import Empty, Scalar
 from bridge.config.env import Environment
-from bridge.config.models import OrderShape, TaskKeys, TaskShape
+from bridge.config.models import TaskCallModel, TaskKeysModel, TaskModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.core.problem import Place
@@ -44,16 +44,16 @@ class TaskBuilder:
         """By TheEye's id."""
         return {task_id: task for task_id, (task, _) in self._by_id.items()}
 
-    def add(self, name: Scalar, shape: TaskShape | None) -> None:
+    def add(self, name: Scalar, model: TaskModel | None) -> None:
         """Without a shape it is one that could not be read."""
         if not name.strip() or not name.isprintable():
             self._problems.error(name.place, f"found {found(name)}, expected a task's name, one line of text")
-        if shape is None:
+        if model is None:
             self._broken.add(str(name))
             return
-        task_id = self._task_id(shape.id)
-        key = self._key(shape.secret_key)
-        if shape.secret_key is None and not self.by_token:
+        task_id = self._task_id(model.id)
+        key = self._key(model.secret_key)
+        if model.secret_key is None and not self.by_token:
             hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
@@ -62,57 +62,59 @@ class TaskBuilder:
         if task_id is None:
             self._broken.add(str(name))
         else:
-            self._by_name[str(name)] = self._own_task(task_id, str(name), key, shape, name.place)
+            self._by_name[str(name)] = self._own_task(task_id, str(name), key, model, name.place)
             self.unused[str(name)] = name.place
 
-    def task_of(self, shape: OrderShape) -> Task | None:
+    def task_of(self, model: TaskCallModel) -> Task | None:
         """The task that an order names, or that its own keys define."""
-        task = self._task_of(shape)
-        for name in (str(shape.task), None if task is None else task.name):
+        task = self._task_of(model)
+        for name in (str(model.task), None if task is None else task.name):
             self.unused.pop(name or "", None)
         return task
 
-    def _task_of(self, shape: OrderShape) -> Task | None:
-        if shape.task in self._by_name:
-            own = sorted(_given_keys(shape))
+    def _task_of(self, model: TaskCallModel) -> Task | None:
+        if model.task in self._by_name:
+            own = sorted(_given_keys(model))
             if own:
-                message = f"{own[0]} stands on the route, but task {shape.task} is under tasks"
-                self._problems.error(shape.task.place, message, f"set it at tasks: {shape.task}:")
-            return self._by_name[shape.task]
-        key = self._key(shape.secret_key)
-        if isinstance(shape.task, Empty) or shape.task in self._broken:
+                message = f"{own[0]} stands on the route, but task {model.task} is under tasks"
+                self._problems.error(model.task.place, message, f"set it at tasks: {model.task}:")
+            return self._by_name[model.task]
+        key = self._key(model.secret_key)
+        if isinstance(model.task, Empty) or model.task in self._broken:
             return None
-        if "${{" not in shape.task and not _TASK_ID.fullmatch(shape.task):
+        if "${{" not in model.task and not _TASK_ID.fullmatch(model.task):
             if self._complete:
-                guessed, _ = guess(shape.task, {*self._by_name, *self._broken})
+                guessed, _ = guess(model.task, {*self._by_name, *self._broken})
                 hint = "write a name under tasks:, or TheEye's id of 24 hex digits"
-                self._problems.error(shape.task.place, f"unknown task {found(shape.task)}{guessed}", hint)
+                self._problems.error(model.task.place, f"unknown task {found(model.task)}{guessed}", hint)
             return None
-        task_id = self._task_id(shape.task)
+        task_id = self._task_id(model.task)
         if task_id is None:
             return None
-        if shape.secret_key is None and not self.by_token and task_id not in self._by_id:
+        if model.secret_key is None and not self.by_token and task_id not in self._by_id:
             if self._complete:
                 hint = "write secret_key: ${{ env.NAME }} beside it, or name a task under tasks:"
-                self._problems.error(shape.task.place, f"task {task_id} has no secret_key", hint)
+                self._problems.error(model.task.place, f"task {task_id} has no secret_key", hint)
             return None
-        return self._own_task(task_id, task_id, key, shape, shape.task.place)
+        return self._own_task(task_id, task_id, key, model, model.task.place)
 
-    def _own_task(self, task_id: str, name: str, key: Secret | None, shape: TaskKeys, place: Place) -> Task:
-        arguments = shape.arguments
+    def _own_task(
+        self, task_id: str, name: str, key: Secret | None, model: TaskKeysModel, place: Place
+    ) -> Task:
+        arguments = model.arguments
         names = (
             None if arguments is None else tuple(None if name is None else str(name) for name in arguments)
         )
-        arguments_type = shape.arguments_type or Task.arguments_type
-        on_unknown = shape.on_unknown or Task.on_unknown
-        task = Task(task_id, name, key, names, arguments_type, on_unknown, shape.rate)
+        arguments_type = model.arguments_type or Task.arguments_type
+        on_unknown = model.on_unknown or Task.on_unknown
+        task = Task(task_id, name, key, names, arguments_type, on_unknown, model.rate)
         known = self._by_id.get(task_id)
         if known is None:
             self._by_id[task_id] = (task, place)
             return task
         earlier, first = known
-        for setting in sorted(_given_keys(shape)):
-            given = getattr(shape, setting)
+        for setting in sorted(_given_keys(model)):
+            given = getattr(model, setting)
             if given is None or isinstance(given, Empty):
                 continue
             if getattr(task, setting) != getattr(earlier, setting):
@@ -147,6 +149,6 @@ class TaskBuilder:
         return secret
 
 
-def _given_keys(shape: TaskKeys) -> set[str]:
+def _given_keys(model: TaskKeysModel) -> set[str]:
     """The task's keys that the table sets here."""
-    return set(shape.model_fields_set) & set(TaskKeys.model_fields)
+    return set(model.model_fields_set) & set(TaskKeysModel.model_fields)
