@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from bridge.config.load import Loaded, load
-from bridge.config.reload import Edits, Reloader, refuse
+from bridge.config.reload import Reloader, TableWatcher, log_rejected_table
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
 from bridge.core.secrets import SHORT_SECRET, Mask, visible
@@ -74,10 +74,10 @@ class Bridge:
         self.outbox.close()
 
 
-def edits_of(settings: Settings) -> Edits:
+def table_watcher(settings: Settings) -> TableWatcher:
     """The table that the settings name; its sources can fetch what they need."""
     variables = settings.variables
-    return Edits(
+    return TableWatcher(
         settings.config,
         lambda: load(settings.config, variables, discover(Fetcher()), commit=settings.commit),
         lambda: variables.files,
@@ -95,9 +95,9 @@ def build(settings: Settings) -> Bridge:
     Raises StoreUnavailable, and ConfigError where there is no last good table either.
     """
     table_refused: tuple[Problem, ...] = ()
-    edits = edits_of(settings)
+    watcher = table_watcher(settings)
     try:
-        loaded = edits.first()
+        loaded = watcher.load()
     except ConfigError as error:
         last = last_good.get()
         if last is None:
@@ -109,7 +109,7 @@ def build(settings: Settings) -> Bridge:
         log.warning("%s", problem)
     log.info("the routing table in force: %s, routes: %d", loaded.version, len(loaded.table.routes))
     if table_refused:
-        refuse(table_refused)
+        log_rejected_table(table_refused)
     token = settings.status_token
     if token is not None and len(visible(token.reveal())) < SHORT_SECRET:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; make one with openssl rand -hex 32")
@@ -117,12 +117,12 @@ def build(settings: Settings) -> Bridge:
         log.warning("%s", DRY_RUN)
     clock = Clock()
     outbox = Outbox(settings.database_url, clock=clock)
-    return wire(settings, edits, loaded, outbox, mask, table_refused, clock)
+    return wire(settings, watcher, loaded, outbox, mask, table_refused, clock)
 
 
 def wire(
     settings: Settings,
-    edits: Edits,
+    watcher: TableWatcher,
     loaded: Loaded,
     outbox: Outbox,
     mask: Mask,
@@ -151,7 +151,7 @@ def wire(
         delivery=delivery,
         refusals=refusals,
         pruner=Pruner(outbox, settings.retention, clock),
-        reloader=Reloader(edits, use, table_refused, tick=clock),
+        reloader=Reloader(watcher, use, table_refused, tick=clock),
     )
 
 

@@ -22,7 +22,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.config.compile import LONGEST
+from bridge.config.compile import TEXT_LENGTH_LIMIT
 from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
 from bridge.config.models import LATER
@@ -607,12 +607,12 @@ def test_arguments_of_on_dead_that_the_agent_cannot_run(find: Find) -> None:
 
 def test_a_text_with_expressions_has_a_longest_length(find: Find) -> None:
     expression = "${{ payload.ref }}"
-    longest = expression + "x" * (LONGEST - len(expression))
+    longest = expression + "x" * (TEXT_LENGTH_LIMIT - len(expression))
     assert find(TABLE.replace(expression, longest)) == []
     assert find(TABLE.replace(expression, longest + "x")) == [
         "15:9: error: found 10,001 characters, expected at most 10,000"
     ]
-    assert find(TABLE.replace(expression, "x" * 3 * LONGEST)) == []
+    assert find(TABLE.replace(expression, "x" * 3 * TEXT_LENGTH_LIMIT)) == []
 
 
 KEYS = sorted(

@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 from pydantic import ValidationError
 
 from bridge.cli import main
-from bridge.config.document import Empty, Items, Node, Section, read_file
+from bridge.config.document import Invalid, Items, Node, Section, read_file
 from bridge.config.load import load
 from bridge.config.problems import Problems
 from bridge.config.sections import TableModel
@@ -38,7 +38,7 @@ def as_an_editor_reads(node: Node | None) -> Any:
         return {str(key): as_an_editor_reads(value) for key, value in node.items()}
     if isinstance(node, Items):
         return [as_an_editor_reads(item) for item in node]
-    if node is None or isinstance(node, Empty):
+    if node is None or isinstance(node, Invalid):
         return None
     if node.plain:
         try:

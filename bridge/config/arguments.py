@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Items, Node, Section
+from bridge.config.document import Invalid, Items, Node, Section
 from bridge.config.models import TaskCallModel
 from bridge.config.problems import Problems
 from bridge.core.event import JSON
@@ -36,7 +36,7 @@ class ArgumentsBuilder:
     ) -> tuple[Argument, ...]:
         """In TheEye's order; `names` are those that expressions see."""
         given = model.task_arguments
-        if isinstance(given, Empty):
+        if isinstance(given, Invalid):
             return ()
         if given is None:
             declared = () if task is None else task.arguments or ()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from bridge.config.advice import Adviser
 from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.env import Environment
-from bridge.config.models import TaskCallModel, RouteModel, SourceModel, TaskModel, TheEyeModel
+from bridge.config.lint import Linter
+from bridge.config.models import RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import check_url, found
+from bridge.config.readers import check_url, describe
 from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestModel
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
@@ -33,13 +33,13 @@ from bridge.theeye.job_api import TheEye
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 #: Of a route, in characters: the store finds jobs by it.
-_LONGEST_NAME = 200
+_NAME_LENGTH_LIMIT = 200
 
 #: Stands for a token whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
 
 
-class Builder:
+class TableBuilder:
     """Takes the shapes of one table one after the other; mistakes are reported and passed over."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Builder:
         self._source_builder = SourceBuilder(types, self._environment, self._compiler, problems)
         self._tasks = TaskBuilder(self._environment, problems, complete=complete)
         self._arguments = ArgumentsBuilder(self._compiler, problems)
-        self._adviser = Adviser(self._compiler, problems)
+        self._linter = Linter(self._compiler, problems)
         self._theeye: TheEye | None = None
         self._retry = RetryPolicy()
         self._sources: dict[str, Source] = {}
@@ -106,7 +106,7 @@ class Builder:
             return
         customer = self._environment.text(model.customer)
         url = self._environment.text(model.url) if model.url is not None else TheEye.url
-        if url is not None and model.url is not None and not self._environment.stands_in(url, model.url):
+        if url is not None and model.url is not None and not self._environment.is_placeholder(url, model.url):
             try:
                 check_url(url)
             except ValueError as error:
@@ -146,7 +146,7 @@ class Builder:
         source = self._source(model.source)
         self._tests.add(place, model, source, routes)
         if source is not None and model.event is not None:
-            self._adviser.of_test(model.event, source)
+            self._linter.check_test(model.event, source)
         if self._complete and self._routes_are_named:
             for job in model.expect:
                 self._tests.check_route(job.route, self._route_names)
@@ -154,10 +154,10 @@ class Builder:
     def _source(self, name: Scalar) -> Source | None:
         """None, reported where none has that name, as far as that is known."""
         source = self._sources.get(name)
-        known_elsewhere = name in self._broken_sources or isinstance(name, Empty)
+        known_elsewhere = name in self._broken_sources or isinstance(name, Invalid)
         if source is None and self._complete and not known_elsewhere:
             guessed, known = guess(name, {*self._sources, *self._broken_sources})
-            self._problems.error(name.place, f"unknown source {found(name)}{guessed}", f"sources: {known}")
+            self._problems.error(name.place, f"unknown source {describe(name)}{guessed}", f"sources: {known}")
         return source
 
     def add_route(self, place: Place, model: RouteModel | None) -> None:
@@ -175,10 +175,10 @@ class Builder:
         arguments = self._arguments.build(model, task, names, allow_data_urls=allow_data_urls)
         concurrency, once = self._concurrency(model, names), self._once(model, names)
         if source is not None:
-            self._adviser.of_route(place, model, source, names)
-        if model.name is not None and not isinstance(model.name, Empty):
+            self._linter.check_route(place, model, source, names)
+        if model.name is not None and not isinstance(model.name, Invalid):
             self._route_names.add(str(model.name))
-        if task is None or any(isinstance(each, Empty) for each in (model.name, *(model.event or ()))):
+        if task is None or any(isinstance(each, Invalid) for each in (model.name, *(model.event or ()))):
             self._routes_are_named &= str(model.name) in self._route_names
             return
         events = ",".join(model.event) if model.event is not None else "*"
@@ -212,8 +212,8 @@ class Builder:
         if name == OnDead.NAME:
             message = f"no route may be named {name}: its jobs are on_dead's"
             self._problems.error(at, message, "give it another name:")
-        if len(name) > _LONGEST_NAME:
-            message = f"the route's name has {len(name)} characters, at most {_LONGEST_NAME} are taken"
+        if len(name) > _NAME_LENGTH_LIMIT:
+            message = f"the route's name has {len(name)} characters, at most {_NAME_LENGTH_LIMIT} are taken"
             self._problems.error(at, message, "give it a name:, which stands in place of the default one")
 
     def _checks(self, model: RouteModel, names: tuple[str, ...]) -> tuple[Check, ...]:
@@ -247,7 +247,7 @@ class Builder:
         return None if template is None else Once(model.once_within, Key("once_key", template))
 
     def _token(self, scalar: Scalar) -> Secret:
-        if isinstance(scalar, Empty):
+        if isinstance(scalar, Invalid):
             return _UNSET
         message = "access_token is for trying out: it expires, and opens far more than one task"
         self._problems.warning(scalar.place, message, "give each task its secret_key")

@@ -65,13 +65,13 @@ class Scalar(str):
         return Place(self.place.file, self.place.line, self.place.column + self.exact + offset)
 
 
-class Empty(Scalar):
+class Invalid(Scalar):
     """Stands for a value that is not there or is wrong, which is reported already."""
 
     __slots__ = ()
 
     @classmethod
-    def at_place(cls, place: Place) -> Empty:
+    def at_place(cls, place: Place) -> Invalid:
         empty = cls()
         empty.place, empty.plain, empty.exact, empty.cut = place, True, None, False
         return empty
@@ -161,7 +161,7 @@ class _Reader:
         return node
 
     def node(self, event: yaml.Event, depth: int) -> Node:
-        """The node that begins with `event`; an Empty, reported, where it is none that a table takes."""
+        """The node that begins with `event`; an Invalid, reported, where it is none that a table takes."""
         place = self.place(event)
         if depth > MAX_DEPTH:
             raise _TooDeep(place)
@@ -169,7 +169,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             hint = "put quotes around a value that begins so; else write out what it stands for"
             self.problems.error(place, "found an alias (*); the table takes none", hint)
-            return Empty.at_place(place)
+            return Invalid.at_place(place)
         if isinstance(event, yaml.NodeEvent) and event.anchor:
             self.problems.error(place, "found an anchor (&); the table takes none", _MARK_HINT)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
@@ -179,9 +179,9 @@ class _Reader:
         if isinstance(event, yaml.SequenceStartEvent):
             return self._items(place, depth)
         assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - the only kind of node that is left
-        return Empty.at_place(place) if event.anchor or event.tag else self._scalar(event)
+        return Invalid.at_place(place) if event.anchor or event.tag else self._scalar(event)
 
-    def _section(self, place: Place, depth: int) -> Section | Empty:
+    def _section(self, place: Place, depth: int) -> Section | Invalid:
         section = Section(place)
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._key(event, depth + 1)
@@ -207,7 +207,7 @@ class _Reader:
                 self.problems.error(key.place, f"{key} stands here twice; first at {first}", "leave one out")
                 continue
             section[key] = value
-        return section if section or section.complete else Empty.at_place(place)
+        return section if section or section.complete else Invalid.at_place(place)
 
     def _key(self, event: yaml.Event, depth: int) -> Scalar | None:
         """None, reported, where it is no key that a table takes."""
@@ -217,7 +217,7 @@ class _Reader:
             self.problems.error(place, "found a mapping or a list, expected a key", _BRACES_HINT)
             return None
         key = self.node(event, depth)
-        if not isinstance(key, Scalar) or isinstance(key, Empty):
+        if not isinstance(key, Scalar) or isinstance(key, Invalid):
             if _is_blank(event):
                 self.problems.error(place, "found nothing before ':', expected a key")
             return None
@@ -255,7 +255,7 @@ class _Reader:
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         plain = not event.style
         if plain and event.value == "":
-            return Empty.at_place(self.place(event))
+            return Invalid.at_place(self.place(event))
         scalar = Scalar(event.value)
         scalar.place = self.place(event)
         scalar.plain = plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.problems import Problems
 from bridge.config.readers import env_name
 from bridge.core.errors import SettingsError
@@ -32,7 +32,7 @@ class Environment:
 
         Where an unset variable is only a warning, ``<NAME>`` stands for its value.
         """
-        if isinstance(scalar, Empty):
+        if isinstance(scalar, Invalid):
             return None
         name = env_name(scalar)
         if name is not None:
@@ -47,13 +47,13 @@ class Environment:
             return None
         return str(scalar)
 
-    def stands_in(self, text: str, scalar: Scalar) -> bool:
+    def is_placeholder(self, text: str, scalar: Scalar) -> bool:
         """Whether `text` is what stands for the value of an unset variable."""
         return text == f"<{env_name(scalar)}>"
 
     def secret(self, scalar: Scalar) -> Secret | None:
         """The secret of a ``${{ env.NAME }}``; None (reported) where its variable is not set, or blank."""
-        value = None if isinstance(scalar, Empty) else self._read(env_name(scalar) or "", scalar)
+        value = None if isinstance(scalar, Invalid) else self._read(env_name(scalar) or "", scalar)
         if value is None:
             return None
         name, characters = env_name(scalar), len(visible(value))

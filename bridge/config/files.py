@@ -9,7 +9,7 @@ from pathlib import Path
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
 
-def files(config: Path) -> list[Path]:
+def table_files(config: Path) -> list[Path]:
     """The files of a folder in their order, or the one file; those that are not there are left out.
 
     Raises OSError.
@@ -19,27 +19,27 @@ def files(config: Path) -> list[Path]:
     return sorted(
         path
         for path in config.iterdir()
-        if is_read(path)
+        if is_table_file(path)
         # A link that leads nowhere is reported when it is read.
         and (path.is_file() or path.is_symlink())
     )
 
 
-def is_read(path: Path) -> bool:
+def is_table_file(path: Path) -> bool:
     """Whether a file of this name in a table's folder is one of the table's."""
     return path.suffix in (".yml", ".yaml") and not path.name.startswith(".")
 
 
-def fingerprint(config: Path, beside: Iterable[Path] = ()) -> Fingerprint:
+def fingerprint(config: Path, extra_files: Iterable[Path] = ()) -> Fingerprint:
     """What a save changes, of the table's files and of those `beside` them.
 
     Where a folder cannot be looked at, it has no files.
     """
     try:
-        found = files(config)
+        found = table_files(config)
     except OSError:
         found = []
-    return tuple(_of(path) for path in (*found, *sorted(beside)))
+    return tuple(_of(path) for path in (*found, *sorted(extra_files)))
 
 
 def edited_at(found: Fingerprint) -> float:

@@ -13,10 +13,10 @@ from bridge.sources.base.signatures import Proof
 from bridge.sources.base.source_type import SourceType
 
 #: What the example of a type may lend: it stands in these lines of its route.
-_LENT = ("event", "loop", "when", "match", "task_arguments")
+_EXAMPLE_KEYS = ("event", "loop", "when", "match", "task_arguments")
 
 #: What an event of any type has, where no field of its payload is known.
-_ALWAYS = ("event", "delivery_id")
+_DEFAULT_ARGUMENTS = ("event", "delivery_id")
 
 
 @dataclass(frozen=True)
@@ -78,39 +78,39 @@ class FirstTable:
             yield f"signature: {{header: {self.proof.header}}}"
 
     def _conditions(self) -> Iterator[tuple[str, str]]:
-        lent = self._lent()
+        example = self._example_lines()
         if self.event is not None:
             yield "--event", f"    event: {_scalar(self.event)}"
-        yield from (("", line) for line in lent.get("event", ()) if self.event is None)
-        if self._loops(lent) != ("loop" in lent):
+        yield from (("", line) for line in example.get("event", ()) if self.event is None)
+        if self._loops(example) != ("loop" in example):
             return
-        yield from (("", line) for key in ("loop", "when") for line in lent.get(key, ()))
-        if "match" in lent:
+        yield from (("", line) for key in ("loop", "when") for line in example.get(key, ()))
+        if "match" in example:
             yield "", "    # To narrow it down, such as:"
-            yield from (("", f"    # {line.removeprefix('    ')}") for line in lent["match"])
+            yield from (("", f"    # {line.removeprefix('    ')}") for line in example["match"])
 
     def _arguments(self) -> Iterator[tuple[str, str]]:
-        lent = self._lent()
-        if not self.arguments and "task_arguments" in lent:
-            yield from (("", line) for line in lent["task_arguments"])
+        example = self._example_lines()
+        if not self.arguments and "task_arguments" in example:
+            yield from (("", line) for line in example["task_arguments"])
             return
         yield "", "    task_arguments:"
-        for argument in self.arguments or _ALWAYS:
+        for argument in self.arguments or _DEFAULT_ARGUMENTS:
             text = argument if "${{" in argument else f"${{{{ {argument} }}}}"
             yield "--argument", f"      - {_scalar(text)}"
 
-    def _loops(self, lent: dict[str, list[str]]) -> bool:
+    def _loops(self, example: dict[str, list[str]]) -> bool:
         named = not self.arguments or re.search(r"\b(item|index)\b", " ".join(self.arguments))
-        return "loop" in lent and bool(named)
+        return "loop" in example and bool(named)
 
-    def _lent(self) -> dict[str, list[str]]:
+    def _example_lines(self) -> dict[str, list[str]]:
         """The lines of the example's route by their key; none where it is of another event or sender."""
         if "event" in self.type.options:
             return {}
         route = self.type.guide.example.partition("routes:")[2]
         found = {
             key: block[0].splitlines()
-            for key in _LENT
+            for key in _EXAMPLE_KEYS
             if (block := re.search(rf"^    {key}:.*\n(?:      .*\n)*", route, re.MULTILINE))
         }
         events = [line.partition(":")[2].strip(' "') for line in found.get("event", ())]

@@ -11,26 +11,26 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.config.build import Builder
-from bridge.config.document import Empty, Items, Node, Scalar, Section, odd_blank_hint, read_file
+from bridge.config.build import TableBuilder
+from bridge.config.document import Invalid, Items, Node, Scalar, Section, odd_blank_hint, read_file
 from bridge.config.env import variable_name
-from bridge.config.files import files
+from bridge.config.files import table_files
 from bridge.config.models import (
     LATER,
     BasicAuthModel,
     ConcurrencyModel,
-    TaskCallModel,
+    Model,
     ProofsModel,
     RetryModel,
     RouteModel,
-    Model,
     SignatureModel,
     SourceModel,
+    TaskCallModel,
     TaskModel,
     TheEyeModel,
 )
 from bridge.config.problems import Problems
-from bridge.config.readers import found
+from bridge.config.readers import describe
 from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
 from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
@@ -92,21 +92,21 @@ def load(
     """
     problems = Problems()
     digest = sha256()
-    whole = _read_all(config, problems, digest.update)
+    sections = _read_all(config, problems, digest.update)
     version = TableVersion(digest.hexdigest()[:_HASH_LENGTH], commit)
-    builder = Builder(
+    builder = TableBuilder(
         variables, types, problems, version,
-        require_env=require_env, complete=whole.complete, read_payloads=with_tests,
+        require_env=require_env, complete=sections.complete, read_payloads=with_tests,
     )  # fmt: skip
-    table = _assemble(whole, builder, problems)
+    table = _assemble(sections, builder, problems)
     if table is None or problems.has_errors:
         raise ConfigError(problems.sorted())
     return Loaded(table, problems.sorted(), tuple(builder.secrets), version, tuple(builder.tests))
 
 
 @dataclass
-class _Whole:
-    """The sections of all files, as if they were one."""
+class _Sections:
+    """The sections of all files, merged."""
 
     place: Place
     sources: Section
@@ -119,29 +119,29 @@ class _Whole:
     complete: bool = True
 
 
-def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Whole:
+def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Sections:
     """`seen` gets the bytes of each file."""
     place = Place(str(config), 1, 1)
-    whole = _Whole(place, Section(place), Section(place))
+    sections = _Sections(place, Section(place), Section(place))
     paths = _files(config, place, problems)
-    whole.complete = bool(paths)
+    sections.complete = bool(paths)
     for path in paths:
         node = read_file(path, problems, seen)
         if isinstance(node, Section):
-            _add_file(node, whole, problems)
+            _add_file(node, sections, problems)
             continue
-        whole.complete = False
-        if node is not None and not isinstance(node, Empty):
+        sections.complete = False
+        if node is not None and not isinstance(node, Invalid):
             problems.error(
                 node.place, f"the file is {_kind(node)}, expected a mapping", f"of {', '.join(_SECTIONS)}"
             )
-    return whole
+    return sections
 
 
 def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
     """The files of the table in their order; none, reported, where there is none."""
     try:
-        paths = files(config)
+        paths = table_files(config)
     except OSError as error:
         problems.error(place, f"the routing table cannot be read: {error.strerror}")
         return []
@@ -152,38 +152,38 @@ def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
     return paths
 
 
-def _add_file(document: Section, whole: _Whole, problems: Problems) -> None:
-    whole.complete = whole.complete and document.complete
+def _add_file(document: Section, sections: _Sections, problems: Problems) -> None:
+    sections.complete = sections.complete and document.complete
     for key, node in document.items():
         if key in LATER["the table"]:
             problems.error(key.place, f"{key} is not supported yet", "leave it out")
         elif (name := closest(key, _SECTIONS)) is None:
             problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
-            whole.complete = False
+            sections.complete = False
         else:
             if name != key:
                 hint = f"expected {', '.join(_SECTIONS)}"
                 problems.error(key.place, f"unknown key {str(key)!r}; did you mean {name}?", hint)
-            _add_section(name, node, whole, problems)
+            _add_section(name, node, sections, problems)
 
 
-def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> None:
-    lists = {"routes": whole.routes, "tests": whole.tests}
+def _add_section(name: str, node: Node, sections: _Sections, problems: Problems) -> None:
+    lists = {"routes": sections.routes, "tests": sections.tests}
     if name in lists and isinstance(node, Items):
         lists[name] += node
     elif name not in lists and isinstance(node, Section):
-        whole.complete = whole.complete and node.complete
+        sections.complete = sections.complete and node.complete
         if name == "theeye":
-            whole.theeye = Section(node.place) if whole.theeye is None else whole.theeye
-            _add_names(node, whole.theeye, problems)
+            sections.theeye = Section(node.place) if sections.theeye is None else sections.theeye
+            _add_names(node, sections.theeye, problems)
         elif name == "on_dead":
-            whole.on_dead = Section(node.place) if whole.on_dead is None else whole.on_dead
-            _add_names(node, whole.on_dead, problems)
+            sections.on_dead = Section(node.place) if sections.on_dead is None else sections.on_dead
+            _add_names(node, sections.on_dead, problems)
         else:
-            _add_names(node, whole.sources if name == "sources" else whole.tasks, problems)
+            _add_names(node, sections.sources if name == "sources" else sections.tasks, problems)
     else:
-        whole.complete = False
-        if isinstance(node, Empty):
+        sections.complete = False
+        if isinstance(node, Invalid):
             return  # reported where the file was read
         if name in lists:
             problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
@@ -200,36 +200,36 @@ def _add_names(names: Section, into: Section, problems: Problems) -> None:
             into[name] = node
 
 
-def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTable | None:
-    if whole.theeye is None and whole.complete:
+def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) -> RoutingTable | None:
+    if sections.theeye is None and sections.complete:
         problems.error(
-            whole.place, "theeye is missing", "write theeye: and below it customer: <organization>"
+            sections.place, "theeye is missing", "write theeye: and below it customer: <organization>"
         )
-    theeye = _read(TheEyeModel, whole.theeye, "theeye", "theeye", problems)
+    theeye = _read(TheEyeModel, sections.theeye, "theeye", "theeye", problems)
     builder.add_theeye(theeye)
-    for name, node in whole.sources.items():
+    for name, node in sections.sources.items():
         builder.add_source(name, _read(SourceModel, node, "a source", name, problems))
-    for name, node in whole.tasks.items():
+    for name, node in sections.tasks.items():
         builder.add_task(name, _read(TaskModel, node, "a task", name, problems))
-    for node in whole.routes:
+    for node in sections.routes:
         builder.add_route(node.place, _read(RouteModel, node, "a route", "task", problems))
-    for node in whole.tests:
+    for node in sections.tests:
         if (test := _read(RoutingTestModel, node, "a test", "test", problems)) is not None:
             builder.add_test(node.place, test)
-    builder.add_on_dead(_read(TaskCallModel, whole.on_dead, "on_dead", "on_dead", problems))
-    if not whole.routes and not problems.has_errors:
-        problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
+    builder.add_on_dead(_read(TaskCallModel, sections.on_dead, "on_dead", "on_dead", problems))
+    if not sections.routes and not problems.has_errors:
+        problems.warning(sections.place, "there are no routes: every webhook is stored and makes no job")
     elif not problems.has_errors:
         builder.advise()
     return builder.table()
 
 
 def _read(model: type[M], node: Node | None, where: str, name: str, problems: Problems) -> M | None:
-    """The shape of `node`, in which an Empty stands for each value that is wrong and reported.
+    """The shape of `node`, in which an Invalid stands for each value that is wrong and reported.
 
     None where too much is wrong for more to be said.
     """
-    if node is None or isinstance(node, Empty):
+    if node is None or isinstance(node, Invalid):
         return None
     if not isinstance(node, Section):
         problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}", _key_hint(node))
@@ -243,17 +243,17 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
         # First what unknown keys stand for: what seems missing may be there, misspelt.
         unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
         for mistake in unknown:
-            guessed |= _set_right(mistake, node, model, where, problems)
+            guessed |= _correct_key(mistake, node, model, where, problems)
         if unknown:
             continue
         for mistake in mistakes:
             _report(mistake, node, where, name, guessed, problems)
-        passed_over = [_pass_over(mistake, node) for mistake in mistakes]
+        passed_over = [_replace_with_invalid(mistake, node) for mistake in mistakes]
         if not all(passed_over):
             return None
 
 
-def _set_right(
+def _correct_key(
     mistake: ErrorDetails, node: Section, model: type[Model], where: str, problems: Problems
 ) -> set[str]:
     """Report an unknown key, and take it for the one that was probably meant, or leave it out.
@@ -284,7 +284,7 @@ def _set_right(
         holder.remove(key)
         return set()
     if closest(key, known, sure=True) is None:
-        holder[holder.key(key)] = Empty.at_place(place)
+        holder[holder.key(key)] = Invalid.at_place(place)
     holder.rename(key, meant)
     return {meant}
 
@@ -294,7 +294,7 @@ def _report(
 ) -> None:
     """Report one mistake of pydantic's. Under a key that was only guessed, no value is shown."""
     at = list(_walk(node, mistake["loc"]))[-1]
-    if isinstance(at, Empty) or (isinstance(at, Scalar) and at.cut):
+    if isinstance(at, Invalid) or (isinstance(at, Scalar) and at.cut):
         return  # reported where the file was read
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
@@ -309,7 +309,7 @@ def _report(
         case "mistake":
             message = str(context["message"])
             if not guessed.isdisjoint(keys):
-                message = message.replace(found(at), "'…'")
+                message = message.replace(describe(at), "'…'")
             problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"] or instead)
         case _:
             problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping", instead)
@@ -327,15 +327,15 @@ def _key_hint(node: Node) -> str | None:
     return odd_blank_hint(node) or "write key: value, with a space after the colon"
 
 
-def _pass_over(mistake: ErrorDetails, node: Section) -> bool:
-    """Let an Empty stand for what is wrong or missing; False where one does and that is not enough."""
+def _replace_with_invalid(mistake: ErrorDetails, node: Section) -> bool:
+    """Let an Invalid stand for what is wrong or missing; False where one does and that is not enough."""
     holder, key, at = list(_steps(node, mistake["loc"]))[-1]
-    empty = Empty.at_place(at.place)
+    empty = Invalid.at_place(at.place)
     if mistake["type"] == "missing" and isinstance(at, Section):
         at.put(str(mistake["loc"][-1]), at.place, empty)
-    elif isinstance(holder, Section) and not isinstance(at, Empty):
+    elif isinstance(holder, Section) and not isinstance(at, Invalid):
         holder[holder.key(str(key))] = empty
-    elif isinstance(holder, Items) and isinstance(key, int) and not isinstance(at, Empty):
+    elif isinstance(holder, Items) and isinstance(key, int) and not isinstance(at, Invalid):
         holder[key] = empty
     else:
         return False

@@ -8,8 +8,8 @@ from bridge.core.fields import did_you_mean
 from bridge.core.problem import Place, Problem, Severity
 
 #: How many names a guess is made among, and how many a message lists.
-_GUESSED = 500
-_LISTED = 20
+_CANDIDATES_LIMIT = 500
+_LISTED_LIMIT = 20
 
 
 class Problems:
@@ -47,6 +47,6 @@ class Problems:
 
 def guess(word: str, names: Iterable[str]) -> tuple[str, str]:
     """What was probably meant, and what there is; of many names only some, for the time that each takes."""
-    known = sorted(names)[:_GUESSED]
-    listed = ", ".join(known[:_LISTED]) or "none"
-    return did_you_mean(word, known), f"{listed}, …" if len(known) > _LISTED else listed
+    known = sorted(names)[:_CANDIDATES_LIMIT]
+    listed = ", ".join(known[:_LISTED_LIMIT]) or "none"
+    return did_you_mean(word, known), f"{listed}, …" if len(known) > _LISTED_LIMIT else listed

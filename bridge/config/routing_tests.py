@@ -13,10 +13,10 @@ import orjson
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from bridge.config.arguments import ArgumentsBuilder
-from bridge.config.document import Empty, Items, Node, Scalar, Section
+from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.models import Model
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import Arguments, Text, Title, found, read_section, read_text, refuse
+from bridge.config.readers import Arguments, Text, Title, describe, read_section, read_text, reject
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Headers, Request
 from bridge.core.payload import parse_json
@@ -36,13 +36,13 @@ def read_texts(value: Any) -> Section:
     section = read_section(value)
     for key, inner in section.items():
         if not isinstance(inner, Scalar):
-            refuse(f"{key}: found {found(inner)}, expected text", at=inner.place)
+            reject(f"{key}: found {describe(inner)}, expected text", at=inner.place)
     return section
 
 
 def read_time(value: Any) -> float:
     text = read_text(value)
-    if isinstance(text, Empty):
+    if isinstance(text, Invalid):
         return _RECEIVED_AT
     try:
         time = datetime.fromisoformat(text)
@@ -50,14 +50,14 @@ def read_time(value: Any) -> float:
     except (ValueError, OverflowError):
         seconds = None
     if seconds is None:
-        refuse(f"found {found(value)}, expected a time such as 2026-01-31T12:00:00Z")
+        reject(f"found {describe(value)}, expected a time such as 2026-01-31T12:00:00Z")
     return seconds
 
 
 def read_payload(value: Any) -> Node:
     """A file's name, or the payload itself."""
-    if isinstance(value, Scalar) and not value.strip() and not isinstance(value, Empty):
-        refuse("found blank text, expected the name of a file, or the payload itself")
+    if isinstance(value, Scalar) and not value.strip() and not isinstance(value, Invalid):
+        reject("found blank text, expected the name of a file, or the payload itself")
     node: Node = value
     return node
 
@@ -77,10 +77,10 @@ def read_json(node: Node) -> JSON:
 
 
 def read_list(value: Any) -> Any:
-    if isinstance(value, Empty):
+    if isinstance(value, Invalid):
         return ()
     if not isinstance(value, Items):
-        refuse(f"found {found(value)}, expected a list of jobs", "[] where it makes none")
+        reject(f"found {describe(value)}, expected a list of jobs", "[] where it makes none")
     return value
 
 
@@ -166,12 +166,12 @@ class RoutingTestBuilder:
 
     def check_route(self, name: Scalar, known: Collection[str]) -> None:
         """Report a route that the table does not have."""
-        if not isinstance(name, Empty) and name not in known:
+        if not isinstance(name, Invalid) and name not in known:
             guessed, listed = guess(name, known)
-            self._problems.error(name.place, f"unknown route {found(name)}{guessed}", f"routes: {listed}")
+            self._problems.error(name.place, f"unknown route {describe(name)}{guessed}", f"routes: {listed}")
 
     def _check_name(self, name: Title) -> None:
-        if isinstance(name, Empty):
+        if isinstance(name, Invalid):
             return
         first = self._names.setdefault(str(name), name.place)
         if first is not name.place:
@@ -202,7 +202,7 @@ class RoutingTestBuilder:
 
     def _body(self, payload: Node) -> bytes | None:
         """The payload as JSON text; None, reported, where it cannot be read."""
-        if isinstance(payload, Empty):
+        if isinstance(payload, Invalid):
             return None
         if not isinstance(payload, Scalar):
             return orjson.dumps(read_json(payload))
@@ -210,7 +210,7 @@ class RoutingTestBuilder:
         path = folder / payload
         try:
             if not path.resolve().is_relative_to(folder.resolve()):
-                message = f"payload: {found(payload)} is outside of the table's folder"
+                message = f"payload: {describe(payload)} is outside of the table's folder"
                 self._problems.error(payload.place, message, "put the file beside the one that names it")
                 return None
             body = path.read_bytes()
@@ -218,11 +218,11 @@ class RoutingTestBuilder:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no name of a file"
             self._problems.error(
-                payload.place, f"payload: {found(payload)} cannot be read: {reason}",
+                payload.place, f"payload: {describe(payload)} cannot be read: {reason}",
                 f"it is looked for in {folder}",
             )  # fmt: skip
             return None
         except Unreadable as error:
-            self._problems.error(payload.place, f"payload: {found(payload)}: {error}")
+            self._problems.error(payload.place, f"payload: {describe(payload)}: {error}")
             return None
         return body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bridge.config.models import TaskCallModel, RouteModel, Model, SourceModel, TaskModel, TheEyeModel
+from bridge.config.models import Model, RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
 from bridge.config.routing_tests import RoutingTestModel
 
 

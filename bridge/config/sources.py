@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.env import Environment
 from bridge.config.models import BasicAuthModel, ProofsModel, SignatureModel, SourceModel
 from bridge.config.problems import Problems
@@ -61,7 +61,7 @@ class SourceBuilder:
 
     def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:
         given = model.type if model.type is not None else name
-        if isinstance(given, Empty):
+        if isinstance(given, Invalid):
             return None
         known = ", ".join(sorted(self._types))
         if given in self._types:
@@ -133,7 +133,7 @@ class SourceBuilder:
         if "secret" not in _given(model):
             message = "signature says how secret signs, and there is no secret"
             self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or leave signature out")
-        if any(isinstance(value, Empty) for _, value in given):
+        if any(isinstance(value, Invalid) for _, value in given):
             return None  # reported already
         return self._hmac(name, given, source_type)
 
@@ -257,7 +257,7 @@ class SourceBuilder:
 
     def _topic(self, proof: Proof, scalar: Scalar) -> str | None:
         topic = self._environment.text(scalar)
-        if topic is None or self._environment.stands_in(topic, scalar):
+        if topic is None or self._environment.is_placeholder(topic, scalar):
             return None
         flaw = proof.flaw(topic)
         if flaw is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.env import Environment
 from bridge.config.models import TaskCallModel, TaskKeysModel, TaskModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import found
+from bridge.config.readers import describe
 from bridge.core.problem import Place
 from bridge.core.secrets import Secret
 from bridge.core.task import Task
@@ -47,7 +47,9 @@ class TaskBuilder:
     def add(self, name: Scalar, model: TaskModel | None) -> None:
         """Without a shape it is one that could not be read."""
         if not name.strip() or not name.isprintable():
-            self._problems.error(name.place, f"found {found(name)}, expected a task's name, one line of text")
+            self._problems.error(
+                name.place, f"found {describe(name)}, expected a task's name, one line of text"
+            )
         if model is None:
             self._broken.add(str(name))
             return
@@ -80,13 +82,13 @@ class TaskBuilder:
                 self._problems.error(model.task.place, message, f"set it at tasks: {model.task}:")
             return self._by_name[model.task]
         key = self._key(model.secret_key)
-        if isinstance(model.task, Empty) or model.task in self._broken:
+        if isinstance(model.task, Invalid) or model.task in self._broken:
             return None
         if "${{" not in model.task and not _TASK_ID.fullmatch(model.task):
             if self._complete:
                 guessed, _ = guess(model.task, {*self._by_name, *self._broken})
                 hint = "write a name under tasks:, or TheEye's id of 24 hex digits"
-                self._problems.error(model.task.place, f"unknown task {found(model.task)}{guessed}", hint)
+                self._problems.error(model.task.place, f"unknown task {describe(model.task)}{guessed}", hint)
             return None
         task_id = self._task_id(model.task)
         if task_id is None:
@@ -115,7 +117,7 @@ class TaskBuilder:
         earlier, first = known
         for setting in sorted(_given_keys(model)):
             given = getattr(model, setting)
-            if given is None or isinstance(given, Empty):
+            if given is None or isinstance(given, Invalid):
                 continue
             if getattr(task, setting) != getattr(earlier, setting):
                 message = f"task {task_id} has another {setting} here than at {first}"
@@ -124,9 +126,9 @@ class TaskBuilder:
 
     def _task_id(self, scalar: Scalar) -> str | None:
         text = self._environment.text(scalar)
-        if text is None or isinstance(scalar, Empty):
+        if text is None or isinstance(scalar, Invalid):
             return None
-        if self._environment.stands_in(text, scalar):
+        if self._environment.is_placeholder(text, scalar):
             return text
         if not _TASK_ID.fullmatch(text):
             counted = "others among them" if len(text) == 24 else f"{len(text)} characters"

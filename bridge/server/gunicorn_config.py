@@ -26,9 +26,9 @@ from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from bridge.app import Bridge, edits_of, last_good, prepare_store, warn_of_sqlite
+from bridge.app import Bridge, last_good, prepare_store, table_watcher, warn_of_sqlite
 from bridge.config.load import Loaded
-from bridge.config.reload import LOOKS, Edits
+from bridge.config.reload import POLL_INTERVAL, TableWatcher
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.secrets import Mask, Secret
 from bridge.process.log import configure
@@ -233,7 +233,7 @@ class BridgeArbiter(Arbiter):
     """What the hooks below add to gunicorn's master."""
 
     last_good: Loaded
-    edits: Edits
+    watcher: TableWatcher
     #: When it last looked at the table, ``time.monotonic()``.
     looked_at: float
 
@@ -247,8 +247,8 @@ def on_starting(server: BridgeArbiter) -> None:
     if refused := "\n".join(refused_settings(server.cfg, BridgeWorker, _current.stop)):
         raise SystemExit(refused)
     try:
-        server.edits = edits_of(_current)
-        server.last_good = server.edits.first()
+        server.watcher = table_watcher(_current)
+        server.last_good = server.watcher.load()
         warn_of_sqlite(_current.database_url, server.cfg.workers)
         prepare_store(_current)
     except BridgeError as error:
@@ -265,7 +265,7 @@ def when_ready(server: BridgeArbiter) -> None:
     # A thread would be in the midst of something when the master forks; this is between two of its steps.
     server.looked_at = time.monotonic()
     signal.signal(signal.SIGALRM, lambda *_: _look(server))
-    signal.setitimer(signal.ITIMER_REAL, LOOKS)
+    signal.setitimer(signal.ITIMER_REAL, POLL_INTERVAL)
 
 
 def _look(server: BridgeArbiter) -> None:
@@ -278,7 +278,7 @@ def _look(server: BridgeArbiter) -> None:
             worker.tmp.notify()
     server.looked_at = now
     try:
-        server.last_good = server.edits.next() or server.last_good
+        server.last_good = server.watcher.load_if_edited() or server.last_good
     except ConfigError:
         pass  # the workers say it
     except Exception:
@@ -286,7 +286,7 @@ def _look(server: BridgeArbiter) -> None:
         log.exception("the routing table cannot be loaded anew")
     finally:
         # Not before its end: a table may take longer to load, and one look would interrupt the other.
-        signal.setitimer(signal.ITIMER_REAL, LOOKS)
+        signal.setitimer(signal.ITIMER_REAL, POLL_INTERVAL)
 
 
 def on_exit(server: BridgeArbiter) -> None:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Items, Node, Scalar, Section
+from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.models import RouteModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import found
+from bridge.config.readers import describe
 from bridge.core.errors import OverBudget
 from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
 from bridge.core.problem import Place
@@ -24,18 +24,18 @@ Steps = tuple[Step, ...]
 _SPECIAL = re.compile(r"[*?\\]|\$\{\{")
 
 
-class Adviser:
+class Linter:
     """Warns of one route after the other. What cannot be compiled is reported elsewhere, too, and once."""
 
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
         self._problems = problems
 
-    def of_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
+    def check_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """`names` are those that its expressions see."""
-        events = [event for event in model.event or () if not isinstance(event, Empty)]
+        events = [event for event in model.event or () if not isinstance(event, Invalid)]
         for event in events:
-            self._of_event(event, source)
+            self._check_event(event, source)
         advice = source.type.advice(tuple(map(str, events)), loops=model.loop is not None)
         if advice is not None:
             self._problems.warning(model.event[0].place if model.event else place, *advice)
@@ -43,15 +43,15 @@ class Adviser:
             hint = "write what must hold, such as payload.ref: refs/heads/main, or leave it out"
             self._problems.warning(model.match.place, "match is empty: it asks for nothing", hint)
         if model.when is not None:
-            self._of_when(model.when, names)
-        self._of_fields(model, source, names)
+            self._check_when(model.when, names)
+        self._check_fields(model, source, names)
 
-    def of_test(self, event: Scalar, source: Source) -> None:
+    def check_test(self, event: Scalar, source: Source) -> None:
         """A test that expects nothing would pass with any name. One of a handshake is none of a route."""
-        if not isinstance(event, Empty) and event not in source.type.handshakes:
-            self._of_event(event, source)
+        if not isinstance(event, Invalid) and event not in source.type.handshakes:
+            self._check_event(event, source)
 
-    def _of_event(self, event: Scalar, source: Source) -> None:
+    def _check_event(self, event: Scalar, source: Source) -> None:
         """Of a name that the sender is not known to have: only a warning, since senders add events."""
         known, handshakes = source.type.events, source.type.handshakes
         if event in handshakes:
@@ -59,19 +59,19 @@ class Adviser:
             self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
         elif several := _several(event, known):
             hint = f"for any of several write a list: [{', '.join(several)}]"
-            self._problems.warning(event.place, f"found {found(event)}, expected one event", hint)
+            self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
         elif known and not _is_known(event, known):
             # Names of several words share some of them, which makes others look close.
             words = (event, event.partition(".")[0])
             guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
             meant = next(filter(None, guesses), "")
-            message = f"{source.type.name} has no event {found(event)} that is known{meant}"
+            message = f"{source.type.name} has no event {describe(event)} that is known{meant}"
             self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
         elif event != event.strip():
-            message = f"the event {found(event)} begins or ends with a blank, which no sender's does"
+            message = f"the event {describe(event)} begins or ends with a blank, which no sender's does"
             self._problems.warning(event.place, message, "leave the blank out")
 
-    def _of_when(self, when: Scalar, names: tuple[str, ...]) -> None:
+    def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:
@@ -81,7 +81,7 @@ class Adviser:
             hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"
             self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
 
-    def _of_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
+    def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Of a field that no known webhook has that the route wants, and of a loop over what is no list."""
         payloads = _payloads(model.event, source)
         if not payloads:
@@ -89,12 +89,12 @@ class Adviser:
         what = f"{' or '.join(model.event or ('webhook',))} of {source.type.name}"
         looped = None if model.loop is None else self._items(model.loop)
         if model.loop is not None and looped is not None:
-            self._of_field(model.loop, looped, (), payloads, what)
+            self._check_field(model.loop, looped, (), payloads, what)
         for scalar, path, guarded in self._read(model, names):
             if path.root == "payload":
-                self._of_field(scalar, path, (), payloads, what, guarded=guarded)
+                self._check_field(scalar, path, (), payloads, what, guarded=guarded)
             elif path.root == "item" and looped is not None:
-                self._of_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
+                self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
 
     def _items(self, loop: Scalar) -> Path | None:
         """The path of a loop's items, where it is over a field of the payload and nothing else."""
@@ -104,7 +104,7 @@ class Adviser:
         (path,) = expression.paths
         return Path(path.text, path.root, (*path.steps, Each())) if path.root == "payload" else None
 
-    def _of_field(
+    def _check_field(
         self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str,
         *, guarded: bool = False,
     ) -> None:  # fmt: skip
@@ -122,7 +122,7 @@ class Adviser:
             return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
         place = scalar.at(at.start() if at else 0)
-        self._problems.warning(place, *_said(path, stop.steps - len(before), stop, what))
+        self._problems.warning(place, *_field_warning(path, stop.steps - len(before), stop, what))
 
     def _read(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
         """Every path that the route reads, with the scalar it stands in, and whether it may be missing."""
@@ -181,7 +181,7 @@ def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[Inside]
     return [] if None in payloads else payloads
 
 
-def _said(path: Path, there: int, stop: Stop, what: str) -> tuple[str, str]:
+def _field_warning(path: Path, there: int, stop: Stop, what: str) -> tuple[str, str]:
     """The warning, and what to write instead; `there` is how many steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
     if isinstance(stop.holder, list):
@@ -199,5 +199,5 @@ def _scalars(nodes: Iterable[Node | None]) -> Iterator[Scalar]:
             yield from _scalars(node)
         elif isinstance(node, Section):
             yield from _scalars(node.values())
-        elif node is not None and not isinstance(node, Empty):
+        elif node is not None and not isinstance(node, Invalid):
             yield node
