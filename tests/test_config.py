@@ -23,7 +23,7 @@ from bridge.routing.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.routing.route import Once, Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Credentials, HmacSignature, UrlToken
+from bridge.sources.base.proofs import BasicCredentials, HmacSignature, UrlToken
 from bridge.sources.base.source_type import Options
 from bridge.theeye.job_api import TheEye
 
@@ -481,8 +481,8 @@ def source(table: Table, lines: str, name: str = "source") -> Any:
 
 
 def proofs(source: Any) -> dict[str, list[str | tuple[str, str]]]:
-    def shown(secret: Secret | Credentials) -> str | tuple[str, str]:
-        if isinstance(secret, Credentials):
+    def shown(secret: Secret | BasicCredentials) -> str | tuple[str, str]:
+        if isinstance(secret, BasicCredentials):
             return secret.username, secret.password.reveal()
         return secret.reveal()
 

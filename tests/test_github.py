@@ -14,7 +14,7 @@ from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from tests.intake import (
     FIXTURES,
     VARIABLES,
@@ -310,9 +310,9 @@ class TestShared:
         for vector in orjson.loads((senders / "vectors.json").read_bytes()):
             if vector["sender"] != "github":
                 continue
-            required = Required(proof, (Secret(vector["secret"]),))
+            required = RequiredProof(proof, (Secret(vector["secret"]),))
             request = Request("here", Headers(vector["headers"].items()), {}, vector["body"].encode(), 0.0)
-            assert required.holds(request) is (vector["expect"] is True), vector["origin"]
+            assert required.verify(request) is (vector["expect"] is True), vector["origin"]
             checked += 1
         assert checked >= 4
 

@@ -20,7 +20,7 @@ from bridge.core.secrets import Mask, Secret
 from bridge.core.units import byte_count, duration, duration_text
 from bridge.process.environment import MAX_SECRET_FILE, Variables
 from bridge.process.settings import LATER, VARIABLES, Retention, Settings
-from bridge.sources.base.signatures import Credentials
+from bridge.sources.base.proofs import BasicCredentials
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"
@@ -455,7 +455,7 @@ def test_a_secret_shows_in_no_way() -> None:
         repr({"key": secret}),
         str((secret,)),
     ]
-    assert b"marked" not in orjson.dumps([secret, Credentials("bob", secret)])
+    assert b"marked" not in orjson.dumps([secret, BasicCredentials("bob", secret)])
     assert not [text for text in shown if "marked" in text or "<secret>" not in text]
     assert secret.reveal() == "marked"
     assert secret == Secret("marked")

@@ -17,7 +17,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from tests.intake import (
     JSON_HEADERS,
@@ -73,7 +73,7 @@ class TestValidation:
             b'{"payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"},"event_ts":1654503849680,'
             b'"event":"endpoint.url_validation"}'
         )
-        source = Source("zoom", ZOOM, (Required(ZOOM.proofs[0], (Secret("secretToken"),)),))
+        source = Source("zoom", ZOOM, (RequiredProof(ZOOM.proofs[0], (Secret("secretToken"),)),))
         headers = Headers(signed(body, 1654503849.0, "secretToken").items())
         _, reading = source.read(Request("zoom", headers, {}, body, 1654503849.0))
         assert source.reply(reading) == {

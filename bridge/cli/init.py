@@ -188,7 +188,7 @@ def _mistakes(terminal: Terminal) -> Mapping[tuple[Place, str], Problem]:
 def _next_steps(table: FirstTable, hook: str) -> Iterator[str]:
     """What to paste into the sender, and what to set where the bridge runs."""
     proof, guide = table.proof, table.type.guide
-    secret = "" if proof.key in table.type.issued else secrets.token_hex(32)
+    secret = "" if proof.key in table.type.sender_issued else secrets.token_hex(32)
     yield f"At the sender ({guide.title}):"
     if proof.key == "url_token":
         yield f"    URL: {hook}?token={secret}"

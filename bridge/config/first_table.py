@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.config.env import variable_name
-from bridge.sources.base.signatures import Proof
+from bridge.sources.base.proofs import Proof
 from bridge.sources.base.source_type import SourceType
 
 #: What the example of a type may lend: it stands in these lines of its route.
@@ -74,7 +74,11 @@ class FirstTable:
             yield f'basic_auth: {{username: {self.USERNAME}, password: "{value}"}}'
             return
         yield f"{self.proof.key}: {value}"
-        if self.proof.key == "secret" and "signature" in self.type.options and self.type.signs is None:
+        if (
+            self.proof.key == "secret"
+            and "signature" in self.type.options
+            and self.type.default_signature is None
+        ):
             yield f"signature: {{header: {self.proof.header}}}"
 
     def _conditions(self) -> Iterator[tuple[str, str]]:

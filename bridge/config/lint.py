@@ -14,7 +14,7 @@ from bridge.core.errors import OverBudget
 from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
 from bridge.core.problem import Place
 from bridge.expressions.expression import Expression, Template
-from bridge.sources.base.payloads import Inside, Stop, follow
+from bridge.sources.base.known_fields import FieldTree, UnknownStep, find_unknown_step
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import EVERY_EVENT
 
@@ -36,7 +36,7 @@ class Linter:
         events = [event for event in model.event or () if not isinstance(event, Invalid)]
         for event in events:
             self._check_event(event, source)
-        advice = source.type.advice(tuple(map(str, events)), loops=model.loop is not None)
+        advice = source.type.route_warning(tuple(map(str, events)), loops=model.loop is not None)
         if advice is not None:
             self._problems.warning(model.event[0].place if model.event else place, *advice)
         if model.match is not None and not model.match and model.match.complete:
@@ -48,13 +48,13 @@ class Linter:
 
     def check_test(self, event: Scalar, source: Source) -> None:
         """A test that expects nothing would pass with any name. One of a handshake is none of a route."""
-        if not isinstance(event, Invalid) and event not in source.type.handshakes:
+        if not isinstance(event, Invalid) and event not in source.type.setup_events:
             self._check_event(event, source)
 
     def _check_event(self, event: Scalar, source: Source) -> None:
         """Of a name that the sender is not known to have: only a warning, since senders add events."""
-        known, handshakes = source.type.events, source.type.handshakes
-        if event in handshakes:
+        known, setup_events = source.type.events, source.type.setup_events
+        if event in setup_events:
             message = f"{event} is a test or confirmation of the sender's: no route is asked about it"
             self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
         elif several := _several(event, known):
@@ -105,14 +105,14 @@ class Linter:
         return Path(path.text, path.root, (*path.steps, Each())) if path.root == "payload" else None
 
     def _check_field(
-        self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str,
+        self, scalar: Scalar, path: Path, before: Steps, payloads: list[FieldTree], what: str,
         *, guarded: bool = False,
     ) -> None:  # fmt: skip
         """`before` are the steps from the payload to where `path` begins.
 
         What is `guarded` may be missing: of that only what is misspelt is reported.
         """
-        stops = [follow(payload, (*before, *path.steps)) for payload in payloads]
+        stops = [find_unknown_step(payload, (*before, *path.steps)) for payload in payloads]
         if None in stops:
             return
         stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
@@ -143,7 +143,7 @@ def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple
         yield scalar, path, read is not None and path in read.guarded
 
 
-def _may_be_there(step: Step, stop: Stop) -> bool:
+def _may_be_there(step: Step, stop: UnknownStep) -> bool:
     """Whether it is a field that some webhook could have, and no misspelt one."""
     if isinstance(stop.holder, list) or not isinstance(step, str):
         return False
@@ -169,19 +169,19 @@ def _several(event: str, known: Iterable[str]) -> list[str]:
     return []
 
 
-def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[Inside]:
+def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[FieldTree]:
     """What is known of the payloads of each event that a route wants; nothing where one is not known."""
     fields = source.type.fields
     if any(_several(event, source.type.events) for event in events or ()):
         return []
     if EVERY_EVENT in fields:
         return [fields[EVERY_EVENT]]
-    wanted = events or [event for event in source.type.events if event not in source.type.handshakes]
+    wanted = events or [event for event in source.type.events if event not in source.type.setup_events]
     payloads = [fields.get(event) or fields.get(event.rpartition(".")[0]) for event in wanted]
     return [] if None in payloads else payloads
 
 
-def _field_warning(path: Path, there: int, stop: Stop, what: str) -> tuple[str, str]:
+def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
     """The warning, and what to write instead; `there` is how many steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
     if isinstance(stop.holder, list):

@@ -14,7 +14,7 @@ from bridge.core.problem import Place
 from bridge.core.redaction import Keep
 from bridge.core.secrets import Secret
 from bridge.sources.base.bodies import JSON_TYPE
-from bridge.sources.base.signatures import Credentials, HmacSignature, Known, Proof, Required
+from bridge.sources.base.proofs import BasicCredentials, Credential, HmacSignature, Proof, RequiredProof
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options, Replays, SourceType
 
@@ -88,7 +88,7 @@ class SourceBuilder:
         self, name: Scalar, model: SourceModel, source_type: SourceType, options: Options
     ) -> Replays | None:
         if model.replays is None:
-            return source_type.usual_replays(options, () if model.any_of else _given(model))
+            return source_type.default_replays(options, () if model.any_of else _given(model))
         if not source_type.replayable:
             message = f"replays is not for {source_type.name}: its proof covers its delivery id, or has none"
             self._problems.error(name.place, message, "leave it out")
@@ -122,7 +122,11 @@ class SourceBuilder:
         """How ``secret:`` signs, where the table says it."""
         given = model.signature
         if given is None:
-            if "signature" in source_type.options and not source_type.signs and "secret" in _given(model):
+            if (
+                "signature" in source_type.options
+                and not source_type.default_signature
+                and "secret" in _given(model)
+            ):
                 hint = "write signature: {header: the header it stands in}"
                 self._problems.error(name.place, "secret needs signature", hint)
             return None
@@ -138,9 +142,9 @@ class SourceBuilder:
         return self._hmac(name, given, source_type)
 
     def _hmac(self, name: Scalar, given: SignatureModel, source_type: SourceType) -> HmacSignature | None:
-        header = str(given.header) if given.header else getattr(source_type.signs, "header", None)
+        header = str(given.header) if given.header else getattr(source_type.default_signature, "header", None)
         timestamp = str(given.timestamp_header) if given.timestamp_header else None
-        usual = "{body}" if timestamp is None else source_type.signs_with_time
+        usual = "{body}" if timestamp is None else source_type.default_signed_content
         signed = str(given.signed) if given.signed else usual
         if header is None:
             self._problems.error(
@@ -194,7 +198,7 @@ class SourceBuilder:
 
     def _required(
         self, name: Scalar, model: SourceModel, source_type: SourceType, options: Options
-    ) -> tuple[Required, ...]:
+    ) -> tuple[RequiredProof, ...]:
         by_key = {proof.key: proof for proof in source_type.proofs_with(options)}
         given = _given(model)
         for key, values in given.items():
@@ -204,7 +208,7 @@ class SourceBuilder:
                     _place(values[0]), f"{name} cannot prove itself by {key}", f"it can by {takes}"
                 )
         required = tuple(
-            Required(by_key[key], self._secrets(by_key[key], values))
+            RequiredProof(by_key[key], self._secrets(by_key[key], values))
             for key, values in given.items()
             if key in by_key
         )
@@ -244,7 +248,7 @@ class SourceBuilder:
             hint = "any page in a browser can send that; choose JSON at the sender, or a proof"
             self._problems.warning(place, message, hint)
 
-    def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Known, ...]:
+    def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Credential, ...]:
         if proof.key == "basic_auth":
             pairs = [self._credentials(value) for value in values if isinstance(value, BasicAuthModel)]
             return tuple(pair for pair in pairs if pair is not None)
@@ -259,19 +263,19 @@ class SourceBuilder:
         topic = self._environment.text(scalar)
         if topic is None or self._environment.is_placeholder(topic, scalar):
             return None
-        flaw = proof.flaw(topic)
+        flaw = proof.secret_error(topic)
         if flaw is not None:
             self._problems.error(scalar.place, flaw, "copy it from the topic's page at AWS")
         return topic
 
     def _secret(self, proof: Proof, scalar: Scalar) -> Secret | None:
         secret = self._environment.secret(scalar)
-        flaw = None if secret is None else proof.flaw(secret.reveal())
+        flaw = None if secret is None else proof.secret_error(secret.reveal())
         if flaw is not None:
             self._problems.error(scalar.place, flaw, "copy it from the sender's settings, without spaces")
         return secret
 
-    def _credentials(self, model: BasicAuthModel) -> Credentials | None:
+    def _credentials(self, model: BasicAuthModel) -> BasicCredentials | None:
         username = self._environment.text(model.username)
         password = self._environment.secret(model.password)
         if username is None or password is None:
@@ -280,7 +284,7 @@ class SourceBuilder:
             self._problems.error(model.username.place, "a user name of basic_auth holds no colon (RFC 7617)")
         # Proxies repeat the pair as the base64 of both, in which that of the password alone is not found.
         self._environment.secrets.append(Secret(f"{username}:{password.reveal()}"))
-        return Credentials(username, password)
+        return BasicCredentials(username, password)
 
 
 def _place(given: Given) -> Place:

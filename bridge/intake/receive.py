@@ -106,16 +106,16 @@ class Receiver:
             log.debug("a test that %s does not sign, client %s", source.name, request.client or "unknown")
             return Answer(200, {"test": True})
         source.verify(request)
-        event, reading = source.read(request, self._mask)
+        event, parsed = source.read(request, self._mask)
         with self._slots.slot(source.name):
             routed = table.jobs_for(event)
         webhook = Webhook(
-            event=source.kept(event, made_jobs=bool(routed.jobs)),
-            fingerprint=None if reading.delivery_id else reading.fingerprint,
+            event=source.stored_form(event, made_jobs=bool(routed.jobs)),
+            fingerprint=None if parsed.delivery_id else parsed.fingerprint,
             window=source.dedupe,
             jobs=routed.jobs,
             warnings=routed.warnings,
-            digest=source.digest(request, reading),
+            digest=source.digest(request, parsed),
             # Without a body, such as a Jira's that is set to send none, all have the same one.
             replays=source.replays if request.body else None,
             has_chosen_id=source.options.delivery_id is not None,
@@ -136,9 +136,9 @@ class Receiver:
         if stored.note is not None and stored.is_refused:
             # Answered 200 all the same: senders switch a hook off after a 4xx, and some send again.
             self._note_refused(source, request, 200, stored.note, len(request.body))
-        if reading.confirm is not None:
-            self._confirm(source, reading.confirm)
-        reply = source.reply(reading)
+        if parsed.confirm is not None:
+            self._confirm(source, parsed.confirm)
+        reply = source.reply(parsed)
         return answer(stored, names=bool(source.required)) if reply is None else Answer(200, reply)
 
     def _confirm(self, source: Source, url: str) -> None:

@@ -15,9 +15,9 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, BearerToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType, read_json
 
 
 class Alertmanager(SourceType):
@@ -68,7 +68,7 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {"firing": ("alerts",), "resolved": ("alerts",)}
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         EVERY_EVENT: fields(
             "receiver status groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts notification_reason routeLabels",
@@ -77,12 +77,12 @@ routes:
     }
     dedupe: ClassVar[float | None] = 30.0
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
-        return Reading(_status(payload), None, payload, body, fingerprint=self._fingerprint(payload))
+        return ParsedWebhook(_status(payload), None, payload, body, fingerprint=self._fingerprint(payload))
 
-    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+    def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:
             message = "event: resolved is the group's; one that still fires may hold resolved alerts"
             return message, "leave event out and match item.status: resolved"

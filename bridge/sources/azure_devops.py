@@ -12,9 +12,16 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, HeaderToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import BasicAuth, HeaderToken, Proof
+from bridge.sources.base.source_type import (
+    EVERY_EVENT,
+    Options,
+    ParsedWebhook,
+    SourceType,
+    read_json,
+    text_at,
+)
 
 #: Of https://learn.microsoft.com/azure/devops/service-hooks/events
 _EVENTS = (
@@ -73,7 +80,7 @@ routes:
         ),
     )
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         EVERY_EVENT: fields(
             "createdDate detailedMessage eventType id message notificationId publisherId resource "
             "resourceContainers resourceVersion scope subscriptionId"
@@ -86,13 +93,13 @@ routes:
         basic, token = self.proofs
         return (basic, HeaderToken(options.header or token.header))
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         event, delivery = text_at(payload, "eventType"), _delivery(payload)
         if event is None or delivery is None:
             raise Unreadable("a service hook has eventType, and subscriptionId and notificationId, or id")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
 
 
 def _delivery(payload: JSON) -> str | None:

@@ -12,11 +12,11 @@ from uuid import uuid4
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json
 
 
 class Bitbucket(SourceType):
@@ -94,7 +94,7 @@ routes:
         "repo:transfer": ("repository",),
         "repo:updated": ("repository", "changes"),
     }
-    marks: ClassVar[Marks | None] = Marks(
+    markers: ClassVar[Markers | None] = Markers(
         context=("repository",),
         optional={"issue:updated": ("changes",), "project:updated": ("changes", "project")},
         texts={
@@ -105,7 +105,7 @@ routes:
             }
         },
     )
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         "repo:push": fields(
             "actor repository",
             push={"changes": [fields("old new created closed forced commits truncated links")]},
@@ -117,11 +117,11 @@ routes:
             raise Unreadable("Bitbucket names the event in a header: say which, as in --event repo:push")
         return {**super().headers_for(event), "X-Event-Key": event, "X-Request-UUID": str(uuid4())}
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         event = request.headers.get("X-Event-Key")
         delivery = request.headers.get("X-Request-UUID")
         if not event or not delivery:
             raise Unreadable("a Bitbucket webhook has X-Event-Key and X-Request-UUID")
         payload, body = read_json(request)
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)

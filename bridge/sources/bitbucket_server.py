@@ -13,9 +13,9 @@ from uuid import uuid4
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import BasicAuth, HmacSignature, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json
 
 #: What *Test connection* sends.
 _TEST = "diagnostics:ping"
@@ -99,14 +99,14 @@ routes:
         "repo:refs_changed": ("repository", "changes"),
         "repo:secret_detected": (),
     }
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         "repo:refs_changed": fields(
             "eventKey date actor repository commits toCommit",
             changes=[fields("refId fromHash toHash type", ref=fields("id displayId type"))],
         )
     }
 
-    handshakes: ClassVar[tuple[str, ...]] = (_TEST,)
+    setup_events: ClassVar[tuple[str, ...]] = (_TEST,)
 
     def is_unsigned_test(self, request: Request) -> bool:
         return request.headers.get("X-Event-Key") == _TEST
@@ -120,7 +120,7 @@ routes:
             "X-Request-Id": str(uuid4()),
         }
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         event = request.headers.get("X-Event-Key")
         delivery = request.headers.get("X-Request-Id")
@@ -129,4 +129,4 @@ routes:
         payload, body = read_json(request)
         if isinstance(payload, dict) and payload.get("eventKey", event) != event:
             raise Unreadable("X-Event-Key is not the eventKey of the body")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)

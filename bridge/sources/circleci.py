@@ -12,8 +12,8 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
 
 
 class CircleCI(SourceType):
@@ -59,28 +59,28 @@ routes:
             "*Test Ping Event* sends a `ping`, which no route is asked about.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("circleci-signature", prefix="v1=", several=True),)
+    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("circleci-signature", prefix="v1=", multiple=True),)
     event_header: ClassVar[str | None] = "circleci-event-type"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "job-completed": ("id", "job"),
         "ping": (),
         "workflow-completed": ("id", "workflow"),
     }
-    handshakes: ClassVar[tuple[str, ...]] = ("ping",)
+    setup_events: ClassVar[tuple[str, ...]] = ("ping",)
     dedupe: ClassVar[float | None] = 30.0
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         named = {} if event is None else {"circleci-event-type": event}
         return {**super().headers_for(event), **named}
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
         is_ping = event == "ping"
         if event is None or (delivery is None and not is_ping):
             raise Unreadable("a CircleCI webhook has its event's name as type, and an id")
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=None,
             payload=payload,

@@ -12,9 +12,9 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import Proof, UrlToken
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import Proof, UrlToken
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
 
 
 class DockerHub(SourceType):
@@ -57,7 +57,7 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (UrlToken(),)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {"push": ("push_data", "repository")}
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         "push": fields(
             "callback_url",
             push_data=fields("images media_type pushed_at pusher tag"),
@@ -68,7 +68,7 @@ routes:
         )
     }
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         repository, tag = text_at(payload, "repository", "repo_name"), text_at(payload, "push_data", "tag")
@@ -78,7 +78,7 @@ routes:
                 "a webhook of Docker Hub has repository.repo_name, push_data.tag and push_data.pushed_at"
             )
         delivery = f"{repository}:{tag}@{pushed_at}"
-        return Reading(event="push", action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event="push", action=None, payload=payload, body=body, delivery_id=delivery)
 
 
 def _seconds(payload: JSON) -> int | None:

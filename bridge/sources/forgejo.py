@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import Proof
-from bridge.sources.gitea import MARKS, Gitea, GiteaSignature, guide_of
+from bridge.sources.base.proofs import Proof
+from bridge.sources.gitea import MARKERS, Gitea, GiteaSignature, guide_of
 
 
 class Forgejo(Gitea):
@@ -38,10 +38,10 @@ class Forgejo(Gitea):
         "action_run_recover": ("action", "run"),
         "action_run_success": ("action", "run"),
     }
-    marks: ClassVar[Marks | None] = replace(
-        MARKS,
+    markers: ClassVar[Markers | None] = replace(
+        MARKERS,
         texts={
-            **MARKS.texts,
+            **MARKERS.texts,
             "action": {
                 "action_run_failure": ("failure",),
                 "action_run_recover": ("recover",),

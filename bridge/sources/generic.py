@@ -12,8 +12,8 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request, rfc3339
 from bridge.core.fields import Absent, Path, kind
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
-from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
+from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType, read_json
 
 
 class Generic(SourceType):
@@ -71,12 +71,12 @@ routes:
         signature, token, *others = self.proofs
         return (options.signature or signature, HeaderToken(options.header or token.header), *others)
 
-    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+    def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
         # An id in the body is signed with it. Without an id, a body may well come again on purpose.
         is_unsigned = options.delivery_id is not None and options.delivery_id.root != "payload"
-        return super().usual_replays(options, proofs) if is_unsigned else None
+        return super().default_replays(options, proofs) if is_unsigned else None
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         payload, body = read_json(request)
         scope = {
             "payload": payload,
@@ -91,7 +91,7 @@ routes:
         delivery = _name(options.delivery_id, scope, "delivery id")
         if options.delivery_id is not None and delivery is None:
             raise Unreadable(f"{options.delivery_id.text} is missing, where the delivery id stands")
-        return Reading(
+        return ParsedWebhook(
             event=event or "event",
             action=action,
             payload=payload,

@@ -14,11 +14,11 @@ from uuid import uuid4
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text, read_body
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
 
 #: What each of the three sends.
 _BODIES: tuple[Body, ...] = (JsonBody(), JsonForm("payload"))
@@ -87,7 +87,7 @@ COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: For all three. In `review.type` older releases write the shorter text.
-MARKS = Marks(
+MARKERS = Markers(
     context=("repository",),
     optional={
         "create": ("sha",),
@@ -129,8 +129,8 @@ class Gitea(SourceType):
     )
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gitea-Signature"),)
     #: Older releases repeat the webhook's secret there.
-    private_keys: ClassVar[tuple[str, ...]] = ("secret",)
-    private_headers: ClassVar[tuple[str, ...]] = (
+    credential_fields: ClassVar[tuple[str, ...]] = ("secret",)
+    credential_headers: ClassVar[tuple[str, ...]] = (
         "X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature",
         "X-Hub-Signature-256",
     )  # fmt: skip
@@ -151,8 +151,8 @@ class Gitea(SourceType):
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
-    marks: ClassVar[Marks | None] = MARKS
-    fields: ClassVar[Mapping[str, Inside]] = {
+    markers: ClassVar[Markers | None] = MARKERS
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         "push": fields(
             "ref before after compare_url total_commits commits head_commit repository pusher sender"
         )
@@ -167,7 +167,7 @@ class Gitea(SourceType):
             self.id_header: str(uuid4()),
         }
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         headers, name = request.headers, str(self.event_header)
         # For some events, such as a package, some versions leave the coarse name empty.
@@ -176,7 +176,7 @@ class Gitea(SourceType):
         if not event or not delivery:
             raise Unreadable(f"a {self.guide.title} webhook has {name} and {self.id_header}")
         payload, body = read_body(request, self.bodies)
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=text_at(payload, "action"),
             payload=payload,

@@ -12,11 +12,11 @@ from uuid import uuid4
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.bodies import Body, JsonBody, JsonForm, read_body
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
 
 _USER = fields(
     """
@@ -54,7 +54,7 @@ _BRANCH = fields("label ref sha", user=_USER, repo=_REPOSITORY)
 #: Of whatever event.
 _ALL = fields("installation enterprise organization", repository=_REPOSITORY, sender=_USER)
 #: Each with what any of its actions has.
-_FIELDS: Mapping[str, Inside] = {
+_FIELDS: Mapping[str, FieldTree] = {
     "push": fields(
         "ref before after base_ref compare created deleted forced",
         commits=[_COMMIT], head_commit=_COMMIT, pusher=_PERSON, **_ALL,
@@ -182,10 +182,10 @@ routes:
         ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
-    private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
+    credential_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
     replayable: ClassVar[bool] = True
-    handshakes: ClassVar[tuple[str, ...]] = ("ping",)
+    setup_events: ClassVar[tuple[str, ...]] = ("ping",)
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "branch_protection_configuration": ("action", "repository"),
@@ -268,8 +268,8 @@ routes:
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
-    marks: ClassVar[Marks | None] = Marks(context=_CONTEXT, optional=_OPTIONAL)
-    fields: ClassVar[Mapping[str, Inside]] = _FIELDS
+    markers: ClassVar[Markers | None] = Markers(context=_CONTEXT, optional=_OPTIONAL)
+    fields: ClassVar[Mapping[str, FieldTree]] = _FIELDS
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         if event is None:
@@ -277,18 +277,18 @@ routes:
         delivery = str(uuid4())
         return {**super().headers_for(event), "X-GitHub-Event": event, "X-GitHub-Delivery": delivery}
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         event = request.headers.get("X-GitHub-Event")
         delivery = request.headers.get("X-GitHub-Delivery")
         if not event or not delivery:
             raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
         payload, body = read_body(request, self.bodies)
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=text_at(payload, "action"),
             payload=payload,
             body=body,
             delivery_id=delivery,
-            handshake=event in self.handshakes,
+            handshake=event in self.setup_events,
         )

@@ -13,14 +13,14 @@ from uuid import uuid4
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HeaderToken, Proof
-from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json, text_at
+from bridge.sources.base.proofs import HeaderToken, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType, read_json, text_at
 from bridge.sources.standard_webhooks import StandardSignature
 
 #: What is said of a secret that is none.
-_FLAWED = "a signing token is whsec_ and base64, found another; a secret token stands under token:"
+_SIGNING_ERROR = "a signing token is whsec_ and base64, found another; a secret token stands under token:"
 
 #: What a system hook's header says, whatever happened.
 _SYSTEM = "System Hook"
@@ -140,13 +140,13 @@ routes:
             "`payload.object_attributes.oldrev`.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
-        HeaderToken("X-Gitlab-Token"), StandardSignature(flawed=_FLAWED),
+        HeaderToken("X-Gitlab-Token"), StandardSignature(error_text=_SIGNING_ERROR),
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Gitlab-Event"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
-    marks: ClassVar[Marks | None] = Marks(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
+    markers: ClassVar[Markers | None] = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
     dedupe: ClassVar[float | None] = 30.0
     replayable: ClassVar[bool] = True
 
@@ -161,11 +161,11 @@ routes:
             "webhook-id": delivery,
         }
 
-    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+    def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
         # A signature of Standard Webhooks covers webhook-id.
-        return None if "secret" in proofs else super().usual_replays(options, proofs)
+        return None if "secret" in proofs else super().default_replays(options, proofs)
 
-    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+    def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         del loops
         for event in events:
             hook = f"{event.replace('_', ' ').title()} Hook"
@@ -174,7 +174,7 @@ routes:
                 return message, f"write event: {hook}, or both"
         return None
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         event = request.headers.get("X-Gitlab-Event")
         if not event:
@@ -184,7 +184,7 @@ routes:
             raise Unreadable(f"X-Gitlab-Event is {event}, which GitLab sends as {_SYSTEM}")
         if event == _SYSTEM:
             event = text_at(payload, "event_name") or text_at(payload, "object_kind") or event
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=_action(payload),
             payload=payload,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import Proof
+from bridge.sources.base.proofs import Proof
 from bridge.sources.gitea import COMMON_EVENTS, Gitea, GiteaSignature, guide_of
 
 

@@ -13,9 +13,9 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, BearerToken, HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, read_json, text_at
 
 
 class Grafana(Alertmanager):
@@ -68,9 +68,9 @@ routes:
         HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),
     )  # fmt: skip
     options: ClassVar[tuple[str, ...]] = ("signature",)
-    signs: ClassVar[HmacSignature | None] = HmacSignature("X-Grafana-Alerting-Signature")
-    signs_with_time: ClassVar[str] = "{ts}:{body}"
-    fields: ClassVar[Mapping[str, Inside]] = {
+    default_signature: ClassVar[HmacSignature | None] = HmacSignature("X-Grafana-Alerting-Signature")
+    default_signed_content: ClassVar[str] = "{ts}:{body}"
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         EVERY_EVENT: fields(
             "receiver status orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts title state message appVersion extra",
@@ -87,7 +87,7 @@ routes:
         signature, *others = self.proofs
         return (options.signature or signature, *others)
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         status = text_at(payload, "status")
@@ -96,4 +96,4 @@ routes:
                 "a notification of Grafana has status firing or resolved, and alerts; "
                 "for a custom payload use type: generic"
             )
-        return Reading(status, None, payload, body, fingerprint=self._fingerprint(payload))
+        return ParsedWebhook(status, None, payload, body, fingerprint=self._fingerprint(payload))

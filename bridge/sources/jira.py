@@ -15,8 +15,8 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import HmacSignature, Proof, UrlToken
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.proofs import HmacSignature, Proof, UrlToken
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
 
 _ID_HEADER = "X-Atlassian-Webhook-Identifier"
 
@@ -121,18 +121,18 @@ routes:
     def headers_for(self, event: str | None) -> dict[str, str]:
         return {**super().headers_for(event), _ID_HEADER: str(uuid4())}
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = ({}, b"{}") if not request.body else read_json(request)
         event = text_at(payload, "webhookEvent") or ("event" if not request.body else None)
         if event is None:
             raise Unreadable("a Jira webhook has its event's name as webhookEvent")
-        told = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
-        return Reading(
+        hashed = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
+        return ParsedWebhook(
             event=event,
             action=text_at(payload, "issue_event_type_name"),
             payload=payload,
             body=body,
             delivery_id=request.headers.get(_ID_HEADER),
-            fingerprint=told.hexdigest(),
+            fingerprint=hashed.hexdigest(),
         )

@@ -11,9 +11,16 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import (
+    EVERY_EVENT,
+    Options,
+    ParsedWebhook,
+    SourceType,
+    read_json,
+    text_at,
+)
 
 
 class PagerDuty(SourceType):
@@ -58,11 +65,11 @@ routes:
             "A body over 256 KB is not sent at all. Extensions of version 2 sign nothing and are refused.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
-        HmacSignature("X-PagerDuty-Signature", prefix="v1=", several=True),
+        HmacSignature("X-PagerDuty-Signature", prefix="v1=", multiple=True),
     )
-    handshakes: ClassVar[tuple[str, ...]] = ("pagey.ping",)
+    setup_events: ClassVar[tuple[str, ...]] = ("pagey.ping",)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
         (
             "incident.acknowledged",
@@ -91,21 +98,21 @@ routes:
         ),
         ("event",),
     )
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}
     }
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         event, delivery = text_at(payload, "event", "event_type"), text_at(payload, "event", "id")
         if event is None or delivery is None:
             raise Unreadable("a PagerDuty webhook of version 3 has event.event_type and event.id")
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=None,
             payload=payload,
             body=body,
             delivery_id=delivery,
-            handshake=event in self.handshakes,
+            handshake=event in self.setup_events,
         )

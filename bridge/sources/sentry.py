@@ -16,12 +16,19 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import (
+    EVERY_EVENT,
+    Options,
+    ParsedWebhook,
+    SourceType,
+    read_json,
+    text_at,
+)
 
 #: By resource, the key that tells its `data` from that of the others.
-_TOLD_BY = {
+_RESOURCE_KEYS = {
     "comment": "comment_id",
     "error": "error",
     "event_alert": "event",
@@ -82,16 +89,16 @@ routes:
             "The older plugin *WebHooks* of a project signs nothing: make an integration instead.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
-    private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
+    credential_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
     event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **{resource: ("action", f"data.{key}") for resource, key in _TOLD_BY.items()},
+        **{resource: ("action", f"data.{key}") for resource, key in _RESOURCE_KEYS.items()},
         **dict.fromkeys(("activity_alert", "preprod_artifact", "seer"), ("action", "data")),
     }
-    fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("action actor data installation")}
-    handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
+    fields: ClassVar[Mapping[str, FieldTree]] = {EVERY_EVENT: fields("action actor data installation")}
+    setup_events: ClassVar[tuple[str, ...]] = ("installation.created",)
     dedupe: ClassVar[float | None] = 960.0
     replayable: ClassVar[bool] = True
 
@@ -104,7 +111,7 @@ routes:
             "Request-ID": uuid4().hex,
         }
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         resource = request.headers.get("Sentry-Hook-Resource")
         if not resource:
@@ -116,13 +123,13 @@ routes:
         if resource == "installation":
             payload, body = _without_code(payload, body)
         action = text_at(payload, "action")
-        return Reading(
+        return ParsedWebhook(
             event=resource,
             action=action,
             payload=payload,
             body=body,
             fingerprint=_fingerprint(resource, action, payload),
-            handshake=f"{resource}.{action}" in self.handshakes,
+            handshake=f"{resource}.{action}" in self.setup_events,
         )
 
 
@@ -139,6 +146,6 @@ def _without_code(payload: JSON, body: bytes) -> tuple[JSON, bytes]:
 
 def _fingerprint(resource: str, action: str | None, payload: JSON) -> str:
     """A hash over what stays the same when it is sent again: Sentry may read an issue anew."""
-    event = text_at(payload, "data", _TOLD_BY.get(resource, ""), "event_id")
-    told = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
-    return sha256(orjson.dumps([resource, action, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    event = text_at(payload, "data", _RESOURCE_KEYS.get(resource, ""), "event_id")
+    hashed = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
+    return sha256(orjson.dumps([resource, action, hashed], option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -14,8 +14,8 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Request
 from bridge.sources.base.bodies import Body, FieldsForm, JsonBody, JsonForm, read_body
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
+from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
 
 #: How many fields a form may have; a slash command has about 15.
 MAX_FIELDS = 30
@@ -112,7 +112,7 @@ routes:
             "A time more than 300 s from now is refused. `ssl_check` without a signature is refused too.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature(
             "X-Slack-Signature",
@@ -129,18 +129,18 @@ routes:
         FieldsForm(("command", "team_id", "channel_id", "user_id", "response_url"), MAX_FIELDS),
         FieldsForm(("ssl_check",), MAX_FIELDS),
     )
-    private_keys: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
-    handshakes: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
+    credential_fields: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
+    setup_events: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
     dedupe: ClassVar[float | None] = 600.0
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_body(request, self.bodies)
         event, action = _names(payload)
-        handshake = event in self.handshakes and text_at(payload, "type") not in _EVENTS_API
+        handshake = event in self.setup_events and text_at(payload, "type") not in _EVENTS_API
         if handshake and event == "url_verification" and text_at(payload, "challenge") is None:
             raise Unreadable("a Slack url_verification has a challenge, found no text there")
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=action,
             payload=payload,
@@ -150,15 +150,15 @@ routes:
             handshake=handshake,
         )
 
-    def is_handshake(self, event: Event) -> bool:
-        return super().is_handshake(event) and text_at(event.payload, "type") not in _EVENTS_API
+    def is_setup_event(self, event: Event) -> bool:
+        return super().is_setup_event(event) and text_at(event.payload, "type") not in _EVENTS_API
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
-        if reading.handshake and reading.event == "url_verification":
-            return {"challenge": reading.payload["challenge"]}
-        if text_at(reading.payload, "type") in _EVENTS_API:
+    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
+        if webhook.handshake and webhook.event == "url_verification":
+            return {"challenge": webhook.payload["challenge"]}
+        if text_at(webhook.payload, "type") in _EVENTS_API:
             return None
-        return _REPLIES.get(reading.event, {})
+        return _REPLIES.get(webhook.event, {})
 
 
 def _names(payload: JSON) -> tuple[str, str | None]:

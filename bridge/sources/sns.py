@@ -26,9 +26,9 @@ from bridge.core.event import JSON, Request
 from bridge.core.payload import parse_json
 from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import TOLERANCE, Known, Proof
-from bridge.sources.base.source_type import Fetch, Options, Reading, SourceType, fetch_nothing, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import TIME_TOLERANCE, Credential, Proof
+from bridge.sources.base.source_type import Fetch, Options, ParsedWebhook, SourceType, fetch_nothing, text_at
 
 T = TypeVar("T")
 
@@ -57,23 +57,23 @@ _ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
 #: How old a message may be, in seconds: SNS tries for at most an hour, and signs each message once.
-OLDEST = 3600.0 + TOLERANCE
+MESSAGE_AGE_LIMIT = 3600.0 + TIME_TOLERANCE
 
 #: The largest body, in bytes: SNS's messages have 256 KiB, before JSON escapes them. It is parsed before
 #: anything is proven.
-MAX_MESSAGE = 2 * 1024**2
+MESSAGE_SIZE_LIMIT = 2 * 1024**2
 #: How many certificates are kept; AWS has one or two for each of its regions. So many others that were
 #: fetched are remembered beside them.
-MAX_CERTIFICATES = 50
+CERTIFICATES_LIMIT = 50
 #: How long a failed fetch is remembered, seconds.
-FAILED_FOR = 60.0
+FETCH_RETRY_INTERVAL = 60.0
 #: How many failed fetches are remembered. Beyond it they are made again: forged messages with ever new
 #: addresses must not keep a true one from its certificate.
-MAX_FAILED = 100
+FAILED_FETCHES_LIMIT = 100
 #: How many requests may wait for a certificate at once.
-MAX_WAITING = 4
+WAITING_REQUESTS_LIMIT = 4
 #: How long a request waits for another's fetch, seconds.
-PATIENCE = 5.0
+FETCH_WAIT_TIMEOUT = 5.0
 
 
 class Certificates:
@@ -86,11 +86,11 @@ class Certificates:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
-        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        self._waiting = threading.BoundedSemaphore(WAITING_REQUESTS_LIMIT)
         #: For the two below.
         self._changing = threading.Lock()
         #: Those that proved a message, the one that did so last at the end.
-        self._kept: dict[str, Certificate] = {}
+        self._proven: dict[str, Certificate] = {}
         #: Those that proved none so far.
         self._unproven: dict[str, Certificate] = {}
         #: When.
@@ -103,10 +103,14 @@ class Certificates:
             return found
         # Whoever knows a topic's name can make us look for certificates: few may wait for them at once.
         if not self._waiting.acquire(blocking=False):
-            raise NotConfirmed(f"no certificate of AWS: {MAX_WAITING} requests wait for one already")
+            raise NotConfirmed(
+                f"no certificate of AWS: {WAITING_REQUESTS_LIMIT} requests wait for one already"
+            )
         try:
-            if not self._lock.acquire(timeout=PATIENCE):
-                raise NotConfirmed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
+            if not self._lock.acquire(timeout=FETCH_WAIT_TIMEOUT):
+                raise NotConfirmed(
+                    f"no certificate of AWS: another is waited for longer than {FETCH_WAIT_TIMEOUT:g} s"
+                )
             try:
                 return self._found(url) or self._new(url)
             finally:
@@ -114,29 +118,31 @@ class Certificates:
         finally:
             self._waiting.release()
 
-    def keep(self, url: str, certificate: Certificate) -> None:
+    def mark_proven(self, url: str, certificate: Certificate) -> None:
         """To be called of one that proved a message."""
         with self._changing:
             self._unproven.pop(url, None)
-            _put(self._kept, url, certificate, MAX_CERTIFICATES)
+            _put(self._proven, url, certificate, CERTIFICATES_LIMIT)
 
     def _new(self, url: str) -> Certificate:
         now = self._clock()
-        self._failed = {each: at for each, at in self._failed.items() if now - at < FAILED_FOR}
+        self._failed = {each: at for each, at in self._failed.items() if now - at < FETCH_RETRY_INTERVAL}
         if url in self._failed:
-            raise NotConfirmed(f"no certificate of AWS: a fetch failed less than {FAILED_FOR:g} s ago")
+            raise NotConfirmed(
+                f"no certificate of AWS: a fetch failed less than {FETCH_RETRY_INTERVAL:g} s ago"
+            )
         try:
             certificate = load_pem_x509_certificate(self._fetch(url))
         except (SendError, ValueError, UnsupportedAlgorithm) as error:
-            _put(self._failed, url, now, MAX_FAILED)
+            _put(self._failed, url, now, FAILED_FETCHES_LIMIT)
             raise NotConfirmed(f"no certificate of AWS at {url}: {error}") from error
         with self._changing:
-            _put(self._unproven, url, certificate, MAX_CERTIFICATES)
+            _put(self._unproven, url, certificate, CERTIFICATES_LIMIT)
         return certificate
 
     def _found(self, url: str) -> Certificate | None:
         with self._changing:
-            return self._kept.get(url) or self._unproven.get(url)
+            return self._proven.get(url) or self._unproven.get(url)
 
 
 def _put(entries: dict[str, T], url: str, entry: T, most: int) -> None:
@@ -158,7 +164,7 @@ class SnsSignature(Proof):
     #: The certificate at a URL; raises NotConfirmed.
     certificate: Callable[[str], Certificate]
     #: Called with the URL and the certificate that proved a message.
-    keep: Callable[[str, Certificate], None]
+    mark_proven: Callable[[str, Certificate], None]
     header: str = "Signature or TopicArn in its body"
 
     key: ClassVar[str] = "topic_arns"
@@ -168,20 +174,20 @@ class SnsSignature(Proof):
     def headers(self) -> tuple[str, ...]:
         return ()
 
-    def is_there(self, request: Request) -> bool:
-        return len(request.body) <= MAX_MESSAGE and all(
+    def is_present(self, request: Request) -> bool:
+        return len(request.body) <= MESSAGE_SIZE_LIMIT and all(
             name in request.body for name in (b'"Signature"', b'"TopicArn"')
         )
 
-    def flaw(self, secret: str) -> str | None:
+    def secret_error(self, secret: str) -> str | None:
         if _ARN.fullmatch(secret):
             return None
         return "a topic's ARN is such as arn:aws:sns:us-east-1:123456789012:alarms, found another"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         topics = [str(topic) for topic in secrets]
         # JSON escapes no character of an ARN. A stranger who knows no topic causes no parsing.
-        if not self.is_there(request) or not any(f'"{topic}"'.encode() in request.body for topic in topics):
+        if not self.is_present(request) or not any(f'"{topic}"'.encode() in request.body for topic in topics):
             return False
         message = _message(request)
         if text_at(message, "TopicArn") not in topics:
@@ -208,10 +214,10 @@ class SnsSignature(Proof):
             key.verify(signature, content, PKCS1v15(), algorithm())
         except (InvalidSignature, UnsupportedAlgorithm):
             return False
-        self.keep(address, certificate)
+        self.mark_proven(address, certificate)
         return True
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         del request, secret
         raise SettingsError(
             "AWS alone can sign as SNS; publish to the topic, or see with explain what a message would do"
@@ -230,7 +236,7 @@ def _is_timely(timestamp: str, now: float) -> bool:
         age = now - datetime.fromisoformat(timestamp).timestamp()
     except ValueError:
         return False  # such as the 13th month
-    return -TOLERANCE <= age <= OLDEST
+    return -TIME_TOLERANCE <= age <= MESSAGE_AGE_LIMIT
 
 
 def _message(request: Request) -> JSON:
@@ -274,7 +280,7 @@ def _no_certificate(url: str) -> Certificate:
     raise NotConfirmed(f"nothing is fetched here, such as {url}")
 
 
-def _keep_none(url: str, certificate: Certificate) -> None:
+def _mark_none(url: str, certificate: Certificate) -> None:
     del url, certificate
 
 
@@ -329,16 +335,16 @@ routes:
             "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("topic_arns",)
-    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _keep_none),)
+    sender_issued: ClassVar[tuple[str, ...]] = ("topic_arns",)
+    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _mark_none),)
     event_header: ClassVar[str | None] = _TYPE_HEADER
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(("text/plain", JSON_TYPE)),)
-    handshakes: ClassVar[tuple[str, ...]] = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
-    private_keys: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
+    setup_events: ClassVar[tuple[str, ...]] = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
+    credential_fields: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
         _SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type")
     )
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         "Notification": fields(
             "Type MessageId TopicArn Subject Message Timestamp SignatureVersion Signature SigningCertURL "
             "UnsubscribeURL MessageAttributes"
@@ -348,7 +354,7 @@ routes:
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         super().__init__(fetch)
         certificates = Certificates(fetch)
-        self._proofs = (SnsSignature(certificates, certificates.keep),)
+        self._proofs = (SnsSignature(certificates, certificates.mark_proven),)
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
         del options
@@ -357,7 +363,7 @@ routes:
     def headers_for(self, event: str | None) -> dict[str, str]:
         return {"Content-Type": "text/plain; charset=UTF-8", _TYPE_HEADER: event or "Notification"}
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = _parsed(request), request.body
         event, delivery = text_at(payload, "Type"), text_at(payload, "MessageId")
@@ -370,12 +376,12 @@ routes:
             confirm = text_at(payload, "SubscribeURL")
             if confirm is None or not _SUBSCRIBE_URL.fullmatch(confirm):
                 raise Unreadable("the SubscribeURL is none of SNS's own")
-        return Reading(
+        return ParsedWebhook(
             event=event,
             action=None,
             payload=payload,
             body=body,
             delivery_id=delivery,
-            handshake=event in self.handshakes,
+            handshake=event in self.setup_events,
             confirm=confirm,
         )

@@ -17,16 +17,16 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import (
+from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
-    Known,
+    Credential,
     Proof,
     any_equal,
     header_bytes,
     is_timely,
     with_headers,
 )
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
 
 #: Of the version that signs with a shared secret.
 _VERSION = b"v1,"
@@ -41,9 +41,9 @@ class StandardSignature(Proof):
     """
 
     header: str = "webhook-signature"
-    several: bool = True
+    multiple: bool = True
     #: What is said of a secret that is none.
-    flawed: str = "a secret of Standard Webhooks is whsec_ and base64, found another"
+    error_text: str = "a secret of Standard Webhooks is whsec_ and base64, found another"
 
     key: ClassVar[str] = "secret"
     needs_body: ClassVar[bool] = True
@@ -60,10 +60,10 @@ class StandardSignature(Proof):
     def timestamp_header(self) -> str:
         return self.header.replace("signature", "timestamp")
 
-    def flaw(self, secret: str) -> str | None:
-        return None if _key(secret) else self.flawed
+    def secret_error(self, secret: str) -> str | None:
+        return None if _key(secret) else self.error_text
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         tokens = (header_bytes(request, self.header) or b"").split(b" ")[:MAX_SIGNATURES]
         identity = header_bytes(request, self.id_header)
         time = header_bytes(request, self.timestamp_header)
@@ -72,7 +72,7 @@ class StandardSignature(Proof):
         expected = [_sign(identity, time, request.body, secret) for secret in secrets]
         return any(any_equal(token, expected) for token in tokens if token.startswith(_VERSION))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         identity = request.headers.get(self.id_header) or f"msg_{uuid4().hex}"
         time = str(int(request.received_at))
         signature = _sign(identity.encode("latin-1", "replace"), time.encode(), request.body, secret)
@@ -91,7 +91,7 @@ def _key(secret: str) -> bytes | None:
         return None
 
 
-def _sign(identity: bytes, time: bytes, body: bytes, secret: Known) -> bytes:
+def _sign(identity: bytes, time: bytes, body: bytes, secret: Credential) -> bytes:
     key = _key(secret.reveal()) if isinstance(secret, Secret) else None
     if key is None:
         return b""  # the table refuses such a secret; nothing that is sent equals this
@@ -132,21 +132,21 @@ routes:
         """,
         traps=("The secret is base64 after `whsec_`; Stripe's begins alike and is none: use its own type.",),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
     #: Some send both brands' headers.
-    private_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
+    credential_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
     #: In which the delivery's id stands.
     id_header: ClassVar[str] = "webhook-id"
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         return {**super().headers_for(event), self.id_header: f"msg_{uuid4().hex}"}
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         event = text_at(payload, "type")
         delivery = request.headers.get(self.id_header)
         if event is None or not delivery:
             raise Unreadable(f"a Standard Webhook has its event's name as type, and {self.id_header}")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)

@@ -12,9 +12,16 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import HmacSignature, Known, Proof, header_bytes, with_headers
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import Credential, HmacSignature, Proof, header_bytes, with_headers
+from bridge.sources.base.source_type import (
+    EVERY_EVENT,
+    Options,
+    ParsedWebhook,
+    SourceType,
+    read_json,
+    text_at,
+)
 
 #: Of Stripe's API, those that an endpoint can ask for: https://docs.stripe.com/api/events/types
 _EVENTS = (
@@ -277,18 +284,18 @@ class StripeSignature(HmacSignature):
     header: str = "Stripe-Signature"
     prefix: str = "v1="
     signed: str = "{ts}.{body}"
-    several: bool = True
+    multiple: bool = True
 
     @property
     def is_timed(self) -> bool:
         return True
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at))
-        signature = self.sign(request, time.encode(), secret).decode()
+        signature = self.signature_text(request, time.encode(), secret).decode()
         return with_headers(request, {self.header: f"t={time},{signature}"})
 
-    def found(self, request: Request) -> tuple[bytes | None, list[bytes]]:
+    def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
         """The signed time, None where it is missing or stands twice, and the signatures."""
         value = header_bytes(request, self.header) or b""
         parts = [part.strip(b" ") for part in value.split(b",")]
@@ -340,8 +347,8 @@ routes:
         **dict.fromkeys(_EVENTS, ("id", "type", "data")),
         **dict.fromkeys(_THIN, ("id", "type")),
     }
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
-    fields: ClassVar[Mapping[str, Inside]] = {
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
+    fields: ClassVar[Mapping[str, FieldTree]] = {
         EVERY_EVENT: fields(
             "id object account api_version changes context created data livemode pending_webhooks reason "
             "related_object request snapshot_api_version type"
@@ -349,12 +356,12 @@ routes:
     }
     proofs: ClassVar[tuple[Proof, ...]] = (StripeSignature(),)
     #: How many endpoints have not answered yet.
-    varying_keys: ClassVar[tuple[str, ...]] = ("pending_webhooks",)
+    volatile_fields: ClassVar[tuple[str, ...]] = ("pending_webhooks",)
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
         if event is None or delivery is None:
             raise Unreadable("a Stripe event has its name as type, and an id")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import Proof
+from bridge.sources.base.proofs import Proof
 from bridge.sources.standard_webhooks import StandardSignature, StandardWebhooks
 
 
@@ -45,4 +45,4 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature("svix-signature"),)
     id_header: ClassVar[str] = "svix-id"
-    private_headers: ClassVar[tuple[str, ...]] = ("webhook-signature",)
+    credential_headers: ClassVar[tuple[str, ...]] = ("webhook-signature",)

@@ -15,9 +15,16 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import HmacSignature, Proof, secret_bytes
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature, Proof, secret_bytes
+from bridge.sources.base.source_type import (
+    EVERY_EVENT,
+    Options,
+    ParsedWebhook,
+    SourceType,
+    read_json,
+    text_at,
+)
 
 _VALIDATION = "endpoint.url_validation"
 
@@ -175,7 +182,7 @@ routes:
             "A time more than 300 s from now is refused.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
+    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature(
             "x-zm-signature",
@@ -185,12 +192,12 @@ routes:
         ),
     )
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ("payload",))
-    fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("event event_ts payload")}
-    private_keys: ClassVar[tuple[str, ...]] = ("download_token",)
-    handshakes: ClassVar[tuple[str, ...]] = (_VALIDATION,)
+    fields: ClassVar[Mapping[str, FieldTree]] = {EVERY_EVENT: fields("event event_ts payload")}
+    credential_fields: ClassVar[tuple[str, ...]] = ("download_token",)
+    setup_events: ClassVar[tuple[str, ...]] = (_VALIDATION,)
     dedupe: ClassVar[float | None] = 7200.0
 
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         del options
         payload, body = read_json(request)
         event = text_at(payload, "event")
@@ -198,19 +205,19 @@ routes:
             raise Unreadable("a Zoom webhook has its event's name as event")
         if event == _VALIDATION and text_at(payload, "payload", "plainToken") is None:
             raise Unreadable(f"a Zoom {_VALIDATION} has payload.plainToken, found no text there")
-        told = [event, payload.get("event_ts"), payload.get("payload")]
-        return Reading(
+        hashed = [event, payload.get("event_ts"), payload.get("payload")]
+        return ParsedWebhook(
             event=event,
             action=None,
             payload=payload,
             body=body,
-            fingerprint=sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest(),
-            handshake=event in self.handshakes,
+            fingerprint=sha256(orjson.dumps(hashed, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            handshake=event in self.setup_events,
         )
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
-        if not reading.handshake or not reading.secrets:
+    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
+        if not webhook.handshake or not webhook.secrets:
             return None
-        token: str = reading.payload["payload"]["plainToken"]
-        digest = hmac.new(secret_bytes(reading.secrets[0]), token.encode(), "sha256").hexdigest()
+        token: str = webhook.payload["payload"]["plainToken"]
+        digest = hmac.new(secret_bytes(webhook.secrets[0]), token.encode(), "sha256").hexdigest()
         return {"plainToken": token, "encryptedToken": digest}

@@ -15,9 +15,9 @@ from bridge.core.redaction import Keep, emptied, redacted
 from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
-from bridge.sources.base.recognition import misfit
-from bridge.sources.base.signatures import Required
-from bridge.sources.base.source_type import Options, Reading, Replays, SourceType
+from bridge.sources.base.event_mismatch import event_mismatch
+from bridge.sources.base.proofs import RequiredProof
+from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
 #: Headers that hold credentials whatever the type.
 CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
@@ -34,7 +34,7 @@ class Source:
     name: str
     type: SourceType
     #: All must hold, or any where `any_of`.
-    required: tuple[Required, ...]
+    required: tuple[RequiredProof, ...]
     any_of: bool = False
     #: Seconds; None turns it off.
     dedupe: float | None = None
@@ -62,7 +62,7 @@ class Source:
         self._check(self.required, request)
         self._check_content(request)
 
-    def prove(self, request: Request) -> Request:
+    def sign(self, request: Request) -> Request:
         """The request as its sender sends it: with every proof, or the first of `any_of` that has a secret.
 
         Raises SettingsError where one has no secret, as its variable is not set.
@@ -73,44 +73,44 @@ class Source:
         for one in required:
             if one.first is None:
                 raise SettingsError(f"nothing to prove {one.proof.key} with: its variable is not set")
-            request = one.proof.prove(request, one.first)
+            request = one.proof.sign(request, one.first)
         return request
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
+    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
         """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
-        return self.type.reply(reading)
+        return self.type.reply(webhook)
 
-    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, Reading]:
+    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
         """The event of an authentic request, as its type reads it. Raises Unreadable.
 
         No header and no query parameter of the event holds a secret that `mask` knows.
         """
         given = request
         request = self._without_credentials(given, mask)
-        reading = self._without_private_keys(self.type.read(request, self.options))
-        if reading.handshake:
-            reading = replace(reading, secrets=self._proving(given))
+        webhook = self._without_credential_fields(self.type.read(request, self.options))
+        if webhook.handshake:
+            webhook = replace(webhook, secrets=self._proving(given))
         if not self.required:
             # Whoever asks is not known: nothing is fetched for them.
-            reading = replace(reading, confirm=None)
-        identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
-        for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
+            webhook = replace(webhook, confirm=None)
+        identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
+        for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
             _check_name(what, name)
-        reason = misfit(self.type.events, self.type.marks, reading.event, reading.payload)
+        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, webhook.payload)
         if reason is not None:
-            raise Unreadable(f"a {self.type.name} {reading.event} {reason}")
+            raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
             source=self.name,
-            event=reading.event,
-            action=reading.action,
+            event=webhook.event,
+            action=webhook.action,
             delivery_id=identity,
             headers=request.headers,
             query=request.query,
-            payload=reading.payload,
+            payload=webhook.payload,
             received_at=request.received_at,
-            body=reading.body,
+            body=webhook.body,
         )
-        return event, reading
+        return event, webhook
 
     @property
     def has_event_in_body(self) -> bool:
@@ -118,15 +118,15 @@ class Source:
         paths = (path for path in (self.options.event, self.options.action) if path is not None)
         return self.type.event_header is None and all(path.root == "payload" for path in paths)
 
-    def digest(self, request: Request, reading: Reading) -> bytes:
+    def digest(self, request: Request, webhook: ParsedWebhook) -> bytes:
         """The SHA-256 of the body as it came, or of its payload without the keys that vary."""
-        varying = self.type.varying_keys
-        if not varying or not isinstance(reading.payload, dict):
+        varying = self.type.volatile_fields
+        if not varying or not isinstance(webhook.payload, dict):
             return sha256(request.body).digest()
-        same = {key: value for key, value in reading.payload.items() if key not in varying}
+        same = {key: value for key, value in webhook.payload.items() if key not in varying}
         return sha256(orjson.dumps(same)).digest()
 
-    def kept(self, event: Event, *, made_jobs: bool) -> Event:
+    def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
         """The event as it is stored: where its body is not kept, that is empty."""
         if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
             return emptied(event)
@@ -138,17 +138,17 @@ class Source:
             secret
             for one in self.required
             for secret in one.secrets
-            if isinstance(secret, Secret) and one.proof.holds(request, (secret,))
+            if isinstance(secret, Secret) and one.proof.verify(request, (secret,))
         )
 
-    def _check(self, required: Iterable[Required], request: Request) -> None:
-        verdicts = [one.holds(request) for one in required]
+    def _check(self, required: Iterable[RequiredProof], request: Request) -> None:
+        verdicts = [one.verify(request) for one in required]
         if verdicts and not (any(verdicts) if self.any_of else all(verdicts)):
             raise NotAuthentic(f"source {self.name}: {self._what_failed(request)}")
 
     def _what_failed(self, request: Request) -> str:
         """The class of reason, for the log: never which secret."""
-        absent = sorted({one.proof.header for one in self.required if not one.proof.is_there(request)})
+        absent = sorted({one.proof.header for one in self.required if not one.proof.is_present(request)})
         if absent:
             return f"the request has no {' and no '.join(absent)}"
         return f"{' or '.join(sorted({one.proof.header for one in self.required}))} does not match"
@@ -169,7 +169,7 @@ class Source:
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """The request as an event may show it, and as its type and the table's paths read it."""
         proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
-        headers = request.headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs])
+        headers = request.headers.without([*CREDENTIAL_HEADERS, *self.type.credential_headers, *proofs])
         query = {name: value for name, value in request.query.items() if name != "token"}
         return replace(
             request,
@@ -177,13 +177,13 @@ class Source:
             query=without_credentials(query, self.options.names("query"), mask),
         )
 
-    def _without_private_keys(self, reading: Reading) -> Reading:
-        kept = reading.payload
-        for path in self.type.private_keys:
-            kept = _without(kept, path.split("."))
-        if kept is reading.payload:
-            return reading
-        return replace(reading, payload=kept, body=orjson.dumps(kept))
+    def _without_credential_fields(self, webhook: ParsedWebhook) -> ParsedWebhook:
+        payload = webhook.payload
+        for path in self.type.credential_fields:
+            payload = _without(payload, path.split("."))
+        if payload is webhook.payload:
+            return webhook
+        return replace(webhook, payload=payload, body=orjson.dumps(payload))
 
 
 def _without(payload: JSON, path: list[str]) -> JSON:

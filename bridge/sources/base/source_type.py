@@ -14,10 +14,10 @@ from bridge.core.fields import Path
 from bridge.core.payload import parse_json
 from bridge.core.secrets import Secret
 from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
+from bridge.sources.base.known_fields import FieldTree
+from bridge.sources.base.proofs import HmacSignature, Proof
 
 #: Among the fields of a type, those of whatever event.
 EVERY_EVENT = "*"
@@ -61,7 +61,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedWebhook:
     """What a type reads out of an authentic request."""
 
     event: str
@@ -91,35 +91,35 @@ class SourceType(ABC):
     #: The proofs that its sender can give.
     proofs: ClassVar[tuple[Proof, ...]]
     #: The keys of those whose secrets its sender gives out, so that nobody makes one up.
-    issued: ClassVar[tuple[str, ...]] = ()
+    sender_issued: ClassVar[tuple[str, ...]] = ()
     #: The header in which its sender names the event, where it does.
     event_header: ClassVar[str | None] = None
     #: The shapes of body that its sender uses.
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(),)
     #: Headers with a signature or a credential besides those of `proofs`.
-    private_headers: ClassVar[tuple[str, ...]] = ()
+    credential_headers: ClassVar[tuple[str, ...]] = ()
     #: Keys at the top of its payloads that hold a credential: they are taken out.
-    private_keys: ClassVar[tuple[str, ...]] = ()
+    credential_fields: ClassVar[tuple[str, ...]] = ()
     #: The keys of Options that the table may set.
     options: ClassVar[tuple[str, ...]] = ()
     #: How ``secret:`` signs where its sender leaves that open and the table does not say it.
-    signs: ClassVar[HmacSignature | None] = None
+    default_signature: ClassVar[HmacSignature | None] = None
     #: What it signs where the table names a header with the time, and nothing more.
-    signs_with_time: ClassVar[str] = "{ts}.{body}"
+    default_signed_content: ClassVar[str] = "{ts}.{body}"
     #: Known events and the keys that their bodies must have (see recognition). Of another name `check` warns.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: What else tells their bodies apart, where the sender signs no event.
-    marks: ClassVar[Marks | None] = None
+    markers: ClassVar[Markers | None] = None
     #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
-    fields: ClassVar[Mapping[str, Inside]] = {}
+    fields: ClassVar[Mapping[str, FieldTree]] = {}
     #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
-    handshakes: ClassVar[tuple[str, ...]] = ()
+    setup_events: ClassVar[tuple[str, ...]] = ()
     #: How long, in seconds from the first sight, a webhook without an id counts as come again.
     dedupe: ClassVar[float | None] = None
     #: Whether an old body can come as a new webhook: its proof covers neither a delivery id nor the time.
     replayable: ClassVar[bool] = False
     #: Keys at the top of its payloads whose values differ each time that the same webhook is sent.
-    varying_keys: ClassVar[tuple[str, ...]] = ()
+    volatile_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         self.fetch = fetch
@@ -130,7 +130,7 @@ class SourceType(ABC):
         return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
 
     @abstractmethod
-    def read(self, request: Request, options: Options) -> Reading:
+    def read(self, request: Request, options: Options) -> ParsedWebhook:
         """What the request says. Raises Unreadable."""
 
     def is_unsigned_test(self, request: Request) -> bool:
@@ -138,13 +138,13 @@ class SourceType(ABC):
         del request
         return False
 
-    def is_handshake(self, event: Event) -> bool:
+    def is_setup_event(self, event: Event) -> bool:
         """Whether it is a test or confirmation, which no route is asked about."""
-        return event.event in self.handshakes or event.full_name in self.handshakes
+        return event.event in self.setup_events or event.full_name in self.setup_events
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
+    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
         """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
-        del reading
+        del webhook
         return None
 
     def headers_for(self, event: str | None) -> dict[str, str]:
@@ -161,12 +161,12 @@ class SourceType(ABC):
         del options
         return self.proofs
 
-    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+    def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         """What is likely not meant by a route for these events, and what to write instead."""
         del events, loops
         return None
 
-    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+    def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
         """What the table means where it does not say ``replays:``; None: nobody looks for them.
 
         `proofs` are the keys of those that every request must give.

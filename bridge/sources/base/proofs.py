@@ -19,7 +19,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 
 #: How far a signed time may be from now, either way, seconds.
-TOLERANCE = 300.0
+TIME_TOLERANCE = 300.0
 #: How many signatures of one request are looked at.
 MAX_SIGNATURES = 10
 
@@ -28,7 +28,7 @@ _SECONDS = re.compile(rb"[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
-class Credentials:
+class BasicCredentials:
     """A user name and a password, of ``basic_auth``."""
 
     username: str
@@ -36,7 +36,7 @@ class Credentials:
 
 
 #: What a proof is checked with: a secret, or what the table allows by name.
-Known = Secret | Credentials | str
+Credential = Secret | BasicCredentials | str
 
 
 class Proof(ABC):
@@ -50,7 +50,7 @@ class Proof(ABC):
     #: Where it stands: a header's name, or in words.
     header: str
     #: Whether several may stand there, of which any may match.
-    several: bool = False
+    multiple: bool = False
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -62,24 +62,24 @@ class Proof(ABC):
         """Whether a time is signed."""
         return False
 
-    def is_there(self, request: Request) -> bool:
+    def is_present(self, request: Request) -> bool:
         """Whether anything stands where it should."""
         return self.header in request.headers
 
-    def flaw(self, secret: str) -> str | None:
+    def secret_error(self, secret: str) -> str | None:
         """What is wrong with a secret of the table, in words that do not show it."""
         del secret
         return None
 
     @abstractmethod
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         """Whether the request proves itself with any of `secrets`.
 
         Raises nothing, but Unavailable where what it needs from elsewhere cannot be had.
         """
 
     @abstractmethod
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         """The request as a sender that knows `secret` would send it, at the time of its `received_at`."""
 
 
@@ -105,7 +105,7 @@ def is_timely(seconds: bytes | None, now: float) -> bool:
     return (
         seconds is not None
         and _SECONDS.fullmatch(seconds) is not None
-        and abs(int(seconds) - now) <= TOLERANCE
+        and abs(int(seconds) - now) <= TIME_TOLERANCE
     )
 
 
@@ -126,7 +126,7 @@ class HmacSignature(Proof):
     timestamp_header: str | None = None
     #: What is signed, with ``{ts}`` and ``{body}``.
     signed: str = "{body}"
-    several: bool = False
+    multiple: bool = False
 
     key: ClassVar[str] = "secret"
     needs_body: ClassVar[bool] = True
@@ -135,16 +135,16 @@ class HmacSignature(Proof):
     def headers(self) -> tuple[str, ...]:
         return (self.header,) if self.timestamp_header is None else (self.header, self.timestamp_header)
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
-        time, signatures = self.found(request)
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        time, signatures = self.time_and_signatures(request)
         if time is None or (self.is_timed and not is_timely(time, request.received_at)):
             return False
-        expected = [self.sign(request, time, secret) for secret in secrets]
+        expected = [self.signature_text(request, time, secret) for secret in secrets]
         return any(any_equal(signature, expected) for signature in signatures[:MAX_SIGNATURES])
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at)) if self.is_timed else ""
-        headers = {self.header: self.sign(request, time.encode(), secret).decode()}
+        headers = {self.header: self.signature_text(request, time.encode(), secret).decode()}
         if self.timestamp_header is not None:
             headers[self.timestamp_header] = time
         return with_headers(request, headers)
@@ -153,19 +153,19 @@ class HmacSignature(Proof):
     def is_timed(self) -> bool:
         return self.timestamp_header is not None
 
-    def found(self, request: Request) -> tuple[bytes | None, list[bytes]]:
+    def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
         """The signed time (empty where none is signed, None where it is missing) and the signatures."""
         value = header_bytes(request, self.header)
         time = b"" if self.timestamp_header is None else header_bytes(request, self.timestamp_header)
         if value is None:
             return time, []
-        return time, [each.strip(b" ") for each in value.split(b",")] if self.several else [value]
+        return time, [each.strip(b" ") for each in value.split(b",")] if self.multiple else [value]
 
     def content(self, request: Request) -> bytes:
         """What of the request is signed."""
         return request.body
 
-    def sign(self, request: Request, time: bytes, secret: Known) -> bytes:
+    def signature_text(self, request: Request, time: bytes, secret: Credential) -> bytes:
         """The signature as it stands in the header."""
         before, _, after = self.signed.partition("{body}")
         signer = hmac.new(secret_bytes(secret), digestmod=self.algorithm)
@@ -184,11 +184,11 @@ class HeaderToken(Proof):
 
     key: ClassVar[str] = "token"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = header_bytes(request, self.header)
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: secret_bytes(secret).decode("latin-1")})
 
 
@@ -207,16 +207,16 @@ class UrlToken(Proof):
     def headers(self) -> tuple[str, ...]:
         return ()
 
-    def is_there(self, request: Request) -> bool:
+    def is_present(self, request: Request) -> bool:
         return "token" in request.query
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = request.query.get("token")
         if found is None:
             return False
         return any_equal(found.encode(errors="surrogatepass"), map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         token = secret_bytes(secret).decode("utf-8", "surrogateescape")
         return replace(request, query={**request.query, "token": token})
 
@@ -238,11 +238,11 @@ class BearerToken(Proof):
 
     key: ClassVar[str] = "bearer_token"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"bearer")
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: "Bearer " + secret_bytes(secret).decode("latin-1")})
 
 
@@ -254,7 +254,7 @@ class BasicAuth(Proof):
 
     key: ClassVar[str] = "basic_auth"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"basic")
         if found is None:
             return False
@@ -264,13 +264,13 @@ class BasicAuth(Proof):
             return False
         return any_equal(pair, map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: "Basic " + b64encode(secret_bytes(secret)).decode()})
 
 
-def secret_bytes(secret: Known) -> bytes:
+def secret_bytes(secret: Credential) -> bytes:
     """The bytes of a secret, or of a user name and password with a colon between."""
-    if isinstance(secret, Credentials):
+    if isinstance(secret, BasicCredentials):
         return _encoded(f"{secret.username}:{secret.password.reveal()}")
     return _encoded(secret.reveal() if isinstance(secret, Secret) else secret)
 
@@ -279,22 +279,22 @@ def _encoded(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-def _is_whole(secret: Known) -> bool:
+def _is_whole(secret: Credential) -> bool:
     """False where ``<NAME>`` stands for a user name whose variable is not set."""
-    return not isinstance(secret, Credentials) or not re.fullmatch(r"<\w+>", secret.username)
+    return not isinstance(secret, BasicCredentials) or not re.fullmatch(r"<\w+>", secret.username)
 
 
 @dataclass(frozen=True)
-class Required:
+class RequiredProof:
     """A proof that a configured source asks for, with the secrets of which any may match."""
 
     proof: Proof
-    secrets: tuple[Known, ...]
+    secrets: tuple[Credential, ...]
 
     @property
-    def first(self) -> Known | None:
+    def first(self) -> Credential | None:
         """The first secret that is there; None where no variable of theirs is set."""
         return next(filter(_is_whole, self.secrets), None)
 
-    def holds(self, request: Request) -> bool:
-        return self.proof.holds(request, self.secrets)
+    def verify(self, request: Request) -> bool:
+        return self.proof.verify(request, self.secrets)

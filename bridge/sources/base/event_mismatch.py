@@ -19,7 +19,7 @@ _ACTION = "action"
 
 
 @dataclass(frozen=True)
-class Marks:
+class Markers:
     """What tells the bodies of known events apart, besides the keys that each body must have."""
 
     #: Keys that say where something happened. They count only between events that have no other key.
@@ -30,7 +30,7 @@ class Marks:
     texts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
-def misfit(events: KnownEvents, marks: Marks | None, event: str, payload: JSON) -> str | None:
+def event_mismatch(events: KnownEvents, markers: Markers | None, event: str, payload: JSON) -> str | None:
     """Why a payload is not one of this event; None where it may be, or where the event is unknown.
 
     With `marks`, a payload belongs to the event whose keys explain the most of it: one of `issue_comment` has
@@ -41,13 +41,13 @@ def misfit(events: KnownEvents, marks: Marks | None, event: str, payload: JSON) 
     missing = [key for key in events[event] if not _has(payload, key)]
     if missing:
         return f"without {', '.join(missing)}"
-    if marks is None:
+    if markers is None:
         return None
-    return _other_text(marks, event, payload) or _other_event(events, marks, event, payload)
+    return _other_text(markers, event, payload) or _other_event(events, markers, event, payload)
 
 
-def _other_text(marks: Marks, event: str, payload: JSON) -> str | None:
-    for path, texts in marks.texts.items():
+def _other_text(markers: Markers, event: str, payload: JSON) -> str | None:
+    for path, texts in markers.texts.items():
         found = _at(payload, path)
         known = any(found in of_event for of_event in texts.values())
         if known and found not in texts.get(event, (found,)):
@@ -55,21 +55,21 @@ def _other_text(marks: Marks, event: str, payload: JSON) -> str | None:
     return None
 
 
-def _other_event(events: KnownEvents, marks: Marks, event: str, payload: JSON) -> str | None:
-    own = _evidence(events, marks, event, payload)
+def _other_event(events: KnownEvents, markers: Markers, event: str, payload: JSON) -> str | None:
+    own = _evidence(events, markers, event, payload)
     for other, keys in events.items():
         if all(_has(payload, key) for key in keys):
-            theirs = _evidence(events, marks, other, payload)
+            theirs = _evidence(events, markers, other, payload)
             if own[0] < theirs[0] or (not theirs[0] and not own[0] and own[1] < theirs[1]):
                 return f"whose body is that of {other}"
     return None
 
 
-def _evidence(events: KnownEvents, marks: Marks, event: str, payload: JSON) -> tuple[set[str], set[str]]:
+def _evidence(events: KnownEvents, markers: Markers, event: str, payload: JSON) -> tuple[set[str], set[str]]:
     """Which keys of a payload are those of an event: the keys of its own, and those of the context."""
-    keys = {*events[event], *marks.optional.get(event, ())} - {_ACTION}
+    keys = {*events[event], *markers.optional.get(event, ())} - {_ACTION}
     there = {key for key in keys if _has(payload, key)}
-    return there.difference(marks.context), there.intersection(marks.context)
+    return there.difference(markers.context), there.intersection(markers.context)
 
 
 def _has(payload: JSON, path: str) -> bool:
