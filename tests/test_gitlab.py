@@ -19,7 +19,7 @@ from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import Proof, RequiredProof
 from bridge.sources.base.source import Source
-from bridge.sources.base.source_type import Options, ParsedWebhook
+from bridge.sources.base.source_type import ParsedWebhook
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample, table
 
 GITLAB = discover()["gitlab"]
@@ -91,7 +91,7 @@ def signed(body: bytes, time: float, **headers: str | None) -> dict[str, str]:
 
 def reading(event: str, payload: Any, **headers: str | None) -> ParsedWebhook:
     body = orjson.dumps(payload)
-    return GITLAB.read(Request("here", Headers(sent(event, **headers).items()), {}, body, 0.0), Options())
+    return GITLAB.read(Request("here", Headers(sent(event, **headers).items()), {}, body, 0.0), payload)
 
 
 def named(event: str, payload: Any) -> tuple[str, str | None]:

@@ -327,8 +327,8 @@ class TestReply:
     def reply(self, body: bytes, content: str = JSON_TYPE) -> dict[str, Any] | None:
         source = Source("slack", SLACK, (RequiredProof(SLACK.proofs[0], (Secret(VARIABLES["TOKEN"]),)),))
         request = Request("slack", Headers(signed(body, 1e9, content).items()), {}, body, 1e9)
-        _, reading = source.read(request)
-        return source.reply(reading)
+        event, _ = source.read(request)
+        return source.reply(request, event)
 
     def test_of_an_event_nothing(self) -> None:
         assert self.reply(MENTION) is None
@@ -346,8 +346,7 @@ class TestReply:
     def test_an_event_that_is_named_as_one_of_them_is_still_an_event(self) -> None:
         for name in ("url_verification", "ssl_check", "slash_command", "view_submission"):
             body = changed(MENTION, event={"type": name})
-            event, reading = Source("slack", SLACK, ()).read(Request("slack", Headers(), {}, body, 1e9))
-            assert not reading.handshake
+            event, _ = Source("slack", SLACK, ()).read(Request("slack", Headers(), {}, body, 1e9))
             assert not SLACK.is_setup_event(event)
             assert self.reply(body) is None
 

@@ -15,7 +15,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-import bridge.sources
 import tests.intake
 from bridge.core.errors import (
     NotAuthentic,
@@ -29,6 +28,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.payload import parse_json
 from bridge.intake.receive import Answer
 from bridge.sources import sns
+from bridge.sources.base import bodies as body_formats
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
@@ -275,7 +275,7 @@ class TestCost:
             return parse_json(body)
 
         monkeypatch.setattr(sns, "parse_json", parse)
-        monkeypatch.setattr(bridge.sources, "parse_json", parse)
+        monkeypatch.setattr(body_formats, "parse_json", parse)
         return bodies
 
     @pytest.mark.parametrize("message", [NOTIFICATION, SUBSCRIPTION, UNSUBSCRIPTION])
@@ -567,7 +567,7 @@ class TestCertificates:
         assert len(found) == WAITING_REQUESTS_LIMIT
 
     def test_who_waits_for_anothers_fetch_gives_up(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sns, "PATIENCE", 0.05)
+        monkeypatch.setattr(sns, "FETCH_WAIT_TIMEOUT", 0.05)
         certificates = Certificates(aws.fetch)
         with certificates._lock, pytest.raises(NotConfirmed, match="another is waited for"):
             certificates(url_of(1))

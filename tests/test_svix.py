@@ -107,10 +107,10 @@ class TestEvent:
     def test_it_is_read(self) -> None:
         request = signed(USER, "msg_2")
         source().verify(request)
-        event, reading = source().read(request)
+        event, _ = source().read(request)
         assert (event.full_name, event.delivery_id, event.body) == ("user.created", "msg_2", USER)
         assert "svix-signature" not in event.headers
-        assert not reading.handshake
+        assert not source().type.is_setup_event(event)
 
     def test_the_id_of_the_standard_does_not_count(self) -> None:
         request = signed(USER)

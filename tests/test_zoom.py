@@ -75,8 +75,9 @@ class TestValidation:
         )
         source = Source("zoom", ZOOM, (RequiredProof(ZOOM.proofs[0], (Secret("secretToken"),)),))
         headers = Headers(signed(body, 1654503849.0, "secretToken").items())
-        _, reading = source.read(Request("zoom", headers, {}, body, 1654503849.0))
-        assert source.reply(reading) == {
+        request = Request("zoom", headers, {}, body, 1654503849.0)
+        event, _ = source.read(request)
+        assert source.reply(request, event) == {
             "plainToken": "qgg8vlvZRS6UYooatFL8Aw",
             "encryptedToken": "ea251a65049c298c3ebfa801067f1681fdbf1658223310325b5e74a5630b382d",
         }

@@ -115,7 +115,7 @@ class Receiver:
             window=source.dedupe,
             jobs=routed.jobs,
             warnings=routed.warnings,
-            digest=source.digest(request, parsed),
+            digest=source.digest(request, event),
             # Without a body, such as a Jira's that is set to send none, all have the same one.
             replays=source.replays if request.body else None,
             has_chosen_id=source.options.delivery_id is not None,
@@ -136,9 +136,9 @@ class Receiver:
         if stored.note is not None and stored.is_refused:
             # Answered 200 all the same: senders switch a hook off after a 4xx, and some send again.
             self._note_refused(source, request, 200, stored.note, len(request.body))
-        if parsed.confirm is not None:
-            self._confirm(source, parsed.confirm)
-        reply = source.reply(parsed)
+        if parsed.confirm_url is not None:
+            self._confirm(source, parsed.confirm_url)
+        reply = source.reply(request, event)
         return answer(stored, names=bool(source.required)) if reply is None else Answer(200, reply)
 
     def _confirm(self, source: Source, url: str) -> None:

@@ -17,7 +17,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType, read_json
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType
 
 
 class Alertmanager(SourceType):
@@ -77,10 +77,9 @@ routes:
     }
     dedupe: ClassVar[float | None] = 30.0
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
-        return ParsedWebhook(_status(payload), None, payload, body, fingerprint=self._fingerprint(payload))
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
+        return ParsedWebhook(_status(payload), fingerprint=self._fingerprint(payload))
 
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:

@@ -14,14 +14,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, HeaderToken, Proof
-from bridge.sources.base.source_type import (
-    EVERY_EVENT,
-    Options,
-    ParsedWebhook,
-    SourceType,
-    read_json,
-    text_at,
-)
+from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType, text_at
 
 #: Of https://learn.microsoft.com/azure/devops/service-hooks/events
 _EVENTS = (
@@ -93,13 +86,12 @@ routes:
         basic, token = self.proofs
         return (basic, HeaderToken(options.header or token.header))
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         event, delivery = text_at(payload, "eventType"), _delivery(payload)
         if event is None or delivery is None:
             raise Unreadable("a service hook has eventType, and subscriptionId and notificationId, or id")
-        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)
 
 
 def _delivery(payload: JSON) -> str | None:

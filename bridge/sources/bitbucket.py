@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar
-from uuid import uuid4
 
-from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
 
 class Bitbucket(SourceType):
@@ -64,6 +62,7 @@ routes:
     )
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
     event_header: ClassVar[str | None] = "X-Event-Key"
+    id_header: ClassVar[str | None] = "X-Request-UUID"
     replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "issue:comment_created": ("issue", "comment"),
@@ -112,16 +111,7 @@ routes:
         )
     }
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("Bitbucket names the event in a header: say which, as in --event repo:push")
-        return {**super().headers_for(event), "X-Event-Key": event, "X-Request-UUID": str(uuid4())}
-
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        event = request.headers.get("X-Event-Key")
-        delivery = request.headers.get("X-Request-UUID")
-        if not event or not delivery:
-            raise Unreadable("a Bitbucket webhook has X-Event-Key and X-Request-UUID")
-        payload, body = read_json(request)
-        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del payload
+        event, delivery = required_headers(request, "X-Event-Key", "X-Request-UUID")
+        return ParsedWebhook(event, delivery_id=delivery)

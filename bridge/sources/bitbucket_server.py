@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar
-from uuid import uuid4
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, HmacSignature, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
 #: What *Test connection* sends.
 _TEST = "diagnostics:ping"
@@ -72,6 +71,7 @@ routes:
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Event-Key"
+    id_header: ClassVar[str | None] = "X-Request-Id"
     replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "mirror:repo_synchronized": ("repository",),
@@ -111,22 +111,8 @@ routes:
     def is_unsigned_test(self, request: Request) -> bool:
         return request.headers.get("X-Event-Key") == _TEST
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("Bitbucket names the event in a header: say which, as in --event pr:opened")
-        return {
-            "Content-Type": "application/json; charset=UTF-8",
-            "X-Event-Key": event,
-            "X-Request-Id": str(uuid4()),
-        }
-
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        event = request.headers.get("X-Event-Key")
-        delivery = request.headers.get("X-Request-Id")
-        if not event or not delivery:
-            raise Unreadable("a Bitbucket Data Center webhook has X-Event-Key and X-Request-Id")
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        event, delivery = required_headers(request, "X-Event-Key", "X-Request-Id")
         if isinstance(payload, dict) and payload.get("eventKey", event) != event:
             raise Unreadable("X-Event-Key is not the eventKey of the body")
-        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)

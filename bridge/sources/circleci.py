@@ -10,10 +10,11 @@ from hashlib import sha256
 from typing import ClassVar
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
+from bridge.sources.base.bodies import JSON_TYPE
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class CircleCI(SourceType):
@@ -71,21 +72,10 @@ routes:
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         named = {} if event is None else {"circleci-event-type": event}
-        return {**super().headers_for(event), **named}
+        return {"Content-Type": JSON_TYPE, **named}
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
-        is_ping = event == "ping"
-        if event is None or (delivery is None and not is_ping):
+        if event is None or (delivery is None and event != "ping"):
             raise Unreadable("a CircleCI webhook has its event's name as type, and an id")
-        return ParsedWebhook(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            fingerprint=sha256(body).hexdigest(),
-            handshake=is_ping,
-        )
+        return ParsedWebhook(event, delivery_id=delivery, fingerprint=sha256(request.body).hexdigest())

@@ -12,7 +12,7 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
+from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
 
 
 class Datadog(SourceType):
@@ -71,18 +71,14 @@ routes:
         *others, token = self.proofs
         return (*others, HeaderToken(options.header or token.header))
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         if not isinstance(payload, dict):
             raise Unreadable("the template of a Datadog webhook is a JSON object")
         return ParsedWebhook(
-            event=text_at(payload, "event_type") or "event",
-            action=text_at(payload, "alert_transition"),
-            payload=payload,
-            body=body,
-            delivery_id=_delivery(payload),
-            fingerprint=sha256(body).hexdigest(),
+            text_at(payload, "event_type") or "event",
+            text_at(payload, "alert_transition"),
+            _delivery(payload),
+            fingerprint=sha256(request.body).hexdigest(),
         )
 
 

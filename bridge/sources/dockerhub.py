@@ -14,7 +14,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import Proof, UrlToken
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class DockerHub(SourceType):
@@ -68,17 +68,15 @@ routes:
         )
     }
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         repository, tag = text_at(payload, "repository", "repo_name"), text_at(payload, "push_data", "tag")
         pushed_at = _seconds(payload)
         if repository is None or tag is None or pushed_at is None:
             raise Unreadable(
                 "a webhook of Docker Hub has repository.repo_name, push_data.tag and push_data.pushed_at"
             )
-        delivery = f"{repository}:{tag}@{pushed_at}"
-        return ParsedWebhook(event="push", action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook("push", delivery_id=f"{repository}:{tag}@{pushed_at}")
 
 
 def _seconds(payload: JSON) -> int | None:

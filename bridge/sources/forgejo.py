@@ -31,7 +31,7 @@ class Forgejo(Gitea):
     )
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Forgejo-Signature"),)
     event_header: ClassVar[str | None] = "X-Forgejo-Event"
-    id_header: ClassVar[str] = "X-Forgejo-Delivery"
+    id_header: ClassVar[str | None] = "X-Forgejo-Delivery"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **{name: keys for name, keys in Gitea.events.items() if name not in ("workflow_job", "workflow_run")},
         "action_run_failure": ("action", "run"),

@@ -13,7 +13,7 @@ from bridge.core.event import JSON, Request, rfc3339
 from bridge.core.fields import Absent, Path, kind
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
-from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType, read_json
+from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
 
 class Generic(SourceType):
@@ -76,8 +76,10 @@ routes:
         is_unsigned = options.delivery_id is not None and options.delivery_id.root != "payload"
         return super().default_replays(options, proofs) if is_unsigned else None
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        return self.read_with(request, payload, Options())
+
+    def read_with(self, request: Request, payload: JSON, options: Options) -> ParsedWebhook:
         scope = {
             "payload": payload,
             "headers": request.headers,
@@ -91,14 +93,8 @@ routes:
         delivery = _name(options.delivery_id, scope, "delivery id")
         if options.delivery_id is not None and delivery is None:
             raise Unreadable(f"{options.delivery_id.text} is missing, where the delivery id stands")
-        return ParsedWebhook(
-            event=event or "event",
-            action=action,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            fingerprint=sha256(orjson.dumps([event, action]) + body).hexdigest(),
-        )
+        fingerprint = sha256(orjson.dumps([event, action]) + request.body).hexdigest()
+        return ParsedWebhook(event or "event", action, delivery, fingerprint)
 
 
 def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
-from uuid import uuid4
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
-from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text, read_body
+from bridge.core.event import JSON, Request
+from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 #: What each of the three sends.
 _BODIES: tuple[Body, ...] = (JsonBody(), JsonForm("payload"))
@@ -136,8 +135,7 @@ class Gitea(SourceType):
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Gitea-Event"
     replayable: ClassVar[bool] = True
-    #: In which the delivery's id stands.
-    id_header: ClassVar[str] = "X-Gitea-Delivery"
+    id_header: ClassVar[str | None] = "X-Gitea-Delivery"
     bodies: ClassVar[tuple[Body, ...]] = _BODIES
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **COMMON_EVENTS,
@@ -158,28 +156,11 @@ class Gitea(SourceType):
         )
     }
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable(f"{self.guide.title} names the event in a header: say which: --event push")
-        return {
-            **super().headers_for(event),
-            str(self.event_header): event,
-            self.id_header: str(uuid4()),
-        }
-
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        headers, name = request.headers, str(self.event_header)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        name = str(self.event_header)
+        (delivery,) = required_headers(request, str(self.id_header))
         # For some events, such as a package, some versions leave the coarse name empty.
-        event = headers.get(name) or headers.get(f"{name}-Type")
-        delivery = headers.get(self.id_header)
-        if not event or not delivery:
-            raise Unreadable(f"a {self.guide.title} webhook has {name} and {self.id_header}")
-        payload, body = read_body(request, self.bodies)
-        return ParsedWebhook(
-            event=event,
-            action=text_at(payload, "action"),
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-        )
+        event = request.headers.get(name) or request.headers.get(f"{name}-Type")
+        if not event:
+            raise Unreadable(f"the request has no header {name}")
+        return ParsedWebhook(event, text_at(payload, "action"), delivery)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar
-from uuid import uuid4
 
-from bridge.core.errors import Unreadable
-from bridge.core.event import Request
-from bridge.sources.base.bodies import Body, JsonBody, JsonForm, read_body
+from bridge.core.event import JSON, Request
+from bridge.sources.base.bodies import Body, JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 _USER = fields(
     """
@@ -184,6 +182,7 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     credential_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
     event_header: ClassVar[str | None] = "X-GitHub-Event"
+    id_header: ClassVar[str | None] = "X-GitHub-Delivery"
     replayable: ClassVar[bool] = True
     setup_events: ClassVar[tuple[str, ...]] = ("ping",)
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
@@ -271,24 +270,6 @@ routes:
     markers: ClassVar[Markers | None] = Markers(context=_CONTEXT, optional=_OPTIONAL)
     fields: ClassVar[Mapping[str, FieldTree]] = _FIELDS
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("GitHub names the event in a header: say which, as in --event push")
-        delivery = str(uuid4())
-        return {**super().headers_for(event), "X-GitHub-Event": event, "X-GitHub-Delivery": delivery}
-
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        event = request.headers.get("X-GitHub-Event")
-        delivery = request.headers.get("X-GitHub-Delivery")
-        if not event or not delivery:
-            raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
-        payload, body = read_body(request, self.bodies)
-        return ParsedWebhook(
-            event=event,
-            action=text_at(payload, "action"),
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            handshake=event in self.setup_events,
-        )
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        event, delivery = required_headers(request, "X-GitHub-Event", "X-GitHub-Delivery")
+        return ParsedWebhook(event, text_at(payload, "action"), delivery)

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import ClassVar
-from uuid import uuid4
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import HeaderToken, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType, read_json, text_at
+from bridge.sources.base.source_type import (
+    Options,
+    ParsedWebhook,
+    Replays,
+    SourceType,
+    required_headers,
+    text_at,
+)
 from bridge.sources.standard_webhooks import StandardSignature
 
 #: What is said of a secret that is none.
@@ -145,21 +151,17 @@ routes:
         HeaderToken("X-Gitlab-Token"), StandardSignature(error_text=_SIGNING_ERROR),
     )  # fmt: skip
     event_header: ClassVar[str | None] = "X-Gitlab-Event"
+    id_header: ClassVar[str | None] = "webhook-id"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
     markers: ClassVar[Markers | None] = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
     dedupe: ClassVar[float | None] = 30.0
     replayable: ClassVar[bool] = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("GitLab names the event in a header: say which, as in --event 'Push Hook'")
-        delivery = str(uuid4())
-        return {
-            **super().headers_for(event),
-            "X-Gitlab-Event": event if event.endswith(" Hook") else _SYSTEM,
-            "Idempotency-Key": delivery,
-            "webhook-id": delivery,
-        }
+        headers = super().headers_for(event)
+        if not headers["X-Gitlab-Event"].endswith(" Hook"):
+            headers["X-Gitlab-Event"] = _SYSTEM
+        return {**headers, "Idempotency-Key": headers["webhook-id"]}
 
     def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
         # A signature of Standard Webhooks covers webhook-id.
@@ -174,24 +176,18 @@ routes:
                 return message, f"write event: {hook}, or both"
         return None
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        event = request.headers.get("X-Gitlab-Event")
-        if not event:
-            raise Unreadable("a GitLab webhook has X-Gitlab-Event")
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        (event,) = required_headers(request, "X-Gitlab-Event")
         if event in _SYSTEM_EVENTS:
             raise Unreadable(f"X-Gitlab-Event is {event}, which GitLab sends as {_SYSTEM}")
         if event == _SYSTEM:
             event = text_at(payload, "event_name") or text_at(payload, "object_kind") or event
         return ParsedWebhook(
-            event=event,
-            action=_action(payload),
-            payload=payload,
-            body=body,
+            event,
+            _action(payload),
             # Both are the same where both come, but only webhook-id is signed.
-            delivery_id=request.headers.get("webhook-id") or request.headers.get("Idempotency-Key"),
-            fingerprint=sha256(event.encode() + b"\n" + body).hexdigest(),
+            request.headers.get("webhook-id") or request.headers.get("Idempotency-Key"),
+            fingerprint=sha256(event.encode() + b"\n" + request.body).hexdigest(),
         )
 
 

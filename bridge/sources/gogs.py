@@ -22,5 +22,5 @@ class Gogs(Gitea):
     )
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gogs-Signature"),)
     event_header: ClassVar[str | None] = "X-Gogs-Event"
-    id_header: ClassVar[str] = "X-Gogs-Delivery"
+    id_header: ClassVar[str | None] = "X-Gogs-Delivery"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = COMMON_EVENTS

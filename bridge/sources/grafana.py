@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, read_json, text_at
+from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, text_at
 
 
 class Grafana(Alertmanager):
@@ -87,13 +87,12 @@ routes:
         signature, *others = self.proofs
         return (options.signature or signature, *others)
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         status = text_at(payload, "status")
         if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
             raise Unreadable(
                 "a notification of Grafana has status firing or resolved, and alerts; "
                 "for a custom payload use type: generic"
             )
-        return ParsedWebhook(status, None, payload, body, fingerprint=self._fingerprint(payload))
+        return ParsedWebhook(status, fingerprint=self._fingerprint(payload))

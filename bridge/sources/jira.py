@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
-from uuid import uuid4
 
 import orjson
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import HmacSignature, Proof, UrlToken
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 _ID_HEADER = "X-Atlassian-Webhook-Identifier"
 
@@ -70,6 +69,7 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),
     )  # fmt: skip
+    id_header: ClassVar[str | None] = _ID_HEADER
     dedupe: ClassVar[float | None] = 30.0
     replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -118,21 +118,17 @@ routes:
         "worklog_updated": (),
     }
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        return {**super().headers_for(event), _ID_HEADER: str(uuid4())}
-
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = ({}, b"{}") if not request.body else read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event = text_at(payload, "webhookEvent") or ("event" if not request.body else None)
         if event is None:
             raise Unreadable("a Jira webhook has its event's name as webhookEvent")
         hashed = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
         return ParsedWebhook(
-            event=event,
-            action=text_at(payload, "issue_event_type_name"),
-            payload=payload,
-            body=body,
-            delivery_id=request.headers.get(_ID_HEADER),
+            event,
+            text_at(payload, "issue_event_type_name"),
+            request.headers.get(_ID_HEADER),
             fingerprint=hashed.hexdigest(),
         )
+
+    def parse(self, request: Request) -> tuple[JSON, bytes]:
+        return super().parse(request) if request.body else ({}, b"{}")

@@ -9,18 +9,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import (
-    EVERY_EVENT,
-    Options,
-    ParsedWebhook,
-    SourceType,
-    read_json,
-    text_at,
-)
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 
 class PagerDuty(SourceType):
@@ -102,17 +95,9 @@ routes:
         EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}
     }
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         event, delivery = text_at(payload, "event", "event_type"), text_at(payload, "event", "id")
         if event is None or delivery is None:
             raise Unreadable("a PagerDuty webhook of version 3 has event.event_type and event.id")
-        return ParsedWebhook(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            handshake=event in self.setup_events,
-        )
+        return ParsedWebhook(event, delivery_id=delivery)

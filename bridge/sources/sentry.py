@@ -18,14 +18,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import (
-    EVERY_EVENT,
-    Options,
-    ParsedWebhook,
-    SourceType,
-    read_json,
-    text_at,
-)
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, required_headers, text_at
 
 #: By resource, the key that tells its `data` from that of the others.
 _RESOURCE_KEYS = {
@@ -92,6 +85,8 @@ routes:
     sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
     credential_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
+    #: An installation's token is granted for this code.
+    credential_fields: ClassVar[tuple[str, ...]] = ("data.installation.code",)
     event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **{resource: ("action", f"data.{key}") for resource, key in _RESOURCE_KEYS.items()},
@@ -103,45 +98,14 @@ routes:
     replayable: ClassVar[bool] = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("Sentry names the resource in a header: say which, as in --event issue")
-        return {
-            **super().headers_for(event),
-            "Sentry-Hook-Resource": event,
-            "Request-ID": uuid4().hex,
-        }
+        return {**super().headers_for(event), "Request-ID": uuid4().hex}
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        resource = request.headers.get("Sentry-Hook-Resource")
-        if not resource:
-            raise Unreadable("a Sentry webhook has Sentry-Hook-Resource")
-        payload, body = read_json(request)
-        data = payload.get("data") if isinstance(payload, dict) else None
-        if not isinstance(data, dict):
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        (resource,) = required_headers(request, "Sentry-Hook-Resource")
+        if not isinstance(payload, dict) or not isinstance(payload.get("data"), dict):
             raise Unreadable("a Sentry webhook has an object as data")
-        if resource == "installation":
-            payload, body = _without_code(payload, body)
         action = text_at(payload, "action")
-        return ParsedWebhook(
-            event=resource,
-            action=action,
-            payload=payload,
-            body=body,
-            fingerprint=_fingerprint(resource, action, payload),
-            handshake=f"{resource}.{action}" in self.setup_events,
-        )
-
-
-def _without_code(payload: JSON, body: bytes) -> tuple[JSON, bytes]:
-    """Without the code for which an installation's token is granted."""
-    data = payload["data"]
-    installation = data.get("installation")
-    if not isinstance(installation, dict) or "code" not in installation:
-        return payload, body
-    kept = {key: value for key, value in installation.items() if key != "code"}
-    payload = {**payload, "data": {**data, "installation": kept}}
-    return payload, orjson.dumps(payload)
+        return ParsedWebhook(resource, action, fingerprint=_fingerprint(resource, action, payload))
 
 
 def _fingerprint(resource: str, action: str | None, payload: JSON) -> str:

@@ -12,10 +12,11 @@ from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Request
-from bridge.sources.base.bodies import Body, FieldsForm, JsonBody, JsonForm, read_body
+from bridge.core.secrets import Secret
+from bridge.sources.base.bodies import Body, FieldsForm, JsonBody, JsonForm
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 #: How many fields a form may have; a slash command has about 15.
 MAX_FIELDS = 30
@@ -133,32 +134,26 @@ routes:
     setup_events: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
     dedupe: ClassVar[float | None] = 600.0
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_body(request, self.bodies)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, action = _names(payload)
-        handshake = event in self.setup_events and text_at(payload, "type") not in _EVENTS_API
-        if handshake and event == "url_verification" and text_at(payload, "challenge") is None:
+        if text_at(payload, "type") == "url_verification" and text_at(payload, "challenge") is None:
             raise Unreadable("a Slack url_verification has a challenge, found no text there")
         return ParsedWebhook(
-            event=event,
-            action=action,
-            payload=payload,
-            body=body,
-            delivery_id=text_at(payload, "event_id") or text_at(payload, "trigger_id"),
+            event,
+            action,
+            text_at(payload, "event_id") or text_at(payload, "trigger_id"),
             fingerprint=sha256(request.body).hexdigest(),
-            handshake=handshake,
         )
 
     def is_setup_event(self, event: Event) -> bool:
         return super().is_setup_event(event) and text_at(event.payload, "type") not in _EVENTS_API
 
-    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
-        if webhook.handshake and webhook.event == "url_verification":
-            return {"challenge": webhook.payload["challenge"]}
-        if text_at(webhook.payload, "type") in _EVENTS_API:
-            return None
-        return _REPLIES.get(webhook.event, {})
+    def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:
+        del secrets
+        outer = text_at(event.payload, "type")
+        if outer == "url_verification":
+            return {"challenge": event.payload["challenge"]}
+        return None if outer in _EVENTS_API else _REPLIES.get(event.event, {})
 
 
 def _names(payload: JSON) -> tuple[str, str | None]:

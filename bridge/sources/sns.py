@@ -363,25 +363,18 @@ routes:
     def headers_for(self, event: str | None) -> dict[str, str]:
         return {"Content-Type": "text/plain; charset=UTF-8", _TYPE_HEADER: event or "Notification"}
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = _parsed(request), request.body
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "Type"), text_at(payload, "MessageId")
         if event not in _SIGNED or delivery is None:
             raise Unreadable(f"an SNS message has MessageId, and as Type one of {', '.join(_SIGNED)}")
         if request.headers.get(_TYPE_HEADER) != event:
             raise Unreadable(f"the Type is {event}, {_TYPE_HEADER} says another")
-        confirm = None
+        confirm_url = None
         if event == "SubscriptionConfirmation":
-            confirm = text_at(payload, "SubscribeURL")
-            if confirm is None or not _SUBSCRIBE_URL.fullmatch(confirm):
+            confirm_url = text_at(_parsed(request), "SubscribeURL")
+            if confirm_url is None or not _SUBSCRIBE_URL.fullmatch(confirm_url):
                 raise Unreadable("the SubscribeURL is none of SNS's own")
-        return ParsedWebhook(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            handshake=event in self.setup_events,
-            confirm=confirm,
-        )
+        return ParsedWebhook(event, delivery_id=delivery, confirm_url=confirm_url)
+
+    def parse(self, request: Request) -> tuple[JSON, bytes]:
+        return _parsed(request), request.body

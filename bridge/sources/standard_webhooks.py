@@ -14,7 +14,7 @@ from typing import ClassVar
 from uuid import uuid4
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import (
@@ -26,7 +26,7 @@ from bridge.sources.base.proofs import (
     is_timely,
     with_headers,
 )
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, read_json, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 #: Of the version that signs with a shared secret.
 _VERSION = b"v1,"
@@ -136,17 +136,10 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
     #: Some send both brands' headers.
     credential_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
-    #: In which the delivery's id stands.
-    id_header: ClassVar[str] = "webhook-id"
+    id_header: ClassVar[str | None] = "webhook-id"
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        return {**super().headers_for(event), self.id_header: f"msg_{uuid4().hex}"}
-
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
-        event = text_at(payload, "type")
-        delivery = request.headers.get(self.id_header)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        event, delivery = text_at(payload, "type"), request.headers.get(str(self.id_header))
         if event is None or not delivery:
             raise Unreadable(f"a Standard Webhook has its event's name as type, and {self.id_header}")
-        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)

@@ -10,18 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import Credential, HmacSignature, Proof, header_bytes, with_headers
-from bridge.sources.base.source_type import (
-    EVERY_EVENT,
-    Options,
-    ParsedWebhook,
-    SourceType,
-    read_json,
-    text_at,
-)
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 #: Of Stripe's API, those that an endpoint can ask for: https://docs.stripe.com/api/events/types
 _EVENTS = (
@@ -358,10 +351,9 @@ routes:
     #: How many endpoints have not answered yet.
     volatile_fields: ClassVar[tuple[str, ...]] = ("pending_webhooks",)
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
         if event is None or delivery is None:
             raise Unreadable("a Stripe event has its name as type, and an id")
-        return ParsedWebhook(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)

@@ -44,5 +44,5 @@ routes:
         traps=("Where the headers are named `webhook-…` instead, use `type: standard-webhooks`.",),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature("svix-signature"),)
-    id_header: ClassVar[str] = "svix-id"
+    id_header: ClassVar[str | None] = "svix-id"
     credential_headers: ClassVar[tuple[str, ...]] = ("webhook-signature",)

@@ -13,18 +13,12 @@ from typing import ClassVar
 import orjson
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import JSON, Request
+from bridge.core.event import JSON, Event, Request
+from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof, secret_bytes
-from bridge.sources.base.source_type import (
-    EVERY_EVENT,
-    Options,
-    ParsedWebhook,
-    SourceType,
-    read_json,
-    text_at,
-)
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 _VALIDATION = "endpoint.url_validation"
 
@@ -197,27 +191,20 @@ routes:
     setup_events: ClassVar[tuple[str, ...]] = (_VALIDATION,)
     dedupe: ClassVar[float | None] = 7200.0
 
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         event = text_at(payload, "event")
         if event is None:
             raise Unreadable("a Zoom webhook has its event's name as event")
         if event == _VALIDATION and text_at(payload, "payload", "plainToken") is None:
             raise Unreadable(f"a Zoom {_VALIDATION} has payload.plainToken, found no text there")
         hashed = [event, payload.get("event_ts"), payload.get("payload")]
-        return ParsedWebhook(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            fingerprint=sha256(orjson.dumps(hashed, option=orjson.OPT_SORT_KEYS)).hexdigest(),
-            handshake=event in self.setup_events,
-        )
+        fingerprint = sha256(orjson.dumps(hashed, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return ParsedWebhook(event, fingerprint=fingerprint)
 
-    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
-        if not webhook.handshake or not webhook.secrets:
+    def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:
+        if not secrets:
             return None
-        token: str = webhook.payload["payload"]["plainToken"]
-        digest = hmac.new(secret_bytes(webhook.secrets[0]), token.encode(), "sha256").hexdigest()
+        token: str = event.payload["payload"]["plainToken"]
+        digest = hmac.new(secret_bytes(secrets[0]), token.encode(), "sha256").hexdigest()
         return {"plainToken": token, "encryptedToken": digest}

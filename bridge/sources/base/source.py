@@ -76,27 +76,30 @@ class Source:
             request = one.proof.sign(request, one.first)
         return request
 
-    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
-        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
-        return self.type.reply(webhook)
+    def reply(self, request: Request, event: Event) -> dict[str, JSON] | None:
+        """Return the body of the 200 that the sender requires, or None if it accepts any 2xx."""
+        return self.type.reply(event, self._proving(request) if self.type.is_setup_event(event) else ())
 
     def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
         """The event of an authentic request, as its type reads it. Raises Unreadable.
 
         No header and no query parameter of the event holds a secret that `mask` knows.
         """
-        given = request
-        request = self._without_credentials(given, mask)
-        webhook = self._without_credential_fields(self.type.read(request, self.options))
-        if webhook.handshake:
-            webhook = replace(webhook, secrets=self._proving(given))
+        request = self._without_credentials(request, mask)
+        payload, body = self.type.parse(request)
+        stripped = payload
+        for path in self.type.credential_fields:
+            stripped = _without(stripped, path.split("."))
+        if stripped is not payload:
+            payload, body = stripped, orjson.dumps(stripped)
+        webhook = self.type.read_with(request, payload, self.options)
         if not self.required:
-            # Whoever asks is not known: nothing is fetched for them.
-            webhook = replace(webhook, confirm=None)
+            # The bridge fetches nothing for an unknown sender.
+            webhook = replace(webhook, confirm_url=None)
         identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
             _check_name(what, name)
-        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, webhook.payload)
+        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, payload)
         if reason is not None:
             raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
@@ -106,9 +109,9 @@ class Source:
             delivery_id=identity,
             headers=request.headers,
             query=request.query,
-            payload=webhook.payload,
+            payload=payload,
             received_at=request.received_at,
-            body=webhook.body,
+            body=body,
         )
         return event, webhook
 
@@ -118,13 +121,13 @@ class Source:
         paths = (path for path in (self.options.event, self.options.action) if path is not None)
         return self.type.event_header is None and all(path.root == "payload" for path in paths)
 
-    def digest(self, request: Request, webhook: ParsedWebhook) -> bytes:
-        """The SHA-256 of the body as it came, or of its payload without the keys that vary."""
-        varying = self.type.volatile_fields
-        if not varying or not isinstance(webhook.payload, dict):
+    def digest(self, request: Request, event: Event) -> bytes:
+        """Return the SHA-256 of the body as received, or of its payload without the volatile fields."""
+        volatile = self.type.volatile_fields
+        if not volatile or not isinstance(event.payload, dict):
             return sha256(request.body).digest()
-        same = {key: value for key, value in webhook.payload.items() if key not in varying}
-        return sha256(orjson.dumps(same)).digest()
+        stable = {key: value for key, value in event.payload.items() if key not in volatile}
+        return sha256(orjson.dumps(stable)).digest()
 
     def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
         """The event as it is stored: where its body is not kept, that is empty."""
@@ -176,14 +179,6 @@ class Source:
             headers=Headers(without_credentials(headers, self.options.names("headers"), mask).items()),
             query=without_credentials(query, self.options.names("query"), mask),
         )
-
-    def _without_credential_fields(self, webhook: ParsedWebhook) -> ParsedWebhook:
-        payload = webhook.payload
-        for path in self.type.credential_fields:
-            payload = _without(payload, path.split("."))
-        if payload is webhook.payload:
-            return webhook
-        return replace(webhook, payload=payload, body=orjson.dumps(payload))
 
 
 def _without(payload: JSON, path: list[str]) -> JSON:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+from uuid import uuid4
 
-from bridge.core.errors import NotSent
+from bridge.core.errors import NotSent, Unreadable
 from bridge.core.event import JSON, Event, Request
 from bridge.core.fields import Path
-from bridge.core.payload import parse_json
 from bridge.core.secrets import Secret
-from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody, read_body
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree
@@ -62,23 +62,16 @@ class Options:
 
 @dataclass(frozen=True)
 class ParsedWebhook:
-    """What a type reads out of an authentic request."""
+    """What a type reads from an authentic request. It has a delivery id or a fingerprint."""
 
     event: str
-    action: str | None
-    payload: JSON
-    #: The payload as JSON text.
-    body: bytes
-    #: What identifies the webhook to its sender; None where the sender has no id.
+    action: str | None = None
+    #: The sender's id of the webhook.
     delivery_id: str | None = None
-    #: Without an id: the bytes of a hash that stands for it within a window.
+    #: A hash that identifies a webhook without an id, within the source's `dedupe` window.
     fingerprint: str | None = None
-    #: A test or confirmation by the sender, which no route is asked about.
-    handshake: bool = False
-    #: What the sender wants to have fetched before it sends more.
-    confirm: str | None = None
-    #: Of a handshake: those of the source's secrets that it is proved with.
-    secrets: tuple[Secret, ...] = ()
+    #: A URL that the bridge must fetch before the sender sends more.
+    confirm_url: str | None = None
 
 
 class SourceType(ABC):
@@ -94,6 +87,8 @@ class SourceType(ABC):
     sender_issued: ClassVar[tuple[str, ...]] = ()
     #: The header in which its sender names the event, where it does.
     event_header: ClassVar[str | None] = None
+    #: The header with the delivery id.
+    id_header: ClassVar[str | None] = None
     #: The shapes of body that its sender uses.
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(),)
     #: Headers with a signature or a credential besides those of `proofs`.
@@ -130,8 +125,17 @@ class SourceType(ABC):
         return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
 
     @abstractmethod
-    def read(self, request: Request, options: Options) -> ParsedWebhook:
-        """What the request says. Raises Unreadable."""
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        """Return what the request says. `payload` has no `credential_fields`. Raises Unreadable."""
+
+    def read_with(self, request: Request, payload: JSON, options: Options) -> ParsedWebhook:
+        """Do the same for a type whose names are in the fields that the table names."""
+        del options
+        return self.read(request, payload)
+
+    def parse(self, request: Request) -> tuple[JSON, bytes]:
+        """Return the payload and its JSON text. Raises Unreadable."""
+        return read_body(request, self.bodies)
 
     def is_unsigned_test(self, request: Request) -> bool:
         """Whether it is a test that its sender never signs, told by its headers: answered, and not stored."""
@@ -142,19 +146,28 @@ class SourceType(ABC):
         """Whether it is a test or confirmation, which no route is asked about."""
         return event.event in self.setup_events or event.full_name in self.setup_events
 
-    def reply(self, webhook: ParsedWebhook) -> dict[str, JSON] | None:
-        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
-        del webhook
+    def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:
+        """Return the body of the 200 that the sender requires, or None if it accepts any 2xx.
+
+        `secrets` are those that signed a setup event.
+        """
+        del event, secrets
         return None
 
     def headers_for(self, event: str | None) -> dict[str, str]:
-        """The headers, besides those of its proofs, with which its sender would send this event.
+        """Return the headers that the sender would send with this event, without those of its proofs.
 
-        `event` is the event's name where the sender says it in a header. Raises Unreadable where it
-        must be given and is not.
+        Raises Unreadable if the sender names the event in a header and `event` is None.
         """
-        del event
-        return {"Content-Type": JSON_TYPE}
+        headers = {"Content-Type": JSON_TYPE}
+        if self.event_header is not None:
+            if event is None:
+                message = f"{self.guide.title} names the event in the header {self.event_header}"
+                raise Unreadable(f"{message}: add --event and its name")
+            headers[self.event_header] = event
+        if self.id_header is not None:
+            headers[self.id_header] = str(uuid4())
+        return headers
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
         """The proofs that its sender can give, under these options."""
@@ -179,9 +192,12 @@ class SourceType(ABC):
         return item
 
 
-def read_json(request: Request) -> tuple[JSON, bytes]:
-    """The payload of a JSON body and its bytes. Raises Unreadable."""
-    return parse_json(request.body), request.body
+def required_headers(request: Request, *names: str) -> list[str]:
+    """Return the values of these headers. Raises Unreadable if one is missing or empty."""
+    missing = [name for name in names if not request.headers.get(name)]
+    if missing:
+        raise Unreadable(f"the request has no header {' and no '.join(missing)}")
+    return [request.headers[name] for name in names]
 
 
 def text_at(payload: JSON, *path: str) -> str | None:
