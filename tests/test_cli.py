@@ -400,7 +400,7 @@ def test_resolve_says_whether_theeye_has_it(terminal: Terminal, answer: str, sta
 
 
 def test_wrong_settings_are_said_without_a_traceback(terminal: Terminal) -> None:
-    result = terminal.run("check", PORT="many", BRIDGE_ENCRYPTION_KEY="1")
+    result = terminal.run("check", PORT="many", LOG_LEVEL="loud")
     assert result.exit_code == 1
     assert "PORT: found 'many'; a port is a number from 0 to 65535" in result.output
-    assert "BRIDGE_ENCRYPTION_KEY is not supported yet" in result.output
+    assert "LOG_LEVEL: found 'loud'" in result.output

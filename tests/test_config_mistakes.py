@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from bridge.config.compile import TEXT_LENGTH_LIMIT
 from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
-from bridge.config.models import LATER
 from bridge.config.problems import Problems
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
@@ -263,32 +262,16 @@ def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
     ]
 
 
-# What has not come yet
+# The table of the design
 
 
-@pytest.mark.parametrize(
-    ("where", "key"), [(where, key) for where, keys in LATER.items() for key in keys], ids=str
-)
-def test_a_key_that_has_not_come_yet_is_refused(find: Find, where: str, key: str) -> None:
-    line, before, indent = {
-        "the table": (1, "", ""),
-        "theeye": (2, "theeye:\n", "  "),
-        "a source": (5, "  github:\n", "    "),
-        "a task": (8, "  deploy:\n", "    "),
-        "a route": (12, "  - source: github\n", "    "),
-    }[where]
-    new = f"{indent}{key}: {MARK}\n"
-    text = TABLE.replace(before, before + new) if before else new + TABLE
-    assert find(text) == [f"{line}:{len(indent) + 1}: error: {key} is not supported yet"]
-
-
-def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else() -> None:
+def test_the_whole_design_is_refused_for_an_unknown_key_and_for_nothing_else() -> None:
     path = HERE / "later.yml"
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
     found = problems_of(path, dict.fromkeys(names, "k" * 64))
     assert told(found) == [
         "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
-        "26:5: error: follow_result is not supported yet",
+        "26:5: error: unknown key 'follow_result'",
         "69:14: error: payload: 'tests/push-main.json' cannot be read: No such file or directory",
     ]
 

@@ -19,7 +19,7 @@ from bridge.core.errors import SettingsError
 from bridge.core.secrets import Mask, Secret
 from bridge.core.units import byte_count, duration, duration_text
 from bridge.process.environment import MAX_SECRET_FILE, Variables
-from bridge.process.settings import LATER, VARIABLES, Retention, Settings
+from bridge.process.settings import VARIABLES, Retention, Settings
 from bridge.sources.base.proofs import BasicCredentials
 
 #: How a message writes a URL of PostgreSQL.
@@ -112,7 +112,7 @@ def test_every_variable_is_read() -> None:
 
 
 def test_an_empty_variable_is_unset() -> None:
-    names = [*(variable.name for variable in VARIABLES), *LATER]
+    names = [variable.name for variable in VARIABLES]
     empty, unset = Settings.from_environ(dict.fromkeys(names, "")), Settings.from_environ({})
     assert [getattr(empty, name) for name in ("port", "database_url", "config", "log_level")] == [
         getattr(unset, name) for name in ("port", "database_url", "config", "log_level")
@@ -308,18 +308,10 @@ def test_whether_web_processes_deliver(text: str) -> None:
     assert Settings.from_environ({"BRIDGE_DELIVER": text}).deliver is (text.lower() == "true")
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_a_variable_that_has_not_come_yet_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_environ({name: "marked"})
-    assert str(caught.value) == f"{name} is not supported yet; unset it"
-
-
 def test_every_wrong_variable_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y", "BRIDGE_ENCRYPTION_KEY": "1"})
+        Settings.from_environ({"PORT": "x", "LOG_LEVEL": "y"})
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
-        "BRIDGE_ENCRYPTION_KEY is not supported yet; unset it",
         "PORT",
         "LOG_LEVEL",
     ]
@@ -332,7 +324,7 @@ def test_settings_show_no_variable_of_the_table() -> None:
 
 
 def test_settings_come_from_the_process_where_nothing_else_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*(variable.name for variable in VARIABLES), *LATER):
+    for name in (variable.name for variable in VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PORT", "1234")
     assert Settings.from_environ().port == 1234

@@ -16,7 +16,6 @@ from bridge.config.document import Invalid, Items, Node, Scalar, Section, odd_bl
 from bridge.config.env import variable_name
 from bridge.config.files import table_files
 from bridge.config.models import (
-    LATER,
     BasicAuthModel,
     ConcurrencyModel,
     Model,
@@ -155,9 +154,7 @@ def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
 def _add_file(document: Section, sections: _Sections, problems: Problems) -> None:
     sections.complete = sections.complete and document.complete
     for key, node in document.items():
-        if key in LATER["the table"]:
-            problems.error(key.place, f"{key} is not supported yet", "leave it out")
-        elif (name := closest(key, _SECTIONS)) is None:
+        if (name := closest(key, _SECTIONS)) is None:
             problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
             sections.complete = False
         else:
@@ -243,7 +240,7 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
         # First what unknown keys stand for: what seems missing may be there, misspelt.
         unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
         for mistake in unknown:
-            guessed |= _correct_key(mistake, node, model, where, problems)
+            guessed |= _correct_key(mistake, node, model, problems)
         if unknown:
             continue
         for mistake in mistakes:
@@ -253,9 +250,7 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
             return None
 
 
-def _correct_key(
-    mistake: ErrorDetails, node: Section, model: type[Model], where: str, problems: Problems
-) -> set[str]:
+def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], problems: Problems) -> set[str]:
     """Report an unknown key, and take it for the one that was probably meant, or leave it out.
 
     What it was taken for.
@@ -272,14 +267,10 @@ def _correct_key(
     held = next((inner[part] for part in reversed(path) if part in inner), model)
     known = [each.alias or name for name, each in held.model_fields.items()]
     meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
-    if key in LATER[where]:
-        problems.error(place, f"{key} is not supported yet", "leave it out")
-        meant = None
-    else:
-        # Among proofs what is no misspelt key may be a secret.
-        shown = f" {key!r}" if meant or held not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
-        guess = f"; did you mean {meant}?" if meant else ""
-        problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
+    # An unknown key beside credentials may itself be a secret.
+    shown = f" {key!r}" if meant or held not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
+    guess = f"; did you mean {meant}?" if meant else ""
+    problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
     if meant is None or meant in holder:
         holder.remove(key)
         return set()

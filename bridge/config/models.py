@@ -235,15 +235,3 @@ class RouteModel(TaskCallModel):
     """Text with expressions; without it all jobs of the route share one key."""
     otherwise: Boolean = False
     """Asked only where no other route of its source made a job."""
-
-
-#: Keys of the design that have not come yet, by where they stand: refused, never ignored.
-LATER: dict[str, tuple[str, ...]] = {
-    "the table": (),
-    "theeye": (),
-    "a source": (),
-    "a task": ("follow_result",),
-    "a route": ("follow_result",),
-    "on_dead": (),
-    "a test": (),
-}

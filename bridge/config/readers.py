@@ -140,8 +140,7 @@ def read_until(value: Any) -> None:
     """Till when a job holds its group: accepted is all there is yet."""
     text = read_text(value)
     if not isinstance(text, Invalid) and text != "accepted":
-        later = "finished is not supported yet, expected accepted" if text == "finished" else None
-        reject(later or f"found {describe(value)}, expected accepted")
+        reject(f"found {describe(value)}, expected accepted")
 
 
 def read_choice(choices: type[E]) -> Callable[[Any], E | None]:

@@ -180,13 +180,6 @@ VARIABLES = (
     Variable("LOG_FORMAT", "json", "json (an object a line) or text", _one_of("json", "text")),
 )
 
-#: Variables of the design that have not come yet: set, they are refused and not ignored.
-LATER = (
-    "BRIDGE_ADMIN_PASSWORD",
-    "BRIDGE_ENCRYPTION_KEY",
-)
-
-
 #: Where platforms name the commit that they deployed; the first that is set counts.
 COMMIT_VARIABLES = (
     "SOURCE_VERSION",
@@ -253,7 +246,7 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read `environ` (default: the process's own). Raises SettingsError naming every wrong variable."""
         environ = os.environ if environ is None else environ
-        mistakes = [f"{name} is not supported yet; unset it" for name in LATER if environ.get(name)]
+        mistakes: list[str] = []
         values: dict[str, Any] = {}
         files = Variables(environ)
         for variable in VARIABLES:
