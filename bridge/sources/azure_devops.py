@@ -14,7 +14,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, HeaderToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType, text_at
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 #: Of https://learn.microsoft.com/azure/devops/service-hooks/events
 _EVENTS = (
@@ -81,10 +81,6 @@ routes:
     }
     proofs: ClassVar[tuple[Proof, ...]] = (BasicAuth(), HeaderToken("X-Token"))
     options: ClassVar[tuple[str, ...]] = ("header",)
-
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        basic, token = self.proofs
-        return (basic, HeaderToken(options.header or token.header))
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request

@@ -12,7 +12,7 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, Proof
-from bridge.sources.base.source_type import Options, ParsedWebhook, SourceType, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class Datadog(SourceType):
@@ -66,10 +66,6 @@ routes:
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
     options: ClassVar[tuple[str, ...]] = ("header",)
     dedupe: ClassVar[float | None] = 30.0
-
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        *others, token = self.proofs
-        return (*others, HeaderToken(options.header or token.header))
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         if not isinstance(payload, dict):

@@ -67,10 +67,6 @@ routes:
     dedupe: ClassVar[float | None] = 30.0
     replayable: ClassVar[bool] = True
 
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        signature, token, *others = self.proofs
-        return (options.signature or signature, HeaderToken(options.header or token.header), *others)
-
     def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
         # An id in the body is signed with it. Without an id, a body may well come again on purpose.
         is_unsigned = options.delivery_id is not None and options.delivery_id.root != "payload"

@@ -15,7 +15,7 @@ from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, text_at
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, text_at
 
 
 class Grafana(Alertmanager):
@@ -82,10 +82,6 @@ routes:
             ],
         )
     }
-
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        signature, *others = self.proofs
-        return (options.signature or signature, *others)
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request

@@ -1,7 +1,7 @@
-"""Recognition: whether a body can be that of the event that a header names; pure.
+"""Check that a body fits the event that a header names. Pure.
 
-Most senders name the event in a header that they do not sign. Whoever holds a signed body can then send it
-again as another event.
+Most senders name the event in a header that they do not sign, so a signed body could be replayed as another
+event.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from dataclasses import dataclass, field
 
 from bridge.core.event import JSON
 
-#: By known event, the keys that each of its bodies has. A dot leads into an object: ``alert.rule``.
+#: By known event, the fields that each of its bodies has, such as ``alert.rule``.
 KnownEvents = Mapping[str, tuple[str, ...]]
 
-#: It is no evidence: the same events come with it from one release of a sender, and without it from another.
+#: Not evidence: the same event has an action in some releases of a sender and none in others.
 _ACTION = "action"
 
 
 @dataclass(frozen=True)
 class Markers:
-    """What tells the bodies of known events apart, besides the keys that each body must have."""
+    """More evidence for the event of a body, besides the fields that it must have."""
 
-    #: Keys that say where something happened. They count only between events that have no other key.
+    #: Fields that say where something happened. They count only between events without other fields.
     context: tuple[str, ...] = ()
-    #: By event, the keys that some of its bodies have, and that are evidence for it.
+    #: By event, fields that some of its bodies have.
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: By path, the texts that stand there in the bodies of an event. A text of no event is no evidence.
+    #: By path, the values that an event's bodies have there. A value of no event is not evidence.
     texts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def event_mismatch(events: KnownEvents, markers: Markers | None, event: str, payload: JSON) -> str | None:
-    """Why a payload is not one of this event; None where it may be, or where the event is unknown.
+    """Return why a payload does not belong to this event; None if it may, or if the event is unknown.
 
-    With `marks`, a payload belongs to the event whose keys explain the most of it: one of `issue_comment` has
-    all keys of `issues`, and `comment` too. A key that no event declares changes nothing.
+    With `markers`, a payload belongs to the event with the most matching fields: one of `issue_comment` has
+    all fields of `issues`, and `comment` too. A field that no event declares changes nothing.
     """
     if event not in events:
         return None
@@ -48,10 +48,10 @@ def event_mismatch(events: KnownEvents, markers: Markers | None, event: str, pay
 
 def _other_text(markers: Markers, event: str, payload: JSON) -> str | None:
     for path, texts in markers.texts.items():
-        found = _at(payload, path)
-        known = any(found in of_event for of_event in texts.values())
-        if known and found not in texts.get(event, (found,)):
-            return f"whose {path} is {found}"
+        text = _at(payload, path)
+        known = any(text in of_event for of_event in texts.values())
+        if known and text not in texts.get(event, (text,)):
+            return f"whose {path} is {text}"
     return None
 
 
@@ -66,7 +66,7 @@ def _other_event(events: KnownEvents, markers: Markers, event: str, payload: JSO
 
 
 def _evidence(events: KnownEvents, markers: Markers, event: str, payload: JSON) -> tuple[set[str], set[str]]:
-    """Which keys of a payload are those of an event: the keys of its own, and those of the context."""
+    """Return the fields of an event that a payload has: its own, and those of the context."""
     keys = {*events[event], *markers.optional.get(event, ())} - {_ACTION}
     there = {key for key in keys if _has(payload, key)}
     return there.difference(markers.context), there.intersection(markers.context)

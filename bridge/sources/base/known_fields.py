@@ -1,4 +1,4 @@
-"""What the fields of a sender's payloads are called, as far as that is known; pure."""
+"""Known fields of a sender's payloads, against which `check` compares a route's paths. Pure."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from bridge.core.fields import Step
 
-#: What may stand somewhere: an object with these fields alone, a list of such elements, or (None) anything.
+#: An object with exactly these fields, a list of such elements, or (None) anything.
 FieldTree = Mapping[str, "FieldTree"] | list["FieldTree"] | None
 
 
 def fields(names: str, **inner: FieldTree) -> Mapping[str, FieldTree]:
-    """An object with the fields of these names, parted by blanks, and with those whose inside is known."""
+    """Return an object with these field names, separated by blanks, and with fields of known content."""
     return {**dict.fromkeys(names.split()), **inner}
 
 
 @dataclass(frozen=True)
 class UnknownStep:
-    """Where a path leaves what is known."""
+    """The first step of a path that is not known."""
 
-    #: How many of the path's steps are there.
+    #: The number of known steps before it.
     steps: int
-    #: What the next one is not in.
+    #: The object or list that lacks it.
     holder: Mapping[str, FieldTree] | list[FieldTree]
 
 
 def find_unknown_step(known: FieldTree, steps: Iterable[Step]) -> UnknownStep | None:
-    """Where the path leaves what is known; None where it does not, or where anything may stand."""
+    """Return the first step of the path that is not known; None if every step may exist."""
     for number, step in enumerate(steps):
         if known is None:
             return None

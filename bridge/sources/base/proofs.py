@@ -1,7 +1,6 @@
-"""How a sender proves itself: HMAC signatures, tokens, what stands in ``Authorization``.
+"""Proofs of a sender: HMAC signatures, tokens, and ``Authorization``.
 
-Each kind of proof is declared by a source's type and checks a request in constant time, over
-bytes: a text comparison would raise on a non-ASCII header.
+Proofs compare bytes in constant time. Comparing text would raise on a non-ASCII header.
 """
 
 from __future__ import annotations
@@ -18,90 +17,90 @@ from typing import ClassVar
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 
-#: How far a signed time may be from now, either way, seconds.
+#: Seconds that a signed time may differ from now.
 TIME_TOLERANCE = 300.0
-#: How many signatures of one request are looked at.
+#: The most signatures of one request that are checked.
 MAX_SIGNATURES = 10
 
-#: Seconds since the epoch as a sender writes them. What else Python's own conversions take is no time.
+#: Seconds since the epoch. Python's own conversions accept more.
 _SECONDS = re.compile(rb"[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
 class BasicCredentials:
-    """A user name and a password, of ``basic_auth``."""
+    """A user name and a password of ``basic_auth``."""
 
     username: str
     password: Secret
 
 
-#: What a proof is checked with: a secret, or what the table allows by name.
+#: What verifies a proof: a secret, a user name and password, or an allowed name such as a topic.
 Credential = Secret | BasicCredentials | str
 
 
 class Proof(ABC):
-    """One kind of proof, as a type declares it."""
+    """A kind of proof."""
 
-    #: The key under which the table holds its secrets.
+    #: The table's key for its secrets.
     key: ClassVar[str]
-    #: Whether it can be checked only once the body is read.
+    #: Whether verifying it needs the body.
     needs_body: ClassVar[bool] = False
 
-    #: Where it stands: a header's name, or in words.
+    #: The name of its header, or its place in words.
     header: str
-    #: Whether several may stand there, of which any may match.
+    #: Whether the header may contain several, of which any may match.
     multiple: bool = False
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """Its headers, which are taken off before the event exists."""
+        """Return its headers, which are removed from the event."""
         return (self.header,)
 
     @property
     def is_timed(self) -> bool:
-        """Whether a time is signed."""
+        """Return whether the time is signed."""
         return False
 
     def is_present(self, request: Request) -> bool:
-        """Whether anything stands where it should."""
+        """Return whether the request has it, valid or not."""
         return self.header in request.headers
 
     def secret_error(self, secret: str) -> str | None:
-        """What is wrong with a secret of the table, in words that do not show it."""
+        """Return what is wrong with a secret of the table, without showing it."""
         del secret
         return None
 
     @abstractmethod
     def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        """Whether the request proves itself with any of `secrets`.
+        """Return whether any of `secrets` verifies the request.
 
-        Raises nothing, but Unavailable where what it needs from elsewhere cannot be had.
+        Raises Unavailable if verifying needs something that cannot be fetched.
         """
 
     @abstractmethod
     def sign(self, request: Request, secret: Credential) -> Request:
-        """The request as a sender that knows `secret` would send it, at the time of its `received_at`."""
+        """Return the request as a sender with this secret would send it at its `received_at`."""
 
 
 def with_headers(request: Request, headers: Mapping[str, str]) -> Request:
-    """The request with these headers too."""
+    """Return the request with these headers added."""
     return replace(request, headers=Headers({**request.headers, **Headers(headers.items())}.items()))
 
 
 def header_bytes(request: Request, name: str) -> bytes | None:
-    """The header's bytes as they came: WSGI hands them over as Latin-1."""
+    """Return the header's bytes as received. WSGI decodes them as Latin-1."""
     value = request.headers.get(name)
     return None if value is None else value.encode("latin-1", "replace")
 
 
-def any_equal(found: bytes, expected: Iterable[bytes]) -> bool:
-    """Whether `found` is one of `expected`; every one is compared, in constant time."""
-    matches = [hmac.compare_digest(found, candidate) for candidate in expected]
+def any_equal(actual: bytes, expected: Iterable[bytes]) -> bool:
+    """Return whether `actual` is one of `expected`; each is compared, in constant time."""
+    matches = [hmac.compare_digest(actual, candidate) for candidate in expected]
     return any(matches)
 
 
 def is_timely(seconds: bytes | None, now: float) -> bool:
-    """Whether a signed time is near enough to `now`; both in seconds since the epoch."""
+    """Return whether a signed time is near `now`. Both are seconds since the epoch."""
     return (
         seconds is not None
         and _SECONDS.fullmatch(seconds) is not None
@@ -124,7 +123,7 @@ class HmacSignature(Proof):
     #: ``hex`` or ``base64``.
     encoding: str = "hex"
     timestamp_header: str | None = None
-    #: What is signed, with ``{ts}`` and ``{body}``.
+    #: The signed text, with ``{ts}`` and ``{body}``.
     signed: str = "{body}"
     multiple: bool = False
 
@@ -154,7 +153,7 @@ class HmacSignature(Proof):
         return self.timestamp_header is not None
 
     def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
-        """The signed time (empty where none is signed, None where it is missing) and the signatures."""
+        """Return the signed time (empty if none is signed, None if it is missing) and the signatures."""
         value = header_bytes(request, self.header)
         time = b"" if self.timestamp_header is None else header_bytes(request, self.timestamp_header)
         if value is None:
@@ -162,11 +161,11 @@ class HmacSignature(Proof):
         return time, [each.strip(b" ") for each in value.split(b",")] if self.multiple else [value]
 
     def content(self, request: Request) -> bytes:
-        """What of the request is signed."""
+        """Return the signed part of the request."""
         return request.body
 
     def signature_text(self, request: Request, time: bytes, secret: Credential) -> bytes:
-        """The signature as it stands in the header."""
+        """Return the signature in the header's format."""
         before, _, after = self.signed.partition("{body}")
         signer = hmac.new(secret_bytes(secret), digestmod=self.algorithm)
         signer.update(before.encode().replace(b"{ts}", time))
@@ -178,7 +177,7 @@ class HmacSignature(Proof):
 
 @dataclass(frozen=True)
 class HeaderToken(Proof):
-    """A shared token, as it is, in a header; the key is ``token:``."""
+    """A shared token in a header; the key is ``token:``."""
 
     header: str
 
@@ -194,9 +193,9 @@ class HeaderToken(Proof):
 
 @dataclass(frozen=True)
 class UrlToken(Proof):
-    """A shared token as ``?token=`` of the URL, for senders that can do nothing else; ``url_token:``.
+    """A shared token as ``?token=`` of the URL; the key is ``url_token:``.
 
-    URLs get into logs on the way: where a sender can do anything better, it should.
+    Proxies log URLs, so this is for senders that support nothing else.
     """
 
     header: str = "token in its URL"
@@ -222,7 +221,7 @@ class UrlToken(Proof):
 
 
 def _authorization(request: Request, header: str, scheme: bytes) -> bytes | None:
-    """The credentials of an ``Authorization`` of this scheme (RFC 9110 11.4: in any case)."""
+    """Return the credentials of an ``Authorization`` header with this scheme, in any case (RFC 9110 11.4)."""
     value = header_bytes(request, header)
     if value is None:
         return None
@@ -269,7 +268,7 @@ class BasicAuth(Proof):
 
 
 def secret_bytes(secret: Credential) -> bytes:
-    """The bytes of a secret, or of a user name and password with a colon between."""
+    """Return the bytes of a secret, or of a user name and password joined by a colon."""
     if isinstance(secret, BasicCredentials):
         return _encoded(f"{secret.username}:{secret.password.reveal()}")
     return _encoded(secret.reveal() if isinstance(secret, Secret) else secret)
@@ -280,20 +279,20 @@ def _encoded(text: str) -> bytes:
 
 
 def _is_whole(secret: Credential) -> bool:
-    """False where ``<NAME>`` stands for a user name whose variable is not set."""
+    """Return False for a user name whose variable is not set: it is ``<NAME>``."""
     return not isinstance(secret, BasicCredentials) or not re.fullmatch(r"<\w+>", secret.username)
 
 
 @dataclass(frozen=True)
 class RequiredProof:
-    """A proof that a configured source asks for, with the secrets of which any may match."""
+    """A proof that a source requires, with secrets of which any may match."""
 
     proof: Proof
     secrets: tuple[Credential, ...]
 
     @property
     def first(self) -> Credential | None:
-        """The first secret that is there; None where no variable of theirs is set."""
+        """Return the first secret whose variable is set, or None."""
         return next(filter(_is_whole, self.secrets), None)
 
     def verify(self, request: Request) -> bool:

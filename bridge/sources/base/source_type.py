@@ -1,4 +1,4 @@
-"""SourceType, the contract of one kind of sender: how it proves itself, and what its requests say."""
+"""SourceType: the contract of one type of sender. A new type subclasses it in a file of bridge/sources/."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody, read_body
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.proofs import HeaderToken, HmacSignature, Proof
 
-#: Among the fields of a type, those of whatever event.
+#: The key for the payload fields of every event.
 EVERY_EVENT = "*"
 
-#: GETs an https URL and gives the body of a 200, within limits; raises SendError.
+#: Return the body of the 200 that an https URL answers, within limits. Raises SendError.
 Fetch = Callable[[str], bytes]
 
 
 def fetch_nothing(url: str) -> bytes:
-    """Of a process that verifies nothing, such as a command's. Raises NotSent."""
+    """Stand in for Fetch where no request is verified, as in a command. Raises NotSent."""
     del url
     raise NotSent("nothing is fetched here")
 
 
 class Replays(StrEnum):
-    """What becomes of a body that came before under another delivery id."""
+    """What to do with an old body under a new delivery id."""
 
-    #: It is another webhook, with a note on its event.
+    #: Process the webhook, with a note on its event.
     NOTE = "note"
-    #: It makes no job.
+    #: Create no job.
     REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a table may set on a source of a type that takes it."""
+    """Settings of a source that only some types have."""
 
     #: The header of ``token:``.
     header: str | None = None
-    #: Where the event, the action and the delivery id are found.
+    #: The fields with the names of the event, the action and the delivery.
     event: Path | None = None
     action: Path | None = None
     delivery_id: Path | None = None
-    #: How ``secret:`` signs, where the table says it.
+    #: The format of the signature with ``secret:``.
     signature: HmacSignature | None = None
 
     def names(self, root: str) -> frozenset[str]:
-        """Which of the ``headers`` or the ``query`` the paths read, in lower case."""
+        """Return the ``headers`` or ``query`` names that the paths read, in lower case."""
         paths = [path for path in (self.event, self.action, self.delivery_id) if path and path.root == root]
         return frozenset(str(step).lower() for path in paths for step in path.steps[:1])
 
@@ -75,45 +75,45 @@ class ParsedWebhook:
 
 
 class SourceType(ABC):
-    """One kind of sender."""
+    """A type of sender. Required: `name`, `guide`, `proofs` and `read`."""
 
-    #: As the table names it.
+    #: Its name in the table.
     name: ClassVar[str]
-    #: What a user must know of it: a section of docs/sources.md.
+    #: How to set it up.
     guide: ClassVar[Guide]
-    #: The proofs that its sender can give.
+    #: How its sender can prove itself.
     proofs: ClassVar[tuple[Proof, ...]]
-    #: The keys of those whose secrets its sender gives out, so that nobody makes one up.
+    #: The keys of proofs whose secrets the sender issues.
     sender_issued: ClassVar[tuple[str, ...]] = ()
-    #: The header in which its sender names the event, where it does.
+    #: The header with the event's name.
     event_header: ClassVar[str | None] = None
     #: The header with the delivery id.
     id_header: ClassVar[str | None] = None
-    #: The shapes of body that its sender uses.
+    #: The formats of the body.
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(),)
-    #: Headers with a signature or a credential besides those of `proofs`.
+    #: Headers with a credential, besides those of `proofs`. They are removed from the event.
     credential_headers: ClassVar[tuple[str, ...]] = ()
-    #: Keys at the top of its payloads that hold a credential: they are taken out.
+    #: Payload fields with a credential, such as ``token`` or ``data.code``. They are removed from the event.
     credential_fields: ClassVar[tuple[str, ...]] = ()
-    #: The keys of Options that the table may set.
+    #: The Options that the table may set.
     options: ClassVar[tuple[str, ...]] = ()
-    #: How ``secret:`` signs where its sender leaves that open and the table does not say it.
+    #: The format of a signature that the table may set and does not set.
     default_signature: ClassVar[HmacSignature | None] = None
-    #: What it signs where the table names a header with the time, and nothing more.
+    #: The signed text, if the table sets a `timestamp_header` only.
     default_signed_content: ClassVar[str] = "{ts}.{body}"
-    #: Known events and the keys that their bodies must have (see recognition). Of another name `check` warns.
+    #: Known events and the fields that their bodies must have. `check` warns about an unknown event.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    #: What else tells their bodies apart, where the sender signs no event.
+    #: More evidence for the event of a body, if the sender does not sign the event's name.
     markers: ClassVar[Markers | None] = None
-    #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
+    #: The payload fields of known events, or of EVERY_EVENT. `check` warns about an unknown field.
     fields: ClassVar[Mapping[str, FieldTree]] = {}
-    #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
+    #: Tests and confirmations, which match no route: the event, or event.action.
     setup_events: ClassVar[tuple[str, ...]] = ()
-    #: How long, in seconds from the first sight, a webhook without an id counts as come again.
+    #: Seconds in which the same webhook without an id is a duplicate.
     dedupe: ClassVar[float | None] = None
-    #: Whether an old body can come as a new webhook: its proof covers neither a delivery id nor the time.
+    #: Whether an old body can be replayed: the proof covers neither the delivery id nor the time.
     replayable: ClassVar[bool] = False
-    #: Keys at the top of its payloads whose values differ each time that the same webhook is sent.
+    #: Top-level payload fields that differ between attempts of one webhook.
     volatile_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
@@ -121,7 +121,7 @@ class SourceType(ABC):
 
     @property
     def content_types(self) -> tuple[str, ...]:
-        """The content types of `bodies`."""
+        """Return the content types of `bodies`."""
         return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
 
     @abstractmethod
@@ -129,7 +129,7 @@ class SourceType(ABC):
         """Return what the request says. `payload` has no `credential_fields`. Raises Unreadable."""
 
     def read_with(self, request: Request, payload: JSON, options: Options) -> ParsedWebhook:
-        """Do the same for a type whose names are in the fields that the table names."""
+        """Return the same for a type whose `options` name the fields to read."""
         del options
         return self.read(request, payload)
 
@@ -138,12 +138,12 @@ class SourceType(ABC):
         return read_body(request, self.bodies)
 
     def is_unsigned_test(self, request: Request) -> bool:
-        """Whether it is a test that its sender never signs, told by its headers: answered, and not stored."""
+        """Return whether the headers are those of a test that the sender never signs. It is not stored."""
         del request
         return False
 
     def is_setup_event(self, event: Event) -> bool:
-        """Whether it is a test or confirmation, which no route is asked about."""
+        """Return whether the event is a test or confirmation, which matches no route."""
         return event.event in self.setup_events or event.full_name in self.setup_events
 
     def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:
@@ -170,25 +170,32 @@ class SourceType(ABC):
         return headers
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        """The proofs that its sender can give, under these options."""
-        del options
-        return self.proofs
+        """Return the proofs with the header and the signature format of the options."""
+
+        def configured(proof: Proof) -> Proof:
+            if isinstance(proof, HeaderToken) and options.header is not None:
+                return HeaderToken(options.header)
+            if isinstance(proof, HmacSignature) and options.signature is not None:
+                return options.signature
+            return proof
+
+        return tuple(map(configured, self.proofs))
 
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
-        """What is likely not meant by a route for these events, and what to write instead."""
+        """Return a likely mistake in a route for these events and what to write instead, or None."""
         del events, loops
         return None
 
     def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
-        """What the table means where it does not say ``replays:``; None: nobody looks for them.
+        """Return the default of ``replays:``; None means that replays are not detected.
 
-        `proofs` are the keys of those that every request must give.
+        `proofs` are the keys of the proofs that every request must pass.
         """
         del options, proofs
         return Replays.NOTE if self.replayable else None
 
     def item_identity(self, item: JSON) -> JSON:
-        """What makes an item of a loop the same one when its webhook comes again."""
+        """Return what identifies an item of a loop when the webhook is sent again."""
         return item
 
 
@@ -201,7 +208,7 @@ def required_headers(request: Request, *names: str) -> list[str]:
 
 
 def text_at(payload: JSON, *path: str) -> str | None:
-    """The text at these keys of a payload; None where there is none, or an empty one."""
+    """Return the text at these keys of a payload; None if it is missing, empty or not text."""
     for key in path:
         payload = payload.get(key) if isinstance(payload, dict) else None
     return payload if isinstance(payload, str) and payload else None
