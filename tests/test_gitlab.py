@@ -332,7 +332,7 @@ class TestEvent:
         for events in ("Push Hook", "[Job Hook.failed, project_create]", '"*"', "[push, Push Hook]"):
             assert self.warnings(tmp_path, events) == []
         for events in ("push", "tag_push", "merge_request"):
-            assert "is what a system hook says" in self.warnings(tmp_path, events)[0]
+            assert "is an event of system hooks" in self.warnings(tmp_path, events)[0]
         assert "no event 'pipeline'" in self.warnings(tmp_path, "pipeline")[0]
 
 

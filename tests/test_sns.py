@@ -619,7 +619,7 @@ class TestSubscription:
         ],
     )
     def test_elsewhere_nothing_is_fetched(self, aws: Aws, intake: Intake, url: str) -> None:
-        with pytest.raises(Unreadable, match="none of SNS's own"):
+        with pytest.raises(Unreadable, match="not a URL of SNS"):
             post(intake, aws.sign({**SUBSCRIPTION, "SubscribeURL": url}))
         assert aws.fetched == [CERTIFICATE_URL]
         assert intake.rows() == (0, 0)
@@ -666,7 +666,7 @@ class TestMessage:
         sent = {**headers(message)} if said is None else {**headers(message), "x-amz-sns-message-type": said}
         if said is None:
             del sent["x-amz-sns-message-type"]
-        with pytest.raises(Unreadable, match="x-amz-sns-message-type says another"):
+        with pytest.raises(Unreadable, match="x-amz-sns-message-type is not the Type of the body"):
             intake.post("alarms", orjson.dumps(message), sent)
         assert intake.rows() == (0, 0)
 

@@ -21,11 +21,11 @@ from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceTy
 
 
 class Alertmanager(SourceType):
-    """Alertmanager signs nothing: a bearer token or basic auth of its ``http_config`` proves it.
+    """Alertmanager signs nothing. It sends a bearer token or basic auth.
 
-    The event is the group's status. A notification has no id: it is known by a hash over what it
-    tells, without URLs, which differ between the two of a high-availability pair. The window is short because
-    the reminder after ``repeat_interval`` has the same bytes and must pass.
+    The event is the group's status. A notification has no id, so a hash identifies it, without URLs, which
+    differ within a high-availability pair. The window is short because the reminder after
+    ``repeat_interval`` has the same bytes.
     """
 
     name: ClassVar[str] = "alertmanager"
@@ -83,7 +83,7 @@ routes:
 
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:
-            message = "event: resolved is the group's; one that still fires may hold resolved alerts"
+            message = "event: resolved is the group's status; a firing group may contain resolved alerts"
             return message, "leave event out and match item.status: resolved"
         return None
 
@@ -93,7 +93,7 @@ routes:
         return sha256(orjson.dumps(told)).hexdigest()
 
     def item_identity(self, item: JSON) -> JSON:
-        """An alert's fingerprint is over its labels alone: only with its times it is one alert."""
+        """Return the fingerprint, which covers only the labels, with the alert's times."""
         if not isinstance(item, dict) or "fingerprint" not in item:
             return item
         identity = [item["fingerprint"], item.get("status"), item.get("startsAt")]
@@ -101,7 +101,7 @@ routes:
 
 
 def _status(payload: JSON) -> str:
-    """The group's status. Raises Unreadable where the payload is not Alertmanager's own."""
+    """Return the group's status. Raises Unreadable if the payload is not Alertmanager's own."""
     status = payload.get("status") if isinstance(payload, dict) else None
     if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
         raise Unreadable(

@@ -16,7 +16,7 @@ from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, HeaderToken, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
-#: Of https://learn.microsoft.com/azure/devops/service-hooks/events
+#: https://learn.microsoft.com/azure/devops/service-hooks/events
 _EVENTS = (
     "build.complete", "ms.vss-release.release-created-event", "ms.vss-release.release-abandoned-event",
     "ms.vss-release.deployment-approval-completed-event", "ms.vss-release.deployment-approval-pending-event",
@@ -34,7 +34,7 @@ _EVENTS = (
 
 
 class AzureDevOps(SourceType):
-    """It signs nothing: basic auth, or a header with a token, proves it."""
+    """Azure DevOps signs nothing. It sends basic auth or a token in a header."""
 
     name: ClassVar[str] = "azure-devops"
     guide: ClassVar[Guide] = Guide(
@@ -91,7 +91,7 @@ routes:
 
 
 def _delivery(payload: JSON) -> str | None:
-    """What identifies a notification; the event's own id, which others of its subscriptions share, else."""
+    """Return the notification's id, else the event's, which several subscriptions share."""
     subscription = text_at(payload, "subscriptionId")
     number = payload.get("notificationId") if isinstance(payload, dict) else None
     if subscription is not None and isinstance(number, int) and not isinstance(number, bool):

@@ -18,10 +18,9 @@ from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_
 
 
 class Bitbucket(SourceType):
-    """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, a name without the ``-256`` of GitHub's.
+    """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, without GitHub's ``-256``.
 
-    ``X-Hook-UUID`` names the hook and proves nothing. The signature covers no header, so a body must be
-    one of the event that ``X-Event-Key`` names.
+    The signature covers no header, so the body must fit the event in ``X-Event-Key``.
     """
 
     name: ClassVar[str] = "bitbucket"

@@ -16,15 +16,15 @@ from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, HmacSignature, Proof
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
-#: What *Test connection* sends.
+#: The event of *Test connection*.
 _TEST = "diagnostics:ping"
 
 
 class BitbucketServer(SourceType):
     """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, or basic auth, or both.
 
-    *Test connection* is not signed, though the hook has a secret: it is answered and not stored. The
-    signature covers no header, so the body's ``eventKey`` must be what ``X-Event-Key`` says.
+    *Test connection* is never signed, so the bridge answers and does not store it. The signature covers no
+    header, so the body's ``eventKey`` must equal ``X-Event-Key``.
     """
 
     name: ClassVar[str] = "bitbucket-server"

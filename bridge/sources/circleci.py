@@ -18,9 +18,9 @@ from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class CircleCI(SourceType):
-    """An HMAC over the raw body in ``circleci-signature: v1=<hex>``; other versions are passed over.
+    """An HMAC over the raw body in ``circleci-signature: v1=<hex>``; other versions are ignored.
 
-    ``circleci-event-type`` is not signed: the event is the body's ``type``.
+    ``circleci-event-type`` is not signed, so the event is the body's ``type``.
     """
 
     name: ClassVar[str] = "circleci"

@@ -16,10 +16,9 @@ from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class Datadog(SourceType):
-    """It signs nothing: a token in a header of one's own, or basic auth, proves it.
+    """Datadog signs nothing. It sends a token in a header or basic auth.
 
-    The payload is the user's own template; the event, the action and the id stand where that of the guide
-    has them, which are the names of Datadog's default too.
+    The payload is the user's template, with field names as in the guide and in Datadog's default.
     """
 
     name: ClassVar[str] = "datadog"
@@ -79,13 +78,13 @@ routes:
 
 
 def _delivery(payload: JSON) -> str | None:
-    """What identifies an alert's event, where the template says it."""
+    """Return the id of an alert's event, if the template contains it."""
     cycle = [_text(payload.get(key)) for key in ("alert_cycle_key", "alert_transition", "last_updated")]
     return _text(payload.get("id")) or ("/".join(map(str, cycle)) if all(cycle) else None)
 
 
 def _text(value: JSON) -> str | None:
-    """A template's value: text, or a number that stands there without quotes."""
+    """Return a value of the template: text, or a number that it does not quote."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) and value else None

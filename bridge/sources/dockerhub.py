@@ -18,10 +18,10 @@ from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class DockerHub(SourceType):
-    """It signs nothing and sends no header of one's own: a token in the URL proves it.
+    """Docker Hub signs nothing and sends no custom header. It sends a token in the URL.
 
-    What is pushed is known by its repository, its tag and the second. The body's ``callback_url``
-    is never called: it is the sender's choice where it leads.
+    The repository, the tag and the second identify a push. The bridge never calls the body's
+    ``callback_url``, since the sender chooses it.
     """
 
     name: ClassVar[str] = "dockerhub"
@@ -80,7 +80,7 @@ routes:
 
 
 def _seconds(payload: JSON) -> int | None:
-    """When it was pushed: Docker Hub has written the seconds as 1417566161 and as 1.417566161e+09."""
+    """Return the time of the push. Docker Hub writes it as 1417566161 or as 1.417566161e+09."""
     data = payload.get("push_data") if isinstance(payload, dict) else None
     value = data.get("pushed_at") if isinstance(data, dict) else None
     return math.floor(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

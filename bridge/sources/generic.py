@@ -17,9 +17,10 @@ from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, Sou
 
 
 class Generic(SourceType):
-    """Event, action and delivery id stand where the table's field paths say.
+    """The table's field paths name the event, the action and the delivery id.
 
-    Without a path the event is ``event``. Without a delivery id a hash over these and the body stands for it.
+    Without a path, the event is ``event``. Without a delivery id, a hash over these and the body identifies
+    the webhook.
     """
 
     name: ClassVar[str] = "generic"
@@ -68,7 +69,7 @@ routes:
     replayable: ClassVar[bool] = True
 
     def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
-        # An id in the body is signed with it. Without an id, a body may well come again on purpose.
+        # An id in the body is signed with it. Without an id, a sender may repeat a body on purpose.
         is_unsigned = options.delivery_id is not None and options.delivery_id.root != "payload"
         return super().default_replays(options, proofs) if is_unsigned else None
 
@@ -84,17 +85,17 @@ routes:
         }
         event = _name(options.event, scope, "event")
         if options.event is not None and event is None:
-            raise Unreadable(f"{options.event.text} is missing, where the event stands")
+            raise Unreadable(f"{options.event.text}, the field of the event, is missing")
         action = _name(options.action, scope, "action")
         delivery = _name(options.delivery_id, scope, "delivery id")
         if options.delivery_id is not None and delivery is None:
-            raise Unreadable(f"{options.delivery_id.text} is missing, where the delivery id stands")
+            raise Unreadable(f"{options.delivery_id.text}, the field of the delivery id, is missing")
         fingerprint = sha256(orjson.dumps([event, action]) + request.body).hexdigest()
         return ParsedWebhook(event or "event", action, delivery, fingerprint)
 
 
 def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:
-    """The text or number at `path`; None where nothing stands there. Raises Unreadable."""
+    """Return the text or number at `path` as text, or None. Raises Unreadable."""
     value = path.value(scope) if path is not None else None
     if value is None or value == "" or isinstance(value, Absent):
         return None

@@ -19,19 +19,19 @@ from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
-#: What each of the three sends.
+#: The formats of all three.
 _BODIES: tuple[Body, ...] = (JsonBody(), JsonForm("payload"))
 
 
 @dataclass(frozen=True)
 class GiteaSignature(HmacSignature):
-    """An HMAC-SHA256 as bare hex, over the JSON: in a form too, where GitHub signs the form's bytes."""
+    """An HMAC-SHA256 as bare hex over the JSON, also of a form, where GitHub signs the form's bytes."""
 
     def content(self, request: Request) -> bytes:
         try:
             return body_text(request, _BODIES)
         except Unreadable:
-            return b""  # a form of another shape holds nothing that is signed
+            return b""  # a form in another format has no signed part
 
 
 def guide_of(title: str, name: str, brand: str, identity: str, *traps: str) -> Guide:
@@ -73,7 +73,7 @@ routes:
     )
 
 
-#: In both lists of events.
+#: Events of Gitea, Forgejo and Gogs.
 COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
     "create": ("ref", "ref_type"),
     "delete": ("ref", "ref_type"),
@@ -85,7 +85,7 @@ COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
     "release": ("action", "release"),
 }
 
-#: For all three. In `review.type` older releases write the shorter text.
+#: For all three. Older releases write the shorter `review.type`.
 MARKERS = Markers(
     context=("repository",),
     optional={
@@ -111,9 +111,8 @@ MARKERS = Markers(
 class Gitea(SourceType):
     """A signature in ``X-Gitea-Signature``; the event in ``X-Gitea-Event``.
 
-    It sends the same in the headers of Gogs and GitHub too, for receivers of theirs: they are not looked at,
-    and their signatures are taken off. The signature covers no header, so a body must be one of its
-    event.
+    It also sends the headers of Gogs and GitHub, which the bridge ignores and removes. The signature covers
+    no header, so the body must fit the event.
     """
 
     name: ClassVar[str] = "gitea"
@@ -127,7 +126,7 @@ class Gitea(SourceType):
         '`headers["X-Gitea-Event-Type"]`.',
     )
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gitea-Signature"),)
-    #: Older releases repeat the webhook's secret there.
+    #: Older releases send the webhook's secret in the body.
     credential_fields: ClassVar[tuple[str, ...]] = ("secret",)
     credential_headers: ClassVar[tuple[str, ...]] = (
         "X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature",
@@ -159,7 +158,7 @@ class Gitea(SourceType):
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         name = str(self.event_header)
         (delivery,) = required_headers(request, str(self.id_header))
-        # For some events, such as a package, some versions leave the coarse name empty.
+        # Some versions leave the event's header empty for some events, such as a package.
         event = request.headers.get(name) or request.headers.get(f"{name}-Type")
         if not event:
             raise Unreadable(f"the request has no header {name}")

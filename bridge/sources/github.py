@@ -49,9 +49,9 @@ _COMMIT = fields(
 )
 _LABEL = fields("id node_id url name color default description")
 _BRANCH = fields("label ref sha", user=_USER, repo=_REPOSITORY)
-#: Of whatever event.
+#: Fields of every event.
 _ALL = fields("installation enterprise organization", repository=_REPOSITORY, sender=_USER)
-#: Each with what any of its actions has.
+#: By event, the fields of all its actions.
 _FIELDS: Mapping[str, FieldTree] = {
     "push": fields(
         "ref before after base_ref compare created deleted forced",
@@ -113,9 +113,9 @@ _FIELDS: Mapping[str, FieldTree] = {
     ),
 }  # fmt: skip
 
-#: Keys of the places of an event. An event of an organization or enterprise has no `repository`.
+#: Where an event happened. An event of an organization or enterprise has no `repository`.
 _CONTEXT = ("enterprise", "organization", "repository")
-#: By event, keys that only some of its bodies have and that tell it from other events.
+#: By event, fields that only some of its bodies have.
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("branch_protection_configuration", "public", "repository", "star", "watch"), _CONTEXT),
     "deployment": ("workflow", "workflow_run"),
@@ -136,9 +136,9 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 
 
 class GitHub(SourceType):
-    """An HMAC over the raw body in ``X-Hub-Signature-256``; the older SHA-1 alone is refused.
+    """An HMAC over the raw body in ``X-Hub-Signature-256``; the older SHA-1 alone is rejected.
 
-    The signature covers no header, so a body must be one of the event that ``X-GitHub-Event`` names.
+    The signature covers no header, so the body must fit the event in ``X-GitHub-Event``.
     """
 
     name: ClassVar[str] = "github"

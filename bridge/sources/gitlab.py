@@ -25,13 +25,12 @@ from bridge.sources.base.source_type import (
 )
 from bridge.sources.standard_webhooks import StandardSignature
 
-#: What is said of a secret that is none.
-_SIGNING_ERROR = "a signing token is whsec_ and base64, found another; a secret token stands under token:"
+_SIGNING_ERROR = "a signing token must be whsec_ and base64; write a secret token under token:"
 
-#: What a system hook's header says, whatever happened.
+#: The header of every system hook.
 _SYSTEM = "System Hook"
 
-#: What a project's or group's hook may say in X-Gitlab-Event.
+#: The header of project and group hooks.
 _HOOKS = (
     "Push Hook", "Tag Push Hook", "Merge Request Hook", "Issue Hook", "Confidential Issue Hook",
     "Work Item Hook", "Note Hook", "Confidential Note Hook", "Pipeline Hook", "Job Hook", "Deployment Hook",
@@ -40,7 +39,7 @@ _HOOKS = (
     "Resource Deploy Token Hook",
 )  # fmt: skip
 
-#: What a system hook's body may say as its event_name, or as its object_kind.
+#: The event_name or object_kind of system hooks.
 _SYSTEM_EVENTS = (
     "push", "tag_push", "merge_request", "repository_update", "project_create", "project_destroy",
     "project_rename", "project_transfer", "project_update", "group_create", "group_destroy", "group_rename",
@@ -51,7 +50,7 @@ _SYSTEM_EVENTS = (
     "gitlab_subscription_member_approval", "gitlab_subscription_member_approvals",
 )  # fmt: skip
 
-#: Which of a body's ``object_kind`` go with a hook; of Member, Project and Subgroup it has none.
+#: By hook, the ``object_kind`` of its bodies.
 _KINDS = {
     "Push Hook": ("push",), "Tag Push Hook": ("tag_push",), "Merge Request Hook": ("merge_request",),
     "Issue Hook": ("issue", "work_item"), "Confidential Issue Hook": ("issue", "work_item"),
@@ -63,7 +62,7 @@ _KINDS = {
     "Resource Deploy Token Hook": ("deploy_token",), "Member Hook": (), "Project Hook": (),
     "Subgroup Hook": (),
 }  # fmt: skip
-#: Which of a body's ``event_name`` go with a hook.
+#: By hook, the ``event_name`` of its bodies.
 _EVENT_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_HOOKS, ()),
     "Push Hook": ("push",),
@@ -76,7 +75,7 @@ _EVENT_NAMES: Mapping[str, tuple[str, ...]] = {
     "Subgroup Hook": ("subgroup_create", "subgroup_destroy"),
 }  # fmt: skip
 
-#: Where a body says what was done, or how it stands: the first that is there.
+#: Fields with the action or the state: the first that exists.
 _ACTIONS = (
     ("object_attributes", "action"), ("object_attributes", "status"), ("action",), ("build_status",),
     ("status",),
@@ -84,12 +83,11 @@ _ACTIONS = (
 
 
 class GitLab(SourceType):
-    """A token as it is in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
+    """A token in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
 
-    The header names the event, for a user may write the body's template and leave anything out of it;
-    for that reason no key is asked for either. A body that says what it is must be what the header says.
-    ``X-Gitlab-Webhook-UUID`` differs each time that a webhook is sent and ``X-Gitlab-Event-UUID`` is shared
-    by different ones: neither identifies it.
+    The header names the event, since a user's template may leave any field out of the body. If the body names
+    its kind, it must fit the header. ``X-Gitlab-Webhook-UUID`` differs between attempts, and several webhooks
+    share an ``X-Gitlab-Event-UUID``: neither identifies a webhook.
     """
 
     name: ClassVar[str] = "gitlab"
@@ -164,7 +162,7 @@ routes:
         return {**headers, "Idempotency-Key": headers["webhook-id"]}
 
     def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
-        # A signature of Standard Webhooks covers webhook-id.
+        # The signature of Standard Webhooks covers webhook-id.
         return None if "secret" in proofs else super().default_replays(options, proofs)
 
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
@@ -172,7 +170,7 @@ routes:
         for event in events:
             hook = f"{event.replace('_', ' ').title()} Hook"
             if event in _SYSTEM_EVENTS and hook in _HOOKS and hook not in events:
-                message = f"{event} is what a system hook says; a project's or group's says {hook}"
+                message = f"{event} is an event of system hooks; project and group hooks send {hook}"
                 return message, f"write event: {hook}, or both"
         return None
 
@@ -185,7 +183,7 @@ routes:
         return ParsedWebhook(
             event,
             _action(payload),
-            # Both are the same where both come, but only webhook-id is signed.
+            # Their values are equal, but only webhook-id is signed.
             request.headers.get("webhook-id") or request.headers.get("Idempotency-Key"),
             fingerprint=sha256(event.encode() + b"\n" + request.body).hexdigest(),
         )

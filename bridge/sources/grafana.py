@@ -19,7 +19,7 @@ from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, text_at
 
 
 class Grafana(Alertmanager):
-    """Alertmanager's notification with more in it, and a signature where one is set up."""
+    """Alertmanager's notification with more fields, and an optional signature."""
 
     name: ClassVar[str] = "grafana"
     guide: ClassVar[Guide] = Guide(

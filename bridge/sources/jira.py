@@ -23,7 +23,7 @@ _ID_HEADER = "X-Atlassian-Webhook-Identifier"
 class Jira(SourceType):
     """An HMAC over the raw body in ``X-Hub-Signature``; the event is the body's ``webhookEvent``.
 
-    A webhook may be set to have no body: its event is ``event`` and its payload ``{}``.
+    Without a body (a setting at Jira), the event is ``event`` and the payload ``{}``.
     """
 
     name: ClassVar[str] = "jira"

@@ -17,10 +17,10 @@ from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceTy
 
 
 class PagerDuty(SourceType):
-    """An HMAC over the raw body, once a secret, in ``X-PagerDuty-Signature: v1=<hex>[,v1=<hex>…]``.
+    """An HMAC over the raw body for each secret, in ``X-PagerDuty-Signature: v1=<hex>[,v1=<hex>…]``.
 
-    No time and no header is signed: what identifies it is the signed body's ``event.id``, not
-    ``X-Webhook-Id``, with which a copy could be made to look new.
+    Neither time nor headers are signed, so the signed body's ``event.id`` identifies the webhook. A replay
+    could change ``X-Webhook-Id``.
     """
 
     name: ClassVar[str] = "pagerduty"

@@ -20,7 +20,7 @@ from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, required_headers, text_at
 
-#: By resource, the key that tells its `data` from that of the others.
+#: By resource, the field that only its `data` has.
 _RESOURCE_KEYS = {
     "comment": "comment_id",
     "error": "error",
@@ -34,9 +34,8 @@ _RESOURCE_KEYS = {
 class Sentry(SourceType):
     """An HMAC over the raw body, bare hex, in ``Sentry-Hook-Signature``.
 
-    The signature covers no header, so ``data`` must be of the resource that ``Sentry-Hook-Resource`` names,
-    where that resource has a key of its own there. ``Request-ID`` is another at each attempt: a webhook is
-    known by a hash, over the id of the event that it tells of, or over the whole.
+    The signature covers no header, so ``data`` must fit the resource in ``Sentry-Hook-Resource``.
+    ``Request-ID`` differs between attempts, so a hash over the event's id or the payload identifies it.
     """
 
     name: ClassVar[str] = "sentry"
@@ -109,7 +108,7 @@ routes:
 
 
 def _fingerprint(resource: str, action: str | None, payload: JSON) -> str:
-    """A hash over what stays the same when it is sent again: Sentry may read an issue anew."""
+    """Return a hash over what is equal in all attempts: Sentry may read an issue again."""
     event = text_at(payload, "data", _RESOURCE_KEYS.get(resource, ""), "event_id")
     hashed = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
     return sha256(orjson.dumps([resource, action, hashed], option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -18,20 +18,19 @@ from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import HmacSignature, Proof
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
-#: How many fields a form may have; a slash command has about 15.
+#: The most fields of a form. A slash command has about 15.
 MAX_FIELDS = 30
 
-#: The outer types of the Events API, where any 2xx counts. Commands and interactions want 200.
+#: The outer types of the Events API, which accepts any 2xx. Commands and interactions require a 200.
 _EVENTS_API = ("event_callback", "app_rate_limited")
-#: What they may hear besides nothing: a command's text is shown to its user, a modal is closed.
+#: The body of the 200: a command's text is shown to its user, a modal is closed.
 _REPLIES: dict[str, dict[str, JSON]] = {
     "slash_command": {"response_type": "ephemeral", "text": "Received."},
     "view_submission": {"response_action": "clear"},
     "block_suggestion": {"options": []},
 }
 
-
-#: Of the Events API (https://docs.slack.dev/reference/events), then of commands and interactivity.
+#: The Events API (https://docs.slack.dev/reference/events), then commands and interactivity.
 _EVENTS = (
     "agent_session_stopped", "agent_session_title_changed", "app_context_changed", "app_deleted",
     "app_home_opened", "app_installed", "app_mention", "app_requested", "app_uninstalled",
@@ -64,8 +63,8 @@ _EVENTS = (
 class Slack(SourceType):
     """An HMAC over ``v0:<time>:<body>`` in ``X-Slack-Signature``, of JSON and of forms alike.
 
-    The event is that inside an ``event_callback``, else the outer type; a slash command has none and
-    is called ``slash_command``. The shared ``token`` of older apps proves nothing and is not stored.
+    The event is the type inside an ``event_callback``, else the outer type, else ``slash_command``. The
+    bridge ignores and removes the shared ``token`` of older apps.
     """
 
     name: ClassVar[str] = "slack"
@@ -123,7 +122,7 @@ routes:
         ),
     )
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
-    #: The Events API sends JSON; interactivity, commands and the check of a certificate send forms.
+    #: The Events API sends JSON. Interactivity, commands and the certificate check send forms.
     bodies: ClassVar[tuple[Body, ...]] = (
         JsonBody(),
         JsonForm("payload"),
@@ -137,7 +136,7 @@ routes:
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, action = _names(payload)
         if text_at(payload, "type") == "url_verification" and text_at(payload, "challenge") is None:
-            raise Unreadable("a Slack url_verification has a challenge, found no text there")
+            raise Unreadable("a Slack url_verification must have a text as challenge")
         return ParsedWebhook(
             event,
             action,
@@ -157,7 +156,7 @@ routes:
 
 
 def _names(payload: JSON) -> tuple[str, str | None]:
-    """The event and the action. Raises Unreadable."""
+    """Return the event and the action. Raises Unreadable."""
     outer, command = text_at(payload, "type"), text_at(payload, "command")
     if outer == "event_callback":
         event = text_at(payload, "event", "type")

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 _TYPE_HEADER = "x-amz-sns-message-type"
 
-#: What is signed of each type, in this order; a Subject only where there is one.
+#: The signed fields of each type, in order. Subject is optional.
 _NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED = {
@@ -46,9 +46,9 @@ _SIGNED = {
 #: By ``SignatureVersion``.
 _ALGORITHMS = {"1": SHA1, "2": SHA256}
 
-#: S3 lets anybody be sns.s3-<region>.amazonaws.com, with a bucket of that name.
+#: Anyone can own sns.s3-<region>.amazonaws.com: it is a bucket of that name.
 _HOST = r"sns\.(?![sS]3)[a-zA-Z0-9-]{3,63}\.amazonaws\.com(?:\.cn)?"
-#: With no query and no further folder, so that one certificate has one URL.
+#: No query and no folder, so that a certificate has only one URL.
 _CERTIFICATE_URL = re.compile(rf"https://({_HOST})(?::443)?(/[A-Za-z0-9_-]+\.pem)")
 _SUBSCRIBE_URL = re.compile(rf"https://{_HOST}(?::443)?/\?[A-Za-z0-9_%&=.:~+-]+")
 
@@ -56,30 +56,29 @@ _ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
 
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
-#: How old a message may be, in seconds: SNS tries for at most an hour, and signs each message once.
+#: Seconds that a message may be old: SNS retries for at most an hour and signs each message once.
 MESSAGE_AGE_LIMIT = 3600.0 + TIME_TOLERANCE
 
-#: The largest body, in bytes: SNS's messages have 256 KiB, before JSON escapes them. It is parsed before
-#: anything is proven.
+#: The largest body, in bytes. It is parsed before it is verified. SNS's messages have 256 KiB before JSON
+#: escapes them.
 MESSAGE_SIZE_LIMIT = 2 * 1024**2
-#: How many certificates are kept; AWS has one or two for each of its regions. So many others that were
-#: fetched are remembered beside them.
+#: The most proven certificates in memory, and the most others. AWS has one or two for each region.
 CERTIFICATES_LIMIT = 50
-#: How long a failed fetch is remembered, seconds.
+#: Seconds until a failed fetch is repeated.
 FETCH_RETRY_INTERVAL = 60.0
-#: How many failed fetches are remembered. Beyond it they are made again: forged messages with ever new
-#: addresses must not keep a true one from its certificate.
+#: The most failed fetches in memory. Forged messages with new URLs then push older ones out, and cannot block
+#: the certificate of a true message.
 FAILED_FETCHES_LIMIT = 100
-#: How many requests may wait for a certificate at once.
+#: The most requests that wait for a certificate at once.
 WAITING_REQUESTS_LIMIT = 4
-#: How long a request waits for another's fetch, seconds.
+#: Seconds that a request waits for another's fetch.
 FETCH_WAIT_TIMEOUT = 5.0
 
 
 class Certificates:
-    """Certificates by URL, fetched one at a time. Safe to use from many threads.
+    """Certificates by URL, fetched one at a time. Thread-safe.
 
-    Those that proved a message are kept apart from the rest, which forged messages can make us fetch.
+    Certificates that verified a message are separate from the rest, which forged messages can add.
     """
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,21 +86,21 @@ class Certificates:
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting = threading.BoundedSemaphore(WAITING_REQUESTS_LIMIT)
-        #: For the two below.
+        #: Guards the two dictionaries below.
         self._changing = threading.Lock()
-        #: Those that proved a message, the one that did so last at the end.
+        #: Certificates that verified a message, the most recent last.
         self._proven: dict[str, Certificate] = {}
-        #: Those that proved none so far.
+        #: Certificates that verified no message yet.
         self._unproven: dict[str, Certificate] = {}
-        #: When.
+        #: Times of failed fetches by URL.
         self._failed: dict[str, float] = {}
 
     def __call__(self, url: str) -> Certificate:
-        """The certificate at this URL. Raises NotConfirmed."""
+        """Return the certificate at this URL. Raises NotConfirmed."""
         found = self._found(url)
         if found is not None:
             return found
-        # Whoever knows a topic's name can make us look for certificates: few may wait for them at once.
+        # Anyone who knows a topic can cause fetches, so only a few requests may wait at once.
         if not self._waiting.acquire(blocking=False):
             raise NotConfirmed(
                 f"no certificate of AWS: {WAITING_REQUESTS_LIMIT} requests wait for one already"
@@ -119,7 +118,7 @@ class Certificates:
             self._waiting.release()
 
     def mark_proven(self, url: str, certificate: Certificate) -> None:
-        """To be called of one that proved a message."""
+        """Record that this certificate verified a message."""
         with self._changing:
             self._unproven.pop(url, None)
             _put(self._proven, url, certificate, CERTIFICATES_LIMIT)
@@ -146,7 +145,7 @@ class Certificates:
 
 
 def _put(entries: dict[str, T], url: str, entry: T, most: int) -> None:
-    """Set it at the end; where there are more than `most` then, the first goes."""
+    """Set the last entry, and remove the first if there are more than `most`."""
     entries.pop(url, None)
     entries[url] = entry
     if len(entries) > most:
@@ -155,15 +154,15 @@ def _put(entries: dict[str, T], url: str, entry: T, most: int) -> None:
 
 @dataclass(frozen=True)
 class SnsSignature(Proof):
-    """An RSA signature that stands in the body, over some of its texts; the key is ``topic_arns:``.
+    """An RSA signature in the body, over some of its fields; the key is ``topic_arns:``.
 
-    Whoever has an account at AWS can have SNS sign: only that the topic is allowed makes it a proof. The
-    time of its making is signed too, not that of the attempt: it may be older than elsewhere (OLDEST).
+    Any AWS account can make SNS sign, so the topic must be allowed. The signed time is that of the message,
+    not of the attempt, so it may be older than elsewhere (MESSAGE_AGE_LIMIT).
     """
 
-    #: The certificate at a URL; raises NotConfirmed.
+    #: Return the certificate at a URL. Raises NotConfirmed.
     certificate: Callable[[str], Certificate]
-    #: Called with the URL and the certificate that proved a message.
+    #: Called with the URL and the certificate that verified a message.
     mark_proven: Callable[[str, Certificate], None]
     header: str = "Signature or TopicArn in its body"
 
@@ -182,11 +181,11 @@ class SnsSignature(Proof):
     def secret_error(self, secret: str) -> str | None:
         if _ARN.fullmatch(secret):
             return None
-        return "a topic's ARN is such as arn:aws:sns:us-east-1:123456789012:alarms, found another"
+        return "a topic must be an ARN such as arn:aws:sns:us-east-1:123456789012:alarms"
 
     def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         topics = [str(topic) for topic in secrets]
-        # JSON escapes no character of an ARN. A stranger who knows no topic causes no parsing.
+        # JSON escapes no character of an ARN. Without an allowed topic, the body is not parsed.
         if not self.is_present(request) or not any(f'"{topic}"'.encode() in request.body for topic in topics):
             return False
         message = _message(request)
@@ -200,7 +199,7 @@ class SnsSignature(Proof):
         if not _is_timely(text_at(message, "Timestamp") or "", request.received_at):
             return False
         if url[1].lower().split(".")[1] != message["TopicArn"].split(":")[3]:
-            return False  # a topic's region signs for it
+            return False  # the topic's region must sign
         content = _content(message)
         if content is None:
             return False
@@ -229,7 +228,7 @@ def _is_between(start: datetime, seconds: float, end: datetime) -> bool:
 
 
 def _is_timely(timestamp: str, now: float) -> bool:
-    """Whether a time such as ``2012-04-26T20:45:04.751Z`` is that of a message that may still come."""
+    """Return whether a time such as ``2012-04-26T20:45:04.751Z`` is recent enough."""
     if not _TIMESTAMP.fullmatch(timestamp):
         return False
     try:
@@ -240,7 +239,7 @@ def _is_timely(timestamp: str, now: float) -> bool:
 
 
 def _message(request: Request) -> JSON:
-    """The body's JSON value; None where the body is not valid JSON."""
+    """Return the body's JSON value; None if the body is not valid JSON."""
     try:
         return _parsed(request)
     except Unreadable:
@@ -248,20 +247,20 @@ def _message(request: Request) -> JSON:
 
 
 def _parsed(request: Request) -> JSON:
-    """The body's JSON value, parsed once for a request. Raises Unreadable."""
+    """Return the body's JSON value, parsed once per request. Raises Unreadable."""
     if request.body not in request.parsed:
         request.parsed[request.body] = parse_json(request.body)
     return request.parsed[request.body]
 
 
 def _content(message: JSON) -> bytes | None:
-    """What is signed of a message; None where it is none of SNS's."""
+    """Return the signed text of a message; None if it is not a message of SNS."""
     content = ""
     for name in _SIGNED.get(text_at(message, "Type") or "", ()):
         value = message.get(name)
         if value is None and name == "Subject":
             continue
-        # A line break elsewhere than in Message would let one signed text be read as another message.
+        # With a line break outside Message, one signed text could be read as another message.
         if not isinstance(value, str) or ("\n" in value and name != "Message"):
             return None
         content += f"{name}\n{value}\n"
@@ -269,7 +268,7 @@ def _content(message: JSON) -> bytes | None:
 
 
 def _decoded(signature: str) -> bytes:
-    """The bytes of a signature; none where it is no base64."""
+    """Return the bytes of a signature; empty if it is not base64."""
     try:
         return b64decode(signature, validate=True)
     except ValueError:
@@ -285,7 +284,7 @@ def _mark_none(url: str, certificate: Certificate) -> None:
 
 
 class Sns(SourceType):
-    """The event is the message's type; a topic's subscription is confirmed by itself."""
+    """The event is the message's type. The bridge confirms the subscription of an allowed topic."""
 
     name: ClassVar[str] = "sns"
     guide: ClassVar[Guide] = Guide(
@@ -368,12 +367,12 @@ routes:
         if event not in _SIGNED or delivery is None:
             raise Unreadable(f"an SNS message has MessageId, and as Type one of {', '.join(_SIGNED)}")
         if request.headers.get(_TYPE_HEADER) != event:
-            raise Unreadable(f"the Type is {event}, {_TYPE_HEADER} says another")
+            raise Unreadable(f"{_TYPE_HEADER} is not the Type of the body, {event}")
         confirm_url = None
         if event == "SubscriptionConfirmation":
             confirm_url = text_at(_parsed(request), "SubscribeURL")
             if confirm_url is None or not _SUBSCRIBE_URL.fullmatch(confirm_url):
-                raise Unreadable("the SubscribeURL is none of SNS's own")
+                raise Unreadable("the SubscribeURL is not a URL of SNS")
         return ParsedWebhook(event, delivery_id=delivery, confirm_url=confirm_url)
 
     def parse(self, request: Request) -> tuple[JSON, bytes]:

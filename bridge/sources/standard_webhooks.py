@@ -1,4 +1,4 @@
-"""Standard Webhooks: one way to sign, shared by many senders.
+"""Standard Webhooks: a signature format that many senders share.
 
 Source of the rules: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -28,7 +28,7 @@ from bridge.sources.base.proofs import (
 )
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
-#: Of the version that signs with a shared secret.
+#: The version that signs with a shared secret.
 _VERSION = b"v1,"
 
 
@@ -36,14 +36,13 @@ _VERSION = b"v1,"
 class StandardSignature(Proof):
     """An HMAC-SHA256 over id, time and body, in base64; the key is ``secret:``, as ``whsec_<base64>``.
 
-    The header holds tokens with blanks between, any of which may match; one that is no ``v1,<base64>`` is
-    passed over, so that a bad one in front of a good one does not matter.
+    The header contains tokens separated by blanks, any of which may match. Other versions are ignored.
     """
 
     header: str = "webhook-signature"
     multiple: bool = True
-    #: What is said of a secret that is none.
-    error_text: str = "a secret of Standard Webhooks is whsec_ and base64, found another"
+    #: The message for an invalid secret.
+    error_text: str = "a secret of Standard Webhooks must be whsec_ and base64"
 
     key: ClassVar[str] = "secret"
     needs_body: ClassVar[bool] = True
@@ -83,7 +82,7 @@ class StandardSignature(Proof):
 
 
 def _key(secret: str) -> bytes | None:
-    """The bytes that a secret stands for, with or without padding; None where it is no base64."""
+    """Return the bytes of a base64 secret, with or without padding; None if it is not base64."""
     encoded = secret.removeprefix("whsec_")
     try:
         return b64decode(encoded + "=" * (-len(encoded) % 4), validate=True) or None
@@ -94,7 +93,7 @@ def _key(secret: str) -> bytes | None:
 def _sign(identity: bytes, time: bytes, body: bytes, secret: Credential) -> bytes:
     key = _key(secret.reveal()) if isinstance(secret, Secret) else None
     if key is None:
-        return b""  # the table refuses such a secret; nothing that is sent equals this
+        return b""  # the table rejects such a secret, and no token equals this
     signer = hmac.new(key, digestmod="sha256")
     for part in (identity, b".", time, b".", body):
         signer.update(part)
@@ -102,7 +101,7 @@ def _sign(identity: bytes, time: bytes, body: bytes, secret: Credential) -> byte
 
 
 class StandardWebhooks(SourceType):
-    """Any sender that keeps to the specification. The event is the body's ``type``."""
+    """Any sender that follows the specification. The event is the body's ``type``."""
 
     name: ClassVar[str] = "standard-webhooks"
     guide: ClassVar[Guide] = Guide(
@@ -134,7 +133,7 @@ routes:
     )
     sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
     proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
-    #: Some send both brands' headers.
+    #: Some senders also send the headers of Svix.
     credential_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
     id_header: ClassVar[str | None] = "webhook-id"
 

@@ -16,7 +16,7 @@ from bridge.sources.base.known_fields import FieldTree, fields
 from bridge.sources.base.proofs import Credential, HmacSignature, Proof, header_bytes, with_headers
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
-#: Of Stripe's API, those that an endpoint can ask for: https://docs.stripe.com/api/events/types
+#: The events that an endpoint can subscribe to: https://docs.stripe.com/api/events/types
 _EVENTS = (
     "account.application.authorized", "account.application.deauthorized",
     "account.external_account.created", "account.external_account.deleted",
@@ -271,7 +271,7 @@ _THIN = (
 class StripeSignature(HmacSignature):
     """``t=<time>,v1=<hex>[,v1=<hex>…]`` in one header, over ``<time>.<body>``; the key is ``secret:``.
 
-    The secret is text as a whole, its ``whsec_`` too. ``v0`` is of test events of old and is passed over.
+    The secret includes ``whsec_``. ``v0`` of old test events is ignored.
     """
 
     header: str = "Stripe-Signature"
@@ -289,7 +289,7 @@ class StripeSignature(HmacSignature):
         return with_headers(request, {self.header: f"t={time},{signature}"})
 
     def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
-        """The signed time, None where it is missing or stands twice, and the signatures."""
+        """Return the signed time, None if it is missing or doubled, and the signatures."""
         value = header_bytes(request, self.header) or b""
         parts = [part.strip(b" ") for part in value.split(b",")]
         times = [part.removeprefix(b"t=") for part in parts if part.startswith(b"t=")]
@@ -348,7 +348,7 @@ routes:
         )
     }
     proofs: ClassVar[tuple[Proof, ...]] = (StripeSignature(),)
-    #: How many endpoints have not answered yet.
+    #: The number of endpoints that have not answered yet.
     volatile_fields: ClassVar[tuple[str, ...]] = ("pending_webhooks",)
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:

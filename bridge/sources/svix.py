@@ -1,4 +1,4 @@
-"""Svix: Standard Webhooks under the names that it had before the standard.
+"""Svix: Standard Webhooks with its older header names.
 
 Source of the rules: https://docs.svix.com/receiving/verifying-payloads/how-manual
 """

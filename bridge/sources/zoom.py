@@ -22,8 +22,7 @@ from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceTy
 
 _VALIDATION = "endpoint.url_validation"
 
-
-#: Of meetings, webinars, recordings, users, Phone, Team Chat and rooms: https://developers.zoom.us/docs/api/
+#: https://developers.zoom.us/docs/api/
 _EVENTS = (
     "meeting.alert", "meeting.created", "meeting.updated", "meeting.deleted", "meeting.permanently_deleted",
     "meeting.recovered", "meeting.started", "meeting.ended", "meeting.registration_created",
@@ -135,9 +134,8 @@ _EVENTS = (
 class Zoom(SourceType):
     """An HMAC over ``v0:<time>:<body>`` in ``x-zm-signature``.
 
-    The answer to a validation is an HMAC, with the same key, of what its sender chose: given to anybody
-    it would sign for them, so only a signed one is answered. A webhook has no id: a hash over event, time
-    and payload stands for it.
+    The reply to a validation is an HMAC with the same key over a text that the sender chose, so the bridge
+    replies only to a signed one. A webhook has no id: a hash over event, time and payload identifies it.
     """
 
     name: ClassVar[str] = "zoom"
@@ -197,7 +195,7 @@ routes:
         if event is None:
             raise Unreadable("a Zoom webhook has its event's name as event")
         if event == _VALIDATION and text_at(payload, "payload", "plainToken") is None:
-            raise Unreadable(f"a Zoom {_VALIDATION} has payload.plainToken, found no text there")
+            raise Unreadable(f"a Zoom {_VALIDATION} must have a text as payload.plainToken")
         hashed = [event, payload.get("event_ts"), payload.get("payload")]
         fingerprint = sha256(orjson.dumps(hashed, option=orjson.OPT_SORT_KEYS)).hexdigest()
         return ParsedWebhook(event, fingerprint=fingerprint)

@@ -112,9 +112,8 @@ def is_timely(seconds: bytes | None, now: float) -> bool:
 class HmacSignature(Proof):
     """An HMAC of the raw body in a header, such as ``sha256=<hex>``; the key is ``secret:``.
 
-    With a `timestamp_header` the time is signed too: `signed` says how, and a time that is too far from
-    now is refused. Where `several`, signatures stand in the header with commas between, any of which may
-    match; those with another prefix are another version's and are passed over.
+    With a `timestamp_header`, the time is signed too, and a time too far from now is rejected. With
+    `multiple`, the header contains signatures separated by commas, and those with another prefix are ignored.
     """
 
     header: str
