@@ -12,25 +12,24 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.known_fields import FieldTree, fields, names
 from bridge.sources.base.proofs import BasicAuth, HeaderToken, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 #: https://learn.microsoft.com/azure/devops/service-hooks/events
-_EVENTS = (
-    "build.complete", "ms.vss-release.release-created-event", "ms.vss-release.release-abandoned-event",
-    "ms.vss-release.deployment-approval-completed-event", "ms.vss-release.deployment-approval-pending-event",
-    "ms.vss-release.deployment-completed-event", "ms.vss-release.deployment-started-event",
-    "ms.vss-pipelines.run-state-changed-event", "ms.vss-pipelines.stage-state-changed-event",
-    "ms.vss-pipelines.job-state-changed-event", "ms.vss-pipelinechecks-events.approval-pending",
-    "ms.vss-pipelinechecks-events.approval-completed", "elasticagentpool.resized", "git.push",
-    "git.pullrequest.created", "git.pullrequest.updated", "git.pullrequest.merged",
-    "ms.vss-code.git-pullrequest-comment-event", "git.repo.created", "git.repo.deleted", "git.repo.forked",
-    "git.repo.renamed", "git.repo.statuschanged", "tfvc.checkin", "workitem.created", "workitem.updated",
-    "workitem.deleted", "workitem.restored", "workitem.commented", "ms.vss-endpoint.endpoint-created",
-    "ms.vss-endpoint.endpoint-updated", "ms.vss-alerts.alert-created-event",
-    "ms.vss-alerts.alert-updated-event", "ms.vss-alerts.alert-state-changed-event", "message.posted",
-)  # fmt: skip
+_EVENTS = names(
+    """
+    build.complete ms.vss-release.{release-created-event release-abandoned-event
+    deployment-approval-completed-event deployment-approval-pending-event deployment-completed-event
+    deployment-started-event} ms.vss-pipelines.{run-state-changed-event stage-state-changed-event
+    job-state-changed-event} ms.vss-pipelinechecks-events.{approval-pending approval-completed}
+    elasticagentpool.resized git.push git.pullrequest.{created updated merged}
+    ms.vss-code.git-pullrequest-comment-event git.repo.{created deleted forked renamed statuschanged}
+    tfvc.checkin workitem.{created updated deleted restored commented} ms.vss-endpoint.{endpoint-created
+    endpoint-updated} ms.vss-alerts.{alert-created-event alert-updated-event alert-state-changed-event}
+    message.posted
+    """
+)
 
 
 class AzureDevOps(SourceType):

@@ -14,10 +14,24 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
+from bridge.sources.base.known_fields import names
 from bridge.sources.base.proofs import HmacSignature, Proof, UrlToken
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 _ID_HEADER = "X-Atlassian-Webhook-Identifier"
+
+_EVENTS = names(
+    """
+    event jira:issue_created jira:issue_updated jira:issue_deleted jira:worklog_updated jira:version_created
+    jira:version_updated jira:version_released jira:version_unreleased jira:version_moved jira:version_merged
+    jira:version_deleted attachment_created attachment_deleted board_configuration_changed board_created
+    board_deleted board_updated comment_created comment_deleted comment_updated issue_property_deleted
+    issue_property_set issuelink_created issuelink_deleted project_archived project_created project_deleted
+    project_restored_archived project_restored_deleted project_soft_deleted project_updated sprint_closed
+    sprint_created sprint_deleted sprint_started sprint_updated user_created user_deleted user_updated
+    worklog_created worklog_deleted worklog_updated
+    """
+)
 
 
 class Jira(SourceType):
@@ -73,49 +87,9 @@ routes:
     dedupe: ClassVar[float | None] = 30.0
     replayable: ClassVar[bool] = True
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "event": (),
-        "jira:issue_created": ("issue",),
-        "jira:issue_updated": ("issue",),
-        "jira:issue_deleted": ("issue",),
-        "jira:worklog_updated": (),
-        "jira:version_created": (),
-        "jira:version_updated": (),
-        "jira:version_released": (),
-        "jira:version_unreleased": (),
-        "jira:version_moved": (),
-        "jira:version_merged": (),
-        "jira:version_deleted": (),
-        "attachment_created": (),
-        "attachment_deleted": (),
-        "board_configuration_changed": (),
-        "board_created": (),
-        "board_deleted": (),
-        "board_updated": (),
-        "comment_created": ("comment",),
-        "comment_deleted": ("comment",),
-        "comment_updated": ("comment",),
-        "issue_property_deleted": (),
-        "issue_property_set": (),
-        "issuelink_created": (),
-        "issuelink_deleted": (),
-        "project_archived": (),
-        "project_created": (),
-        "project_deleted": (),
-        "project_restored_archived": (),
-        "project_restored_deleted": (),
-        "project_soft_deleted": (),
-        "project_updated": (),
-        "sprint_closed": (),
-        "sprint_created": (),
-        "sprint_deleted": (),
-        "sprint_started": (),
-        "sprint_updated": (),
-        "user_created": (),
-        "user_deleted": (),
-        "user_updated": (),
-        "worklog_created": (),
-        "worklog_deleted": (),
-        "worklog_updated": (),
+        **dict.fromkeys(_EVENTS, ()),
+        **dict.fromkeys(names("jira:issue_created jira:issue_updated jira:issue_deleted"), ("issue",)),
+        **dict.fromkeys(names("comment_created comment_deleted comment_updated"), ("comment",)),
     }
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.known_fields import FieldTree, fields, names
 from bridge.sources.base.proofs import HmacSignature, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
@@ -64,30 +64,14 @@ routes:
     )
     setup_events: ClassVar[tuple[str, ...]] = ("pagey.ping",)
     events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        (
-            "incident.acknowledged",
-            "incident.annotated",
-            "incident.conference_bridge.updated",
-            "incident.custom_field_values.updated",
-            "incident.delegated",
-            "incident.escalated",
-            "incident.incident_type.changed",
-            "incident.priority_updated",
-            "incident.reassigned",
-            "incident.reopened",
-            "incident.resolved",
-            "incident.responder.added",
-            "incident.responder.replied",
-            "incident.service_updated",
-            "incident.status_update_published",
-            "incident.triggered",
-            "incident.unacknowledged",
-            "incident.workflow.completed",
-            "incident.workflow.started",
-            "pagey.ping",
-            "service.created",
-            "service.deleted",
-            "service.updated",
+        names(
+            """
+            incident.{acknowledged annotated} incident.conference_bridge.updated
+            incident.custom_field_values.updated incident.{delegated escalated} incident.incident_type.changed
+            incident.{priority_updated reassigned reopened resolved} incident.responder.{added replied}
+            incident.{service_updated status_update_published triggered unacknowledged}
+            incident.workflow.{completed started} pagey.ping service.{created deleted updated}
+            """
         ),
         ("event",),
     )

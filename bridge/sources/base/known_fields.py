@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,15 @@ FieldTree = Mapping[str, "FieldTree"] | list["FieldTree"] | None
 def fields(names: str, **inner: FieldTree) -> Mapping[str, FieldTree]:
     """Return an object with these field names, separated by blanks, and with fields of known content."""
     return {**dict.fromkeys(names.split()), **inner}
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names in a text, which may share a prefix: ``user.{created deleted}`` are two."""
+    return tuple(
+        f"{prefix}{word}"
+        for prefix, words in re.findall(r"([^\s{]+)(?:\{([^}]*)\})?", text)
+        for word in words.split() or [""]
+    )
 
 
 @dataclass(frozen=True)
