@@ -202,7 +202,7 @@ def test_theeye_is_missed_beside_a_mistake_in_a_file(find: Find, tmp_path: Path)
     )
     assert find(text) == [
         "1:1: error: theeye is missing",
-        f"11:5: error: event stands here twice; first at {tmp_path}/table.yml:10:5",
+        f"11:5: error: event is defined twice; first at {tmp_path}/table.yml:10:5",
     ]
 
 
@@ -212,9 +212,7 @@ NOT_ALLOWED = "the file holds a character that YAML does not allow"
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    assert told(problems_of(tmp_path / "none"), tmp_path) == [
-        "none:1:1: error: there is no such file or folder"
-    ]
+    assert told(problems_of(tmp_path / "none"), tmp_path) == ["none:1:1: error: no such file or folder"]
 
 
 @pytest.mark.parametrize("text", ["\n", "# nothing\n", "---\n", "---\n...\n", "{}\n", "\ufeff", "\r\n"])

@@ -272,7 +272,7 @@ def test_of_another_event_only_what_each_event_has_is_an_argument(run: Run, path
 def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path) -> None:
     result = run("init", "--source", "github", "--event", "pushh")
     assert result.exit_code == 0
-    assert "warning: --event: github has no event 'pushh' that is known; did you mean push?" in result.output
+    assert "warning: --event: github has no known event 'pushh'; did you mean push?" in result.output
     assert path.exists()
 
 

@@ -205,7 +205,7 @@ def test_a_table_that_was_refused_is_told(web: Web) -> None:
 
     assert status == 200
     refused = (
-        "the routing table has mistakes, the last good one stays in force; run check: "
+        "the routing table is invalid; the last valid one stays active; run check: "
         "table.yml:1:1: error: a mistake"
     )
     assert body["trouble"] == [NO_WORKER, refused]

@@ -35,7 +35,7 @@ from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, wri
 from tests.server import Server, SlowServer, Worker
 from tests.tables import PATIENCE, make_table, make_task, stand_in_task, wait_until
 
-TROUBLE = "the routing table has mistakes, the last good one stays in force; run check: "
+TROUBLE = "the routing table is invalid; the last valid one stays active; run check: "
 #: A source that no route is for: `check` warns of it.
 UNUSED = "  unused: {type: generic, allow_unsigned: true}\n"
 
@@ -317,7 +317,7 @@ class TestReloader:
         with monkeypatch.context() as broken:
             broken.setattr(used.reloader, "_use", fail)
             rename(config, "another")
-            wait_until(lambda: "cannot be loaded anew" in caplog.text)
+            wait_until(lambda: "cannot be reloaded" in caplog.text)
         rename(config, "last", old="  - name: another\n    source: github\n")
         wait_until(lambda: used.tables)
         assert routes(used.tables[0]) == ["last", "github * release"]
@@ -534,7 +534,7 @@ def test_a_worker_reads_it_anew_at_a_save_and_at_sighup(
     tmp_path: Path, config: Path, theeye: StandIn, postgresql_url: str
 ) -> None:
     web = {**VARIABLES, "BRIDGE_DELIVER": "false", "WEB_CONCURRENCY": "1"}
-    anew = "the routing table is loaded anew"
+    anew = "the routing table is reloaded"
     with Server(config, postgresql_url, web) as server, Worker(config, postgresql_url, VARIABLES) as worker:
         config.write_text(config.read_text().replace("longest_wait: 2s", "longest_wait: 3s"))
         wait_until(lambda: worker.log.count(anew) == 1, "the edit")
@@ -568,7 +568,7 @@ def test_a_web_process_reads_it_anew_at_sighup(tmp_path: Path, config: Path) -> 
         before = server.workers
         for pid in before:
             os.kill(pid, signal.SIGHUP)
-        wait_until(lambda: "the routing table is loaded anew" in server.log)
+        wait_until(lambda: "the routing table is reloaded" in server.log)
         assert server.workers == before
 
 

@@ -1,4 +1,4 @@
-"""The `task_arguments` of a route, by name or in order, held against what the task declares."""
+"""The `task_arguments` of a route, by name or in order, and their check against the task's names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class ArgumentsBuilder:
-    """Builds the arguments of one order after the other; mistakes are reported and passed over."""
+    """Build the arguments of each task call. Mistakes are reported and skipped."""
 
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
@@ -34,7 +34,7 @@ class ArgumentsBuilder:
         *,
         allow_data_urls: bool = False,
     ) -> tuple[Argument, ...]:
-        """In TheEye's order; `names` are those that expressions see."""
+        """Return the arguments in TheEye's order. Expressions see `names`."""
         given = model.task_arguments
         if isinstance(given, Invalid):
             return ()
@@ -59,7 +59,7 @@ class ArgumentsBuilder:
         *,
         allow_data_urls: bool,
     ) -> None:
-        """Report the arguments that TheEye's agent cannot run whatever the event holds."""
+        """Report arguments that TheEye's agent cannot run with any event."""
         known = tuple(_known(value) for _, _, value in compiled)
         flaws = [flaw_of(value, task.arguments_type, allow_data_urls=allow_data_urls) for value in known]
         for (label, node, _), flaw in zip(compiled, flaws, strict=True):
@@ -70,13 +70,13 @@ class ArgumentsBuilder:
             self._problems.error(given.place, together)
 
     def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:
-        """What a test wants them to be, in TheEye's order; `read` gives each its value."""
+        """Return the arguments that a test expects, in TheEye's order, each through `read`."""
         return tuple(value for _, value in self._ordered(given, task, read))
 
     def _ordered(
         self, given: Items | Section, task: Task | None, read: Callable[[Node], T]
     ) -> Iterable[tuple[str, T | None]]:
-        """The values by their names, or numbers, in TheEye's order; None for a fixed one."""
+        """Return the values with their names or numbers in TheEye's order; None for a fixed one."""
         declared = None if task is None else task.arguments
         if isinstance(given, Section):
             named = {str(key): read(node) for key, node in given.items()}
@@ -109,7 +109,7 @@ class ArgumentsBuilder:
     ) -> Iterable[tuple[str, T | None]]:
         if declared is None:
             if task_is_known:
-                message = "task_arguments stands by name, but the task names no arguments"
+                message = "task_arguments is a mapping, but the task has no argument names"
                 self._problems.error(
                     given.place, message, "write arguments: [first, second] on the task, or a list here"
                 )
@@ -127,12 +127,12 @@ class ArgumentsBuilder:
         missing = [name for name in wanted if name not in values and name not in meant]
         if missing and given.complete:
             message = f"task_arguments lacks {', '.join(missing)}"
-            self._problems.error(given.place, message, "write null where nothing is meant")
+            self._problems.error(given.place, message, "write null for an argument without a value")
         return [(name or "fixed", values.get(name) if name is not None else None) for name in declared]
 
 
 def _known(value: Value) -> JSON:
-    """An argument as far as the table alone says it: each text up to its first expression."""
+    """Return the constant part of an argument: each text up to its first expression."""
     if isinstance(value, Template):
         return value.text.partition("${{")[0]
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""From shapes to the RoutingTable: names are resolved, tasks and routes put together."""
+"""Build the RoutingTable from models: resolve names, and combine tasks and routes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from bridge.theeye.job_api import TheEye
 #: RFC 6750 2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
-#: Of a route, in characters: the store finds jobs by it.
+#: Characters of a route's name, by which the store finds jobs.
 _NAME_LENGTH_LIMIT = 200
 
-#: Stands for a token whose variable is not set, where that is only a warning.
+#: The placeholder of a token whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
 
 
 class TableBuilder:
-    """Takes the shapes of one table one after the other; mistakes are reported and passed over."""
+    """Build one table from its models. Mistakes are reported and skipped."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class TableBuilder:
         complete: bool,
         read_payloads: bool,
     ) -> None:
-        """Without `complete`, what seems missing may stand where nothing could be read."""
+        """Without `complete`, missing parts are not reported: they may be where nothing could be read."""
         self._problems = problems
         self._version = version
         self._environment = Environment(variables, problems, required=require_env)
@@ -69,12 +69,12 @@ class TableBuilder:
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
-        #: Those that no route has asked for yet.
+        #: Sources that no route uses.
         self._unused_sources: dict[str, Place] = {}
-        #: Names of those that are there, read or not; all of them, unless one could not be named.
+        #: Names of all routes, valid or not; complete if `_routes_are_named`.
         self._route_names: set[str] = set()
         self._routes_are_named = True
-        #: Names of those that are there but could not be read.
+        #: Names of sources that could not be read.
         self._broken_sources: set[str] = set()
 
     @property
@@ -83,11 +83,11 @@ class TableBuilder:
 
     @property
     def tests(self) -> Iterable[RoutingTest]:
-        """Those whose payloads were read."""
+        """Return the tests whose payloads were read."""
         return self._tests.tests
 
     def table(self) -> RoutingTable | None:
-        """The whole, once all is added; None where TheEye is not known."""
+        """Return the table of everything that was added, or None without a valid `theeye`."""
         if self._theeye is None:
             return None
         return RoutingTable(
@@ -100,7 +100,7 @@ class TableBuilder:
         )
 
     def add_theeye(self, model: TheEyeModel | None) -> None:
-        """To be added first. Without a shape it is one that could not be read."""
+        """Add TheEye, first of all; without a model, one that could not be read."""
         self._tasks.by_token = model is None or model.access_token is not None
         if model is None:
             return
@@ -116,7 +116,7 @@ class TableBuilder:
         self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
 
     def add_source(self, name: Scalar, model: SourceModel | None) -> None:
-        """Without a shape it is one that could not be read."""
+        """Add one; without a model, it could not be read."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             hint = "it is the last part of the source's URL"
             self._problems.error(name.place, "a source's name is of letters, digits, _, - and .", hint)
@@ -128,11 +128,11 @@ class TableBuilder:
             self._unused_sources[str(name)] = name.place
 
     def add_task(self, name: Scalar, model: TaskModel | None) -> None:
-        """Without a shape it is one that could not be read."""
+        """Add one; without a model, it could not be read."""
         self._tasks.add(name, model)
 
     def add_on_dead(self, model: TaskCallModel | None) -> None:
-        """Without a shape it is one that could not be read."""
+        """Add one; without a model, it could not be read."""
         if model is None:
             return
         task = self._tasks.task_of(model)
@@ -161,7 +161,7 @@ class TableBuilder:
         return source
 
     def add_route(self, place: Place, model: RouteModel | None) -> None:
-        """Without a shape it is one that could not be read."""
+        """Add one; without a model, it could not be read."""
         if model is None:
             self._routes_are_named = False
             return
@@ -200,9 +200,9 @@ class TableBuilder:
         self._routes[name] = (route, place)
 
     def advise(self) -> None:
-        """Warn of what nothing uses, of a whole table."""
+        """Warn about unused sources and tasks."""
         for name, place in self._unused_sources.items():
-            message = f"no route asks for source {name}: what it sends is stored and makes no job"
+            message = f"no route uses source {name}: its webhooks are stored and create no job"
             self._problems.warning(place, message, f"write a route with source: {name}, or leave it out")
         for name, place in self._tasks.unused.items():
             hint = f"write a route with task: {name}, or leave it out"
@@ -213,8 +213,8 @@ class TableBuilder:
             message = f"no route may be named {name}: its jobs are on_dead's"
             self._problems.error(at, message, "give it another name:")
         if len(name) > _NAME_LENGTH_LIMIT:
-            message = f"the route's name has {len(name)} characters, at most {_NAME_LENGTH_LIMIT} are taken"
-            self._problems.error(at, message, "give it a name:, which stands in place of the default one")
+            message = f"the route's name has {len(name)} characters, expected at most {_NAME_LENGTH_LIMIT}"
+            self._problems.error(at, message, "write a name:, which replaces the default one")
 
     def _checks(self, model: RouteModel, names: tuple[str, ...]) -> tuple[Check, ...]:
         checks: list[Check | None] = []
@@ -239,7 +239,7 @@ class TableBuilder:
         if model.once_within is None:
             if model.once_key is not None:
                 hint = "write once_within: 10m, or leave once_key out"
-                self._problems.error(model.once_key.place, "once_key stands without once_within", hint)
+                self._problems.error(model.once_key.place, "once_key needs once_within", hint)
             return None
         if model.once_key is None:
             return Once(model.once_within)
@@ -253,6 +253,6 @@ class TableBuilder:
         self._problems.warning(scalar.place, message, "give each task its secret_key")
         secret = self._environment.secret(scalar)
         if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
-            message = "an access token is of letters, digits and ._~+/-, found others among them"
+            message = "an access token must be letters, digits and ._~+/-, found other characters"
             self._problems.error(scalar.place, message, "copy it from TheEye, without spaces")
         return secret or _UNSET

@@ -1,4 +1,4 @@
-"""Scalars that hold paths, patterns and expressions: compiled, with mistakes at their column."""
+"""Compile paths, patterns and expressions, and report mistakes at their column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.routing.route import Value
 
 T = TypeVar("T")
 
-#: How many characters a path, a pattern, or a text with expressions may have.
+#: Characters of a path, a pattern, or a text with expressions.
 TEXT_LENGTH_LIMIT = 10_000
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -52,7 +52,7 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 class Compiler:
-    """Compiles for one table; what cannot be compiled is reported and gives None."""
+    """Compile for one table. A mistake is reported and returns None."""
 
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
@@ -64,11 +64,11 @@ class Compiler:
         return self._try(scalar, lambda: parse_path(scalar, names))
 
     def condition(self, scalar: Scalar, names: tuple[str, ...]) -> Expression | None:
-        """A ``when`` or a ``loop``."""
+        """Compile a ``when`` or a ``loop``."""
         return self._try(scalar, lambda: self._condition(scalar, names))
 
     def loop(self, scalar: Scalar) -> Expression | None:
-        """A ``loop``; one that reads no field must be a list."""
+        """Compile a ``loop``. A loop that reads no field must be a list."""
         expression = self.condition(scalar, EVENT_NAMES)
         if expression is not None and not expression.names and not _is_list(expression):
             hint = "name a field that holds one, such as payload.commits"
@@ -148,12 +148,12 @@ class Compiler:
         return "${{" in scalar
 
     def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:
-        """Text with expressions: a group, a once_key."""
+        """Compile text with expressions: a group, a once_key."""
         self._look_for_braces(scalar)
         return self._try(scalar, lambda: self._template(scalar, names))
 
     def value(self, node: Node, names: tuple[str, ...]) -> Value:
-        """An argument: text with expressions, true, false, null, an integer, or a list or mapping of such."""
+        """Compile an argument: text with expressions, true, false, null, an integer, or a list or mapping."""
         if isinstance(node, Items):
             return tuple(self.value(item, names) for item in node)
         if isinstance(node, Section):
@@ -168,14 +168,14 @@ class Compiler:
         return self._try(node, lambda: self._template(node, names))
 
     def _look_for_braces(self, scalar: Scalar) -> None:
-        """What is an expression in other tools is text here."""
+        """Warn about {{ }}, which is an expression in other tools."""
         if _BRACES.search(scalar):
             hint = "an expression is written ${{ … }}"
             self._problems.warning(scalar.place, "{{ }} without a $ before it is text here", hint)
 
     def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
         if isinstance(scalar, Invalid):
-            return None  # reported where the file was read
+            return None  # already reported
         if len(scalar) > TEXT_LENGTH_LIMIT:
             message = f"found {len(scalar):,} characters, expected at most {TEXT_LENGTH_LIMIT:,}"
             self._problems.error(scalar.place, message)
@@ -183,7 +183,7 @@ class Compiler:
         try:
             return compile_it()
         except ExpressionError as error:
-            if not scalar.cut:  # else the comment that cut it is reported
+            if not scalar.cut:  # otherwise the comment is already reported
                 self._problems.error(scalar.at(error.offset), error.message, error.hint)
             return None
 

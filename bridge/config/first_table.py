@@ -1,4 +1,4 @@
-"""FirstTable: one source and one route as YAML, from a person's words and the type's own example."""
+"""FirstTable: one source and one route as YAML, from flags and the type's example."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from bridge.config.env import variable_name
 from bridge.sources.base.proofs import Proof
 from bridge.sources.base.source_type import SourceType
 
-#: What the example of a type may lend: it stands in these lines of its route.
+#: Keys that a route may copy from the type's example.
 _EXAMPLE_KEYS = ("event", "loop", "when", "match", "task_arguments")
 
-#: What an event of any type has, where no field of its payload is known.
+#: Arguments for a type without an example: every event has these.
 _DEFAULT_ARGUMENTS = ("event", "delivery_id")
 
 
 @dataclass(frozen=True)
 class FirstTable:
-    """What is not said is left to a variable, or taken from the type's example."""
+    """A source and a route. Missing values become variables or come from the type's example."""
 
-    #: Of basic_auth.
+    #: The user name of basic_auth.
     USERNAME: ClassVar[str] = "bridge"
 
     source: str
     type: SourceType
     event: str | None = None
-    #: Each an expression, with or without ``${{ }}``.
+    #: Expressions, with or without ``${{ }}``.
     arguments: tuple[str, ...] = ()
     task: str = "${{ env.TASK_ID }}"
     #: The variable of the task's key.
     key: str = "TASK_KEY"
-    #: None where another file has ``theeye``.
+    #: None if another file has ``theeye``.
     customer: str | None = "${{ env.THEEYE_CUSTOMER }}"
 
     @property
@@ -43,12 +43,12 @@ class FirstTable:
 
     @property
     def variable(self) -> str:
-        """Of what proves the source."""
+        """Return the variable of the source's secret."""
         key = {"basic_auth": "password", "topic_arns": "topic_arn"}.get(self.proof.key, self.proof.key)
         return variable_name(self.source, key)
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Each line, after the flag that a person said it with; empty where it is none's."""
+        """Yield each line after the flag that sets it, or after an empty text."""
         yield "", "# yaml-language-server: $schema=schema.json"
         if self.customer is not None:
             yield "", "theeye:"
@@ -108,7 +108,7 @@ class FirstTable:
         return "loop" in example and bool(named)
 
     def _example_lines(self) -> dict[str, list[str]]:
-        """The lines of the example's route by their key; none where it is of another event or sender."""
+        """Return the lines of the example's route by key; none if it is for another event."""
         if "event" in self.type.options:
             return {}
         route = self.type.guide.example.partition("routes:")[2]
@@ -122,6 +122,6 @@ class FirstTable:
 
 
 def _scalar(text: str) -> str:
-    """The text as YAML's, in quotes where without them it would be something else."""
+    """Return the text as YAML, with quotes if it needs them."""
     plain = re.fullmatch(r"(\w|\$\{\{).*\S|\w", text) and not re.search(r": |:$| #", text)
     return text if plain and text.isprintable() else json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What is legal in a table but probably not meant: warnings, which change nothing."""
+"""Warnings about valid parts of a table that are probably mistakes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from bridge.sources.base.source_type import EVERY_EVENT
 
 Steps = tuple[Step, ...]
 
-#: What makes a pattern more than the name of an event.
+#: Special characters of an event pattern.
 _SPECIAL = re.compile(r"[*?\\]|\$\{\{")
 
 
 class Linter:
-    """Warns of one route after the other. What cannot be compiled is reported elsewhere, too, and once."""
+    """Warn about routes and tests. Compile errors are reported elsewhere, and only once."""
 
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
         self._problems = problems
 
     def check_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
-        """`names` are those that its expressions see."""
+        """Warn about a route whose expressions see `names`."""
         events = [event for event in model.event or () if not isinstance(event, Invalid)]
         for event in events:
             self._check_event(event, source)
@@ -41,34 +41,34 @@ class Linter:
             self._problems.warning(model.event[0].place if model.event else place, *advice)
         if model.match is not None and not model.match and model.match.complete:
             hint = "write what must hold, such as payload.ref: refs/heads/main, or leave it out"
-            self._problems.warning(model.match.place, "match is empty: it asks for nothing", hint)
+            self._problems.warning(model.match.place, "match is empty: it matches every event", hint)
         if model.when is not None:
             self._check_when(model.when, names)
         self._check_fields(model, source, names)
 
     def check_test(self, event: Scalar, source: Source) -> None:
-        """A test that expects nothing would pass with any name. One of a handshake is none of a route."""
+        """Warn about a test's event: a test that expects no job would pass with any name."""
         if not isinstance(event, Invalid) and event not in source.type.setup_events:
             self._check_event(event, source)
 
     def _check_event(self, event: Scalar, source: Source) -> None:
-        """Of a name that the sender is not known to have: only a warning, since senders add events."""
+        """Warn about an unknown event. It is not an error, since senders add events."""
         known, setup_events = source.type.events, source.type.setup_events
         if event in setup_events:
-            message = f"{event} is a test or confirmation of the sender's: no route is asked about it"
-            self._problems.warning(event.place, message, "leave it out; the bridge answers it by itself")
+            message = f"{event} is a test or confirmation by the sender, which matches no route"
+            self._problems.warning(event.place, message, "leave it out; the bridge answers it")
         elif several := _several(event, known):
-            hint = f"for any of several write a list: [{', '.join(several)}]"
+            hint = f"for several events, write a list: [{', '.join(several)}]"
             self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
         elif known and not _is_known(event, known):
-            # Names of several words share some of them, which makes others look close.
+            # Names of several words share words, so more of them look close.
             words = (event, event.partition(".")[0])
             guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
             meant = next(filter(None, guesses), "")
-            message = f"{source.type.name} has no event {describe(event)} that is known{meant}"
+            message = f"{source.type.name} has no known event {describe(event)}{meant}"
             self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
         elif event != event.strip():
-            message = f"the event {describe(event)} begins or ends with a blank, which no sender's does"
+            message = f"the event {describe(event)} begins or ends with a blank, unlike any event"
             self._problems.warning(event.place, message, "leave the blank out")
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
@@ -82,7 +82,7 @@ class Linter:
             self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
 
     def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
-        """Of a field that no known webhook has that the route wants, and of a loop over what is no list."""
+        """Warn about fields that no known webhook of this route has, and about a loop without a list."""
         payloads = _payloads(model.event, source)
         if not payloads:
             return
@@ -97,7 +97,7 @@ class Linter:
                 self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
 
     def _items(self, loop: Scalar) -> Path | None:
-        """The path of a loop's items, where it is over a field of the payload and nothing else."""
+        """Return the path of a loop's items, if the loop is only a field of the payload."""
         expression = self._compiler.condition(loop, EVENT_NAMES)
         if expression is None or [path.text for path in expression.paths] != [expression.text]:
             return None
@@ -108,16 +108,16 @@ class Linter:
         self, scalar: Scalar, path: Path, before: Steps, payloads: list[FieldTree], what: str,
         *, guarded: bool = False,
     ) -> None:  # fmt: skip
-        """`before` are the steps from the payload to where `path` begins.
+        """Warn about an unknown field. `before` are the steps from the payload to the start of `path`.
 
-        What is `guarded` may be missing: of that only what is misspelt is reported.
+        A `guarded` field may be missing, so only a misspelt one is reported.
         """
         stops = [find_unknown_step(payload, (*before, *path.steps)) for payload in payloads]
         if None in stops:
             return
         stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
         if stop.steps < len(before):
-            return  # what the loop is over is reported
+            return  # the loop's own path is reported
         if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):
             return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
@@ -125,7 +125,7 @@ class Linter:
         self._problems.warning(place, *_field_warning(path, stop.steps - len(before), stop, what))
 
     def _read(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
-        """Every path that the route reads, with the scalar it stands in, and whether it may be missing."""
+        """Yield every path that the route reads, with its scalar, and whether the field may be missing."""
         for key in model.match or ():
             path = self._compiler.path(key, names)
             if path is not None:
@@ -144,14 +144,14 @@ def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple
 
 
 def _may_be_there(step: Step, stop: UnknownStep) -> bool:
-    """Whether it is a field that some webhook could have, and no misspelt one."""
+    """Return whether some webhook could have this field: it is not misspelt."""
     if isinstance(stop.holder, list) or not isinstance(step, str):
         return False
     return closest(step, stop.holder, sure=True) is None
 
 
 def _is_known(event: str, known: Iterable[str]) -> bool:
-    """Whether the name, or what a glob begins with, is one of `known`, or one with an action."""
+    """Return whether the name, or the start of a glob, is a known event, also with an action."""
     special = _SPECIAL.search(event)
     start = event if special is None else event[: special.start()]
     return any(
@@ -161,7 +161,7 @@ def _is_known(event: str, known: Iterable[str]) -> bool:
 
 
 def _several(event: str, known: Iterable[str]) -> list[str]:
-    """The known events that stand in one text, as other tools write a list; none where that is no list."""
+    """Return the known events in a text that is a list in other tools, or nothing."""
     for between in (r"\s*(?:,|\|+|\bor\b)\s*", r"\s+"):
         names = re.split(between, event.strip())
         if len(names) > 1 and all(name[:1].isalpha() and _is_known(name, known) for name in names):
@@ -170,7 +170,7 @@ def _several(event: str, known: Iterable[str]) -> list[str]:
 
 
 def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[FieldTree]:
-    """What is known of the payloads of each event that a route wants; nothing where one is not known."""
+    """Return the known payload of each event of a route, or nothing if one is unknown."""
     fields = source.type.fields
     if any(_several(event, source.type.events) for event in events or ()):
         return []
@@ -182,13 +182,13 @@ def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[FieldTr
 
 
 def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
-    """The warning, and what to write instead; `there` is how many steps of the path are known."""
+    """Return the warning, and what to write instead. The first `there` steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
         return f"{holder} is a list in every known {what}", hint
     if not isinstance(step, str):
-        return f"{holder} is no list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
+        return f"{holder} is not a list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
     meant, known = guess(step, stop.holder)
     return f"no known {what} has {path_text(holder, [step])}{meant}", f"{holder} has: {known}"
 

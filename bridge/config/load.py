@@ -1,4 +1,4 @@
-"""From a folder or a file of YAML to a RoutingTable, or to every mistake in it."""
+"""Load a folder or a file of YAML as a RoutingTable, or report every mistake in it."""
 
 from __future__ import annotations
 
@@ -44,33 +44,36 @@ from bridge.sources.base.source_type import SourceType
 M = TypeVar("M", bound=Model)
 
 _SECTIONS = tuple(TableModel.model_fields)
-#: Hex digits of the table's hash: few enough to read out, enough to tell tables apart.
+#: Hex digits of the table's hash.
 _HASH_LENGTH = 16
-#: What keys of a route and of a task are called in other tools.
+#: Names that other tools use for keys of a route and a task.
 _ELSEWHERE = {
     "on": "event", "if": "when", "key": "secret_key",
     **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
 }  # fmt: skip
-#: What to write where a key holds what other tools take there.
+#: What to write instead of values that other tools allow.
 _INSTEAD = {
     ("when", "a list"): "write one text, with and between the conditions",
-    ("match", "a list"): "write its lines without dashes; all of them must hold",
-    ("match", "text"): "write a field and its value, as in payload.ref: main; an expression stands in when:",
-    ("concurrency", "text"): "write the text below it, under group:",
+    ("match", "a list"): "write the conditions without dashes; all of them must hold",
+    (
+        "match",
+        "text",
+    ): "write a field and its value, as in payload.ref: main, or an expression under when:",
+    ("concurrency", "text"): "write the text under concurrency: group:",
 }
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A table that can be used."""
+    """A valid table."""
 
     table: RoutingTable
     #: Warnings only.
     problems: tuple[Problem, ...]
-    #: Every secret in it, for the mask.
+    #: Every secret of the table, for the mask.
     secrets: tuple[Secret, ...] = field(repr=False)
     version: TableVersion
-    #: Its tests, where they were asked for.
+    #: Its tests, if requested.
     tests: tuple[RoutingTest, ...] = ()
 
 
@@ -83,11 +86,11 @@ def load(
     with_tests: bool = False,
     commit: str | None = None,
 ) -> Loaded:
-    """Read the table at `config`, a folder of YAML files or one file; `commit` is that of its checkout.
+    """Read the table at `config`, a folder of YAML files or one file, from the checkout of `commit`.
 
-    `variables` is what ``${{ env.NAME }}`` reads; an unset one is an error, without `require_env` a warning.
-    Only `with_tests` are the files read that its tests name: a server may lack them.
-    Raises ConfigError with every problem, warnings included, where there is an error.
+    ``${{ env.NAME }}`` reads `variables`. An unset one is an error, or a warning without `require_env`.
+    The payload files of tests are read only `with_tests`, since a server may lack them.
+    Raises ConfigError with every error and warning if there is an error.
     """
     problems = Problems()
     digest = sha256()
@@ -114,12 +117,12 @@ class _Sections:
     on_dead: Section | None = None
     routes: list[Node] = field(default_factory=list)
     tests: list[Node] = field(default_factory=list)
-    #: Whether every part could be read: else nothing is said about what is not there.
+    #: Whether every part could be read. Otherwise missing parts are not reported.
     complete: bool = True
 
 
 def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Sections:
-    """`seen` gets the bytes of each file."""
+    """Return the sections of all files. `seen` is called with the bytes of each file."""
     place = Place(str(config), 1, 1)
     sections = _Sections(place, Section(place), Section(place))
     paths = _files(config, place, problems)
@@ -138,16 +141,16 @@ def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object])
 
 
 def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
-    """The files of the table in their order; none, reported, where there is none."""
+    """Return the files of the table in order. A table without files is reported."""
     try:
         paths = table_files(config)
     except OSError as error:
         problems.error(place, f"the routing table cannot be read: {error.strerror}")
         return []
     if not config.exists():
-        problems.error(place, "there is no such file or folder", "BRIDGE_CONFIG names the routing table")
+        problems.error(place, "no such file or folder", "BRIDGE_CONFIG names the routing table")
     elif not paths:
-        problems.error(place, "the folder holds no .yml or .yaml file", "put the routing table there")
+        problems.error(place, "the folder has no .yml or .yaml file", "put the routing table there")
     return paths
 
 
@@ -185,7 +188,7 @@ def _add_section(name: str, node: Node, sections: _Sections, problems: Problems)
         if name in lists:
             problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
         else:
-            problems.error(node.place, f"{name} must be a mapping of names, or of keys", _key_hint(node))
+            problems.error(node.place, f"{name} must be a mapping", _key_hint(node))
 
 
 def _add_names(names: Section, into: Section, problems: Problems) -> None:
@@ -222,9 +225,10 @@ def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) ->
 
 
 def _read(model: type[M], node: Node | None, where: str, name: str, problems: Problems) -> M | None:
-    """The shape of `node`, in which an Invalid stands for each value that is wrong and reported.
+    """Return the model of `node`, with Invalid for each reported value, or None if that is not possible.
 
-    None where too much is wrong for more to be said.
+    Each round reports the mistakes that pydantic finds and replaces their values, so that a file's other
+    mistakes are reported too.
     """
     if node is None or isinstance(node, Invalid):
         return None
@@ -237,7 +241,7 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
             return model.model_validate(node)
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
-        # First what unknown keys stand for: what seems missing may be there, misspelt.
+        # Unknown keys first: a key that seems missing may be misspelt.
         unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
         for mistake in unknown:
             guessed |= _correct_key(mistake, node, model, problems)
@@ -245,15 +249,15 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
             continue
         for mistake in mistakes:
             _report(mistake, node, where, name, guessed, problems)
-        passed_over = [_replace_with_invalid(mistake, node) for mistake in mistakes]
-        if not all(passed_over):
+        replaced = [_replace_with_invalid(mistake, node) for mistake in mistakes]
+        if not all(replaced):
             return None
 
 
 def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], problems: Problems) -> set[str]:
-    """Report an unknown key, and take it for the one that was probably meant, or leave it out.
+    """Report an unknown key, and rename it to the key that it probably means, or remove it.
 
-    What it was taken for.
+    Return that key.
     """
     *path, key = mistake["loc"]
     holder = list(_walk(node, path))[-1]
@@ -283,10 +287,10 @@ def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], probl
 def _report(
     mistake: ErrorDetails, node: Section, where: str, name: str, guessed: set[str], problems: Problems
 ) -> None:
-    """Report one mistake of pydantic's. Under a key that was only guessed, no value is shown."""
+    """Report a mistake that pydantic found. The value of a `guessed` key is not shown."""
     at = list(_walk(node, mistake["loc"]))[-1]
     if isinstance(at, Invalid) or (isinstance(at, Scalar) and at.cut):
-        return  # reported where the file was read
+        return  # already reported
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
     instead = _INSTEAD.get((keys[-1], _kind(at))) if keys else None
@@ -307,39 +311,39 @@ def _report(
 
 
 def _kind(node: Node) -> str:
-    """What stands there, without showing it: it may be a secret."""
+    """Return the kind of a node. Its value may be a secret."""
     return "a list" if isinstance(node, Items) else "text"
 
 
 def _key_hint(node: Node) -> str | None:
-    """What to write where text stands for keys."""
+    """Return what to write instead of text where keys are expected."""
     if not isinstance(node, Scalar):
         return None
     return odd_blank_hint(node) or "write key: value, with a space after the colon"
 
 
 def _replace_with_invalid(mistake: ErrorDetails, node: Section) -> bool:
-    """Let an Invalid stand for what is wrong or missing; False where one does and that is not enough."""
+    """Replace a wrong or missing value with Invalid. Return False if it already is one."""
     holder, key, at = list(_steps(node, mistake["loc"]))[-1]
-    empty = Invalid.at_place(at.place)
+    invalid = Invalid.at_place(at.place)
     if mistake["type"] == "missing" and isinstance(at, Section):
-        at.put(str(mistake["loc"][-1]), at.place, empty)
+        at.put(str(mistake["loc"][-1]), at.place, invalid)
     elif isinstance(holder, Section) and not isinstance(at, Invalid):
-        holder[holder.key(str(key))] = empty
+        holder[holder.key(str(key))] = invalid
     elif isinstance(holder, Items) and isinstance(key, int) and not isinstance(at, Invalid):
-        holder[key] = empty
+        holder[key] = invalid
     else:
         return False
     return True
 
 
 def _walk(node: Node, loc: Iterable[int | str]) -> Iterator[Node]:
-    """The nodes that an error's location leads to, as far as they are in the file."""
+    """Yield the nodes on the path of an error, as far as they exist."""
     return (at for _, _, at in _steps(node, loc))
 
 
 def _steps(node: Node, loc: Iterable[int | str]) -> Iterator[tuple[Node | None, int | str, Node]]:
-    """The same with what holds each node, and under which key or number."""
+    """Yield each node with its parent and its key or number in it."""
     holder: Node | None = None
     key: int | str = ""
     yield holder, key, node
@@ -348,6 +352,6 @@ def _steps(node: Node, loc: Iterable[int | str]) -> Iterator[tuple[Node | None, 
             holder, key, node = node, part, node.named(str(part))
         elif isinstance(node, Items) and isinstance(part, int) and part < len(node):
             holder, key, node = node, part, node[part]
-        elif not isinstance(part, int):  # where a list may stand, one alone may, too
+        elif not isinstance(part, int):  # a single value instead of a list
             return
         yield holder, key, node

@@ -1,4 +1,4 @@
-"""The table's shape as pydantic models. What stands below a key is what editors show of it."""
+"""The table as pydantic models. Editors and docs show the text below each key."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from bridge.theeye.job_api import TheEye
 
 
 class Model(BaseModel):
-    """Strict: a key that is not there is a mistake."""
+    """A mapping in the table. An unknown key is a mistake."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -57,7 +57,7 @@ class Model(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """As the table is written: a key may be left out, but is never None, and durations are text."""
+        """Return the schema as written: a key is optional but never null, and durations are text."""
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema)["properties"]
         for name, field in cls.model_fields.items():
@@ -67,7 +67,7 @@ class Model(BaseModel):
 
 
 def _as_written(schema: JsonSchemaValue, default: Any) -> JsonSchemaValue:
-    """What an editor is told of one key."""
+    """Return the schema of one key."""
     others = {key: value for key, value in schema.items() if key not in ("title", "default", "anyOf")}
     given = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     kinds = given[0] if len(given) == 1 else {"anyOf": given} if given else {}

@@ -1,10 +1,7 @@
-"""How a value of the table is read by its key's type, and what an editor is told of it.
+"""Readers of the table's values by type, each with its JSON Schema for editors.
 
-A scalar is read from its text, so each type says its own JSON Schema beside its reader.
-
-A mistake is raised as a PydanticCustomError whose context may carry a hint; load.py turns
-each into a Problem at its place. An Invalid, which is reported already, is passed over by every reader:
-None, or an Invalid, then stands in the shape. Values never stand in messages where they could be secrets.
+A reader rejects a value with a PydanticCustomError, which load.py turns into a Problem at its place. For an
+Invalid, which is already reported, it returns None or the Invalid. Messages never show a possible secret.
 """
 
 from __future__ import annotations
@@ -41,27 +38,27 @@ _ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
-#: The most attempts of a rate: the store looks so many back.
+#: The most attempts of a rate, which the store counts.
 _RATE_ATTEMPTS_LIMIT = 10_000
 
-#: Of what stands in the table, how many characters a message shows; what is longer may be a key.
+#: The longest value, in characters, that a message shows. A longer one may be a secret key.
 _SHOWN_LENGTH_LIMIT = 40
 
 
 def reject(message: str, hint: str | None = None, at: Place | None = None) -> NoReturn:
-    """Report a mistake at the value that is being read, or at a place inside it."""
+    """Report a mistake at the value, or at a place inside it."""
     raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint, "at": at})
 
 
 def describe(value: Any) -> str:
-    """What stands there, for a message."""
+    """Describe a value for a message."""
     if isinstance(value, Scalar):
         return repr(str(value)) if len(value) <= _SHOWN_LENGTH_LIMIT else f"'…' ({len(value)} characters)"
     return "a list" if isinstance(value, Items) else "a mapping"
 
 
 def env_name(value: str) -> str | None:
-    """NAME of a ``${{ env.NAME }}``, or None."""
+    """Return NAME of ``${{ env.NAME }}``, or None."""
     match = _ENV.fullmatch(value)
     return match[1] if match else None
 
@@ -73,7 +70,7 @@ def read_text(value: Any) -> Scalar:
 
 
 def read_line(value: Any) -> Scalar:
-    """Text that people and other programs know something by."""
+    """Read one line of visible text."""
     text = read_text(value)
     if not isinstance(text, Invalid) and (not text.strip() or not text.isprintable()):
         reject(f"found {describe(value)}, expected one line of text")
@@ -121,7 +118,7 @@ def read_duration(value: Any) -> float:
 
 
 def read_dedupe(value: Any) -> float | None:
-    """None for ``off``."""
+    """Read a duration, or ``off`` as None."""
     return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
 
 
@@ -137,7 +134,7 @@ def read_rate(value: Any) -> Rate | None:
 
 
 def read_until(value: Any) -> None:
-    """Till when a job holds its group: accepted is all there is yet."""
+    """Read until when a job blocks its group. The only value is accepted."""
     text = read_text(value)
     if not isinstance(text, Invalid) and text != "accepted":
         reject(f"found {describe(value)}, expected accepted")
@@ -164,12 +161,12 @@ def read_url(value: Any) -> Scalar:
 
 
 def check_url(text: str) -> None:
-    """TheEye's address: https, but for a loopback address; no path that could move a key elsewhere."""
+    """Check TheEye's URL: https, or http for a loopback address, without a query or fragment."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None  # what is wrong is not shown: it may be a password
+        host = None  # the message must not show it: it may be a password
     if host is None or parts.scheme not in ("https", "http") or " " in text or not text.isprintable():
         reject("found no URL, expected one such as https://api.theeye.io")
     if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
@@ -194,7 +191,7 @@ def as_list(value: Any) -> Any:
 
 
 def read_secret(value: Any) -> Scalar:
-    """A secret is written as ``${{ env.NAME }}``; the message shows the line, never the literal."""
+    """Read ``${{ env.NAME }}``. The message for a literal secret shows the line to write instead."""
     text = value if isinstance(value, Scalar) else None
     if text is None:
         reject(f"found {describe(value)}, expected ${{{{ env.NAME }}}}")
@@ -206,7 +203,7 @@ def read_secret(value: Any) -> Scalar:
 
 
 def read_argument_name(value: Any) -> Scalar | None:
-    """None for ``null``, which stands for a fixed argument."""
+    """Read a name, or ``null`` as None for a fixed argument."""
     fixed = isinstance(value, Scalar) and value.plain and value == "null"
     return None if fixed else read_name(value)
 
@@ -215,7 +212,7 @@ def check_argument_names(names: tuple[Scalar | None, ...]) -> tuple[Scalar | Non
     seen: set[str] = set()
     for name in names:
         if name and name in seen:
-            reject(f"the argument name {str(name)!r} stands twice", at=name.place)
+            reject(f"the argument name {str(name)!r} is used twice", at=name.place)
         if name is not None:
             seen.add(name)
     return names
@@ -247,7 +244,7 @@ def read_arguments(value: Any) -> Items | Section | Invalid:
 
 
 class Algorithm(StrEnum):
-    """Of an HMAC."""
+    """The hash of an HMAC."""
 
     SHA1 = "sha1"
     SHA256 = "sha256"
@@ -255,7 +252,7 @@ class Algorithm(StrEnum):
 
 
 class Encoding(StrEnum):
-    """Of a signature in its header."""
+    """The encoding of a signature in its header."""
 
     HEX = "hex"
     BASE64 = "base64"
@@ -271,7 +268,7 @@ def read_signed(value: Any) -> Scalar:
 
 
 class OneOrMore:
-    """Tells an editor that one alone may stand for a list of it."""
+    """Tell editors that a single value is allowed instead of a list."""
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -281,12 +278,12 @@ class OneOrMore:
 
 
 def _scalar(*more: str, **rules: Any) -> WithJsonSchema:
-    """What an editor takes for text: YAML makes numbers and booleans of what the table reads as text."""
+    """Return the schema of text, which editors may parse as numbers and booleans."""
     return WithJsonSchema({"type": ["string", "number", "boolean", *more], **rules})
 
 
 def _string(pattern: str, expected: str) -> WithJsonSchema:
-    """Text of this pattern; `expected` is what an editor says of any other."""
+    """Return the schema of text with this pattern. An editor shows `expected` for other text."""
     return WithJsonSchema(
         {"type": "string", "pattern": f"^({pattern})$", "patternErrorMessage": f"expected {expected}"}
     )

@@ -1,4 +1,4 @@
-"""`tests`: their shapes, and from these to RoutingTests."""
+"""`tests`: their models, and the RoutingTests built from these."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
 from bridge.routing.route import Route
 from bridge.sources.base.source import Source
 
-#: When a webhook of a test is received that does not say it.
+#: The default of `received_at`.
 _RECEIVED_AT = 0.0
 
 _WORDS = {"true": True, "false": False, "null": None}
@@ -55,7 +55,7 @@ def read_time(value: Any) -> float:
 
 
 def read_payload(value: Any) -> Node:
-    """A file's name, or the payload itself."""
+    """Read a file's name, or the payload itself."""
     if isinstance(value, Scalar) and not value.strip() and not isinstance(value, Invalid):
         reject("found blank text, expected the name of a file, or the payload itself")
     node: Node = value
@@ -63,7 +63,7 @@ def read_payload(value: Any) -> Node:
 
 
 def read_json(node: Node) -> JSON:
-    """What stands there as data: without quotes true, false, null and numbers are those values."""
+    """Return the value as JSON. Without quotes, true, false, null and numbers are those values."""
     if isinstance(node, Items):
         return [read_json(item) for item in node]
     if isinstance(node, Section):
@@ -71,7 +71,7 @@ def read_json(node: Node) -> JSON:
     if node.plain and node in _WORDS:
         return _WORDS[node]
     if node.plain and _NUMBER.fullmatch(node):
-        with suppress(orjson.JSONDecodeError):  # one that no JSON holds is text
+        with suppress(orjson.JSONDecodeError):  # a number that JSON does not allow is text
             return orjson.loads(str(node))
     return str(node)
 
@@ -131,10 +131,10 @@ class RoutingTestModel(Model):
 
 
 class RoutingTestBuilder:
-    """Takes the tests of one table one after the other; mistakes are reported and passed over."""
+    """Build the tests of one table. Mistakes are reported and skipped."""
 
     def __init__(self, arguments: ArgumentsBuilder, problems: Problems, *, read_payloads: bool) -> None:
-        """Without `read_payloads` no test is kept."""
+        """Without `read_payloads`, `tests` stays empty."""
         self._arguments = arguments
         self._problems = problems
         self._read_payloads = read_payloads
@@ -144,7 +144,7 @@ class RoutingTestBuilder:
     def add(
         self, place: Place, model: RoutingTestModel, source: Source | None, routes: Mapping[str, Route]
     ) -> None:
-        """`source` and `routes` as far as they could be built."""
+        """Add a test. `source` and `routes` are those that could be built."""
         self._check_name(model.name)
         if source is not None:
             self._check_event(place, model, source)
@@ -165,7 +165,7 @@ class RoutingTestBuilder:
         self.tests.append(test)
 
     def check_route(self, name: Scalar, known: Collection[str]) -> None:
-        """Report a route that the table does not have."""
+        """Report an unknown route."""
         if not isinstance(name, Invalid) and name not in known:
             guessed, listed = guess(name, known)
             self._problems.error(name.place, f"unknown route {describe(name)}{guessed}", f"routes: {listed}")
@@ -187,12 +187,12 @@ class RoutingTestBuilder:
         try:
             source.type.headers_for(None)
         except Unreadable:
-            message = f"event is missing: {source.type.name} says it in a header"
+            message = f"event is missing: {source.type.name} names it in a header"
             self._problems.error(place, message, "write event: and its name, such as push")
 
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
         if model.error is not None and model.task_arguments is not None:
-            message = "error stands beside task_arguments: a job whose arguments cannot be built has none"
+            message = "error and task_arguments exclude each other: with an error, a job has no arguments"
             self._problems.error(model.error.place, message, "leave one of them out")
         arguments = None
         if model.route in routes and isinstance(model.task_arguments, Items | Section):
@@ -201,7 +201,7 @@ class RoutingTestBuilder:
         return ExpectedJob(str(model.route), arguments, None if model.error is None else str(model.error))
 
     def _body(self, payload: Node) -> bytes | None:
-        """The payload as JSON text; None, reported, where it cannot be read."""
+        """Return the payload as JSON text, or None if it cannot be read, which is reported."""
         if isinstance(payload, Invalid):
             return None
         if not isinstance(payload, Scalar):
@@ -211,15 +211,15 @@ class RoutingTestBuilder:
         try:
             if not path.resolve().is_relative_to(folder.resolve()):
                 message = f"payload: {describe(payload)} is outside of the table's folder"
-                self._problems.error(payload.place, message, "put the file beside the one that names it")
+                self._problems.error(payload.place, message, "put the file into the folder of this YAML file")
                 return None
             body = path.read_bytes()
             parse_json(body)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no name of a file"
+            reason = getattr(error, "strerror", None) or "not a file's name"
             self._problems.error(
                 payload.place, f"payload: {describe(payload)} cannot be read: {reason}",
-                f"it is looked for in {folder}",
+                f"the path is relative to {folder}",
             )  # fmt: skip
             return None
         except Unreadable as error:

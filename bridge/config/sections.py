@@ -1,4 +1,4 @@
-"""The sections of the routing table, as one shape."""
+"""The sections of the routing table, as one model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the shape of a source to a Source: its type, its proofs and its options."""
+"""Build a Source from its model: its type, its proofs and its options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bridge.sources.base.proofs import BasicCredentials, Credential, HmacSignatu
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options, Replays, SourceType
 
-#: Where the fields stand that name an event, an action or a delivery.
+#: The roots of paths to the names of an event, an action or a delivery.
 _OPTION_NAMES = ("payload", "headers", "query")
 
 Given = Scalar | BasicAuthModel
@@ -27,7 +27,7 @@ _KEYS = tuple(ProofsModel.model_fields)
 
 
 class SourceBuilder:
-    """Builds the sources of one table."""
+    """Build the sources of one table."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class SourceBuilder:
         self._problems = problems
 
     def build(self, name: Scalar, model: SourceModel) -> Source | None:
-        """None where its type is not known; every other mistake is reported and passed over."""
+        """Return the source, or None if its type is unknown. Mistakes are reported and skipped."""
         source_type = self._type(name, model)
         if source_type is None:
             return None
@@ -68,19 +68,17 @@ class SourceBuilder:
             return self._types[given]
         if model.type is None:
             hint = f"add type: one of {known}"
-            self._problems.error(name.place, f"source {name} has no type, and its name is none", hint)
+            self._problems.error(name.place, f"source {name} has no type, and its name is not a type", hint)
         else:
             guess = did_you_mean(given, self._types)
-            self._problems.error(
-                given.place, f"unknown source type {str(given)!r}{guess}", f"there are: {known}"
-            )
+            self._problems.error(given.place, f"unknown source type {str(given)!r}{guess}", f"types: {known}")
         return None
 
     def _dedupe(self, name: Scalar, model: SourceModel, source_type: SourceType) -> float | None:
         if "dedupe" not in model.model_fields_set:
             return source_type.dedupe
         if source_type.dedupe is None:
-            message = f"{source_type.name} identifies each of its webhooks: dedupe is not for it"
+            message = f"dedupe does not apply to {source_type.name}: each of its webhooks has an id"
             self._problems.error(name.place, message, "leave it out")
         return model.dedupe
 
@@ -90,7 +88,8 @@ class SourceBuilder:
         if model.replays is None:
             return source_type.default_replays(options, () if model.any_of else _given(model))
         if not source_type.replayable:
-            message = f"replays is not for {source_type.name}: its proof covers its delivery id, or has none"
+            what = f"replays does not apply to {source_type.name}"
+            message = f"{what}: its proof covers the delivery id, or it has none"
             self._problems.error(name.place, message, "leave it out")
         return model.replays
 
@@ -102,24 +101,22 @@ class SourceBuilder:
         }
         for key, value in values.items():
             if key not in source_type.options:
-                message = f"{source_type.name} does not take {key}: its webhooks say it themselves"
+                message = f"{source_type.name} does not support {key}"
                 self._problems.error(value.place, message, "leave it out, or use type: generic")
         paths = {key: self._path(key, value) for key, value in values.items() if key != "header"}
         given = _given(model)
         if "header" in source_type.options and "token" in given and model.header is None:
             self._problems.error(
-                name.place, "token needs header", "write header: the name of the header it stands in"
+                name.place, "token needs header", "write header: and the name of the header with the token"
             )
         signature = self._signature(name, model, source_type)
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
-            self._problems.error(
-                header.place, "header is where token stands, and there is no token", "leave it out"
-            )
+            self._problems.error(header.place, "header needs token", "leave it out")
         return Options(header=str(header) if header else None, signature=signature, **paths)
 
     def _signature(self, name: Scalar, model: SourceModel, source_type: SourceType) -> HmacSignature | None:
-        """How ``secret:`` signs, where the table says it."""
+        """Return the signature format that the table sets, or None."""
         given = model.signature
         if given is None:
             if (
@@ -127,18 +124,18 @@ class SourceBuilder:
                 and not source_type.default_signature
                 and "secret" in _given(model)
             ):
-                hint = "write signature: {header: the header it stands in}"
+                hint = "write signature: {header: the header with the signature}"
                 self._problems.error(name.place, "secret needs signature", hint)
             return None
         if "signature" not in source_type.options:
-            message = f"{source_type.name} does not take signature: how it signs is known"
+            message = f"{source_type.name} does not support signature: its format is fixed"
             self._problems.error(name.place, message, "leave it out, or use type: generic")
             return None
         if "secret" not in _given(model):
-            message = "signature says how secret signs, and there is no secret"
+            message = "signature needs secret"
             self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or leave signature out")
         if any(isinstance(value, Invalid) for _, value in given):
-            return None  # reported already
+            return None  # already reported
         return self._hmac(name, given, source_type)
 
     def _hmac(self, name: Scalar, given: SignatureModel, source_type: SourceType) -> HmacSignature | None:
@@ -148,19 +145,19 @@ class SourceBuilder:
         signed = str(given.signed) if given.signed else usual
         if header is None:
             self._problems.error(
-                name.place, "signature has no header", "write header: the header it stands in"
+                name.place, "signature has no header", "write header: and the header with the signature"
             )
             return None
         place = given.signed.place if given.signed else name.place
         if timestamp is None and "{ts}" in signed:
-            hint = "write timestamp_header: the header in which the time stands"
-            self._problems.error(place, "signed has {ts}, without a timestamp_header", hint)
+            hint = "write timestamp_header: and the header with the time"
+            self._problems.error(place, "{ts} in signed needs timestamp_header", hint)
         if timestamp is not None and "{ts}" not in signed:
-            hint = "a time that is not signed proves nothing: leave timestamp_header out, or sign it"
-            self._problems.error(place, "signed has no {ts}, for a timestamp_header", hint)
+            hint = "add {ts} to signed, or leave timestamp_header out: an unsigned time proves nothing"
+            self._problems.error(place, "timestamp_header needs {ts} in signed", hint)
         if timestamp is not None and timestamp.lower() == header.lower():
-            message = f"the signature and its time cannot both stand in {header}"
-            self._problems.error(name.place, message, "write timestamp_header: the header of the time")
+            message = f"the signature and its time cannot both be in {header}"
+            self._problems.error(name.place, message, "write timestamp_header: and the header with the time")
         return HmacSignature(
             header=header,
             algorithm=given.algorithm or "sha256",
@@ -205,7 +202,7 @@ class SourceBuilder:
             if key not in by_key:
                 takes = ", ".join(by_key)
                 self._problems.error(
-                    _place(values[0]), f"{name} cannot prove itself by {key}", f"it can by {takes}"
+                    _place(values[0]), f"{key} does not apply to {name}", f"expected {takes}"
                 )
         required = tuple(
             RequiredProof(by_key[key], self._secrets(by_key[key], values))
@@ -225,27 +222,29 @@ class SourceBuilder:
             )
         headers = [header for proof in proofs for header in {each.lower() for each in proof.headers}]
         if model.any_of is None and len(set(headers)) < len(headers):
-            message = f"source {name}: one request cannot hold {' and '.join(given)}"
-            self._problems.error(place, message, "put them under any_of: if either may come")
+            message = f"source {name}: one request cannot have {' and '.join(given)}"
+            self._problems.error(place, message, "put them under any_of: if either is enough")
         if given and model.allow_unsigned:
             message = f"source {name} has a proof and allow_unsigned: true"
             self._problems.error(place, message, "leave one of them out")
         elif not given and model.allow_unsigned is False:
             keys = [proof.key for proof in source_type.proofs]
-            message = f"source {name} has nothing to prove itself by"
+            message = f"source {name} has no proof"
             hint = f"write {keys[0]}: ${{{{ env.NAME }}}} ({' or '.join(keys)}), or allow_unsigned: true"
             self._problems.error(place, message, hint)
         elif not given and model.allow_unsigned:
-            message = f"source {name} takes requests from anybody (allow_unsigned: true)"
-            self._problems.warning(place, message, "whoever knows its URL can start its tasks")
+            message = f"source {name} accepts requests from anyone (allow_unsigned: true)"
+            self._problems.warning(place, message, "anyone who knows its URL can run its tasks")
             self._warn_of_json(place, name, source_type)
 
     def _warn_of_json(self, place: Place, name: Scalar, source_type: SourceType) -> None:
         others = [content for content in source_type.content_types if content != JSON_TYPE]
         if others:
             sender = source_type.guide.title
-            message = f"unsigned, source {name} takes {JSON_TYPE} only; {sender} may send {others[0]}"
-            hint = "any page in a browser can send that; choose JSON at the sender, or a proof"
+            message = (
+                f"without a proof, source {name} accepts only {JSON_TYPE}; {sender} may send {others[0]}"
+            )
+            hint = "choose JSON at the sender, or add a proof: any web page can make a browser send a form"
             self._problems.warning(place, message, hint)
 
     def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Credential, ...]:
@@ -281,8 +280,9 @@ class SourceBuilder:
         if username is None or password is None:
             return None
         if ":" in username:
-            self._problems.error(model.username.place, "a user name of basic_auth holds no colon (RFC 7617)")
-        # Proxies repeat the pair as the base64 of both, in which that of the password alone is not found.
+            message = "the user name of basic_auth must not contain a colon (RFC 7617)"
+            self._problems.error(model.username.place, message)
+        # Proxies repeat the pair in base64, in which the mask does not find the password alone.
         self._environment.secrets.append(Secret(f"{username}:{password.reveal()}"))
         return BasicCredentials(username, password)
 
@@ -292,6 +292,6 @@ def _place(given: Given) -> Place:
 
 
 def _given(model: SourceModel) -> dict[str, tuple[Given, ...]]:
-    """The kinds of proof that the table gives, on the source or under its any_of."""
+    """Return the proofs of the source, or those under its any_of."""
     proofs = model.any_of if model.any_of is not None else model
     return {key: value for key in _KEYS if (value := getattr(proofs, key)) is not None}

@@ -1,4 +1,4 @@
-"""Tasks: those under `tasks`, and those that a route defines with keys of its own."""
+"""Tasks: under `tasks`, or defined by the keys of a route."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from bridge.theeye.job_api import KEY_LENGTH
 _TASK_ID = re.compile(r"[0-9a-fA-F]{24}")
 _KEY = re.compile(r"[A-Za-z0-9._~-]*")
 
-#: Stands for a key whose variable is not set, where that is only a warning.
+#: The placeholder of a key whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
 
 
 class TaskBuilder:
-    """Takes the tasks of one table one after the other; mistakes are reported and passed over."""
+    """Build the tasks of one table. Mistakes are reported and skipped."""
 
     def __init__(self, environment: Environment, problems: Problems, *, complete: bool) -> None:
-        """Without `complete`, what seems missing may stand where nothing could be read."""
+        """Without `complete`, a missing task is not reported: it may be in a part that could not be read."""
         self._environment = environment
         self._problems = problems
         self._complete = complete
-        #: Whether a task may do without a key of its own.
+        #: Whether a task needs no key, since `theeye` has an access token.
         self.by_token = False
         self._by_name: dict[str, Task] = {}
-        #: By TheEye's id, with the place of its definition.
+        #: Tasks by TheEye's id, with the place of the definition.
         self._by_id: dict[str, tuple[Task, Place]] = {}
-        #: Those under `tasks` that no order has named yet.
+        #: Tasks under `tasks` that no route or `on_dead` uses.
         self.unused: dict[str, Place] = {}
-        #: Names of those that are there but could not be read.
+        #: Names of tasks that could not be read.
         self._broken: set[str] = set()
 
     @property
     def by_id(self) -> dict[str, Task]:
-        """By TheEye's id."""
+        """Return the tasks by TheEye's id."""
         return {task_id: task for task_id, (task, _) in self._by_id.items()}
 
     def add(self, name: Scalar, model: TaskModel | None) -> None:
-        """Without a shape it is one that could not be read."""
+        """Add a task; without a model, one that could not be read."""
         if not name.strip() or not name.isprintable():
             self._problems.error(
                 name.place, f"found {describe(name)}, expected a task's name, one line of text"
@@ -59,8 +59,8 @@ class TaskBuilder:
             hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
-            message = f"the task's name is the id of another: {name}"
-            self._problems.error(name.place, message, "a route cannot tell them apart; name it otherwise")
+            message = f"the name {name} looks like another task's id"
+            self._problems.error(name.place, message, "choose another name: a route could mean either")
         if task_id is None:
             self._broken.add(str(name))
         else:
@@ -68,7 +68,7 @@ class TaskBuilder:
             self.unused[str(name)] = name.place
 
     def task_of(self, model: TaskCallModel) -> Task | None:
-        """The task that an order names, or that its own keys define."""
+        """Return the task that a call names, or that its own keys define."""
         task = self._task_of(model)
         for name in (str(model.task), None if task is None else task.name):
             self.unused.pop(name or "", None)
@@ -78,7 +78,7 @@ class TaskBuilder:
         if model.task in self._by_name:
             own = sorted(_given_keys(model))
             if own:
-                message = f"{own[0]} stands on the route, but task {model.task} is under tasks"
+                message = f"{own[0]} is on the route, but task {model.task} is under tasks"
                 self._problems.error(model.task.place, message, f"set it at tasks: {model.task}:")
             return self._by_name[model.task]
         key = self._key(model.secret_key)
@@ -131,8 +131,8 @@ class TaskBuilder:
         if self._environment.is_placeholder(text, scalar):
             return text
         if not _TASK_ID.fullmatch(text):
-            counted = "others among them" if len(text) == 24 else f"{len(text)} characters"
-            message = f"a task's id is 24 hex digits, found {counted}"
+            counted = "other characters" if len(text) == 24 else f"{len(text)} characters"
+            message = f"a task's id must be 24 hex digits, found {counted}"
             self._problems.error(scalar.place, message, "TheEye shows it in the task's address")
             return None
         return text.lower()
@@ -145,12 +145,12 @@ class TaskBuilder:
             return _UNSET
         length = len(secret.reveal())
         if length != KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
-            counted = "others among them" if length == KEY_LENGTH else f"{length} characters"
-            message = f"a task's secret key is {KEY_LENGTH} letters and digits, found {counted}"
+            counted = "other characters" if length == KEY_LENGTH else f"{length} characters"
+            message = f"a task's secret key must be {KEY_LENGTH} letters and digits, found {counted}"
             self._problems.error(scalar.place, message, "copy it from the task at TheEye, without spaces")
         return secret
 
 
 def _given_keys(model: TaskKeysModel) -> set[str]:
-    """The task's keys that the table sets here."""
+    """Return the task's keys that are set here."""
     return set(model.model_fields_set) & set(TaskKeysModel.model_fields)
