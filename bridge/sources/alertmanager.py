@@ -6,7 +6,6 @@ Alertmanager's notify/webhook and template packages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType
 
@@ -28,8 +27,8 @@ class Alertmanager(SourceType):
     ``repeat_interval`` has the same bytes.
     """
 
-    name: ClassVar[str] = "alertmanager"
-    guide: ClassVar[Guide] = Guide(
+    name = "alertmanager"
+    guide = Guide(
         title="Prometheus Alertmanager",
         setup="""
             In Alertmanager's file, under a receiver's `webhook_configs`: `url` the source's URL, and under
@@ -67,15 +66,15 @@ routes:
         ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {"firing": ("alerts",), "resolved": ("alerts",)}
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    events = {"firing": ("alerts",), "resolved": ("alerts",)}
+    fields = {
         EVERY_EVENT: fields(
             "receiver status groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts notification_reason routeLabels",
             alerts=[fields("status labels annotations startsAt endsAt generatorURL fingerprint")],
         )
     }
-    dedupe: ClassVar[float | None] = 30.0
+    dedupe = 30.0
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request

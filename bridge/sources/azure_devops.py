@@ -6,14 +6,11 @@ https://learn.microsoft.com/azure/devops/service-hooks/events
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields, names
-from bridge.sources.base.proofs import BasicAuth, HeaderToken, Proof
+from bridge.sources.base.known_fields import fields, names
+from bridge.sources.base.proofs import BasicAuth, HeaderToken
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 #: https://learn.microsoft.com/azure/devops/service-hooks/events
@@ -35,8 +32,8 @@ _EVENTS = names(
 class AzureDevOps(SourceType):
     """Azure DevOps signs nothing. It sends basic auth or a token in a header."""
 
-    name: ClassVar[str] = "azure-devops"
-    guide: ClassVar[Guide] = Guide(
+    name = "azure-devops"
+    guide = Guide(
         title="Azure DevOps",
         setup="""
             Project settings → Service hooks → + → *Web Hooks*, the event, and then: *URL* the source's URL,
@@ -71,15 +68,15 @@ routes:
             "The button *Test* sends an event that never happened, with names such as Fabrikam.",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    events = dict.fromkeys(_EVENTS, ())
+    fields = {
         EVERY_EVENT: fields(
             "createdDate detailedMessage eventType id message notificationId publisherId resource "
             "resourceContainers resourceVersion scope subscriptionId"
         )
     }
-    proofs: ClassVar[tuple[Proof, ...]] = (BasicAuth(), HeaderToken("X-Token"))
-    options: ClassVar[tuple[str, ...]] = ("header",)
+    proofs = (BasicAuth(), HeaderToken("X-Token"))
+    options = ("header",)
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request

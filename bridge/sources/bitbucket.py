@@ -6,14 +6,11 @@ https://support.atlassian.com/bitbucket-cloud/docs/event-payloads/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
 
@@ -23,8 +20,8 @@ class Bitbucket(SourceType):
     The signature covers no header, so the body must fit the event in ``X-Event-Key``.
     """
 
-    name: ClassVar[str] = "bitbucket"
-    guide: ClassVar[Guide] = Guide(
+    name = "bitbucket"
+    guide = Guide(
         title="Bitbucket Cloud",
         setup="""
             Repository (or workspace) settings → Webhooks → Add webhook: *URL* the source's URL, *Secret* a
@@ -59,11 +56,11 @@ routes:
             "Without a secret in its settings Bitbucket signs nothing, and everything is refused.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
-    event_header: ClassVar[str | None] = "X-Event-Key"
-    id_header: ClassVar[str | None] = "X-Request-UUID"
-    replayable: ClassVar[bool] = True
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
+    event_header = "X-Event-Key"
+    id_header = "X-Request-UUID"
+    replayable = True
+    events = {
         "issue:comment_created": ("issue", "comment"),
         "issue:created": ("issue",),
         "issue:updated": ("issue",),
@@ -92,7 +89,7 @@ routes:
         "repo:transfer": ("repository",),
         "repo:updated": ("repository", "changes"),
     }
-    markers: ClassVar[Markers | None] = Markers(
+    markers = Markers(
         context=("repository",),
         optional={"issue:updated": ("changes",), "project:updated": ("changes", "project")},
         texts={
@@ -103,7 +100,7 @@ routes:
             }
         },
     )
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    fields = {
         "repo:push": fields(
             "actor repository",
             push={"changes": [fields("old new created closed forced commits truncated links")]},

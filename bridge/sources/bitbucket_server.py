@@ -6,14 +6,11 @@ https://confluence.atlassian.com/bitbucketserver/event-payload-938025882.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import BasicAuth, HmacSignature, Proof
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import BasicAuth, HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
 #: The event of *Test connection*.
@@ -27,8 +24,8 @@ class BitbucketServer(SourceType):
     header, so the body's ``eventKey`` must equal ``X-Event-Key``.
     """
 
-    name: ClassVar[str] = "bitbucket-server"
-    guide: ClassVar[Guide] = Guide(
+    name = "bitbucket-server"
+    guide = Guide(
         title="Bitbucket Data Center and Server",
         setup="""
             Repository (or project) settings → Webhooks → Create webhook: *URL* the source's URL, *Secret* a
@@ -67,13 +64,13 @@ routes:
             "A hook of Bitbucket Cloud is another type: `bitbucket`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),
     )  # fmt: skip
-    event_header: ClassVar[str | None] = "X-Event-Key"
-    id_header: ClassVar[str | None] = "X-Request-Id"
-    replayable: ClassVar[bool] = True
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    event_header = "X-Event-Key"
+    id_header = "X-Request-Id"
+    replayable = True
+    events = {
         "mirror:repo_synchronized": ("repository",),
         "pr:comment:added": ("pullRequest", "comment"),
         "pr:comment:deleted": ("pullRequest", "comment"),
@@ -99,14 +96,14 @@ routes:
         "repo:refs_changed": ("repository", "changes"),
         "repo:secret_detected": (),
     }
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    fields = {
         "repo:refs_changed": fields(
             "eventKey date actor repository commits toCommit",
             changes=[fields("refId fromHash toHash type", ref=fields("id displayId type"))],
         )
     }
 
-    setup_events: ClassVar[tuple[str, ...]] = (_TEST,)
+    setup_events = (_TEST,)
 
     def is_unsigned_test(self, request: Request) -> bool:
         return request.headers.get("X-Event-Key") == _TEST

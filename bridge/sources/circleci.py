@@ -5,15 +5,13 @@ Source of the rules: https://circleci.com/docs/guides/integration/outbound-webho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JSON_TYPE
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
@@ -23,8 +21,8 @@ class CircleCI(SourceType):
     ``circleci-event-type`` is not signed, so the event is the body's ``type``.
     """
 
-    name: ClassVar[str] = "circleci"
-    guide: ClassVar[Guide] = Guide(
+    name = "circleci"
+    guide = Guide(
         title="CircleCI",
         setup="""
             Project Settings → *Webhooks* → *Add Webhook*: *Receiver URL* the source's URL, *Secret token* a
@@ -60,15 +58,15 @@ routes:
             "*Test Ping Event* sends a `ping`, which no route is asked about.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("circleci-signature", prefix="v1=", multiple=True),)
-    event_header: ClassVar[str | None] = "circleci-event-type"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (HmacSignature("circleci-signature", prefix="v1=", multiple=True),)
+    event_header = "circleci-event-type"
+    events = {
         "job-completed": ("id", "job"),
         "ping": (),
         "workflow-completed": ("id", "workflow"),
     }
-    setup_events: ClassVar[tuple[str, ...]] = ("ping",)
-    dedupe: ClassVar[float | None] = 30.0
+    setup_events = ("ping",)
+    dedupe = 30.0
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         named = {} if event is None else {"circleci-event-type": event}

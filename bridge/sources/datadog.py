@@ -6,12 +6,11 @@ Source of the rules: https://docs.datadoghq.com/integrations/webhooks/
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, Proof
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
@@ -21,8 +20,8 @@ class Datadog(SourceType):
     The payload is the user's template, with field names as in the guide and in Datadog's default.
     """
 
-    name: ClassVar[str] = "datadog"
-    guide: ClassVar[Guide] = Guide(
+    name = "datadog"
+    guide = Guide(
         title="Datadog",
         setup="""
             Integrations → Webhooks → *New*: *URL* the source's URL, *Custom Headers*
@@ -62,9 +61,9 @@ routes:
             "A template without these names needs `type: generic`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
-    options: ClassVar[tuple[str, ...]] = ("header",)
-    dedupe: ClassVar[float | None] = 30.0
+    proofs = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
+    options = ("header",)
+    dedupe = 30.0
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         if not isinstance(payload, dict):

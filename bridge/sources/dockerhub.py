@@ -6,14 +6,12 @@ Source of the rules: https://docs.docker.com/docker-hub/repos/manage/webhooks/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import Proof, UrlToken
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import UrlToken
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
@@ -24,8 +22,8 @@ class DockerHub(SourceType):
     ``callback_url``, since the sender chooses it.
     """
 
-    name: ClassVar[str] = "dockerhub"
-    guide: ClassVar[Guide] = Guide(
+    name = "dockerhub"
+    guide = Guide(
         title="Docker Hub",
         setup="""
             The repository → Webhooks: any name, and as *Webhook URL* the source's URL with `?token=` and the
@@ -55,9 +53,9 @@ routes:
             "`callback_url` is never called.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (UrlToken(),)
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {"push": ("push_data", "repository")}
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    proofs = (UrlToken(),)
+    events = {"push": ("push_data", "repository")}
+    fields = {
         "push": fields(
             "callback_url",
             push_data=fields("images media_type pushed_at pusher tag"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from hashlib import sha256
-from typing import ClassVar
 
 import orjson
 
@@ -12,7 +11,7 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request, rfc3339
 from bridge.core.fields import Absent, Path, kind
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, HmacSignature, UrlToken
 from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
 
@@ -23,8 +22,8 @@ class Generic(SourceType):
     the webhook.
     """
 
-    name: ClassVar[str] = "generic"
-    guide: ClassVar[Guide] = Guide(
+    name = "generic"
+    guide = Guide(
         title="Any other sender",
         setup="""
             Let it POST JSON to the source's URL, with one of the proofs. `secret:` with `signature:` says how
@@ -61,12 +60,12 @@ routes:
             "`delivery_id:` it does so only where the source says `replays:`, as a body may well repeat.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Signature"), HeaderToken("X-Token"), BearerToken(), BasicAuth(), UrlToken(),
     )  # fmt: skip
-    options: ClassVar[tuple[str, ...]] = ("header", "event", "action", "delivery_id", "signature")
-    dedupe: ClassVar[float | None] = 30.0
-    replayable: ClassVar[bool] = True
+    options = ("header", "event", "action", "delivery_id", "signature")
+    dedupe = 30.0
+    replayable = True
 
     def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
         # An id in the body is signed with it. Without an id, a sender may repeat a body on purpose.

@@ -15,8 +15,8 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 #: The formats of all three.
@@ -115,7 +115,7 @@ class Gitea(SourceType):
     no header, so the body must fit the event.
     """
 
-    name: ClassVar[str] = "gitea"
+    name = "gitea"
     guide: ClassVar[Guide] = guide_of(
         "Gitea",
         "gitea",
@@ -125,17 +125,17 @@ class Gitea(SourceType):
         "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
         '`headers["X-Gitea-Event-Type"]`.',
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gitea-Signature"),)
+    proofs = (GiteaSignature("X-Gitea-Signature"),)
     #: Older releases send the webhook's secret in the body.
-    credential_fields: ClassVar[tuple[str, ...]] = ("secret",)
-    credential_headers: ClassVar[tuple[str, ...]] = (
+    credential_fields = ("secret",)
+    credential_headers = (
         "X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature",
         "X-Hub-Signature-256",
     )  # fmt: skip
-    event_header: ClassVar[str | None] = "X-Gitea-Event"
-    replayable: ClassVar[bool] = True
-    id_header: ClassVar[str | None] = "X-Gitea-Delivery"
-    bodies: ClassVar[tuple[Body, ...]] = _BODIES
+    event_header = "X-Gitea-Event"
+    replayable = True
+    id_header = "X-Gitea-Delivery"
+    bodies = _BODIES
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **COMMON_EVENTS,
         "package": ("action", "package"),
@@ -148,8 +148,8 @@ class Gitea(SourceType):
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
-    markers: ClassVar[Markers | None] = MARKERS
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    markers = MARKERS
+    fields = {
         "push": fields(
             "ref before after compare_url total_commits commits head_commit repository pusher sender"
         )

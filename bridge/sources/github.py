@@ -6,14 +6,13 @@ Source of the rules: https://docs.github.com/webhooks (validating deliveries, ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from bridge.core.event import JSON, Request
-from bridge.sources.base.bodies import Body, JsonBody, JsonForm
+from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 _USER = fields(
@@ -141,8 +140,8 @@ class GitHub(SourceType):
     The signature covers no header, so the body must fit the event in ``X-GitHub-Event``.
     """
 
-    name: ClassVar[str] = "github"
-    guide: ClassVar[Guide] = Guide(
+    name = "github"
+    guide = Guide(
         title="GitHub",
         setup="""
             Repository, organization or app → Settings → Webhooks → Add webhook: *Payload URL* the source's
@@ -179,14 +178,14 @@ routes:
             "body of a repository's: with `replays: refuse` the second makes no job.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
-    credential_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
-    event_header: ClassVar[str | None] = "X-GitHub-Event"
-    id_header: ClassVar[str | None] = "X-GitHub-Delivery"
-    replayable: ClassVar[bool] = True
-    setup_events: ClassVar[tuple[str, ...]] = ("ping",)
-    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
+    credential_headers = ("X-Hub-Signature",)
+    event_header = "X-GitHub-Event"
+    id_header = "X-GitHub-Delivery"
+    replayable = True
+    setup_events = ("ping",)
+    bodies = (JsonBody(), JsonForm("payload"))
+    events = {
         "branch_protection_configuration": ("action", "repository"),
         "branch_protection_rule": ("action", "rule"),
         "cache_sync": ("ref", "before", "after", "cache_location"),
@@ -267,8 +266,8 @@ routes:
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
-    markers: ClassVar[Markers | None] = Markers(context=_CONTEXT, optional=_OPTIONAL)
-    fields: ClassVar[Mapping[str, FieldTree]] = _FIELDS
+    markers = Markers(context=_CONTEXT, optional=_OPTIONAL)
+    fields = _FIELDS
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = required_headers(request, "X-GitHub-Event", "X-GitHub-Delivery")

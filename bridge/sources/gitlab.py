@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.proofs import HeaderToken, Proof
+from bridge.sources.base.proofs import HeaderToken
 from bridge.sources.base.source_type import (
     Options,
     ParsedWebhook,
@@ -90,8 +89,8 @@ class GitLab(SourceType):
     share an ``X-Gitlab-Event-UUID``: neither identifies a webhook.
     """
 
-    name: ClassVar[str] = "gitlab"
-    guide: ClassVar[Guide] = Guide(
+    name = "gitlab"
+    guide = Guide(
         title="GitLab",
         setup="""
             Project or group → Settings → Webhooks (for the whole instance: Admin → System hooks) → Add new
@@ -144,16 +143,16 @@ routes:
             "`payload.object_attributes.oldrev`.",
         ),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    sender_issued = ("secret",)
+    proofs = (
         HeaderToken("X-Gitlab-Token"), StandardSignature(error_text=_SIGNING_ERROR),
     )  # fmt: skip
-    event_header: ClassVar[str | None] = "X-Gitlab-Event"
-    id_header: ClassVar[str | None] = "webhook-id"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
-    markers: ClassVar[Markers | None] = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
-    dedupe: ClassVar[float | None] = 30.0
-    replayable: ClassVar[bool] = True
+    event_header = "X-Gitlab-Event"
+    id_header = "webhook-id"
+    events = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
+    markers = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
+    dedupe = 30.0
+    replayable = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         headers = super().headers_for(event)

@@ -6,23 +6,20 @@ packages receivers/webhook and http of grafana/alerting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature, Proof
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, text_at
 
 
 class Grafana(Alertmanager):
     """Alertmanager's notification with more fields, and an optional signature."""
 
-    name: ClassVar[str] = "grafana"
-    guide: ClassVar[Guide] = Guide(
+    name = "grafana"
+    guide = Guide(
         title="Grafana",
         setup="""
             Alerting → Contact points → *Webhook*: *URL* the source's URL, *HTTP Method* POST; under *Optional
@@ -64,13 +61,13 @@ routes:
             "*Custom payload* needs `type: generic`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),
     )  # fmt: skip
-    options: ClassVar[tuple[str, ...]] = ("signature",)
-    default_signature: ClassVar[HmacSignature | None] = HmacSignature("X-Grafana-Alerting-Signature")
-    default_signed_content: ClassVar[str] = "{ts}:{body}"
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    options = ("signature",)
+    default_signature = HmacSignature("X-Grafana-Alerting-Signature")
+    default_signed_content = "{ts}:{body}"
+    fields = {
         EVERY_EVENT: fields(
             "receiver status orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts title state message appVersion extra",

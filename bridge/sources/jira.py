@@ -5,9 +5,7 @@ Source of the rules: https://developer.atlassian.com/cloud/jira/platform/webhook
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 import orjson
 
@@ -15,7 +13,7 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import names
-from bridge.sources.base.proofs import HmacSignature, Proof, UrlToken
+from bridge.sources.base.proofs import HmacSignature, UrlToken
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 _ID_HEADER = "X-Atlassian-Webhook-Identifier"
@@ -40,8 +38,8 @@ class Jira(SourceType):
     Without a body (a setting at Jira), the event is ``event`` and the payload ``{}``.
     """
 
-    name: ClassVar[str] = "jira"
-    guide: ClassVar[Guide] = Guide(
+    name = "jira"
+    guide = Guide(
         title="Jira",
         setup="""
             Settings → System → WebHooks → *Create a WebHook*: *URL* the source's URL, *Secret* a text of your
@@ -80,13 +78,13 @@ routes:
             "Apps (Connect, OAuth) sign with JWT, which is not taken: make an administrator's webhook.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),
     )  # fmt: skip
-    id_header: ClassVar[str | None] = _ID_HEADER
-    dedupe: ClassVar[float | None] = 30.0
-    replayable: ClassVar[bool] = True
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    id_header = _ID_HEADER
+    dedupe = 30.0
+    replayable = True
+    events = {
         **dict.fromkeys(_EVENTS, ()),
         **dict.fromkeys(names("jira:issue_created jira:issue_updated jira:issue_deleted"), ("issue",)),
         **dict.fromkeys(names("comment_created comment_deleted comment_updated"), ("comment",)),

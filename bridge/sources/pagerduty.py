@@ -5,14 +5,11 @@ Source of the rules: https://developer.pagerduty.com/docs/webhooks-overview (eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields, names
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.known_fields import fields, names
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 
@@ -23,8 +20,8 @@ class PagerDuty(SourceType):
     could change ``X-Webhook-Id``.
     """
 
-    name: ClassVar[str] = "pagerduty"
-    guide: ClassVar[Guide] = Guide(
+    name = "pagerduty"
+    guide = Guide(
         title="PagerDuty",
         setup="""
             *Integrations* → *Generic Webhooks (v3)* → *New Webhook*: *Webhook URL* the source's URL, the
@@ -58,12 +55,10 @@ routes:
             "A body over 256 KB is not sent at all. Extensions of version 2 sign nothing and are refused.",
         ),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
-        HmacSignature("X-PagerDuty-Signature", prefix="v1=", multiple=True),
-    )
-    setup_events: ClassVar[tuple[str, ...]] = ("pagey.ping",)
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+    sender_issued = ("secret",)
+    proofs = (HmacSignature("X-PagerDuty-Signature", prefix="v1=", multiple=True),)
+    setup_events = ("pagey.ping",)
+    events = dict.fromkeys(
         names(
             """
             incident.{acknowledged annotated} incident.conference_bridge.updated
@@ -75,9 +70,7 @@ routes:
         ),
         ("event",),
     )
-    fields: ClassVar[Mapping[str, FieldTree]] = {
-        EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}
-    }
+    fields = {EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}}
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request

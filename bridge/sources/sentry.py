@@ -6,9 +6,7 @@ Sentry's sentry_apps package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 from uuid import uuid4
 
 import orjson
@@ -16,8 +14,8 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, required_headers, text_at
 
 #: By resource, the field that only its `data` has.
@@ -38,8 +36,8 @@ class Sentry(SourceType):
     ``Request-ID`` differs between attempts, so a hash over the event's id or the payload identifies it.
     """
 
-    name: ClassVar[str] = "sentry"
-    guide: ClassVar[Guide] = Guide(
+    name = "sentry"
+    guide = Guide(
         title="Sentry",
         setup="""
             *Settings* → *Developer Settings* → *Create New Integration* → *Internal*: *Webhook URL* the
@@ -81,20 +79,20 @@ routes:
             "The older plugin *WebHooks* of a project signs nothing: make an integration instead.",
         ),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
-    credential_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
+    sender_issued = ("secret",)
+    proofs = (HmacSignature("Sentry-Hook-Signature"),)
+    credential_headers = ("Sentry-App-Signature",)
     #: An installation's token is granted for this code.
-    credential_fields: ClassVar[tuple[str, ...]] = ("data.installation.code",)
-    event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    credential_fields = ("data.installation.code",)
+    event_header = "Sentry-Hook-Resource"
+    events = {
         **{resource: ("action", f"data.{key}") for resource, key in _RESOURCE_KEYS.items()},
         **dict.fromkeys(("activity_alert", "preprod_artifact", "seer"), ("action", "data")),
     }
-    fields: ClassVar[Mapping[str, FieldTree]] = {EVERY_EVENT: fields("action actor data installation")}
-    setup_events: ClassVar[tuple[str, ...]] = ("installation.created",)
-    dedupe: ClassVar[float | None] = 960.0
-    replayable: ClassVar[bool] = True
+    fields = {EVERY_EVENT: fields("action actor data installation")}
+    setup_events = ("installation.created",)
+    dedupe = 960.0
+    replayable = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         return {**super().headers_for(event), "Request-ID": uuid4().hex}

@@ -6,17 +6,15 @@ payloads).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Secret
-from bridge.sources.base.bodies import Body, FieldsForm, JsonBody, JsonForm
+from bridge.sources.base.bodies import FieldsForm, JsonBody, JsonForm
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import names
-from bridge.sources.base.proofs import HmacSignature, Proof
+from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 #: The most fields of a form. A slash command has about 15.
@@ -65,8 +63,8 @@ class Slack(SourceType):
     bridge ignores and removes the shared ``token`` of older apps.
     """
 
-    name: ClassVar[str] = "slack"
-    guide: ClassVar[Guide] = Guide(
+    name = "slack"
+    guide = Guide(
         title="Slack",
         setup="""
             api.slack.com/apps → your app. *Basic Information* shows the *Signing Secret*. The source's URL is
@@ -110,8 +108,8 @@ routes:
             "A time more than 300 s from now is refused. `ssl_check` without a signature is refused too.",
         ),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    sender_issued = ("secret",)
+    proofs = (
         HmacSignature(
             "X-Slack-Signature",
             prefix="v0=",
@@ -119,17 +117,17 @@ routes:
             signed="v0:{ts}:{body}",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
+    events = dict.fromkeys(_EVENTS, ())
     #: The Events API sends JSON. Interactivity, commands and the certificate check send forms.
-    bodies: ClassVar[tuple[Body, ...]] = (
+    bodies = (
         JsonBody(),
         JsonForm("payload"),
         FieldsForm(("command", "team_id", "channel_id", "user_id", "response_url"), MAX_FIELDS),
         FieldsForm(("ssl_check",), MAX_FIELDS),
     )
-    credential_fields: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
-    setup_events: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
-    dedupe: ClassVar[float | None] = 600.0
+    credential_fields = ("token", "bot_access_token", "event.bot_access_token")
+    setup_events = ("url_verification", "ssl_check")
+    dedupe = 600.0
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, action = _names(payload)

@@ -10,10 +10,10 @@ import re
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -24,9 +24,9 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 from bridge.core.errors import NotConfirmed, SendError, SettingsError, Unreadable
 from bridge.core.event import JSON, Request
 from bridge.core.payload import parse_json
-from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.bodies import JSON_TYPE, JsonBody
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import TIME_TOLERANCE, Credential, Proof
 from bridge.sources.base.source_type import Fetch, Options, ParsedWebhook, SourceType, fetch_nothing, text_at
 
@@ -166,8 +166,8 @@ class SnsSignature(Proof):
     mark_proven: Callable[[str, Certificate], None]
     header: str = "Signature or TopicArn in its body"
 
-    key: ClassVar[str] = "topic_arns"
-    needs_body: ClassVar[bool] = True
+    key = "topic_arns"
+    needs_body = True
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -286,8 +286,8 @@ def _mark_none(url: str, certificate: Certificate) -> None:
 class Sns(SourceType):
     """The event is the message's type. The bridge confirms the subscription of an allowed topic."""
 
-    name: ClassVar[str] = "sns"
-    guide: ClassVar[Guide] = Guide(
+    name = "sns"
+    guide = Guide(
         title="Amazon SNS",
         setup="""
             Put the topic's ARN into the table and start the bridge; then SNS → Topics → the topic → *Create
@@ -334,16 +334,14 @@ routes:
             "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
         ),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("topic_arns",)
-    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _mark_none),)
-    event_header: ClassVar[str | None] = _TYPE_HEADER
-    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(("text/plain", JSON_TYPE)),)
-    setup_events: ClassVar[tuple[str, ...]] = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
-    credential_fields: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        _SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type")
-    )
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    sender_issued = ("topic_arns",)
+    proofs = (SnsSignature(_no_certificate, _mark_none),)
+    event_header = _TYPE_HEADER
+    bodies = (JsonBody(("text/plain", JSON_TYPE)),)
+    setup_events = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
+    credential_fields = ("Token", "SubscribeURL", "UnsubscribeURL")
+    events = dict.fromkeys(_SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type"))
+    fields = {
         "Notification": fields(
             "Type MessageId TopicArn Subject Message Timestamp SignatureVersion Signature SigningCertURL "
             "UnsubscribeURL MessageAttributes"

@@ -10,7 +10,6 @@ import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 from uuid import uuid4
 
 from bridge.core.errors import Unreadable
@@ -44,8 +43,8 @@ class StandardSignature(Proof):
     #: The message for an invalid secret.
     error_text: str = "a secret of Standard Webhooks must be whsec_ and base64"
 
-    key: ClassVar[str] = "secret"
-    needs_body: ClassVar[bool] = True
+    key = "secret"
+    needs_body = True
 
     @property
     def is_timed(self) -> bool:
@@ -103,8 +102,8 @@ def _sign(identity: bytes, time: bytes, body: bytes, secret: Credential) -> byte
 class StandardWebhooks(SourceType):
     """Any sender that follows the specification. The event is the body's ``type``."""
 
-    name: ClassVar[str] = "standard-webhooks"
-    guide: ClassVar[Guide] = Guide(
+    name = "standard-webhooks"
+    guide = Guide(
         title="Standard Webhooks (OpenAI, Clerk, Resend and others)",
         setup="""
             Wherever the sender takes an endpoint: the source's URL. It shows a signing secret that begins
@@ -131,11 +130,11 @@ routes:
         """,
         traps=("The secret is base64 after `whsec_`; Stripe's begins alike and is none: use its own type.",),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
+    sender_issued = ("secret",)
+    proofs = (StandardSignature(),)
     #: Some senders also send the headers of Svix.
-    credential_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
-    id_header: ClassVar[str | None] = "webhook-id"
+    credential_headers = ("svix-signature",)
+    id_header = "webhook-id"
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "type"), request.headers.get(str(self.id_header))

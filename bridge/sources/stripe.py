@@ -5,15 +5,13 @@ Source of the rules: https://docs.stripe.com/webhooks (signatures, best practice
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields, names
-from bridge.sources.base.proofs import Credential, HmacSignature, Proof, header_bytes, with_headers
+from bridge.sources.base.known_fields import fields, names
+from bridge.sources.base.proofs import Credential, HmacSignature, header_bytes, with_headers
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 #: The events that an endpoint can subscribe to: https://docs.stripe.com/api/events/types
@@ -175,8 +173,8 @@ class StripeSignature(HmacSignature):
 class Stripe(SourceType):
     """The event is the body's ``type``, its id the body's ``id``; also of a thin event."""
 
-    name: ClassVar[str] = "stripe"
-    guide: ClassVar[Guide] = Guide(
+    name = "stripe"
+    guide = Guide(
         title="Stripe",
         setup="""
             Workbench → *Webhooks* → *Add destination*: choose the events that your routes name, *Webhook
@@ -211,20 +209,20 @@ routes:
             "With Connect, `payload.account` says whose event it is.",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    events = {
         **dict.fromkeys(_EVENTS, ("id", "type", "data")),
         **dict.fromkeys(_THIN, ("id", "type")),
     }
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    fields: ClassVar[Mapping[str, FieldTree]] = {
+    sender_issued = ("secret",)
+    fields = {
         EVERY_EVENT: fields(
             "id object account api_version changes context created data livemode pending_webhooks reason "
             "related_object request snapshot_api_version type"
         )
     }
-    proofs: ClassVar[tuple[Proof, ...]] = (StripeSignature(),)
+    proofs = (StripeSignature(),)
     #: The number of endpoints that have not answered yet.
-    volatile_fields: ClassVar[tuple[str, ...]] = ("pending_webhooks",)
+    volatile_fields = ("pending_webhooks",)
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request

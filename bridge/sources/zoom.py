@@ -6,9 +6,7 @@ Source of the rules: https://developers.zoom.us/docs/api/webhooks/ (validating, 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 import orjson
 
@@ -16,8 +14,8 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields, names
-from bridge.sources.base.proofs import HmacSignature, Proof, secret_bytes
+from bridge.sources.base.known_fields import fields, names
+from bridge.sources.base.proofs import HmacSignature, secret_bytes
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 _VALIDATION = "endpoint.url_validation"
@@ -102,8 +100,8 @@ class Zoom(SourceType):
     replies only to a signed one. A webhook has no id: a hash over event, time and payload identifies it.
     """
 
-    name: ClassVar[str] = "zoom"
-    guide: ClassVar[Guide] = Guide(
+    name = "zoom"
+    guide = Guide(
         title="Zoom",
         setup="""
             marketplace.zoom.us → *Develop* → your app → *Features* → *Access*: copy the *Secret Token*; under
@@ -138,8 +136,8 @@ routes:
             "A time more than 300 s from now is refused.",
         ),
     )
-    sender_issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    sender_issued = ("secret",)
+    proofs = (
         HmacSignature(
             "x-zm-signature",
             prefix="v0=",
@@ -147,11 +145,11 @@ routes:
             signed="v0:{ts}:{body}",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ("payload",))
-    fields: ClassVar[Mapping[str, FieldTree]] = {EVERY_EVENT: fields("event event_ts payload")}
-    credential_fields: ClassVar[tuple[str, ...]] = ("download_token",)
-    setup_events: ClassVar[tuple[str, ...]] = (_VALIDATION,)
-    dedupe: ClassVar[float | None] = 7200.0
+    events = dict.fromkeys(_EVENTS, ("payload",))
+    fields = {EVERY_EVENT: fields("event event_ts payload")}
+    credential_fields = ("download_token",)
+    setup_events = (_VALIDATION,)
+    dedupe = 7200.0
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request
