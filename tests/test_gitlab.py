@@ -333,7 +333,7 @@ class TestEvent:
             assert self.warnings(tmp_path, events) == []
         for events in ("push", "tag_push", "merge_request"):
             assert "is an event of system hooks" in self.warnings(tmp_path, events)[0]
-        assert "no event 'pipeline'" in self.warnings(tmp_path, "pipeline")[0]
+        assert "no known event 'pipeline'" in self.warnings(tmp_path, "pipeline")[0]
 
 
 class TestIdentity:

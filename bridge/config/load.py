@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -106,25 +106,29 @@ def load(
     return Loaded(table, problems.sorted(), tuple(builder.secrets), version, tuple(builder.tests))
 
 
+#: The sections that are lists. The others are mappings, which may be in several files.
+_LISTS = ("routes", "tests")
+
+
 @dataclass
 class _Sections:
     """The sections of all files, merged."""
 
     place: Place
-    sources: Section
-    tasks: Section
-    theeye: Section | None = None
-    on_dead: Section | None = None
-    routes: list[Node] = field(default_factory=list)
-    tests: list[Node] = field(default_factory=list)
+    mappings: dict[str, Section] = field(default_factory=dict)
+    lists: dict[str, list[Node]] = field(default_factory=lambda: {name: [] for name in _LISTS})
     #: Whether every part could be read. Otherwise missing parts are not reported.
     complete: bool = True
+
+    def named(self, name: str) -> Iterable[tuple[Scalar, Node]]:
+        """Return the names and values of a mapping."""
+        return self.mappings.get(name, Section(self.place)).items()
 
 
 def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Sections:
     """Return the sections of all files. `seen` is called with the bytes of each file."""
     place = Place(str(config), 1, 1)
-    sections = _Sections(place, Section(place), Section(place))
+    sections = _Sections(place)
     paths = _files(config, place, problems)
     sections.complete = bool(paths)
     for path in paths:
@@ -168,24 +172,16 @@ def _add_file(document: Section, sections: _Sections, problems: Problems) -> Non
 
 
 def _add_section(name: str, node: Node, sections: _Sections, problems: Problems) -> None:
-    lists = {"routes": sections.routes, "tests": sections.tests}
-    if name in lists and isinstance(node, Items):
-        lists[name] += node
-    elif name not in lists and isinstance(node, Section):
+    if name in _LISTS and isinstance(node, Items):
+        sections.lists[name] += node
+    elif name not in _LISTS and isinstance(node, Section):
         sections.complete = sections.complete and node.complete
-        if name == "theeye":
-            sections.theeye = Section(node.place) if sections.theeye is None else sections.theeye
-            _add_names(node, sections.theeye, problems)
-        elif name == "on_dead":
-            sections.on_dead = Section(node.place) if sections.on_dead is None else sections.on_dead
-            _add_names(node, sections.on_dead, problems)
-        else:
-            _add_names(node, sections.sources if name == "sources" else sections.tasks, problems)
+        _add_names(node, sections.mappings.setdefault(name, Section(node.place)), problems)
     else:
         sections.complete = False
         if isinstance(node, Invalid):
-            return  # reported where the file was read
-        if name in lists:
+            return  # already reported
+        if name in _LISTS:
             problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
         else:
             problems.error(node.place, f"{name} must be a mapping", _key_hint(node))
@@ -201,23 +197,25 @@ def _add_names(names: Section, into: Section, problems: Problems) -> None:
 
 
 def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) -> RoutingTable | None:
-    if sections.theeye is None and sections.complete:
+    if "theeye" not in sections.mappings and sections.complete:
         problems.error(
             sections.place, "theeye is missing", "write theeye: and below it customer: <organization>"
         )
-    theeye = _read(TheEyeModel, sections.theeye, "theeye", "theeye", problems)
+    theeye = _read(TheEyeModel, sections.mappings.get("theeye"), "theeye", "theeye", problems)
     builder.add_theeye(theeye)
-    for name, node in sections.sources.items():
+    for name, node in sections.named("sources"):
         builder.add_source(name, _read(SourceModel, node, "a source", name, problems))
-    for name, node in sections.tasks.items():
+    for name, node in sections.named("tasks"):
         builder.add_task(name, _read(TaskModel, node, "a task", name, problems))
-    for node in sections.routes:
+    for node in sections.lists["routes"]:
         builder.add_route(node.place, _read(RouteModel, node, "a route", "task", problems))
-    for node in sections.tests:
+    for node in sections.lists["tests"]:
         if (test := _read(RoutingTestModel, node, "a test", "test", problems)) is not None:
             builder.add_test(node.place, test)
-    builder.add_on_dead(_read(TaskCallModel, sections.on_dead, "on_dead", "on_dead", problems))
-    if not sections.routes and not problems.has_errors:
+    builder.add_on_dead(
+        _read(TaskCallModel, sections.mappings.get("on_dead"), "on_dead", "on_dead", problems)
+    )
+    if not sections.lists["routes"] and not problems.has_errors:
         problems.warning(sections.place, "there are no routes: every webhook is stored and makes no job")
     elif not problems.has_errors:
         builder.advise()
@@ -260,7 +258,7 @@ def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], probl
     Return that key.
     """
     *path, key = mistake["loc"]
-    holder = list(_walk(node, path))[-1]
+    _, _, holder = _locate(node, path)
     assert isinstance(holder, Section) and isinstance(key, str)  # noqa: S101 - it has a key
     place = holder.key(key).place
     inner: dict[int | str, type[Model]] = {
@@ -288,7 +286,7 @@ def _report(
     mistake: ErrorDetails, node: Section, where: str, name: str, guessed: set[str], problems: Problems
 ) -> None:
     """Report a mistake that pydantic found. The value of a `guessed` key is not shown."""
-    at = list(_walk(node, mistake["loc"]))[-1]
+    _, _, at = _locate(node, mistake["loc"])
     if isinstance(at, Invalid) or (isinstance(at, Scalar) and at.cut):
         return  # already reported
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
@@ -324,7 +322,7 @@ def _key_hint(node: Node) -> str | None:
 
 def _replace_with_invalid(mistake: ErrorDetails, node: Section) -> bool:
     """Replace a wrong or missing value with Invalid. Return False if it already is one."""
-    holder, key, at = list(_steps(node, mistake["loc"]))[-1]
+    holder, key, at = _locate(node, mistake["loc"])
     invalid = Invalid.at_place(at.place)
     if mistake["type"] == "missing" and isinstance(at, Section):
         at.put(str(mistake["loc"][-1]), at.place, invalid)
@@ -337,21 +335,15 @@ def _replace_with_invalid(mistake: ErrorDetails, node: Section) -> bool:
     return True
 
 
-def _walk(node: Node, loc: Iterable[int | str]) -> Iterator[Node]:
-    """Yield the nodes on the path of an error, as far as they exist."""
-    return (at for _, _, at in _steps(node, loc))
-
-
-def _steps(node: Node, loc: Iterable[int | str]) -> Iterator[tuple[Node | None, int | str, Node]]:
-    """Yield each node with its parent and its key or number in it."""
+def _locate(node: Node, loc: Iterable[int | str]) -> tuple[Node | None, int | str, Node]:
+    """Return the last existing node on the path of an error, with its parent and its key in it."""
     holder: Node | None = None
     key: int | str = ""
-    yield holder, key, node
     for part in loc:
         if isinstance(node, Section) and part in node:
             holder, key, node = node, part, node.named(str(part))
         elif isinstance(node, Items) and isinstance(part, int) and part < len(node):
             holder, key, node = node, part, node[part]
-        elif not isinstance(part, int):  # a single value instead of a list
-            return
-        yield holder, key, node
+        elif not isinstance(part, int):  # a number may count a single value that is not in a list
+            break
+    return holder, key, node
