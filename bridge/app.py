@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from bridge.config.load import Loaded, load
-from bridge.config.reload import Edits, Reloader, refuse
+from bridge.config.reload import Reloader, TableWatcher, log_rejected_table
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
 from bridge.core.secrets import MIN_SECRET_CHARACTERS, Mask, strip_invisible
@@ -81,10 +81,10 @@ class Bridge:
         self.outbox.close()
 
 
-def edits_of(settings: Settings) -> Edits:
+def table_watcher(settings: Settings) -> TableWatcher:
     """Return the watcher of the table on disk, whose sources can fetch URLs."""
     variables = settings.environment
-    return Edits(
+    return TableWatcher(
         settings.config,
         lambda: load(settings.config, variables, discover(Fetcher()), commit=settings.commit),
         lambda: variables.files,
@@ -102,9 +102,9 @@ def build(settings: Settings) -> Bridge:
     Raises StoreUnavailable, and ConfigError if the table is invalid and there is no last valid one.
     """
     table_refused: tuple[Problem, ...] = ()
-    edits = edits_of(settings)
+    watcher = table_watcher(settings)
     try:
-        loaded = edits.first()
+        loaded = watcher.load()
     except ConfigError as error:
         last = last_valid_table.get()
         if last is None:
@@ -116,7 +116,7 @@ def build(settings: Settings) -> Bridge:
         log.warning("%s", problem)
     log.info("the active routing table: %s, routes: %d", loaded.version, len(loaded.table.routes))
     if table_refused:
-        refuse(table_refused)
+        log_rejected_table(table_refused)
     token = settings.status_token
     if token is not None and len(strip_invisible(token.reveal())) < MIN_SECRET_CHARACTERS:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; create one with openssl rand -hex 32")
@@ -124,12 +124,12 @@ def build(settings: Settings) -> Bridge:
         log.warning("%s", DRY_RUN_NOTICE)
     clock = Clock()
     outbox = Outbox(settings.database_url, clock=clock)
-    return wire(settings, edits, loaded, outbox, mask, table_refused, clock)
+    return wire(settings, watcher, loaded, outbox, mask, table_refused, clock)
 
 
 def wire(
     settings: Settings,
-    edits: Edits,
+    watcher: TableWatcher,
     loaded: Loaded,
     outbox: Outbox,
     mask: Mask,
@@ -158,7 +158,7 @@ def wire(
         delivery=delivery,
         refusals=refusals,
         pruner=Pruner(outbox, settings.retention, clock),
-        reloader=Reloader(edits, use, table_refused, tick=clock),
+        reloader=Reloader(watcher, use, table_refused, tick=clock),
     )
 
 

@@ -143,7 +143,7 @@ def postgresql_url(postgresql_cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def webhooks_methods() -> Octokit:
     """GitHub's own library; skips where there is none."""
-    if not octokit.is_there():
+    if not octokit.is_present():
         lacks("octokit")
     return Octokit()
 

@@ -20,7 +20,7 @@ import orjson
 from flask import Flask
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from bridge.app import edits_of, wire
+from bridge.app import table_watcher, wire
 from bridge.config.load import load
 from bridge.core.event import Headers, Request
 from bridge.core.job import Job, JobState
@@ -145,7 +145,7 @@ class Intake:
         """The web application over it, under these settings; what the table's variables hold is masked."""
         mask = Mask(map(Secret, self._variables.values()))
         settings = Settings.from_environ({"BRIDGE_STATUS_TOKEN": STATUS_TOKEN, **(environ or {})})
-        bridge = wire(settings, edits_of(settings), self.loaded, self.outbox, mask)
+        bridge = wire(settings, table_watcher(settings), self.loaded, self.outbox, mask)
         return create_app(replace(bridge, receiver=self.receiver, refusals=self.refusals))
 
     def source(self, name: str) -> Source:

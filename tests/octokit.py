@@ -30,7 +30,7 @@ process.stdout.write(JSON.stringify(await Promise.all(calls)));
 _EXAMPLES = FOLDER / "node_modules" / "@octokit" / "webhooks-examples"
 
 
-def is_there() -> bool:
+def is_present() -> bool:
     """Whether Node.js and the library are installed."""
     package = FOLDER / "node_modules" / "@octokit" / "webhooks-methods" / "package.json"
     return shutil.which("node") is not None and package.is_file()

@@ -12,7 +12,7 @@ from bridge.core.errors import NotAuthentic, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from tests.intake import JSON_HEADERS, Intake, sample, signature, without
 
 TABLE = """
@@ -60,10 +60,10 @@ def sent(body: bytes, event: str = "repo:push", /, **headers: str | None) -> dic
 
 def test_the_published_vector() -> None:
     digest = "a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9"
-    required = Required(discover()["bitbucket"].proofs[0], (Secret("It's a Secret to Everybody"),))
+    required = RequiredProof(discover()["bitbucket"].proofs[0], (Secret("It's a Secret to Everybody"),))
     for header, expected in (("X-Hub-Signature", True), ("X-Hub-Signature-256", False)):
         headers = Headers([(header, f"sha256={digest}")])
-        assert required.holds(Request("here", headers, {}, b"Hello World!", 0.0)) is expected
+        assert required.verify(Request("here", headers, {}, b"Hello World!", 0.0)) is expected
 
 
 def test_a_push_of_a_branch_and_a_tag_becomes_a_job_of_the_branch(intake: Intake) -> None:

@@ -43,7 +43,7 @@ def accepts(source_type: SourceType, content: str, body: bytes, path: Path | Non
     source = a_source(source_type)
     request = a_request(source, path or a_sample(source_type))
     request = with_header(request.with_body(body), "Content-Type", content)
-    request = AWS.prove(request, SECRET) if source_type.name == "sns" else source.prove(request)
+    request = AWS.prove(request, SECRET) if source_type.name == "sns" else source.sign(request)
     try:
         source.verify_head(request.with_body(b""))
         source.verify(request)

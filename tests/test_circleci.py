@@ -14,7 +14,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample, without
 
 MakeIntake = Callable[[str], Intake]
@@ -40,7 +40,7 @@ VECTORS = [
 
 def holds(header: str, secret: str, body: str) -> bool:
     request = Request("circleci", Headers([("circleci-signature", header)]), {}, body.encode(), 0.0)
-    return Required(CIRCLECI.proofs[0], (Secret(secret),)).holds(request)
+    return RequiredProof(CIRCLECI.proofs[0], (Secret(secret),)).verify(request)
 
 
 def post(intake: Intake, body: bytes, event: str = "workflow-completed") -> Answer:

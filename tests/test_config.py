@@ -23,7 +23,7 @@ from bridge.routing.match import Condition, EventCheck, Glob, Literal, Regex
 from bridge.routing.route import Once, Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Credentials, HmacSignature, UrlToken
+from bridge.sources.base.proofs import BasicCredentials, HmacSignature, UrlToken
 from bridge.sources.base.source_type import Options
 from bridge.theeye.request import TheEye
 
@@ -55,7 +55,7 @@ Table = Callable[[str], RoutingTable]
 ROUTE = "routes:\n  - source: github\n    task: deploy\n"
 
 #: Warnings about tables that are odd on purpose.
-EXPECTED = "no routes|is text here|no event .* that is known|no route runs|no known .* has"
+EXPECTED = "no routes|is text here|no known event|no route runs|no known .* has"
 
 
 def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
@@ -481,8 +481,8 @@ def source(table: Table, lines: str, name: str = "source") -> Any:
 
 
 def proofs(source: Any) -> dict[str, list[str | tuple[str, str]]]:
-    def shown(secret: Secret | Credentials) -> str | tuple[str, str]:
-        if isinstance(secret, Credentials):
+    def shown(secret: Secret | BasicCredentials) -> str | tuple[str, str]:
+        if isinstance(secret, BasicCredentials):
             return secret.username, secret.password.reveal()
         return secret.reveal()
 
@@ -530,7 +530,7 @@ def test_a_source_without_proof_says_so(tmp_path: Path) -> None:
     (tmp_path / "table.yml").write_text(HEAD + "sources: {generic: {allow_unsigned: true}}\n", "utf-8")
     loaded = load_all(tmp_path)
     assert loaded.table.sources["generic"].required == ()
-    assert any("takes requests from anybody" in problem.message for problem in loaded.problems)
+    assert any("accepts requests from anyone" in problem.message for problem in loaded.problems)
 
 
 @pytest.mark.parametrize(
@@ -655,7 +655,7 @@ def test_a_name_of_24_hex_digits_under_tasks_must_be_its_own_id(table: Table, tm
     assert found.routes[0].task.id == ID
     other = f"{HEAD}{GITHUB}{tasks}".replace(f"{{{ID}:", f"{{{OTHER_ID}:")
     (tmp_path / "table.yml").write_text(other, "utf-8")
-    with pytest.raises(ConfigError, match="the task's name is the id of another"):
+    with pytest.raises(ConfigError, match="looks like another task's id"):
         load_all(tmp_path / "table.yml")
 
 

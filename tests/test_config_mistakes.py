@@ -22,10 +22,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.config.compile import LONGEST
+from bridge.config.compile import TEXT_LENGTH_LIMIT
 from bridge.config.document import MAX_DEPTH
 from bridge.config.load import load
-from bridge.config.models import LATER
 from bridge.config.problems import Problems
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
@@ -205,7 +204,7 @@ def test_theeye_is_missed_beside_a_mistake_in_a_file(find: Find, tmp_path: Path)
     )
     assert find(text) == [
         "1:1: error: theeye is missing",
-        f"11:5: error: event stands here twice; first at {tmp_path}/table.yml:10:5",
+        f"11:5: error: event is defined twice; first at {tmp_path}/table.yml:10:5",
     ]
 
 
@@ -215,9 +214,7 @@ NOT_ALLOWED = "the file holds a character that YAML does not allow"
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    assert told(problems_of(tmp_path / "none"), tmp_path) == [
-        "none:1:1: error: there is no such file or folder"
-    ]
+    assert told(problems_of(tmp_path / "none"), tmp_path) == ["none:1:1: error: no such file or folder"]
 
 
 @pytest.mark.parametrize("text", ["\n", "# nothing\n", "---\n", "---\n...\n", "{}\n", "\ufeff", "\r\n"])
@@ -265,32 +262,16 @@ def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
     ]
 
 
-# What has not come yet
+# The table of the design
 
 
-@pytest.mark.parametrize(
-    ("where", "key"), [(where, key) for where, keys in LATER.items() for key in keys], ids=str
-)
-def test_a_key_that_has_not_come_yet_is_refused(find: Find, where: str, key: str) -> None:
-    line, before, indent = {
-        "the table": (1, "", ""),
-        "theeye": (2, "theeye:\n", "  "),
-        "a source": (5, "  github:\n", "    "),
-        "a task": (8, "  deploy:\n", "    "),
-        "a route": (12, "  - source: github\n", "    "),
-    }[where]
-    new = f"{indent}{key}: {MARK}\n"
-    text = TABLE.replace(before, before + new) if before else new + TABLE
-    assert find(text) == [f"{line}:{len(indent) + 1}: error: {key} is not supported yet"]
-
-
-def test_the_whole_design_is_refused_for_what_has_not_come_and_for_nothing_else() -> None:
+def test_the_whole_design_is_refused_for_an_unknown_key_and_for_nothing_else() -> None:
     path = HERE / "later.yml"
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
     found = problems_of(path, dict.fromkeys(names, "k" * 64))
     assert told(found) == [
         "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
-        "26:5: error: follow_result is not supported yet",
+        "26:5: error: unknown key 'follow_result'",
         "69:14: error: payload: 'tests/push-main.json' cannot be read: No such file or directory",
     ]
 
@@ -609,12 +590,12 @@ def test_arguments_of_on_dead_that_the_agent_cannot_run(find: Find) -> None:
 
 def test_a_text_with_expressions_has_a_longest_length(find: Find) -> None:
     expression = "${{ payload.ref }}"
-    longest = expression + "x" * (LONGEST - len(expression))
+    longest = expression + "x" * (TEXT_LENGTH_LIMIT - len(expression))
     assert find(TABLE.replace(expression, longest)) == []
     assert find(TABLE.replace(expression, longest + "x")) == [
         "15:9: error: found 10,001 characters, expected at most 10,000"
     ]
-    assert find(TABLE.replace(expression, "x" * 3 * LONGEST)) == []
+    assert find(TABLE.replace(expression, "x" * 3 * TEXT_LENGTH_LIMIT)) == []
 
 
 KEYS = sorted(

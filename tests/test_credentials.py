@@ -16,7 +16,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import MIN_SECRET_CHARACTERS, Mask, Secret
 from bridge.sources.base.credentials import without_credentials
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import UrlToken
+from bridge.sources.base.proofs import UrlToken
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options
 from tests.intake import sample, signature

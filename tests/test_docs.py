@@ -11,7 +11,7 @@ import pytest
 
 from bridge.cli import main
 from bridge.config.load import load
-from bridge.config.models import ProofShapes
+from bridge.config.models import ProofsModel
 from bridge.core import budget, payload
 from bridge.core.job import JobState
 from bridge.core.problem import Severity
@@ -103,7 +103,7 @@ def test_every_filter_test_and_text_method_is_documented() -> None:
 
 def test_every_proof_is_documented() -> None:
     rows = rows_below("## Sources and secrets", DOCS["routing-table.md"])
-    assert [row[0].strip("`") for row in rows] == list(ProofShapes.model_fields)
+    assert [row[0].strip("`") for row in rows] == list(ProofsModel.model_fields)
 
 
 def test_every_state_is_documented() -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from bridge.app import edits_of
+from bridge.app import table_watcher
 from bridge.core.errors import NotSent, SendError
 from bridge.http.fetch import MAX_FETCHED_BYTES, Fetcher
 from bridge.process.settings import Settings
@@ -170,7 +170,7 @@ def test_the_tables_of_a_server_can_fetch(tmp_path: Path) -> None:
     """The last good one too, which the master reads and hands to its workers."""
     config = tmp_path / "table.yml"
     config.write_text("theeye: {customer: acme}\nsources: {sns: {allow_unsigned: true}}\n", "utf-8")
-    table = edits_of(Settings.from_environ({"BRIDGE_CONFIG": str(config)})).first().table
+    table = table_watcher(Settings.from_environ({"BRIDGE_CONFIG": str(config)})).load().table
     assert isinstance(table.sources["sns"].type.fetch, Fetcher)
 
 

@@ -169,7 +169,7 @@ class TestSignature:
         self, make_intake: MakeIntake, keys: str, sign: Callable[[bytes, bytes], dict[str, str]]
     ) -> None:
         intake = make_intake(source(f"secret: '${{{{ env.TOKEN }}}}', signature: {keys}"))
-        request = intake.source("shop").prove(intake.request("shop", ORDER))
+        request = intake.source("shop").sign(intake.request("shop", ORDER))
         expected = sign(str(int(intake.clock())).encode(), ORDER)
         assert {name: request.headers[name] for name in expected} == expected
 
@@ -186,7 +186,7 @@ class TestSignature:
     def test_what_proves_is_no_name(self, make_intake: MakeIntake, path: str) -> None:
         keys = "secret: '${{ env.TOKEN }}', signature: {header: X-Sig, timestamp_header: X-Time}"
         intake = make_intake(source(f"{keys}, delivery_id: '{path}'"))
-        request = intake.source("shop").prove(intake.request("shop", ORDER))
+        request = intake.source("shop").sign(intake.request("shop", ORDER))
         with pytest.raises(Unreadable, match="is missing"):
             intake.receive(request)
 

@@ -14,7 +14,7 @@ from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample, without
 
 TABLE = """
@@ -92,10 +92,10 @@ def test_the_vector_of_a_form() -> None:
     """Made by the rule in Gitea's source: the JSON inside is signed."""
     body = b"payload=%7B%22zen%22%3A%22Keep+it+logically+awesome.%22%2C%22hook_id%22%3A1%7D"
     found = "a1239fb17562e24e5349646ab6955ea641a84f256f5b22eddb64e7f1fdbdf5ff"
-    required = Required(discover()["gitea"].proofs[0], (Secret("mysecret"),))
+    required = RequiredProof(discover()["gitea"].proofs[0], (Secret("mysecret"),))
     for content, expected in ((FORM, True), (f"{FORM}; charset=utf-8", True), ("application/json", False)):
         headers = Headers([("Content-Type", content), ("X-Gitea-Signature", found)])
-        assert required.holds(Request("here", headers, {}, body, 0.0)) is expected
+        assert required.verify(Request("here", headers, {}, body, 0.0)) is expected
 
 
 @each_brand
@@ -165,7 +165,7 @@ class TestFamily:
     def test_what_send_would_send_is_taken_on(self, intake: Intake, brand: str) -> None:
         source = intake.source(brand.lower())
         headers = source.type.headers_for("push")
-        source.verify(source.prove(intake.request(brand.lower(), PUSH, headers)))
+        source.verify(source.sign(intake.request(brand.lower(), PUSH, headers)))
         assert source.read(intake.request(brand.lower(), PUSH, headers))[0].full_name == "push"
 
 

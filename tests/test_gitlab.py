@@ -17,9 +17,9 @@ from bridge.core.errors import ConfigError, NotAuthentic, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Proof, Required
+from bridge.sources.base.proofs import Proof, RequiredProof
 from bridge.sources.base.source import Source
-from bridge.sources.base.source_type import Options, Reading
+from bridge.sources.base.source_type import ParsedWebhook
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample, table
 
 GITLAB = discover()["gitlab"]
@@ -89,9 +89,9 @@ def signed(body: bytes, time: float, **headers: str | None) -> dict[str, str]:
     return sent(**{**found, **headers})
 
 
-def reading(event: str, payload: Any, **headers: str | None) -> Reading:
+def reading(event: str, payload: Any, **headers: str | None) -> ParsedWebhook:
     body = orjson.dumps(payload)
-    return GITLAB.read(Request("here", Headers(sent(event, **headers).items()), {}, body, 0.0), Options())
+    return GITLAB.read(Request("here", Headers(sent(event, **headers).items()), {}, body, 0.0), payload)
 
 
 def named(event: str, payload: Any) -> tuple[str, str | None]:
@@ -125,7 +125,7 @@ class TestVectors:
 
     def holds(self, proof: Proof, secret: str, now: float = 0.0, **headers: str) -> bool:
         found = Headers((name.replace("_", "-"), value) for name, value in headers.items())
-        return Required(proof, (Secret(secret),)).holds(Request("here", found, {}, self.BODY, now))
+        return RequiredProof(proof, (Secret(secret),)).verify(Request("here", found, {}, self.BODY, now))
 
     def test_a_token(self) -> None:
         assert self.holds(TOKEN, "sampleToken!", X_Gitlab_Token="sampleToken!")
@@ -199,7 +199,7 @@ class TestProof:
         for name in ("gitlab", "signed", "both", "either"):
             source = intake.source(name)
             request = intake.request(name, PUSH, GITLAB.headers_for("Push Hook"))
-            source.verify(source.prove(request))
+            source.verify(source.sign(request))
 
     def test_it_is_stored_nowhere(self, intake: Intake, tmp_path: Path) -> None:
         headers = signed(PUSH, intake.clock(), X_Gitlab_Token=VARIABLES["TOKEN"])
@@ -332,8 +332,8 @@ class TestEvent:
         for events in ("Push Hook", "[Job Hook.failed, project_create]", '"*"', "[push, Push Hook]"):
             assert self.warnings(tmp_path, events) == []
         for events in ("push", "tag_push", "merge_request"):
-            assert "is what a system hook says" in self.warnings(tmp_path, events)[0]
-        assert "no event 'pipeline'" in self.warnings(tmp_path, "pipeline")[0]
+            assert "is an event of system hooks" in self.warnings(tmp_path, events)[0]
+        assert "no known event 'pipeline'" in self.warnings(tmp_path, "pipeline")[0]
 
 
 class TestIdentity:

@@ -61,7 +61,7 @@ def sign(body: bytes, time: str | None = None, secret: str = SECRET) -> str:
 def holds(source: Source, secret: str, body: bytes, headers: dict[str, str], now: float) -> bool:
     (required,) = source.required
     request = Request("grafana", Headers(headers.items()), {}, body, now)
-    return required.proof.holds(request, [Secret(secret)])
+    return required.proof.verify(request, [Secret(secret)])
 
 
 class TestSignature:
@@ -109,7 +109,7 @@ class TestSignature:
 
     def test_send_signs_as_it_does(self, make_intake: MakeIntake) -> None:
         source = make_intake(table("secret: '${{ env.GITHUB_SECRET }}'", TIMED)).source("grafana")
-        request = source.prove(Request("grafana", Headers(JSON_HEADERS.items()), {}, FIRING, 1_800_000_000.7))
+        request = source.sign(Request("grafana", Headers(JSON_HEADERS.items()), {}, FIRING, 1_800_000_000.7))
         assert request.headers[TIME] == "1800000000"
         assert request.headers[SIGNATURE] == sign(FIRING, "1800000000")
         source.verify(request)

@@ -67,7 +67,7 @@ class TestEveryType:
         assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
         assert list(SCHEMA.iter_errors(as_an_editor_reads(read(path)))) == []
         variables = variables_of(result.output)
-        if source_type.proofs[0].key in source_type.issued:
+        if source_type.proofs[0].key in source_type.sender_issued:
             unset = [name for name, value in variables.items() if value == "…"]
             assert len(unset) == 1
             variables[unset[0]] = the_senders(source_type)
@@ -82,13 +82,13 @@ class TestEveryType:
         self, source_type: SourceType, run: Run, path: Path, intake: Intake
     ) -> None:
         output = run("init", "--source", "here", "--type", source_type.name).output
-        issued = source_type.proofs[0].key in source_type.issued
-        secret = the_senders(source_type) if issued else pasted(output)
+        sender_issued = source_type.proofs[0].key in source_type.sender_issued
+        secret = the_senders(source_type) if sender_issued else pasted(output)
         variables = {
             name: secret if name.startswith("HERE_") else value
             for name, value in variables_of(output).items()
         }
-        assert issued or variables_of(output) == variables
+        assert sender_issued or variables_of(output) == variables
         loaded = load(path, variables, TYPES)
         intake.table = loaded.table
         intake.receiver = Receiver(loaded.table, intake.outbox, intake.refusals, Mask(), intake.clock)
@@ -102,7 +102,7 @@ class TestEveryType:
             event = event_name(source_type, sample)
             request = replace(sender_request(source, event, sample.read_bytes()), received_at=NOW)
             is_sns = source_type.name == "sns"
-            signed = AWS.prove(request, SECRET) if is_sns else source.prove(request)
+            signed = AWS.prove(request, SECRET) if is_sns else source.sign(request)
             assert status_of(request) == 401
             assert status_of(signed) in (200, 202)
         states = {job.state for job in intake.jobs()}
@@ -272,7 +272,7 @@ def test_of_another_event_only_what_each_event_has_is_an_argument(run: Run, path
 def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path) -> None:
     result = run("init", "--source", "github", "--event", "pushh")
     assert result.exit_code == 0
-    assert "warning: --event: github has no event 'pushh' that is known; did you mean push?" in result.output
+    assert "warning: --event: github has no known event 'pushh'; did you mean push?" in result.output
     assert path.exists()
 
 

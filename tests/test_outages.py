@@ -42,7 +42,7 @@ LONG = 300.0
 #: Within how many seconds of TheEye's return the first job is sent, after an outage of up to 16 s.
 BACK_WITHIN = 2.0
 #: What a slow machine may add to that, seconds.
-TOLERANCE = 1.5
+TIME_TOLERANCE = 1.5
 
 MAINTENANCE = Fault(answer=Answer(503, b'"maintenance"'))
 #: Nothing that was asked meanwhile is answered, not even when it is over.
@@ -172,7 +172,7 @@ class TestBacklog:
         back_at = time.monotonic()
         theeye.clear()
         seconds = wait_until_back(theeye, 0, back_at)
-        assert seconds < BACK_WITHIN + TOLERANCE, f"back after {seconds:.2f} s; probes: {asked}"
+        assert seconds < BACK_WITHIN + TIME_TOLERANCE, f"back after {seconds:.2f} s; probes: {asked}"
         theeye.wait_for(self.JOBS, timeout=60)
         wait_until(lambda: process.outbox.counts() == {JobState.ACCEPTED: self.JOBS}, "the last record")
 
@@ -234,7 +234,7 @@ class TestWhatOpensIt:
             theeye.listen()
 
         seconds = wait_until_back(theeye, 0, back_at)
-        assert seconds < BACK_WITHIN + TOLERANCE, f"back after {seconds:.2f} s"
+        assert seconds < BACK_WITHIN + TIME_TOLERANCE, f"back after {seconds:.2f} s"
         theeye.wait_for(100, timeout=20)
 
     def test_a_task_that_answers_500_for_ever_opens_none(self, make: Make, theeye: StandIn) -> None:
@@ -388,7 +388,7 @@ class TestTrial:
         back_at = time.monotonic()
         theeye.clear()
         seconds = wait_until_back(theeye, 0, back_at)
-        assert seconds < BACK_WITHIN + TOLERANCE, f"back after {seconds:.2f} s"
+        assert seconds < BACK_WITHIN + TIME_TOLERANCE, f"back after {seconds:.2f} s"
         theeye.wait_for(200, timeout=20)
 
     def test_one_whose_task_the_table_lacks_makes_way_at_once(self, make: Make, theeye: StandIn) -> None:
@@ -400,7 +400,7 @@ class TestTrial:
 
         process.wait_for(job_id, JobState.ACCEPTED)
 
-        assert time.monotonic() - begun < BACK_WITHIN + TOLERANCE
+        assert time.monotonic() - begun < BACK_WITHIN + TIME_TOLERANCE
         assert process.delivery.trouble is None
         assert {process.job(stranger).window_attempts for stranger in strangers} == {0}
 

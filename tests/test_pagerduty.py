@@ -16,7 +16,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import MAX_SIGNATURES, Required
+from bridge.sources.base.proofs import MAX_SIGNATURES, RequiredProof
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample
 
 MakeIntake = Callable[[str], Intake]
@@ -67,7 +67,7 @@ ZEROS = "0" * 64
 
 def holds(header: str, body: bytes = BODY, secret: str = SECRET) -> bool:
     request = Request("pagerduty", Headers([("X-PagerDuty-Signature", header)]), {}, body, 0.0)
-    return Required(PAGERDUTY.proofs[0], (Secret(secret),)).holds(request)
+    return RequiredProof(PAGERDUTY.proofs[0], (Secret(secret),)).verify(request)
 
 
 def signed(body: bytes, secret: str = VARIABLES["TOKEN"]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.app import Bridge, edits_of, wire
+from bridge.app import Bridge, table_watcher, wire
 from bridge.config.load import load
 from bridge.core.problem import Place, Problem, Severity
 from bridge.core.secrets import Mask, Secret
@@ -149,7 +149,7 @@ def make_web(outbox: Outbox, folder: Path, deliver: str = "false") -> Web:
     loaded = load(path, VARIABLES, discover())
     mask = Mask([*loaded.secrets, Secret(VARIABLES["TOKEN"])])
     settings = Settings.from_environ({"BRIDGE_DELIVER": deliver, "BRIDGE_STATUS_TOKEN": STATUS_TOKEN})
-    return Web(wire(settings, edits_of(settings), loaded, outbox, mask))
+    return Web(wire(settings, table_watcher(settings), loaded, outbox, mask))
 
 
 @pytest.fixture
@@ -200,12 +200,12 @@ def test_what_troubles_any_worker_is_told_once_and_masked(web: Web, reopen: Call
 
 def test_a_table_that_was_refused_is_told(web: Web) -> None:
     problem = Problem(Place("table.yml", 1, 1), Severity.ERROR, "a mistake", None)
-    web.bridge.reloader.refused = (problem,)
+    web.bridge.reloader.rejected = (problem,)
     status, body = web.ready()
 
     assert status == 200
     refused = (
-        "the routing table has mistakes, the last good one stays in force; run check: "
+        "the routing table is invalid; the last valid one stays active; run check: "
         "table.yml:1:1: error: a mistake"
     )
     assert body["trouble"] == [NO_WORKER, refused]

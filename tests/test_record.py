@@ -75,7 +75,7 @@ def test_every_sample_of_every_sender(tmp_path: Path, source_type: SourceType, p
     headers = Headers([*request.headers.items(), ("X-Own", "a: b\x1f\ud7ff\x85 #")])
     event, _ = source.read(replace(request, headers=headers, query={"q": "5"}, received_at=NOW + 0.125))
 
-    if source.type.is_handshake(event):
+    if source.type.is_setup_event(event):
         with pytest.raises(Unreadable, match="no route is asked about it"):
             record("one", HERE, event, read(tmp_path, text).table, Mask())
         return

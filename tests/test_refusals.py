@@ -15,7 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, text
 
-from bridge.app import Bridge, edits_of, wire
+from bridge.app import Bridge, table_watcher, wire
 from bridge.config.load import load
 from bridge.core.errors import Refusal, StoreUnavailable
 from bridge.core.event import Request
@@ -94,7 +94,7 @@ def web(outbox: Outbox, refusals: Refusals, tmp_path: Path) -> Web:
     mask = Mask(loaded.secrets)
     settings = Settings.from_environ({"BRIDGE_MAX_BODY": str(MAX_BODY)})
     receiver = Receiver(loaded.table, outbox, refusals, mask, Clock())
-    bridge = wire(settings, edits_of(settings), loaded, outbox, mask)
+    bridge = wire(settings, table_watcher(settings), loaded, outbox, mask)
     bridge = replace(bridge, receiver=receiver, refusals=refusals)
     return Web(bridge, create_app(bridge).test_client())
 

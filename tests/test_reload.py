@@ -18,7 +18,7 @@ import pytest
 
 from bridge.app import Bridge, build
 from bridge.config.load import Loaded, load
-from bridge.config.reload import LOOKS, Edits, Reloader
+from bridge.config.reload import POLL_INTERVAL, Reloader, TableWatcher
 from bridge.core.errors import ConfigError
 from bridge.core.job import JobState, Outcome
 from bridge.core.problem import Severity
@@ -35,7 +35,7 @@ from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, wri
 from tests.server import Server, SlowServer, Worker
 from tests.tables import PATIENCE, make_table, make_task, stand_in_task, wait_until
 
-TROUBLE = "the routing table has mistakes, the last good one stays in force; run check: "
+TROUBLE = "the routing table is invalid; the last valid one stays active; run check: "
 #: A source that no route is for: `check` warns of it.
 UNUSED = "  unused: {type: generic, allow_unsigned: true}\n"
 
@@ -83,51 +83,57 @@ def spoil(config: Path) -> None:
 
 class TestEdits:
     @pytest.fixture
-    def edits(self, config: Path) -> Edits:
-        edits = Edits(config, lambda: read(config))
-        edits.first()
-        return edits
+    def watcher(self, config: Path) -> TableWatcher:
+        watcher = TableWatcher(config, lambda: read(config))
+        watcher.load()
+        return watcher
 
-    def test_are_taken_once_and_only_when_they_last(self, config: Path, edits: Edits) -> None:
-        assert edits.next() is None
+    def test_are_taken_once_and_only_when_they_last(self, config: Path, watcher: TableWatcher) -> None:
+        assert watcher.load_if_edited() is None
         rename(config, "another")
-        assert edits.next() is None  # it may be half of one
-        assert routes(edits.next()) == ["another", "github * release"]
-        assert edits.next() is None
+        assert watcher.load_if_edited() is None  # it may be half of one
+        assert routes(watcher.load_if_edited()) == ["another", "github * release"]
+        assert watcher.load_if_edited() is None
 
-    def test_that_go_on_are_not_taken(self, config: Path, edits: Edits) -> None:
+    def test_that_go_on_are_not_taken(self, config: Path, watcher: TableWatcher) -> None:
         for number in range(3):
             config.write_text(config.read_text() + f"# {number}\n")
-            assert edits.next() is None
-        assert edits.next() is not None
+            assert watcher.load_if_edited() is None
+        assert watcher.load_if_edited() is not None
 
-    def test_with_mistakes_are_told_once(self, config: Path, edits: Edits) -> None:
+    def test_with_mistakes_are_told_once(self, config: Path, watcher: TableWatcher) -> None:
         spoil(config)
-        assert edits.next() is None
+        assert watcher.load_if_edited() is None
         with pytest.raises(ConfigError, match="deplyo"):
-            edits.next()
-        assert edits.next() is None
+            watcher.load_if_edited()
+        assert watcher.load_if_edited() is None
 
     def test_of_a_folder_are_its_files(self, tmp_path: Path, config: Path) -> None:
         folder = tmp_path / "folder"
         folder.mkdir()
         config.rename(folder / "table.yml")
-        edits = Edits(folder, lambda: read(folder))
-        edits.first()
+        watcher = TableWatcher(folder, lambda: read(folder))
+        watcher.load()
         (folder / "notes.txt").write_text("no table")
-        assert [edits.next(), edits.next()] == [None, None]
+        assert [watcher.load_if_edited(), watcher.load_if_edited()] == [None, None]
         (folder / "more.yaml").write_text(
             "routes:\n  - {name: more, source: github, task: deploy, task_arguments: [x]}\n"
         )
-        assert [edits.next(), routes(edits.next())] == [None, ["more", "github * deploy", "github * release"]]
+        assert [watcher.load_if_edited(), routes(watcher.load_if_edited())] == [
+            None,
+            ["more", "github * deploy", "github * release"],
+        ]
         (folder / "more.yaml").unlink()
-        assert [edits.next(), routes(edits.next())] == [None, ["github * deploy", "github * release"]]
+        assert [watcher.load_if_edited(), routes(watcher.load_if_edited())] == [
+            None,
+            ["github * deploy", "github * release"],
+        ]
 
-    def test_of_a_table_that_is_gone(self, config: Path, edits: Edits) -> None:
+    def test_of_a_table_that_is_gone(self, config: Path, watcher: TableWatcher) -> None:
         config.unlink()
-        assert edits.next() is None
+        assert watcher.load_if_edited() is None
         with pytest.raises(ConfigError, match="there is no such file"):
-            edits.next()
+            watcher.load_if_edited()
 
     def test_that_come_by_a_link(self, tmp_path: Path, config: Path) -> None:
         """As a cluster mounts a table: a link that leads elsewhere from now on."""
@@ -135,14 +141,17 @@ class TestEdits:
         other.write_text(config.read_text())
         rename(other, "another")
         link.symlink_to(config)
-        edits = Edits(link, lambda: read(link))
-        edits.first()
+        watcher = TableWatcher(link, lambda: read(link))
+        watcher.load()
         link.unlink()
         link.symlink_to(other)
-        assert [edits.next(), routes(edits.next())] == [None, ["another", "github * release"]]
+        assert [watcher.load_if_edited(), routes(watcher.load_if_edited())] == [
+            None,
+            ["another", "github * release"],
+        ]
 
     @pytest.mark.parametrize("renamed", [False, True])
-    def test_of_the_same_size_and_time(self, config: Path, edits: Edits, renamed: bool) -> None:
+    def test_of_the_same_size_and_time(self, config: Path, watcher: TableWatcher, renamed: bool) -> None:
         """What copies a file with its time, as rsync does, in place or beside it."""
         before = config.stat()
         file = config.with_name("new") if renamed else config
@@ -150,30 +159,30 @@ class TestEdits:
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
         file.rename(config)
         assert (config.stat().st_size, config.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-        assert edits.next() is None
-        assert edits.next() is not None
+        assert watcher.load_if_edited() is None
+        assert watcher.load_if_edited() is not None
 
     def test_of_a_file_that_holds_a_secret(self, tmp_path: Path, config: Path) -> None:
         secret = tmp_path / "secret"
         secret.write_text("one-secret-of-github\n")
         variables = Environment({**VARIABLES, "HOOK_SECRET": "", "HOOK_SECRET_FILE": str(secret)})
-        edits = Edits(config, lambda: load(config, variables, discover()), lambda: variables.files)
-        assert "one-secret-of-github" in revealed(edits.first())
-        assert [edits.next(), edits.next()] == [None, None]
+        watcher = TableWatcher(config, lambda: load(config, variables, discover()), lambda: variables.files)
+        assert "one-secret-of-github" in revealed(watcher.load())
+        assert [watcher.load_if_edited(), watcher.load_if_edited()] == [None, None]
 
         secret.write_text("another-secret-of-github\n")
-        assert edits.next() is None
-        assert "another-secret-of-github" in revealed(edits.next())
+        assert watcher.load_if_edited() is None
+        assert "another-secret-of-github" in revealed(watcher.load_if_edited())
 
         # Away for a moment, as what a cluster mounts may be.
         secret.unlink()
-        assert edits.next() is None
+        assert watcher.load_if_edited() is None
         with pytest.raises(ConfigError, match="HOOK_SECRET_FILE names cannot be read"):
-            edits.next()
+            watcher.load_if_edited()
         secret.write_text("a-third-secret-of-github\n")
-        assert edits.next() is None
-        assert "a-third-secret-of-github" in revealed(edits.next())
-        assert edits.next() is None
+        assert watcher.load_if_edited() is None
+        assert "a-third-secret-of-github" in revealed(watcher.load_if_edited())
+        assert watcher.load_if_edited() is None
 
     def test_the_first_of_which_reads_it_once(self, tmp_path: Path, config: Path) -> None:
         secret, reads = tmp_path / "secret", []
@@ -184,9 +193,9 @@ class TestEdits:
             reads.append(1)
             return load(config, variables, discover())
 
-        edits = Edits(config, reading, lambda: variables.files)
-        edits.first()
-        assert [edits.next(), edits.next(), len(reads)] == [None, None, 1]
+        watcher = TableWatcher(config, reading, lambda: variables.files)
+        watcher.load()
+        assert [watcher.load_if_edited(), watcher.load_if_edited(), len(reads)] == [None, None, 1]
 
     @pytest.mark.parametrize("spoils", [False, True])
     def test_while_it_is_read_make_it_be_read_again(self, config: Path, spoils: bool) -> None:
@@ -198,8 +207,8 @@ class TestEdits:
             return read(config)
 
         meanwhile: list[str] = []
-        edits = Edits(config, reading)
-        edits.first()
+        watcher = TableWatcher(config, reading)
+        watcher.load()
         rename(config, "another")
         text = config.read_text()
         if spoils:
@@ -209,22 +218,28 @@ class TestEdits:
             meanwhile.append(bad)
         else:
             meanwhile.append(text.replace("another", "last"))
-        assert [edits.next(), edits.next()] == [None, None]  # seen, and changed as it was read
-        assert edits.next() is None  # seen to be another
+        assert [watcher.load_if_edited(), watcher.load_if_edited()] == [
+            None,
+            None,
+        ]  # seen, and changed as it was read
+        assert watcher.load_if_edited() is None  # seen to be another
         if spoils:
             with pytest.raises(ConfigError):
-                edits.next()
+                watcher.load_if_edited()
         else:
-            assert routes(edits.next()) == ["last", "github * release"]
+            assert routes(watcher.load_if_edited()) == ["last", "github * release"]
 
     def test_in_the_middle_of_a_save_the_start_waits(self, config: Path) -> None:
         text = config.read_text()
         half = text.index("  - source: github", text.index("  - source: github") + 1)
         config.write_text(text[:half])
 
-        saving = threading.Timer(LOOKS / 2, config.write_text, [text])
+        saving = threading.Timer(POLL_INTERVAL / 2, config.write_text, [text])
         saving.start()
-        assert routes(Edits(config, lambda: read(config)).first()) == ["github * deploy", "github * release"]
+        assert routes(TableWatcher(config, lambda: read(config)).load()) == [
+            "github * deploy",
+            "github * release",
+        ]
         saving.join()
 
 
@@ -233,9 +248,9 @@ class Used:
 
     def __init__(self, config: Path) -> None:
         self.tables: list[Loaded] = []
-        edits = Edits(config, lambda: read(config))
-        edits.first()
-        self.reloader = Reloader(edits, self.use)
+        watcher = TableWatcher(config, lambda: read(config))
+        watcher.load()
+        self.reloader = Reloader(watcher, self.use)
         self.reloader.start()
 
     def use(self, loaded: Loaded) -> None:
@@ -259,22 +274,22 @@ class TestReloader:
     ) -> None:
         good = config.read_text()
         spoil(config)
-        wait_until(lambda: used.reloader.refused)
+        wait_until(lambda: used.reloader.rejected)
         assert used.tables == []
         with pytest.raises(ConfigError) as checked:
             read(config)
-        assert used.reloader.refused == checked.value.problems
+        assert used.reloader.rejected == checked.value.problems
         told = [record.getMessage() for record in caplog.records]
         assert told[-2:] == [str(problem) for problem in checked.value.problems]
         config.write_text(good)
         wait_until(lambda: used.tables)
-        wait_until(lambda: not used.reloader.refused)
+        wait_until(lambda: not used.reloader.rejected)
 
     def test_tells_the_first_mistake_not_a_warning(self, config: Path, used: Used) -> None:
         spoil(config)
         config.write_text(config.read_text().replace("sources:\n", "sources:\n" + UNUSED))
-        wait_until(lambda: used.reloader.refused)
-        assert used.reloader.refused[0].severity is Severity.WARNING
+        wait_until(lambda: used.reloader.rejected)
+        assert used.reloader.rejected[0].severity is Severity.WARNING
         assert used.reloader.trouble is not None
         assert re.fullmatch(re.escape(TROUBLE) + r".*:\d+:\d+: error: [^\n]*", used.reloader.trouble)
 
@@ -302,7 +317,7 @@ class TestReloader:
         with monkeypatch.context() as broken:
             broken.setattr(used.reloader, "_use", fail)
             rename(config, "another")
-            wait_until(lambda: "cannot be loaded anew" in caplog.text)
+            wait_until(lambda: "cannot be reloaded" in caplog.text)
         rename(config, "last", old="  - name: another\n    source: github\n")
         wait_until(lambda: used.tables)
         assert routes(used.tables[0]) == ["last", "github * release"]
@@ -506,7 +521,7 @@ def test_what_starts_in_the_middle_of_a_bad_edit_has_the_last_good_table(
         assert [job.task_id for job in theeye.wait_for(3)[2:]] == [RELEASE]
 
         # What the master has seen by itself is what to fall back to now.
-        threading.Event().wait(3 * LOOKS)
+        threading.Event().wait(3 * POLL_INTERVAL)
         spoil(config)
         server.kill_worker(*server.workers)
         wait_until(lambda: is_in_trouble(server))
@@ -519,7 +534,7 @@ def test_a_worker_reads_it_anew_at_a_save_and_at_sighup(
     tmp_path: Path, config: Path, theeye: StandIn, postgresql_url: str
 ) -> None:
     web = {**VARIABLES, "BRIDGE_DELIVER": "false", "WEB_CONCURRENCY": "1"}
-    anew = "the routing table is loaded anew"
+    anew = "the routing table is reloaded"
     with Server(config, postgresql_url, web) as server, Worker(config, postgresql_url, VARIABLES) as worker:
         config.write_text(config.read_text().replace("longest_wait: 2s", "longest_wait: 3s"))
         wait_until(lambda: worker.log.count(anew) == 1, "the edit")
@@ -553,18 +568,18 @@ def test_a_web_process_reads_it_anew_at_sighup(tmp_path: Path, config: Path) -> 
         before = server.workers
         for pid in before:
             os.kill(pid, signal.SIGHUP)
-        wait_until(lambda: "the routing table is loaded anew" in server.log)
+        wait_until(lambda: "the routing table is reloaded" in server.log)
         assert server.workers == before
 
 
 def test_a_master_whose_table_takes_long_to_load_still_leads(
     tmp_path: Path, config: Path, theeye: StandIn
 ) -> None:
-    with SlowServer(3 * LOOKS, config, tmp_path / "bridge.db", VARIABLES) as server:
+    with SlowServer(3 * POLL_INTERVAL, config, tmp_path / "bridge.db", VARIABLES) as server:
         # What is pushed to release is deployed.
         text = config.read_text()
         config.write_text(text.replace("heads/release", "heads/x").replace("heads/main", "heads/release"))
-        threading.Event().wait(6 * LOOKS)
+        threading.Event().wait(6 * POLL_INTERVAL)
         spoil(config)
         server.kill_worker(*server.workers)
         wait_until(lambda: is_in_trouble(server))
@@ -628,7 +643,7 @@ def save_slowly(config: Path, text: str, random: Random) -> None:
     with config.open("w") as file:
         file.write(text[:cut])
         file.flush()
-        time.sleep(random.uniform(0.0, LOOKS / 2))
+        time.sleep(random.uniform(0.0, POLL_INTERVAL / 2))
         file.write(text[cut:])
 
 

@@ -558,7 +558,7 @@ def test_the_table_says_what_becomes_of_it(make_intake: MakeIntake) -> None:
 @pytest.mark.parametrize("name", ["stripe", "slack", "alertmanager", "grafana", "zoom"])
 def test_for_other_types_the_key_is_a_mistake(make_intake: MakeIntake, name: str) -> None:
     key = "bearer_token" if name in ("alertmanager", "grafana") else "secret"
-    with pytest.raises(ConfigError, match=f"replays is not for {name}"):
+    with pytest.raises(ConfigError, match=f"replays does not apply to {name}"):
         make_intake(f"sources:\n  {name}: {{{key}: '${{{{ env.TOKEN }}}}', replays: refuse}}\nroutes: []")
 
 

@@ -290,11 +290,11 @@ class TestWebhooks:
         assert one.run(loaded.table, Mask()).findings == ()
 
 
-MISSING_EVENT = "event is missing: github says it in a header"
+MISSING_EVENT = "event is missing: github names it in a header"
 A_FILE = "expected the name of a file, or the payload itself"
 NO_JSON = "invalid literal, expected 'true': line 1 column 1 (char 0)"
-NO_NAMES = "task_arguments stands by name, but the task names no arguments"
-BESIDE = "error stands beside task_arguments: a job whose arguments cannot be built has none"
+NO_NAMES = "task_arguments is a mapping, but the task has no argument names"
+BESIDE = "error and task_arguments exclude each other: with an error, a job has no arguments"
 NO_TIME = "received_at: found '2026-01-31', expected a time such as"
 
 
@@ -322,7 +322,7 @@ class TestMistakes:
             (push("[]", "^5 5"), "payload: '5 5' cannot be read: No such file or directory"),
             (push("[]", "^../x.json"), "payload: '../x.json' is outside of the table's folder"),
             (push("[]", "^/etc/passwd"), "payload: '/etc/passwd' is outside of the table's folder"),
-            (push("[]", '^"a\\0b"'), "payload: 'a\\x00b' cannot be read: no name of a file"),
+            (push("[]", '^"a\\0b"'), "payload: 'a\\x00b' cannot be read: not a file's name"),
             (push("[]", '^" "'), f"payload: found blank text, {A_FILE}"),
             (push("[]", "^table.yml"), f"payload: 'table.yml': the body is not valid JSON: {NO_JSON}"),
             (push(deploy("^[a]")), "found 1 task_arguments, expected 2: commit, number"),

@@ -13,10 +13,10 @@ from jsonschema import Draft7Validator
 from pydantic import ValidationError
 
 from bridge.cli import main
-from bridge.config.document import Empty, Items, Node, Section, read_file
+from bridge.config.document import Invalid, Items, Node, Section, read_file
 from bridge.config.load import load
 from bridge.config.problems import Problems
-from bridge.config.sections import TableShape
+from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Severity
 from bridge.sources.base.discovery import discover
@@ -38,7 +38,7 @@ def as_an_editor_reads(node: Node | None) -> Any:
         return {str(key): as_an_editor_reads(value) for key, value in node.items()}
     if isinstance(node, Items):
         return [as_an_editor_reads(item) for item in node]
-    if node is None or isinstance(node, Empty):
+    if node is None or isinstance(node, Invalid):
         return None
     if node.plain:
         try:
@@ -132,7 +132,7 @@ def part(value: Any, at: tuple[Any, ...]) -> Any:
 def is_no_shape(path: Path) -> bool:
     """Whether the models refuse it, but for a key that another file could hold."""
     try:
-        TableShape.model_validate(read(path))
+        TableModel.model_validate(read(path))
     except ValidationError as error:
         return any(
             each["type"] != "missing" or each["loc"][0] not in ("theeye", "on_dead")
@@ -192,7 +192,7 @@ def test_a_source_has_the_keys_of_its_type(tmp_path: Path, name: str, named: boo
         typed = source if named else {"type": name, **source}
         table = {"theeye": {"customer": "acme"}, "sources": {name if named else "here": typed}}
         found = " ".join(mistakes(written(table, tmp_path)))
-        taken = not any(each in found for each in ("does not take", "cannot prove", "dedupe is not for it"))
+        taken = not any(each in found for each in ("does not support", "does not apply to"))
         assert taken == (underlined(table) == []), source
         verdicts.add(taken)
     assert True in verdicts

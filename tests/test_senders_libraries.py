@@ -22,7 +22,7 @@ from bridge.core.errors import NotAuthentic
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options
 from tests.octokit import Octokit
@@ -59,7 +59,7 @@ class Sender:
     def source(self, secret: str) -> Source:
         source_type = TYPES[self.type]
         (proof,) = (each for each in source_type.proofs_with(Options()) if each.key == "secret")
-        return Source("here", source_type, (Required(proof, (Secret(secret),)),))
+        return Source("here", source_type, (RequiredProof(proof, (Secret(secret),)),))
 
     def request(self, body: bytes, headers: dict[str, str] | None = None) -> Request:
         """It comes now, as the libraries ask the clock; without a proof, unless `headers` has one."""
@@ -175,7 +175,7 @@ def test_its_library_accepts_what_the_bridge_signs(
     sender: Sender, extra: dict[str, object], layout: int
 ) -> None:
     body = orjson.dumps({**extra, **sender.body}, option=layout)
-    headers = sender.source(sender.secret).prove(sender.request(body)).headers
+    headers = sender.source(sender.secret).sign(sender.request(body)).headers
     assert sender.accepts(sender.secret, headers, body)
     assert not sender.accepts(sender.another, headers, body)
     assert not sender.accepts(sender.secret, headers, body + b" ")
@@ -201,11 +201,11 @@ def test_its_library_and_the_bridge_take_a_secret_without_its_padding(sender: Se
         sender.source(secret),
         sender.source(secret + "=" * (-len(secret.removeprefix("whsec_")) % 4)),
     )
-    assert source.required[0].proof.flaw(secret) is None
+    assert source.required[0].proof.secret_error(secret) is None
     request = sender.request(body, sender.sign(secret, body.decode()))
     for one in (source, padded):
         one.verify(request)
-        assert sender.accepts(secret, one.prove(sender.request(body)).headers, body)
+        assert sender.accepts(secret, one.sign(sender.request(body)).headers, body)
 
 
 def github_request(body: bytes, headers: dict[str, str] | None = None) -> Request:
@@ -215,7 +215,7 @@ def github_request(body: bytes, headers: dict[str, str] | None = None) -> Reques
 
 def github_source(secret: str = SECRET) -> Source:
     source_type = TYPES["github"]
-    return Source("here", source_type, (Required(source_type.proofs[0], (Secret(secret),)),))
+    return Source("here", source_type, (RequiredProof(source_type.proofs[0], (Secret(secret),)),))
 
 
 class TestGitHub:
@@ -225,7 +225,7 @@ class TestGitHub:
     @given(extra=extras, layout=layouts)
     def test_gidgethub_accepts_what_the_bridge_signs(self, extra: dict[str, object], layout: int) -> None:
         body = orjson.dumps({**extra, "action": "x"}, option=layout)
-        request = github_source().prove(github_request(body))
+        request = github_source().sign(github_request(body))
         event = sansio.Event.from_http(request.headers, body, secret=SECRET)
         ours, _ = github_source().read(request)
         assert (event.event, event.delivery_id, event.data) == (ours.event, ours.delivery_id, ours.payload)
@@ -256,7 +256,7 @@ class TestGitHub:
     ) -> None:
         calls = []
         for body in bodies:
-            request = github_source().prove(github_request(orjson.dumps(body, option=layout)))
+            request = github_source().sign(github_request(orjson.dumps(body, option=layout)))
             calls.append((request.body.decode(), request.headers["X-Hub-Signature-256"]))
         right = webhooks_methods.verify([(SECRET, *call) for call in calls])
         wrong = webhooks_methods.verify([(ANOTHER, *call) for call in calls])

@@ -16,7 +16,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from tests.intake import (
     FIXTURES,
@@ -90,7 +90,7 @@ class TestSignature:
         return Request("sentry", Headers(headers.items()), {}, body, now)
 
     def source(self) -> Source:
-        return Source("sentry", SENTRY, (Required(SENTRY.proofs[0], (Secret("client-secret"),)),))
+        return Source("sentry", SENTRY, (RequiredProof(SENTRY.proofs[0], (Secret("client-secret"),)),))
 
     def test_the_vector(self) -> None:
         source = self.source()

@@ -20,7 +20,7 @@ from bridge.core.secrets import Mask, Secret
 from bridge.core.units import format_duration, parse_byte_count, parse_duration
 from bridge.process.environment import MAX_SECRET_FILE_BYTES, Environment
 from bridge.process.settings import VARIABLES, Retention, Settings
-from bridge.sources.base.signatures import Credentials
+from bridge.sources.base.proofs import BasicCredentials
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"
@@ -323,8 +323,8 @@ def test_settings_show_no_variable_of_the_table() -> None:
 
 
 def test_settings_come_from_the_process_where_nothing_else_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable.name, raising=False)
+    for name in (variable.name for variable in VARIABLES):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PORT", "1234")
     assert Settings.from_environ().port == 1234
 
@@ -446,7 +446,7 @@ def test_a_secret_shows_in_no_way() -> None:
         repr({"key": secret}),
         str((secret,)),
     ]
-    assert b"marked" not in orjson.dumps([secret, Credentials("bob", secret)])
+    assert b"marked" not in orjson.dumps([secret, BasicCredentials("bob", secret)])
     assert not [text for text in shown if "marked" in text or "<secret>" not in text]
     assert secret.reveal() == "marked"
     assert secret == Secret("marked")

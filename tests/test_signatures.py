@@ -14,15 +14,15 @@ from bridge.core.errors import NotAuthentic, SettingsError, UnsupportedContent
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import (
+from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
     BasicAuth,
+    BasicCredentials,
     BearerToken,
-    Credentials,
     HeaderToken,
     HmacSignature,
     Proof,
-    Required,
+    RequiredProof,
     UrlToken,
     any_equal,
 )
@@ -41,9 +41,9 @@ REQUEST = Request("here", Headers(), {}, BODY, 0.0)
 SHARED = {"X-Shared": VARIABLES["TOKEN"]}
 
 
-def holds(proof: Proof, header: str | None, *secrets: Secret | Credentials, body: bytes = BODY) -> bool:
+def holds(proof: Proof, header: str | None, *secrets: Secret | BasicCredentials, body: bytes = BODY) -> bool:
     headers = {} if header is None else {proof.header: header}
-    return proof.holds(Request("here", Headers(headers.items()), {}, body, 0.0), secrets)
+    return proof.verify(Request("here", Headers(headers.items()), {}, body, 0.0), secrets)
 
 
 class TestHmac:
@@ -120,7 +120,7 @@ class TestTimed:
         return Request("here", Headers(headers.items()), {}, BODY, now)
 
     def holds(self, request: Request) -> bool:
-        return self.PROOF.holds(request, (Secret("key"),))
+        return self.PROOF.verify(request, (Secret("key"),))
 
     @pytest.mark.parametrize("away", [0, 299, -299, 300, -300])
     def test_a_near_time(self, away: int) -> None:
@@ -148,7 +148,7 @@ class TestTimed:
         proof = HmacSignature("X-Sig", timestamp_header="X-Time", signed="<{ts}>{body}<{ts}>")
         digest = hmac.new(b"key", b"<1700000000>" + BODY + b"<1700000000>", hashlib.sha256).hexdigest()
         headers = Headers([("X-Sig", digest), ("X-Time", "1700000000")])
-        assert proof.holds(Request("here", headers, {}, BODY, self.NOW), (Secret("key"),))
+        assert proof.verify(Request("here", headers, {}, BODY, self.NOW), (Secret("key"),))
 
     def test_both_headers_are_taken_off(self) -> None:
         assert self.PROOF.headers == ("X-Sig", "X-Time")
@@ -157,7 +157,7 @@ class TestTimed:
 class TestSeveralSignatures:
     """While its secret is changed a sender may sign with both."""
 
-    PROOF = HmacSignature("X-Sig", prefix="v1=", several=True)
+    PROOF = HmacSignature("X-Sig", prefix="v1=", multiple=True)
 
     def holds(self, *signatures: str) -> bool:
         return holds(self.PROOF, ",".join(signatures), Secret("key"))
@@ -194,7 +194,7 @@ class TestUrlToken:
 
     def holds(self, token: str | None) -> bool:
         query = {} if token is None else {"token": token}
-        return UrlToken().holds(Request("here", Headers(), query, BODY, 0.0), (Secret("t0ken-\xe9"),))
+        return UrlToken().verify(Request("here", Headers(), query, BODY, 0.0), (Secret("t0ken-\xe9"),))
 
     def test_it_must_be_the_same(self) -> None:
         assert self.holds("t0ken-\xe9")
@@ -203,8 +203,8 @@ class TestUrlToken:
 
     def test_no_header_is_it(self) -> None:
         request = Request("here", Headers([("token", "t0ken-\xe9")]), {}, BODY, 0.0)
-        assert not UrlToken().holds(request, (Secret("t0ken-\xe9"),))
-        assert not UrlToken().is_there(request)
+        assert not UrlToken().verify(request, (Secret("t0ken-\xe9"),))
+        assert not UrlToken().is_present(request)
 
 
 class TestHeaderToken:
@@ -265,7 +265,7 @@ class TestBasic:
     """``Authorization: Basic <base64 of user:password>``."""
 
     proof = BasicAuth()
-    maria = Credentials("maria", Secret("pass:w0rd!"))
+    maria = BasicCredentials("maria", Secret("pass:w0rd!"))
 
     def encoded(self, pair: bytes) -> str:
         return "Basic " + b64encode(pair).decode()
@@ -274,11 +274,11 @@ class TestBasic:
         assert holds(self.proof, self.encoded(b"maria:pass:w0rd!"), self.maria)
         assert holds(self.proof, self.encoded(b"maria:pass:w0rd!").replace("Basic", "bAsIc"), self.maria)
         assert holds(
-            self.proof, self.encoded(b"maria:pass:w0rd!"), Credentials("eve", Secret("x")), self.maria
+            self.proof, self.encoded(b"maria:pass:w0rd!"), BasicCredentials("eve", Secret("x")), self.maria
         )
 
     def test_beyond_ascii_it_is_utf_8(self) -> None:
-        zoe = Credentials("zoë", Secret("passé"))
+        zoe = BasicCredentials("zoë", Secret("passé"))
         assert holds(self.proof, self.encoded("zoë:passé".encode()), zoe)
         assert not holds(self.proof, self.encoded("zoë:passé".encode("latin-1")), zoe)
 
@@ -343,33 +343,36 @@ class TestEqual:
             (GITHUB, Secret(SECRET)),
             (HeaderToken("X-Token"), Secret("t0ken")),
             (BearerToken(), Secret("t0ken")),
-            (BasicAuth(), Credentials("maria", Secret("pass:w0rd!"))),
+            (BasicAuth(), BasicCredentials("maria", Secret("pass:w0rd!"))),
         ],
     )
-    def test_what_is_proved_holds(self, proof: Proof, secret: Secret | Credentials) -> None:
-        required = Required(proof, (secret, Secret("another")))
-        request = proof.prove(REQUEST, secret)
-        assert required.holds(request)
-        assert request.with_body(b"") == proof.prove(REQUEST, secret).with_body(b"")
+    def test_what_is_proved_holds(self, proof: Proof, secret: Secret | BasicCredentials) -> None:
+        required = RequiredProof(proof, (secret, Secret("another")))
+        request = proof.sign(REQUEST, secret)
+        assert required.verify(request)
+        assert request.with_body(b"") == proof.sign(REQUEST, secret).with_body(b"")
 
     def test_nothing_is_proved_without_a_secret(self) -> None:
         """As where the table was loaded without its variables, which is a warning then."""
-        stands_in = Credentials("<USER>", Secret("pass:w0rd!"))
-        token = Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        stands_in = BasicCredentials("<USER>", Secret("pass:w0rd!"))
+        token = RequiredProof(HeaderToken("X-Token"), (Secret("t0ken"),))
         for required in (
-            Required(GITHUB, ()),
-            Required(BearerToken(), ()),
-            Required(BasicAuth(), ()),
-            Required(BasicAuth(), (stands_in,)),
+            RequiredProof(GITHUB, ()),
+            RequiredProof(BearerToken(), ()),
+            RequiredProof(BasicAuth(), ()),
+            RequiredProof(BasicAuth(), (stands_in,)),
         ):
             source = Source("here", discover()["github"], (token, required))
             with pytest.raises(SettingsError, match=f"nothing to prove {required.proof.key} with"):
-                source.prove(REQUEST)
+                source.sign(REQUEST)
 
     def test_the_first_secret_that_is_there_proves(self) -> None:
-        stands_in, maria = Credentials("<USER>", Secret("x")), Credentials("<maria@x>", Secret("pass:w0rd!"))
-        source = Source("here", discover()["github"], (Required(BasicAuth(), (stands_in, maria)),))
-        assert source.prove(REQUEST).headers == Headers(basic("<maria@x>", "pass:w0rd!").items())
+        stands_in, maria = (
+            BasicCredentials("<USER>", Secret("x")),
+            BasicCredentials("<maria@x>", Secret("pass:w0rd!")),
+        )
+        source = Source("here", discover()["github"], (RequiredProof(BasicAuth(), (stands_in, maria)),))
+        assert source.sign(REQUEST).headers == Headers(basic("<maria@x>", "pass:w0rd!").items())
 
 
 class TestSeveral:
@@ -431,8 +434,8 @@ routes: []
 
     def test_where_one_of_any_needs_the_body_the_head_cannot_tell(self) -> None:
         """As at a sender that moves from a token to a signature: the missing token says nothing yet."""
-        signed = Required(GITHUB, (Secret(SECRET),))
-        token = Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        signed = RequiredProof(GITHUB, (Secret(SECRET),))
+        token = RequiredProof(HeaderToken("X-Token"), (Secret("t0ken"),))
         source = Source("here", discover()["github"], (signed, token), any_of=True)
         for headers in ({"X-Token": "t0ken"}, {GITHUB.header: signature(BODY)}):
             request = Request("here", Headers({**JSON_HEADERS, **headers}.items()), {}, BODY, 0.0)
@@ -444,8 +447,8 @@ routes: []
             source.verify(neither)
 
     def test_where_all_must_hold_the_head_tells_already(self) -> None:
-        signed = Required(GITHUB, (Secret(SECRET),))
-        token = Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        signed = RequiredProof(GITHUB, (Secret(SECRET),))
+        token = RequiredProof(HeaderToken("X-Token"), (Secret("t0ken"),))
         source = Source("here", discover()["github"], (signed, token))
         sent = {**JSON_HEADERS, GITHUB.header: signature(BODY), "X-Token": "x"}
         with pytest.raises(NotAuthentic):
@@ -458,16 +461,16 @@ routes: []
         self, make_intake: Callable[[str], Intake]
     ) -> None:
         intake = make_intake(self.ALL)
-        assert intake.source("both").prove(REQUEST).headers == Headers({**SHARED, **BEARER}.items())
-        assert intake.source("either").prove(REQUEST).headers == Headers(SHARED.items())
+        assert intake.source("both").sign(REQUEST).headers == Headers({**SHARED, **BEARER}.items())
+        assert intake.source("either").sign(REQUEST).headers == Headers(SHARED.items())
 
     def test_a_secret_that_is_not_there_is_passed_over_only_where_any_will_do(self) -> None:
-        unset, token = Required(GITHUB, ()), Required(HeaderToken("X-Token"), (Secret("t0ken"),))
+        unset, token = RequiredProof(GITHUB, ()), RequiredProof(HeaderToken("X-Token"), (Secret("t0ken"),))
         any_will_do = Source("here", discover()["github"], (unset, token), any_of=True)
-        assert any_will_do.prove(REQUEST).headers == Headers([("X-Token", "t0ken")])
+        assert any_will_do.sign(REQUEST).headers == Headers([("X-Token", "t0ken")])
         for source in (replace(any_will_do, any_of=False), replace(any_will_do, required=(unset,))):
             with pytest.raises(SettingsError, match="nothing to prove secret with"):
-                source.prove(REQUEST)
+                source.sign(REQUEST)
 
     def test_credentials_come_before_the_content_type(self, make_intake: Callable[[str], Intake]) -> None:
         intake = make_intake(self.ALL)

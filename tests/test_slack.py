@@ -19,7 +19,7 @@ from bridge.core.payload import MAX_FORM_FIELDS, parse_form
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from bridge.sources.slack import MAX_FIELDS
 from tests.intake import VARIABLES, Intake, changed, everything_stored, sample, table, without
@@ -120,8 +120,8 @@ class TestVectors:
 
     def holds(self, secret: str, time: str, body: str, signature: str, now: float) -> bool:
         headers = Headers({"X-Slack-Request-Timestamp": time, "X-Slack-Signature": signature}.items())
-        required = Required(SLACK.proofs[0], (Secret(secret),))
-        return required.holds(Request("slack", headers, {}, body.encode(), now))
+        required = RequiredProof(SLACK.proofs[0], (Secret(secret),))
+        return required.verify(Request("slack", headers, {}, body.encode(), now))
 
     @pytest.mark.parametrize("vector", VECTORS)
     def test_they_hold(self, vector: tuple[str, str, str, str]) -> None:
@@ -325,10 +325,10 @@ class TestReply:
     """What Slack shows to whoever pressed the button."""
 
     def reply(self, body: bytes, content: str = JSON_TYPE) -> dict[str, Any] | None:
-        source = Source("slack", SLACK, (Required(SLACK.proofs[0], (Secret(VARIABLES["TOKEN"]),)),))
+        source = Source("slack", SLACK, (RequiredProof(SLACK.proofs[0], (Secret(VARIABLES["TOKEN"]),)),))
         request = Request("slack", Headers(signed(body, 1e9, content).items()), {}, body, 1e9)
-        _, reading = source.read(request)
-        return source.reply(reading)
+        event, _ = source.read(request)
+        return source.reply(request, event)
 
     def test_of_an_event_nothing(self) -> None:
         assert self.reply(MENTION) is None
@@ -346,9 +346,8 @@ class TestReply:
     def test_an_event_that_is_named_as_one_of_them_is_still_an_event(self) -> None:
         for name in ("url_verification", "ssl_check", "slash_command", "view_submission"):
             body = changed(MENTION, event={"type": name})
-            event, reading = Source("slack", SLACK, ()).read(Request("slack", Headers(), {}, body, 1e9))
-            assert not reading.handshake
-            assert not SLACK.is_handshake(event)
+            event, _ = Source("slack", SLACK, ()).read(Request("slack", Headers(), {}, body, 1e9))
+            assert not SLACK.is_setup_event(event)
             assert self.reply(body) is None
 
 

@@ -15,7 +15,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-import bridge.sources
 import tests.intake
 from bridge.core.errors import (
     FetchFailed,
@@ -29,17 +28,18 @@ from bridge.core.event import Headers, Request
 from bridge.core.payload import parse_json
 from bridge.intake.receive import Answer
 from bridge.sources import sns
+from bridge.sources.base import bodies as body_formats
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options
 from bridge.sources.sns import (
-    FAILED_FOR,
-    MAX_CERTIFICATES,
-    MAX_FAILED,
-    MAX_MESSAGE,
-    MAX_WAITING,
-    OLDEST,
+    CERTIFICATES_LIMIT,
+    FAILED_FETCHES_LIMIT,
+    FETCH_RETRY_INTERVAL,
+    MESSAGE_AGE_LIMIT,
+    MESSAGE_SIZE_LIMIT,
+    WAITING_REQUESTS_LIMIT,
     Certificates,
 )
 from tests.aws import CERTIFICATE_URL, Aws, a_topic
@@ -77,7 +77,7 @@ def aws() -> Aws:
 @pytest.fixture
 def source(aws: Aws) -> Source:
     source_type = discover(aws.fetch)["sns"]
-    return Source("alarms", source_type, (Required(source_type.proofs_with(Options())[0], (TOPIC,)),))
+    return Source("alarms", source_type, (RequiredProof(source_type.proofs_with(Options())[0], (TOPIC,)),))
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestSignature:
         certificate = aws.certify(key)
         source_type = discover(lambda url: certificate)["sns"]
         topic = "arn:aws:sns:us-east-1:123456789012:MyTopic"
-        source = Source("a", source_type, (Required(source_type.proofs_with(Options())[0], (topic,)),))
+        source = Source("a", source_type, (RequiredProof(source_type.proofs_with(Options())[0], (topic,)),))
         paths = sorted(folder.glob("*.json"))
         assert len(paths) == 4
         for path in paths:
@@ -136,7 +136,7 @@ class TestSignature:
             now = datetime.fromisoformat(message["Timestamp"]).timestamp()
             source.verify(request(message, now))
             refused(source, {**message, "Message": message["Message"] + "."}, now)
-            refused(source, message, now + OLDEST + 1)
+            refused(source, message, now + MESSAGE_AGE_LIMIT + 1)
             event, _ = source.read(request(message))
             assert event.delivery_id == message["MessageId"]
 
@@ -208,7 +208,7 @@ class TestSignature:
         signed = aws.sign({**NOTIFICATION, "Message": "x" * (1024 * 1024)})
         source.verify(request(signed))
         monkeypatch.setattr(sns, "parse_json", None)
-        refused(source, {**signed, "Message": "x" * MAX_MESSAGE})
+        refused(source, {**signed, "Message": "x" * MESSAGE_SIZE_LIMIT})
 
     def test_anothers_key(self, aws: Aws, source: Source) -> None:
         refused(source, Aws().sign(NOTIFICATION))
@@ -275,7 +275,7 @@ class TestCost:
             return parse_json(body)
 
         monkeypatch.setattr(sns, "parse_json", parse)
-        monkeypatch.setattr(bridge.sources, "parse_json", parse)
+        monkeypatch.setattr(body_formats, "parse_json", parse)
         return bodies
 
     @pytest.mark.parametrize("message", [NOTIFICATION, SUBSCRIPTION, UNSUBSCRIPTION])
@@ -291,7 +291,7 @@ class TestCost:
     def test_who_knows_no_topic_costs_no_parsing(self, intake: Intake, parsed: list[bytes]) -> None:
         message = Aws().sign({**NOTIFICATION, "TopicArn": a_topic("unknown")})
         unsigned = {name: value for name, value in NOTIFICATION.items() if name != "Signature"}
-        large = {**Aws().sign(NOTIFICATION), "Message": "x" * MAX_MESSAGE}
+        large = {**Aws().sign(NOTIFICATION), "Message": "x" * MESSAGE_SIZE_LIMIT}
         for refused_one in (message, unsigned, large, {}, {"Signature": "x", "TopicArn": [TOPIC[:-1]]}):
             with pytest.raises(NotAuthentic):
                 post(intake, refused_one)
@@ -473,7 +473,7 @@ class TestCertificates:
             with pytest.raises(FetchFailed):
                 certificates(url_of(1))
         assert fetched == [url_of(1)]
-        clock.now += FAILED_FOR
+        clock.now += FETCH_RETRY_INTERVAL
         with pytest.raises(FetchFailed, match="no connection"):
             certificates(url_of(1))
         assert fetched == [url_of(1)] * 2
@@ -492,7 +492,7 @@ class TestCertificates:
             with pytest.raises(FetchFailed):
                 certificates(url_of(number))
         assert certificates(CERTIFICATE_URL)
-        assert len(certificates._failed) == MAX_FAILED
+        assert len(certificates._failed) == FAILED_FETCHES_LIMIT
 
     @pytest.mark.parametrize(
         "body", [b"", b"<html>", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
@@ -512,18 +512,18 @@ class TestCertificates:
 
     def test_only_so_many_are_kept(self, aws: Aws, clock: Clock) -> None:
         certificates = Certificates(aws.fetch, clock)
-        for number in [*range(MAX_CERTIFICATES), 0, -1]:
-            certificates.keep(url_of(number), certificates(url_of(number)))
-        assert (len(certificates._kept), len(certificates._unproven)) == (MAX_CERTIFICATES, 0)
+        for number in [*range(CERTIFICATES_LIMIT), 0, -1]:
+            certificates.mark_proven(url_of(number), certificates(url_of(number)))
+        assert (len(certificates._proven), len(certificates._unproven)) == (CERTIFICATES_LIMIT, 0)
         for number in (0, 2, -1):
             certificates(url_of(number))
-        assert len(aws.fetched) == MAX_CERTIFICATES + 1
+        assert len(aws.fetched) == CERTIFICATES_LIMIT + 1
         certificates(url_of(1))
         assert aws.fetched[-1] == url_of(1)
 
     def test_forged_messages_push_no_other_out(self, aws: Aws, source: Source) -> None:
         source.verify(request(aws.sign(NOTIFICATION)))
-        for number in range(2 * MAX_CERTIFICATES):
+        for number in range(2 * CERTIFICATES_LIMIT):
             forged = aws.sign({**NOTIFICATION, "SigningCertURL": url_of(number)})
             refused(source, {**forged, "Message": "forged"})
         source.verify(request(aws.sign(NOTIFICATION)))
@@ -531,12 +531,12 @@ class TestCertificates:
 
     def test_what_proved_nothing_is_remembered_for_a_while(self, aws: Aws, clock: Clock) -> None:
         certificates = Certificates(aws.fetch, clock)
-        for number in range(MAX_CERTIFICATES + 1):
+        for number in range(CERTIFICATES_LIMIT + 1):
             certificates(url_of(number))
-        for number in range(1, MAX_CERTIFICATES + 1):
+        for number in range(1, CERTIFICATES_LIMIT + 1):
             certificates(url_of(number))
-        assert len(certificates._unproven) == MAX_CERTIFICATES
-        assert len(aws.fetched) == MAX_CERTIFICATES + 1
+        assert len(certificates._unproven) == CERTIFICATES_LIMIT
+        assert len(aws.fetched) == CERTIFICATES_LIMIT + 1
 
     def test_many_at_once_make_one_fetch_and_few_wait_for_it(self, aws: Aws) -> None:
         asked, go = threading.Event(), threading.Event()
@@ -551,22 +551,23 @@ class TestCertificates:
         certificates = Certificates(fetch)
         found: list[object] = []
         threads = [
-            threading.Thread(target=lambda: found.append(certificates(url_of(1)))) for _ in range(MAX_WAITING)
+            threading.Thread(target=lambda: found.append(certificates(url_of(1))))
+            for _ in range(WAITING_REQUESTS_LIMIT)
         ]
         for thread in threads:
             thread.start()
         assert asked.wait(20)
         wait_until(lambda: certificates._waiting._value == 0)
-        with pytest.raises(FetchFailed, match=f"{MAX_WAITING} requests wait"):
+        with pytest.raises(FetchFailed, match=f"{WAITING_REQUESTS_LIMIT} requests wait"):
             certificates(url_of(2))
         go.set()
         for thread in threads:
             thread.join(20)
         assert fetched == [url_of(1)]
-        assert len(found) == MAX_WAITING
+        assert len(found) == WAITING_REQUESTS_LIMIT
 
     def test_who_waits_for_anothers_fetch_gives_up(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sns, "PATIENCE", 0.05)
+        monkeypatch.setattr(sns, "FETCH_WAIT_TIMEOUT", 0.05)
         certificates = Certificates(aws.fetch)
         with certificates._lock, pytest.raises(FetchFailed, match="another is waited for"):
             certificates(url_of(1))
@@ -618,7 +619,7 @@ class TestSubscription:
         ],
     )
     def test_elsewhere_nothing_is_fetched(self, aws: Aws, intake: Intake, url: str) -> None:
-        with pytest.raises(Unreadable, match="none of SNS's own"):
+        with pytest.raises(Unreadable, match="not a URL of SNS"):
             post(intake, aws.sign({**SUBSCRIPTION, "SubscribeURL": url}))
         assert aws.fetched == [CERTIFICATE_URL]
         assert intake.rows() == (0, 0)
@@ -665,7 +666,7 @@ class TestMessage:
         sent = {**headers(message)} if said is None else {**headers(message), "x-amz-sns-message-type": said}
         if said is None:
             del sent["x-amz-sns-message-type"]
-        with pytest.raises(Unreadable, match="x-amz-sns-message-type says another"):
+        with pytest.raises(Unreadable, match="x-amz-sns-message-type is not the Type of the body"):
             intake.post("alarms", orjson.dumps(message), sent)
         assert intake.rows() == (0, 0)
 
@@ -683,12 +684,12 @@ class TestMessage:
 
 def test_nobody_else_can_sign(source: Source) -> None:
     with pytest.raises(SettingsError, match="AWS alone can sign"):
-        source.prove(request(NOTIFICATION))
+        source.sign(request(NOTIFICATION))
 
 
 def test_a_process_that_fetches_nothing_verifies_nothing(aws: Aws, source: Source) -> None:
     source_type = discover()["sns"]
-    commands = replace(source, type=source_type, required=(Required(source_type.proofs[0], (TOPIC,)),))
+    commands = replace(source, type=source_type, required=(RequiredProof(source_type.proofs[0], (TOPIC,)),))
     with pytest.raises(FetchFailed):
         commands.verify(request(aws.sign(NOTIFICATION)))
 
@@ -697,5 +698,5 @@ def test_two_tables_share_no_certificate(aws: Aws) -> None:
     one, other = discover(aws.fetch)["sns"], discover(aws.fetch)["sns"]
     for source_type in (one, other):
         proof = source_type.proofs_with(Options())[0]
-        assert proof.holds(request(aws.sign(NOTIFICATION)), (TOPIC,))
+        assert proof.verify(request(aws.sign(NOTIFICATION)), (TOPIC,))
     assert len(aws.fetched) == 2

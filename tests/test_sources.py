@@ -26,7 +26,7 @@ from werkzeug.test import TestResponse
 import bridge.sources
 from bridge.cli.sender import sender_request
 from bridge.config.load import load
-from bridge.config.models import ProofShapes
+from bridge.config.models import ProofsModel
 from bridge.core.errors import NotAuthentic, Refusal, Unreadable, UnsupportedContent
 from bridge.core.event import Event, Headers, Request
 from bridge.core.fields import Step, path_text
@@ -34,10 +34,17 @@ from bridge.core.secrets import Secret
 from bridge.routing.route import item_key
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.guide import document
-from bridge.sources.base.payloads import follow
-from bridge.sources.base.signatures import MAX_SIGNATURES, TOLERANCE, Credentials, Known, Proof, Required
+from bridge.sources.base.known_fields import find_unknown_step
+from bridge.sources.base.proofs import (
+    MAX_SIGNATURES,
+    TIME_TOLERANCE,
+    BasicCredentials,
+    Credential,
+    Proof,
+    RequiredProof,
+)
 from bridge.sources.base.source import CREDENTIAL_HEADERS, MAX_NAME, Source
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType
+from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType
 from bridge.sources.standard_webhooks import StandardSignature
 from bridge.sources.stripe import StripeSignature
 from tests.aws import Aws, a_topic
@@ -112,8 +119,12 @@ def not_among(source_type: SourceType, event: str, payload: Any) -> set[str]:
     """Fields of a payload that its type's declaration of this event's fields does not have."""
     declared = source_type.fields
     inside = declared.get(EVERY_EVENT) or declared.get(event) or declared.get(event.rpartition(".")[0])
-    kept = {key: value for key, value in payload.items() if key not in source_type.private_keys}
-    return {path_text("payload", steps) for steps in all_steps(kept) if follow(inside, steps) is not None}
+    kept = {key: value for key, value in payload.items() if key not in source_type.credential_fields}
+    return {
+        path_text("payload", steps)
+        for steps in all_steps(kept)
+        if find_unknown_step(inside, steps) is not None
+    }
 
 
 def all_steps(value: Any) -> Iterator[tuple[Step, ...]]:
@@ -134,20 +145,20 @@ def event_name(source_type: SourceType, path: Path) -> str:
     return max(known, key=len, default=name.removesuffix(f".{action}"))
 
 
-def a_secret(proof: Proof, text: str = SECRET) -> Known:
+def a_secret(proof: Proof, text: str = SECRET) -> Credential:
     """A secret of the kind that the proof takes; of the same text, the same."""
     if proof.key == "basic_auth":
-        return Credentials("maria", Secret(text))
+        return BasicCredentials("maria", Secret(text))
     if proof.key == "topic_arns":
         return a_topic(text)
-    if proof.flaw(text) is not None:  # it takes base64 alone
+    if proof.secret_error(text) is not None:  # it takes base64 alone
         return Secret("whsec_" + b64encode(text.encode()).decode())
     return Secret(text)
 
 
 def a_source(source_type: SourceType, *proofs: Proof) -> Source:
     proofs = proofs or source_type.proofs_with(Options())[:1]
-    required = tuple(Required(proof, (a_secret(proof),)) for proof in proofs)
+    required = tuple(RequiredProof(proof, (a_secret(proof),)) for proof in proofs)
     return Source(name="here", type=source_type, required=required, dedupe=source_type.dedupe)
 
 
@@ -158,7 +169,7 @@ def a_request(source: Source, path: Path, body: bytes | None = None) -> Request:
     request = Request("here", Headers(headers.items()), {}, body, NOW)
     if source.type.name == "sns":  # nobody but AWS, or who stands in for it, can prove it
         return AWS.prove(request, SECRET)
-    return source.prove(request)
+    return source.sign(request)
 
 
 def value_of(proof: Proof, request: Request) -> str:
@@ -179,7 +190,7 @@ def with_header(request: Request, name: str, value: str | None) -> Request:
 
 def its_headers(proof: Proof, request: Request) -> list[str]:
     """The headers that prove it: the signature's, and those of what is signed with it."""
-    bare = proof.prove(replace(request, headers=Headers()), a_secret(proof))
+    bare = proof.sign(replace(request, headers=Headers()), a_secret(proof))
     return list(bare.headers)
 
 
@@ -246,9 +257,9 @@ class TestDeclaration:
     def test_its_proofs_and_options_are_keys_of_the_table(self, source_type: SourceType) -> None:
         keys = [proof.key for proof in source_type.proofs]
         assert keys
-        assert set(keys) <= set(ProofShapes.model_fields)
+        assert set(keys) <= set(ProofsModel.model_fields)
         assert len(set(keys)) == len(keys)
-        assert set(source_type.issued) <= set(keys)
+        assert set(source_type.sender_issued) <= set(keys)
         assert set(source_type.options) <= {field.name for field in dataclasses.fields(Options)}
 
     def test_what_proves_itself_in_the_body_has_tests_of_its_own(self) -> None:
@@ -260,9 +271,9 @@ class TestDeclaration:
         """From its own word it follows which of the tests below it goes through."""
         proofs = [(one.name, proof) for one, proof in all_proofs() if proof.key == "secret"]
         timed = {name for name, proof in proofs if proof.is_timed}
-        several = {name for name, proof in proofs if proof.several}
+        multiple = {name for name, proof in proofs if proof.multiple}
         assert timed >= {"gitlab", "slack", "standard-webhooks", "stripe", "svix", "zoom"}
-        assert several >= {"circleci", "gitlab", "pagerduty", "standard-webhooks", "stripe", "svix"}
+        assert multiple >= {"circleci", "gitlab", "pagerduty", "standard-webhooks", "stripe", "svix"}
 
     @each_type
     def test_its_guide_is_whole(self, source_type: SourceType) -> None:
@@ -309,15 +320,15 @@ class TestDeclaration:
         """By that `check` knows which routes are never asked."""
         source = a_source(source_type)
         for path in sorted((FIXTURES / source_type.name).glob("*.json")):
-            event, reading = source.read(a_request(source, path))
+            event, _ = source.read(a_request(source, path))
             names = {event.event, event.full_name}
-            assert reading.handshake == bool(names & {*source_type.handshakes})
+            assert source_type.is_setup_event(event) == bool(names & {*source_type.setup_events})
 
     @each_type
     def test_its_advice_is_a_message_and_a_hint(self, source_type: SourceType) -> None:
         for events in [(), ("push",), tuple(source_type.events)]:
             for loops in (False, True):
-                advice = source_type.advice(events, loops=loops)
+                advice = source_type.route_warning(events, loops=loops)
                 assert advice is None or all(isinstance(part, str) and part for part in advice)
 
 
@@ -334,7 +345,7 @@ class TestSample:
         assert event.full_name == full_name(path)
         sent = orjson.loads(request.body)
         assert event.payload == {
-            key: value for key, value in sent.items() if key not in source_type.private_keys
+            key: value for key, value in sent.items() if key not in source_type.credential_fields
         }
         assert orjson.loads(event.body) == event.payload
         assert (event.source, event.received_at) == ("here", NOW)
@@ -407,7 +418,7 @@ class TestSample:
 
     def test_no_credential_gets_into_the_event(self, source_type: SourceType, path: Path) -> None:
         source = a_source(source_type)
-        private = {*CREDENTIAL_HEADERS, *source_type.private_headers}
+        private = {*CREDENTIAL_HEADERS, *source_type.credential_headers}
         private |= {name for proof in source_type.proofs for name in proof.headers}
         request = a_request(source, path)
         headers = {**request.headers, **dict.fromkeys(private, "marked-5ecret"), "X-Kept": "kept"}
@@ -433,22 +444,24 @@ class TestProof:
 
     def test_another_secret(self, source_type: SourceType, proof: Proof) -> None:
         source = a_source(source_type, proof)
-        theirs = replace(source, required=(Required(proof, (a_secret(proof, WRONG),)),))
+        theirs = replace(source, required=(RequiredProof(proof, (a_secret(proof, WRONG),)),))
         self.refused(source, a_request(theirs, a_sample(source_type)))
 
     def test_an_empty_secret(self, source_type: SourceType, proof: Proof) -> None:
         source = a_source(source_type, proof)
-        theirs = replace(source, required=(Required(proof, (a_secret(proof, ""),)),))
+        theirs = replace(source, required=(RequiredProof(proof, (a_secret(proof, ""),)),))
         self.refused(source, a_request(theirs, a_sample(source_type)))
 
     def test_no_secret_is_known(self, source_type: SourceType, proof: Proof) -> None:
         source = a_source(source_type, proof)
-        unset = replace(source, required=(Required(proof, ()),))
+        unset = replace(source, required=(RequiredProof(proof, ()),))
         self.refused(unset, a_request(source, a_sample(source_type)))
 
     def test_the_second_of_two_secrets(self, source_type: SourceType, proof: Proof) -> None:
         source = a_source(source_type, proof)
-        rotating = replace(source, required=(Required(proof, (a_secret(proof, WRONG), a_secret(proof))),))
+        rotating = replace(
+            source, required=(RequiredProof(proof, (a_secret(proof, WRONG), a_secret(proof))),)
+        )
         rotating.verify(a_request(source, a_sample(source_type)))
 
     def test_a_changed_byte(self, source_type: SourceType, proof: Proof) -> None:
@@ -525,7 +538,7 @@ class TestProof:
                 source.verify_head(head)
 
 
-@each_proof_that(lambda proof: proof.key not in IN_THE_BODY and not proof.several)
+@each_proof_that(lambda proof: proof.key not in IN_THE_BODY and not proof.multiple)
 @pytest.mark.parametrize(
     "form", ["{0},{0}", "{0}, {0}", "x,{0}", "{0},x", "{0},", ",{0}", "{0} {0}", "{0};{0}"]
 )
@@ -536,7 +549,7 @@ def test_one_proof_alone_stands_in_the_header(source_type: SourceType, proof: Pr
         source.verify(with_value(proof, request, form.format(value_of(proof, request))))
 
 
-@each_proof_that(lambda proof: proof.several)
+@each_proof_that(lambda proof: proof.multiple)
 class TestSeveral:
     """Senders that sign with the old and the new secret while one is changed for the other."""
 
@@ -547,9 +560,11 @@ class TestSeveral:
         right = a_request(source, path)
         values = []
         for text in order:
-            signed = proof.prove(right, a_secret(proof, text))
+            signed = proof.sign(right, a_secret(proof, text))
             values.append(value_of(proof, signed))
-        return Required(proof, (a_secret(proof),)).holds(with_value(proof, right, together(proof, values)))
+        return RequiredProof(proof, (a_secret(proof),)).verify(
+            with_value(proof, right, together(proof, values))
+        )
 
     def test_the_right_one_may_be_any(self, source_type: SourceType, proof: Proof) -> None:
         for order in ([SECRET], [SECRET, WRONG], [WRONG, SECRET], [WRONG, "", SECRET], [SECRET, SECRET]):
@@ -572,11 +587,11 @@ class TestSeveral:
 
 
 @each_proof_that(lambda proof: proof.is_timed)
-@pytest.mark.parametrize("seconds", [TOLERANCE + 1, -TOLERANCE - 1, 86400.0, -86400.0])
+@pytest.mark.parametrize("seconds", [TIME_TOLERANCE + 1, -TIME_TOLERANCE - 1, 86400.0, -86400.0])
 def test_a_signed_time_that_is_too_far(source_type: SourceType, proof: Proof, seconds: float) -> None:
     source = a_source(source_type, proof)
     request = a_request(source, a_sample(source_type))
-    source.verify(replace(request, received_at=NOW + math.copysign(TOLERANCE - 1, seconds)))
+    source.verify(replace(request, received_at=NOW + math.copysign(TIME_TOLERANCE - 1, seconds)))
     with pytest.raises(NotAuthentic):
         source.verify(replace(request, received_at=NOW + seconds))
 
@@ -596,8 +611,8 @@ def forgeries(source: Source, proof: Proof) -> st.SearchStrategy[Request]:
         ]
     )  # fmt: skip
     if proof.needs_body and proof.key not in IN_THE_BODY:  # what was signed once, over another body
-        values |= st.just(value_of(proof, source.prove(request.with_body(b'{"seen": "before"}'))))
-    names = {*request.headers, *source_type.private_headers, *proof.headers, *CREDENTIAL_HEADERS}
+        values |= st.just(value_of(proof, source.sign(request.with_body(b'{"seen": "before"}'))))
+    names = {*request.headers, *source_type.credential_headers, *proof.headers, *CREDENTIAL_HEADERS}
     names |= {"Content-Encoding", source_type.event_header or "X-Event"}
     some_headers = st.dictionaries(st.sampled_from(sorted(names, key=str.lower)), values, max_size=4)
     queries = st.dictionaries(st.sampled_from(["token", "a"]), values, max_size=2)
@@ -607,7 +622,7 @@ def forgeries(source: Source, proof: Proof) -> st.SearchStrategy[Request]:
         if proof.key in IN_THE_BODY:
             forged = ROGUE.prove(forged, SECRET)
         elif how != "unsigned":
-            forged = proof.prove(forged, a_secret(proof, how))
+            forged = proof.sign(forged, a_secret(proof, how))
         sent = {**forged.headers, **Headers(replaced.items())}
         return replace(forged, headers=Headers(sent.items()))
 
@@ -632,7 +647,7 @@ def test_whoever_knows_no_secret_gets_a_refusal_and_nothing_else(
         return
     assert event.event
     assert reading.delivery_id or reading.fingerprint
-    source.reply(reading)
+    source.reply(request, event)
 
 
 class Whole:
@@ -651,7 +666,7 @@ class Whole:
         self.client = self.intake.app().test_client()
 
     def described(self, source_type: SourceType, proof: Proof) -> str:
-        secret = "${{ env.BASE64 }}" if proof.flaw(SECRET) is not None else "${{ env.TEXT }}"
+        secret = "${{ env.BASE64 }}" if proof.secret_error(SECRET) is not None else "${{ env.TEXT }}"
         value = f'"{secret}"' if proof.key != "basic_auth" else f'{{username: maria, password: "{secret}"}}'
         keys = f"type: {source_type.name}, {proof.key}: {value}"
         if proof.key == "token" and "header" in source_type.options:
@@ -664,7 +679,7 @@ class Whole:
         """What `send` makes of a fixture."""
         source = self.intake.source(f"{source_type.name}.{proof.key}")
         request = sender_request(source, event_name(source_type, path), path.read_bytes())
-        return source.prove(replace(request, received_at=NOW))
+        return source.sign(replace(request, received_at=NOW))
 
     def post(self, request: Request) -> TestResponse:
         headers = {
@@ -732,10 +747,10 @@ class TestWhole:
         request = whole.sent(source_type, proof, a_sample(source_type))
         source = whole.intake.source(request.source)
         for body in (b"", b"{", b"null", b"[]", b"5", b'""', b"{}", b"\xff", b'{"a":"\\ud800"}', b"[" * 5000):
-            assert whole.post(source.prove(request.with_body(body))).status_code in (200, 400)
+            assert whole.post(source.sign(request.with_body(body))).status_code in (200, 400)
         for name in request.headers.without(proof.headers):
             for value in (None, "", "\xff", "x" * 300):
-                spoilt = source.prove(with_header(request, name, value))
+                spoilt = source.sign(with_header(request, name, value))
                 assert whole.post(spoilt).status_code in (200, 400, 401, 415)
 
 
@@ -784,7 +799,7 @@ class TestContent:
         self.sent(source_type, "application/json", Content_Encoding=encoding)
 
     def test_a_source_without_a_signature_takes_json_only(self, source_type: SourceType) -> None:
-        for required in [(), *((Required(proof, (a_secret(proof),)),) for proof in source_type.proofs)]:
+        for required in [(), *((RequiredProof(proof, (a_secret(proof),)),) for proof in source_type.proofs)]:
             if any(one.proof.needs_body for one in required):
                 continue
             source = replace(a_source(source_type), required=required)
@@ -814,19 +829,18 @@ class TestNames:
         name = "echo"
         proofs = TYPES["github"].proofs
 
-        def read(self, request: Request, options: Options) -> Reading:
-            return Reading(
+        def read(self, request: Request, payload: Any) -> ParsedWebhook:
+            del payload
+            return ParsedWebhook(
                 event=request.headers["E"],
                 action=request.headers.get("A"),
-                payload={},
-                body=b"{}",
                 delivery_id=request.headers.get("D"),
                 fingerprint="f1",
             )
 
     def read(self, **names: str) -> Event:
         source = Source(name="here", type=self.Echo(), required=())
-        return source.read(Request("here", Headers({"E": "push", **names}.items()), {}, b"", NOW))[0]
+        return source.read(Request("here", Headers({"E": "push", **names}.items()), {}, b"{}", NOW))[0]
 
     @pytest.mark.parametrize("name", ["E", "A", "D"])
     @pytest.mark.parametrize("length", [1, MAX_NAME])

@@ -19,7 +19,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import MAX_SIGNATURES, Required
+from bridge.sources.base.proofs import MAX_SIGNATURES, RequiredProof
 from tests.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample, without
 
 MakeIntake = Callable[[str], Intake]
@@ -46,7 +46,7 @@ ZEROS = "0" * 64
 
 def holds(header: str, secret: str = SECRET, body: bytes = BODY, now: float = TIME) -> bool:
     request = Request("stripe", Headers([("Stripe-Signature", header)]), {}, body, now)
-    return Required(STRIPE.proofs[0], (Secret(secret),)).holds(request)
+    return RequiredProof(STRIPE.proofs[0], (Secret(secret),)).verify(request)
 
 
 def signature(time: int | str, body: bytes = BODY, key: bytes = SECRET.encode()) -> str:

@@ -14,7 +14,7 @@ from bridge.core.errors import NotAuthentic, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from tests.intake import sample
 
@@ -34,7 +34,7 @@ HEADERS = {
 
 
 def source(secret: str = SECRET) -> Source:
-    return Source("svix", SVIX, (Required(SVIX.proofs[0], (Secret(secret),)),))
+    return Source("svix", SVIX, (RequiredProof(SVIX.proofs[0], (Secret(secret),)),))
 
 
 def verify(
@@ -107,10 +107,10 @@ class TestEvent:
     def test_it_is_read(self) -> None:
         request = signed(USER, "msg_2")
         source().verify(request)
-        event, reading = source().read(request)
+        event, _ = source().read(request)
         assert (event.full_name, event.delivery_id, event.body) == ("user.created", "msg_2", USER)
         assert "svix-signature" not in event.headers
-        assert not reading.handshake
+        assert not source().type.is_setup_event(event)
 
     def test_the_id_of_the_standard_does_not_count(self) -> None:
         request = signed(USER)
@@ -120,7 +120,7 @@ class TestEvent:
 
     def test_it_is_sent_as_it_is_taken(self) -> None:
         request = Request("svix", Headers(SVIX.headers_for(None).items()), {}, USER, TIME)
-        sent = source().prove(request)
+        sent = source().sign(request)
         source().verify(sent)
         assert source().read(sent)[0].delivery_id == sent.headers["svix-id"]
 

@@ -10,7 +10,7 @@ from bridge.core.errors import NotAuthentic
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import HmacSignature, Required
+from bridge.sources.base.proofs import HmacSignature, RequiredProof
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options
 
@@ -31,7 +31,7 @@ def verdict(vector: dict[str, Any]) -> bool:
     source_type = TYPES[vector["sender"]]
     key = "token" if "X-Gitlab-Token" in vector["headers"] else "secret"
     (proof,) = (proof for proof in source_type.proofs_with(options(vector)) if proof.key == key)
-    source = Source("here", source_type, (Required(proof, (Secret(vector["secret"]),)),))
+    source = Source("here", source_type, (RequiredProof(proof, (Secret(vector["secret"]),)),))
     headers = {"Content-Type": source_type.content_types[0], **vector["headers"]}
     body = vector["body"].encode()
     request = Request("here", Headers(headers.items()), {}, body, float(vector.get("now", 0)))

@@ -17,7 +17,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.intake.receive import Answer
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.signatures import Required
+from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from tests.intake import (
     JSON_HEADERS,
@@ -73,10 +73,11 @@ class TestValidation:
             b'{"payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"},"event_ts":1654503849680,'
             b'"event":"endpoint.url_validation"}'
         )
-        source = Source("zoom", ZOOM, (Required(ZOOM.proofs[0], (Secret("secretToken"),)),))
+        source = Source("zoom", ZOOM, (RequiredProof(ZOOM.proofs[0], (Secret("secretToken"),)),))
         headers = Headers(signed(body, 1654503849.0, "secretToken").items())
-        _, reading = source.read(Request("zoom", headers, {}, body, 1654503849.0))
-        assert source.reply(reading) == {
+        request = Request("zoom", headers, {}, body, 1654503849.0)
+        event, _ = source.read(request)
+        assert source.reply(request, event) == {
             "plainToken": "qgg8vlvZRS6UYooatFL8Aw",
             "encryptedToken": "ea251a65049c298c3ebfa801067f1681fdbf1658223310325b5e74a5630b382d",
         }

@@ -85,7 +85,7 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
         if source is None:
             terminal.warn(f"event {event_id}: the table has no source {event.source}")
             return False
-        if source.type.is_handshake(event):
+        if source.type.is_setup_event(event):
             terminal.say([f"event {event_id}: {event.full_name} is a test or confirmation, no jobs"])
             return True
         routed = table.jobs_for(event)

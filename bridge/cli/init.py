@@ -15,7 +15,7 @@ import click
 
 from bridge.cli.sender import hook_url
 from bridge.cli.terminal import Terminal
-from bridge.config.files import is_read
+from bridge.config.files import is_table_file
 from bridge.config.first_table import FirstTable
 from bridge.config.load import load
 from bridge.core.errors import ConfigError, SettingsError
@@ -140,7 +140,7 @@ def _target(config: Path, path: str | None) -> Path:
     """Where to write. Raises BadParameter where the table would not be read from there."""
     usual = config / "routes.yml" if _is_folder(config) else config
     target = usual if path is None else Path(path)
-    beside = target.parent.resolve() == config.resolve() and is_read(target)
+    beside = target.parent.resolve() == config.resolve() and is_table_file(target)
     if beside or target.resolve() == usual.resolve():
         return target
     table = f"the .yml and .yaml files in {config}" if _is_folder(config) else f"one file, {config}"
@@ -188,7 +188,7 @@ def _mistakes(terminal: Terminal) -> Mapping[tuple[Place, str], Problem]:
 def _next_steps(table: FirstTable, hook: str) -> Iterator[str]:
     """What to paste into the sender, and what to set where the bridge runs."""
     proof, guide = table.proof, table.type.guide
-    secret = "" if proof.key in table.type.issued else secrets.token_hex(32)
+    secret = "" if proof.key in table.type.sender_issued else secrets.token_hex(32)
     yield f"At the sender ({guide.title}):"
     if proof.key == "url_token":
         yield f"    URL: {hook}?token={secret}"

@@ -39,7 +39,7 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
     sender = find_source(loaded.table, source)
     request = sender_request(sender, event, file.read())
     try:
-        request = sender.prove(request)
+        request = sender.sign(request)
     except SettingsError as error:
         raise SettingsError("\n".join([f"source {source}: {error}", *_unset(loaded.problems)])) from None
     if target.scheme == "http" and not is_loopback(target.hostname or ""):

@@ -1,1 +1,1 @@
-"""The routing table's YAML: files with positions -> shapes -> RoutingTable, every mistake at once."""
+"""The routing table's YAML: files with positions → models → RoutingTable, with every mistake at once."""

@@ -1,4 +1,4 @@
-"""The `task_arguments` of a route, by name or in order, held against what the task declares."""
+"""The `task_arguments` of a route, by name or in order, and their check against the task's names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Items, Node, Section
-from bridge.config.models import OrderShape
+from bridge.config.document import Invalid, Items, Node, Section
+from bridge.config.models import TaskCallModel
 from bridge.config.problems import Problems
 from bridge.core.event import JSON
 from bridge.core.fields import closest, did_you_mean
@@ -20,25 +20,30 @@ T = TypeVar("T")
 
 
 class ArgumentsBuilder:
-    """Builds the arguments of one order after the other; mistakes are reported and passed over."""
+    """Build the arguments of each task call. Mistakes are reported and skipped."""
 
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
         self._problems = problems
 
     def build(
-        self, shape: OrderShape, task: Task | None, names: tuple[str, ...], *, allow_data_urls: bool = False
+        self,
+        model: TaskCallModel,
+        task: Task | None,
+        names: tuple[str, ...],
+        *,
+        allow_data_urls: bool = False,
     ) -> tuple[Argument, ...]:
-        """In TheEye's order; `names` are those that expressions see."""
-        given = shape.task_arguments
-        if isinstance(given, Empty):
+        """Return the arguments in TheEye's order. Expressions see `names`."""
+        given = model.task_arguments
+        if isinstance(given, Invalid):
             return ()
         if given is None:
             declared = () if task is None else task.arguments or ()
             wanted = [name for name in declared if name is not None]
             if wanted:
                 message = f"task_arguments is missing: the task has {', '.join(wanted)}"
-                self._problems.error(shape.task.place, message, "write task_arguments:")
+                self._problems.error(model.task.place, message, "write task_arguments:")
             return tuple(Argument(name or "fixed", None) for name in declared)
         ordered = self._ordered(given, task, lambda node: (node, self._compiler.value(node, names)))
         compiled = [(label, *(read or (None, None))) for label, read in ordered]
@@ -54,7 +59,7 @@ class ArgumentsBuilder:
         *,
         allow_data_urls: bool,
     ) -> None:
-        """Report the arguments that TheEye's agent cannot run whatever the event holds."""
+        """Report arguments that TheEye's agent cannot run with any event."""
         known = tuple(_known(value) for _, _, value in compiled)
         flaws = [
             argument_problem(value, task.arguments_type, allow_data_urls=allow_data_urls) for value in known
@@ -67,13 +72,13 @@ class ArgumentsBuilder:
             self._problems.error(given.place, together)
 
     def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:
-        """What a test wants them to be, in TheEye's order; `read` gives each its value."""
+        """Return the arguments that a test expects, in TheEye's order, each through `read`."""
         return tuple(value for _, value in self._ordered(given, task, read))
 
     def _ordered(
         self, given: Items | Section, task: Task | None, read: Callable[[Node], T]
     ) -> Iterable[tuple[str, T | None]]:
-        """The values by their names, or numbers, in TheEye's order; None for a fixed one."""
+        """Return the values with their names or numbers in TheEye's order; None for a fixed one."""
         declared = None if task is None else task.arguments
         if isinstance(given, Section):
             named = {str(key): read(node) for key, node in given.items()}
@@ -106,7 +111,7 @@ class ArgumentsBuilder:
     ) -> Iterable[tuple[str, T | None]]:
         if declared is None:
             if task_is_known:
-                message = "task_arguments stands by name, but the task names no arguments"
+                message = "task_arguments is a mapping, but the task has no argument names"
                 self._problems.error(
                     given.place, message, "write arguments: [first, second] on the task, or a list here"
                 )
@@ -124,12 +129,12 @@ class ArgumentsBuilder:
         missing = [name for name in wanted if name not in values and name not in meant]
         if missing and given.complete:
             message = f"task_arguments lacks {', '.join(missing)}"
-            self._problems.error(given.place, message, "write null where nothing is meant")
+            self._problems.error(given.place, message, "write null for an argument without a value")
         return [(name or "fixed", values.get(name) if name is not None else None) for name in declared]
 
 
 def _known(value: Value) -> JSON:
-    """An argument as far as the table alone says it: each text up to its first expression."""
+    """Return the constant part of an argument: each text up to its first expression."""
     if isinstance(value, Template):
         return value.text.partition("${{")[0]
     if isinstance(value, tuple):

@@ -1,19 +1,19 @@
-"""From shapes to the RoutingTable: names are resolved, tasks and routes put together."""
+"""Build the RoutingTable from models: resolve names, and combine tasks and routes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-from bridge.config.advice import Adviser
 from bridge.config.arguments import ArgumentsBuilder
 from bridge.config.compile import Compiler
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.env import Environment
-from bridge.config.models import OrderShape, RouteShape, SourceShape, TaskShape, TheEyeShape
+from bridge.config.lint import Linter
+from bridge.config.models import RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import check_url, found
-from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestShape
+from bridge.config.readers import check_url, describe
+from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestModel
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
@@ -32,15 +32,15 @@ from bridge.theeye.request import TheEye
 #: RFC 6750 2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
-#: Of a route, in characters: the store finds jobs by it.
-_LONGEST_NAME = 200
+#: Characters of a route's name, by which the store finds jobs.
+_NAME_LENGTH_LIMIT = 200
 
-#: Stands for a token whose variable is not set, where that is only a warning.
+#: The placeholder of a token whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
 
 
-class Builder:
-    """Takes the shapes of one table one after the other; mistakes are reported and passed over."""
+class TableBuilder:
+    """Build one table from its models. Mistakes are reported and skipped."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Builder:
         complete: bool,
         read_payloads: bool,
     ) -> None:
-        """Without `complete`, what seems missing may stand where nothing could be read."""
+        """Without `complete`, missing parts are not reported: they may be where nothing could be read."""
         self._problems = problems
         self._version = version
         self._environment = Environment(variables, problems, required=require_env)
@@ -61,7 +61,7 @@ class Builder:
         self._source_builder = SourceBuilder(types, self._environment, self._compiler, problems)
         self._tasks = TaskBuilder(self._environment, problems, complete=complete)
         self._arguments = ArgumentsBuilder(self._compiler, problems)
-        self._adviser = Adviser(self._compiler, problems)
+        self._linter = Linter(self._compiler, problems)
         self._theeye: TheEye | None = None
         self._retry = RetryPolicy()
         self._sources: dict[str, Source] = {}
@@ -69,12 +69,12 @@ class Builder:
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
-        #: Those that no route has asked for yet.
+        #: Sources that no route uses.
         self._unused_sources: dict[str, Place] = {}
-        #: Names of those that are there, read or not; all of them, unless one could not be named.
+        #: Names of all routes, valid or not; complete if `_routes_are_named`.
         self._route_names: set[str] = set()
         self._routes_are_named = True
-        #: Names of those that are there but could not be read.
+        #: Names of sources that could not be read.
         self._broken_sources: set[str] = set()
 
     @property
@@ -83,11 +83,11 @@ class Builder:
 
     @property
     def tests(self) -> Iterable[RoutingTest]:
-        """Those whose payloads were read."""
+        """Return the tests whose payloads were read."""
         return self._tests.tests
 
     def table(self) -> RoutingTable | None:
-        """The whole, once all is added; None where TheEye is not known."""
+        """Return the table of everything that was added, or None without a valid `theeye`."""
         if self._theeye is None:
             return None
         return RoutingTable(
@@ -99,110 +99,110 @@ class Builder:
             on_dead=self._on_dead,
         )
 
-    def add_theeye(self, shape: TheEyeShape | None) -> None:
-        """To be added first. Without a shape it is one that could not be read."""
-        self._tasks.by_token = shape is None or shape.access_token is not None
-        if shape is None:
+    def add_theeye(self, model: TheEyeModel | None) -> None:
+        """Add TheEye, first of all; without a model, one that could not be read."""
+        self._tasks.by_token = model is None or model.access_token is not None
+        if model is None:
             return
-        customer = self._environment.text(shape.customer)
-        url = self._environment.text(shape.url) if shape.url is not None else TheEye.url
-        if url is not None and shape.url is not None and not self._environment.stands_in(url, shape.url):
+        customer = self._environment.text(model.customer)
+        url = self._environment.text(model.url) if model.url is not None else TheEye.url
+        if url is not None and model.url is not None and not self._environment.is_placeholder(url, model.url):
             try:
                 check_url(url)
             except ValueError as error:
-                self._problems.error(shape.url.place, f"url: {error}")
-        token = None if shape.access_token is None else self._token(shape.access_token)
-        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), shape.timeout, token)
-        self._retry = RetryPolicy(shape.retry.retry_for, shape.retry.longest_wait)
+                self._problems.error(model.url.place, f"url: {error}")
+        token = None if model.access_token is None else self._token(model.access_token)
+        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), model.timeout, token)
+        self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
 
-    def add_source(self, name: Scalar, shape: SourceShape | None) -> None:
-        """Without a shape it is one that could not be read."""
+    def add_source(self, name: Scalar, model: SourceModel | None) -> None:
+        """Add one; without a model, it could not be read."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             hint = "it is the last part of the source's URL"
             self._problems.error(name.place, "a source's name is of letters, digits, _, - and .", hint)
-        source = None if shape is None else self._source_builder.build(name, shape)
+        source = None if model is None else self._source_builder.build(name, model)
         if source is None:
             self._broken_sources.add(str(name))
         else:
             self._sources[str(name)] = source
             self._unused_sources[str(name)] = name.place
 
-    def add_task(self, name: Scalar, shape: TaskShape | None) -> None:
-        """Without a shape it is one that could not be read."""
-        self._tasks.add(name, shape)
+    def add_task(self, name: Scalar, model: TaskModel | None) -> None:
+        """Add one; without a model, it could not be read."""
+        self._tasks.add(name, model)
 
-    def add_on_dead(self, shape: OrderShape | None) -> None:
-        """Without a shape it is one that could not be read."""
-        if shape is None:
+    def add_on_dead(self, model: TaskCallModel | None) -> None:
+        """Add one; without a model, it could not be read."""
+        if model is None:
             return
-        task = self._tasks.task_of(shape)
-        arguments = self._arguments.build(shape, task, OnDead.NAMES)
+        task = self._tasks.task_of(model)
+        arguments = self._arguments.build(model, task, OnDead.NAMES)
         if task is not None:
             self._on_dead = OnDead(task, arguments, self._version)
 
-    def add_test(self, place: Place, shape: RoutingTestShape) -> None:
+    def add_test(self, place: Place, model: RoutingTestModel) -> None:
         """To be added once all routes are."""
         routes = {name: route for name, (route, _) in self._routes.items()}
-        source = self._source(shape.source)
-        self._tests.add(place, shape, source, routes)
-        if source is not None and shape.event is not None:
-            self._adviser.of_test(shape.event, source)
+        source = self._source(model.source)
+        self._tests.add(place, model, source, routes)
+        if source is not None and model.event is not None:
+            self._linter.check_test(model.event, source)
         if self._complete and self._routes_are_named:
-            for job in shape.expect:
+            for job in model.expect:
                 self._tests.check_route(job.route, self._route_names)
 
     def _source(self, name: Scalar) -> Source | None:
         """None, reported where none has that name, as far as that is known."""
         source = self._sources.get(name)
-        known_elsewhere = name in self._broken_sources or isinstance(name, Empty)
+        known_elsewhere = name in self._broken_sources or isinstance(name, Invalid)
         if source is None and self._complete and not known_elsewhere:
             guessed, known = guess(name, {*self._sources, *self._broken_sources})
-            self._problems.error(name.place, f"unknown source {found(name)}{guessed}", f"sources: {known}")
+            self._problems.error(name.place, f"unknown source {describe(name)}{guessed}", f"sources: {known}")
         return source
 
-    def add_route(self, place: Place, shape: RouteShape | None) -> None:
-        """Without a shape it is one that could not be read."""
-        if shape is None:
+    def add_route(self, place: Place, model: RouteModel | None) -> None:
+        """Add one; without a model, it could not be read."""
+        if model is None:
             self._routes_are_named = False
             return
-        task = self._tasks.task_of(shape)
-        source = self._source(shape.source)
-        self._unused_sources.pop(shape.source, None)
-        names = EVENT_NAMES if shape.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
-        checks = self._checks(shape, names)
-        loop = None if shape.loop is None else self._compiler.loop(shape.loop)
-        allow_data_urls = bool(shape.allow_data_urls)
-        arguments = self._arguments.build(shape, task, names, allow_data_urls=allow_data_urls)
-        concurrency, once = self._concurrency(shape, names), self._once(shape, names)
+        task = self._tasks.task_of(model)
+        source = self._source(model.source)
+        self._unused_sources.pop(model.source, None)
+        names = EVENT_NAMES if model.loop is None else (*EVENT_NAMES, *ITEM_NAMES)
+        checks = self._checks(model, names)
+        loop = None if model.loop is None else self._compiler.loop(model.loop)
+        allow_data_urls = bool(model.allow_data_urls)
+        arguments = self._arguments.build(model, task, names, allow_data_urls=allow_data_urls)
+        concurrency, once = self._concurrency(model, names), self._once(model, names)
         if source is not None:
-            self._adviser.of_route(place, shape, source, names)
-        if shape.name is not None and not isinstance(shape.name, Empty):
-            self._route_names.add(str(shape.name))
-        if task is None or any(isinstance(each, Empty) for each in (shape.name, *(shape.event or ()))):
-            self._routes_are_named &= str(shape.name) in self._route_names
+            self._linter.check_route(place, model, source, names)
+        if model.name is not None and not isinstance(model.name, Invalid):
+            self._route_names.add(str(model.name))
+        if task is None or any(isinstance(each, Invalid) for each in (model.name, *(model.event or ()))):
+            self._routes_are_named &= str(model.name) in self._route_names
             return
-        events = ",".join(shape.event) if shape.event is not None else "*"
-        name = str(shape.name) if shape.name is not None else f"{shape.source} {events} {task.name}"
+        events = ",".join(model.event) if model.event is not None else "*"
+        name = str(model.name) if model.name is not None else f"{model.source} {events} {task.name}"
         self._route_names.add(name)
-        self._check_name(name, shape.name.place if shape.name is not None else place)
+        self._check_name(name, model.name.place if model.name is not None else place)
         if name in self._routes:
-            at = shape.name.place if shape.name is not None else place
+            at = model.name.place if model.name is not None else place
             first = self._routes[name][1]
             self._problems.error(
                 at, f"two routes are named {name!r}; the first at {first}", "give one another name:"
             )
             return
         route = Route(
-            name, str(shape.source), task, checks, loop, arguments,
+            name, str(model.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
-            concurrency=concurrency, once=once, otherwise=bool(shape.otherwise), table=self._version,
+            concurrency=concurrency, once=once, otherwise=bool(model.otherwise), table=self._version,
         )  # fmt: skip
         self._routes[name] = (route, place)
 
     def advise(self) -> None:
-        """Warn of what nothing uses, of a whole table."""
+        """Warn about unused sources and tasks."""
         for name, place in self._unused_sources.items():
-            message = f"no route asks for source {name}: what it sends is stored and makes no job"
+            message = f"no route uses source {name}: its webhooks are stored and create no job"
             self._problems.warning(place, message, f"write a route with source: {name}, or leave it out")
         for name, place in self._tasks.unused.items():
             hint = f"write a route with task: {name}, or leave it out"
@@ -212,47 +212,47 @@ class Builder:
         if name == OnDead.NAME:
             message = f"no route may be named {name}: its jobs are on_dead's"
             self._problems.error(at, message, "give it another name:")
-        if len(name) > _LONGEST_NAME:
-            message = f"the route's name has {len(name)} characters, at most {_LONGEST_NAME} are taken"
-            self._problems.error(at, message, "give it a name:, which stands in place of the default one")
+        if len(name) > _NAME_LENGTH_LIMIT:
+            message = f"the route's name has {len(name)} characters, expected at most {_NAME_LENGTH_LIMIT}"
+            self._problems.error(at, message, "write a name:, which replaces the default one")
 
-    def _checks(self, shape: RouteShape, names: tuple[str, ...]) -> tuple[Check, ...]:
+    def _checks(self, model: RouteModel, names: tuple[str, ...]) -> tuple[Check, ...]:
         checks: list[Check | None] = []
-        if shape.event is not None:
-            checks.append(self._compiler.events(shape.event))
-        if shape.match is not None:
-            checks += [self._compiler.line(key, node, names) for key, node in shape.match.items()]
-        if shape.when is not None:
-            expression = self._compiler.condition(shape.when, names)
+        if model.event is not None:
+            checks.append(self._compiler.events(model.event))
+        if model.match is not None:
+            checks += [self._compiler.line(key, node, names) for key, node in model.match.items()]
+        if model.when is not None:
+            expression = self._compiler.condition(model.when, names)
             checks.append(None if expression is None else When(expression))
         return tuple(check for check in checks if check is not None)
 
-    def _concurrency(self, shape: RouteShape, names: tuple[str, ...]) -> Concurrency | None:
-        if shape.concurrency is None:
+    def _concurrency(self, model: RouteModel, names: tuple[str, ...]) -> Concurrency | None:
+        if model.concurrency is None:
             return None
-        template = self._compiler.template(shape.concurrency.group, names)
+        template = self._compiler.template(model.concurrency.group, names)
         if template is None:
             return None
-        return Concurrency(Key("concurrency.group", template), bool(shape.concurrency.latest))
+        return Concurrency(Key("concurrency.group", template), bool(model.concurrency.latest))
 
-    def _once(self, shape: RouteShape, names: tuple[str, ...]) -> Once | None:
-        if shape.once_within is None:
-            if shape.once_key is not None:
+    def _once(self, model: RouteModel, names: tuple[str, ...]) -> Once | None:
+        if model.once_within is None:
+            if model.once_key is not None:
                 hint = "write once_within: 10m, or leave once_key out"
-                self._problems.error(shape.once_key.place, "once_key stands without once_within", hint)
+                self._problems.error(model.once_key.place, "once_key needs once_within", hint)
             return None
-        if shape.once_key is None:
-            return Once(shape.once_within)
-        template = self._compiler.template(shape.once_key, names)
-        return None if template is None else Once(shape.once_within, Key("once_key", template))
+        if model.once_key is None:
+            return Once(model.once_within)
+        template = self._compiler.template(model.once_key, names)
+        return None if template is None else Once(model.once_within, Key("once_key", template))
 
     def _token(self, scalar: Scalar) -> Secret:
-        if isinstance(scalar, Empty):
+        if isinstance(scalar, Invalid):
             return _UNSET
         message = "access_token is for trying out: it expires, and opens far more than one task"
         self._problems.warning(scalar.place, message, "give each task its secret_key")
         secret = self._environment.secret(scalar)
         if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
-            message = "an access token is of letters, digits and ._~+/-, found others among them"
+            message = "an access token must be letters, digits and ._~+/-, found other characters"
             self._problems.error(scalar.place, message, "copy it from TheEye, without spaces")
         return secret or _UNSET

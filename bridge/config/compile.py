@@ -1,4 +1,4 @@
-"""Scalars that hold paths, patterns and expressions: compiled, with mistakes at their column."""
+"""Compile paths, patterns and expressions, and report mistakes at their column."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from bridge.config.document import Empty, Items, Node, Scalar, Section
+from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.problems import Problems
-from bridge.config.readers import found
+from bridge.config.readers import describe
 from bridge.core.errors import EvaluationError, ExpressionError
 from bridge.core.fields import EVENT_NAMES, Path, parse_path
 from bridge.expressions.expression import Expression, Language, Template
@@ -17,13 +17,13 @@ from bridge.routing.route import Value
 
 T = TypeVar("T")
 
-#: How many characters a path, a pattern, or a text with expressions may have.
-LONGEST = 10_000
+#: Characters of a path, a pattern, or a text with expressions.
+TEXT_LENGTH_LIMIT = 10_000
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 #: A pattern need not fit into 64 bits.
-_LONG_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
+_PATTERN_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
 _BRACES = re.compile(r"(?<!\$)\{\{.*\}\}")
 #: What YAML has for true, false and null in other files.
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
@@ -52,7 +52,7 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 class Compiler:
-    """Compiles for one table; what cannot be compiled is reported and gives None."""
+    """Compile for one table. A mistake is reported and returns None."""
 
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
@@ -64,15 +64,15 @@ class Compiler:
         return self._try(scalar, lambda: parse_path(scalar, names))
 
     def condition(self, scalar: Scalar, names: tuple[str, ...]) -> Expression | None:
-        """A ``when`` or a ``loop``."""
+        """Compile a ``when`` or a ``loop``."""
         return self._try(scalar, lambda: self._condition(scalar, names))
 
     def loop(self, scalar: Scalar) -> Expression | None:
-        """A ``loop``; one that reads no field must be a list."""
+        """Compile a ``loop``. A loop that reads no field must be a list."""
         expression = self.condition(scalar, EVENT_NAMES)
         if expression is not None and not expression.names and not _is_list(expression):
             hint = "name a field that holds one, such as payload.commits"
-            self._problems.error(scalar.place, f"loop: found {found(scalar)}, expected a list", hint)
+            self._problems.error(scalar.place, f"loop: found {describe(scalar)}, expected a list", hint)
         return expression
 
     def events(self, scalars: Iterable[Scalar]) -> EventCheck | None:
@@ -96,14 +96,14 @@ class Compiler:
         return AnyOf(tuple(pattern for pattern in patterns if pattern is not None))
 
     def _pattern(self, node: Node) -> Pattern | None:
-        if isinstance(node, Empty):
+        if isinstance(node, Invalid):
             return None
         if isinstance(node, Scalar):
             return self._scalar_pattern(node)
         if isinstance(node, Section) and set(node) == {"regex"}:
             text = node.named("regex")
             if isinstance(text, Scalar):
-                if not text and not isinstance(text, Empty):
+                if not text and not isinstance(text, Invalid):
                     self._problems.error(
                         text.place, "regex is empty: it would match any text", "leave the line out"
                     )
@@ -112,7 +112,7 @@ class Compiler:
         key = next(iter(node), "") if isinstance(node, Section) else ""
         self._problems.error(
             node.place,
-            f"found {found(node)}, expected a pattern",
+            f"found {describe(node)}, expected a pattern",
             _ELSEWHERE.get(key, "write text, a list of texts, {not: …} or {regex: …}"),
         )
         return None
@@ -121,7 +121,7 @@ class Compiler:
         if scalar.plain:
             if scalar in _WORDS:
                 return Literal(_WORDS[scalar], str(scalar))
-            if _LONG_INTEGER.fullmatch(scalar):
+            if _PATTERN_INTEGER.fullmatch(scalar):
                 return Literal(int(scalar), str(scalar))
             if _DECIMAL.fullmatch(scalar):
                 return Literal(float(scalar), str(scalar))
@@ -148,12 +148,12 @@ class Compiler:
         return "${{" in scalar
 
     def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:
-        """Text with expressions: a group, a once_key."""
+        """Compile text with expressions: a group, a once_key."""
         self._look_for_braces(scalar)
         return self._try(scalar, lambda: self._template(scalar, names))
 
     def value(self, node: Node, names: tuple[str, ...]) -> Value:
-        """An argument: text with expressions, true, false, null, an integer, or a list or mapping of such."""
+        """Compile an argument: text with expressions, true, false, null, an integer, or a list or mapping."""
         if isinstance(node, Items):
             return tuple(self.value(item, names) for item in node)
         if isinstance(node, Section):
@@ -168,22 +168,22 @@ class Compiler:
         return self._try(node, lambda: self._template(node, names))
 
     def _look_for_braces(self, scalar: Scalar) -> None:
-        """What is an expression in other tools is text here."""
+        """Warn about {{ }}, which is an expression in other tools."""
         if _BRACES.search(scalar):
             hint = "an expression is written ${{ … }}"
             self._problems.warning(scalar.place, "{{ }} without a $ before it is text here", hint)
 
     def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
-        if isinstance(scalar, Empty):
-            return None  # reported where the file was read
-        if len(scalar) > LONGEST:
-            message = f"found {len(scalar):,} characters, expected at most {LONGEST:,}"
+        if isinstance(scalar, Invalid):
+            return None  # already reported
+        if len(scalar) > TEXT_LENGTH_LIMIT:
+            message = f"found {len(scalar):,} characters, expected at most {TEXT_LENGTH_LIMIT:,}"
             self._problems.error(scalar.place, message)
             return None
         try:
             return compile_it()
         except ExpressionError as error:
-            if not scalar.cut:  # else the comment that cut it is reported
+            if not scalar.cut:  # otherwise the comment is already reported
                 self._problems.error(scalar.at(error.offset), error.message, error.hint)
             return None
 

@@ -1,7 +1,7 @@
-"""YAML files as plain data that knows where each part stands. The only module that imports PyYAML.
+"""YAML files as plain data with places. The only module that imports PyYAML.
 
-Strict: tags, anchors, aliases, merges, doubled keys, several documents and empty values are mistakes.
-A scalar stays the text that was written; what it means is its field's to say.
+Strict: tags, anchors, aliases, merges, doubled keys, several documents and empty values are errors. A scalar
+stays the written text, which its field's type interprets.
 """
 
 from __future__ import annotations
@@ -17,73 +17,70 @@ import yaml
 from bridge.config.problems import Problems
 from bridge.core.problem import Place
 
-#: How deep mappings and lists may stand in each other.
+#: How deep mappings and lists may be nested.
 MAX_DEPTH = 40
 
 _COMMENT = re.compile(r"[ \t]+#(\S?)")
-#: A blank that YAML takes for a letter.
+#: A blank that YAML does not treat as a blank.
 _ODD_BLANK = re.compile(r":([^\S \t\r\n])")
 
-#: Of a line: a key, and nothing before it but its indentation.
+#: The start of a line: indentation and a key.
 _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
 #: A value, up to its closing quote.
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
 
-_BRACES_HINT = "put a value that begins with { or [ in quotes; an expression is written ${{ … }}"
-_PATH_HINT = "inside { } put the whole of a key with [ ] in quotes, other ones than stand in it"
-_FLOW_HINT = 'inside [ ] and { } an expression must be in quotes: ["${{ payload.after }}"]'
-_COLON_HINT = "YAML reads ': ' as a key; put the whole value in quotes"
-_BLANK_HINT = "leave it out, or write the value; null too is written out where it is meant"
-_MARK_HINT = "put quotes around a value that begins so; else leave it out"
-_TAG_HINT = (
-    "for what must not be, write {not: …} in match and not … in when; "
-    "else leave the ! out, or put the whole value in quotes"
-)
-_AND_HINT = "in an expression write and for &&; else put the whole value in quotes"
-_INDENTATION_HINT = "what belongs together begins in the same column, with spaces before it"
-_QUOTE_HINT = "YAML ends a value that begins with a quote at the next one; put other quotes around the whole"
-_COMMENT_HINT = "put the whole value in quotes"
+_BRACES_HINT = "put quotes around a value that begins with { or [; write an expression as ${{ … }}"
+_PATH_HINT = "inside { }, put quotes around a key with [ ]; use the other kind than in the key"
+_FLOW_HINT = 'inside [ ] and { }, put quotes around an expression: ["${{ payload.after }}"]'
+_COLON_HINT = "YAML reads ': ' as a key; put quotes around the whole value"
+_BLANK_HINT = "write a value, such as null, or remove the key"
+_MARK_HINT = "put quotes around the value, or remove the anchor"
+_TAG_HINT = "to negate, write {not: …} in match and not … in when; or put quotes around the whole value"
+_AND_HINT = "in an expression, write and instead of &&; or put quotes around the whole value"
+_INDENTATION_HINT = "indent the keys of a mapping and the items of a list equally, with spaces"
+_QUOTE_HINT = "YAML ends a quoted value at the next quote; put the other kind of quotes around it"
+_COMMENT_HINT = "put quotes around the whole value"
 
 
 class Scalar(str):
-    """A scalar's text with its place."""
+    """The text of a scalar with its place."""
 
     __slots__ = ("cut", "exact", "place", "plain")
 
     place: Place
-    #: Written without quotes, so that `true`, `5` and `null` mean those values.
+    #: Whether it has no quotes, so that `true`, `5` and `null` mean those values.
     plain: bool
-    #: How many characters of the file come before the text; None where the text differs from the file's.
+    #: The characters between its place and its text; None if the text differs from the file's.
     exact: int | None
-    #: Whether YAML took the rest of an expression for a comment.
+    #: Whether YAML treated the rest of an expression as a comment.
     cut: bool
 
     def at(self, offset: int) -> Place:
-        """The place of the text's character at `offset`, or the scalar's where that is not known."""
+        """Return the place of the character at `offset`, or of the scalar if that is unknown."""
         if self.exact is None:
             return self.place
         return Place(self.place.file, self.place.line, self.place.column + self.exact + offset)
 
 
-class Empty(Scalar):
-    """Stands for a value that is not there or is wrong, which is reported already."""
+class Invalid(Scalar):
+    """A missing or wrong value, which is already reported."""
 
     __slots__ = ()
 
     @classmethod
-    def at_place(cls, place: Place) -> Empty:
-        empty = cls()
-        empty.place, empty.plain, empty.exact, empty.cut = place, True, None, False
-        return empty
+    def at_place(cls, place: Place) -> Invalid:
+        invalid = cls()
+        invalid.place, invalid.plain, invalid.exact, invalid.cut = place, True, None, False
+        return invalid
 
 
 class Section(dict[Scalar, Any]):
-    """A mapping with its place; its keys are scalars."""
+    """A mapping with its place. Its keys are scalars."""
 
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
-        #: Whether every key could be read: else nothing can be said about what is not there.
+        #: Whether every key could be read. Otherwise a missing key is not reported.
         self.complete = True
         self._keys: dict[str, Scalar] = {}
 
@@ -92,26 +89,26 @@ class Section(dict[Scalar, Any]):
         super().__setitem__(key, value)
 
     def key(self, name: str) -> Scalar:
-        """The key as it stands in the file."""
+        """Return the key as written in the file."""
         return self._keys[name]
 
     def named(self, name: str) -> Node:
-        """The value of the key `name`."""
+        """Return the value of the key `name`."""
         node: Node = self[self.key(name)]
         return node
 
     def remove(self, name: str) -> None:
-        """Leave the key `name` out."""
+        """Remove the key `name`."""
         del self[self._keys.pop(name)]
 
     def rename(self, name: str, to: str) -> None:
-        """Let the value of the key `name` stand under the key `to`, at the same place."""
+        """Rename the key `name` to `to`, at the same place."""
         place, value = self.key(name).place, self.named(name)
         self.remove(name)
         self.put(to, place, value)
 
     def put(self, name: str, place: Place, value: Node) -> None:
-        """Let `value` stand under the key `name`."""
+        """Set the key `name` to `value`."""
         key = Scalar(name)
         key.place, key.plain, key.exact, key.cut = place, True, None, False
         self[key] = value
@@ -130,7 +127,7 @@ Node = Scalar | Section | Items
 
 @dataclass
 class _Reader:
-    """Turns one file's YAML events into nodes."""
+    """Turn the YAML events of one file into nodes."""
 
     file: str
     text: str
@@ -150,8 +147,8 @@ class _Reader:
                 if documents > 1:
                     self.problems.error(
                         self.place(event),
-                        "a second document begins here; one file is one document",
-                        "leave the --- out, or make two files of it",
+                        "a second document begins here; a file must be one document",
+                        "remove the ---, or write two files",
                     )
                     if isinstance(node, Section):
                         node.complete = False
@@ -161,27 +158,27 @@ class _Reader:
         return node
 
     def node(self, event: yaml.Event, depth: int) -> Node:
-        """The node that begins with `event`; an Empty, reported, where it is none that a table takes."""
+        """Return the node that begins with `event`, or a reported Invalid."""
         place = self.place(event)
         if depth > MAX_DEPTH:
             raise _TooDeep(place)
-        # Names are left out: what begins with *, & or ! may be a secret without quotes.
+        # The message shows no name: a value that begins with *, & or ! may be a secret without quotes.
         if isinstance(event, yaml.AliasEvent):
-            hint = "put quotes around a value that begins so; else write out what it stands for"
-            self.problems.error(place, "found an alias (*); the table takes none", hint)
-            return Empty.at_place(place)
+            hint = "put quotes around the value, or write out the aliased value"
+            self.problems.error(place, "aliases (*) are not allowed", hint)
+            return Invalid.at_place(place)
         if isinstance(event, yaml.NodeEvent) and event.anchor:
-            self.problems.error(place, "found an anchor (&); the table takes none", _MARK_HINT)
+            self.problems.error(place, "anchors (&) are not allowed", _MARK_HINT)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            self.problems.error(place, "found a tag (!); the table takes none", _TAG_HINT)
+            self.problems.error(place, "tags (!) are not allowed", _TAG_HINT)
         if isinstance(event, yaml.MappingStartEvent):
             return self._section(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._items(place, depth)
         assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - the only kind of node that is left
-        return Empty.at_place(place) if event.anchor or event.tag else self._scalar(event)
+        return Invalid.at_place(place) if event.anchor or event.tag else self._scalar(event)
 
-    def _section(self, place: Place, depth: int) -> Section | Empty:
+    def _section(self, place: Place, depth: int) -> Section | Invalid:
         section = Section(place)
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._key(event, depth + 1)
@@ -195,40 +192,40 @@ class _Reader:
                 if _is_blank(value_event):
                     between = self.text[_mark(event.end_mark).index : _mark(value_event.start_mark).index]
                     if ":" not in between:
-                        # Alone in { } it may be anything, a secret too: it is not shown.
+                        # The message does not show the key: alone in { } it may be a secret.
                         is_path = self.text.startswith("[", _mark(event.end_mark).index)
                         hint = _PATH_HINT if is_path else _BRACES_HINT
-                        self.problems.error(key.place, "found a key without a value", hint)
+                        self.problems.error(key.place, "a key has no value", hint)
                         section.complete = False
                         continue
                     self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
             if key in section:
                 first = section.key(key).place
-                self.problems.error(key.place, f"{key} stands here twice; first at {first}", "leave one out")
+                self.problems.error(key.place, f"{key} is defined twice; first at {first}", "leave one out")
                 continue
             section[key] = value
-        return section if section or section.complete else Empty.at_place(place)
+        return section if section or section.complete else Invalid.at_place(place)
 
     def _key(self, event: yaml.Event, depth: int) -> Scalar | None:
-        """None, reported, where it is no key that a table takes."""
+        """Return the key, or None if it is not valid, which is reported."""
         place = self.place(event)
         if isinstance(event, yaml.CollectionStartEvent):
             self._skip_collection()
             self.problems.error(place, "found a mapping or a list, expected a key", _BRACES_HINT)
             return None
         key = self.node(event, depth)
-        if not isinstance(key, Scalar) or isinstance(key, Empty):
+        if not isinstance(key, Scalar) or isinstance(key, Invalid):
             if _is_blank(event):
-                self.problems.error(place, "found nothing before ':', expected a key")
+                self.problems.error(place, "expected a key before ':'")
             return None
         if key == "<<":
-            self.problems.error(place, "found a merge <<; the table takes none", "write the keys out")
+            self.problems.error(place, "merges (<<) are not allowed", "write the keys out")
             return None
         if "${{" in key:
             end = _mark(event.end_mark)
             if _is_open(key):
                 at = Place(self.file, end.line + 1, end.column + 1)
-                self.problems.error(at, "the expression is cut off here", _COLON_HINT)
+                self.problems.error(at, "the expression ends here", _COLON_HINT)
             else:
                 self.problems.error(place, "found an expression, expected a key", "a key is never evaluated")
             return None
@@ -255,7 +252,7 @@ class _Reader:
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         plain = not event.style
         if plain and event.value == "":
-            return Empty.at_place(self.place(event))
+            return Invalid.at_place(self.place(event))
         scalar = Scalar(event.value)
         scalar.place = self.place(event)
         scalar.plain = plain
@@ -266,7 +263,7 @@ class _Reader:
         return scalar
 
     def _look_for_a_comment(self, scalar: Scalar, event: yaml.Event) -> None:
-        """YAML silently cuts off what follows ` #`."""
+        """Report a value that YAML cuts off at ` #`."""
         if not scalar.plain or not scalar:
             return
         end = _mark(event.end_mark)
@@ -277,7 +274,7 @@ class _Reader:
         if _is_open(scalar):
             scalar.cut = True
             self.problems.error(
-                place, "YAML reads ' #' as a comment: the expression is cut off here", _COMMENT_HINT
+                place, "YAML reads ' #' as a comment: the expression ends here", _COMMENT_HINT
             )
         elif comment[1]:
             self.problems.warning(
@@ -287,19 +284,19 @@ class _Reader:
 
 
 def _is_open(text: str) -> bool:
-    """Whether an expression begins in `text` that does not end in it."""
+    """Return whether an expression begins in `text` and does not end in it."""
     return text.rfind("${{") > text.rfind("}}")
 
 
 def _is_blank(event: yaml.Event) -> bool:
-    """Whether nothing at all stands where a value should."""
+    """Return whether a value is missing."""
     return isinstance(event, yaml.ScalarEvent) and not (
         event.value or event.style or event.anchor or event.tag
     )
 
 
 def _mark(mark: yaml.Mark | yaml._yaml.Mark | None) -> yaml.Mark | yaml._yaml.Mark:
-    assert mark is not None  # noqa: S101 - what is parsed from text has its marks
+    assert mark is not None  # noqa: S101 - events of a parsed text have marks
     return mark
 
 
@@ -309,9 +306,9 @@ class _TooDeep(Exception):
 
 
 def read_file(path: Path, problems: Problems, seen: Callable[[bytes], object]) -> Node | None:
-    """The file's data, an empty mapping where it has none; None, reported, where it cannot be read.
+    """Return the file's data, or None if it cannot be read, which is reported.
 
-    `seen` gets the bytes that were read.
+    `seen` is called with the bytes of the file.
     """
     name = str(path)
     try:
@@ -338,7 +335,7 @@ def read_file(path: Path, problems: Problems, seen: Callable[[bytes], object]) -
 
 
 def _after(before: bytes, name: str) -> Place:
-    """The place in the file `name` that follows these bytes of it."""
+    """Return the place in the file `name` after these bytes of it."""
     text = before.decode(errors="ignore")
     return Place(name, text.count("\n") + 1, len(text) - text.rfind("\n"))
 
@@ -346,31 +343,31 @@ def _after(before: bytes, name: str) -> Place:
 def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: Problems) -> None:
     mark = error.problem_mark or error.context_mark
     if mark and error.context_mark and mark.index >= len(text):
-        mark = error.context_mark  # what is not closed says more than the end of the file
+        mark = error.context_mark  # the opening quote or bracket says more than the end of the file
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name, 1, 1)
     if problems.has_error_on(place):
-        return  # what is reported there broke the rest of the line
-    problem = error.problem or "it cannot be read"
+        return  # the reported error broke the rest of the line
+    problem = error.problem or "unknown error"
     before = line[: mark.column] if mark else ""
     hint = odd_blank_hint("\n".join(lines[max(place.line - 2, 0) : place.line])) or _syntax_hint(
         problem, error.context or "", before, line[len(before) :]
     )
     context = f" {error.context}" if error.context else ""
-    problems.error(place, f"no YAML: {problem}{context}", hint)
+    problems.error(place, f"not valid YAML: {problem}{context}", hint)
 
 
 def odd_blank_hint(text: str) -> str | None:
-    """What to do about a blank after a colon that only looks like a space."""
+    """Return how to correct a blank after a colon that only looks like a space."""
     odd = _ODD_BLANK.search(text)
-    return None if odd is None else f"type a space after the colon; what stands there is U+{ord(odd[1]):04X}"
+    return None if odd is None else f"type a space after the colon, instead of U+{ord(odd[1]):04X}"
 
 
 def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | None:
-    """What to do about PyYAML's `problem`; `before` and `after` are the line around its place."""
+    """Return how to correct PyYAML's `problem`. `before` and `after` are the line around its place."""
     if "\t" in before or after.startswith("\t"):
-        return "YAML takes no tabs for indentation; use spaces"
+        return "YAML does not allow tabs as indentation; use spaces"
     if "mapping values are not allowed" in problem:
         return _INDENTATION_HINT if _KEY_ALONE.fullmatch(before) else _COLON_HINT
     if "flow" in context and "${{" in before + after:
@@ -380,7 +377,7 @@ def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | N
     if "an anchor" in context:
         return _AND_HINT
     if "could not find expected ':'" in problem:
-        return "a key and its value are written key: value, with a blank after the colon"
+        return "write key: value, with a space after the colon"
     if "did not find expected" in problem and _QUOTED_START.search(before):
         return _QUOTE_HINT
     return _INDENTATION_HINT if "block" in context and not before.strip() else None

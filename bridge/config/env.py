@@ -1,11 +1,11 @@
-"""``${{ env.NAME }}``: read when the table loads, from the variables it is given."""
+"""``${{ env.NAME }}``, which is read when the table loads."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.problems import Problems
 from bridge.config.readers import env_name
 from bridge.core.errors import SettingsError
@@ -13,13 +13,13 @@ from bridge.core.secrets import MIN_MASKED_CHARACTERS, MIN_SECRET_CHARACTERS, Se
 
 
 def variable_name(name: str, key: str) -> str:
-    """A good name of the variable for this key of what is named so."""
+    """Return a variable's name for a key of the source or task `name`."""
     variable = re.sub(r"[^A-Z0-9]", "_", f"{name}_{key}".upper())
     return f"_{variable}" if variable[0].isdigit() else variable
 
 
 class Environment:
-    """Reads variables for one load, and remembers which of them are secret."""
+    """Read variables for one load, and collect those that are secret."""
 
     def __init__(self, variables: Mapping[str, str], problems: Problems, *, required: bool) -> None:
         self._variables = variables
@@ -28,11 +28,11 @@ class Environment:
         self.secrets: list[Secret] = []
 
     def text(self, scalar: Scalar) -> str | None:
-        """A value written out, or as ``${{ env.NAME }}``; None (reported) where it has none.
+        """Return a literal value or that of ``${{ env.NAME }}``, or None if it is unset, which is reported.
 
-        Where an unset variable is only a warning, ``<NAME>`` stands for its value.
+        The value is the placeholder ``<NAME>`` where an unset variable is only a warning.
         """
-        if isinstance(scalar, Empty):
+        if isinstance(scalar, Invalid):
             return None
         name = env_name(scalar)
         if name is not None:
@@ -41,19 +41,19 @@ class Environment:
         if "${{" in scalar:
             self._problems.error(
                 scalar.place,
-                "only ${{ env.NAME }} may stand here, alone",
+                "found an expression, expected text or ${{ env.NAME }} alone",
                 "no other expression is evaluated here",
             )
             return None
         return str(scalar)
 
-    def stands_in(self, text: str, scalar: Scalar) -> bool:
-        """Whether `text` is what stands for the value of an unset variable."""
+    def is_placeholder(self, text: str, scalar: Scalar) -> bool:
+        """Return whether `text` is the placeholder of an unset variable."""
         return text == f"<{env_name(scalar)}>"
 
     def secret(self, scalar: Scalar) -> Secret | None:
-        """The secret of a ``${{ env.NAME }}``; None (reported) where its variable is not set, or blank."""
-        value = None if isinstance(scalar, Empty) else self._read(env_name(scalar) or "", scalar)
+        """Return the secret of ``${{ env.NAME }}``, or None if it is unset or blank, which is reported."""
+        value = None if isinstance(scalar, Invalid) else self._read(env_name(scalar) or "", scalar)
         if value is None:
             return None
         name, characters = env_name(scalar), len(strip_invisible(value))

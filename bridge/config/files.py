@@ -1,55 +1,52 @@
-"""Which files the routing table is, and whether they are as they were."""
+"""The files of the routing table, and a fingerprint that shows edits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-#: What cannot be told apart is the same: of each file its name, inode, times and size.
+#: The name, inode, times and size of each file.
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
 
-def files(config: Path) -> list[Path]:
-    """The files of a folder in their order, or the one file; those that are not there are left out.
-
-    Raises OSError.
-    """
+def table_files(config: Path) -> list[Path]:
+    """Return the files of a folder in order, or the one file if it exists. Raises OSError."""
     if not config.is_dir():
         return [config] if config.exists() else []
     return sorted(
         path
         for path in config.iterdir()
-        if is_read(path)
-        # A link that leads nowhere is reported when it is read.
+        if is_table_file(path)
+        # Reading a broken link reports it.
         and (path.is_file() or path.is_symlink())
     )
 
 
-def is_read(path: Path) -> bool:
-    """Whether a file of this name in a table's folder is one of the table's."""
+def is_table_file(path: Path) -> bool:
+    """Return whether a file with this name belongs to the table."""
     return path.suffix in (".yml", ".yaml") and not path.name.startswith(".")
 
 
-def fingerprint(config: Path, beside: Iterable[Path] = ()) -> Fingerprint:
-    """What a save changes, of the table's files and of those `beside` them.
+def fingerprint(config: Path, extra_files: Iterable[Path] = ()) -> Fingerprint:
+    """Return a value that each edit of the table's files or of `extra_files` changes.
 
-    Where a folder cannot be looked at, it has no files.
+    A folder that cannot be read counts as empty.
     """
     try:
-        found = files(config)
+        paths = table_files(config)
     except OSError:
-        found = []
-    return tuple(_of(path) for path in (*found, *sorted(beside)))
+        paths = []
+    return tuple(_of(path) for path in (*paths, *sorted(extra_files)))
 
 
-def edited_at(found: Fingerprint) -> float:
-    """When the last of the files was changed, seconds since the epoch by the file system; 0 where none is."""
-    return max((max(mtime, ctime) / 1e9 for _, _, mtime, ctime, _ in found), default=0.0)
+def edited_at(files: Fingerprint) -> float:
+    """Return the time of the last change, in seconds since the epoch; 0 without files."""
+    return max((max(mtime, ctime) / 1e9 for _, _, mtime, ctime, _ in files), default=0.0)
 
 
 def _of(path: Path) -> tuple[str, int, int, int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return str(path), 0, 0, 0, 0
-    return str(path), found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return str(path), status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

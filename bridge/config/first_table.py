@@ -1,4 +1,4 @@
-"""FirstTable: one source and one route as YAML, from a person's words and the type's own example."""
+"""FirstTable: one source and one route as YAML, from flags and the type's example."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.config.env import variable_name
-from bridge.sources.base.signatures import Proof
+from bridge.sources.base.proofs import Proof
 from bridge.sources.base.source_type import SourceType
 
-#: What the example of a type may lend: it stands in these lines of its route.
-_LENT = ("event", "loop", "when", "match", "task_arguments")
+#: Keys that a route may copy from the type's example.
+_EXAMPLE_KEYS = ("event", "loop", "when", "match", "task_arguments")
 
-#: What an event of any type has, where no field of its payload is known.
-_ALWAYS = ("event", "delivery_id")
+#: Arguments for a type without an example: every event has these.
+_DEFAULT_ARGUMENTS = ("event", "delivery_id")
 
 
 @dataclass(frozen=True)
 class FirstTable:
-    """What is not said is left to a variable, or taken from the type's example."""
+    """A source and a route. Missing values become variables or come from the type's example."""
 
-    #: Of basic_auth.
+    #: The user name of basic_auth.
     USERNAME: ClassVar[str] = "bridge"
 
     source: str
     type: SourceType
     event: str | None = None
-    #: Each an expression, with or without ``${{ }}``.
+    #: Expressions, with or without ``${{ }}``.
     arguments: tuple[str, ...] = ()
     task: str = "${{ env.TASK_ID }}"
     #: The variable of the task's key.
     key: str = "TASK_KEY"
-    #: None where another file has ``theeye``.
+    #: None if another file has ``theeye``.
     customer: str | None = "${{ env.THEEYE_CUSTOMER }}"
 
     @property
@@ -43,12 +43,12 @@ class FirstTable:
 
     @property
     def variable(self) -> str:
-        """Of what proves the source."""
+        """Return the variable of the source's secret."""
         key = {"basic_auth": "password", "topic_arns": "topic_arn"}.get(self.proof.key, self.proof.key)
         return variable_name(self.source, key)
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Each line, after the flag that a person said it with; empty where it is none's."""
+        """Yield each line after the flag that sets it, or after an empty text."""
         yield "", "# yaml-language-server: $schema=schema.json"
         if self.customer is not None:
             yield "", "theeye:"
@@ -74,43 +74,47 @@ class FirstTable:
             yield f'basic_auth: {{username: {self.USERNAME}, password: "{value}"}}'
             return
         yield f"{self.proof.key}: {value}"
-        if self.proof.key == "secret" and "signature" in self.type.options and self.type.signs is None:
+        if (
+            self.proof.key == "secret"
+            and "signature" in self.type.options
+            and self.type.default_signature is None
+        ):
             yield f"signature: {{header: {self.proof.header}}}"
 
     def _conditions(self) -> Iterator[tuple[str, str]]:
-        lent = self._lent()
+        example = self._example_lines()
         if self.event is not None:
             yield "--event", f"    event: {_scalar(self.event)}"
-        yield from (("", line) for line in lent.get("event", ()) if self.event is None)
-        if self._loops(lent) != ("loop" in lent):
+        yield from (("", line) for line in example.get("event", ()) if self.event is None)
+        if self._loops(example) != ("loop" in example):
             return
-        yield from (("", line) for key in ("loop", "when") for line in lent.get(key, ()))
-        if "match" in lent:
+        yield from (("", line) for key in ("loop", "when") for line in example.get(key, ()))
+        if "match" in example:
             yield "", "    # To narrow it down, such as:"
-            yield from (("", f"    # {line.removeprefix('    ')}") for line in lent["match"])
+            yield from (("", f"    # {line.removeprefix('    ')}") for line in example["match"])
 
     def _arguments(self) -> Iterator[tuple[str, str]]:
-        lent = self._lent()
-        if not self.arguments and "task_arguments" in lent:
-            yield from (("", line) for line in lent["task_arguments"])
+        example = self._example_lines()
+        if not self.arguments and "task_arguments" in example:
+            yield from (("", line) for line in example["task_arguments"])
             return
         yield "", "    task_arguments:"
-        for argument in self.arguments or _ALWAYS:
+        for argument in self.arguments or _DEFAULT_ARGUMENTS:
             text = argument if "${{" in argument else f"${{{{ {argument} }}}}"
             yield "--argument", f"      - {_scalar(text)}"
 
-    def _loops(self, lent: dict[str, list[str]]) -> bool:
+    def _loops(self, example: dict[str, list[str]]) -> bool:
         named = not self.arguments or re.search(r"\b(item|index)\b", " ".join(self.arguments))
-        return "loop" in lent and bool(named)
+        return "loop" in example and bool(named)
 
-    def _lent(self) -> dict[str, list[str]]:
-        """The lines of the example's route by their key; none where it is of another event or sender."""
+    def _example_lines(self) -> dict[str, list[str]]:
+        """Return the lines of the example's route by key; none if it is for another event."""
         if "event" in self.type.options:
             return {}
         route = self.type.guide.example.partition("routes:")[2]
         found = {
             key: block[0].splitlines()
-            for key in _LENT
+            for key in _EXAMPLE_KEYS
             if (block := re.search(rf"^    {key}:.*\n(?:      .*\n)*", route, re.MULTILINE))
         }
         events = [line.partition(":")[2].strip(' "') for line in found.get("event", ())]
@@ -118,6 +122,6 @@ class FirstTable:
 
 
 def _scalar(text: str) -> str:
-    """The text as YAML's, in quotes where without them it would be something else."""
+    """Return the text as YAML, with quotes if it needs them."""
     plain = re.fullmatch(r"(\w|\$\{\{).*\S|\w", text) and not re.search(r": |:$| #", text)
     return text if plain and text.isprintable() else json.dumps(text, ensure_ascii=False)

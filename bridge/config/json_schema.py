@@ -1,6 +1,6 @@
-"""The table's JSON Schema (draft 7, as editors take it), from the shapes and the types of sources.
+"""The table's JSON Schema (draft 7, for editors), from the models and the source types.
 
-It is of one file: what another file may hold is not missed here.
+It describes one file, so a section that may be in another file is not required.
 """
 
 from __future__ import annotations
@@ -10,42 +10,42 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from bridge.config.models import ProofShapes, SourceShape
-from bridge.config.sections import TableShape
+from bridge.config.models import ProofsModel, SourceModel
+from bridge.config.sections import TableModel
 from bridge.sources.base.source_type import Options, SourceType
 
 Schema = dict[str, Any]
 
-_SOURCE = SourceShape.__name__
-#: Every key of a source, of which each type takes some.
+_SOURCE = SourceModel.__name__
+#: All keys of a source. Each type has some of them.
 _KEYS = "SourceKeys"
 
 
 def document(types: Iterable[SourceType]) -> str:
-    """The text of config/schema.json."""
+    """Return the text of config/schema.json."""
     return json.dumps(schema(types), indent=2, ensure_ascii=False) + "\n"
 
 
 def schema(types: Iterable[SourceType]) -> Schema:
-    """The schema of one of the table's files, with sources of these types."""
-    whole = TableShape.model_json_schema(ref_template="#/definitions/{model}")
-    definitions: dict[str, Schema] = whole.pop("$defs")
-    for section in whole["properties"].values():
-        if "$ref" in section:  # its keys may be spread over files
+    """Return the schema of one file of a table with these source types."""
+    table = TableModel.model_json_schema(ref_template="#/definitions/{model}")
+    definitions: dict[str, Schema] = table.pop("$defs")
+    for section in table["properties"].values():
+        if "$ref" in section:  # its keys may be in several files
             definitions[_name(section["$ref"])].pop("required", None)
     types = sorted(types, key=lambda each: each.name)
     keys = definitions[_KEYS] = definitions[_SOURCE]
     keys["properties"]["type"]["enum"] = [each.name for each in types]
     definitions |= {_of_type(each.name): _source(each, keys) for each in types}
     definitions[_SOURCE] = _by_type(types, keys)
-    whole["properties"]["sources"] |= {"properties": {each.name: _named(each) for each in types}}
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **whole, "definitions": definitions}
+    table["properties"]["sources"] |= {"properties": {each.name: _named(each) for each in types}}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **table, "definitions": definitions}
 
 
 def _source(source_type: SourceType, keys: Schema) -> Schema:
-    """A source of this type: of what types differ in, what it declares."""
+    """Return the schema of a source of this type, with the keys that the type declares."""
     proofs = {proof.key for proof in source_type.proofs}
-    others = {*ProofShapes.model_fields} - proofs
+    others = {*ProofsModel.model_fields} - proofs
     others |= {field.name for field in fields(Options)} - {*source_type.options}
     others |= {"dedupe"} if source_type.dedupe is None else set()
     others |= set() if source_type.replayable else {"replays"}
@@ -53,7 +53,7 @@ def _source(source_type: SourceType, keys: Schema) -> Schema:
     properties["any_of"] = {
         "type": "object",
         "description": keys["properties"]["any_of"]["description"],
-        "properties": {key: _key(key) for key in ProofShapes.model_fields if key in proofs},
+        "properties": {key: _key(key) for key in ProofsModel.model_fields if key in proofs},
         "additionalProperties": False,
     }
     return {
@@ -66,7 +66,7 @@ def _source(source_type: SourceType, keys: Schema) -> Schema:
 
 
 def _by_type(types: Iterable[SourceType], keys: Schema) -> Schema:
-    """A source that says its type."""
+    """Return the schema of a source with the key `type`."""
     return {
         "title": keys["title"],
         "description": keys["description"],
@@ -84,7 +84,7 @@ def _by_type(types: Iterable[SourceType], keys: Schema) -> Schema:
 
 
 def _named(source_type: SourceType) -> Schema:
-    """A source under the name of a type, which it is of unless it says another."""
+    """Return the schema of a source named like a type, which is its default type."""
     return {
         "if": {"type": "object", "required": ["type"]},
         "then": {"$ref": f"#/definitions/{_SOURCE}"},

@@ -1,8 +1,8 @@
-"""From a folder or a file of YAML to a RoutingTable, or to every mistake in it."""
+"""Load a folder or a file of YAML as a RoutingTable, or report every mistake in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,28 +11,27 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.config.build import Builder
-from bridge.config.document import Empty, Items, Node, Scalar, Section, odd_blank_hint, read_file
+from bridge.config.build import TableBuilder
+from bridge.config.document import Invalid, Items, Node, Scalar, Section, odd_blank_hint, read_file
 from bridge.config.env import variable_name
-from bridge.config.files import files
+from bridge.config.files import table_files
 from bridge.config.models import (
-    LATER,
-    BasicAuthShape,
-    ConcurrencyShape,
-    OrderShape,
-    ProofShapes,
-    RetryShape,
-    RouteShape,
-    Shape,
-    SignatureShape,
-    SourceShape,
-    TaskShape,
-    TheEyeShape,
+    BasicAuthModel,
+    ConcurrencyModel,
+    Model,
+    ProofsModel,
+    RetryModel,
+    RouteModel,
+    SignatureModel,
+    SourceModel,
+    TaskCallModel,
+    TaskModel,
+    TheEyeModel,
 )
 from bridge.config.problems import Problems
-from bridge.config.readers import found
-from bridge.config.routing_tests import ExpectedShape, RoutingTestShape
-from bridge.config.sections import TableShape
+from bridge.config.readers import describe
+from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
+from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
 from bridge.core.fields import closest
 from bridge.core.job import TableVersion
@@ -42,36 +41,39 @@ from bridge.dry_run.routing_test import RoutingTest
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source_type import SourceType
 
-S = TypeVar("S", bound=Shape)
+M = TypeVar("M", bound=Model)
 
-_SECTIONS = tuple(TableShape.model_fields)
-#: Hex digits of the table's hash: few enough to read out, enough to tell tables apart.
+_SECTIONS = tuple(TableModel.model_fields)
+#: Hex digits of the table's hash.
 _HASH_LENGTH = 16
-#: What keys of a route and of a task are called in other tools.
+#: Names that other tools use for keys of a route and a task.
 _ELSEWHERE = {
     "on": "event", "if": "when", "key": "secret_key",
     **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
 }  # fmt: skip
-#: What to write where a key holds what other tools take there.
+#: What to write instead of values that other tools allow.
 _INSTEAD = {
     ("when", "a list"): "write one text, with and between the conditions",
-    ("match", "a list"): "write its lines without dashes; all of them must hold",
-    ("match", "text"): "write a field and its value, as in payload.ref: main; an expression stands in when:",
-    ("concurrency", "text"): "write the text below it, under group:",
+    ("match", "a list"): "write the conditions without dashes; all of them must hold",
+    (
+        "match",
+        "text",
+    ): "write a field and its value, as in payload.ref: main, or an expression under when:",
+    ("concurrency", "text"): "write the text under concurrency: group:",
 }
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A table that can be used."""
+    """A valid table."""
 
     table: RoutingTable
     #: Warnings only.
     problems: tuple[Problem, ...]
-    #: Every secret in it, for the mask.
+    #: Every secret of the table, for the mask.
     secrets: tuple[Secret, ...] = field(repr=False)
     version: TableVersion
-    #: Its tests, where they were asked for.
+    #: Its tests, if requested.
     tests: tuple[RoutingTest, ...] = ()
 
 
@@ -84,111 +86,105 @@ def load(
     with_tests: bool = False,
     commit: str | None = None,
 ) -> Loaded:
-    """Read the table at `config`, a folder of YAML files or one file; `commit` is that of its checkout.
+    """Read the table at `config`, a folder of YAML files or one file, from the checkout of `commit`.
 
-    `variables` is what ``${{ env.NAME }}`` reads; an unset one is an error, without `require_env` a warning.
-    Only `with_tests` are the files read that its tests name: a server may lack them.
-    Raises ConfigError with every problem, warnings included, where there is an error.
+    ``${{ env.NAME }}`` reads `variables`. An unset one is an error, or a warning without `require_env`.
+    The payload files of tests are read only `with_tests`, since a server may lack them.
+    Raises ConfigError with every error and warning if there is an error.
     """
     problems = Problems()
     digest = sha256()
-    whole = _read_all(config, problems, digest.update)
+    sections = _read_all(config, problems, digest.update)
     version = TableVersion(digest.hexdigest()[:_HASH_LENGTH], commit)
-    builder = Builder(
+    builder = TableBuilder(
         variables, types, problems, version,
-        require_env=require_env, complete=whole.complete, read_payloads=with_tests,
+        require_env=require_env, complete=sections.complete, read_payloads=with_tests,
     )  # fmt: skip
-    table = _assemble(whole, builder, problems)
+    table = _assemble(sections, builder, problems)
     if table is None or problems.has_errors:
         raise ConfigError(problems.sorted())
     return Loaded(table, problems.sorted(), tuple(builder.secrets), version, tuple(builder.tests))
 
 
+#: The sections that are lists. The others are mappings, which may be in several files.
+_LISTS = ("routes", "tests")
+
+
 @dataclass
-class _Whole:
-    """The sections of all files, as if they were one."""
+class _Sections:
+    """The sections of all files, merged."""
 
     place: Place
-    sources: Section
-    tasks: Section
-    theeye: Section | None = None
-    on_dead: Section | None = None
-    routes: list[Node] = field(default_factory=list)
-    tests: list[Node] = field(default_factory=list)
-    #: Whether every part could be read: else nothing is said about what is not there.
+    mappings: dict[str, Section] = field(default_factory=dict)
+    lists: dict[str, list[Node]] = field(default_factory=lambda: {name: [] for name in _LISTS})
+    #: Whether every part could be read. Otherwise missing parts are not reported.
     complete: bool = True
 
+    def named(self, name: str) -> Iterable[tuple[Scalar, Node]]:
+        """Return the names and values of a mapping."""
+        return self.mappings.get(name, Section(self.place)).items()
 
-def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Whole:
-    """`seen` gets the bytes of each file."""
+
+def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Sections:
+    """Return the sections of all files. `seen` is called with the bytes of each file."""
     place = Place(str(config), 1, 1)
-    whole = _Whole(place, Section(place), Section(place))
+    sections = _Sections(place)
     paths = _files(config, place, problems)
-    whole.complete = bool(paths)
+    sections.complete = bool(paths)
     for path in paths:
         node = read_file(path, problems, seen)
         if isinstance(node, Section):
-            _add_file(node, whole, problems)
+            _add_file(node, sections, problems)
             continue
-        whole.complete = False
-        if node is not None and not isinstance(node, Empty):
+        sections.complete = False
+        if node is not None and not isinstance(node, Invalid):
             problems.error(
                 node.place, f"the file is {_kind(node)}, expected a mapping", f"of {', '.join(_SECTIONS)}"
             )
-    return whole
+    return sections
 
 
 def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
-    """The files of the table in their order; none, reported, where there is none."""
+    """Return the files of the table in order. A table without files is reported."""
     try:
-        paths = files(config)
+        paths = table_files(config)
     except OSError as error:
         problems.error(place, f"the routing table cannot be read: {error.strerror}")
         return []
     if not config.exists():
-        problems.error(place, "there is no such file or folder", "BRIDGE_CONFIG names the routing table")
+        problems.error(place, "no such file or folder", "BRIDGE_CONFIG names the routing table")
     elif not paths:
-        problems.error(place, "the folder holds no .yml or .yaml file", "put the routing table there")
+        problems.error(place, "the folder has no .yml or .yaml file", "put the routing table there")
     return paths
 
 
-def _add_file(document: Section, whole: _Whole, problems: Problems) -> None:
-    whole.complete = whole.complete and document.complete
+def _add_file(document: Section, sections: _Sections, problems: Problems) -> None:
+    sections.complete = sections.complete and document.complete
     for key, node in document.items():
-        if key in LATER["the table"]:
-            problems.error(key.place, f"{key} is not supported yet", "leave it out")
-        elif (name := closest(key, _SECTIONS)) is None:
+        if (name := closest(key, _SECTIONS)) is None:
             problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
-            whole.complete = False
+            sections.complete = False
         else:
             if name != key:
                 hint = f"expected {', '.join(_SECTIONS)}"
                 problems.error(key.place, f"unknown key {str(key)!r}; did you mean {name}?", hint)
-            _add_section(name, node, whole, problems)
+            _add_section(name, node, sections, problems)
 
 
-def _add_section(name: str, node: Node, whole: _Whole, problems: Problems) -> None:
-    lists = {"routes": whole.routes, "tests": whole.tests}
-    if name in lists and isinstance(node, Items):
-        lists[name] += node
-    elif name not in lists and isinstance(node, Section):
-        whole.complete = whole.complete and node.complete
-        if name == "theeye":
-            whole.theeye = Section(node.place) if whole.theeye is None else whole.theeye
-            _add_names(node, whole.theeye, problems)
-        elif name == "on_dead":
-            whole.on_dead = Section(node.place) if whole.on_dead is None else whole.on_dead
-            _add_names(node, whole.on_dead, problems)
-        else:
-            _add_names(node, whole.sources if name == "sources" else whole.tasks, problems)
+def _add_section(name: str, node: Node, sections: _Sections, problems: Problems) -> None:
+    if name in _LISTS and isinstance(node, Items):
+        sections.lists[name] += node
+    elif name not in _LISTS and isinstance(node, Section):
+        sections.complete = sections.complete and node.complete
+        _add_names(node, sections.mappings.setdefault(name, Section(node.place)), problems)
     else:
-        whole.complete = False
-        if isinstance(node, Empty):
-            return  # reported where the file was read
-        if name in lists:
+        sections.complete = False
+        if isinstance(node, Invalid):
+            return  # already reported
+        if name in _LISTS:
             problems.error(node.place, f"{name} must be a list", f"begin each {name[:-1]} with '- '")
         else:
-            problems.error(node.place, f"{name} must be a mapping of names, or of keys", _key_hint(node))
+            problems.error(node.place, f"{name} must be a mapping", _key_hint(node))
 
 
 def _add_names(names: Section, into: Section, problems: Problems) -> None:
@@ -200,36 +196,39 @@ def _add_names(names: Section, into: Section, problems: Problems) -> None:
             into[name] = node
 
 
-def _assemble(whole: _Whole, builder: Builder, problems: Problems) -> RoutingTable | None:
-    if whole.theeye is None and whole.complete:
+def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) -> RoutingTable | None:
+    if "theeye" not in sections.mappings and sections.complete:
         problems.error(
-            whole.place, "theeye is missing", "write theeye: and below it customer: <organization>"
+            sections.place, "theeye is missing", "write theeye: and below it customer: <organization>"
         )
-    theeye = _read(TheEyeShape, whole.theeye, "theeye", "theeye", problems)
+    theeye = _read(TheEyeModel, sections.mappings.get("theeye"), "theeye", "theeye", problems)
     builder.add_theeye(theeye)
-    for name, node in whole.sources.items():
-        builder.add_source(name, _read(SourceShape, node, "a source", name, problems))
-    for name, node in whole.tasks.items():
-        builder.add_task(name, _read(TaskShape, node, "a task", name, problems))
-    for node in whole.routes:
-        builder.add_route(node.place, _read(RouteShape, node, "a route", "task", problems))
-    for node in whole.tests:
-        if (test := _read(RoutingTestShape, node, "a test", "test", problems)) is not None:
+    for name, node in sections.named("sources"):
+        builder.add_source(name, _read(SourceModel, node, "a source", name, problems))
+    for name, node in sections.named("tasks"):
+        builder.add_task(name, _read(TaskModel, node, "a task", name, problems))
+    for node in sections.lists["routes"]:
+        builder.add_route(node.place, _read(RouteModel, node, "a route", "task", problems))
+    for node in sections.lists["tests"]:
+        if (test := _read(RoutingTestModel, node, "a test", "test", problems)) is not None:
             builder.add_test(node.place, test)
-    builder.add_on_dead(_read(OrderShape, whole.on_dead, "on_dead", "on_dead", problems))
-    if not whole.routes and not problems.has_errors:
-        problems.warning(whole.place, "there are no routes: every webhook is stored and makes no job")
+    builder.add_on_dead(
+        _read(TaskCallModel, sections.mappings.get("on_dead"), "on_dead", "on_dead", problems)
+    )
+    if not sections.lists["routes"] and not problems.has_errors:
+        problems.warning(sections.place, "there are no routes: every webhook is stored and makes no job")
     elif not problems.has_errors:
         builder.advise()
     return builder.table()
 
 
-def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Problems) -> S | None:
-    """The shape of `node`, in which an Empty stands for each value that is wrong and reported.
+def _read(model: type[M], node: Node | None, where: str, name: str, problems: Problems) -> M | None:
+    """Return the model of `node`, with Invalid for each reported value, or None if that is not possible.
 
-    None where too much is wrong for more to be said.
+    Each round reports the mistakes that pydantic finds and replaces their values, so that a file's other
+    mistakes are reported too.
     """
-    if node is None or isinstance(node, Empty):
+    if node is None or isinstance(node, Invalid):
         return None
     if not isinstance(node, Section):
         problems.error(node.place, f"found {_kind(node)}, expected the keys of {where}", _key_hint(node))
@@ -237,54 +236,48 @@ def _read(shape: type[S], node: Node | None, where: str, name: str, problems: Pr
     guessed: set[str] = set()
     while True:
         try:
-            return shape.model_validate(node)
+            return model.model_validate(node)
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
-        # First what unknown keys stand for: what seems missing may be there, misspelt.
+        # Unknown keys first: a key that seems missing may be misspelt.
         unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
         for mistake in unknown:
-            guessed |= _set_right(mistake, node, shape, where, problems)
+            guessed |= _correct_key(mistake, node, model, problems)
         if unknown:
             continue
         for mistake in mistakes:
             _report(mistake, node, where, name, guessed, problems)
-        passed_over = [_pass_over(mistake, node) for mistake in mistakes]
-        if not all(passed_over):
+        replaced = [_replace_with_invalid(mistake, node) for mistake in mistakes]
+        if not all(replaced):
             return None
 
 
-def _set_right(
-    mistake: ErrorDetails, node: Section, shape: type[Shape], where: str, problems: Problems
-) -> set[str]:
-    """Report an unknown key, and take it for the one that was probably meant, or leave it out.
+def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], problems: Problems) -> set[str]:
+    """Report an unknown key, and rename it to the key that it probably means, or remove it.
 
-    What it was taken for.
+    Return that key.
     """
     *path, key = mistake["loc"]
-    holder = list(_walk(node, path))[-1]
+    _, _, holder = _locate(node, path)
     assert isinstance(holder, Section) and isinstance(key, str)  # noqa: S101 - it has a key
     place = holder.key(key).place
-    inner: dict[int | str, type[Shape]] = {
-        "retry": RetryShape, "any_of": ProofShapes, "basic_auth": BasicAuthShape,
-        "signature": SignatureShape, "concurrency": ConcurrencyShape,
-        "expect": ExpectedShape,
+    inner: dict[int | str, type[Model]] = {
+        "retry": RetryModel, "any_of": ProofsModel, "basic_auth": BasicAuthModel,
+        "signature": SignatureModel, "concurrency": ConcurrencyModel,
+        "expect": ExpectedJobModel,
     }  # fmt: skip
-    held = next((inner[part] for part in reversed(path) if part in inner), shape)
+    held = next((inner[part] for part in reversed(path) if part in inner), model)
     known = [each.alias or name for name, each in held.model_fields.items()]
     meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
-    if key in LATER[where]:
-        problems.error(place, f"{key} is not supported yet", "leave it out")
-        meant = None
-    else:
-        # Among proofs what is no misspelt key may be a secret.
-        shown = f" {key!r}" if meant or held not in (ProofShapes, BasicAuthShape, SignatureShape) else ""
-        guess = f"; did you mean {meant}?" if meant else ""
-        problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
+    # An unknown key beside credentials may itself be a secret.
+    shown = f" {key!r}" if meant or held not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
+    guess = f"; did you mean {meant}?" if meant else ""
+    problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
     if meant is None or meant in holder:
         holder.remove(key)
         return set()
     if closest(key, known, sure=True) is None:
-        holder[holder.key(key)] = Empty.at_place(place)
+        holder[holder.key(key)] = Invalid.at_place(place)
     holder.rename(key, meant)
     return {meant}
 
@@ -292,10 +285,10 @@ def _set_right(
 def _report(
     mistake: ErrorDetails, node: Section, where: str, name: str, guessed: set[str], problems: Problems
 ) -> None:
-    """Report one mistake of pydantic's. Under a key that was only guessed, no value is shown."""
-    at = list(_walk(node, mistake["loc"]))[-1]
-    if isinstance(at, Empty) or (isinstance(at, Scalar) and at.cut):
-        return  # reported where the file was read
+    """Report a mistake that pydantic found. The value of a `guessed` key is not shown."""
+    _, _, at = _locate(node, mistake["loc"])
+    if isinstance(at, Invalid) or (isinstance(at, Scalar) and at.cut):
+        return  # already reported
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
     instead = _INSTEAD.get((keys[-1], _kind(at))) if keys else None
@@ -309,54 +302,48 @@ def _report(
         case "mistake":
             message = str(context["message"])
             if not guessed.isdisjoint(keys):
-                message = message.replace(found(at), "'…'")
+                message = message.replace(describe(at), "'…'")
             problems.error(context["at"] or at.place, f"{keys[-1]}: {message}", context["hint"] or instead)
         case _:
             problems.error(at.place, f"{keys[-1]}: found {_kind(at)}, expected a mapping", instead)
 
 
 def _kind(node: Node) -> str:
-    """What stands there, without showing it: it may be a secret."""
+    """Return the kind of a node. Its value may be a secret."""
     return "a list" if isinstance(node, Items) else "text"
 
 
 def _key_hint(node: Node) -> str | None:
-    """What to write where text stands for keys."""
+    """Return what to write instead of text where keys are expected."""
     if not isinstance(node, Scalar):
         return None
     return odd_blank_hint(node) or "write key: value, with a space after the colon"
 
 
-def _pass_over(mistake: ErrorDetails, node: Section) -> bool:
-    """Let an Empty stand for what is wrong or missing; False where one does and that is not enough."""
-    holder, key, at = list(_steps(node, mistake["loc"]))[-1]
-    empty = Empty.at_place(at.place)
+def _replace_with_invalid(mistake: ErrorDetails, node: Section) -> bool:
+    """Replace a wrong or missing value with Invalid. Return False if it already is one."""
+    holder, key, at = _locate(node, mistake["loc"])
+    invalid = Invalid.at_place(at.place)
     if mistake["type"] == "missing" and isinstance(at, Section):
-        at.put(str(mistake["loc"][-1]), at.place, empty)
-    elif isinstance(holder, Section) and not isinstance(at, Empty):
-        holder[holder.key(str(key))] = empty
-    elif isinstance(holder, Items) and isinstance(key, int) and not isinstance(at, Empty):
-        holder[key] = empty
+        at.put(str(mistake["loc"][-1]), at.place, invalid)
+    elif isinstance(holder, Section) and not isinstance(at, Invalid):
+        holder[holder.key(str(key))] = invalid
+    elif isinstance(holder, Items) and isinstance(key, int) and not isinstance(at, Invalid):
+        holder[key] = invalid
     else:
         return False
     return True
 
 
-def _walk(node: Node, loc: Iterable[int | str]) -> Iterator[Node]:
-    """The nodes that an error's location leads to, as far as they are in the file."""
-    return (at for _, _, at in _steps(node, loc))
-
-
-def _steps(node: Node, loc: Iterable[int | str]) -> Iterator[tuple[Node | None, int | str, Node]]:
-    """The same with what holds each node, and under which key or number."""
+def _locate(node: Node, loc: Iterable[int | str]) -> tuple[Node | None, int | str, Node]:
+    """Return the last existing node on the path of an error, with its parent and its key in it."""
     holder: Node | None = None
     key: int | str = ""
-    yield holder, key, node
     for part in loc:
         if isinstance(node, Section) and part in node:
             holder, key, node = node, part, node.named(str(part))
         elif isinstance(node, Items) and isinstance(part, int) and part < len(node):
             holder, key, node = node, part, node[part]
-        elif not isinstance(part, int):  # where a list may stand, one alone may, too
-            return
-        yield holder, key, node
+        elif not isinstance(part, int):  # a number may count a single value that is not in a list
+            break
+    return holder, key, node

@@ -1,4 +1,4 @@
-"""The table's shape as pydantic models. What stands below a key is what editors show of it."""
+"""The table as pydantic models. Editors and docs show the text below each key."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ from bridge.core.units import format_duration
 from bridge.theeye.request import TheEye
 
 
-class Shape(BaseModel):
-    """Strict: a key that is not there is a mistake."""
+class Model(BaseModel):
+    """A mapping in the table. An unknown key is a mistake."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         arbitrary_types_allowed=True,
         use_attribute_docstrings=True,
-        model_title_generator=lambda shape: shape.__name__.removesuffix("Shape"),
+        model_title_generator=lambda model: model.__name__.removesuffix("Model"),
     )
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """As the table is written: a key may be left out, but is never None, and durations are text."""
+        """Return the schema as written: a key is optional but never null, and durations are text."""
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema)["properties"]
         for name, field in cls.model_fields.items():
@@ -67,7 +67,7 @@ class Shape(BaseModel):
 
 
 def _as_written(schema: JsonSchemaValue, default: Any) -> JsonSchemaValue:
-    """What an editor is told of one key."""
+    """Return the schema of one key."""
     others = {key: value for key, value in schema.items() if key not in ("title", "default", "anyOf")}
     given = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     kinds = given[0] if len(given) == 1 else {"anyOf": given} if given else {}
@@ -76,7 +76,7 @@ def _as_written(schema: JsonSchemaValue, default: Any) -> JsonSchemaValue:
     return {**others, **kinds, **({"default": default} if isinstance(default, str | bool) else {})}
 
 
-class RetryShape(Shape):
+class RetryModel(Model):
     """How a job is sent again."""
 
     retry_for: Duration = Field(default=RetryPolicy.retry_for, alias="for")
@@ -85,7 +85,7 @@ class RetryShape(Shape):
     """The longest wait between two attempts."""
 
 
-class TheEyeShape(Shape):
+class TheEyeModel(Model):
     """TheEye, which runs the tasks."""
 
     url: Url | None = None
@@ -96,10 +96,10 @@ class TheEyeShape(Shape):
     """For trying out: starts tasks without a secret_key of their own. It expires, and opens far more."""
     timeout: Duration = TheEye.timeout
     """Of one attempt as a whole."""
-    retry: RetryShape = RetryShape()
+    retry: RetryModel = RetryModel()
 
 
-class BasicAuthShape(Shape):
+class BasicAuthModel(Model):
     """A user name and a password, of which the password is written ${{ env.NAME }}."""
 
     username: Text
@@ -107,7 +107,7 @@ class BasicAuthShape(Shape):
     password: SecretText
 
 
-class ProofShapes(Shape):
+class ProofsModel(Model):
     """Any of these proofs is enough."""
 
     secret: Many[SecretText] | None = None
@@ -116,7 +116,7 @@ class ProofShapes(Shape):
     """A shared token in the type's header."""
     bearer_token: Many[SecretText] | None = None
     """Authorization: Bearer …"""
-    basic_auth: Many[BasicAuthShape] | None = None
+    basic_auth: Many[BasicAuthModel] | None = None
     """Authorization: Basic …"""
     url_token: Many[SecretText] | None = None
     """A shared token as ?token=… of the URL, for senders that can do nothing else."""
@@ -124,7 +124,7 @@ class ProofShapes(Shape):
     """AWS's signature, for these topics alone."""
 
 
-class SignatureShape(Shape):
+class SignatureModel(Model):
     """How secret signs, where the sender leaves that open."""
 
     header: HeaderName | None = None
@@ -141,12 +141,12 @@ class SignatureShape(Shape):
     """What is signed, such as {ts}.{body}"""
 
 
-class SourceShape(ProofShapes):
+class SourceModel(ProofsModel):
     """A sender of webhooks. Its name is the last part of its URL."""
 
     type: Name | None = None
     """What kind of sender it is. Default: the source's own name."""
-    any_of: ProofShapes | None = None
+    any_of: ProofsModel | None = None
     """Proofs of which any is enough; without it all must hold."""
     allow_unsigned: Boolean = False
     """Take requests from anybody: whoever knows its URL can start its tasks."""
@@ -160,7 +160,7 @@ class SourceShape(ProofShapes):
     """The path of the field that names the action."""
     delivery_id: Text | None = None
     """The path of the field that identifies the webhook, such as headers["X-Id"]"""
-    signature: SignatureShape | None = None
+    signature: SignatureModel | None = None
     keep: KeepText = Keep.FULL
     """Of which events the body, the headers and the query are stored: all, those that made a job, none."""
     replays: ReplaysText = None
@@ -169,7 +169,7 @@ class SourceShape(ProofShapes):
     """Paths of fields that are not stored, such as payload.user.email"""
 
 
-class TaskKeys(Shape):
+class TaskKeysModel(Model):
     """What a task may set, under tasks or on its route."""
 
     secret_key: SecretText | None = None
@@ -184,14 +184,14 @@ class TaskKeys(Shape):
     """At most so many attempts start in any such span, such as 30/m."""
 
 
-class TaskShape(TaskKeys):
+class TaskModel(TaskKeysModel):
     """A task at TheEye, under a name of its own."""
 
     id: Text
     """24 hex digits, in the task's address at TheEye."""
 
 
-class OrderShape(TaskKeys):
+class TaskCallModel(TaskKeysModel):
     """A task, with its arguments, for when a job died."""
 
     task: Text
@@ -200,7 +200,7 @@ class OrderShape(TaskKeys):
     """In TheEye's order, or by name. Fields of the event are written ${{ payload.… }}."""
 
 
-class ConcurrencyShape(Shape):
+class ConcurrencyModel(Model):
     """Jobs of the task with the same group are sent one after the other."""
 
     group: Text
@@ -211,7 +211,7 @@ class ConcurrencyShape(Shape):
     """Till when a job holds its group."""
 
 
-class RouteShape(OrderShape):
+class RouteModel(TaskCallModel):
     """Which events run which task, with which fields as its arguments."""
 
     name: Title | None = None
@@ -228,22 +228,10 @@ class RouteShape(OrderShape):
     """An expression that gives a list: one job for each item, as item."""
     allow_data_urls: Boolean = False
     """Allow arguments like data:<media type>;base64,<base64>, of which TheEye's agent makes files."""
-    concurrency: ConcurrencyShape | None = None
+    concurrency: ConcurrencyModel | None = None
     once_within: Duration | None = None
     """At most one job a key in this time."""
     once_key: Text | None = None
     """Text with expressions; without it all jobs of the route share one key."""
     otherwise: Boolean = False
     """Asked only where no other route of its source made a job."""
-
-
-#: Keys of the design that have not come yet, by where they stand: refused, never ignored.
-LATER: dict[str, tuple[str, ...]] = {
-    "the table": (),
-    "theeye": (),
-    "a source": (),
-    "a task": ("follow_result",),
-    "a route": ("follow_result",),
-    "on_dead": (),
-    "a test": (),
-}

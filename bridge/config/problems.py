@@ -1,4 +1,4 @@
-"""Problems: everything that is wrong with one table, collected while it loads."""
+"""Problems: the errors and warnings of one table, collected while it loads."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from bridge.core.fields import did_you_mean
 from bridge.core.problem import Place, Problem, Severity
 
-#: How many names a guess is made among, and how many a message lists.
-_GUESSED = 500
-_LISTED = 20
+#: The most names that a guess compares, and the most that a message lists.
+_CANDIDATES_LIMIT = 500
+_LISTED_LIMIT = 20
 
 
 class Problems:
-    """Collects every problem of one load."""
+    """Collect every problem of one load."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Place, str], Problem] = {}
@@ -29,7 +29,7 @@ class Problems:
         return any(problem.severity is Severity.ERROR for problem in self._found.values())
 
     def has_error_on(self, place: Place) -> bool:
-        """Whether there is an error on the place's line."""
+        """Return whether the line of the place has an error."""
         return any(
             problem.severity is Severity.ERROR
             and (problem.place.file, problem.place.line) == (place.file, place.line)
@@ -37,7 +37,7 @@ class Problems:
         )
 
     def sorted(self) -> tuple[Problem, ...]:
-        """By file and place."""
+        """Return the problems by file and place."""
         return tuple(
             sorted(
                 self._found.values(), key=lambda each: (each.place.file, each.place.line, each.place.column)
@@ -46,7 +46,7 @@ class Problems:
 
 
 def guess(word: str, names: Iterable[str]) -> tuple[str, str]:
-    """What was probably meant, and what there is; of many names only some, for the time that each takes."""
-    known = sorted(names)[:_GUESSED]
-    listed = ", ".join(known[:_LISTED]) or "none"
-    return did_you_mean(word, known), f"{listed}, …" if len(known) > _LISTED else listed
+    """Return the closest name as a question, and a list of the names; of many names, only the first."""
+    known = sorted(names)[:_CANDIDATES_LIMIT]
+    listed = ", ".join(known[:_LISTED_LIMIT]) or "none"
+    return did_you_mean(word, known), f"{listed}, …" if len(known) > _LISTED_LIMIT else listed

@@ -1,10 +1,7 @@
-"""How a value of the table is read by its key's type, and what an editor is told of it.
+"""Readers of the table's values by type, each with its JSON Schema for editors.
 
-A scalar is read from its text, so each type says its own JSON Schema beside its reader.
-
-A mistake is raised as a PydanticCustomError whose context may carry a hint; load.py turns
-each into a Problem at its place. An Empty, which is reported already, is passed over by every reader:
-None, or an Empty, then stands in the shape. Values never stand in messages where they could be secrets.
+A reader rejects a value with a PydanticCustomError, which load.py turns into a Problem at its place. For an
+Invalid, which is already reported, it returns None or the Invalid. Messages never show a possible secret.
 """
 
 from __future__ import annotations
@@ -26,12 +23,12 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from bridge.config.document import Empty, Items, Scalar, Section
+from bridge.config.document import Invalid, Items, Scalar, Section
 from bridge.core.problem import Place
 from bridge.core.redaction import Keep
 from bridge.core.task import OnUnknown, Rate
 from bridge.core.task_arguments import ArgumentsType
-from bridge.core.units import SECONDS_BY_UNIT, parse_duration
+from bridge.core.units import parse_duration
 from bridge.sources.base.source_type import Replays
 
 T = TypeVar("T")
@@ -41,142 +38,141 @@ _ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
-#: The most attempts of a rate: the store looks so many back.
-_FASTEST = 10_000
+#: The most attempts of a rate, which the store counts.
+_RATE_ATTEMPTS_LIMIT = 10_000
 
-#: Of what stands in the table, how many characters a message shows; what is longer may be a key.
-_SHOWN = 40
+#: The longest value, in characters, that a message shows. A longer one may be a secret key.
+_SHOWN_LENGTH_LIMIT = 40
 
 
-def refuse(message: str, hint: str | None = None, at: Place | None = None) -> NoReturn:
-    """Report a mistake at the value that is being read, or at a place inside it."""
+def reject(message: str, hint: str | None = None, at: Place | None = None) -> NoReturn:
+    """Report a mistake at the value, or at a place inside it."""
     raise PydanticCustomError("mistake", "{message}", {"message": message, "hint": hint, "at": at})
 
 
-def found(value: Any) -> str:
-    """What stands there, for a message."""
+def describe(value: Any) -> str:
+    """Describe a value for a message."""
     if isinstance(value, Scalar):
-        return repr(str(value)) if len(value) <= _SHOWN else f"'…' ({len(value)} characters)"
+        return repr(str(value)) if len(value) <= _SHOWN_LENGTH_LIMIT else f"'…' ({len(value)} characters)"
     return "a list" if isinstance(value, Items) else "a mapping"
 
 
 def env_name(value: str) -> str | None:
-    """NAME of a ``${{ env.NAME }}``, or None."""
+    """Return NAME of ``${{ env.NAME }}``, or None."""
     match = _ENV.fullmatch(value)
     return match[1] if match else None
 
 
 def read_text(value: Any) -> Scalar:
     if not isinstance(value, Scalar):
-        refuse(f"found {found(value)}, expected text")
+        reject(f"found {describe(value)}, expected text")
     return value
 
 
 def read_line(value: Any) -> Scalar:
-    """Text that people and other programs know something by."""
+    """Read one line of visible text."""
     text = read_text(value)
-    if not isinstance(text, Empty) and (not text.strip() or not text.isprintable()):
-        refuse(f"found {found(value)}, expected one line of text")
+    if not isinstance(text, Invalid) and (not text.strip() or not text.isprintable()):
+        reject(f"found {describe(value)}, expected one line of text")
     return text
 
 
 def read_title(value: Any) -> Scalar:
     text = read_line(value)
     if "${{" in text:
-        refuse("found an expression, expected text", "a name is never evaluated")
+        reject("found an expression, expected text", "a name is never evaluated")
     return text
 
 
 def read_name(value: Any) -> Scalar:
     text = read_text(value)
-    if not isinstance(text, Empty) and not _NAME.fullmatch(text):
-        refuse(f"found {found(value)}, expected a name of letters, digits, _, - and .")
+    if not isinstance(text, Invalid) and not _NAME.fullmatch(text):
+        reject(f"found {describe(value)}, expected a name of letters, digits, _, - and .")
     return text
 
 
 def read_header_name(value: Any) -> Scalar:
     text = read_text(value)
-    if not isinstance(text, Empty) and not _HEADER_NAME.fullmatch(text):
+    if not isinstance(text, Invalid) and not _HEADER_NAME.fullmatch(text):
         hint = "the server drops headers with _ in their names, as nginx does" if "_" in text else None
-        refuse(f"found {found(value)}, expected a header's name of letters, digits, - and .", hint)
+        reject(f"found {describe(value)}, expected a header's name of letters, digits, - and .", hint)
     return text
 
 
 def read_boolean(value: Any) -> bool | None:
-    if isinstance(value, Empty):
+    if isinstance(value, Invalid):
         return None
     if isinstance(value, Scalar) and value.plain and value in ("true", "false"):
         return value == "true"
-    refuse(f"found {found(value)}, expected true or false")
+    reject(f"found {describe(value)}, expected true or false")
 
 
 def read_duration(value: Any) -> float:
     text = read_text(value)
-    if isinstance(text, Empty):
+    if isinstance(text, Invalid):
         return 0.0
     try:
         return parse_duration(text)
     except ValueError as error:
-        refuse(f"found {found(value)}; {error}")
+        reject(f"found {describe(value)}; {error}")
 
 
 def read_dedupe(value: Any) -> float | None:
-    """None for ``off``."""
+    """Read a duration, or ``off`` as None."""
     return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
 
 
 def read_rate(value: Any) -> Rate | None:
     text = read_text(value)
-    if isinstance(text, Empty):
+    if isinstance(text, Invalid):
         return None
     parts = _RATE.fullmatch(text)
-    if parts is None or int(parts[1]) > _FASTEST:
-        wanted = f"a number up to {_FASTEST:,} and a span, such as 10/s, 30/m, 500/h, 1000/d"
-        refuse(f"found {found(value)}, expected {wanted}")
+    if parts is None or int(parts[1]) > _RATE_ATTEMPTS_LIMIT:
+        wanted = f"a number up to {_RATE_ATTEMPTS_LIMIT:,} and a span, such as 10/s, 30/m, 500/h, 1000/d"
+        reject(f"found {describe(value)}, expected {wanted}")
     return Rate(int(parts[1]), float(SECONDS_BY_UNIT[parts[2]]))
 
 
 def read_until(value: Any) -> None:
-    """Till when a job holds its group: accepted is all there is yet."""
+    """Read until when a job blocks its group. The only value is accepted."""
     text = read_text(value)
-    if not isinstance(text, Empty) and text != "accepted":
-        later = "finished is not supported yet, expected accepted" if text == "finished" else None
-        refuse(later or f"found {found(value)}, expected accepted")
+    if not isinstance(text, Invalid) and text != "accepted":
+        reject(f"found {describe(value)}, expected accepted")
 
 
 def read_choice(choices: type[E]) -> Callable[[Any], E | None]:
     def read(value: Any) -> E | None:
         text = read_text(value)
-        if isinstance(text, Empty):
+        if isinstance(text, Invalid):
             return None
         try:
             return choices(text)
         except ValueError:
-            refuse(f"found {found(value)}, expected one of {', '.join(choices)}")
+            reject(f"found {describe(value)}, expected one of {', '.join(choices)}")
 
     return read
 
 
 def read_url(value: Any) -> Scalar:
     text = read_text(value)
-    if env_name(text) is None and not isinstance(text, Empty):
+    if env_name(text) is None and not isinstance(text, Invalid):
         check_url(text)
     return text
 
 
 def check_url(text: str) -> None:
-    """TheEye's address: https, but for a loopback address; no path that could move a key elsewhere."""
+    """Check TheEye's URL: https, or http for a loopback address, without a query or fragment."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None  # what is wrong is not shown: it may be a password
+        host = None  # the message must not show it: it may be a password
     if host is None or parts.scheme not in ("https", "http") or " " in text or not text.isprintable():
-        refuse("found no URL, expected one such as https://api.theeye.io")
+        reject("found no URL, expected one such as https://api.theeye.io")
     if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
-        refuse("the URL may have no user, query or fragment")
+        reject("the URL may have no user, query or fragment")
     if parts.scheme == "http" and not is_loopback(host):
-        refuse("found http, expected https: task keys stand in the URL's path", "write https://")
+        reject("found http, expected https: task keys stand in the URL's path", "write https://")
 
 
 def is_loopback(host: str) -> bool:
@@ -190,16 +186,16 @@ def is_loopback(host: str) -> bool:
 def as_list(value: Any) -> Any:
     """One alone stands for a list of it."""
     if isinstance(value, Items) and not value:
-        refuse("found an empty list, expected at least one")
+        reject("found an empty list, expected at least one")
     return value if isinstance(value, Items) else [value]
 
 
 def read_secret(value: Any) -> Scalar:
-    """A secret is written as ``${{ env.NAME }}``; the message shows the line, never the literal."""
+    """Read ``${{ env.NAME }}``. The message for a literal secret shows the line to write instead."""
     text = value if isinstance(value, Scalar) else None
     if text is None:
-        refuse(f"found {found(value)}, expected ${{{{ env.NAME }}}}")
-    if env_name(text) is None and not isinstance(text, Empty):
+        reject(f"found {describe(value)}, expected ${{{{ env.NAME }}}}")
+    if env_name(text) is None and not isinstance(text, Invalid):
         what = "an expression" if "${{" in text else "a literal secret"
         message = f"found {what}, expected ${{{{ env.NAME }}}}"
         raise PydanticCustomError("literal_secret", "{message}", {"message": message})
@@ -207,7 +203,7 @@ def read_secret(value: Any) -> Scalar:
 
 
 def read_argument_name(value: Any) -> Scalar | None:
-    """None for ``null``, which stands for a fixed argument."""
+    """Read a name, or ``null`` as None for a fixed argument."""
     fixed = isinstance(value, Scalar) and value.plain and value == "null"
     return None if fixed else read_name(value)
 
@@ -216,7 +212,7 @@ def check_argument_names(names: tuple[Scalar | None, ...]) -> tuple[Scalar | Non
     seen: set[str] = set()
     for name in names:
         if name and name in seen:
-            refuse(f"the argument name {str(name)!r} stands twice", at=name.place)
+            reject(f"the argument name {str(name)!r} is used twice", at=name.place)
         if name is not None:
             seen.add(name)
     return names
@@ -224,31 +220,31 @@ def check_argument_names(names: tuple[Scalar | None, ...]) -> tuple[Scalar | Non
 
 def read_items(value: Any) -> Items:
     if not isinstance(value, Items):
-        refuse(f"found {found(value)}, expected a list of argument names in TheEye's order")
+        reject(f"found {describe(value)}, expected a list of argument names in TheEye's order")
     return value
 
 
 def read_section(value: Any) -> Section:
-    if isinstance(value, Empty):
+    if isinstance(value, Invalid):
         section = Section(value.place)
         section.complete = False
         return section
     if not isinstance(value, Section):
-        refuse(f"found {found(value)}, expected a mapping")
+        reject(f"found {describe(value)}, expected a mapping")
     return value
 
 
-def read_arguments(value: Any) -> Items | Section | Empty:
-    if not isinstance(value, Items | Section | Empty):
-        refuse(
-            f"found {found(value)}, expected a list, or a mapping by argument name",
+def read_arguments(value: Any) -> Items | Section | Invalid:
+    if not isinstance(value, Items | Section | Invalid):
+        reject(
+            f"found {describe(value)}, expected a list, or a mapping by argument name",
             "begin each argument with '- '",
         )  # fmt: skip
     return value
 
 
 class Algorithm(StrEnum):
-    """Of an HMAC."""
+    """The hash of an HMAC."""
 
     SHA1 = "sha1"
     SHA256 = "sha256"
@@ -256,7 +252,7 @@ class Algorithm(StrEnum):
 
 
 class Encoding(StrEnum):
-    """Of a signature in its header."""
+    """The encoding of a signature in its header."""
 
     HEX = "hex"
     BASE64 = "base64"
@@ -264,15 +260,15 @@ class Encoding(StrEnum):
 
 def read_signed(value: Any) -> Scalar:
     text = read_text(value)
-    if not isinstance(text, Empty) and (
+    if not isinstance(text, Invalid) and (
         text.count("{body}") != 1 or re.search(r"[{}]", re.sub(r"\{(ts|body)\}", "", text))
     ):
-        refuse(f"found {found(value)}, expected {{body}} once, and maybe {{ts}}", "such as '{ts}.{body}'")
+        reject(f"found {describe(value)}, expected {{body}} once, and maybe {{ts}}", "such as '{ts}.{body}'")
     return text
 
 
 class OneOrMore:
-    """Tells an editor that one alone may stand for a list of it."""
+    """Tell editors that a single value is allowed instead of a list."""
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -282,12 +278,12 @@ class OneOrMore:
 
 
 def _scalar(*more: str, **rules: Any) -> WithJsonSchema:
-    """What an editor takes for text: YAML makes numbers and booleans of what the table reads as text."""
+    """Return the schema of text, which editors may parse as numbers and booleans."""
     return WithJsonSchema({"type": ["string", "number", "boolean", *more], **rules})
 
 
 def _string(pattern: str, expected: str) -> WithJsonSchema:
-    """Text of this pattern; `expected` is what an editor says of any other."""
+    """Return the schema of text with this pattern. An editor shows `expected` for other text."""
     return WithJsonSchema(
         {"type": "string", "pattern": f"^({pattern})$", "patternErrorMessage": f"expected {expected}"}
     )
@@ -354,7 +350,7 @@ Match = Annotated[
     WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [*_PATTERNS["anyOf"], _NOT]}}),
 ]
 Arguments = Annotated[
-    Items | Section | Empty, PlainValidator(read_arguments), WithJsonSchema({"type": ["array", "object"]})
+    Items | Section | Invalid, PlainValidator(read_arguments), WithJsonSchema({"type": ["array", "object"]})
 ]
 Signed = Annotated[
     Scalar,

@@ -1,4 +1,4 @@
-"""Reload: an edited table comes into force in a running process, and one with mistakes does not."""
+"""Reload of an edited table in a running process. An invalid table is rejected."""
 
 from __future__ import annotations
 
@@ -13,100 +13,101 @@ from bridge.config.load import Loaded
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem, Severity
 
-#: How often, in seconds, the files are looked at. What would wake at a save does not on every file system,
-#: and a look costs a few system calls.
-LOOKS = 0.4
-#: How often a table is read anew that was edited meanwhile, before a start goes on with what is there.
-TRIES = 5
-#: What is told of a table that does not come into force.
-REFUSED = "the routing table has mistakes, the last good one stays in force"
+#: Seconds between two checks of the files. A check costs a few system calls, and notification of a save does
+#: not work on every file system.
+POLL_INTERVAL = 0.4
+#: The most attempts to read a table that is edited meanwhile.
+READ_ATTEMPTS_LIMIT = 5
+REJECTED_TEXT = "the routing table is invalid; the last valid one stays active"
 
 log = logging.getLogger(__name__)
 
 
-class Edits:
-    """The table at `config` as it is edited; each time it is read whole.
+class TableWatcher:
+    """Load the table at `config` again after edits.
 
-    Editors and `git` write more than one file, and some a file in more than one step. Half of a table may
-    well have no mistakes, so what is no longer the same after LOOKS seconds is not read yet.
+    Editors and `git` write several files, and some a file in several steps. A part of an edit may be a valid
+    table, so files are read only if they stay the same for POLL_INTERVAL seconds.
     """
 
     def __init__(
-        self, config: Path, read: Callable[[], Loaded], beside: Callable[[], Collection[Path]] = frozenset
+        self,
+        config: Path,
+        read: Callable[[], Loaded],
+        extra_files: Callable[[], Collection[Path]] = frozenset,
     ) -> None:
-        """`beside` are the files that were read so far for what stands in others than the table's."""
+        """`extra_files` returns the other files that the table has read, such as secrets."""
         self._config = config
         self._read = read
-        self._beside = beside
-        #: Those of them that are looked at.
-        self._known = beside()
-        self._seen = self._taken = self._fingerprint()
+        self._extra_files = extra_files
+        self._watched_files = extra_files()
+        self._last_seen = self._last_loaded = self._fingerprint()
 
-    def first(self) -> Loaded:
-        """The table as it is. Raises ConfigError."""
-        for _ in range(TRIES):
-            if abs(time.time() - edited_at(self._fingerprint())) < LOOKS:
-                time.sleep(LOOKS)
-            self._seen = self._fingerprint()
+    def load(self) -> Loaded:
+        """Return the table as it is now. Raises ConfigError."""
+        for _ in range(READ_ATTEMPTS_LIMIT):
+            if abs(time.time() - edited_at(self._fingerprint())) < POLL_INTERVAL:
+                time.sleep(POLL_INTERVAL)
+            self._last_seen = self._fingerprint()
             try:
                 loaded = self._read()
             except ConfigError:
-                if self._was_whole():
+                if self._is_unchanged():
                     raise
             else:
-                if self._was_whole():
+                if self._is_unchanged():
                     return loaded
         return self._read()
 
-    def next(self) -> Loaded | None:
-        """The table, if it was edited since it was last read; to be asked every LOOKS seconds.
+    def load_if_edited(self) -> Loaded | None:
+        """Return the table if it was edited. Call this every POLL_INTERVAL seconds.
 
         Raises ConfigError, once for each edit.
         """
-        before, self._seen = self._seen, self._fingerprint()
-        if self._seen == self._taken or self._seen != before:
+        before, self._last_seen = self._last_seen, self._fingerprint()
+        if self._last_seen == self._last_loaded or self._last_seen != before:
             return None
         try:
             loaded = self._read()
         except ConfigError:
-            if self._was_whole():
+            if self._is_unchanged():
                 raise
             return None
-        return loaded if self._was_whole() else None
+        return loaded if self._is_unchanged() else None
 
-    def _was_whole(self) -> bool:
-        """Whether it is still what was seen before it was read; then it is not read again."""
-        if self._fingerprint() != self._seen:
+    def _is_unchanged(self) -> bool:
+        """Return whether no file changed during the read. Then it counts as loaded."""
+        if self._fingerprint() != self._last_seen:
             return False
-        if (known := self._beside()) != self._known:
-            self._known = known
-            self._seen = self._fingerprint()
-        self._taken = self._seen
+        if (known := self._extra_files()) != self._watched_files:
+            self._watched_files = known
+            self._last_seen = self._fingerprint()
+        self._last_loaded = self._last_seen
         return True
 
     def _fingerprint(self) -> Fingerprint:
-        return fingerprint(self._config, self._known)
+        return fingerprint(self._config, self._watched_files)
 
 
 class Reloader:
-    """Lets one process go by the table as it is edited."""
+    """Reload the table in one process when it is edited."""
 
     def __init__(
         self,
-        edits: Edits,
+        watcher: TableWatcher,
         use: Callable[[Loaded], None],
-        refused: tuple[Problem, ...] = (),
+        rejected: tuple[Problem, ...] = (),
         *,
         tick: Callable[[], object] = time.time,
     ) -> None:
-        """`use` brings a table into force. `refused` are the mistakes of one that is not.
+        """`use` activates a table. `rejected` are the problems of the current files, if they are invalid.
 
-        `tick` is called at every look: the process's clock notices jumps by it.
+        `tick` is called at every check, so that the process's clock notices jumps.
         """
-        self._edits = edits
+        self._watcher = watcher
         self._use = use
-        #: Why the table is not in force that BRIDGE_CONFIG names; empty where it is.
-        self.refused = refused
+        #: The problems of the table that BRIDGE_CONFIG names; empty if it is active.
+        self.rejected = rejected
         self._asked = False
         self._tick = tick
         self._closed = threading.Event()
@@ -114,20 +115,17 @@ class Reloader:
 
     @property
     def trouble(self) -> str | None:
-        """Why it is not in force, for people: one line, with the first mistake; None where it is."""
-        for problem in self.refused:
+        """Return one line with the first error of a rejected table, or None."""
+        for problem in self.rejected:
             if problem.severity is Severity.ERROR:
-                return f"{REFUSED}; run check: {str(problem).splitlines()[0]}"
+                return f"{REJECTED_TEXT}; run check: {str(problem).splitlines()[0]}"
         return None
 
     def start(self) -> None:
         self._thread.start()
 
     def reload(self) -> None:
-        """Read the table at the next look, edited or not.
-
-        It takes no lock: a handler of signals may call it, also in the midst of itself.
-        """
+        """Read the table at the next check, edited or not. Safe in a signal handler: it uses no lock."""
         self._asked = True
 
     def close(self) -> None:
@@ -136,31 +134,31 @@ class Reloader:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.wait(LOOKS):
+        while not self._closed.wait(POLL_INTERVAL):
             self._tick()
             self._look()
 
     def _look(self) -> None:
         asked, self._asked = self._asked, False
         try:
-            loaded = self._edits.first() if asked else self._edits.next()
+            loaded = self._watcher.load() if asked else self._watcher.load_if_edited()
             if loaded is not None:
                 self._use(loaded)
-                self.refused = ()
+                self.rejected = ()
                 log.info(
-                    "the routing table is loaded anew: %s, routes: %d",
+                    "the routing table is reloaded: %s, routes: %d",
                     loaded.version, len(loaded.table.routes),
                 )  # fmt: skip
         except ConfigError as error:
-            refuse(error.problems)
-            self.refused = error.problems
+            log_rejected_table(error.problems)
+            self.rejected = error.problems
         except Exception:
-            # A defect costs this edit, never those that come.
-            log.exception("the routing table cannot be loaded anew")
+            # After a defect, later edits must still be loaded.
+            log.exception("the routing table cannot be reloaded")
 
 
-def refuse(problems: tuple[Problem, ...]) -> None:
-    """Say what is wrong with a table that does not come into force, with `check`'s own lines."""
-    log.error("%s", REFUSED)
+def log_rejected_table(problems: tuple[Problem, ...]) -> None:
+    """Log the problems of a rejected table, in the format of `check`."""
+    log.error("%s", REJECTED_TEXT)
     for problem in problems:
         log.error("%s", problem)

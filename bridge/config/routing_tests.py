@@ -1,4 +1,4 @@
-"""`tests`: their shapes, and from these to RoutingTests."""
+"""`tests`: their models, and the RoutingTests built from these."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import orjson
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from bridge.config.arguments import ArgumentsBuilder
-from bridge.config.document import Empty, Items, Node, Scalar, Section
-from bridge.config.models import Shape
+from bridge.config.document import Invalid, Items, Node, Scalar, Section
+from bridge.config.models import Model
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import Arguments, Text, Title, found, read_section, read_text, refuse
+from bridge.config.readers import Arguments, Text, Title, describe, read_section, read_text, reject
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Headers, Request
 from bridge.core.payload import parse_json
@@ -25,7 +25,7 @@ from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
 from bridge.routing.route import Route
 from bridge.sources.base.source import Source
 
-#: When a webhook of a test is received that does not say it.
+#: The default of `received_at`.
 _RECEIVED_AT = 0.0
 
 _WORDS = {"true": True, "false": False, "null": None}
@@ -36,13 +36,13 @@ def read_texts(value: Any) -> Section:
     section = read_section(value)
     for key, inner in section.items():
         if not isinstance(inner, Scalar):
-            refuse(f"{key}: found {found(inner)}, expected text", at=inner.place)
+            reject(f"{key}: found {describe(inner)}, expected text", at=inner.place)
     return section
 
 
 def read_time(value: Any) -> float:
     text = read_text(value)
-    if isinstance(text, Empty):
+    if isinstance(text, Invalid):
         return _RECEIVED_AT
     try:
         time = datetime.fromisoformat(text)
@@ -50,20 +50,20 @@ def read_time(value: Any) -> float:
     except (ValueError, OverflowError):
         seconds = None
     if seconds is None:
-        refuse(f"found {found(value)}, expected a time such as 2026-01-31T12:00:00Z")
+        reject(f"found {describe(value)}, expected a time such as 2026-01-31T12:00:00Z")
     return seconds
 
 
 def read_payload(value: Any) -> Node:
-    """A file's name, or the payload itself."""
-    if isinstance(value, Scalar) and not value.strip() and not isinstance(value, Empty):
-        refuse("found blank text, expected the name of a file, or the payload itself")
+    """Read a file's name, or the payload itself."""
+    if isinstance(value, Scalar) and not value.strip() and not isinstance(value, Invalid):
+        reject("found blank text, expected the name of a file, or the payload itself")
     node: Node = value
     return node
 
 
 def read_json(node: Node) -> JSON:
-    """What stands there as data: without quotes true, false, null and numbers are those values."""
+    """Return the value as JSON. Without quotes, true, false, null and numbers are those values."""
     if isinstance(node, Items):
         return [read_json(item) for item in node]
     if isinstance(node, Section):
@@ -71,16 +71,16 @@ def read_json(node: Node) -> JSON:
     if node.plain and node in _WORDS:
         return _WORDS[node]
     if node.plain and _NUMBER.fullmatch(node):
-        with suppress(orjson.JSONDecodeError):  # one that no JSON holds is text
+        with suppress(orjson.JSONDecodeError):  # a number that JSON does not allow is text
             return orjson.loads(str(node))
     return str(node)
 
 
 def read_list(value: Any) -> Any:
-    if isinstance(value, Empty):
+    if isinstance(value, Invalid):
         return ()
     if not isinstance(value, Items):
-        refuse(f"found {found(value)}, expected a list of jobs", "[] where it makes none")
+        reject(f"found {describe(value)}, expected a list of jobs", "[] where it makes none")
     return value
 
 
@@ -96,7 +96,7 @@ Payload = Annotated[
 ]
 
 
-class ExpectedShape(Shape):
+class ExpectedJobModel(Model):
     """One of ``expect``."""
 
     route: Title
@@ -107,7 +107,7 @@ class ExpectedShape(Shape):
     """Part of the reason why the arguments cannot be built."""
 
 
-class RoutingTestShape(Shape):
+class RoutingTestModel(Model):
     """One of ``tests``."""
 
     name: Title
@@ -126,15 +126,15 @@ class RoutingTestShape(Shape):
     """Such as 2026-01-31T12:00:00Z."""
     payload: Payload
     """A JSON file beside this one, or the payload itself."""
-    expect: Annotated[tuple[ExpectedShape, ...], BeforeValidator(read_list)]
+    expect: Annotated[tuple[ExpectedJobModel, ...], BeforeValidator(read_list)]
     """The jobs that the table makes of it, in order; [] for none."""
 
 
 class RoutingTestBuilder:
-    """Takes the tests of one table one after the other; mistakes are reported and passed over."""
+    """Build the tests of one table. Mistakes are reported and skipped."""
 
     def __init__(self, arguments: ArgumentsBuilder, problems: Problems, *, read_payloads: bool) -> None:
-        """Without `read_payloads` no test is kept."""
+        """Without `read_payloads`, `tests` stays empty."""
         self._arguments = arguments
         self._problems = problems
         self._read_payloads = read_payloads
@@ -142,67 +142,67 @@ class RoutingTestBuilder:
         self.tests: list[RoutingTest] = []
 
     def add(
-        self, place: Place, shape: RoutingTestShape, source: Source | None, routes: Mapping[str, Route]
+        self, place: Place, model: RoutingTestModel, source: Source | None, routes: Mapping[str, Route]
     ) -> None:
-        """`source` and `routes` as far as they could be built."""
-        self._check_name(shape.name)
+        """Add a test. `source` and `routes` are those that could be built."""
+        self._check_name(model.name)
         if source is not None:
-            self._check_event(place, shape, source)
-        expected = [self._expected(job, routes) for job in shape.expect]
-        body = self._body(shape.payload) if self._read_payloads else None
+            self._check_event(place, model, source)
+        expected = [self._expected(job, routes) for job in model.expect]
+        body = self._body(model.payload) if self._read_payloads else None
         if body is None:
             return
         headers, query = (
             {str(name): str(value) for name, value in (given or {}).items()}
-            for given in (shape.headers, shape.query)
+            for given in (model.headers, model.query)
         )
         request = Request(
-            str(shape.source), Headers(headers.items()), query, body, shape.received_at or _RECEIVED_AT
+            str(model.source), Headers(headers.items()), query, body, model.received_at or _RECEIVED_AT
         )
-        event = None if shape.event is None else str(shape.event)
-        delivery_id = None if shape.delivery_id is None else str(shape.delivery_id)
-        test = RoutingTest(str(shape.name), place, request, event, delivery_id, tuple(expected))
+        event = None if model.event is None else str(model.event)
+        delivery_id = None if model.delivery_id is None else str(model.delivery_id)
+        test = RoutingTest(str(model.name), place, request, event, delivery_id, tuple(expected))
         self.tests.append(test)
 
     def check_route(self, name: Scalar, known: Collection[str]) -> None:
-        """Report a route that the table does not have."""
-        if not isinstance(name, Empty) and name not in known:
+        """Report an unknown route."""
+        if not isinstance(name, Invalid) and name not in known:
             guessed, listed = guess(name, known)
-            self._problems.error(name.place, f"unknown route {found(name)}{guessed}", f"routes: {listed}")
+            self._problems.error(name.place, f"unknown route {describe(name)}{guessed}", f"routes: {listed}")
 
     def _check_name(self, name: Title) -> None:
-        if isinstance(name, Empty):
+        if isinstance(name, Invalid):
             return
         first = self._names.setdefault(str(name), name.place)
         if first is not name.place:
             message = f"two tests are named {str(name)!r}; the first at {first}"
             self._problems.error(name.place, message, "give one another name:")
 
-    def _check_event(self, place: Place, shape: RoutingTestShape, source: Source) -> None:
+    def _check_event(self, place: Place, model: RoutingTestModel, source: Source) -> None:
         header = source.type.event_header
-        if shape.event is not None or any(
-            header and name.lower() == header.lower() for name in shape.headers or ()
+        if model.event is not None or any(
+            header and name.lower() == header.lower() for name in model.headers or ()
         ):
             return
         try:
             source.type.headers_for(None)
         except Unreadable:
-            message = f"event is missing: {source.type.name} says it in a header"
+            message = f"event is missing: {source.type.name} names it in a header"
             self._problems.error(place, message, "write event: and its name, such as push")
 
-    def _expected(self, shape: ExpectedShape, routes: Mapping[str, Route]) -> ExpectedJob:
-        if shape.error is not None and shape.task_arguments is not None:
-            message = "error stands beside task_arguments: a job whose arguments cannot be built has none"
-            self._problems.error(shape.error.place, message, "leave one of them out")
+    def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
+        if model.error is not None and model.task_arguments is not None:
+            message = "error and task_arguments exclude each other: with an error, a job has no arguments"
+            self._problems.error(model.error.place, message, "leave one of them out")
         arguments = None
-        if shape.route in routes and isinstance(shape.task_arguments, Items | Section):
-            task = routes[shape.route].task
-            arguments = self._arguments.expected(shape.task_arguments, task, read_json)
-        return ExpectedJob(str(shape.route), arguments, None if shape.error is None else str(shape.error))
+        if model.route in routes and isinstance(model.task_arguments, Items | Section):
+            task = routes[model.route].task
+            arguments = self._arguments.expected(model.task_arguments, task, read_json)
+        return ExpectedJob(str(model.route), arguments, None if model.error is None else str(model.error))
 
     def _body(self, payload: Node) -> bytes | None:
-        """The payload as JSON text; None, reported, where it cannot be read."""
-        if isinstance(payload, Empty):
+        """Return the payload as JSON text, or None if it cannot be read, which is reported."""
+        if isinstance(payload, Invalid):
             return None
         if not isinstance(payload, Scalar):
             return orjson.dumps(read_json(payload))
@@ -210,19 +210,19 @@ class RoutingTestBuilder:
         path = folder / payload
         try:
             if not path.resolve().is_relative_to(folder.resolve()):
-                message = f"payload: {found(payload)} is outside of the table's folder"
-                self._problems.error(payload.place, message, "put the file beside the one that names it")
+                message = f"payload: {describe(payload)} is outside of the table's folder"
+                self._problems.error(payload.place, message, "put the file into the folder of this YAML file")
                 return None
             body = path.read_bytes()
             parse_json(body)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no name of a file"
+            reason = getattr(error, "strerror", None) or "not a file's name"
             self._problems.error(
-                payload.place, f"payload: {found(payload)} cannot be read: {reason}",
-                f"it is looked for in {folder}",
+                payload.place, f"payload: {describe(payload)} cannot be read: {reason}",
+                f"the path is relative to {folder}",
             )  # fmt: skip
             return None
         except Unreadable as error:
-            self._problems.error(payload.place, f"payload: {found(payload)}: {error}")
+            self._problems.error(payload.place, f"payload: {describe(payload)}: {error}")
             return None
         return body

@@ -1,24 +1,24 @@
-"""The sections of the routing table, as one shape."""
+"""The sections of the routing table, as one model."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from bridge.config.models import OrderShape, RouteShape, Shape, SourceShape, TaskShape, TheEyeShape
-from bridge.config.routing_tests import RoutingTestShape
+from bridge.config.models import Model, RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
+from bridge.config.routing_tests import RoutingTestModel
 
 
-class TableShape(Shape):
+class TableModel(Model):
     """The routing table: which webhook runs which task at TheEye."""
 
-    theeye: TheEyeShape | None = None
-    sources: dict[str, SourceShape] = Field(default={})
+    theeye: TheEyeModel | None = None
+    sources: dict[str, SourceModel] = Field(default={})
     """Who sends webhooks, by name: the last part of the URL."""
-    tasks: dict[str, TaskShape] = Field(default={})
+    tasks: dict[str, TaskModel] = Field(default={})
     """Tasks by name. A task that one route runs may stand there instead."""
-    routes: tuple[RouteShape, ...] = ()
+    routes: tuple[RouteModel, ...] = ()
     """Every route that matches makes its jobs."""
-    on_dead: OrderShape | None = None
+    on_dead: TaskCallModel | None = None
     """A task that tells somebody of jobs that died: at most one a route and hour."""
-    tests: tuple[RoutingTestShape, ...] = ()
+    tests: tuple[RoutingTestModel, ...] = ()
     """What the table should make of webhooks; `python -m bridge test` runs them."""

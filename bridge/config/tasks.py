@@ -1,14 +1,14 @@
-"""Tasks: those under `tasks`, and those that a route defines with keys of its own."""
+"""Tasks: under `tasks`, or defined by the keys of a route."""
 
 from __future__ import annotations
 
 import re
 
-from bridge.config.document import Empty, Scalar
+from bridge.config.document import Invalid, Scalar
 from bridge.config.env import Environment
-from bridge.config.models import OrderShape, TaskKeys, TaskShape
+from bridge.config.models import TaskCallModel, TaskKeysModel, TaskModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import found
+from bridge.config.readers import describe
 from bridge.core.problem import Place
 from bridge.core.secrets import Secret
 from bridge.core.task import Task
@@ -17,103 +17,107 @@ from bridge.theeye.request import SECRET_KEY_LENGTH
 _TASK_ID = re.compile(r"[0-9a-fA-F]{24}")
 _KEY = re.compile(r"[A-Za-z0-9._~-]*")
 
-#: Stands for a key whose variable is not set, where that is only a warning.
+#: The placeholder of a key whose variable is not set, where that is only a warning.
 _UNSET = Secret("")
 
 
 class TaskBuilder:
-    """Takes the tasks of one table one after the other; mistakes are reported and passed over."""
+    """Build the tasks of one table. Mistakes are reported and skipped."""
 
     def __init__(self, environment: Environment, problems: Problems, *, complete: bool) -> None:
-        """Without `complete`, what seems missing may stand where nothing could be read."""
+        """Without `complete`, a missing task is not reported: it may be in a part that could not be read."""
         self._environment = environment
         self._problems = problems
         self._complete = complete
-        #: Whether a task may do without a key of its own.
+        #: Whether a task needs no key, since `theeye` has an access token.
         self.by_token = False
         self._by_name: dict[str, Task] = {}
-        #: By TheEye's id, with the place of its definition.
+        #: Tasks by TheEye's id, with the place of the definition.
         self._by_id: dict[str, tuple[Task, Place]] = {}
-        #: Those under `tasks` that no order has named yet.
+        #: Tasks under `tasks` that no route or `on_dead` uses.
         self.unused: dict[str, Place] = {}
-        #: Names of those that are there but could not be read.
+        #: Names of tasks that could not be read.
         self._broken: set[str] = set()
 
     @property
     def by_id(self) -> dict[str, Task]:
-        """By TheEye's id."""
+        """Return the tasks by TheEye's id."""
         return {task_id: task for task_id, (task, _) in self._by_id.items()}
 
-    def add(self, name: Scalar, shape: TaskShape | None) -> None:
-        """Without a shape it is one that could not be read."""
+    def add(self, name: Scalar, model: TaskModel | None) -> None:
+        """Add a task; without a model, one that could not be read."""
         if not name.strip() or not name.isprintable():
-            self._problems.error(name.place, f"found {found(name)}, expected a task's name, one line of text")
-        if shape is None:
+            self._problems.error(
+                name.place, f"found {describe(name)}, expected a task's name, one line of text"
+            )
+        if model is None:
             self._broken.add(str(name))
             return
-        task_id = self._task_id(shape.id)
-        key = self._key(shape.secret_key)
-        if shape.secret_key is None and not self.by_token:
+        task_id = self._task_id(model.id)
+        key = self._key(model.secret_key)
+        if model.secret_key is None and not self.by_token:
             hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
-            message = f"the task's name is the id of another: {name}"
-            self._problems.error(name.place, message, "a route cannot tell them apart; name it otherwise")
+            message = f"the name {name} looks like another task's id"
+            self._problems.error(name.place, message, "choose another name: a route could mean either")
         if task_id is None:
             self._broken.add(str(name))
         else:
-            self._by_name[str(name)] = self._own_task(task_id, str(name), key, shape, name.place)
+            self._by_name[str(name)] = self._own_task(task_id, str(name), key, model, name.place)
             self.unused[str(name)] = name.place
 
-    def task_of(self, shape: OrderShape) -> Task | None:
-        """The task that an order names, or that its own keys define."""
-        task = self._task_of(shape)
-        for name in (str(shape.task), None if task is None else task.name):
+    def task_of(self, model: TaskCallModel) -> Task | None:
+        """Return the task that a call names, or that its own keys define."""
+        task = self._task_of(model)
+        for name in (str(model.task), None if task is None else task.name):
             self.unused.pop(name or "", None)
         return task
 
-    def _task_of(self, shape: OrderShape) -> Task | None:
-        if shape.task in self._by_name:
-            own = sorted(_given_keys(shape))
+    def _task_of(self, model: TaskCallModel) -> Task | None:
+        if model.task in self._by_name:
+            own = sorted(_given_keys(model))
             if own:
-                message = f"{own[0]} stands on the route, but task {shape.task} is under tasks"
-                self._problems.error(shape.task.place, message, f"set it at tasks: {shape.task}:")
-            return self._by_name[shape.task]
-        key = self._key(shape.secret_key)
-        if isinstance(shape.task, Empty) or shape.task in self._broken:
+                message = f"{own[0]} is on the route, but task {model.task} is under tasks"
+                self._problems.error(model.task.place, message, f"set it at tasks: {model.task}:")
+            return self._by_name[model.task]
+        key = self._key(model.secret_key)
+        if isinstance(model.task, Invalid) or model.task in self._broken:
             return None
-        if "${{" not in shape.task and not _TASK_ID.fullmatch(shape.task):
+        if "${{" not in model.task and not _TASK_ID.fullmatch(model.task):
             if self._complete:
-                guessed, _ = guess(shape.task, {*self._by_name, *self._broken})
+                guessed, _ = guess(model.task, {*self._by_name, *self._broken})
                 hint = "write a name under tasks:, or TheEye's id of 24 hex digits"
-                self._problems.error(shape.task.place, f"unknown task {found(shape.task)}{guessed}", hint)
+                self._problems.error(model.task.place, f"unknown task {describe(model.task)}{guessed}", hint)
             return None
-        task_id = self._task_id(shape.task)
+        task_id = self._task_id(model.task)
         if task_id is None:
             return None
-        if shape.secret_key is None and not self.by_token and task_id not in self._by_id:
+        if model.secret_key is None and not self.by_token and task_id not in self._by_id:
             if self._complete:
                 hint = "write secret_key: ${{ env.NAME }} beside it, or name a task under tasks:"
-                self._problems.error(shape.task.place, f"task {task_id} has no secret_key", hint)
+                self._problems.error(model.task.place, f"task {task_id} has no secret_key", hint)
             return None
-        return self._own_task(task_id, task_id, key, shape, shape.task.place)
+        return self._own_task(task_id, task_id, key, model, model.task.place)
 
-    def _own_task(self, task_id: str, name: str, key: Secret | None, shape: TaskKeys, place: Place) -> Task:
-        arguments = shape.arguments
+    def _own_task(
+        self, task_id: str, name: str, key: Secret | None, model: TaskKeysModel, place: Place
+    ) -> Task:
+        arguments = model.arguments
         names = (
             None if arguments is None else tuple(None if name is None else str(name) for name in arguments)
         )
-        arguments_type = shape.arguments_type or Task.arguments_type
-        on_unknown = shape.on_unknown or Task.on_unknown
-        task = Task(task_id, name, key, names, arguments_type, on_unknown, shape.rate)
+        arguments_type = model.arguments_type or Task.arguments_type
+        on_unknown = model.on_unknown or Task.on_unknown
+        task = Task(task_id, name, key, names, arguments_type, on_unknown, model.rate)
         known = self._by_id.get(task_id)
         if known is None:
             self._by_id[task_id] = (task, place)
             return task
         earlier, first = known
-        for setting in sorted(_given_keys(shape)):
-            given = getattr(shape, setting)
-            if given is None or isinstance(given, Empty):
+        for setting in sorted(_given_keys(model)):
+            given = getattr(model, setting)
+            if given is None or isinstance(given, Invalid):
                 continue
             if getattr(task, setting) != getattr(earlier, setting):
                 message = f"task {task_id} has another {setting} here than at {first}"
@@ -122,13 +126,13 @@ class TaskBuilder:
 
     def _task_id(self, scalar: Scalar) -> str | None:
         text = self._environment.text(scalar)
-        if text is None or isinstance(scalar, Empty):
+        if text is None or isinstance(scalar, Invalid):
             return None
-        if self._environment.stands_in(text, scalar):
+        if self._environment.is_placeholder(text, scalar):
             return text
         if not _TASK_ID.fullmatch(text):
-            counted = "others among them" if len(text) == 24 else f"{len(text)} characters"
-            message = f"a task's id is 24 hex digits, found {counted}"
+            counted = "other characters" if len(text) == 24 else f"{len(text)} characters"
+            message = f"a task's id must be 24 hex digits, found {counted}"
             self._problems.error(scalar.place, message, "TheEye shows it in the task's address")
             return None
         return text.lower()
@@ -141,12 +145,12 @@ class TaskBuilder:
             return _UNSET
         length = len(secret.reveal())
         if length != SECRET_KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
-            counted = "others among them" if length == SECRET_KEY_LENGTH else f"{length} characters"
-            message = f"a task's secret key is {SECRET_KEY_LENGTH} letters and digits, found {counted}"
+            counted = "other characters" if length == SECRET_KEY_LENGTH else f"{length} characters"
+            message = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
             self._problems.error(scalar.place, message, "copy it from the task at TheEye, without spaces")
         return secret
 
 
-def _given_keys(shape: TaskKeys) -> set[str]:
-    """The task's keys that the table sets here."""
-    return set(shape.model_fields_set) & set(TaskKeys.model_fields)
+def _given_keys(model: TaskKeysModel) -> set[str]:
+    """Return the task's keys that are set here."""
+    return set(model.model_fields_set) & set(TaskKeysModel.model_fields)

@@ -173,7 +173,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
 def _show(stop: Stop, stage: Stage, say: Say) -> None:
     source = stage.table.sources[stop.source]
     headers = Headers(source.type.headers_for(stop.event).items())
-    request = source.prove(Request(stop.source, headers, {}, stop.body, time.time()))
+    request = source.sign(Request(stop.source, headers, {}, stop.body, time.time()))
     url = f"{stage.bridge.url}/hooks/{stop.source}"
     proofs = ", ".join(one.proof.header for one in source.required)
     say(f"POST {url}, {len(stop.body)} bytes, proved by {proofs}")

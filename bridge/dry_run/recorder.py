@@ -35,7 +35,7 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
     Raises Refusal where nothing that a test can say makes them.
     """
     source = table.sources[event.source]
-    if source.type.is_handshake(event):
+    if source.type.is_setup_event(event):
         raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
     wanted = table.jobs_for(as_tested(event)).jobs
     short = RoutingTest(

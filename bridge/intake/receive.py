@@ -27,7 +27,7 @@ from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook, Webhook
 from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.sources.base.source import MAX_NAME, Source
-from bridge.sources.base.source_type import Reading
+from bridge.sources.base.source_type import ParsedWebhook
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +76,15 @@ class Receiver:
                     log.debug("unsigned test from %s, client %s", source.name, request.client or "unknown")
                     return Answer(200, {"test": True})
                 source.verify(request)
-                event, reading = source.read(request, self._mask)
+                event, parsed = source.read(request, self._mask)
                 with self._limiter.slot(source.name):
                     routed = table.jobs_for(event)
                 # Commits. The answer is 2xx only after that.
-                stored = self._store(_webhook(source, request, event, reading, routed))
+                stored = self._store(_webhook(source, request, event, parsed, routed))
                 self._log_stored(source, request, event, stored, routed)
-                if reading.confirm is not None:
-                    self._confirm(source, reading.confirm)
-                return _answer(source, reading, stored)
+                if parsed.confirm_url is not None:
+                    self._confirm(source, parsed.confirm_url)
+                return _answer(source, request, event, stored)
 
     def _store(self, webhook: Webhook) -> StoredWebhook:
         try:
@@ -154,14 +154,16 @@ def _source_of(request: Request, table: RoutingTable) -> Source:
     return source
 
 
-def _webhook(source: Source, request: Request, event: Event, reading: Reading, routed: Routed) -> Webhook:
+def _webhook(
+    source: Source, request: Request, event: Event, parsed: ParsedWebhook, routed: Routed
+) -> Webhook:
     return Webhook(
-        event=source.kept(event, made_jobs=bool(routed.jobs)),
-        fingerprint=None if reading.delivery_id else reading.fingerprint,
+        event=source.stored_form(event, made_jobs=bool(routed.jobs)),
+        fingerprint=None if parsed.delivery_id else parsed.fingerprint,
         window=source.dedupe,
         jobs=routed.jobs,
         warnings=routed.warnings,
-        digest=source.digest(request, reading),
+        digest=source.digest(request, event),
         # Requests without a body all have the same one.
         replays=source.replays if request.body else None,
         has_chosen_id=source.options.delivery_id is not None,
@@ -169,12 +171,12 @@ def _webhook(source: Source, request: Request, event: Event, reading: Reading, r
     )
 
 
-def _answer(source: Source, reading: Reading, stored: StoredWebhook) -> Answer:
+def _answer(source: Source, request: Request, event: Event, stored: StoredWebhook) -> Answer:
     """Return 202 if the request created jobs or set some waiting, else 200.
 
     A sender that proves nothing gets the ids of the jobs alone.
     """
-    reply = source.reply(reading)
+    reply = source.reply(request, event)
     if reply is not None:
         return Answer(200, reply)
     jobs: list[JSON] = [

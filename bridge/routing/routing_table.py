@@ -74,7 +74,7 @@ class RoutingTable:
         """What the routes make of the event, by their names, in the order in which they were evaluated."""
         identity = self.sources[event.source].type
         made: dict[str, Evaluation] = {}
-        if identity.is_handshake(event):
+        if identity.is_setup_event(event):
             return made
         routes = self._routes_of[event.source]
         scope = {**event.scope, BUDGET: Budget(MAX_STEPS, MAX_JOBS)}
@@ -105,7 +105,7 @@ class RoutingTable:
         """`matched` are the names of the routes that leave nothing to an `otherwise` route."""
         if route.source != event.source:
             return other_source(route, event)
-        if self.sources[event.source].type.is_handshake(event):
+        if self.sources[event.source].type.is_setup_event(event):
             return handshake(route, event)
         found = ", ".join(matched) or "none"
         asked = Finding("otherwise", "no other route that matches", found, holds=not matched)

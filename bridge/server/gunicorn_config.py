@@ -15,9 +15,9 @@ from pathlib import Path
 
 from gunicorn.arbiter import Arbiter
 
-from bridge.app import edits_of, prepare_store, warn_if_sqlite_is_unsafe
+from bridge.app import prepare_store, table_watcher, warn_if_sqlite_is_unsafe
 from bridge.config.load import Loaded
-from bridge.config.reload import LOOKS, Edits
+from bridge.config.reload import POLL_INTERVAL, TableWatcher
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.secrets import Mask
 from bridge.process.log import configure
@@ -94,7 +94,7 @@ class BridgeArbiter(Arbiter):
     """gunicorn's master, with the attributes that the hooks below set."""
 
     last_valid_table: Loaded
-    edits: Edits
+    watcher: TableWatcher
     #: When it last checked the table, ``time.monotonic()``.
     checked_at: float
 
@@ -108,8 +108,8 @@ def on_starting(server: BridgeArbiter) -> None:
     if unsafe := "\n".join(unsafe_settings(server.cfg, _settings.stop)):
         raise SystemExit(unsafe)
     try:
-        server.edits = edits_of(_settings)
-        server.last_valid_table = server.edits.first()
+        server.watcher = table_watcher(_settings)
+        server.last_valid_table = server.watcher.load()
         warn_if_sqlite_is_unsafe(_settings.database_url, server.cfg.workers)
         prepare_store(_settings)
     except BridgeError as error:
@@ -125,7 +125,7 @@ def when_ready(server: BridgeArbiter) -> None:
     """Check the table for edits from now on, by a timer: the master forks, which breaks threads."""
     server.checked_at = time.monotonic()
     signal.signal(signal.SIGALRM, lambda *_: _check_table(server))
-    signal.setitimer(signal.ITIMER_REAL, LOOKS)
+    signal.setitimer(signal.ITIMER_REAL, POLL_INTERVAL)
 
 
 def _check_table(server: BridgeArbiter) -> None:
@@ -137,7 +137,7 @@ def _check_table(server: BridgeArbiter) -> None:
             worker.tmp.notify()
     server.checked_at = now
     try:
-        server.last_valid_table = server.edits.next() or server.last_valid_table
+        server.last_valid_table = server.watcher.load_if_edited() or server.last_valid_table
     except ConfigError:
         pass  # the workers log it
     except Exception:
@@ -145,7 +145,7 @@ def _check_table(server: BridgeArbiter) -> None:
         log.exception("the routing table cannot be loaded anew")
     finally:
         # Only now: a check that takes longer than the interval must not interrupt itself.
-        signal.setitimer(signal.ITIMER_REAL, LOOKS)
+        signal.setitimer(signal.ITIMER_REAL, POLL_INTERVAL)
 
 
 def on_exit(server: BridgeArbiter) -> None:

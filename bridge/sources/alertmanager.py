@@ -6,7 +6,6 @@ Alertmanager's notify/webhook and template packages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
@@ -15,21 +14,21 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, BearerToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType
 
 
 class Alertmanager(SourceType):
-    """Alertmanager signs nothing: a bearer token or basic auth of its ``http_config`` proves it.
+    """Alertmanager signs nothing. It sends a bearer token or basic auth.
 
-    The event is the group's status. A notification has no id: it is known by a hash over what it
-    tells, without URLs, which differ between the two of a high-availability pair. The window is short because
-    the reminder after ``repeat_interval`` has the same bytes and must pass.
+    The event is the group's status. A notification has no id, so a hash identifies it, without URLs, which
+    differ within a high-availability pair. The window is short because the reminder after
+    ``repeat_interval`` has the same bytes.
     """
 
-    name: ClassVar[str] = "alertmanager"
-    guide: ClassVar[Guide] = Guide(
+    name = "alertmanager"
+    guide = Guide(
         title="Prometheus Alertmanager",
         setup="""
             In Alertmanager's file, under a receiver's `webhook_configs`: `url` the source's URL, and under
@@ -67,24 +66,23 @@ routes:
         ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {"firing": ("alerts",), "resolved": ("alerts",)}
-    fields: ClassVar[Mapping[str, Inside]] = {
+    events = {"firing": ("alerts",), "resolved": ("alerts",)}
+    fields = {
         EVERY_EVENT: fields(
             "receiver status groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts notification_reason routeLabels",
             alerts=[fields("status labels annotations startsAt endsAt generatorURL fingerprint")],
         )
     }
-    dedupe: ClassVar[float | None] = 30.0
+    dedupe = 30.0
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
-        return Reading(_status(payload), None, payload, body, fingerprint=self._fingerprint(payload))
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
+        return ParsedWebhook(_status(payload), fingerprint=self._fingerprint(payload))
 
-    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+    def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:
-            message = "event: resolved is the group's; one that still fires may hold resolved alerts"
+            message = "event: resolved is the group's status; a firing group may contain resolved alerts"
             return message, "leave event out and match item.status: resolved"
         return None
 
@@ -94,7 +92,7 @@ routes:
         return sha256(orjson.dumps(told)).hexdigest()
 
     def item_identity(self, item: JSON) -> JSON:
-        """An alert's fingerprint is over its labels alone: only with its times it is one alert."""
+        """Return the fingerprint, which covers only the labels, with the alert's times."""
         if not isinstance(item, dict) or "fingerprint" not in item:
             return item
         identity = [item["fingerprint"], item.get("status"), item.get("startsAt")]
@@ -102,7 +100,7 @@ routes:
 
 
 def _status(payload: JSON) -> str:
-    """The group's status. Raises Unreadable where the payload is not Alertmanager's own."""
+    """Return the group's status. Raises Unreadable if the payload is not Alertmanager's own."""
     status = payload.get("status") if isinstance(payload, dict) else None
     if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
         raise Unreadable(

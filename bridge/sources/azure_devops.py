@@ -6,38 +6,34 @@ https://learn.microsoft.com/azure/devops/service-hooks/events
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, HeaderToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import fields, names
+from bridge.sources.base.proofs import BasicAuth, HeaderToken
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
-#: Of https://learn.microsoft.com/azure/devops/service-hooks/events
-_EVENTS = (
-    "build.complete", "ms.vss-release.release-created-event", "ms.vss-release.release-abandoned-event",
-    "ms.vss-release.deployment-approval-completed-event", "ms.vss-release.deployment-approval-pending-event",
-    "ms.vss-release.deployment-completed-event", "ms.vss-release.deployment-started-event",
-    "ms.vss-pipelines.run-state-changed-event", "ms.vss-pipelines.stage-state-changed-event",
-    "ms.vss-pipelines.job-state-changed-event", "ms.vss-pipelinechecks-events.approval-pending",
-    "ms.vss-pipelinechecks-events.approval-completed", "elasticagentpool.resized", "git.push",
-    "git.pullrequest.created", "git.pullrequest.updated", "git.pullrequest.merged",
-    "ms.vss-code.git-pullrequest-comment-event", "git.repo.created", "git.repo.deleted", "git.repo.forked",
-    "git.repo.renamed", "git.repo.statuschanged", "tfvc.checkin", "workitem.created", "workitem.updated",
-    "workitem.deleted", "workitem.restored", "workitem.commented", "ms.vss-endpoint.endpoint-created",
-    "ms.vss-endpoint.endpoint-updated", "ms.vss-alerts.alert-created-event",
-    "ms.vss-alerts.alert-updated-event", "ms.vss-alerts.alert-state-changed-event", "message.posted",
-)  # fmt: skip
+#: https://learn.microsoft.com/azure/devops/service-hooks/events
+_EVENTS = names(
+    """
+    build.complete ms.vss-release.{release-created-event release-abandoned-event
+    deployment-approval-completed-event deployment-approval-pending-event deployment-completed-event
+    deployment-started-event} ms.vss-pipelines.{run-state-changed-event stage-state-changed-event
+    job-state-changed-event} ms.vss-pipelinechecks-events.{approval-pending approval-completed}
+    elasticagentpool.resized git.push git.pullrequest.{created updated merged}
+    ms.vss-code.git-pullrequest-comment-event git.repo.{created deleted forked renamed statuschanged}
+    tfvc.checkin workitem.{created updated deleted restored commented} ms.vss-endpoint.{endpoint-created
+    endpoint-updated} ms.vss-alerts.{alert-created-event alert-updated-event alert-state-changed-event}
+    message.posted
+    """
+)
 
 
 class AzureDevOps(SourceType):
-    """It signs nothing: basic auth, or a header with a token, proves it."""
+    """Azure DevOps signs nothing. It sends basic auth or a token in a header."""
 
-    name: ClassVar[str] = "azure-devops"
-    guide: ClassVar[Guide] = Guide(
+    name = "azure-devops"
+    guide = Guide(
         title="Azure DevOps",
         setup="""
             Project settings → Service hooks → + → *Web Hooks*, the event, and then: *URL* the source's URL,
@@ -72,31 +68,26 @@ routes:
             "The button *Test* sends an event that never happened, with names such as Fabrikam.",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
-    fields: ClassVar[Mapping[str, Inside]] = {
+    events = dict.fromkeys(_EVENTS, ())
+    fields = {
         EVERY_EVENT: fields(
             "createdDate detailedMessage eventType id message notificationId publisherId resource "
             "resourceContainers resourceVersion scope subscriptionId"
         )
     }
-    proofs: ClassVar[tuple[Proof, ...]] = (BasicAuth(), HeaderToken("X-Token"))
-    options: ClassVar[tuple[str, ...]] = ("header",)
+    proofs = (BasicAuth(), HeaderToken("X-Token"))
+    options = ("header",)
 
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        basic, token = self.proofs
-        return (basic, HeaderToken(options.header or token.header))
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         event, delivery = text_at(payload, "eventType"), _delivery(payload)
         if event is None or delivery is None:
             raise Unreadable("a service hook has eventType, and subscriptionId and notificationId, or id")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)
 
 
 def _delivery(payload: JSON) -> str | None:
-    """What identifies a notification; the event's own id, which others of its subscriptions share, else."""
+    """Return the notification's id, else the event's, which several subscriptions share."""
     subscription = text_at(payload, "subscriptionId")
     number = payload.get("notificationId") if isinstance(payload, dict) else None
     if subscription is not None and isinstance(number, int) and not isinstance(number, bool):

@@ -6,28 +6,22 @@ https://support.atlassian.com/bitbucket-cloud/docs/event-payloads/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-from uuid import uuid4
-
-from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
 
 class Bitbucket(SourceType):
-    """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, a name without the ``-256`` of GitHub's.
+    """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, without GitHub's ``-256``.
 
-    ``X-Hook-UUID`` names the hook and proves nothing. The signature covers no header, so a body must be
-    one of the event that ``X-Event-Key`` names.
+    The signature covers no header, so the body must fit the event in ``X-Event-Key``.
     """
 
-    name: ClassVar[str] = "bitbucket"
-    guide: ClassVar[Guide] = Guide(
+    name = "bitbucket"
+    guide = Guide(
         title="Bitbucket Cloud",
         setup="""
             Repository (or workspace) settings → Webhooks → Add webhook: *URL* the source's URL, *Secret* a
@@ -62,10 +56,11 @@ routes:
             "Without a secret in its settings Bitbucket signs nothing, and everything is refused.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
-    event_header: ClassVar[str | None] = "X-Event-Key"
-    replayable: ClassVar[bool] = True
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
+    event_header = "X-Event-Key"
+    id_header = "X-Request-UUID"
+    replayable = True
+    events = {
         "issue:comment_created": ("issue", "comment"),
         "issue:created": ("issue",),
         "issue:updated": ("issue",),
@@ -94,7 +89,7 @@ routes:
         "repo:transfer": ("repository",),
         "repo:updated": ("repository", "changes"),
     }
-    marks: ClassVar[Marks | None] = Marks(
+    markers = Markers(
         context=("repository",),
         optional={"issue:updated": ("changes",), "project:updated": ("changes", "project")},
         texts={
@@ -105,23 +100,14 @@ routes:
             }
         },
     )
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields = {
         "repo:push": fields(
             "actor repository",
             push={"changes": [fields("old new created closed forced commits truncated links")]},
         )
     }
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("Bitbucket names the event in a header: say which, as in --event repo:push")
-        return {**super().headers_for(event), "X-Event-Key": event, "X-Request-UUID": str(uuid4())}
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        event = request.headers.get("X-Event-Key")
-        delivery = request.headers.get("X-Request-UUID")
-        if not event or not delivery:
-            raise Unreadable("a Bitbucket webhook has X-Event-Key and X-Request-UUID")
-        payload, body = read_json(request)
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del payload
+        event, delivery = required_headers(request, "X-Event-Key", "X-Request-UUID")
+        return ParsedWebhook(event, delivery_id=delivery)

@@ -6,30 +6,26 @@ https://confluence.atlassian.com/bitbucketserver/event-payload-938025882.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-from uuid import uuid4
-
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import BasicAuth, HmacSignature
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
-#: What *Test connection* sends.
+#: The event of *Test connection*.
 _TEST = "diagnostics:ping"
 
 
 class BitbucketServer(SourceType):
     """An HMAC-SHA256 over the raw body in ``X-Hub-Signature``, or basic auth, or both.
 
-    *Test connection* is not signed, though the hook has a secret: it is answered and not stored. The
-    signature covers no header, so the body's ``eventKey`` must be what ``X-Event-Key`` says.
+    *Test connection* is never signed, so the bridge answers and does not store it. The signature covers no
+    header, so the body's ``eventKey`` must equal ``X-Event-Key``.
     """
 
-    name: ClassVar[str] = "bitbucket-server"
-    guide: ClassVar[Guide] = Guide(
+    name = "bitbucket-server"
+    guide = Guide(
         title="Bitbucket Data Center and Server",
         setup="""
             Repository (or project) settings → Webhooks → Create webhook: *URL* the source's URL, *Secret* a
@@ -68,12 +64,13 @@ routes:
             "A hook of Bitbucket Cloud is another type: `bitbucket`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),
     )  # fmt: skip
-    event_header: ClassVar[str | None] = "X-Event-Key"
-    replayable: ClassVar[bool] = True
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    event_header = "X-Event-Key"
+    id_header = "X-Request-Id"
+    replayable = True
+    events = {
         "mirror:repo_synchronized": ("repository",),
         "pr:comment:added": ("pullRequest", "comment"),
         "pr:comment:deleted": ("pullRequest", "comment"),
@@ -99,34 +96,20 @@ routes:
         "repo:refs_changed": ("repository", "changes"),
         "repo:secret_detected": (),
     }
-    fields: ClassVar[Mapping[str, Inside]] = {
+    fields = {
         "repo:refs_changed": fields(
             "eventKey date actor repository commits toCommit",
             changes=[fields("refId fromHash toHash type", ref=fields("id displayId type"))],
         )
     }
 
-    handshakes: ClassVar[tuple[str, ...]] = (_TEST,)
+    setup_events = (_TEST,)
 
     def is_unsigned_test(self, request: Request) -> bool:
         return request.headers.get("X-Event-Key") == _TEST
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("Bitbucket names the event in a header: say which, as in --event pr:opened")
-        return {
-            "Content-Type": "application/json; charset=UTF-8",
-            "X-Event-Key": event,
-            "X-Request-Id": str(uuid4()),
-        }
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        event = request.headers.get("X-Event-Key")
-        delivery = request.headers.get("X-Request-Id")
-        if not event or not delivery:
-            raise Unreadable("a Bitbucket Data Center webhook has X-Event-Key and X-Request-Id")
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        event, delivery = required_headers(request, "X-Event-Key", "X-Request-Id")
         if isinstance(payload, dict) and payload.get("eventKey", event) != event:
             raise Unreadable("X-Event-Key is not the eventKey of the body")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)

@@ -5,25 +5,24 @@ Source of the rules: https://circleci.com/docs/guides/integration/outbound-webho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
+from bridge.sources.base.bodies import JSON_TYPE
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class CircleCI(SourceType):
-    """An HMAC over the raw body in ``circleci-signature: v1=<hex>``; other versions are passed over.
+    """An HMAC over the raw body in ``circleci-signature: v1=<hex>``; other versions are ignored.
 
-    ``circleci-event-type`` is not signed: the event is the body's ``type``.
+    ``circleci-event-type`` is not signed, so the event is the body's ``type``.
     """
 
-    name: ClassVar[str] = "circleci"
-    guide: ClassVar[Guide] = Guide(
+    name = "circleci"
+    guide = Guide(
         title="CircleCI",
         setup="""
             Project Settings → *Webhooks* → *Add Webhook*: *Receiver URL* the source's URL, *Secret token* a
@@ -59,33 +58,22 @@ routes:
             "*Test Ping Event* sends a `ping`, which no route is asked about.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("circleci-signature", prefix="v1=", several=True),)
-    event_header: ClassVar[str | None] = "circleci-event-type"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (HmacSignature("circleci-signature", prefix="v1=", multiple=True),)
+    event_header = "circleci-event-type"
+    events = {
         "job-completed": ("id", "job"),
         "ping": (),
         "workflow-completed": ("id", "workflow"),
     }
-    handshakes: ClassVar[tuple[str, ...]] = ("ping",)
-    dedupe: ClassVar[float | None] = 30.0
+    setup_events = ("ping",)
+    dedupe = 30.0
 
     def headers_for(self, event: str | None) -> dict[str, str]:
         named = {} if event is None else {"circleci-event-type": event}
-        return {**super().headers_for(event), **named}
+        return {"Content-Type": JSON_TYPE, **named}
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
-        is_ping = event == "ping"
-        if event is None or (delivery is None and not is_ping):
+        if event is None or (delivery is None and event != "ping"):
             raise Unreadable("a CircleCI webhook has its event's name as type, and an id")
-        return Reading(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            fingerprint=sha256(body).hexdigest(),
-            handshake=is_ping,
-        )
+        return ParsedWebhook(event, delivery_id=delivery, fingerprint=sha256(request.body).hexdigest())

@@ -6,24 +6,22 @@ Source of the rules: https://docs.datadoghq.com/integrations/webhooks/
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class Datadog(SourceType):
-    """It signs nothing: a token in a header of one's own, or basic auth, proves it.
+    """Datadog signs nothing. It sends a token in a header or basic auth.
 
-    The payload is the user's own template; the event, the action and the id stand where that of the guide
-    has them, which are the names of Datadog's default too.
+    The payload is the user's template, with field names as in the guide and in Datadog's default.
     """
 
-    name: ClassVar[str] = "datadog"
-    guide: ClassVar[Guide] = Guide(
+    name = "datadog"
+    guide = Guide(
         title="Datadog",
         setup="""
             Integrations → Webhooks → *New*: *URL* the source's URL, *Custom Headers*
@@ -63,37 +61,29 @@ routes:
             "A template without these names needs `type: generic`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
-    options: ClassVar[tuple[str, ...]] = ("header",)
-    dedupe: ClassVar[float | None] = 30.0
+    proofs = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
+    options = ("header",)
+    dedupe = 30.0
 
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        *others, token = self.proofs
-        return (*others, HeaderToken(options.header or token.header))
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         if not isinstance(payload, dict):
             raise Unreadable("the template of a Datadog webhook is a JSON object")
-        return Reading(
-            event=text_at(payload, "event_type") or "event",
-            action=text_at(payload, "alert_transition"),
-            payload=payload,
-            body=body,
-            delivery_id=_delivery(payload),
-            fingerprint=sha256(body).hexdigest(),
+        return ParsedWebhook(
+            text_at(payload, "event_type") or "event",
+            text_at(payload, "alert_transition"),
+            _delivery(payload),
+            fingerprint=sha256(request.body).hexdigest(),
         )
 
 
 def _delivery(payload: JSON) -> str | None:
-    """What identifies an alert's event, where the template says it."""
+    """Return the id of an alert's event, if the template contains it."""
     cycle = [_text(payload.get(key)) for key in ("alert_cycle_key", "alert_transition", "last_updated")]
     return _text(payload.get("id")) or ("/".join(map(str, cycle)) if all(cycle) else None)
 
 
 def _text(value: JSON) -> str | None:
-    """A template's value: text, or a number that stands there without quotes."""
+    """Return a value of the template: text, or a number that it does not quote."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) and value else None

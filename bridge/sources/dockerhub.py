@@ -6,26 +6,24 @@ Source of the rules: https://docs.docker.com/docker-hub/repos/manage/webhooks/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import Proof, UrlToken
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import UrlToken
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 
 class DockerHub(SourceType):
-    """It signs nothing and sends no header of one's own: a token in the URL proves it.
+    """Docker Hub signs nothing and sends no custom header. It sends a token in the URL.
 
-    What is pushed is known by its repository, its tag and the second. The body's ``callback_url``
-    is never called: it is the sender's choice where it leads.
+    The repository, the tag and the second identify a push. The bridge never calls the body's
+    ``callback_url``, since the sender chooses it.
     """
 
-    name: ClassVar[str] = "dockerhub"
-    guide: ClassVar[Guide] = Guide(
+    name = "dockerhub"
+    guide = Guide(
         title="Docker Hub",
         setup="""
             The repository → Webhooks: any name, and as *Webhook URL* the source's URL with `?token=` and the
@@ -55,9 +53,9 @@ routes:
             "`callback_url` is never called.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (UrlToken(),)
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {"push": ("push_data", "repository")}
-    fields: ClassVar[Mapping[str, Inside]] = {
+    proofs = (UrlToken(),)
+    events = {"push": ("push_data", "repository")}
+    fields = {
         "push": fields(
             "callback_url",
             push_data=fields("images media_type pushed_at pusher tag"),
@@ -68,21 +66,19 @@ routes:
         )
     }
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         repository, tag = text_at(payload, "repository", "repo_name"), text_at(payload, "push_data", "tag")
         pushed_at = _seconds(payload)
         if repository is None or tag is None or pushed_at is None:
             raise Unreadable(
                 "a webhook of Docker Hub has repository.repo_name, push_data.tag and push_data.pushed_at"
             )
-        delivery = f"{repository}:{tag}@{pushed_at}"
-        return Reading(event="push", action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook("push", delivery_id=f"{repository}:{tag}@{pushed_at}")
 
 
 def _seconds(payload: JSON) -> int | None:
-    """When it was pushed: Docker Hub has written the seconds as 1417566161 and as 1.417566161e+09."""
+    """Return the time of the push. Docker Hub writes it as 1417566161 or as 1.417566161e+09."""
     data = payload.get("push_data") if isinstance(payload, dict) else None
     value = data.get("pushed_at") if isinstance(data, dict) else None
     return math.floor(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

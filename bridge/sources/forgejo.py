@@ -6,20 +6,17 @@ modules/webhook/type.go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import Proof
-from bridge.sources.gitea import MARKS, Gitea, GiteaSignature, guide_of
+from bridge.sources.gitea import MARKERS, Gitea, GiteaSignature, guide_of
 
 
 class Forgejo(Gitea):
     """A signature in ``X-Forgejo-Signature``; the event in ``X-Forgejo-Event``."""
 
-    name: ClassVar[str] = "forgejo"
+    name = "forgejo"
     guide: ClassVar[Guide] = guide_of(
         "Forgejo",
         "forgejo",
@@ -29,19 +26,19 @@ class Forgejo(Gitea):
         "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
         '`headers["X-Forgejo-Event-Type"]`.',
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Forgejo-Signature"),)
-    event_header: ClassVar[str | None] = "X-Forgejo-Event"
-    id_header: ClassVar[str] = "X-Forgejo-Delivery"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (GiteaSignature("X-Forgejo-Signature"),)
+    event_header = "X-Forgejo-Event"
+    id_header = "X-Forgejo-Delivery"
+    events = {
         **{name: keys for name, keys in Gitea.events.items() if name not in ("workflow_job", "workflow_run")},
         "action_run_failure": ("action", "run"),
         "action_run_recover": ("action", "run"),
         "action_run_success": ("action", "run"),
     }
-    marks: ClassVar[Marks | None] = replace(
-        MARKS,
+    markers = replace(
+        MARKERS,
         texts={
-            **MARKS.texts,
+            **MARKERS.texts,
             "action": {
                 "action_run_failure": ("failure",),
                 "action_run_recover": ("recover",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from hashlib import sha256
-from typing import ClassVar
 
 import orjson
 
@@ -12,18 +11,19 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request, rfc3339
 from bridge.core.fields import Absent, Path, kind
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
-from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, HmacSignature, UrlToken
+from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
 
 class Generic(SourceType):
-    """Event, action and delivery id stand where the table's field paths say.
+    """The table's field paths name the event, the action and the delivery id.
 
-    Without a path the event is ``event``. Without a delivery id a hash over these and the body stands for it.
+    Without a path, the event is ``event``. Without a delivery id, a hash over these and the body identifies
+    the webhook.
     """
 
-    name: ClassVar[str] = "generic"
-    guide: ClassVar[Guide] = Guide(
+    name = "generic"
+    guide = Guide(
         title="Any other sender",
         setup="""
             Let it POST JSON to the source's URL, with one of the proofs. `secret:` with `signature:` says how
@@ -60,24 +60,22 @@ routes:
             "`delivery_id:` it does so only where the source says `replays:`, as a body may well repeat.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Signature"), HeaderToken("X-Token"), BearerToken(), BasicAuth(), UrlToken(),
     )  # fmt: skip
-    options: ClassVar[tuple[str, ...]] = ("header", "event", "action", "delivery_id", "signature")
-    dedupe: ClassVar[float | None] = 30.0
-    replayable: ClassVar[bool] = True
+    options = ("header", "event", "action", "delivery_id", "signature")
+    dedupe = 30.0
+    replayable = True
 
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        signature, token, *others = self.proofs
-        return (options.signature or signature, HeaderToken(options.header or token.header), *others)
-
-    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
-        # An id in the body is signed with it. Without an id, a body may well come again on purpose.
+    def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        # An id in the body is signed with it. Without an id, a sender may repeat a body on purpose.
         is_unsigned = options.delivery_id is not None and options.delivery_id.root != "payload"
-        return super().usual_replays(options, proofs) if is_unsigned else None
+        return super().default_replays(options, proofs) if is_unsigned else None
 
-    def read(self, request: Request, options: Options) -> Reading:
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        return self.read_with(request, payload, Options())
+
+    def read_with(self, request: Request, payload: JSON, options: Options) -> ParsedWebhook:
         scope = {
             "payload": payload,
             "headers": request.headers,
@@ -86,23 +84,17 @@ routes:
         }
         event = _name(options.event, scope, "event")
         if options.event is not None and event is None:
-            raise Unreadable(f"{options.event.text} is missing, where the event stands")
+            raise Unreadable(f"{options.event.text}, the field of the event, is missing")
         action = _name(options.action, scope, "action")
         delivery = _name(options.delivery_id, scope, "delivery id")
         if options.delivery_id is not None and delivery is None:
-            raise Unreadable(f"{options.delivery_id.text} is missing, where the delivery id stands")
-        return Reading(
-            event=event or "event",
-            action=action,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            fingerprint=sha256(orjson.dumps([event, action]) + body).hexdigest(),
-        )
+            raise Unreadable(f"{options.delivery_id.text}, the field of the delivery id, is missing")
+        fingerprint = sha256(orjson.dumps([event, action]) + request.body).hexdigest()
+        return ParsedWebhook(event or "event", action, delivery, fingerprint)
 
 
 def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:
-    """The text or number at `path`; None where nothing stands there. Raises Unreadable."""
+    """Return the text or number at `path` as text, or None. Raises Unreadable."""
     value = path.value(scope) if path is not None else None
     if value is None or value == "" or isinstance(value, Absent):
         return None

@@ -9,30 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
-from uuid import uuid4
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
-from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text, read_body
+from bridge.core.event import JSON, Request
+from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
-#: What each of the three sends.
+#: The formats of all three.
 _BODIES: tuple[Body, ...] = (JsonBody(), JsonForm("payload"))
 
 
 @dataclass(frozen=True)
 class GiteaSignature(HmacSignature):
-    """An HMAC-SHA256 as bare hex, over the JSON: in a form too, where GitHub signs the form's bytes."""
+    """An HMAC-SHA256 as bare hex over the JSON, also of a form, where GitHub signs the form's bytes."""
 
     def content(self, request: Request) -> bytes:
         try:
             return body_text(request, _BODIES)
         except Unreadable:
-            return b""  # a form of another shape holds nothing that is signed
+            return b""  # a form in another format has no signed part
 
 
 def guide_of(title: str, name: str, brand: str, identity: str, *traps: str) -> Guide:
@@ -74,7 +73,7 @@ routes:
     )
 
 
-#: In both lists of events.
+#: Events of Gitea, Forgejo and Gogs.
 COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
     "create": ("ref", "ref_type"),
     "delete": ("ref", "ref_type"),
@@ -86,8 +85,8 @@ COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
     "release": ("action", "release"),
 }
 
-#: For all three. In `review.type` older releases write the shorter text.
-MARKS = Marks(
+#: For all three. Older releases write the shorter `review.type`.
+MARKERS = Markers(
     context=("repository",),
     optional={
         "create": ("sha",),
@@ -112,12 +111,11 @@ MARKS = Marks(
 class Gitea(SourceType):
     """A signature in ``X-Gitea-Signature``; the event in ``X-Gitea-Event``.
 
-    It sends the same in the headers of Gogs and GitHub too, for receivers of theirs: they are not looked at,
-    and their signatures are taken off. The signature covers no header, so a body must be one of its
-    event.
+    It also sends the headers of Gogs and GitHub, which the bridge ignores and removes. The signature covers
+    no header, so the body must fit the event.
     """
 
-    name: ClassVar[str] = "gitea"
+    name = "gitea"
     guide: ClassVar[Guide] = guide_of(
         "Gitea",
         "gitea",
@@ -127,18 +125,17 @@ class Gitea(SourceType):
         "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
         '`headers["X-Gitea-Event-Type"]`.',
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gitea-Signature"),)
-    #: Older releases repeat the webhook's secret there.
-    private_keys: ClassVar[tuple[str, ...]] = ("secret",)
-    private_headers: ClassVar[tuple[str, ...]] = (
+    proofs = (GiteaSignature("X-Gitea-Signature"),)
+    #: Older releases send the webhook's secret in the body.
+    credential_fields = ("secret",)
+    credential_headers = (
         "X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature",
         "X-Hub-Signature-256",
     )  # fmt: skip
-    event_header: ClassVar[str | None] = "X-Gitea-Event"
-    replayable: ClassVar[bool] = True
-    #: In which the delivery's id stands.
-    id_header: ClassVar[str] = "X-Gitea-Delivery"
-    bodies: ClassVar[tuple[Body, ...]] = _BODIES
+    event_header = "X-Gitea-Event"
+    replayable = True
+    id_header = "X-Gitea-Delivery"
+    bodies = _BODIES
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **COMMON_EVENTS,
         "package": ("action", "package"),
@@ -151,35 +148,18 @@ class Gitea(SourceType):
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
-    marks: ClassVar[Marks | None] = MARKS
-    fields: ClassVar[Mapping[str, Inside]] = {
+    markers = MARKERS
+    fields = {
         "push": fields(
             "ref before after compare_url total_commits commits head_commit repository pusher sender"
         )
     }
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable(f"{self.guide.title} names the event in a header: say which: --event push")
-        return {
-            **super().headers_for(event),
-            str(self.event_header): event,
-            self.id_header: str(uuid4()),
-        }
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        headers, name = request.headers, str(self.event_header)
-        # For some events, such as a package, some versions leave the coarse name empty.
-        event = headers.get(name) or headers.get(f"{name}-Type")
-        delivery = headers.get(self.id_header)
-        if not event or not delivery:
-            raise Unreadable(f"a {self.guide.title} webhook has {name} and {self.id_header}")
-        payload, body = read_body(request, self.bodies)
-        return Reading(
-            event=event,
-            action=text_at(payload, "action"),
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-        )
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        name = str(self.event_header)
+        (delivery,) = required_headers(request, str(self.id_header))
+        # Some versions leave the event's header empty for some events, such as a package.
+        event = request.headers.get(name) or request.headers.get(f"{name}-Type")
+        if not event:
+            raise Unreadable(f"the request has no header {name}")
+        return ParsedWebhook(event, text_at(payload, "action"), delivery)

@@ -6,17 +6,14 @@ Source of the rules: https://docs.github.com/webhooks (validating deliveries, ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
-from uuid import uuid4
 
-from bridge.core.errors import Unreadable
-from bridge.core.event import Request
-from bridge.sources.base.bodies import Body, JsonBody, JsonForm, read_body
+from bridge.core.event import JSON, Request
+from bridge.sources.base.bodies import JsonBody, JsonForm
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
+from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 _USER = fields(
     """
@@ -51,10 +48,10 @@ _COMMIT = fields(
 )
 _LABEL = fields("id node_id url name color default description")
 _BRANCH = fields("label ref sha", user=_USER, repo=_REPOSITORY)
-#: Of whatever event.
+#: Fields of every event.
 _ALL = fields("installation enterprise organization", repository=_REPOSITORY, sender=_USER)
-#: Each with what any of its actions has.
-_FIELDS: Mapping[str, Inside] = {
+#: By event, the fields of all its actions.
+_FIELDS: Mapping[str, FieldTree] = {
     "push": fields(
         "ref before after base_ref compare created deleted forced",
         commits=[_COMMIT], head_commit=_COMMIT, pusher=_PERSON, **_ALL,
@@ -115,9 +112,9 @@ _FIELDS: Mapping[str, Inside] = {
     ),
 }  # fmt: skip
 
-#: Keys of the places of an event. An event of an organization or enterprise has no `repository`.
+#: Where an event happened. An event of an organization or enterprise has no `repository`.
 _CONTEXT = ("enterprise", "organization", "repository")
-#: By event, keys that only some of its bodies have and that tell it from other events.
+#: By event, fields that only some of its bodies have.
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("branch_protection_configuration", "public", "repository", "star", "watch"), _CONTEXT),
     "deployment": ("workflow", "workflow_run"),
@@ -138,13 +135,13 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 
 
 class GitHub(SourceType):
-    """An HMAC over the raw body in ``X-Hub-Signature-256``; the older SHA-1 alone is refused.
+    """An HMAC over the raw body in ``X-Hub-Signature-256``; the older SHA-1 alone is rejected.
 
-    The signature covers no header, so a body must be one of the event that ``X-GitHub-Event`` names.
+    The signature covers no header, so the body must fit the event in ``X-GitHub-Event``.
     """
 
-    name: ClassVar[str] = "github"
-    guide: ClassVar[Guide] = Guide(
+    name = "github"
+    guide = Guide(
         title="GitHub",
         setup="""
             Repository, organization or app → Settings → Webhooks → Add webhook: *Payload URL* the source's
@@ -181,13 +178,14 @@ routes:
             "body of a repository's: with `replays: refuse` the second makes no job.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
-    private_headers: ClassVar[tuple[str, ...]] = ("X-Hub-Signature",)
-    event_header: ClassVar[str | None] = "X-GitHub-Event"
-    replayable: ClassVar[bool] = True
-    handshakes: ClassVar[tuple[str, ...]] = ("ping",)
-    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(), JsonForm("payload"))
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    proofs = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
+    credential_headers = ("X-Hub-Signature",)
+    event_header = "X-GitHub-Event"
+    id_header = "X-GitHub-Delivery"
+    replayable = True
+    setup_events = ("ping",)
+    bodies = (JsonBody(), JsonForm("payload"))
+    events = {
         "branch_protection_configuration": ("action", "repository"),
         "branch_protection_rule": ("action", "rule"),
         "cache_sync": ("ref", "before", "after", "cache_location"),
@@ -268,27 +266,9 @@ routes:
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
-    marks: ClassVar[Marks | None] = Marks(context=_CONTEXT, optional=_OPTIONAL)
-    fields: ClassVar[Mapping[str, Inside]] = _FIELDS
+    markers = Markers(context=_CONTEXT, optional=_OPTIONAL)
+    fields = _FIELDS
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("GitHub names the event in a header: say which, as in --event push")
-        delivery = str(uuid4())
-        return {**super().headers_for(event), "X-GitHub-Event": event, "X-GitHub-Delivery": delivery}
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        event = request.headers.get("X-GitHub-Event")
-        delivery = request.headers.get("X-GitHub-Delivery")
-        if not event or not delivery:
-            raise Unreadable("a GitHub webhook has X-GitHub-Event and X-GitHub-Delivery")
-        payload, body = read_body(request, self.bodies)
-        return Reading(
-            event=event,
-            action=text_at(payload, "action"),
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            handshake=event in self.handshakes,
-        )
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        event, delivery = required_headers(request, "X-GitHub-Event", "X-GitHub-Delivery")
+        return ParsedWebhook(event, text_at(payload, "action"), delivery)

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
-from typing import ClassVar
-from uuid import uuid4
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HeaderToken, Proof
-from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json, text_at
+from bridge.sources.base.proofs import HeaderToken
+from bridge.sources.base.source_type import (
+    Options,
+    ParsedWebhook,
+    Replays,
+    SourceType,
+    required_headers,
+    text_at,
+)
 from bridge.sources.standard_webhooks import StandardSignature
 
-#: What is said of a secret that is none.
-_FLAWED = "a signing token is whsec_ and base64, found another; a secret token stands under token:"
+_SIGNING_ERROR = "a signing token must be whsec_ and base64; write a secret token under token:"
 
-#: What a system hook's header says, whatever happened.
+#: The header of every system hook.
 _SYSTEM = "System Hook"
 
-#: What a project's or group's hook may say in X-Gitlab-Event.
+#: The header of project and group hooks.
 _HOOKS = (
     "Push Hook", "Tag Push Hook", "Merge Request Hook", "Issue Hook", "Confidential Issue Hook",
     "Work Item Hook", "Note Hook", "Confidential Note Hook", "Pipeline Hook", "Job Hook", "Deployment Hook",
@@ -34,7 +38,7 @@ _HOOKS = (
     "Resource Deploy Token Hook",
 )  # fmt: skip
 
-#: What a system hook's body may say as its event_name, or as its object_kind.
+#: The event_name or object_kind of system hooks.
 _SYSTEM_EVENTS = (
     "push", "tag_push", "merge_request", "repository_update", "project_create", "project_destroy",
     "project_rename", "project_transfer", "project_update", "group_create", "group_destroy", "group_rename",
@@ -45,7 +49,7 @@ _SYSTEM_EVENTS = (
     "gitlab_subscription_member_approval", "gitlab_subscription_member_approvals",
 )  # fmt: skip
 
-#: Which of a body's ``object_kind`` go with a hook; of Member, Project and Subgroup it has none.
+#: By hook, the ``object_kind`` of its bodies.
 _KINDS = {
     "Push Hook": ("push",), "Tag Push Hook": ("tag_push",), "Merge Request Hook": ("merge_request",),
     "Issue Hook": ("issue", "work_item"), "Confidential Issue Hook": ("issue", "work_item"),
@@ -57,7 +61,7 @@ _KINDS = {
     "Resource Deploy Token Hook": ("deploy_token",), "Member Hook": (), "Project Hook": (),
     "Subgroup Hook": (),
 }  # fmt: skip
-#: Which of a body's ``event_name`` go with a hook.
+#: By hook, the ``event_name`` of its bodies.
 _EVENT_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_HOOKS, ()),
     "Push Hook": ("push",),
@@ -70,7 +74,7 @@ _EVENT_NAMES: Mapping[str, tuple[str, ...]] = {
     "Subgroup Hook": ("subgroup_create", "subgroup_destroy"),
 }  # fmt: skip
 
-#: Where a body says what was done, or how it stands: the first that is there.
+#: Fields with the action or the state: the first that exists.
 _ACTIONS = (
     ("object_attributes", "action"), ("object_attributes", "status"), ("action",), ("build_status",),
     ("status",),
@@ -78,16 +82,15 @@ _ACTIONS = (
 
 
 class GitLab(SourceType):
-    """A token as it is in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
+    """A token in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
 
-    The header names the event, for a user may write the body's template and leave anything out of it;
-    for that reason no key is asked for either. A body that says what it is must be what the header says.
-    ``X-Gitlab-Webhook-UUID`` differs each time that a webhook is sent and ``X-Gitlab-Event-UUID`` is shared
-    by different ones: neither identifies it.
+    The header names the event, since a user's template may leave any field out of the body. If the body names
+    its kind, it must fit the header. ``X-Gitlab-Webhook-UUID`` differs between attempts, and several webhooks
+    share an ``X-Gitlab-Event-UUID``: neither identifies a webhook.
     """
 
-    name: ClassVar[str] = "gitlab"
-    guide: ClassVar[Guide] = Guide(
+    name = "gitlab"
+    guide = Guide(
         title="GitLab",
         setup="""
             Project or group → Settings → Webhooks (for the whole instance: Admin → System hooks) → Add new
@@ -140,58 +143,48 @@ routes:
             "`payload.object_attributes.oldrev`.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
-        HeaderToken("X-Gitlab-Token"), StandardSignature(flawed=_FLAWED),
+    sender_issued = ("secret",)
+    proofs = (
+        HeaderToken("X-Gitlab-Token"), StandardSignature(error_text=_SIGNING_ERROR),
     )  # fmt: skip
-    event_header: ClassVar[str | None] = "X-Gitlab-Event"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
-    marks: ClassVar[Marks | None] = Marks(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
-    dedupe: ClassVar[float | None] = 30.0
-    replayable: ClassVar[bool] = True
+    event_header = "X-Gitlab-Event"
+    id_header = "webhook-id"
+    events = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
+    markers = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
+    dedupe = 30.0
+    replayable = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("GitLab names the event in a header: say which, as in --event 'Push Hook'")
-        delivery = str(uuid4())
-        return {
-            **super().headers_for(event),
-            "X-Gitlab-Event": event if event.endswith(" Hook") else _SYSTEM,
-            "Idempotency-Key": delivery,
-            "webhook-id": delivery,
-        }
+        headers = super().headers_for(event)
+        if not headers["X-Gitlab-Event"].endswith(" Hook"):
+            headers["X-Gitlab-Event"] = _SYSTEM
+        return {**headers, "Idempotency-Key": headers["webhook-id"]}
 
-    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
-        # A signature of Standard Webhooks covers webhook-id.
-        return None if "secret" in proofs else super().usual_replays(options, proofs)
+    def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        # The signature of Standard Webhooks covers webhook-id.
+        return None if "secret" in proofs else super().default_replays(options, proofs)
 
-    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+    def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         del loops
         for event in events:
             hook = f"{event.replace('_', ' ').title()} Hook"
             if event in _SYSTEM_EVENTS and hook in _HOOKS and hook not in events:
-                message = f"{event} is what a system hook says; a project's or group's says {hook}"
+                message = f"{event} is an event of system hooks; project and group hooks send {hook}"
                 return message, f"write event: {hook}, or both"
         return None
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        event = request.headers.get("X-Gitlab-Event")
-        if not event:
-            raise Unreadable("a GitLab webhook has X-Gitlab-Event")
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        (event,) = required_headers(request, "X-Gitlab-Event")
         if event in _SYSTEM_EVENTS:
             raise Unreadable(f"X-Gitlab-Event is {event}, which GitLab sends as {_SYSTEM}")
         if event == _SYSTEM:
             event = text_at(payload, "event_name") or text_at(payload, "object_kind") or event
-        return Reading(
-            event=event,
-            action=_action(payload),
-            payload=payload,
-            body=body,
-            # Both are the same where both come, but only webhook-id is signed.
-            delivery_id=request.headers.get("webhook-id") or request.headers.get("Idempotency-Key"),
-            fingerprint=sha256(event.encode() + b"\n" + body).hexdigest(),
+        return ParsedWebhook(
+            event,
+            _action(payload),
+            # Their values are equal, but only webhook-id is signed.
+            request.headers.get("webhook-id") or request.headers.get("Idempotency-Key"),
+            fingerprint=sha256(event.encode() + b"\n" + request.body).hexdigest(),
         )
 
 

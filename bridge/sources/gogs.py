@@ -5,22 +5,20 @@ Source of the rules: https://github.com/gogs/docs-api (Repositories/Webhooks) an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import Proof
 from bridge.sources.gitea import COMMON_EVENTS, Gitea, GiteaSignature, guide_of
 
 
 class Gogs(Gitea):
     """A signature in ``X-Gogs-Signature``; the event in ``X-Gogs-Event``."""
 
-    name: ClassVar[str] = "gogs"
+    name = "gogs"
     guide: ClassVar[Guide] = guide_of(
         "Gogs", "gogs", "Gogs", "`X-Gogs-Delivery`, which a redelivery by hand keeps."
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gogs-Signature"),)
-    event_header: ClassVar[str | None] = "X-Gogs-Event"
-    id_header: ClassVar[str] = "X-Gogs-Delivery"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = COMMON_EVENTS
+    proofs = (GiteaSignature("X-Gogs-Signature"),)
+    event_header = "X-Gogs-Event"
+    id_header = "X-Gogs-Delivery"
+    events = COMMON_EVENTS

@@ -6,23 +6,20 @@ packages receivers/webhook and http of grafana/alerting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import BasicAuth, BearerToken, HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, read_json, text_at
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, text_at
 
 
 class Grafana(Alertmanager):
-    """Alertmanager's notification with more in it, and a signature where one is set up."""
+    """Alertmanager's notification with more fields, and an optional signature."""
 
-    name: ClassVar[str] = "grafana"
-    guide: ClassVar[Guide] = Guide(
+    name = "grafana"
+    guide = Guide(
         title="Grafana",
         setup="""
             Alerting → Contact points → *Webhook*: *URL* the source's URL, *HTTP Method* POST; under *Optional
@@ -64,13 +61,13 @@ routes:
             "*Custom payload* needs `type: generic`.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),
     )  # fmt: skip
-    options: ClassVar[tuple[str, ...]] = ("signature",)
-    signs: ClassVar[HmacSignature | None] = HmacSignature("X-Grafana-Alerting-Signature")
-    signs_with_time: ClassVar[str] = "{ts}:{body}"
-    fields: ClassVar[Mapping[str, Inside]] = {
+    options = ("signature",)
+    default_signature = HmacSignature("X-Grafana-Alerting-Signature")
+    default_signed_content = "{ts}:{body}"
+    fields = {
         EVERY_EVENT: fields(
             "receiver status orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts title state message appVersion extra",
@@ -83,17 +80,12 @@ routes:
         )
     }
 
-    def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        signature, *others = self.proofs
-        return (options.signature or signature, *others)
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         status = text_at(payload, "status")
         if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
             raise Unreadable(
                 "a notification of Grafana has status firing or resolved, and alerts; "
                 "for a custom payload use type: generic"
             )
-        return Reading(status, None, payload, body, fingerprint=self._fingerprint(payload))
+        return ParsedWebhook(status, fingerprint=self._fingerprint(payload))

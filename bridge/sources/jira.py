@@ -5,30 +5,41 @@ Source of the rules: https://developer.atlassian.com/cloud/jira/platform/webhook
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
-from uuid import uuid4
 
 import orjson
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import HmacSignature, Proof, UrlToken
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import names
+from bridge.sources.base.proofs import HmacSignature, UrlToken
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
 _ID_HEADER = "X-Atlassian-Webhook-Identifier"
+
+_EVENTS = names(
+    """
+    event jira:issue_created jira:issue_updated jira:issue_deleted jira:worklog_updated jira:version_created
+    jira:version_updated jira:version_released jira:version_unreleased jira:version_moved jira:version_merged
+    jira:version_deleted attachment_created attachment_deleted board_configuration_changed board_created
+    board_deleted board_updated comment_created comment_deleted comment_updated issue_property_deleted
+    issue_property_set issuelink_created issuelink_deleted project_archived project_created project_deleted
+    project_restored_archived project_restored_deleted project_soft_deleted project_updated sprint_closed
+    sprint_created sprint_deleted sprint_started sprint_updated user_created user_deleted user_updated
+    worklog_created worklog_deleted worklog_updated
+    """
+)
 
 
 class Jira(SourceType):
     """An HMAC over the raw body in ``X-Hub-Signature``; the event is the body's ``webhookEvent``.
 
-    A webhook may be set to have no body: its event is ``event`` and its payload ``{}``.
+    Without a body (a setting at Jira), the event is ``event`` and the payload ``{}``.
     """
 
-    name: ClassVar[str] = "jira"
-    guide: ClassVar[Guide] = Guide(
+    name = "jira"
+    guide = Guide(
         title="Jira",
         setup="""
             Settings → System → WebHooks → *Create a WebHook*: *URL* the source's URL, *Secret* a text of your
@@ -67,72 +78,29 @@ routes:
             "Apps (Connect, OAuth) sign with JWT, which is not taken: make an administrator's webhook.",
         ),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),
     )  # fmt: skip
-    dedupe: ClassVar[float | None] = 30.0
-    replayable: ClassVar[bool] = True
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "event": (),
-        "jira:issue_created": ("issue",),
-        "jira:issue_updated": ("issue",),
-        "jira:issue_deleted": ("issue",),
-        "jira:worklog_updated": (),
-        "jira:version_created": (),
-        "jira:version_updated": (),
-        "jira:version_released": (),
-        "jira:version_unreleased": (),
-        "jira:version_moved": (),
-        "jira:version_merged": (),
-        "jira:version_deleted": (),
-        "attachment_created": (),
-        "attachment_deleted": (),
-        "board_configuration_changed": (),
-        "board_created": (),
-        "board_deleted": (),
-        "board_updated": (),
-        "comment_created": ("comment",),
-        "comment_deleted": ("comment",),
-        "comment_updated": ("comment",),
-        "issue_property_deleted": (),
-        "issue_property_set": (),
-        "issuelink_created": (),
-        "issuelink_deleted": (),
-        "project_archived": (),
-        "project_created": (),
-        "project_deleted": (),
-        "project_restored_archived": (),
-        "project_restored_deleted": (),
-        "project_soft_deleted": (),
-        "project_updated": (),
-        "sprint_closed": (),
-        "sprint_created": (),
-        "sprint_deleted": (),
-        "sprint_started": (),
-        "sprint_updated": (),
-        "user_created": (),
-        "user_deleted": (),
-        "user_updated": (),
-        "worklog_created": (),
-        "worklog_deleted": (),
-        "worklog_updated": (),
+    id_header = _ID_HEADER
+    dedupe = 30.0
+    replayable = True
+    events = {
+        **dict.fromkeys(_EVENTS, ()),
+        **dict.fromkeys(names("jira:issue_created jira:issue_updated jira:issue_deleted"), ("issue",)),
+        **dict.fromkeys(names("comment_created comment_deleted comment_updated"), ("comment",)),
     }
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        return {**super().headers_for(event), _ID_HEADER: str(uuid4())}
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = ({}, b"{}") if not request.body else read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event = text_at(payload, "webhookEvent") or ("event" if not request.body else None)
         if event is None:
             raise Unreadable("a Jira webhook has its event's name as webhookEvent")
-        told = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
-        return Reading(
-            event=event,
-            action=text_at(payload, "issue_event_type_name"),
-            payload=payload,
-            body=body,
-            delivery_id=request.headers.get(_ID_HEADER),
-            fingerprint=told.hexdigest(),
+        hashed = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
+        return ParsedWebhook(
+            event,
+            text_at(payload, "issue_event_type_name"),
+            request.headers.get(_ID_HEADER),
+            fingerprint=hashed.hexdigest(),
         )
+
+    def parse(self, request: Request) -> tuple[JSON, bytes]:
+        return super().parse(request) if request.body else ({}, b"{}")

@@ -5,26 +5,23 @@ Source of the rules: https://developer.pagerduty.com/docs/webhooks-overview (eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import fields, names
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 
 class PagerDuty(SourceType):
-    """An HMAC over the raw body, once a secret, in ``X-PagerDuty-Signature: v1=<hex>[,v1=<hex>…]``.
+    """An HMAC over the raw body for each secret, in ``X-PagerDuty-Signature: v1=<hex>[,v1=<hex>…]``.
 
-    No time and no header is signed: what identifies it is the signed body's ``event.id``, not
-    ``X-Webhook-Id``, with which a copy could be made to look new.
+    Neither time nor headers are signed, so the signed body's ``event.id`` identifies the webhook. A replay
+    could change ``X-Webhook-Id``.
     """
 
-    name: ClassVar[str] = "pagerduty"
-    guide: ClassVar[Guide] = Guide(
+    name = "pagerduty"
+    guide = Guide(
         title="PagerDuty",
         setup="""
             *Integrations* → *Generic Webhooks (v3)* → *New Webhook*: *Webhook URL* the source's URL, the
@@ -58,54 +55,26 @@ routes:
             "A body over 256 KB is not sent at all. Extensions of version 2 sign nothing and are refused.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
-        HmacSignature("X-PagerDuty-Signature", prefix="v1=", several=True),
-    )
-    handshakes: ClassVar[tuple[str, ...]] = ("pagey.ping",)
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        (
-            "incident.acknowledged",
-            "incident.annotated",
-            "incident.conference_bridge.updated",
-            "incident.custom_field_values.updated",
-            "incident.delegated",
-            "incident.escalated",
-            "incident.incident_type.changed",
-            "incident.priority_updated",
-            "incident.reassigned",
-            "incident.reopened",
-            "incident.resolved",
-            "incident.responder.added",
-            "incident.responder.replied",
-            "incident.service_updated",
-            "incident.status_update_published",
-            "incident.triggered",
-            "incident.unacknowledged",
-            "incident.workflow.completed",
-            "incident.workflow.started",
-            "pagey.ping",
-            "service.created",
-            "service.deleted",
-            "service.updated",
+    sender_issued = ("secret",)
+    proofs = (HmacSignature("X-PagerDuty-Signature", prefix="v1=", multiple=True),)
+    setup_events = ("pagey.ping",)
+    events = dict.fromkeys(
+        names(
+            """
+            incident.{acknowledged annotated} incident.conference_bridge.updated
+            incident.custom_field_values.updated incident.{delegated escalated} incident.incident_type.changed
+            incident.{priority_updated reassigned reopened resolved} incident.responder.{added replied}
+            incident.{service_updated status_update_published triggered unacknowledged}
+            incident.workflow.{completed started} pagey.ping service.{created deleted updated}
+            """
         ),
         ("event",),
     )
-    fields: ClassVar[Mapping[str, Inside]] = {
-        EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}
-    }
+    fields = {EVERY_EVENT: {"event": fields("id event_type resource_type occurred_at agent client data")}}
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        del request
         event, delivery = text_at(payload, "event", "event_type"), text_at(payload, "event", "id")
         if event is None or delivery is None:
             raise Unreadable("a PagerDuty webhook of version 3 has event.event_type and event.id")
-        return Reading(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            handshake=event in self.handshakes,
-        )
+        return ParsedWebhook(event, delivery_id=delivery)

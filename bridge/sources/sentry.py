@@ -6,9 +6,7 @@ Sentry's sentry_apps package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 from uuid import uuid4
 
 import orjson
@@ -16,12 +14,12 @@ import orjson
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, required_headers, text_at
 
-#: By resource, the key that tells its `data` from that of the others.
-_TOLD_BY = {
+#: By resource, the field that only its `data` has.
+_RESOURCE_KEYS = {
     "comment": "comment_id",
     "error": "error",
     "event_alert": "event",
@@ -34,13 +32,12 @@ _TOLD_BY = {
 class Sentry(SourceType):
     """An HMAC over the raw body, bare hex, in ``Sentry-Hook-Signature``.
 
-    The signature covers no header, so ``data`` must be of the resource that ``Sentry-Hook-Resource`` names,
-    where that resource has a key of its own there. ``Request-ID`` is another at each attempt: a webhook is
-    known by a hash, over the id of the event that it tells of, or over the whole.
+    The signature covers no header, so ``data`` must fit the resource in ``Sentry-Hook-Resource``.
+    ``Request-ID`` differs between attempts, so a hash over the event's id or the payload identifies it.
     """
 
-    name: ClassVar[str] = "sentry"
-    guide: ClassVar[Guide] = Guide(
+    name = "sentry"
+    guide = Guide(
         title="Sentry",
         setup="""
             *Settings* → *Developer Settings* → *Create New Integration* → *Internal*: *Webhook URL* the
@@ -82,63 +79,34 @@ routes:
             "The older plugin *WebHooks* of a project signs nothing: make an integration instead.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (HmacSignature("Sentry-Hook-Signature"),)
-    private_headers: ClassVar[tuple[str, ...]] = ("Sentry-App-Signature",)
-    event_header: ClassVar[str | None] = "Sentry-Hook-Resource"
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **{resource: ("action", f"data.{key}") for resource, key in _TOLD_BY.items()},
+    sender_issued = ("secret",)
+    proofs = (HmacSignature("Sentry-Hook-Signature"),)
+    credential_headers = ("Sentry-App-Signature",)
+    #: An installation's token is granted for this code.
+    credential_fields = ("data.installation.code",)
+    event_header = "Sentry-Hook-Resource"
+    events = {
+        **{resource: ("action", f"data.{key}") for resource, key in _RESOURCE_KEYS.items()},
         **dict.fromkeys(("activity_alert", "preprod_artifact", "seer"), ("action", "data")),
     }
-    fields: ClassVar[Mapping[str, Inside]] = {EVERY_EVENT: fields("action actor data installation")}
-    handshakes: ClassVar[tuple[str, ...]] = ("installation.created",)
-    dedupe: ClassVar[float | None] = 960.0
-    replayable: ClassVar[bool] = True
+    fields = {EVERY_EVENT: fields("action actor data installation")}
+    setup_events = ("installation.created",)
+    dedupe = 960.0
+    replayable = True
 
     def headers_for(self, event: str | None) -> dict[str, str]:
-        if event is None:
-            raise Unreadable("Sentry names the resource in a header: say which, as in --event issue")
-        return {
-            **super().headers_for(event),
-            "Sentry-Hook-Resource": event,
-            "Request-ID": uuid4().hex,
-        }
+        return {**super().headers_for(event), "Request-ID": uuid4().hex}
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        resource = request.headers.get("Sentry-Hook-Resource")
-        if not resource:
-            raise Unreadable("a Sentry webhook has Sentry-Hook-Resource")
-        payload, body = read_json(request)
-        data = payload.get("data") if isinstance(payload, dict) else None
-        if not isinstance(data, dict):
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        (resource,) = required_headers(request, "Sentry-Hook-Resource")
+        if not isinstance(payload, dict) or not isinstance(payload.get("data"), dict):
             raise Unreadable("a Sentry webhook has an object as data")
-        if resource == "installation":
-            payload, body = _without_code(payload, body)
         action = text_at(payload, "action")
-        return Reading(
-            event=resource,
-            action=action,
-            payload=payload,
-            body=body,
-            fingerprint=_fingerprint(resource, action, payload),
-            handshake=f"{resource}.{action}" in self.handshakes,
-        )
-
-
-def _without_code(payload: JSON, body: bytes) -> tuple[JSON, bytes]:
-    """Without the code for which an installation's token is granted."""
-    data = payload["data"]
-    installation = data.get("installation")
-    if not isinstance(installation, dict) or "code" not in installation:
-        return payload, body
-    kept = {key: value for key, value in installation.items() if key != "code"}
-    payload = {**payload, "data": {**data, "installation": kept}}
-    return payload, orjson.dumps(payload)
+        return ParsedWebhook(resource, action, fingerprint=_fingerprint(resource, action, payload))
 
 
 def _fingerprint(resource: str, action: str | None, payload: JSON) -> str:
-    """A hash over what stays the same when it is sent again: Sentry may read an issue anew."""
-    event = text_at(payload, "data", _TOLD_BY.get(resource, ""), "event_id")
-    told = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
-    return sha256(orjson.dumps([resource, action, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """Return a hash over what is equal in all attempts: Sentry may read an issue again."""
+    event = text_at(payload, "data", _RESOURCE_KEYS.get(resource, ""), "event_id")
+    hashed = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
+    return sha256(orjson.dumps([resource, action, hashed], option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -6,69 +6,65 @@ payloads).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Request
-from bridge.sources.base.bodies import Body, FieldsForm, JsonBody, JsonForm, read_body
+from bridge.core.secrets import Secret
+from bridge.sources.base.bodies import FieldsForm, JsonBody, JsonForm
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import HmacSignature, Proof
-from bridge.sources.base.source_type import Options, Reading, SourceType, text_at
+from bridge.sources.base.known_fields import names
+from bridge.sources.base.proofs import HmacSignature
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
-#: How many fields a form may have; a slash command has about 15.
+#: The most fields of a form. A slash command has about 15.
 MAX_FIELDS = 30
 
-#: The outer types of the Events API, where any 2xx counts. Commands and interactions want 200.
+#: The outer types of the Events API, which accepts any 2xx. Commands and interactions require a 200.
 _EVENTS_API = ("event_callback", "app_rate_limited")
-#: What they may hear besides nothing: a command's text is shown to its user, a modal is closed.
+#: The body of the 200: a command's text is shown to its user, a modal is closed.
 _REPLIES: dict[str, dict[str, JSON]] = {
     "slash_command": {"response_type": "ephemeral", "text": "Received."},
     "view_submission": {"response_action": "clear"},
     "block_suggestion": {"options": []},
 }
 
-
-#: Of the Events API (https://docs.slack.dev/reference/events), then of commands and interactivity.
-_EVENTS = (
-    "agent_session_stopped", "agent_session_title_changed", "app_context_changed", "app_deleted",
-    "app_home_opened", "app_installed", "app_mention", "app_requested", "app_uninstalled",
-    "app_uninstalled_team", "app_rate_limited", "assistant_thread_started",
-    "assistant_thread_context_changed", "call_rejected", "channel_archive", "channel_created",
-    "channel_deleted", "channel_history_changed", "channel_id_changed", "channel_left", "channel_rename",
-    "channel_shared", "channel_unarchive", "channel_unshared", "dnd_updated", "dnd_updated_user",
-    "email_domain_changed", "emoji_changed", "entity_details_requested", "file_change", "file_comment_added",
-    "file_comment_deleted", "file_comment_edited", "file_created", "file_deleted", "file_public",
-    "file_shared", "file_unshared", "function_executed", "grid_migration_finished", "grid_migration_started",
-    "group_archive", "group_close", "group_deleted", "group_history_changed", "group_left", "group_open",
-    "group_rename", "group_unarchive", "im_close", "im_created", "im_history_changed", "im_open",
-    "invite_requested", "link_shared", "member_joined_channel", "member_left_channel", "message",
-    "message_metadata_deleted", "message_metadata_posted", "message_metadata_updated", "pin_added",
-    "pin_removed", "reaction_added", "reaction_removed", "resources_added", "resources_removed",
-    "scope_denied", "scope_granted", "shared_channel_invite_accepted", "shared_channel_invite_approved",
-    "shared_channel_invite_declined", "shared_channel_invite_received", "shared_channel_invite_requested",
-    "star_added", "star_removed", "subteam_created", "subteam_members_changed", "subteam_self_added",
-    "subteam_self_removed", "subteam_updated", "team_access_granted", "team_access_revoked",
-    "team_domain_change", "team_join", "team_rename", "tokens_revoked", "url_verification", "user_change",
-    "user_connection", "user_huddle_changed", "user_profile_changed", "user_status_changed",
-    "user_resource_denied", "user_resource_granted", "user_resource_removed", "workflow_deleted",
-    "workflow_published", "workflow_step_deleted", "workflow_step_execute", "workflow_unpublished",
-    "slash_command", "ssl_check", "block_actions", "block_suggestion", "message_action", "shortcut",
-    "view_closed", "view_submission", "interactive_message", "dialog_submission", "dialog_cancellation",
-    "dialog_suggestion", "workflow_step_edit",
-)  # fmt: skip
+#: The Events API (https://docs.slack.dev/reference/events), then commands and interactivity.
+_EVENTS = names(
+    """
+    agent_session_stopped agent_session_title_changed app_context_changed app_deleted app_home_opened
+    app_installed app_mention app_requested app_uninstalled app_uninstalled_team app_rate_limited
+    assistant_thread_started assistant_thread_context_changed call_rejected channel_archive channel_created
+    channel_deleted channel_history_changed channel_id_changed channel_left channel_rename channel_shared
+    channel_unarchive channel_unshared dnd_updated dnd_updated_user email_domain_changed emoji_changed
+    entity_details_requested file_change file_comment_added file_comment_deleted file_comment_edited
+    file_created file_deleted file_public file_shared file_unshared function_executed grid_migration_finished
+    grid_migration_started group_archive group_close group_deleted group_history_changed group_left group_open
+    group_rename group_unarchive im_close im_created im_history_changed im_open invite_requested link_shared
+    member_joined_channel member_left_channel message message_metadata_deleted message_metadata_posted
+    message_metadata_updated pin_added pin_removed reaction_added reaction_removed resources_added
+    resources_removed scope_denied scope_granted shared_channel_invite_accepted shared_channel_invite_approved
+    shared_channel_invite_declined shared_channel_invite_received shared_channel_invite_requested star_added
+    star_removed subteam_created subteam_members_changed subteam_self_added subteam_self_removed
+    subteam_updated team_access_granted team_access_revoked team_domain_change team_join team_rename
+    tokens_revoked url_verification user_change user_connection user_huddle_changed user_profile_changed
+    user_status_changed user_resource_denied user_resource_granted user_resource_removed workflow_deleted
+    workflow_published workflow_step_deleted workflow_step_execute workflow_unpublished slash_command
+    ssl_check block_actions block_suggestion message_action shortcut view_closed view_submission
+    interactive_message dialog_submission dialog_cancellation dialog_suggestion workflow_step_edit
+    """
+)
 
 
 class Slack(SourceType):
     """An HMAC over ``v0:<time>:<body>`` in ``X-Slack-Signature``, of JSON and of forms alike.
 
-    The event is that inside an ``event_callback``, else the outer type; a slash command has none and
-    is called ``slash_command``. The shared ``token`` of older apps proves nothing and is not stored.
+    The event is the type inside an ``event_callback``, else the outer type, else ``slash_command``. The
+    bridge ignores and removes the shared ``token`` of older apps.
     """
 
-    name: ClassVar[str] = "slack"
-    guide: ClassVar[Guide] = Guide(
+    name = "slack"
+    guide = Guide(
         title="Slack",
         setup="""
             api.slack.com/apps → your app. *Basic Information* shows the *Signing Secret*. The source's URL is
@@ -112,8 +108,8 @@ routes:
             "A time more than 300 s from now is refused. `ssl_check` without a signature is refused too.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (
+    sender_issued = ("secret",)
+    proofs = (
         HmacSignature(
             "X-Slack-Signature",
             prefix="v0=",
@@ -121,48 +117,42 @@ routes:
             signed="v0:{ts}:{body}",
         ),
     )
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_EVENTS, ())
-    #: The Events API sends JSON; interactivity, commands and the check of a certificate send forms.
-    bodies: ClassVar[tuple[Body, ...]] = (
+    events = dict.fromkeys(_EVENTS, ())
+    #: The Events API sends JSON. Interactivity, commands and the certificate check send forms.
+    bodies = (
         JsonBody(),
         JsonForm("payload"),
         FieldsForm(("command", "team_id", "channel_id", "user_id", "response_url"), MAX_FIELDS),
         FieldsForm(("ssl_check",), MAX_FIELDS),
     )
-    private_keys: ClassVar[tuple[str, ...]] = ("token", "bot_access_token", "event.bot_access_token")
-    handshakes: ClassVar[tuple[str, ...]] = ("url_verification", "ssl_check")
-    dedupe: ClassVar[float | None] = 600.0
+    credential_fields = ("token", "bot_access_token", "event.bot_access_token")
+    setup_events = ("url_verification", "ssl_check")
+    dedupe = 600.0
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_body(request, self.bodies)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, action = _names(payload)
-        handshake = event in self.handshakes and text_at(payload, "type") not in _EVENTS_API
-        if handshake and event == "url_verification" and text_at(payload, "challenge") is None:
-            raise Unreadable("a Slack url_verification has a challenge, found no text there")
-        return Reading(
-            event=event,
-            action=action,
-            payload=payload,
-            body=body,
-            delivery_id=text_at(payload, "event_id") or text_at(payload, "trigger_id"),
+        if text_at(payload, "type") == "url_verification" and text_at(payload, "challenge") is None:
+            raise Unreadable("a Slack url_verification must have a text as challenge")
+        return ParsedWebhook(
+            event,
+            action,
+            text_at(payload, "event_id") or text_at(payload, "trigger_id"),
             fingerprint=sha256(request.body).hexdigest(),
-            handshake=handshake,
         )
 
-    def is_handshake(self, event: Event) -> bool:
-        return super().is_handshake(event) and text_at(event.payload, "type") not in _EVENTS_API
+    def is_setup_event(self, event: Event) -> bool:
+        return super().is_setup_event(event) and text_at(event.payload, "type") not in _EVENTS_API
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
-        if reading.handshake and reading.event == "url_verification":
-            return {"challenge": reading.payload["challenge"]}
-        if text_at(reading.payload, "type") in _EVENTS_API:
-            return None
-        return _REPLIES.get(reading.event, {})
+    def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:
+        del secrets
+        outer = text_at(event.payload, "type")
+        if outer == "url_verification":
+            return {"challenge": event.payload["challenge"]}
+        return None if outer in _EVENTS_API else _REPLIES.get(event.event, {})
 
 
 def _names(payload: JSON) -> tuple[str, str | None]:
-    """The event and the action. Raises Unreadable."""
+    """Return the event and the action. Raises Unreadable."""
     outer, command = text_at(payload, "type"), text_at(payload, "command")
     if outer == "event_callback":
         event = text_at(payload, "event", "type")

@@ -10,10 +10,10 @@ import re
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -24,17 +24,17 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 from bridge.core.errors import FetchFailed, SendError, SettingsError, Unreadable
 from bridge.core.event import JSON, Request
 from bridge.core.payload import parse_json
-from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.bodies import JSON_TYPE, JsonBody
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside, fields
-from bridge.sources.base.signatures import TOLERANCE, Known, Proof
-from bridge.sources.base.source_type import Fetch, Options, Reading, SourceType, fetch_nothing, text_at
+from bridge.sources.base.known_fields import fields
+from bridge.sources.base.proofs import TIME_TOLERANCE, Credential, Proof
+from bridge.sources.base.source_type import Fetch, Options, ParsedWebhook, SourceType, fetch_nothing, text_at
 
 T = TypeVar("T")
 
 _TYPE_HEADER = "x-amz-sns-message-type"
 
-#: What is signed of each type, in this order; a Subject only where there is one.
+#: The signed fields of each type, in order. Subject is optional.
 _NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED = {
@@ -46,9 +46,9 @@ _SIGNED = {
 #: By ``SignatureVersion``.
 _ALGORITHMS = {"1": SHA1, "2": SHA256}
 
-#: S3 lets anybody be sns.s3-<region>.amazonaws.com, with a bucket of that name.
+#: Anyone can own sns.s3-<region>.amazonaws.com: it is a bucket of that name.
 _HOST = r"sns\.(?![sS]3)[a-zA-Z0-9-]{3,63}\.amazonaws\.com(?:\.cn)?"
-#: With no query and no further folder, so that one certificate has one URL.
+#: No query and no folder, so that a certificate has only one URL.
 _CERTIFICATE_URL = re.compile(rf"https://({_HOST})(?::443)?(/[A-Za-z0-9_-]+\.pem)")
 _SUBSCRIBE_URL = re.compile(rf"https://{_HOST}(?::443)?/\?[A-Za-z0-9_%&=.:~+-]+")
 
@@ -56,57 +56,60 @@ _ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
 
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
-#: How old a message may be, in seconds: SNS tries for at most an hour, and signs each message once.
-OLDEST = 3600.0 + TOLERANCE
+#: Seconds that a message may be old: SNS retries for at most an hour and signs each message once.
+MESSAGE_AGE_LIMIT = 3600.0 + TIME_TOLERANCE
 
-#: The largest body, in bytes: SNS's messages have 256 KiB, before JSON escapes them. It is parsed before
-#: anything is proven.
-MAX_MESSAGE = 2 * 1024**2
-#: How many certificates are kept; AWS has one or two for each of its regions. So many others that were
-#: fetched are remembered beside them.
-MAX_CERTIFICATES = 50
-#: How long a failed fetch is remembered, seconds.
-FAILED_FOR = 60.0
-#: How many failed fetches are remembered. Beyond it they are made again: forged messages with ever new
-#: addresses must not keep a true one from its certificate.
-MAX_FAILED = 100
-#: How many requests may wait for a certificate at once.
-MAX_WAITING = 4
-#: How long a request waits for another's fetch, seconds.
-PATIENCE = 5.0
+#: The largest body, in bytes. It is parsed before it is verified. SNS's messages have 256 KiB before JSON
+#: escapes them.
+MESSAGE_SIZE_LIMIT = 2 * 1024**2
+#: The most proven certificates in memory, and the most others. AWS has one or two for each region.
+CERTIFICATES_LIMIT = 50
+#: Seconds until a failed fetch is repeated.
+FETCH_RETRY_INTERVAL = 60.0
+#: The most failed fetches in memory. Forged messages with new URLs then push older ones out, and cannot block
+#: the certificate of a true message.
+FAILED_FETCHES_LIMIT = 100
+#: The most requests that wait for a certificate at once.
+WAITING_REQUESTS_LIMIT = 4
+#: Seconds that a request waits for another's fetch.
+FETCH_WAIT_TIMEOUT = 5.0
 
 
 class Certificates:
-    """Certificates by URL, fetched one at a time. Safe to use from many threads.
+    """Certificates by URL, fetched one at a time. Thread-safe.
 
-    Those that proved a message are kept apart from the rest, which forged messages can make us fetch.
+    Certificates that verified a message are separate from the rest, which forged messages can add.
     """
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
-        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
-        #: For the two below.
+        self._waiting = threading.BoundedSemaphore(WAITING_REQUESTS_LIMIT)
+        #: Guards the two dictionaries below.
         self._changing = threading.Lock()
-        #: Those that proved a message, the one that did so last at the end.
-        self._kept: dict[str, Certificate] = {}
-        #: Those that proved none so far.
+        #: Certificates that verified a message, the most recent last.
+        self._proven: dict[str, Certificate] = {}
+        #: Certificates that verified no message yet.
         self._unproven: dict[str, Certificate] = {}
-        #: When.
+        #: Times of failed fetches by URL.
         self._failed: dict[str, float] = {}
 
     def __call__(self, url: str) -> Certificate:
-        """The certificate at this URL. Raises FetchFailed."""
+        """Return the certificate at this URL. Raises FetchFailed."""
         found = self._found(url)
         if found is not None:
             return found
-        # Whoever knows a topic's name can make us look for certificates: few may wait for them at once.
+        # Anyone who knows a topic can cause fetches, so only a few requests may wait at once.
         if not self._waiting.acquire(blocking=False):
-            raise FetchFailed(f"no certificate of AWS: {MAX_WAITING} requests wait for one already")
+            raise FetchFailed(
+                f"no certificate of AWS: {WAITING_REQUESTS_LIMIT} requests wait for one already"
+            )
         try:
-            if not self._lock.acquire(timeout=PATIENCE):
-                raise FetchFailed(f"no certificate of AWS: another is waited for longer than {PATIENCE:g} s")
+            if not self._lock.acquire(timeout=FETCH_WAIT_TIMEOUT):
+                raise FetchFailed(
+                    f"no certificate of AWS: another is waited for longer than {FETCH_WAIT_TIMEOUT:g} s"
+                )
             try:
                 return self._found(url) or self._new(url)
             finally:
@@ -114,33 +117,35 @@ class Certificates:
         finally:
             self._waiting.release()
 
-    def keep(self, url: str, certificate: Certificate) -> None:
-        """To be called of one that proved a message."""
+    def mark_proven(self, url: str, certificate: Certificate) -> None:
+        """Record that this certificate verified a message."""
         with self._changing:
             self._unproven.pop(url, None)
-            _put(self._kept, url, certificate, MAX_CERTIFICATES)
+            _put(self._proven, url, certificate, CERTIFICATES_LIMIT)
 
     def _new(self, url: str) -> Certificate:
         now = self._clock()
-        self._failed = {each: at for each, at in self._failed.items() if now - at < FAILED_FOR}
+        self._failed = {each: at for each, at in self._failed.items() if now - at < FETCH_RETRY_INTERVAL}
         if url in self._failed:
-            raise FetchFailed(f"no certificate of AWS: a fetch failed less than {FAILED_FOR:g} s ago")
+            raise FetchFailed(
+                f"no certificate of AWS: a fetch failed less than {FETCH_RETRY_INTERVAL:g} s ago"
+            )
         try:
             certificate = load_pem_x509_certificate(self._fetch(url))
         except (SendError, ValueError, UnsupportedAlgorithm) as error:
-            _put(self._failed, url, now, MAX_FAILED)
+            _put(self._failed, url, now, FAILED_FETCHES_LIMIT)
             raise FetchFailed(f"no certificate of AWS at {url}: {error}") from error
         with self._changing:
-            _put(self._unproven, url, certificate, MAX_CERTIFICATES)
+            _put(self._unproven, url, certificate, CERTIFICATES_LIMIT)
         return certificate
 
     def _found(self, url: str) -> Certificate | None:
         with self._changing:
-            return self._kept.get(url) or self._unproven.get(url)
+            return self._proven.get(url) or self._unproven.get(url)
 
 
 def _put(entries: dict[str, T], url: str, entry: T, most: int) -> None:
-    """Set it at the end; where there are more than `most` then, the first goes."""
+    """Set the last entry, and remove the first if there are more than `most`."""
     entries.pop(url, None)
     entries[url] = entry
     if len(entries) > most:
@@ -149,39 +154,39 @@ def _put(entries: dict[str, T], url: str, entry: T, most: int) -> None:
 
 @dataclass(frozen=True)
 class SnsSignature(Proof):
-    """An RSA signature that stands in the body, over some of its texts; the key is ``topic_arns:``.
+    """An RSA signature in the body, over some of its fields; the key is ``topic_arns:``.
 
-    Whoever has an account at AWS can have SNS sign: only that the topic is allowed makes it a proof. The
-    time of its making is signed too, not that of the attempt: it may be older than elsewhere (OLDEST).
+    Any AWS account can make SNS sign, so the topic must be allowed. The signed time is that of the message,
+    not of the attempt, so it may be older than elsewhere (MESSAGE_AGE_LIMIT).
     """
 
-    #: The certificate at a URL; raises FetchFailed.
+    #: Return the certificate at a URL. Raises FetchFailed.
     certificate: Callable[[str], Certificate]
-    #: Called with the URL and the certificate that proved a message.
-    keep: Callable[[str, Certificate], None]
+    #: Called with the URL and the certificate that verified a message.
+    mark_proven: Callable[[str, Certificate], None]
     header: str = "Signature or TopicArn in its body"
 
-    key: ClassVar[str] = "topic_arns"
-    needs_body: ClassVar[bool] = True
+    key = "topic_arns"
+    needs_body = True
 
     @property
     def headers(self) -> tuple[str, ...]:
         return ()
 
-    def is_there(self, request: Request) -> bool:
-        return len(request.body) <= MAX_MESSAGE and all(
+    def is_present(self, request: Request) -> bool:
+        return len(request.body) <= MESSAGE_SIZE_LIMIT and all(
             name in request.body for name in (b'"Signature"', b'"TopicArn"')
         )
 
-    def flaw(self, secret: str) -> str | None:
+    def secret_error(self, secret: str) -> str | None:
         if _ARN.fullmatch(secret):
             return None
-        return "a topic's ARN is such as arn:aws:sns:us-east-1:123456789012:alarms, found another"
+        return "a topic must be an ARN such as arn:aws:sns:us-east-1:123456789012:alarms"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         topics = [str(topic) for topic in secrets]
-        # JSON escapes no character of an ARN. A stranger who knows no topic causes no parsing.
-        if not self.is_there(request) or not any(f'"{topic}"'.encode() in request.body for topic in topics):
+        # JSON escapes no character of an ARN. Without an allowed topic, the body is not parsed.
+        if not self.is_present(request) or not any(f'"{topic}"'.encode() in request.body for topic in topics):
             return False
         message = _message(request)
         if text_at(message, "TopicArn") not in topics:
@@ -194,7 +199,7 @@ class SnsSignature(Proof):
         if not _is_timely(text_at(message, "Timestamp") or "", request.received_at):
             return False
         if url[1].lower().split(".")[1] != message["TopicArn"].split(":")[3]:
-            return False  # a topic's region signs for it
+            return False  # the topic's region must sign
         content = _content(message)
         if content is None:
             return False
@@ -208,10 +213,10 @@ class SnsSignature(Proof):
             key.verify(signature, content, PKCS1v15(), algorithm())
         except (InvalidSignature, UnsupportedAlgorithm):
             return False
-        self.keep(address, certificate)
+        self.mark_proven(address, certificate)
         return True
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         del request, secret
         raise SettingsError(
             "AWS alone can sign as SNS; publish to the topic, or see with explain what a message would do"
@@ -223,18 +228,18 @@ def _is_between(start: datetime, seconds: float, end: datetime) -> bool:
 
 
 def _is_timely(timestamp: str, now: float) -> bool:
-    """Whether a time such as ``2012-04-26T20:45:04.751Z`` is that of a message that may still come."""
+    """Return whether a time such as ``2012-04-26T20:45:04.751Z`` is recent enough."""
     if not _TIMESTAMP.fullmatch(timestamp):
         return False
     try:
         age = now - datetime.fromisoformat(timestamp).timestamp()
     except ValueError:
         return False  # such as the 13th month
-    return -TOLERANCE <= age <= OLDEST
+    return -TIME_TOLERANCE <= age <= MESSAGE_AGE_LIMIT
 
 
 def _message(request: Request) -> JSON:
-    """The body's JSON value; None where the body is not valid JSON."""
+    """Return the body's JSON value; None if the body is not valid JSON."""
     try:
         return _parsed(request)
     except Unreadable:
@@ -242,20 +247,20 @@ def _message(request: Request) -> JSON:
 
 
 def _parsed(request: Request) -> JSON:
-    """The body's JSON value, parsed once for a request. Raises Unreadable."""
+    """Return the body's JSON value, parsed once per request. Raises Unreadable."""
     if request.body not in request.parsed:
         request.parsed[request.body] = parse_json(request.body)
     return request.parsed[request.body]
 
 
 def _content(message: JSON) -> bytes | None:
-    """What is signed of a message; None where it is none of SNS's."""
+    """Return the signed text of a message; None if it is not a message of SNS."""
     content = ""
     for name in _SIGNED.get(text_at(message, "Type") or "", ()):
         value = message.get(name)
         if value is None and name == "Subject":
             continue
-        # A line break elsewhere than in Message would let one signed text be read as another message.
+        # With a line break outside Message, one signed text could be read as another message.
         if not isinstance(value, str) or ("\n" in value and name != "Message"):
             return None
         content += f"{name}\n{value}\n"
@@ -263,7 +268,7 @@ def _content(message: JSON) -> bytes | None:
 
 
 def _decoded(signature: str) -> bytes:
-    """The bytes of a signature; none where it is no base64."""
+    """Return the bytes of a signature; empty if it is not base64."""
     try:
         return b64decode(signature, validate=True)
     except ValueError:
@@ -274,15 +279,15 @@ def _no_certificate(url: str) -> Certificate:
     raise FetchFailed(f"nothing is fetched here, such as {url}")
 
 
-def _keep_none(url: str, certificate: Certificate) -> None:
+def _mark_none(url: str, certificate: Certificate) -> None:
     del url, certificate
 
 
 class Sns(SourceType):
-    """The event is the message's type; a topic's subscription is confirmed by itself."""
+    """The event is the message's type. The bridge confirms the subscription of an allowed topic."""
 
-    name: ClassVar[str] = "sns"
-    guide: ClassVar[Guide] = Guide(
+    name = "sns"
+    guide = Guide(
         title="Amazon SNS",
         setup="""
             Put the topic's ARN into the table and start the bridge; then SNS → Topics → the topic → *Create
@@ -329,16 +334,14 @@ routes:
             "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
         ),
     )
-    issued: ClassVar[tuple[str, ...]] = ("topic_arns",)
-    proofs: ClassVar[tuple[Proof, ...]] = (SnsSignature(_no_certificate, _keep_none),)
-    event_header: ClassVar[str | None] = _TYPE_HEADER
-    bodies: ClassVar[tuple[Body, ...]] = (JsonBody(("text/plain", JSON_TYPE)),)
-    handshakes: ClassVar[tuple[str, ...]] = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
-    private_keys: ClassVar[tuple[str, ...]] = ("Token", "SubscribeURL", "UnsubscribeURL")
-    events: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        _SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type")
-    )
-    fields: ClassVar[Mapping[str, Inside]] = {
+    sender_issued = ("topic_arns",)
+    proofs = (SnsSignature(_no_certificate, _mark_none),)
+    event_header = _TYPE_HEADER
+    bodies = (JsonBody(("text/plain", JSON_TYPE)),)
+    setup_events = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
+    credential_fields = ("Token", "SubscribeURL", "UnsubscribeURL")
+    events = dict.fromkeys(_SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type"))
+    fields = {
         "Notification": fields(
             "Type MessageId TopicArn Subject Message Timestamp SignatureVersion Signature SigningCertURL "
             "UnsubscribeURL MessageAttributes"
@@ -348,7 +351,7 @@ routes:
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         super().__init__(fetch)
         certificates = Certificates(fetch)
-        self._proofs = (SnsSignature(certificates, certificates.keep),)
+        self._proofs = (SnsSignature(certificates, certificates.mark_proven),)
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
         del options
@@ -357,25 +360,18 @@ routes:
     def headers_for(self, event: str | None) -> dict[str, str]:
         return {"Content-Type": "text/plain; charset=UTF-8", _TYPE_HEADER: event or "Notification"}
 
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = _parsed(request), request.body
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "Type"), text_at(payload, "MessageId")
         if event not in _SIGNED or delivery is None:
             raise Unreadable(f"an SNS message has MessageId, and as Type one of {', '.join(_SIGNED)}")
         if request.headers.get(_TYPE_HEADER) != event:
-            raise Unreadable(f"the Type is {event}, {_TYPE_HEADER} says another")
-        confirm = None
+            raise Unreadable(f"{_TYPE_HEADER} is not the Type of the body, {event}")
+        confirm_url = None
         if event == "SubscriptionConfirmation":
-            confirm = text_at(payload, "SubscribeURL")
-            if confirm is None or not _SUBSCRIBE_URL.fullmatch(confirm):
-                raise Unreadable("the SubscribeURL is none of SNS's own")
-        return Reading(
-            event=event,
-            action=None,
-            payload=payload,
-            body=body,
-            delivery_id=delivery,
-            handshake=event in self.handshakes,
-            confirm=confirm,
-        )
+            confirm_url = text_at(_parsed(request), "SubscribeURL")
+            if confirm_url is None or not _SUBSCRIBE_URL.fullmatch(confirm_url):
+                raise Unreadable("the SubscribeURL is not a URL of SNS")
+        return ParsedWebhook(event, delivery_id=delivery, confirm_url=confirm_url)
+
+    def parse(self, request: Request) -> tuple[JSON, bytes]:
+        return _parsed(request), request.body

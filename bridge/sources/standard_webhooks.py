@@ -1,4 +1,4 @@
-"""Standard Webhooks: one way to sign, shared by many senders.
+"""Standard Webhooks: a signature format that many senders share.
 
 Source of the rules: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -10,25 +10,24 @@ import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 from uuid import uuid4
 
 from bridge.core.errors import Unreadable
-from bridge.core.event import Request
+from bridge.core.event import JSON, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import (
+from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
-    Known,
+    Credential,
     Proof,
     any_equal,
     header_bytes,
     is_timely,
     with_headers,
 )
-from bridge.sources.base.source_type import Options, Reading, SourceType, read_json, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
 
-#: Of the version that signs with a shared secret.
+#: The version that signs with a shared secret.
 _VERSION = b"v1,"
 
 
@@ -36,17 +35,16 @@ _VERSION = b"v1,"
 class StandardSignature(Proof):
     """An HMAC-SHA256 over id, time and body, in base64; the key is ``secret:``, as ``whsec_<base64>``.
 
-    The header holds tokens with blanks between, any of which may match; one that is no ``v1,<base64>`` is
-    passed over, so that a bad one in front of a good one does not matter.
+    The header contains tokens separated by blanks, any of which may match. Other versions are ignored.
     """
 
     header: str = "webhook-signature"
-    several: bool = True
-    #: What is said of a secret that is none.
-    flawed: str = "a secret of Standard Webhooks is whsec_ and base64, found another"
+    multiple: bool = True
+    #: The message for an invalid secret.
+    error_text: str = "a secret of Standard Webhooks must be whsec_ and base64"
 
-    key: ClassVar[str] = "secret"
-    needs_body: ClassVar[bool] = True
+    key = "secret"
+    needs_body = True
 
     @property
     def is_timed(self) -> bool:
@@ -60,10 +58,10 @@ class StandardSignature(Proof):
     def timestamp_header(self) -> str:
         return self.header.replace("signature", "timestamp")
 
-    def flaw(self, secret: str) -> str | None:
-        return None if _key(secret) else self.flawed
+    def secret_error(self, secret: str) -> str | None:
+        return None if _key(secret) else self.error_text
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         tokens = (header_bytes(request, self.header) or b"").split(b" ")[:MAX_SIGNATURES]
         identity = header_bytes(request, self.id_header)
         time = header_bytes(request, self.timestamp_header)
@@ -72,7 +70,7 @@ class StandardSignature(Proof):
         expected = [_sign(identity, time, request.body, secret) for secret in secrets]
         return any(any_equal(token, expected) for token in tokens if token.startswith(_VERSION))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         identity = request.headers.get(self.id_header) or f"msg_{uuid4().hex}"
         time = str(int(request.received_at))
         signature = _sign(identity.encode("latin-1", "replace"), time.encode(), request.body, secret)
@@ -83,7 +81,7 @@ class StandardSignature(Proof):
 
 
 def _key(secret: str) -> bytes | None:
-    """The bytes that a secret stands for, with or without padding; None where it is no base64."""
+    """Return the bytes of a base64 secret, with or without padding; None if it is not base64."""
     encoded = secret.removeprefix("whsec_")
     try:
         return b64decode(encoded + "=" * (-len(encoded) % 4), validate=True) or None
@@ -91,10 +89,10 @@ def _key(secret: str) -> bytes | None:
         return None
 
 
-def _sign(identity: bytes, time: bytes, body: bytes, secret: Known) -> bytes:
+def _sign(identity: bytes, time: bytes, body: bytes, secret: Credential) -> bytes:
     key = _key(secret.reveal()) if isinstance(secret, Secret) else None
     if key is None:
-        return b""  # the table refuses such a secret; nothing that is sent equals this
+        return b""  # the table rejects such a secret, and no token equals this
     signer = hmac.new(key, digestmod="sha256")
     for part in (identity, b".", time, b".", body):
         signer.update(part)
@@ -102,10 +100,10 @@ def _sign(identity: bytes, time: bytes, body: bytes, secret: Known) -> bytes:
 
 
 class StandardWebhooks(SourceType):
-    """Any sender that keeps to the specification. The event is the body's ``type``."""
+    """Any sender that follows the specification. The event is the body's ``type``."""
 
-    name: ClassVar[str] = "standard-webhooks"
-    guide: ClassVar[Guide] = Guide(
+    name = "standard-webhooks"
+    guide = Guide(
         title="Standard Webhooks (OpenAI, Clerk, Resend and others)",
         setup="""
             Wherever the sender takes an endpoint: the source's URL. It shows a signing secret that begins
@@ -132,21 +130,14 @@ routes:
         """,
         traps=("The secret is base64 after `whsec_`; Stripe's begins alike and is none: use its own type.",),
     )
-    issued: ClassVar[tuple[str, ...]] = ("secret",)
-    proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature(),)
-    #: Some send both brands' headers.
-    private_headers: ClassVar[tuple[str, ...]] = ("svix-signature",)
-    #: In which the delivery's id stands.
-    id_header: ClassVar[str] = "webhook-id"
+    sender_issued = ("secret",)
+    proofs = (StandardSignature(),)
+    #: Some senders also send the headers of Svix.
+    credential_headers = ("svix-signature",)
+    id_header = "webhook-id"
 
-    def headers_for(self, event: str | None) -> dict[str, str]:
-        return {**super().headers_for(event), self.id_header: f"msg_{uuid4().hex}"}
-
-    def read(self, request: Request, options: Options) -> Reading:
-        del options
-        payload, body = read_json(request)
-        event = text_at(payload, "type")
-        delivery = request.headers.get(self.id_header)
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        event, delivery = text_at(payload, "type"), request.headers.get(str(self.id_header))
         if event is None or not delivery:
             raise Unreadable(f"a Standard Webhook has its event's name as type, and {self.id_header}")
-        return Reading(event=event, action=None, payload=payload, body=body, delivery_id=delivery)
+        return ParsedWebhook(event, delivery_id=delivery)

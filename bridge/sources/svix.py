@@ -1,22 +1,19 @@
-"""Svix: Standard Webhooks under the names that it had before the standard.
+"""Svix: Standard Webhooks with its older header names.
 
 Source of the rules: https://docs.svix.com/receiving/verifying-payloads/how-manual
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.signatures import Proof
 from bridge.sources.standard_webhooks import StandardSignature, StandardWebhooks
 
 
 class Svix(StandardWebhooks):
     """As Standard Webhooks, with ``svix-id``, ``svix-timestamp`` and ``svix-signature``."""
 
-    name: ClassVar[str] = "svix"
-    guide: ClassVar[Guide] = Guide(
+    name = "svix"
+    guide = Guide(
         title="Senders that use Svix under its own name",
         setup="""
             In the sender's portal → *Endpoints* → *Add Endpoint*: the source's URL and the events that your
@@ -43,6 +40,6 @@ routes:
         """,
         traps=("Where the headers are named `webhook-…` instead, use `type: standard-webhooks`.",),
     )
-    proofs: ClassVar[tuple[Proof, ...]] = (StandardSignature("svix-signature"),)
-    id_header: ClassVar[str] = "svix-id"
-    private_headers: ClassVar[tuple[str, ...]] = ("webhook-signature",)
+    proofs = (StandardSignature("svix-signature"),)
+    id_header = "svix-id"
+    credential_headers = ("webhook-signature",)

@@ -14,7 +14,7 @@ from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 from bridge.process.log import log_trouble
 from bridge.report.rows import pause_line
-from bridge.sources.base.signatures import BearerToken
+from bridge.sources.base.proofs import BearerToken
 
 #: After how many seconds of silence a process that delivers is taken for gone: three of its beats.
 PROCESS_TIMEOUT_SECONDS = 30.0
@@ -105,7 +105,7 @@ def _details(bridge: Bridge) -> dict[str, Any]:
 
 def _proves(headers: Headers, token: Secret) -> bool:
     """Whether the request proves to know the token; compared in constant time."""
-    return BearerToken().holds(Request("", headers, {}, b"", 0.0), (token,))
+    return BearerToken().verify(Request("", headers, {}, b"", 0.0), (token,))
 
 
 def _answer(status: int, body: dict[str, Any]) -> Response:

@@ -1,1 +1,1 @@
-"""What every source type shares: the contract, bodies, proofs, credentials. Pure."""
+"""The contract of source types, and what they share: bodies, proofs, credentials. Pure."""

@@ -1,7 +1,7 @@
-"""The shapes of a request's body, as a type declares them: JSON, or a form; pure.
+"""Formats of a request's body: JSON or a form. Pure.
 
-No sender signs Content-Type. Each shape therefore fits no body of another one: JSON that a sender signed
-cannot be sent again as a form, nor a form as JSON.
+No sender signs Content-Type, so no body fits two formats: signed JSON cannot be replayed as a form, nor a
+form as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class JsonBody:
-    """The body is JSON."""
+    """JSON."""
 
     content_types: tuple[str, ...] = (JSON_TYPE,)
 
@@ -32,7 +32,7 @@ class JsonBody:
 
 @dataclass(frozen=True)
 class JsonForm:
-    """A form with one field, which holds JSON, and no other field."""
+    """A form whose only field contains JSON."""
 
     field: str
 
@@ -43,19 +43,19 @@ class JsonForm:
         return f"a form with the single field `{self.field}`"
 
     def fits(self, fields: Mapping[str, str]) -> bool:
-        """Whether a form with these fields has this shape."""
+        """Return whether a form with these fields has this format."""
         return fields.keys() == {self.field}
 
     def text(self, fields: Mapping[str, str]) -> bytes:
-        """The payload as JSON text."""
+        """Return the payload as JSON text."""
         return fields[self.field].encode()
 
 
 @dataclass(frozen=True)
 class FieldsForm:
-    """A form whose fields are the payload, each of them text."""
+    """A form whose fields are the payload."""
 
-    #: The fields that every such form has. It may have others.
+    #: Fields that the form must have. It may have others.
     required: tuple[str, ...]
     max_fields: int
 
@@ -66,11 +66,11 @@ class FieldsForm:
         return f"a form that has {names}"
 
     def fits(self, fields: Mapping[str, str]) -> bool:
-        """Whether a form with these fields has this shape."""
+        """Return whether a form with these fields has this format."""
         return fields.keys() >= set(self.required)
 
     def text(self, fields: Mapping[str, str]) -> bytes:
-        """The payload as JSON text."""
+        """Return the payload as JSON text."""
         return orjson.dumps(fields)
 
 
@@ -78,20 +78,20 @@ Body = JsonBody | JsonForm | FieldsForm
 
 
 def content_type(headers: Headers) -> str:
-    """The media type of the body, lower case, without parameters; empty where there is none."""
+    """Return the media type of the body in lower case, without parameters; empty if there is none."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def has_no_body(request: Request) -> bool:
-    """Whether nothing comes that a Content-Type could name (RFC 9110 8.3); also before it is read."""
+    """Return whether the request has no body (RFC 9110 8.3), also before the body is read."""
     length = request.headers.get("Content-Length", "")
     return length in ("", "0") and "Transfer-Encoding" not in request.headers and not request.body
 
 
 def body_text(request: Request, bodies: Iterable[Body]) -> bytes:
-    """The JSON text of a body that has one of these shapes, before it is parsed.
+    """Return the JSON text of a body in one of these formats, before it is parsed.
 
-    Raises Unreadable where Content-Type says a form and the form has none of the shapes.
+    Raises Unreadable for a form that has none of these formats.
     """
     forms = [body for body in bodies if not isinstance(body, JsonBody)]
     if not forms or content_type(request.headers) != FORM_TYPE:
@@ -104,6 +104,6 @@ def body_text(request: Request, bodies: Iterable[Body]) -> bytes:
 
 
 def read_body(request: Request, bodies: Iterable[Body]) -> tuple[JSON, bytes]:
-    """The payload of a body that has one of these shapes, and its JSON text. Raises Unreadable."""
+    """Return the payload of a body in one of these formats, and its JSON text. Raises Unreadable."""
     text = body_text(request, bodies)
     return parse_json(text), text

@@ -10,7 +10,7 @@ from bridge.sources.base.source_type import Fetch, SourceType, fetch_nothing
 
 
 def discover(fetch: Fetch = fetch_nothing) -> dict[str, SourceType]:
-    """Every type by its name: the one that each module of this folder defines, if it does."""
+    """Return every type by its name."""
     types: dict[str, SourceType] = {}
     for module in iter_modules(bridge.sources.__path__):
         name = f"{bridge.sources.__name__}.{module.name}"

@@ -55,7 +55,7 @@ def document(types: Iterable[SourceType]) -> str:
 def _section(source_type: SourceType) -> Iterator[str]:
     guide = source_type.guide
     setup, events, identity, repeats = map(_prose, (guide.setup, guide.events, guide.identity, guide.repeats))
-    given_out = dict.fromkeys(source_type.issued, ", given out by the sender")
+    given_out = dict.fromkeys(source_type.sender_issued, ", given out by the sender")
     proofs = "; ".join(
         f"`{proof.key}:` ({proof.header}{given_out.get(proof.key, '')})" for proof in source_type.proofs
     )

@@ -1,4 +1,4 @@
-"""Source, a configured sender of webhooks."""
+"""Source: a configured sender of webhooks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bridge.core.redaction import Keep, emptied, redacted
 from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
-from bridge.sources.base.recognition import misfit
-from bridge.sources.base.signatures import Required
-from bridge.sources.base.source_type import Options, Reading, Replays, SourceType
+from bridge.sources.base.event_mismatch import event_mismatch
+from bridge.sources.base.proofs import RequiredProof
+from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
-#: Headers that hold credentials whatever the type.
+#: Headers with credentials, for every type.
 CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
 
 #: The longest name of an event, action or delivery, in characters.
@@ -33,21 +33,21 @@ class Source:
     #: The last part of its URL.
     name: str
     type: SourceType
-    #: All must hold, or any where `any_of`.
-    required: tuple[Required, ...]
+    #: A request must pass all of these proofs, or one of them if `any_of`.
+    required: tuple[RequiredProof, ...]
     any_of: bool = False
-    #: Seconds; None turns it off.
+    #: Seconds in which the same webhook without an id is a duplicate; None disables this.
     dedupe: float | None = None
     options: Options = field(default_factory=Options)
-    #: Of which events the body, the headers and the query are stored.
+    #: The events whose body, headers and query are stored.
     keep: Keep = Keep.FULL
-    #: Fields whose values are not.
+    #: Fields whose values are not stored.
     redact: tuple[Path, ...] = ()
-    #: What becomes of a body that came before under another delivery id; None: it is not looked for.
+    #: What to do with an old body under a new delivery id; None means that it is not detected.
     replays: Replays | None = None
 
     def verify_head(self, request: Request) -> None:
-        """Check what needs no body. Raises UnsupportedContent or NotAuthentic."""
+        """Check what does not need the body. Raises UnsupportedContent or NotAuthentic."""
         if self.type.is_unsigned_test(request):
             return
         if self.any_of and any(one.proof.needs_body for one in self.required):
@@ -62,93 +62,98 @@ class Source:
         self._check(self.required, request)
         self._check_content(request)
 
-    def prove(self, request: Request) -> Request:
-        """The request as its sender sends it: with every proof, or the first of `any_of` that has a secret.
+    def sign(self, request: Request) -> Request:
+        """Return the request as the sender sends it: with every proof, or with one if `any_of`.
 
-        Raises SettingsError where one has no secret, as its variable is not set.
+        Raises SettingsError if a proof has no secret because its variable is not set.
         """
         required = self.required
         if self.any_of:
             required = (tuple(one for one in required if one.first) or required)[:1]
         for one in required:
             if one.first is None:
-                raise SettingsError(f"nothing to prove {one.proof.key} with: its variable is not set")
-            request = one.proof.prove(request, one.first)
+                raise SettingsError(f"{one.proof.key} has no secret: its variable is not set")
+            request = one.proof.sign(request, one.first)
         return request
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
-        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
-        return self.type.reply(reading)
+    def reply(self, request: Request, event: Event) -> dict[str, JSON] | None:
+        """Return the body of the 200 that the sender requires, or None if it accepts any 2xx."""
+        return self.type.reply(
+            event, self._verifying_secrets(request) if self.type.is_setup_event(event) else ()
+        )
 
-    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, Reading]:
-        """The event of an authentic request, as its type reads it. Raises Unreadable.
+    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
+        """Return the event of an authentic request, without credentials and the secrets of `mask`.
 
-        No header and no query parameter of the event holds a secret that `mask` knows.
+        Raises Unreadable.
         """
-        given = request
-        request = self._without_credentials(given, mask)
-        reading = self._without_private_keys(self.type.read(request, self.options))
-        if reading.handshake:
-            reading = replace(reading, secrets=self._proving(given))
+        request = self._without_credentials(request, mask)
+        payload, body = self.type.parse(request)
+        stripped = payload
+        for path in self.type.credential_fields:
+            stripped = _without(stripped, path.split("."))
+        if stripped is not payload:
+            payload, body = stripped, orjson.dumps(stripped)
+        webhook = self.type.read_with(request, payload, self.options)
         if not self.required:
-            # Whoever asks is not known: nothing is fetched for them.
-            reading = replace(reading, confirm=None)
-        identity = reading.delivery_id or f"{reading.fingerprint}@{rfc3339(request.received_at)}"
-        for what, name in (("event", reading.event), ("action", reading.action), ("delivery id", identity)):
+            # The bridge fetches nothing for an unknown sender.
+            webhook = replace(webhook, confirm_url=None)
+        identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
+        for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
             _check_name(what, name)
-        reason = misfit(self.type.events, self.type.marks, reading.event, reading.payload)
+        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, payload)
         if reason is not None:
-            raise Unreadable(f"a {self.type.name} {reading.event} {reason}")
+            raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
             source=self.name,
-            event=reading.event,
-            action=reading.action,
+            event=webhook.event,
+            action=webhook.action,
             delivery_id=identity,
             headers=request.headers,
             query=request.query,
-            payload=reading.payload,
+            payload=payload,
             received_at=request.received_at,
-            body=reading.body,
+            body=body,
         )
-        return event, reading
+        return event, webhook
 
     @property
     def has_event_in_body(self) -> bool:
-        """Whether the body alone names the event."""
+        """Return whether the body alone names the event."""
         paths = (path for path in (self.options.event, self.options.action) if path is not None)
         return self.type.event_header is None and all(path.root == "payload" for path in paths)
 
-    def digest(self, request: Request, reading: Reading) -> bytes:
-        """The SHA-256 of the body as it came, or of its payload without the keys that vary."""
-        varying = self.type.varying_keys
-        if not varying or not isinstance(reading.payload, dict):
+    def digest(self, request: Request, event: Event) -> bytes:
+        """Return the SHA-256 of the body as received, or of its payload without the volatile fields."""
+        volatile = self.type.volatile_fields
+        if not volatile or not isinstance(event.payload, dict):
             return sha256(request.body).digest()
-        same = {key: value for key, value in reading.payload.items() if key not in varying}
-        return sha256(orjson.dumps(same)).digest()
+        stable = {key: value for key, value in event.payload.items() if key not in volatile}
+        return sha256(orjson.dumps(stable)).digest()
 
-    def kept(self, event: Event, *, made_jobs: bool) -> Event:
-        """The event as it is stored: where its body is not kept, that is empty."""
+    def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
+        """Return the event as it is stored: redacted, or with an empty body."""
         if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
             return emptied(event)
         return redacted(event, self.redact) if self.redact else event
 
-    def _proving(self, request: Request) -> tuple[Secret, ...]:
-        """Those of its secrets that this request is proved with: of two in a rotation, the sender's."""
+    def _verifying_secrets(self, request: Request) -> tuple[Secret, ...]:
+        """Return the secrets that verify this request: during a rotation, the sender's."""
         return tuple(
             secret
             for one in self.required
             for secret in one.secrets
-            if isinstance(secret, Secret) and one.proof.holds(request, (secret,))
+            if isinstance(secret, Secret) and one.proof.verify(request, (secret,))
         )
 
-    def _check(self, required: Iterable[Required], request: Request) -> None:
-        verdicts = [one.holds(request) for one in required]
+    def _check(self, required: Iterable[RequiredProof], request: Request) -> None:
+        verdicts = [one.verify(request) for one in required]
         if verdicts and not (any(verdicts) if self.any_of else all(verdicts)):
             raise NotAuthentic(f"source {self.name}: {self._what_failed(request)}")
 
     def _what_failed(self, request: Request) -> str:
-        """The class of reason, for the log: never which secret."""
-        absent = sorted({one.proof.header for one in self.required if not one.proof.is_there(request)})
+        """Return the reason for the log, which never says which secret failed."""
+        absent = sorted({one.proof.header for one in self.required if not one.proof.is_present(request)})
         if absent:
             return f"the request has no {' and no '.join(absent)}"
         return f"{' or '.join(sorted({one.proof.header for one in self.required}))} does not match"
@@ -160,16 +165,16 @@ class Source:
         content = content_type(request.headers)
         if not content and has_no_body(request):
             return
-        # A form is what a browser sends across sites without asking; a signature rules that out.
+        # A browser sends forms across sites. Only a signature excludes that.
         signed = any(one.proof.needs_body for one in self.required)
         taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
         if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
             raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(taken)}")
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
-        """The request as an event may show it, and as its type and the table's paths read it."""
+        """Return the request without credentials, as the type and the table's paths read it."""
         proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
-        headers = request.headers.without([*CREDENTIAL_HEADERS, *self.type.private_headers, *proofs])
+        headers = request.headers.without([*CREDENTIAL_HEADERS, *self.type.credential_headers, *proofs])
         query = {name: value for name, value in request.query.items() if name != "token"}
         return replace(
             request,
@@ -177,17 +182,9 @@ class Source:
             query=without_credentials(query, self.options.names("query"), mask),
         )
 
-    def _without_private_keys(self, reading: Reading) -> Reading:
-        kept = reading.payload
-        for path in self.type.private_keys:
-            kept = _without(kept, path.split("."))
-        if kept is reading.payload:
-            return reading
-        return replace(reading, payload=kept, body=orjson.dumps(kept))
-
 
 def _without(payload: JSON, path: list[str]) -> JSON:
-    """The payload without what stands at these keys; itself where nothing does."""
+    """Return the payload without the field at this path, or the same object if it has none."""
     key, *rest = path
     if not isinstance(payload, dict) or key not in payload:
         return payload

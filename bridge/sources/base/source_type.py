@@ -1,4 +1,4 @@
-"""SourceType, the contract of one kind of sender: how it proves itself, and what its requests say."""
+"""SourceType: the contract of one type of sender. A new type subclasses it in a file of bridge/sources/."""
 
 from __future__ import annotations
 
@@ -7,185 +7,208 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+from uuid import uuid4
 
-from bridge.core.errors import NotSent
+from bridge.core.errors import NotSent, Unreadable
 from bridge.core.event import JSON, Event, Request
 from bridge.core.fields import Path
-from bridge.core.payload import parse_json
 from bridge.core.secrets import Secret
-from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody
+from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody, read_body
+from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.payloads import Inside
-from bridge.sources.base.recognition import Marks
-from bridge.sources.base.signatures import HmacSignature, Proof
+from bridge.sources.base.known_fields import FieldTree
+from bridge.sources.base.proofs import HeaderToken, HmacSignature, Proof
 
-#: Among the fields of a type, those of whatever event.
+#: The key for the payload fields of every event.
 EVERY_EVENT = "*"
 
-#: GETs an https URL and gives the body of a 200, within limits; raises SendError.
+#: Return the body of the 200 that an https URL answers, within limits. Raises SendError.
 Fetch = Callable[[str], bytes]
 
 
 def fetch_nothing(url: str) -> bytes:
-    """Of a process that verifies nothing, such as a command's. Raises NotSent."""
+    """Stand in for Fetch where no request is verified, as in a command. Raises NotSent."""
     del url
     raise NotSent("nothing is fetched here")
 
 
 class Replays(StrEnum):
-    """What becomes of a body that came before under another delivery id."""
+    """What to do with an old body under a new delivery id."""
 
-    #: It is another webhook, with a note on its event.
+    #: Process the webhook, with a note on its event.
     NOTE = "note"
-    #: It makes no job.
+    #: Create no job.
     REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a table may set on a source of a type that takes it."""
+    """Settings of a source that only some types have."""
 
     #: The header of ``token:``.
     header: str | None = None
-    #: Where the event, the action and the delivery id are found.
+    #: The fields with the names of the event, the action and the delivery.
     event: Path | None = None
     action: Path | None = None
     delivery_id: Path | None = None
-    #: How ``secret:`` signs, where the table says it.
+    #: The format of the signature with ``secret:``.
     signature: HmacSignature | None = None
 
     def names(self, root: str) -> frozenset[str]:
-        """Which of the ``headers`` or the ``query`` the paths read, in lower case."""
+        """Return the ``headers`` or ``query`` names that the paths read, in lower case."""
         paths = [path for path in (self.event, self.action, self.delivery_id) if path and path.root == root]
         return frozenset(str(step).lower() for path in paths for step in path.steps[:1])
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a type reads out of an authentic request."""
+class ParsedWebhook:
+    """What a type reads from an authentic request. It has a delivery id or a fingerprint."""
 
     event: str
-    action: str | None
-    payload: JSON
-    #: The payload as JSON text.
-    body: bytes
-    #: What identifies the webhook to its sender; None where the sender has no id.
+    action: str | None = None
+    #: The sender's id of the webhook.
     delivery_id: str | None = None
-    #: Without an id: the bytes of a hash that stands for it within a window.
+    #: A hash that identifies a webhook without an id, within the source's `dedupe` window.
     fingerprint: str | None = None
-    #: A test or confirmation by the sender, which no route is asked about.
-    handshake: bool = False
-    #: What the sender wants to have fetched before it sends more.
-    confirm: str | None = None
-    #: Of a handshake: those of the source's secrets that it is proved with.
-    secrets: tuple[Secret, ...] = ()
+    #: A URL that the bridge must fetch before the sender sends more.
+    confirm_url: str | None = None
 
 
 class SourceType(ABC):
-    """One kind of sender."""
+    """A type of sender. Required: `name`, `guide`, `proofs` and `read`."""
 
-    #: As the table names it.
+    #: Its name in the table.
     name: ClassVar[str]
-    #: What a user must know of it: a section of docs/sources.md.
+    #: How to set it up.
     guide: ClassVar[Guide]
-    #: The proofs that its sender can give.
+    #: How its sender can prove itself.
     proofs: ClassVar[tuple[Proof, ...]]
-    #: The keys of those whose secrets its sender gives out, so that nobody makes one up.
-    issued: ClassVar[tuple[str, ...]] = ()
-    #: The header in which its sender names the event, where it does.
+    #: The keys of proofs whose secrets the sender issues.
+    sender_issued: ClassVar[tuple[str, ...]] = ()
+    #: The header with the event's name.
     event_header: ClassVar[str | None] = None
-    #: The shapes of body that its sender uses.
+    #: The header with the delivery id.
+    id_header: ClassVar[str | None] = None
+    #: The formats of the body.
     bodies: ClassVar[tuple[Body, ...]] = (JsonBody(),)
-    #: Headers with a signature or a credential besides those of `proofs`.
-    private_headers: ClassVar[tuple[str, ...]] = ()
-    #: Keys at the top of its payloads that hold a credential: they are taken out.
-    private_keys: ClassVar[tuple[str, ...]] = ()
-    #: The keys of Options that the table may set.
+    #: Headers with a credential, besides those of `proofs`. They are removed from the event.
+    credential_headers: ClassVar[tuple[str, ...]] = ()
+    #: Payload fields with a credential, such as ``token`` or ``data.code``. They are removed from the event.
+    credential_fields: ClassVar[tuple[str, ...]] = ()
+    #: The Options that the table may set.
     options: ClassVar[tuple[str, ...]] = ()
-    #: How ``secret:`` signs where its sender leaves that open and the table does not say it.
-    signs: ClassVar[HmacSignature | None] = None
-    #: What it signs where the table names a header with the time, and nothing more.
-    signs_with_time: ClassVar[str] = "{ts}.{body}"
-    #: Known events and the keys that their bodies must have (see recognition). Of another name `check` warns.
+    #: The format of a signature that the table may set and does not set.
+    default_signature: ClassVar[HmacSignature | None] = None
+    #: The signed text, if the table sets a `timestamp_header` only.
+    default_signed_content: ClassVar[str] = "{ts}.{body}"
+    #: Known events and the fields that their bodies must have. `check` warns about an unknown event.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    #: What else tells their bodies apart, where the sender signs no event.
-    marks: ClassVar[Marks | None] = None
-    #: Of known events, or of EVERY_EVENT, the fields of the payload. Of another field `check` warns.
-    fields: ClassVar[Mapping[str, Inside]] = {}
-    #: Those that are tests or confirmations, which no route is asked about: the event, or event.action.
-    handshakes: ClassVar[tuple[str, ...]] = ()
-    #: How long, in seconds from the first sight, a webhook without an id counts as come again.
+    #: More evidence for the event of a body, if the sender does not sign the event's name.
+    markers: ClassVar[Markers | None] = None
+    #: The payload fields of known events, or of EVERY_EVENT. `check` warns about an unknown field.
+    fields: ClassVar[Mapping[str, FieldTree]] = {}
+    #: Tests and confirmations, which match no route: the event, or event.action.
+    setup_events: ClassVar[tuple[str, ...]] = ()
+    #: Seconds in which the same webhook without an id is a duplicate.
     dedupe: ClassVar[float | None] = None
-    #: Whether an old body can come as a new webhook: its proof covers neither a delivery id nor the time.
+    #: Whether an old body can be replayed: the proof covers neither the delivery id nor the time.
     replayable: ClassVar[bool] = False
-    #: Keys at the top of its payloads whose values differ each time that the same webhook is sent.
-    varying_keys: ClassVar[tuple[str, ...]] = ()
+    #: Top-level payload fields that differ between attempts of one webhook.
+    volatile_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         self.fetch = fetch
 
     @property
     def content_types(self) -> tuple[str, ...]:
-        """The content types of `bodies`."""
+        """Return the content types of `bodies`."""
         return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
 
     @abstractmethod
-    def read(self, request: Request, options: Options) -> Reading:
-        """What the request says. Raises Unreadable."""
+    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
+        """Return what the request says. `payload` has no `credential_fields`. Raises Unreadable."""
+
+    def read_with(self, request: Request, payload: JSON, options: Options) -> ParsedWebhook:
+        """Return the same for a type whose `options` name the fields to read."""
+        del options
+        return self.read(request, payload)
+
+    def parse(self, request: Request) -> tuple[JSON, bytes]:
+        """Return the payload and its JSON text. Raises Unreadable."""
+        return read_body(request, self.bodies)
 
     def is_unsigned_test(self, request: Request) -> bool:
-        """Whether it is a test that its sender never signs, told by its headers: answered, and not stored."""
+        """Return whether the headers are those of a test that the sender never signs. It is not stored."""
         del request
         return False
 
-    def is_handshake(self, event: Event) -> bool:
-        """Whether it is a test or confirmation, which no route is asked about."""
-        return event.event in self.handshakes or event.full_name in self.handshakes
+    def is_setup_event(self, event: Event) -> bool:
+        """Return whether the event is a test or confirmation, which matches no route."""
+        return event.event in self.setup_events or event.full_name in self.setup_events
 
-    def reply(self, reading: Reading) -> dict[str, JSON] | None:
-        """What its sender wants to hear, with 200; None where any 2xx and any body will do."""
-        del reading
+    def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:
+        """Return the body of the 200 that the sender requires, or None if it accepts any 2xx.
+
+        `secrets` are those that signed a setup event.
+        """
+        del event, secrets
         return None
 
     def headers_for(self, event: str | None) -> dict[str, str]:
-        """The headers, besides those of its proofs, with which its sender would send this event.
+        """Return the headers that the sender would send with this event, without those of its proofs.
 
-        `event` is the event's name where the sender says it in a header. Raises Unreadable where it
-        must be given and is not.
+        Raises Unreadable if the sender names the event in a header and `event` is None.
         """
-        del event
-        return {"Content-Type": JSON_TYPE}
+        headers = {"Content-Type": JSON_TYPE}
+        if self.event_header is not None:
+            if event is None:
+                message = f"{self.guide.title} names the event in the header {self.event_header}"
+                raise Unreadable(f"{message}: add --event and its name")
+            headers[self.event_header] = event
+        if self.id_header is not None:
+            headers[self.id_header] = str(uuid4())
+        return headers
 
     def proofs_with(self, options: Options) -> tuple[Proof, ...]:
-        """The proofs that its sender can give, under these options."""
-        del options
-        return self.proofs
+        """Return the proofs with the header and the signature format of the options."""
 
-    def advice(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
-        """What is likely not meant by a route for these events, and what to write instead."""
+        def configured(proof: Proof) -> Proof:
+            if isinstance(proof, HeaderToken) and options.header is not None:
+                return HeaderToken(options.header)
+            if isinstance(proof, HmacSignature) and options.signature is not None:
+                return options.signature
+            return proof
+
+        return tuple(map(configured, self.proofs))
+
+    def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
+        """Return a likely mistake in a route for these events and what to write instead, or None."""
         del events, loops
         return None
 
-    def usual_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
-        """What the table means where it does not say ``replays:``; None: nobody looks for them.
+    def default_replays(self, options: Options, proofs: Collection[str]) -> Replays | None:
+        """Return the default of ``replays:``; None means that replays are not detected.
 
-        `proofs` are the keys of those that every request must give.
+        `proofs` are the keys of the proofs that every request must pass.
         """
         del options, proofs
         return Replays.NOTE if self.replayable else None
 
     def item_identity(self, item: JSON) -> JSON:
-        """What makes an item of a loop the same one when its webhook comes again."""
+        """Return what identifies an item of a loop when the webhook is sent again."""
         return item
 
 
-def read_json(request: Request) -> tuple[JSON, bytes]:
-    """The payload of a JSON body and its bytes. Raises Unreadable."""
-    return parse_json(request.body), request.body
+def required_headers(request: Request, *names: str) -> list[str]:
+    """Return the values of these headers. Raises Unreadable if one is missing or empty."""
+    missing = [name for name in names if not request.headers.get(name)]
+    if missing:
+        raise Unreadable(f"the request has no header {' and no '.join(missing)}")
+    return [request.headers[name] for name in names]
 
 
 def text_at(payload: JSON, *path: str) -> str | None:
-    """The text at these keys of a payload; None where there is none, or an empty one."""
+    """Return the text at these keys of a payload; None if it is missing, empty or not text."""
     for key in path:
         payload = payload.get(key) if isinstance(payload, dict) else None
     return payload if isinstance(payload, str) and payload else None

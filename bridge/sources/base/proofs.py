@@ -1,7 +1,6 @@
-"""How a sender proves itself: HMAC signatures, tokens, what stands in ``Authorization``.
+"""Proofs of a sender: HMAC signatures, tokens, and ``Authorization``.
 
-Each kind of proof is declared by a source's type and checks a request in constant time, over
-bytes: a text comparison would raise on a non-ASCII header.
+Proofs compare bytes in constant time. Comparing text would raise on a non-ASCII header.
 """
 
 from __future__ import annotations
@@ -18,94 +17,94 @@ from typing import ClassVar
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 
-#: How far a signed time may be from now, either way, seconds.
-TOLERANCE = 300.0
-#: How many signatures of one request are looked at.
+#: Seconds that a signed time may differ from now.
+TIME_TOLERANCE = 300.0
+#: The most signatures of one request that are checked.
 MAX_SIGNATURES = 10
 
-#: Seconds since the epoch as a sender writes them. What else Python's own conversions take is no time.
+#: Seconds since the epoch. Python's own conversions accept more.
 _SECONDS = re.compile(rb"[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """A user name and a password, of ``basic_auth``."""
+class BasicCredentials:
+    """A user name and a password of ``basic_auth``."""
 
     username: str
     password: Secret
 
 
-#: What a proof is checked with: a secret, or what the table allows by name.
-Known = Secret | Credentials | str
+#: What verifies a proof: a secret, a user name and password, or an allowed name such as a topic.
+Credential = Secret | BasicCredentials | str
 
 
 class Proof(ABC):
-    """One kind of proof, as a type declares it."""
+    """A kind of proof."""
 
-    #: The key under which the table holds its secrets.
+    #: The table's key for its secrets.
     key: ClassVar[str]
-    #: Whether it can be checked only once the body is read.
+    #: Whether verifying it needs the body.
     needs_body: ClassVar[bool] = False
 
-    #: Where it stands: a header's name, or in words.
+    #: The name of its header, or its place in words.
     header: str
-    #: Whether several may stand there, of which any may match.
-    several: bool = False
+    #: Whether the header may contain several, of which any may match.
+    multiple: bool = False
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """Its headers, which are taken off before the event exists."""
+        """Return its headers, which are removed from the event."""
         return (self.header,)
 
     @property
     def is_timed(self) -> bool:
-        """Whether a time is signed."""
+        """Return whether the time is signed."""
         return False
 
-    def is_there(self, request: Request) -> bool:
-        """Whether anything stands where it should."""
+    def is_present(self, request: Request) -> bool:
+        """Return whether the request has it, valid or not."""
         return self.header in request.headers
 
-    def flaw(self, secret: str) -> str | None:
-        """What is wrong with a secret of the table, in words that do not show it."""
+    def secret_error(self, secret: str) -> str | None:
+        """Return what is wrong with a secret of the table, without showing it."""
         del secret
         return None
 
     @abstractmethod
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
-        """Whether the request proves itself with any of `secrets`.
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        """Return whether any of `secrets` verifies the request.
 
-        Raises nothing, but ServiceUnavailable where what it needs from elsewhere cannot be had.
+        Raises ServiceUnavailable if verifying needs something that cannot be fetched.
         """
 
     @abstractmethod
-    def prove(self, request: Request, secret: Known) -> Request:
-        """The request as a sender that knows `secret` would send it, at the time of its `received_at`."""
+    def sign(self, request: Request, secret: Credential) -> Request:
+        """Return the request as a sender with this secret would send it at its `received_at`."""
 
 
 def with_headers(request: Request, headers: Mapping[str, str]) -> Request:
-    """The request with these headers too."""
+    """Return the request with these headers added."""
     return replace(request, headers=Headers({**request.headers, **Headers(headers.items())}.items()))
 
 
 def header_bytes(request: Request, name: str) -> bytes | None:
-    """The header's bytes as they came: WSGI hands them over as Latin-1."""
+    """Return the header's bytes as received. WSGI decodes them as Latin-1."""
     value = request.headers.get(name)
     return None if value is None else value.encode("latin-1", "replace")
 
 
-def any_equal(found: bytes, expected: Iterable[bytes]) -> bool:
-    """Whether `found` is one of `expected`; every one is compared, in constant time."""
-    matches = [hmac.compare_digest(found, candidate) for candidate in expected]
+def any_equal(actual: bytes, expected: Iterable[bytes]) -> bool:
+    """Return whether `actual` is one of `expected`; each is compared, in constant time."""
+    matches = [hmac.compare_digest(actual, candidate) for candidate in expected]
     return any(matches)
 
 
 def is_timely(seconds: bytes | None, now: float) -> bool:
-    """Whether a signed time is near enough to `now`; both in seconds since the epoch."""
+    """Return whether a signed time is near `now`. Both are seconds since the epoch."""
     return (
         seconds is not None
         and _SECONDS.fullmatch(seconds) is not None
-        and abs(int(seconds) - now) <= TOLERANCE
+        and abs(int(seconds) - now) <= TIME_TOLERANCE
     )
 
 
@@ -113,9 +112,8 @@ def is_timely(seconds: bytes | None, now: float) -> bool:
 class HmacSignature(Proof):
     """An HMAC of the raw body in a header, such as ``sha256=<hex>``; the key is ``secret:``.
 
-    With a `timestamp_header` the time is signed too: `signed` says how, and a time that is too far from
-    now is refused. Where `several`, signatures stand in the header with commas between, any of which may
-    match; those with another prefix are another version's and are passed over.
+    With a `timestamp_header`, the time is signed too, and a time too far from now is rejected. With
+    `multiple`, the header contains signatures separated by commas, and those with another prefix are ignored.
     """
 
     header: str
@@ -124,9 +122,9 @@ class HmacSignature(Proof):
     #: ``hex`` or ``base64``.
     encoding: str = "hex"
     timestamp_header: str | None = None
-    #: What is signed, with ``{ts}`` and ``{body}``.
+    #: The signed text, with ``{ts}`` and ``{body}``.
     signed: str = "{body}"
-    several: bool = False
+    multiple: bool = False
 
     key: ClassVar[str] = "secret"
     needs_body: ClassVar[bool] = True
@@ -135,16 +133,16 @@ class HmacSignature(Proof):
     def headers(self) -> tuple[str, ...]:
         return (self.header,) if self.timestamp_header is None else (self.header, self.timestamp_header)
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
-        time, signatures = self.found(request)
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        time, signatures = self.time_and_signatures(request)
         if time is None or (self.is_timed and not is_timely(time, request.received_at)):
             return False
-        expected = [self.sign(request, time, secret) for secret in secrets]
+        expected = [self.signature_text(request, time, secret) for secret in secrets]
         return any(any_equal(signature, expected) for signature in signatures[:MAX_SIGNATURES])
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at)) if self.is_timed else ""
-        headers = {self.header: self.sign(request, time.encode(), secret).decode()}
+        headers = {self.header: self.signature_text(request, time.encode(), secret).decode()}
         if self.timestamp_header is not None:
             headers[self.timestamp_header] = time
         return with_headers(request, headers)
@@ -153,20 +151,20 @@ class HmacSignature(Proof):
     def is_timed(self) -> bool:
         return self.timestamp_header is not None
 
-    def found(self, request: Request) -> tuple[bytes | None, list[bytes]]:
-        """The signed time (empty where none is signed, None where it is missing) and the signatures."""
+    def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
+        """Return the signed time (empty if none is signed, None if it is missing) and the signatures."""
         value = header_bytes(request, self.header)
         time = b"" if self.timestamp_header is None else header_bytes(request, self.timestamp_header)
         if value is None:
             return time, []
-        return time, [each.strip(b" ") for each in value.split(b",")] if self.several else [value]
+        return time, [each.strip(b" ") for each in value.split(b",")] if self.multiple else [value]
 
     def content(self, request: Request) -> bytes:
-        """What of the request is signed."""
+        """Return the signed part of the request."""
         return request.body
 
-    def sign(self, request: Request, time: bytes, secret: Known) -> bytes:
-        """The signature as it stands in the header."""
+    def signature_text(self, request: Request, time: bytes, secret: Credential) -> bytes:
+        """Return the signature in the header's format."""
         before, _, after = self.signed.partition("{body}")
         signer = hmac.new(secret_bytes(secret), digestmod=self.algorithm)
         signer.update(before.encode().replace(b"{ts}", time))
@@ -178,25 +176,25 @@ class HmacSignature(Proof):
 
 @dataclass(frozen=True)
 class HeaderToken(Proof):
-    """A shared token, as it is, in a header; the key is ``token:``."""
+    """A shared token in a header; the key is ``token:``."""
 
     header: str
 
     key: ClassVar[str] = "token"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = header_bytes(request, self.header)
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: secret_bytes(secret).decode("latin-1")})
 
 
 @dataclass(frozen=True)
 class UrlToken(Proof):
-    """A shared token as ``?token=`` of the URL, for senders that can do nothing else; ``url_token:``.
+    """A shared token as ``?token=`` of the URL; the key is ``url_token:``.
 
-    URLs get into logs on the way: where a sender can do anything better, it should.
+    Proxies log URLs, so this is for senders that support nothing else.
     """
 
     header: str = "token in its URL"
@@ -207,22 +205,22 @@ class UrlToken(Proof):
     def headers(self) -> tuple[str, ...]:
         return ()
 
-    def is_there(self, request: Request) -> bool:
+    def is_present(self, request: Request) -> bool:
         return "token" in request.query
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = request.query.get("token")
         if found is None:
             return False
         return any_equal(found.encode(errors="surrogatepass"), map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         token = secret_bytes(secret).decode("utf-8", "surrogateescape")
         return replace(request, query={**request.query, "token": token})
 
 
 def _authorization(request: Request, header: str, scheme: bytes) -> bytes | None:
-    """The credentials of an ``Authorization`` of this scheme (RFC 9110 11.4: in any case)."""
+    """Return the credentials of an ``Authorization`` header with this scheme, in any case (RFC 9110 11.4)."""
     value = header_bytes(request, header)
     if value is None:
         return None
@@ -238,11 +236,11 @@ class BearerToken(Proof):
 
     key: ClassVar[str] = "bearer_token"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"bearer")
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: "Bearer " + secret_bytes(secret).decode("latin-1")})
 
 
@@ -254,7 +252,7 @@ class BasicAuth(Proof):
 
     key: ClassVar[str] = "basic_auth"
 
-    def holds(self, request: Request, secrets: Iterable[Known]) -> bool:
+    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"basic")
         if found is None:
             return False
@@ -264,13 +262,13 @@ class BasicAuth(Proof):
             return False
         return any_equal(pair, map(secret_bytes, secrets))
 
-    def prove(self, request: Request, secret: Known) -> Request:
+    def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: "Basic " + b64encode(secret_bytes(secret)).decode()})
 
 
-def secret_bytes(secret: Known) -> bytes:
-    """The bytes of a secret, or of a user name and password with a colon between."""
-    if isinstance(secret, Credentials):
+def secret_bytes(secret: Credential) -> bytes:
+    """Return the bytes of a secret, or of a user name and password joined by a colon."""
+    if isinstance(secret, BasicCredentials):
         return _encoded(f"{secret.username}:{secret.password.reveal()}")
     return _encoded(secret.reveal() if isinstance(secret, Secret) else secret)
 
@@ -279,22 +277,22 @@ def _encoded(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-def _is_whole(secret: Known) -> bool:
-    """False where ``<NAME>`` stands for a user name whose variable is not set."""
-    return not isinstance(secret, Credentials) or not re.fullmatch(r"<\w+>", secret.username)
+def _is_whole(secret: Credential) -> bool:
+    """Return False for a user name whose variable is not set: it is ``<NAME>``."""
+    return not isinstance(secret, BasicCredentials) or not re.fullmatch(r"<\w+>", secret.username)
 
 
 @dataclass(frozen=True)
-class Required:
-    """A proof that a configured source asks for, with the secrets of which any may match."""
+class RequiredProof:
+    """A proof that a source requires, with secrets of which any may match."""
 
     proof: Proof
-    secrets: tuple[Known, ...]
+    secrets: tuple[Credential, ...]
 
     @property
-    def first(self) -> Known | None:
-        """The first secret that is there; None where no variable of theirs is set."""
+    def first(self) -> Credential | None:
+        """Return the first secret whose variable is set, or None."""
         return next(filter(_is_whole, self.secrets), None)
 
-    def holds(self, request: Request) -> bool:
-        return self.proof.holds(request, self.secrets)
+    def verify(self, request: Request) -> bool:
+        return self.proof.verify(request, self.secrets)

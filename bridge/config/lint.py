@@ -1,0 +1,203 @@
+"""Warnings about valid parts of a table that are probably mistakes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from bridge.config.compile import Compiler
+from bridge.config.document import Invalid, Items, Node, Scalar, Section
+from bridge.config.models import RouteModel
+from bridge.config.problems import Problems, guess
+from bridge.config.readers import describe
+from bridge.core.errors import OverBudget
+from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
+from bridge.core.problem import Place
+from bridge.expressions.expression import Expression, Template
+from bridge.sources.base.known_fields import FieldTree, UnknownStep, find_unknown_step
+from bridge.sources.base.source import Source
+from bridge.sources.base.source_type import EVERY_EVENT
+
+Steps = tuple[Step, ...]
+
+#: Special characters of an event pattern.
+_SPECIAL = re.compile(r"[*?\\]|\$\{\{")
+
+
+class Linter:
+    """Warn about routes and tests. Compile errors are reported elsewhere, and only once."""
+
+    def __init__(self, compiler: Compiler, problems: Problems) -> None:
+        self._compiler = compiler
+        self._problems = problems
+
+    def check_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
+        """Warn about a route whose expressions see `names`."""
+        events = [event for event in model.event or () if not isinstance(event, Invalid)]
+        for event in events:
+            self._check_event(event, source)
+        advice = source.type.route_warning(tuple(map(str, events)), loops=model.loop is not None)
+        if advice is not None:
+            self._problems.warning(model.event[0].place if model.event else place, *advice)
+        if model.match is not None and not model.match and model.match.complete:
+            hint = "write what must hold, such as payload.ref: refs/heads/main, or leave it out"
+            self._problems.warning(model.match.place, "match is empty: it matches every event", hint)
+        if model.when is not None:
+            self._check_when(model.when, names)
+        self._check_fields(model, source, names)
+
+    def check_test(self, event: Scalar, source: Source) -> None:
+        """Warn about a test's event: a test that expects no job would pass with any name."""
+        if not isinstance(event, Invalid) and event not in source.type.setup_events:
+            self._check_event(event, source)
+
+    def _check_event(self, event: Scalar, source: Source) -> None:
+        """Warn about an unknown event. It is not an error, since senders add events."""
+        known, setup_events = source.type.events, source.type.setup_events
+        if event in setup_events:
+            message = f"{event} is a test or confirmation by the sender, which matches no route"
+            self._problems.warning(event.place, message, "leave it out; the bridge answers it")
+        elif several := _several(event, known):
+            hint = f"for several events, write a list: [{', '.join(several)}]"
+            self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
+        elif known and not _is_known(event, known):
+            # Names of several words share words, so more of them look close.
+            words = (event, event.partition(".")[0])
+            guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
+            meant = next(filter(None, guesses), "")
+            message = f"{source.type.name} has no known event {describe(event)}{meant}"
+            self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
+        elif event != event.strip():
+            message = f"the event {describe(event)} begins or ends with a blank, unlike any event"
+            self._problems.warning(event.place, message, "leave the blank out")
+
+    def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
+        expression = self._compiler.condition(when, names)
+        if expression is not None and not expression.names:
+            try:
+                always = "true" if expression.holds({})[0] else "false"
+            except OverBudget:
+                always = "over the budget of an event"
+            hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"
+            self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
+
+    def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
+        """Warn about fields that no known webhook of this route has, and about a loop without a list."""
+        payloads = _payloads(model.event, source)
+        if not payloads:
+            return
+        what = f"{' or '.join(model.event or ('webhook',))} of {source.type.name}"
+        looped = None if model.loop is None else self._items(model.loop)
+        if model.loop is not None and looped is not None:
+            self._check_field(model.loop, looped, (), payloads, what)
+        for scalar, path, guarded in self._read(model, names):
+            if path.root == "payload":
+                self._check_field(scalar, path, (), payloads, what, guarded=guarded)
+            elif path.root == "item" and looped is not None:
+                self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
+
+    def _items(self, loop: Scalar) -> Path | None:
+        """Return the path of a loop's items, if the loop is only a field of the payload."""
+        expression = self._compiler.condition(loop, EVENT_NAMES)
+        if expression is None or [path.text for path in expression.paths] != [expression.text]:
+            return None
+        (path,) = expression.paths
+        return Path(path.text, path.root, (*path.steps, Each())) if path.root == "payload" else None
+
+    def _check_field(
+        self, scalar: Scalar, path: Path, before: Steps, payloads: list[FieldTree], what: str,
+        *, guarded: bool = False,
+    ) -> None:  # fmt: skip
+        """Warn about an unknown field. `before` are the steps from the payload to the start of `path`.
+
+        A `guarded` field may be missing, so only a misspelt one is reported.
+        """
+        stops = [find_unknown_step(payload, (*before, *path.steps)) for payload in payloads]
+        if None in stops:
+            return
+        stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
+        if stop.steps < len(before):
+            return  # the loop's own path is reported
+        if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):
+            return
+        at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
+        place = scalar.at(at.start() if at else 0)
+        self._problems.warning(place, *_field_warning(path, stop.steps - len(before), stop, what))
+
+    def _read(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
+        """Yield every path that the route reads, with its scalar, and whether the field may be missing."""
+        for key in model.match or ():
+            path = self._compiler.path(key, names)
+            if path is not None:
+                yield key, path, False
+        if model.when is not None:
+            yield from _paths(model.when, self._compiler.condition(model.when, names))
+        group = None if model.concurrency is None else model.concurrency.group
+        for scalar in _scalars([model.task_arguments, group, model.once_key]):
+            if "${{" in scalar:
+                yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
+    for path in () if read is None else read.paths:
+        yield scalar, path, read is not None and path in read.guarded
+
+
+def _may_be_there(step: Step, stop: UnknownStep) -> bool:
+    """Return whether some webhook could have this field: it is not misspelt."""
+    if isinstance(stop.holder, list) or not isinstance(step, str):
+        return False
+    return closest(step, stop.holder, sure=True) is None
+
+
+def _is_known(event: str, known: Iterable[str]) -> bool:
+    """Return whether the name, or the start of a glob, is a known event, also with an action."""
+    special = _SPECIAL.search(event)
+    start = event if special is None else event[: special.start()]
+    return any(
+        start.startswith(f"{name}.") or (name == start if special is None else name.startswith(start))
+        for name in known
+    )
+
+
+def _several(event: str, known: Iterable[str]) -> list[str]:
+    """Return the known events in a text that is a list in other tools, or nothing."""
+    for between in (r"\s*(?:,|\|+|\bor\b)\s*", r"\s+"):
+        names = re.split(between, event.strip())
+        if len(names) > 1 and all(name[:1].isalpha() and _is_known(name, known) for name in names):
+            return names
+    return []
+
+
+def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[FieldTree]:
+    """Return the known payload of each event of a route, or nothing if one is unknown."""
+    fields = source.type.fields
+    if any(_several(event, source.type.events) for event in events or ()):
+        return []
+    if EVERY_EVENT in fields:
+        return [fields[EVERY_EVENT]]
+    wanted = events or [event for event in source.type.events if event not in source.type.setup_events]
+    payloads = [fields.get(event) or fields.get(event.rpartition(".")[0]) for event in wanted]
+    return [] if None in payloads else payloads
+
+
+def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
+    """Return the warning, and what to write instead. The first `there` steps of the path are known."""
+    holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
+    if isinstance(stop.holder, list):
+        hint = "write [0] for its first element; in match, [*] for any"
+        return f"{holder} is a list in every known {what}", hint
+    if not isinstance(step, str):
+        return f"{holder} is not a list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
+    meant, known = guess(step, stop.holder)
+    return f"no known {what} has {path_text(holder, [step])}{meant}", f"{holder} has: {known}"
+
+
+def _scalars(nodes: Iterable[Node | None]) -> Iterator[Scalar]:
+    for node in nodes:
+        if isinstance(node, Items):
+            yield from _scalars(node)
+        elif isinstance(node, Section):
+            yield from _scalars(node.values())
+        elif node is not None and not isinstance(node, Invalid):
+            yield node
