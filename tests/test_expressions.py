@@ -50,7 +50,7 @@ def of(expression: str, payload: JSON = None) -> JSON:
 
 
 def holds(expression: str, payload: JSON = None) -> tuple[bool, str | None]:
-    return Language().condition(expression).holds(scope(payload))
+    return Language().condition(expression).is_true(scope(payload))
 
 
 def refusal(expression: str) -> ExpressionError:
@@ -538,7 +538,7 @@ def test_what_is_missing_costs_nothing_where_nobody_uses_it() -> None:
 
     for _ in range(1000):
         assert template.value(scope(huge)) == ""
-        assert condition.holds(scope(huge)) == (True, None)
+        assert condition.is_true(scope(huge)) == (True, None)
 
 
 # when and loop.
@@ -673,7 +673,7 @@ def test_a_condition_stands_with_or_without_its_braces(text: str) -> None:
     condition = Language().condition(text)
 
     assert condition.text == "payload.a"
-    assert condition.holds(scope({"a": 1})) == (True, None)
+    assert condition.is_true(scope({"a": 1})) == (True, None)
     assert condition.value(scope({"a": [1]})) == [1]
 
 
@@ -1569,5 +1569,5 @@ def test_any_expression_on_any_payload_gives_json_or_an_evaluation_error(text: s
     except EvaluationError as error:
         assert str(error).encode()
         assert "object at 0x" not in str(error)
-    assert type(compiled[1].holds(scope(payload))[0]) is bool
+    assert type(compiled[1].is_true(scope(payload))[0]) is bool
     assert orjson.dumps(payload) == before

@@ -457,9 +457,9 @@ def test_an_expression_gives_what_it_gave_with_the_true_values_or_nothing(use: s
             pass
         else:
             assert [template.value(event.scope) for event in events] == [value] * len(events), text
-        holds, warning = condition.holds(EVENT.scope)
+        holds, warning = condition.is_true(EVENT.scope)
         if warning is None:
-            assert [condition.holds(event.scope) for event in events] == [(holds, None)] * len(events), text
+            assert [condition.is_true(event.scope) for event in events] == [(holds, None)] * len(events), text
 
 
 @pytest.mark.parametrize("expression", ["payload.tags | length", "payload.user.name", "payload.list[1].n"])
@@ -565,7 +565,7 @@ def test_a_dead_replayed_job_is_retried_once_the_body_has_come_again(
 def test_explain_shows_of_a_stored_event_what_is_stored(intake: Intake, terminal: Terminal) -> None:
     post(intake, ORDER)
     output = terminal.run("explain", "1").output
-    assert f'NO  payload.user.email: wanted "*@example.com", found "{REDACTED}"' in output
+    assert f'NO  payload.user.email: expected "*@example.com", got "{REDACTED}"' in output
     assert f"warning: route 'buy': payload.user.email {WAS_REDACTED}" in output
 
 

@@ -292,14 +292,14 @@ def test_a_line_holds_for_its_value_and_with_not_for_none_such(
 ) -> None:
     compiled = parse_path(path)
 
-    assert Condition(compiled, pattern).holds(scope(payload)) == (is_it, None)
-    assert Condition(compiled, pattern, negated=True).holds(scope(payload)) == (is_it_not, None)
+    assert Condition(compiled, pattern).passes(scope(payload)) == (is_it, None)
+    assert Condition(compiled, pattern, negated=True).passes(scope(payload)) == (is_it_not, None)
 
 
 def test_not_a_list_means_none_of_them() -> None:
     none_of = Condition(parse_path("payload.a"), AnyOf((MAIN, Glob.parse("dev"))), negated=True)
 
-    assert [none_of.holds(scope({"a": value}))[0] for value in ("main", "dev", "x")] == [False, False, True]
+    assert [none_of.passes(scope({"a": value}))[0] for value in ("main", "dev", "x")] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -319,14 +319,14 @@ def test_a_line_says_what_it_wants_and_what_stands_there(
 ) -> None:
     line = Condition(parse_path(path), pattern, negated)
 
-    assert (line.about, line.wanted, line.found(scope(payload))) == (path, wanted, found)
+    assert (line.subject, line.expected, line.actual(scope(payload))) == (path, wanted, found)
 
 
 @pytest.mark.parametrize(
     ("path", "about_item"), [("item.a", True), ("index", True), ("payload.item", False), ("event", False)]
 )
 def test_a_line_about_item_or_index_is_asked_per_item(path: str, about_item: bool) -> None:
-    assert Condition(parse_path(path, ALL_NAMES), MAIN).about_item is about_item
+    assert Condition(parse_path(path, ALL_NAMES), MAIN).is_per_item is about_item
 
 
 JSON_VALUES = st.recursive(
@@ -354,8 +354,8 @@ def test_a_line_never_holds_with_its_not_and_never_raises(payload: JSON, pattern
     line = Condition(parse_path(path), pattern)
     opposite = Condition(parse_path(path), pattern, negated=True)
 
-    assert not (line.holds(scope(payload))[0] and opposite.holds(scope(payload))[0])
-    assert line.found(scope(payload)).encode()
+    assert not (line.passes(scope(payload))[0] and opposite.passes(scope(payload))[0])
+    assert line.actual(scope(payload)).encode()
 
 
 # The event.
@@ -394,15 +394,15 @@ def test_an_event_is_named_alone_or_with_its_action(
 ) -> None:
     check = EventCheck(tuple(map(Glob.parse, globs)))
 
-    assert check.holds(scope({}, event, action)) == (holds, None)
+    assert check.passes(scope({}, event, action)) == (holds, None)
 
 
 def test_the_check_of_the_event_says_what_it_wants_and_found() -> None:
     check = EventCheck((Glob.parse("push"), Glob.parse("issues.*")))
 
-    assert (check.about, check.about_item, check.wanted) == ("event", False, "push or issues.*")
-    assert check.found(scope({}, "issues", "opened")) == "issues.opened"
-    assert check.found(scope({}, "push")) == "push"
+    assert (check.subject, check.is_per_item, check.expected) == ("event", False, "push or issues.*")
+    assert check.actual(scope({}, "issues", "opened")) == "issues.opened"
+    assert check.actual(scope({}, "push")) == "push"
 
 
 # when.
@@ -426,16 +426,16 @@ def when(text: str) -> When:
     ],
 )
 def test_when_holds_or_not_and_keeps_what_went_wrong(text: str, holds: bool, warning: str | None) -> None:
-    assert when(text).holds(scope({"n": 5})) == (holds, warning)
+    assert when(text).passes(scope({"n": 5})) == (holds, warning)
 
 
 def test_when_says_what_it_wants_and_found() -> None:
     check = when("${{ payload.n > 3 }}")
 
-    assert (check.about, check.wanted) == ("when", "payload.n > 3")
-    assert check.found(scope({"n": 5})) == "true"
-    assert check.found(scope({"n": 1})) == "false"
-    assert when("payload.n | upper").found(scope({"n": 5})) == "upper is for text, found a number"
+    assert (check.subject, check.expected) == ("when", "payload.n > 3")
+    assert check.actual(scope({"n": 5})) == "true"
+    assert check.actual(scope({"n": 1})) == "false"
+    assert when("payload.n | upper").actual(scope({"n": 5})) == "upper is for text, found a number"
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_when_says_what_it_wants_and_found() -> None:
     ],
 )
 def test_when_is_asked_per_item_where_it_names_item_or_index(text: str, about_item: bool) -> None:
-    assert when(text).about_item is about_item
+    assert when(text).is_per_item is about_item
 
 
 # Showing values.

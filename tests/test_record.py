@@ -58,7 +58,7 @@ def assert_it_passes(folder: Path, text: str, event: Event) -> list[str]:
     (folder / "payload.json").write_bytes(event.body)
     loaded = read(folder, "\n".join([text, *lines]))
     (test,) = loaded.tests
-    assert test.run(loaded.table, Mask()).findings == ()
+    assert test.run(loaded.table, Mask()).failures == ()
     made = loaded.table.jobs_for(event).jobs
     assert [job.arguments for job in test.expected] == [job.arguments for job in made]
     return lines
@@ -155,7 +155,7 @@ class TestCommand:
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
         terminal.config.write_text(TABLE.replace("payload.after", "payload.before") + result.stdout)
-        assert 'argument 0: wanted "abc", found "0"' in terminal.run("test").output
+        assert 'argument 0: expected "abc", got "0"' in terminal.run("test").output
 
     @pytest.mark.parametrize(
         ("path", "expect"),

@@ -90,20 +90,20 @@ def _preview_lines(event_id: int, event: Event, found: Preview) -> Iterator[str]
         item = "" if change.item is None else f", item {change.item}"
         doubt = "" if change.is_certain else "  (uncertain: a field was redacted when it was stored)"
         yield f"  {change.kind:<7}  {job} of route {change.route!r}{item}{doubt}"
-        yield from (f"           {line}" for line in _finding_lines(change))
+        yield from (f"           {line}" for line in _difference_lines(change))
     for warning in found.warnings:
         yield f"  warning: {warning}"
 
 
-def _finding_lines(change: Change) -> Iterator[str]:
-    for each in change.findings:
+def _difference_lines(change: Change) -> Iterator[str]:
+    for each in change.differences:
         match change.kind:
             case Kind.NEW:
-                yield f"{change.task}: {each.found}"
+                yield f"{change.task}: {each.actual}"
             case Kind.GONE:
-                yield f"{change.task}: {each.wanted}"
+                yield f"{change.task}: {each.expected}"
             case Kind.CHANGED:
-                yield f"{each.about}: was {each.wanted}, would be {each.found}"
+                yield f"{each.subject}: was {each.expected}, would be {each.actual}"
 
 
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
@@ -138,8 +138,8 @@ def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:
                 "job": change.job,
                 "certain": change.is_certain,
                 "differences": [
-                    {"about": each.about, "was": each.wanted, "would_be": each.found}
-                    for each in change.findings
+                    {"subject": each.subject, "before": each.expected, "after": each.actual}
+                    for each in change.differences
                 ],
             }
             for change in found.changes

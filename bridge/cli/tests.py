@@ -21,7 +21,7 @@ from bridge.core.problem import Place
 from bridge.core.redaction import REDACTED, is_redacted, redacted
 from bridge.core.secrets import Mask
 from bridge.dry_run.recorder import as_tested, record, yaml_lines
-from bridge.dry_run.routing_test import RoutingTest, Verdict
+from bridge.dry_run.routing_test import RoutingTest, RoutingTestResult
 from bridge.process.log import escaped
 
 #: Of an event, how many characters stand in a file's name.
@@ -51,7 +51,7 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
         for test in loaded.tests
         if not names or test.name in names
     ]
-    failed = sum(bool(verdict.findings) for _, verdict in done)
+    failed = sum(bool(verdict.failures) for _, verdict in done)
     if in_json:
         terminal.say_json({"failed": failed, "tests": [_verdict_json(*each) for each in done]})
     else:
@@ -63,17 +63,18 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
         sys.exit(1)
 
 
-def _verdict_lines(test: RoutingTest, verdict: Verdict) -> Iterator[str]:
-    yield f"FAIL  {test.name}  ({test.place})" if verdict.findings else f"ok    {test.name}"
-    for each in verdict.findings:
-        yield f"      {each.about}: wanted {each.wanted}, found {each.found}"
+def _verdict_lines(test: RoutingTest, verdict: RoutingTestResult) -> Iterator[str]:
+    yield f"FAIL  {test.name}  ({test.place})" if verdict.failures else f"ok    {test.name}"
+    for each in verdict.failures:
+        yield f"      {each.subject}: expected {each.expected}, got {each.actual}"
     for warning in verdict.warnings:
         yield f"      warning: {warning}"
 
 
-def _verdict_json(test: RoutingTest, verdict: Verdict) -> JSON:
+def _verdict_json(test: RoutingTest, verdict: RoutingTestResult) -> JSON:
     differences = [
-        {"about": each.about, "wanted": each.wanted, "found": each.found} for each in verdict.findings
+        {"subject": each.subject, "expected": each.expected, "actual": each.actual}
+        for each in verdict.failures
     ]
     return {
         "name": test.name,

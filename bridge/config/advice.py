@@ -75,7 +75,7 @@ class Adviser:
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:
-                always = "true" if expression.holds({})[0] else "false"
+                always = "true" if expression.is_true({})[0] else "false"
             except OverBudget:
                 always = "over the budget of an event"
             hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"

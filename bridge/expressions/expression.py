@@ -143,7 +143,7 @@ class Expression:
         """Its value in JSON's types. Raises EvaluationError or OverBudget."""
         return self._evaluate(scope, plain)
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+    def is_true(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         """Whether it is true, and what went wrong where it is false for an error. Raises OverBudget."""
         try:
             return self._evaluate(scope, _truth), None

@@ -162,20 +162,20 @@ class Check(Protocol):
     """One thing that a route asks of an event, or of one item of it."""
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         """What is looked at: a path, ``event`` or ``when``."""
 
     @property
-    def about_item(self) -> bool:
+    def is_per_item(self) -> bool:
         """Whether it must be asked for each item of the loop."""
 
     @property
-    def wanted(self) -> str: ...
+    def expected(self) -> str: ...
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         """Whether it holds, and what went wrong where it does not for an error. Raises OverBudget."""
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
+    def actual(self, scope: Mapping[str, JSON]) -> str:
         """What stands there instead, for a person. Raises OverBudget."""
 
 
@@ -188,18 +188,18 @@ class Condition:
     negated: bool = False
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.path.text
 
     @property
-    def about_item(self) -> bool:
+    def is_per_item(self) -> bool:
         return self.path.root in ITEM_NAMES
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return f"not {self.pattern}" if self.negated else str(self.pattern)
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         try:
             values = self.path.values(scope)
             if isinstance(values, Absent):
@@ -213,7 +213,7 @@ class Condition:
             return False, str(error)
         return self.negated, None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
+    def actual(self, scope: Mapping[str, JSON]) -> str:
         try:
             values = self.path.values(scope)
         except EvaluationError as error:
@@ -240,18 +240,18 @@ class EventCheck:
 
     globs: tuple[Glob, ...]
 
-    about = "event"
-    about_item = False
+    subject = "event"
+    is_per_item = False
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return " or ".join(glob.text for glob in self.globs)
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        event, full = scope["event"], self.found(scope)
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        event, full = scope["event"], self.actual(scope)
         return any(glob.matches(full) or (glob.is_exact and glob.matches(event)) for glob in self.globs), None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
+    def actual(self, scope: Mapping[str, JSON]) -> str:
         return full_name(scope["event"], scope["action"])
 
 
@@ -261,23 +261,23 @@ class When:
 
     expression: Expression
 
-    about = "when"
+    subject = "when"
 
     @property
-    def about_item(self) -> bool:
+    def is_per_item(self) -> bool:
         return not self.expression.names.isdisjoint(ITEM_NAMES)
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return self.expression.text
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        holds, warning = self.expression.holds(scope)
-        return holds, f"when: {warning}" if warning else None
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        is_true, warning = self.expression.is_true(scope)
+        return is_true, f"when: {warning}" if warning else None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
-        holds, warning = self.expression.holds(scope)
-        return warning or ("true" if holds else "false")
+    def actual(self, scope: Mapping[str, JSON]) -> str:
+        is_true, warning = self.expression.is_true(scope)
+        return warning or ("true" if is_true else "false")
 
 
 def show(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:

@@ -18,7 +18,7 @@ from bridge.core.job import Job, NewJob, TableVersion
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import text_of
-from bridge.routing.check_result import Explanation, Finding, ItemExplanation, findings_of, loop_finding
+from bridge.routing.check_result import CheckResult, Explanation, ItemExplanation, check_results, loop_result
 from bridge.routing.match import Check
 
 #: The longest group or once_key, in bytes: the store finds jobs by it.
@@ -142,12 +142,12 @@ class Route:
     @cached_property
     def event_checks(self) -> tuple[Check, ...]:
         """Those asked once, before the loop is evaluated."""
-        return tuple(check for check in self.checks if not check.about_item)
+        return tuple(check for check in self.checks if not check.is_per_item)
 
     @cached_property
     def item_checks(self) -> tuple[Check, ...]:
         """Those asked for each item."""
-        return tuple(check for check in self.checks if check.about_item)
+        return tuple(check for check in self.checks if check.is_per_item)
 
     def evaluate(self, scope: Mapping[str, JSON], identity: ItemIdentity) -> Evaluation:
         """What this route makes of an event, of which `scope` holds the names and the Budget.
@@ -158,7 +158,7 @@ class Route:
         warnings: list[str] = []
         jobs: list[NewJob] = []
         try:
-            if not self._all_hold(self.event_checks, scope, warnings):
+            if not self._all_pass(self.event_checks, scope, warnings):
                 return Evaluation((), tuple(warnings)) if warnings else _NOTHING
             budget = budget_of(scope)
             one = self.loop is None
@@ -181,41 +181,48 @@ class Route:
         budget = budget_of(scope)
         for index, item, of_item in self._items(scope, warnings):
             budget.step(_ITEM)
-            if self._all_hold(self.item_checks, of_item, warnings):
+            if self._all_pass(self.item_checks, of_item, warnings):
                 key = item_key(identity.item_identity(item), budget)
                 if key not in seen:
                     seen.add(key)
                     yield self._job(of_item, key, index)
 
     def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
-        """Every check's finding beside what the route made of the event."""
+        """Every check's result beside what the route made of the event."""
         jobs, warnings = evaluation.jobs, evaluation.warnings
         if evaluation.ended is not None:
-            finding = Finding("budget", "a route that is evaluated to its end", evaluation.ended, holds=False)
-            return Explanation(self, (finding,), False, (), jobs, warnings)
+            result = CheckResult(
+                "budget", "a route that is evaluated to its end", evaluation.ended, passed=False
+            )
+            return Explanation(self, (result,), False, (), jobs, warnings)
         # The checks that were not asked, as one before them failed, may cost any number of steps.
         budget = Budget(_EXPLAINED * MAX_STEPS, detailed_messages=MAX_WARNINGS)
         scope = {**event.scope, BUDGET: budget}
-        findings = findings_of(self.event_checks, scope)
+        results = check_results(self.event_checks, scope)
         if self.loop is not None:
-            findings = (*findings, loop_finding(self.loop, scope))
-        matched = bool(jobs) or all(finding.holds for finding in findings)
+            results = (*results, loop_result(self.loop, scope))
+        matched = bool(jobs) or all(result.passed for result in results)
         items: tuple[ItemExplanation, ...] = ()
         if matched and self.loop is not None:
             by_index = {job.item_index: job for job in jobs}
             items = tuple(
-                ItemExplanation(index, found, all(finding.holds for finding in found), by_index.get(index))
+                ItemExplanation(
+                    index,
+                    of_item_results,
+                    all(result.passed for result in of_item_results),
+                    by_index.get(index),
+                )
                 for index, _, of_item in self._items(event.scope, [])
-                for found in [findings_of(self.item_checks, {**of_item, BUDGET: budget})]
+                for of_item_results in [check_results(self.item_checks, {**of_item, BUDGET: budget})]
             )
-        return Explanation(self, findings, matched, items, jobs, warnings)
+        return Explanation(self, results, matched, items, jobs, warnings)
 
-    def _all_hold(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
+    def _all_pass(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
         for check in checks:
-            holds, warning = check.holds(scope)
+            passed, warning = check.passes(scope)
             if warning:
                 self._warn(warning, warnings)
-            if not holds:
+            if not passed:
                 return False
         return True
 

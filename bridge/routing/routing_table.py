@@ -11,7 +11,7 @@ from bridge.core.event import Event
 from bridge.core.job import NewJob
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
-from bridge.routing.check_result import Explanation, Finding, handshake, other_source
+from bridge.routing.check_result import CheckResult, Explanation, handshake, other_source
 from bridge.routing.route import MAX_WARNINGS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
 from bridge.theeye.job_api import TheEye
@@ -108,13 +108,13 @@ class RoutingTable:
         if self.sources[event.source].type.is_handshake(event):
             return handshake(route, event)
         found = ", ".join(matched) or "none"
-        asked = Finding("otherwise", "no other route that matches", found, holds=not matched)
+        asked = CheckResult("otherwise", "no other route that matches", found, passed=not matched)
         if made is None:
             return Explanation(route, (asked,), False, (), (), ())
         explained = route.explain(event, made)
         if not route.otherwise:
             return explained
-        return replace(explained, findings=(asked, *explained.findings))
+        return replace(explained, results=(asked, *explained.results))
 
     def jobs_again(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
         """What the table makes today of a stored event, by the jobs' routes and items."""
