@@ -332,7 +332,7 @@ def test_a_line_about_item_or_index_is_asked_per_item(path: str, about_item: boo
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5),
     lambda inner: (
