@@ -218,10 +218,10 @@ def test_an_items_identity_and_a_key_are_charged() -> None:
 
 def test_a_budget_that_is_spent_stays_spent() -> None:
     budget = Budget(10)
-    budget.step(10)
+    budget.charge(10)
     for _ in range(2):
         with pytest.raises(OverBudget, match="more than 10 steps"):
-            budget.step(1)
+            budget.charge(1)
 
 
 def test_a_usual_group_of_alerts_fits_with_room() -> None:

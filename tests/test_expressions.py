@@ -1486,7 +1486,7 @@ def test_a_failure_without_words_still_says_what_it_was(monkeypatch: pytest.Monk
     def out_of_memory(*_args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("bridge.expressions.filters.elements", out_of_memory)
+    monkeypatch.setattr("bridge.expressions.filters.require_elements", out_of_memory)
 
     with pytest.raises(EvaluationError, match=r"payload \| sum: MemoryError"):
         template.value(scope([]))

@@ -16,14 +16,14 @@ from bridge.core.fields import (
     MISSING,
     Each,
     Step,
+    child,
     did_you_mean,
     is_number,
-    kind,
+    json_equal,
+    json_type,
     missing_message,
     parse_path,
     path_text,
-    same,
-    take,
 )
 
 pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
@@ -247,7 +247,7 @@ def test_item_and_index_come_from_the_scope() -> None:
 
 @pytest.mark.parametrize("step", [True, False])
 def test_a_boolean_is_no_place_in_a_list(step: bool) -> None:
-    assert take([1, 2], step) is MISSING
+    assert child([1, 2], step) is MISSING
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_what_is_said_stays_short_and_quick_whatever_an_event_holds(payload: dic
     ],
 )
 def test_the_kind_of_a_value_is_its_json_type(value: object, words: str) -> None:
-    assert kind(value) == words
+    assert json_type(value) == words
 
 
 @pytest.mark.parametrize(
@@ -416,8 +416,8 @@ def test_booleans_are_no_numbers(value: object, number: bool) -> None:
     ],
 )
 def test_equality_is_jsons_with_numbers_as_numbers(one: object, other: object, equal: bool) -> None:
-    assert same(one, other) is equal
-    assert same(other, one) is equal
+    assert json_equal(one, other) is equal
+    assert json_equal(other, one) is equal
 
 
 JSON_VALUES = st.recursive(
@@ -437,14 +437,14 @@ def typed(value: Any) -> Any:
         return ["list", [typed(inner) for inner in value]]
     if isinstance(value, dict):
         return ["object", {name: typed(inner) for name, inner in value.items()}]
-    return [kind(value), value]
+    return [json_type(value), value]
 
 
 @pure
 @given(JSON_VALUES, JSON_VALUES)
 def test_equality_is_symmetric_and_agrees_with_json(one: JSON, other: JSON) -> None:
-    assert same(one, other) == same(other, one) == (typed(one) == typed(other))
-    assert same(one, one)
+    assert json_equal(one, other) == json_equal(other, one) == (typed(one) == typed(other))
+    assert json_equal(one, one)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from bridge.core.errors import ExpressionError
 from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, MISSING, parse_path
 from bridge.expressions.expression import Language
-from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When, show
+from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When, display
 
 pure = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
@@ -466,10 +466,10 @@ def test_when_is_asked_per_item_where_it_names_item_or_index(text: str, about_it
     ],
 )
 def test_a_value_shows_as_json(value: Any, shown: str) -> None:
-    assert show(value) == shown
+    assert display(value) == shown
 
 
 def test_a_long_value_shows_cut() -> None:
     value = "x" * 1000
 
-    assert show(value) == orjson.dumps(value).decode()[:200] + "… (1002 characters)"
+    assert display(value) == orjson.dumps(value).decode()[:200] + "… (1002 characters)"

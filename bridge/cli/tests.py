@@ -18,7 +18,7 @@ from bridge.core.errors import ExpressionError, Refusal
 from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import parse_path
 from bridge.core.problem import Place
-from bridge.core.redaction import REDACTED, is_redacted, redacted
+from bridge.core.redaction import REDACTED, is_redacted, redact
 from bridge.core.secrets import Mask
 from bridge.dry_run.recorder import as_tested, record, yaml_lines
 from bridge.dry_run.routing_test import RoutingTest, RoutingTestResult
@@ -148,7 +148,7 @@ def _without(event: Event, paths: tuple[str, ...]) -> Event:
             raise click.BadParameter(str(error), param_hint="--redact") from error
         if not path.steps or (path.root != "payload" and len(path.steps) > 1):
             raise click.BadParameter(f"{text} is no single field", param_hint="--redact")
-        found = redacted(event, [path])
+        found = redact(event, [path])
         if (found.payload, found.headers, found.query) == (event.payload, event.headers, event.query):
             raise click.BadParameter(f"the event has no {text}", param_hint="--redact")
         event = found

@@ -11,7 +11,7 @@ from bridge.config.models import RouteShape
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.core.errors import OverBudget
-from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
+from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest_match, did_you_mean, path_text
 from bridge.core.problem import Place
 from bridge.expressions.expression import Expression, Template
 from bridge.sources.base.payloads import Inside, Stop, follow
@@ -90,11 +90,11 @@ class Adviser:
         looped = None if shape.loop is None else self._items(shape.loop)
         if shape.loop is not None and looped is not None:
             self._of_field(shape.loop, looped, (), payloads, what)
-        for scalar, path, guarded in self._read(shape, names):
+        for scalar, path, optional in self._read(shape, names):
             if path.root == "payload":
-                self._of_field(scalar, path, (), payloads, what, guarded=guarded)
+                self._of_field(scalar, path, (), payloads, what, optional=optional)
             elif path.root == "item" and looped is not None:
-                self._of_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
+                self._of_field(scalar, path, looped.steps, payloads, what, optional=optional)
 
     def _items(self, loop: Scalar) -> Path | None:
         """The path of a loop's items, where it is over a field of the payload and nothing else."""
@@ -106,7 +106,7 @@ class Adviser:
 
     def _of_field(
         self, scalar: Scalar, path: Path, before: Steps, payloads: list[Inside], what: str,
-        *, guarded: bool = False,
+        *, optional: bool = False,
     ) -> None:  # fmt: skip
         """`before` are the steps from the payload to where `path` begins.
 
@@ -118,7 +118,7 @@ class Adviser:
         stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
         if stop.steps < len(before):
             return  # what the loop is over is reported
-        if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):
+        if optional and _may_be_there(path.steps[stop.steps - len(before)], stop):
             return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
         place = scalar.at(at.start() if at else 0)
@@ -140,14 +140,14 @@ class Adviser:
 
 def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
     for path in () if read is None else read.paths:
-        yield scalar, path, read is not None and path in read.guarded
+        yield scalar, path, read is not None and path in read.optional
 
 
 def _may_be_there(step: Step, stop: Stop) -> bool:
     """Whether it is a field that some webhook could have, and no misspelt one."""
     if isinstance(stop.holder, list) or not isinstance(step, str):
         return False
-    return closest(step, stop.holder, sure=True) is None
+    return closest_match(step, stop.holder, sure=True) is None
 
 
 def _is_known(event: str, known: Iterable[str]) -> bool:

@@ -34,7 +34,7 @@ from bridge.config.readers import found
 from bridge.config.routing_tests import ExpectedShape, RoutingTestShape
 from bridge.config.sections import TableShape
 from bridge.core.errors import ConfigError
-from bridge.core.fields import closest
+from bridge.core.fields import closest_match
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem
 from bridge.core.secrets import Secret
@@ -157,7 +157,7 @@ def _add_file(document: Section, whole: _Whole, problems: Problems) -> None:
     for key, node in document.items():
         if key in LATER["the table"]:
             problems.error(key.place, f"{key} is not supported yet", "leave it out")
-        elif (name := closest(key, _SECTIONS)) is None:
+        elif (name := closest_match(key, _SECTIONS)) is None:
             problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
             whole.complete = False
         else:
@@ -271,7 +271,7 @@ def _set_right(
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), shape)
     known = [each.alias or name for name, each in held.model_fields.items()]
-    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
+    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest_match(key, known)
     if key in LATER[where]:
         problems.error(place, f"{key} is not supported yet", "leave it out")
         meant = None
@@ -283,7 +283,7 @@ def _set_right(
     if meant is None or meant in holder:
         holder.remove(key)
         return set()
-    if closest(key, known, sure=True) is None:
+    if closest_match(key, known, sure=True) is None:
         holder[holder.key(key)] = Empty.at_place(place)
     holder.rename(key, meant)
     return {meant}

@@ -9,11 +9,11 @@ from itertools import zip_longest
 import orjson
 
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, Absent, same
+from bridge.core.fields import MISSING, Absent, json_equal
 from bridge.core.job import Job, NewJob
 from bridge.core.secrets import Mask
 from bridge.routing.check_result import CheckResult
-from bridge.routing.match import json_text, show
+from bridge.routing.match import display, json_text
 from bridge.routing.route import Route
 
 #: Of two long values that differ, how many characters are shown, and how many of them before the difference.
@@ -26,7 +26,7 @@ def diff_arguments(
     expected: tuple[JSON, ...],
     actual: tuple[JSON, ...],
     mask: Mask,
-    alike: Callable[[JSON | Absent, JSON | Absent], bool] = same,
+    alike: Callable[[JSON | Absent, JSON | Absent], bool] = json_equal,
 ) -> Iterator[CheckResult]:
     """Each argument in which two jobs of a route differ, by its name or number; None: the route is gone."""
     for order, (one, other) in enumerate(zip_longest(expected, actual, fillvalue=MISSING)):
@@ -37,13 +37,13 @@ def diff_arguments(
 def same_when_sent(one: JSON | Absent, other: JSON | Absent) -> bool:
     """Whether two values are the same to a task too, which may tell 5 from 5.0."""
     as_sent = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
-    return same(one, other) and as_sent(one) == as_sent(other)
+    return json_equal(one, other) and as_sent(one) == as_sent(other)
 
 
 def diff_values(one: JSON | Absent, other: JSON | Absent, mask: Mask) -> tuple[str, str]:
     """Two values as JSON text without secrets; what is long is cut to where they differ."""
     if one is MISSING or other is MISSING:
-        return show(one, mask), show(other, mask)
+        return display(one, mask), display(other, mask)
     # Masked before it is cut: half a secret is known by none.
     texts = [mask(json_text(value)) for value in (one, other)]
     if texts[0] == texts[1]:
@@ -64,7 +64,7 @@ def describe(job: Job | NewJob, mask: Mask) -> str:
     """What a job hands to its task, or why it cannot."""
     if job.arguments is None:
         return f"dead: {job.reason}"
-    return f"task_arguments {show(list(job.arguments), mask)}"
+    return f"task_arguments {display(list(job.arguments), mask)}"
 
 
 def _label(route: Route | None, order: int) -> str:

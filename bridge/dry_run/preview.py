@@ -10,11 +10,11 @@ from functools import cached_property
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.event import Event
 from bridge.core.job import Job, NewJob
-from bridge.core.redaction import WAS_REDACTED, is_redacted
+from bridge.core.redaction import REDACTED_REASON, is_redacted
 from bridge.core.secrets import Mask
 from bridge.dry_run.diff import describe, diff_arguments, same_when_sent
 from bridge.routing.check_result import CheckResult
-from bridge.routing.match import show
+from bridge.routing.match import display
 from bridge.routing.route import Route
 from bridge.routing.routing_table import Routed, RoutingTable
 
@@ -90,7 +90,7 @@ class _Comparison:
             for route in self._table.routes
             if route.source == self._event.source
             for made in [route.evaluate({**self._event.scope, BUDGET: Budget()}, source_type)]
-            if any(WAS_REDACTED in each for each in made.warnings)
+            if any(REDACTED_REASON in each for each in made.warnings)
         )
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
@@ -101,7 +101,7 @@ class _Comparison:
             if new is None:
                 yield self._gone(job)
             elif differences := tuple(_diff_jobs(self._routes.get(job.route), job, new, self._mask)):
-                sure = WAS_REDACTED not in (new.reason or "")
+                sure = REDACTED_REASON not in (new.reason or "")
                 yield Change(Kind.CHANGED, job.route, job.task, job.item_index, job.id, differences, sure)
         yield from map(self._new, made.values())
 
@@ -117,7 +117,7 @@ class _Comparison:
 
     def _new(self, job: NewJob) -> Change:
         waits_for_others = self._routes[job.route].otherwise and self._in_doubt
-        is_certain = WAS_REDACTED not in (job.reason or "") and not waits_for_others
+        is_certain = REDACTED_REASON not in (job.reason or "") and not waits_for_others
         difference = CheckResult("job", "none", describe(job, self._mask), passed=False)
         return Change(Kind.NEW, job.route, job.task, job.item_index, None, (difference,), is_certain)
 
@@ -133,7 +133,7 @@ def _diff_jobs(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> It
         ("concurrency.group", stored.group, made.group), ("once_key", stored.once_key, made.once_key),
     ):  # fmt: skip
         if one != other:
-            yield CheckResult(subject, show(one, mask), show(other, mask), passed=False)
+            yield CheckResult(subject, display(one, mask), display(other, mask), passed=False)
     yield from diff_arguments(route, stored.arguments, made.arguments, mask, same_when_sent)
 
 

@@ -15,7 +15,7 @@ from bridge.core.problem import Place
 from bridge.core.secrets import Mask
 from bridge.dry_run.diff import describe, diff_arguments
 from bridge.routing.check_result import CheckResult
-from bridge.routing.match import show
+from bridge.routing.match import display
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
@@ -109,7 +109,9 @@ def _failures(
             yield from _failures(some, others, routes, mask, by_arguments=False)
         else:
             for job in some:
-                what = "" if job.arguments is None else f", task_arguments {show(list(job.arguments), mask)}"
+                what = (
+                    "" if job.arguments is None else f", task_arguments {display(list(job.arguments), mask)}"
+                )
                 yield CheckResult("jobs", f"one of route {job.route!r}{what}", "none", passed=False)
             for number, other in others:
                 what = f"one of route {other.route!r}, {describe(other, mask)}"
@@ -127,7 +129,7 @@ def _compare_job(
     if expected.error is not None:
         if made.arguments is not None or expected.error not in (made.reason or ""):
             yield CheckResult(
-                where, f"an error with {show(expected.error, mask)}", describe(made, mask), passed=False
+                where, f"an error with {display(expected.error, mask)}", describe(made, mask), passed=False
             )
     elif made.arguments is None:
         yield CheckResult(where, "arguments that can be built", describe(made, mask), passed=False)

@@ -16,7 +16,7 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs
+from bridge.core.fields import Path, Step, did_you_mean, path_text, reject_lone_surrogates
 from bridge.core.regex import compile_regex, compile_replacement
 from bridge.expressions.filters import (
     FILTERS,
@@ -50,8 +50,8 @@ class Rewriter(NodeTransformer):
         self._names = tuple(names)
         self.used: set[str] = set()
         self.paths: list[Path] = []
-        self.guarded: list[Path] = []
-        self._guard_of: nodes.Expr | None = None
+        self.optional: list[Path] = []
+        self._optional_node: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
@@ -155,7 +155,7 @@ class Rewriter(NodeTransformer):
         if node.name in ("default", "d") and len(node.args) != 1:
             self._refuse("default takes one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
-        self._look_for_a_guard(node)
+        self._note_optional(node)
         self.generic_visit(node)
         return node
 
@@ -166,14 +166,14 @@ class Rewriter(NodeTransformer):
                 f"tests: {', '.join(sorted(TESTS))}", after="is",
             )  # fmt: skip
         self._arguments(node, TESTS[node.name])
-        self._look_for_a_guard(node)
+        self._note_optional(node)
         self.generic_visit(node)
         return node
 
-    def _look_for_a_guard(self, node: nodes.Filter | nodes.Test) -> None:
+    def _note_optional(self, node: nodes.Filter | nodes.Test) -> None:
         """What stands before these may be missing."""
         if node.name in ("default", "d", "defined", "undefined"):
-            self._guard_of = node.node
+            self._optional_node = node.node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         first, *others = (self.visit(part) for part in node.nodes)
@@ -191,7 +191,7 @@ class Rewriter(NodeTransformer):
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Expr:
         """A chain of fields becomes one look-up, which can name the whole path."""
-        is_guarded = node is self._guard_of
+        is_guarded = node is self._optional_node
         steps: list[nodes.Expr] = []
         at: nodes.Expr = node
         while isinstance(at, nodes.Getattr) or (
@@ -211,14 +211,14 @@ class Rewriter(NodeTransformer):
                 path.append(step)
             self.paths.append(Path(path_text(root, path), root, tuple(path)))
             if is_guarded:
-                self.guarded.append(self.paths[-1])
+                self.optional.append(self.paths[-1])
         constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
         return self._function(".field", self.visit(at), constants)
 
     def _constant(self, value: Any) -> None:
         if isinstance(value, str):
             try:
-                refuse_half_pairs(value)
+                reject_lone_surrogates(value)
             except ExpressionError as error:
                 self._refuse(error.message, "", error.hint)
         if isinstance(value, float) and not math.isfinite(value):

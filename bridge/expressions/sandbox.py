@@ -14,11 +14,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, Path, is_number, kind, missing_message, take
+from bridge.core.fields import MISSING, Path, child, is_number, json_type, missing_message
 from bridge.core.regex import CompiledRegex
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
-from bridge.expressions.operators import LIMIT, VALUE, copy_list, spend
-from bridge.expressions.values import Missing, TextLimit, present
+from bridge.expressions.operators import LIMIT, VALUE, charge_copy, charge_text
+from bridge.expressions.values import Missing, TextLimit, require_present
 
 #: Bits of a whole number that is calculated with: the work for longer ones grows with their length.
 _MAX_BITS = 1024
@@ -78,7 +78,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Missing):
             return obj
-        found = take(obj, argument)
+        found = child(obj, argument)
         if found is not MISSING:
             return found
 
@@ -90,7 +90,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return cast(type[Missing], self.undefined)(why=why)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        present(left), present(right)
+        require_present(left), require_present(right)
         if is_number(left) and is_number(right):
             if any(isinstance(side, int) and side.bit_length() > _MAX_BITS for side in (left, right)):
                 raise EvaluationError(f"{operator} is for whole numbers of at most {_MAX_BITS:,} bits")
@@ -99,16 +99,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             except ArithmeticError as error:
                 raise EvaluationError(str(error)) from error
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
-            spend(context, len(left) + len(right))
+            charge_text(context, len(left) + len(right))
             return left + right
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
-            copy_list(context, len(left) + len(right))
+            charge_copy(context, len(left) + len(right))
             return left + right
-        raise EvaluationError(f"{operator} does not go with {kind(left)} and {kind(right)}")
+        raise EvaluationError(f"{operator} does not go with {json_type(left)} and {json_type(right)}")
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
-        if not is_number(present(arg)):
-            raise EvaluationError(f"{operator} does not go with {kind(arg)}")
+        if not is_number(require_present(arg)):
+            raise EvaluationError(f"{operator} does not go with {json_type(arg)}")
         return super().call_unop(context, operator, arg)
 
     def call(self, *_args: Any, **_kwargs: Any) -> NoReturn:

@@ -8,11 +8,11 @@ import orjson
 
 from bridge.core.event import JSON, Event
 from bridge.core.job import NewJob
-from bridge.core.redaction import WAS_REDACTED
+from bridge.core.redaction import REDACTED_REASON
 from bridge.core.secrets import Mask
 from bridge.report.lines import Line, Tone
 from bridge.routing.check_result import CheckResult, Explanation
-from bridge.routing.match import cut
+from bridge.routing.match import shorten
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.job_api import job_request
 
@@ -75,7 +75,7 @@ def _result_lines(results: Iterable[CheckResult], indent: str, mask: Mask) -> It
 
 
 def _result_text(result: CheckResult, mask: Mask) -> str:
-    return f"{result.subject}: expected {result.expected}, got {cut(mask(result.actual))}"
+    return f"{result.subject}: expected {result.expected}, got {shorten(mask(result.actual))}"
 
 
 def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
@@ -101,7 +101,7 @@ def surprise_lines(
     """
     for each in explanations:
         name = each.route.name
-        unknown = [warning for warning in each.warnings if WAS_REDACTED in warning]
+        unknown = [warning for warning in each.warnings if REDACTED_REASON in warning]
         if each.failures and unknown:
             yield Line(f"nobody can know whether it matches: {unknown[0]}", Tone.NO)
         elif each.failures and name in expected:
@@ -147,7 +147,7 @@ def _result_json(result: CheckResult, mask: Mask) -> JSON:
     return {
         "subject": result.subject,
         "expected": result.expected,
-        "actual": cut(mask(result.actual)),
+        "actual": shorten(mask(result.actual)),
         "passed": result.passed,
     }
 

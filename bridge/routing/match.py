@@ -18,9 +18,9 @@ from bridge.core.fields import (
     Absent,
     Each,
     Path,
+    json_equal,
     missing_message,
-    refuse_half_pairs,
-    same,
+    reject_lone_surrogates,
 )
 from bridge.core.redaction import REDACTED, Redacted
 from bridge.core.regex import CompiledRegex, compile_regex
@@ -58,7 +58,7 @@ class Glob:
         regex: list[str] = []
         #: Of each ``*``, how much of the literal text stands before it.
         stars: list[int] = []
-        characters = iter(refuse_half_pairs(text))
+        characters = iter(reject_lone_surrogates(text))
         for character in characters:
             if character == "\\":
                 following = next(characters, "\\")
@@ -100,7 +100,7 @@ class Glob:
         return self._regex.steps(value) if self._regex is not None and isinstance(value, str) else 1
 
     def __str__(self) -> str:
-        return show(self.text)
+        return display(self.text)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Literal:
     text: str
 
     def matches(self, value: JSON) -> bool:
-        return value == self.text if isinstance(value, str) else same(value, self.value)
+        return value == self.text if isinstance(value, str) else json_equal(value, self.value)
 
     def steps(self, value: JSON) -> int:
         del value  # a list or an object is not looked into: it equals no scalar
@@ -206,7 +206,7 @@ class Condition:
                 return not self.negated and _takes_missing(self.pattern), None
             budget = budget_of(scope)
             for value in values:
-                budget.step(self.pattern.steps(value))
+                budget.charge(self.pattern.steps(value))
                 if self.pattern.matches(value):
                     return not self.negated, None
         except EvaluationError as error:
@@ -280,9 +280,9 @@ class When:
         return warning or ("true" if is_true else "false")
 
 
-def show(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
+def display(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
     """A value for a person: JSON text, without secrets, cut where it is long."""
-    return cut(mask(json_text(value)))
+    return shorten(mask(json_text(value)))
 
 
 def json_text(value: JSON | Absent) -> str:
@@ -290,7 +290,7 @@ def json_text(value: JSON | Absent) -> str:
     return "missing" if value is MISSING else orjson.dumps(value, default=_written).decode()
 
 
-def cut(text: str) -> str:
+def shorten(text: str) -> str:
     """What a person is shown of a text that is masked."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 

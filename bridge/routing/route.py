@@ -13,11 +13,11 @@ import orjson
 from bridge.core.budget import BUDGET, MAX_STEPS, Budget, budget_of
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON, Event, rfc3339
-from bridge.core.fields import kind
+from bridge.core.fields import json_type
 from bridge.core.job import Job, NewJob, TableVersion
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
-from bridge.expressions.values import text_of
+from bridge.expressions.values import to_text
 from bridge.routing.check_result import CheckResult, Explanation, ItemExplanation, check_results, loop_result
 from bridge.routing.match import Check
 
@@ -53,7 +53,7 @@ class Argument:
         try:
             built = build(self.value, scope)
             # Its shell text is written from this JSON and searched.
-            budget_of(scope).read(4 * len(orjson.dumps(built)))
+            budget_of(scope).charge_text(4 * len(orjson.dumps(built)))
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built
@@ -69,9 +69,9 @@ class Key:
 
     def text(self, scope: Mapping[str, JSON]) -> str:
         """Raises EvaluationError, also for what the store could not look up, and OverBudget."""
-        budget_of(scope).step(_KEY)
+        budget_of(scope).charge(_KEY)
         try:
-            text = text_of(self.template.value(scope), budget_of(scope))
+            text = to_text(self.template.value(scope), budget_of(scope))
         except EvaluationError as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         size = len(text.encode())
@@ -164,9 +164,9 @@ class Route:
             one = self.loop is None
             for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):
                 jobs.append(job)
-                budget.add_job(len(orjson.dumps(job.arguments)))
+                budget.charge_job(len(orjson.dumps(job.arguments)))
         except OverBudget as error:
-            budget_of(scope).drop_jobs(len(jobs))
+            budget_of(scope).refund_jobs(len(jobs))
             dead = NewJob(
                 self.name, self.task.id, self.task.name, "", None, None, str(error), table=self.table
             )
@@ -180,7 +180,7 @@ class Route:
         seen: set[str] = set()
         budget = budget_of(scope)
         for index, item, of_item in self._items(scope, warnings):
-            budget.step(_ITEM)
+            budget.charge(_ITEM)
             if self._all_pass(self.item_checks, of_item, warnings):
                 key = item_key(identity.item_identity(item), budget)
                 if key not in seen:
@@ -236,7 +236,7 @@ class Route:
             self._warn(f"loop: {error}", warnings)
             return
         if not isinstance(items, list):
-            self._warn(f"loop: {self.loop.text} is {kind(items)}, expected a list", warnings)
+            self._warn(f"loop: {self.loop.text} is {json_type(items)}, expected a list", warnings)
             return
         for index, item in enumerate(items):
             yield index, item, {**scope, "item": item, "index": index}
@@ -317,7 +317,7 @@ _KEY = 12
 _ITEM = 6
 _IDENTITY = 12
 #: Bytes of JSON that are written and hashed in one step.
-_HASHED_A_STEP = 16
+_HASHED_PER_STEP = 16
 #: How many times the steps of an event its explanation may take, for one route.
 _EXPLAINED = 4
 
@@ -329,5 +329,5 @@ def item_key(identity: JSON, budget: Budget | None = None) -> str:
     """
     canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
     if budget is not None:
-        budget.step(_IDENTITY + len(canonical) // _HASHED_A_STEP)
+        budget.charge(_IDENTITY + len(canonical) // _HASHED_PER_STEP)
     return sha256(canonical).hexdigest()

@@ -10,7 +10,7 @@ import orjson
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request, rfc3339
-from bridge.core.fields import Absent, Path, kind
+from bridge.core.fields import Absent, Path, json_type
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
 from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json
@@ -107,5 +107,5 @@ def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:
     if value is None or value == "" or isinstance(value, Absent):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Unreadable(f"the {what} at {path.text if path else ''} is {kind(value)}, expected text")
+        raise Unreadable(f"the {what} at {path.text if path else ''} is {json_type(value)}, expected text")
     return str(value)

@@ -11,7 +11,7 @@ import orjson
 from bridge.core.errors import NotAuthentic, SettingsError, Unreadable, UnsupportedContent, quoted
 from bridge.core.event import JSON, Event, Headers, Request, rfc3339
 from bridge.core.fields import Path
-from bridge.core.redaction import Keep, emptied, redacted
+from bridge.core.redaction import Keep, redact, without_content
 from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
@@ -129,8 +129,8 @@ class Source:
     def kept(self, event: Event, *, made_jobs: bool) -> Event:
         """The event as it is stored: where its body is not kept, that is empty."""
         if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
-            return emptied(event)
-        return redacted(event, self.redact) if self.redact else event
+            return without_content(event)
+        return redact(event, self.redact) if self.redact else event
 
     def _proving(self, request: Request) -> tuple[Secret, ...]:
         """Those of its secrets that this request is proved with: of two in a rotation, the sender's."""
