@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.cli.sender import sender_request
 from bridge.core.event import JSON
-from bridge.core.fields import is_number
+from bridge.core.json_values import is_number
 from tests.intake import Intake, sample
 from tests.terminal import Terminal
 

@@ -13,18 +13,15 @@ from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import (
     EVENT_NAMES,
     ITEM_NAMES,
-    MISSING,
     Each,
     Step,
     child,
-    did_you_mean,
-    is_number,
-    json_equal,
-    json_type,
     missing_message,
     parse_path,
     path_text,
 )
+from bridge.core.json_values import MISSING, is_number, json_equal, json_type
+from bridge.core.suggestions import did_you_mean
 
 pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import ExpressionError
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, MISSING, parse_path
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, parse_path
+from bridge.core.json_text import display
+from bridge.core.json_values import MISSING
 from bridge.expressions.expression import Language
-from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When, display
+from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When
 
 pure = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 

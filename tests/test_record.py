@@ -15,7 +15,8 @@ from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import json_equal, parse_path
+from bridge.core.fields import parse_path
+from bridge.core.json_values import json_equal
 from bridge.core.problem import Place
 from bridge.core.redaction import REDACTED, redact, without_content
 from bridge.core.secrets import Mask

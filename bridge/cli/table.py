@@ -10,8 +10,8 @@ from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.core.errors import ConfigError, UnknownSource
 from bridge.core.event import Event
-from bridge.core.fields import did_you_mean
 from bridge.core.problem import Problem
+from bridge.core.suggestions import did_you_mean
 from bridge.report import rows
 from bridge.report.explanation import explanation_json, explanation_lines, surprise_lines
 from bridge.routing.routing_table import RoutingTable

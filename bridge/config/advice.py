@@ -11,8 +11,9 @@ from bridge.config.models import RouteShape
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import found
 from bridge.core.errors import OverBudget
-from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest_match, did_you_mean, path_text
+from bridge.core.fields import EVENT_NAMES, Each, Path, Step, path_text
 from bridge.core.problem import Place
+from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.expressions.expression import Expression, Template
 from bridge.sources.base.payloads import Inside, Stop, follow
 from bridge.sources.base.source import Source

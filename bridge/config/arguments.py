@@ -10,7 +10,7 @@ from bridge.config.document import Empty, Items, Node, Section
 from bridge.config.models import OrderShape
 from bridge.config.problems import Problems
 from bridge.core.event import JSON
-from bridge.core.fields import closest_match, did_you_mean
+from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.core.task import Task
 from bridge.core.task_arguments import flaw_of
 from bridge.expressions.expression import Template

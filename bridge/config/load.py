@@ -34,10 +34,10 @@ from bridge.config.readers import found
 from bridge.config.routing_tests import ExpectedShape, RoutingTestShape
 from bridge.config.sections import TableShape
 from bridge.core.errors import ConfigError
-from bridge.core.fields import closest_match
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem
 from bridge.core.secrets import Secret
+from bridge.core.suggestions import closest_match
 from bridge.dry_run.routing_test import RoutingTest
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source_type import SourceType

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bridge.core.fields import did_you_mean
 from bridge.core.problem import Place, Problem, Severity
+from bridge.core.suggestions import did_you_mean
 
 #: How many names a guess is made among, and how many a message lists.
 _GUESSED = 500

@@ -6,21 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import Enum
 from itertools import islice
 
 from bridge.core.budget import Budget, budget_of
 from bridge.core.errors import ExpressionError
 from bridge.core.event import JSON, Headers
-
-
-class Absent(Enum):
-    """Stands for a field that is not there, which is not the same as null."""
-
-    MISSING = "missing"
-
-
-MISSING = Absent.MISSING
+from bridge.core.json_values import MISSING, Absent, json_type
+from bridge.core.suggestions import did_you_mean
 
 #: What a path or an expression may begin with, and what it is there for.
 EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
@@ -243,52 +235,6 @@ def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> st
 def _shown(step: Step) -> Step:
     """The step, cut where it is a text that an event made long."""
     return f"{step[:_NAME_SHOWN]}…" if isinstance(step, str) and len(step) > _NAME_SHOWN else step
-
-
-def json_type(value: object) -> str:
-    """The value's JSON type, in words."""
-    if value is MISSING:
-        return "missing"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    return "a list" if isinstance(value, list | tuple) else "an object"
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a JSON number; booleans are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def json_equal(one: object, other: object) -> bool:
-    """Whether two JSON values are equal: booleans are no numbers, 5 = 5.0, missing equals nothing."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if is_number(one) and is_number(other):
-        return one == other
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(json_equal, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(json_equal(one[key], other[key]) for key in one)
-    if isinstance(one, str) and isinstance(other, str):
-        return one == other
-    return one is None and other is None
-
-
-def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
-    """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
-    meant = closest_match(word, among, sure=sure)
-    return "" if meant is None else f"; did you mean {meant}?"
-
-
-def closest_match(word: str, among: Iterable[str], *, sure: bool = False) -> str | None:
-    """The one of `among` that `word` was probably, or with `sure` almost certainly, meant to be."""
-    return next(iter(get_close_matches(word, list(among), n=1, cutoff=0.75 if sure else 0.6)), None)
 
 
 def _known(names: Iterable[str]) -> str:

@@ -12,7 +12,8 @@ import orjson
 
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import MISSING, Each, Path, Step, child, path_text
+from bridge.core.fields import Each, Path, Step, child, path_text
+from bridge.core.json_values import MISSING
 
 #: Stands in the store for the value of a redacted field.
 REDACTED = "<redacted by the bridge>"

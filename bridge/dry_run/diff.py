@@ -9,11 +9,11 @@ from itertools import zip_longest
 import orjson
 
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, Absent, json_equal
 from bridge.core.job import Job, NewJob
+from bridge.core.json_text import display, json_text
+from bridge.core.json_values import MISSING, Absent, json_equal
 from bridge.core.secrets import Mask
 from bridge.routing.check_result import CheckResult
-from bridge.routing.match import display, json_text
 from bridge.routing.route import Route
 
 #: Of two long values that differ, how many characters are shown, and how many of them before the difference.

@@ -10,11 +10,11 @@ from functools import cached_property
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.event import Event
 from bridge.core.job import Job, NewJob
+from bridge.core.json_text import display
 from bridge.core.redaction import REDACTED_REASON, is_redacted
 from bridge.core.secrets import Mask
 from bridge.dry_run.diff import describe, diff_arguments, same_when_sent
 from bridge.routing.check_result import CheckResult
-from bridge.routing.match import display
 from bridge.routing.route import Route
 from bridge.routing.routing_table import Routed, RoutingTable
 

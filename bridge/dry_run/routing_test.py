@@ -11,11 +11,11 @@ import orjson
 from bridge.core.errors import Refusal, Unreadable
 from bridge.core.event import JSON, Event, Headers, Request
 from bridge.core.job import NewJob
+from bridge.core.json_text import display
 from bridge.core.problem import Place
 from bridge.core.secrets import Mask
 from bridge.dry_run.diff import describe, diff_arguments
 from bridge.routing.check_result import CheckResult
-from bridge.routing.match import display
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source

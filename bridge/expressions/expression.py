@@ -13,7 +13,8 @@ from jinja2 import nodes
 from bridge.core.budget import Budget, budget_of
 from bridge.core.errors import EvaluationError, ExpressionError, Incomparable, OverBudget
 from bridge.core.event import JSON
-from bridge.core.fields import EVENT_NAMES, MISSING, Path, reject_lone_surrogates
+from bridge.core.fields import EVENT_NAMES, Path, reject_lone_surrogates
+from bridge.core.json_values import MISSING
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
 from bridge.expressions.values import Missing, MissingInCondition, TextLimit, to_json_value, to_text

@@ -17,7 +17,7 @@ from jinja2.utils import pass_context
 
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, is_number, json_type
+from bridge.core.json_values import MISSING, is_number, json_type
 from bridge.core.regex import CompiledRegex, compile_replacement
 from bridge.expressions.lists import LIST_FILTERS, attribute_getter
 from bridge.expressions.operators import (

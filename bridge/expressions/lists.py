@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
 from bridge.core.event import JSON
-from bridge.core.fields import is_number, json_type
+from bridge.core.json_values import is_number, json_type
 from bridge.expressions.operators import budget, charge_text, join_texts, limit, missing_field
 from bridge.expressions.values import (
     Missing,

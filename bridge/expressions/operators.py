@@ -12,7 +12,8 @@ from jinja2.utils import pass_context
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.errors import EvaluationError, Incomparable
 from bridge.core.event import JSON, Headers
-from bridge.core.fields import MISSING, Path, child, is_number, json_equal, json_type, missing_message
+from bridge.core.fields import Path, child, missing_message
+from bridge.core.json_values import MISSING, is_number, json_equal, json_type
 from bridge.expressions.values import Missing, TextLimit, require_present, to_text
 
 #: The name under which a scope holds the evaluation's TextLimit; no expression can spell it.

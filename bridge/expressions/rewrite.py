@@ -16,8 +16,9 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import Path, Step, did_you_mean, path_text, reject_lone_surrogates
+from bridge.core.fields import Path, Step, path_text, reject_lone_surrogates
 from bridge.core.regex import compile_regex, compile_replacement
+from bridge.core.suggestions import did_you_mean
 from bridge.expressions.filters import (
     FILTERS,
     NAMING_FILTERS,

@@ -14,7 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, Path, child, is_number, json_type, missing_message
+from bridge.core.fields import Path, child, missing_message
+from bridge.core.json_values import MISSING, is_number, json_type
 from bridge.core.regex import CompiledRegex
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
 from bridge.expressions.operators import LIMIT, VALUE, charge_copy, charge_text

@@ -12,7 +12,7 @@ import orjson
 from bridge.core.budget import Budget
 from bridge.core.errors import EvaluationError, MissingField
 from bridge.core.event import JSON
-from bridge.core.fields import json_type
+from bridge.core.json_values import json_type
 
 #: The longest text on the way, in characters.
 MAX_TEXT = 1024 * 1024

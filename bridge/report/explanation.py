@@ -8,11 +8,11 @@ import orjson
 
 from bridge.core.event import JSON, Event
 from bridge.core.job import NewJob
+from bridge.core.json_text import shorten
 from bridge.core.redaction import REDACTED_REASON
 from bridge.core.secrets import Mask
 from bridge.report.lines import Line, Tone
 from bridge.routing.check_result import CheckResult, Explanation
-from bridge.routing.match import shorten
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.job_api import job_request
 

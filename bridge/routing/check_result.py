@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON, Event
 from bridge.core.job import NewJob
+from bridge.core.json_text import json_text
 from bridge.expressions.expression import Expression
-from bridge.routing.match import Check, json_text
+from bridge.routing.match import Check
 
 if TYPE_CHECKING:
     from bridge.routing.route import Route

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
 import re2
 
 from bridge.core.budget import budget_of
 from bridge.core.errors import EvaluationError
-from bridge.core.event import JSON, Headers, full_name
-from bridge.core.fields import (
-    ITEM_NAMES,
-    MISSING,
-    Absent,
-    Each,
-    Path,
-    json_equal,
-    missing_message,
-    reject_lone_surrogates,
-)
-from bridge.core.redaction import REDACTED, Redacted
+from bridge.core.event import JSON, full_name
+from bridge.core.fields import ITEM_NAMES, Each, Path, missing_message, reject_lone_surrogates
+from bridge.core.json_text import display, json_text
+from bridge.core.json_values import Absent, json_equal
 from bridge.core.regex import CompiledRegex, compile_regex
 from bridge.expressions.expression import Expression
-
-#: Of a value shown to a person, how many characters.
-_SHOWN = 200
 
 
 class Pattern(Protocol):
@@ -278,22 +266,3 @@ class When:
     def actual(self, scope: Mapping[str, JSON]) -> str:
         is_true, warning = self.expression.is_true(scope)
         return warning or ("true" if is_true else "false")
-
-
-def display(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
-    """A value for a person: JSON text, without secrets, cut where it is long."""
-    return shorten(mask(json_text(value)))
-
-
-def json_text(value: JSON | Absent) -> str:
-    """A value as JSON text, whole: what is cut before it is masked shows a part of a secret."""
-    return "missing" if value is MISSING else orjson.dumps(value, default=_written).decode()
-
-
-def shorten(text: str) -> str:
-    """What a person is shown of a text that is masked."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
-
-
-def _written(value: Headers | Redacted) -> JSON:
-    return REDACTED if isinstance(value, Redacted) else dict(value)

@@ -13,8 +13,8 @@ import orjson
 from bridge.core.budget import BUDGET, MAX_STEPS, Budget, budget_of
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON, Event, rfc3339
-from bridge.core.fields import json_type
 from bridge.core.job import Job, NewJob, TableVersion
+from bridge.core.json_values import json_type
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import to_text

@@ -10,7 +10,8 @@ import orjson
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request, rfc3339
-from bridge.core.fields import Absent, Path, json_type
+from bridge.core.fields import Path
+from bridge.core.json_values import Absent, json_type
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.signatures import BasicAuth, BearerToken, HeaderToken, HmacSignature, Proof, UrlToken
 from bridge.sources.base.source_type import Options, Reading, Replays, SourceType, read_json
