@@ -272,7 +272,7 @@ class TestTheCommands:
         (entry,) = listed(terminal)
         assert (entry["actor"], entry["account"]) == (ACCOUNT, ACCOUNT)
         assert (entry["action"], entry["target"]) == (action, target)
-        assert (entry["chosen"], entry["done"]) == (1, 1)
+        assert (entry["selected"], entry["completed"]) == (1, 1)
         assert begun - 1 < time.mktime(time.strptime(entry["at"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
         assert entry["ended_at"] >= entry["at"]
 
@@ -282,9 +282,13 @@ class TestTheCommands:
         done(terminal.run("resume", "deploy", "--route", "--as", "Maria", **KEYS))
         done(terminal.run("prune", "--as", "Maria", BRIDGE_RETENTION="60d,10d"))
         pruned, resumed, _ = listed(terminal)
-        assert (resumed["action"], resumed["target"], resumed["done"]) == ("resume", {"route": "deploy"}, 1)
+        assert (resumed["action"], resumed["target"], resumed["completed"]) == (
+            "resume",
+            {"route": "deploy"},
+            1,
+        )
         assert (pruned["action"], pruned["target"]) == ("prune", {"older than": "60d,10d"})
-        assert (pruned["chosen"], pruned["done"]) == (None, 0)
+        assert (pruned["selected"], pruned["completed"]) == (None, 0)
         assert {entry["actor"] for entry in (pruned, resumed)} == {"Maria"}
 
     def test_a_filter_with_since(self, terminal: Terminal) -> None:
@@ -320,7 +324,7 @@ class TestTheCommands:
     def test_what_came_to_nothing_is_recorded_all_the_same(self, terminal: Terminal) -> None:
         assert terminal.run("jobs", "cancel", "7", "8").exit_code == 1
         (entry,) = listed(terminal)
-        assert (entry["target"], entry["chosen"], entry["done"]) == ({"jobs": [7, 8]}, 2, 0)
+        assert (entry["target"], entry["selected"], entry["completed"]) == ({"jobs": [7, 8]}, 2, 0)
 
     def test_what_was_not_confirmed_is_not_nor_what_found_nothing(self, terminal: Terminal) -> None:
         done(terminal.run("jobs", "cancel", "--state", "waiting", "--yes"))

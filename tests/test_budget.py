@@ -244,7 +244,7 @@ def test_a_usual_group_of_alerts_fits_with_room() -> None:
     event = make_event(payload, source="alerts")
     budget = Budget()
     made = route.evaluate({**event.scope, BUDGET: budget}, make_table().sources["alerts"].type)
-    assert (len(made.jobs), made.ended) == (800, None)
+    assert (len(made.jobs), made.aborted) == (800, None)
     assert budget.spent < MAX_STEPS / 4
 
 

@@ -519,14 +519,14 @@ def test_an_event_without_its_body_is_shown_all_the_same(intake: Intake, termina
     assert "  delivery o1" in output
     assert output[-1].split()[1] == "waiting"
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
-    assert (shown["payload"], shown["body_kept"], shown["headers"]) == (None, False, {})
+    assert (shown["payload"], shown["body_stored"], shown["headers"]) == (None, False, {})
     assert len(shown["jobs"]) == 1
 
 
 def test_of_an_event_with_its_body_the_data_says_so(intake: Intake, terminal: Terminal) -> None:
     post(intake, ORDER)
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
-    assert (shown["payload"], shown["body_kept"]) == (ORDER, True)
+    assert (shown["payload"], shown["body_stored"]) == (ORDER, True)
 
 
 @kept("keep: none")

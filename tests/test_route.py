@@ -592,8 +592,8 @@ class TestOtherwise:
 
     def test_asked_for_again_it_makes_what_it_makes_today(self) -> None:
         event = make_event({"ref": "dev"})
-        assert ("otherwise", "") in make_table(self.MAIN, otherwise()).jobs_again(event)
-        assert ("otherwise", "") not in make_table(make_route(), otherwise()).jobs_again(event)
+        assert ("otherwise", "") in make_table(self.MAIN, otherwise()).rebuild_jobs(event)
+        assert ("otherwise", "") not in make_table(make_route(), otherwise()).rebuild_jobs(event)
 
 
 class TestLimits:
@@ -628,10 +628,10 @@ class TestJobsAgain:
     EVENT = make_event({"n": 7, "list": [1, 2, 3]})
 
     def test_the_job_that_the_route_makes_today(self) -> None:
-        assert self.TABLE.jobs_again(self.EVENT)["plain", ""].arguments == (7,)
+        assert self.TABLE.rebuild_jobs(self.EVENT)["plain", ""].arguments == (7,)
 
     def test_of_an_item(self) -> None:
-        again = self.TABLE.jobs_again(self.EVENT)["looping", item_key(3)]
+        again = self.TABLE.rebuild_jobs(self.EVENT)["looping", item_key(3)]
         assert (again.arguments, again.item_index) == ((3,), 2)
 
     @pytest.mark.parametrize(
@@ -645,10 +645,10 @@ class TestJobsAgain:
         ],
     )
     def test_none_where_it_makes_none(self, route: str, key: str) -> None:
-        assert (route, key) not in self.TABLE.jobs_again(self.EVENT)
+        assert (route, key) not in self.TABLE.rebuild_jobs(self.EVENT)
 
     def test_none_of_a_source_that_is_gone(self) -> None:
-        assert self.TABLE.jobs_again(replace(self.EVENT, source="gone")) == {}
+        assert self.TABLE.rebuild_jobs(replace(self.EVENT, source="gone")) == {}
 
 
 class TestExplain:

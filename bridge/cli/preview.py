@@ -12,7 +12,7 @@ import click
 from bridge.cli.selection import since
 from bridge.cli.terminal import Terminal, as_json
 from bridge.core.event import JSON, Event, rfc3339
-from bridge.dry_run.preview import Change, Kind, Preview, preview
+from bridge.dry_run.preview import Change, ChangeKind, Preview, preview
 from bridge.process.log import escaped
 
 #: How many events are run unless a person says it.
@@ -61,7 +61,7 @@ def preview_table(
             elif found.changes:
                 terminal.say(map(escaped, _preview_lines(each.id, each.event, found)))
     if in_json:
-        keys = ("tried", "without a body", "differ", *Kind, "match nothing", "uncertain")
+        keys = ("tried", "without a body", "differ", *ChangeKind, "match nothing", "uncertain")
         frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
         sums = {key.replace(" ", "_"): counts[key] for key in keys}
         terminal.say_json({**sums, "warnings": frequent, "events": told})
@@ -98,16 +98,16 @@ def _preview_lines(event_id: int, event: Event, found: Preview) -> Iterator[str]
 def _difference_lines(change: Change) -> Iterator[str]:
     for each in change.differences:
         match change.kind:
-            case Kind.NEW:
+            case ChangeKind.NEW:
                 yield f"{change.task}: {each.actual}"
-            case Kind.GONE:
+            case ChangeKind.GONE:
                 yield f"{change.task}: {each.expected}"
-            case Kind.CHANGED:
+            case ChangeKind.CHANGED:
                 yield f"{each.subject}: was {each.expected}, would be {each.actual}"
 
 
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
-    jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
+    jobs = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind)
     yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
     yield "each kept the name, action and delivery id with which it was stored"
     if counts["match nothing"]:

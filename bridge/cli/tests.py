@@ -20,7 +20,7 @@ from bridge.core.fields import parse_path
 from bridge.core.problem import Place
 from bridge.core.redaction import REDACTED, is_redacted, redact
 from bridge.core.secrets import Mask
-from bridge.dry_run.recorder import as_tested, record, yaml_lines
+from bridge.dry_run.recorder import as_test_event, record, yaml_lines
 from bridge.dry_run.routing_test import RoutingTest, RoutingTestResult
 from bridge.process.log import escaped
 
@@ -135,7 +135,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
             terminal.warn(f"route {job.route!r}: any arguments will do, as the table may not hold its own")
     if is_redacted(as_stored):
         terminal.warn(f"a field was redacted when it was stored: the test has {REDACTED!r} there, see expect")
-    elif table.jobs_for(as_tested(event)).jobs != table.jobs_for(as_stored).jobs:
+    elif table.jobs_for(as_test_event(event)).jobs != table.jobs_for(as_stored).jobs:
         terminal.warn("without what was redacted the table makes other jobs of it: see expect")
 
 

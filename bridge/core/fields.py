@@ -57,7 +57,7 @@ class Path:
     root: str
     steps: tuple[Step, ...]
 
-    def is_in(self, other: Path) -> bool:
+    def is_inside(self, other: Path) -> bool:
         """Whether it leads to the other's field, or into it."""
         return self.root == other.root and self.steps[: len(other.steps)] == other.steps
 

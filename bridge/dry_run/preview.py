@@ -19,7 +19,7 @@ from bridge.routing.route import Route
 from bridge.routing.routing_table import Routed, RoutingTable
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """How what would be made differs from what was."""
 
     NEW = "new"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 class Change:
     """One job that would be another."""
 
-    kind: Kind
+    kind: ChangeKind
     route: str
     task: str
     #: The item's place in the loop, from 0.
@@ -101,8 +101,10 @@ class _Comparison:
             if new is None:
                 yield self._gone(job)
             elif differences := tuple(_diff_jobs(self._routes.get(job.route), job, new, self._mask)):
-                sure = REDACTED_REASON not in (new.reason or "")
-                yield Change(Kind.CHANGED, job.route, job.task, job.item_index, job.id, differences, sure)
+                is_certain = REDACTED_REASON not in (new.reason or "")
+                yield Change(
+                    ChangeKind.CHANGED, job.route, job.task, job.item_index, job.id, differences, is_certain
+                )
         yield from map(self._new, made.values())
 
     def _key(self, job: Job | NewJob) -> tuple[str, object]:
@@ -113,13 +115,13 @@ class _Comparison:
         is_item = self._is_redacted and job.item_index is not None
         is_certain = not is_item and job.route not in self._in_doubt
         difference = CheckResult("job", describe(job, self._mask), "none", passed=False)
-        return Change(Kind.GONE, job.route, job.task, job.item_index, job.id, (difference,), is_certain)
+        return Change(ChangeKind.GONE, job.route, job.task, job.item_index, job.id, (difference,), is_certain)
 
     def _new(self, job: NewJob) -> Change:
         waits_for_others = self._routes[job.route].otherwise and self._in_doubt
         is_certain = REDACTED_REASON not in (job.reason or "") and not waits_for_others
         difference = CheckResult("job", "none", describe(job, self._mask), passed=False)
-        return Change(Kind.NEW, job.route, job.task, job.item_index, None, (difference,), is_certain)
+        return Change(ChangeKind.NEW, job.route, job.task, job.item_index, None, (difference,), is_certain)
 
 
 def _diff_jobs(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> Iterator[CheckResult]:

@@ -266,7 +266,7 @@ class Language:
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
         optional = frozenset(
-            path for path in rewriter.paths if any(path.is_in(guard) for guard in rewriter.optional)
+            path for path in rewriter.paths if any(path.is_inside(guard) for guard in rewriter.optional)
         )
         used, paths = frozenset(rewriter.used), tuple(rewriter.paths)
         only = _only_field(rewritten, rewriter)

@@ -92,7 +92,7 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
     yield Line(f"    {request.body.decode()}")
 
 
-def surprise_lines(
+def unexpected_lines(
     explanations: Iterable[Explanation], expected: Collection[str], mask: Mask
 ) -> Iterator[Line]:
     """What is not as it should be where the routes of these names match, and no other; else nothing.

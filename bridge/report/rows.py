@@ -42,7 +42,7 @@ def job_json(job: Job) -> JSON:
         "state": job.state,
         "reason": job.reason,
         "task_arguments": None if job.arguments is None else list(job.arguments),
-        "made_at": rfc3339(job.made_at),
+        "created_at": rfc3339(job.made_at),
         "due_at": rfc3339(job.due_at),
         "ended_at": None if job.ended_at is None else rfc3339(job.ended_at),
         "group": job.group,
@@ -88,7 +88,7 @@ def attempt_json(attempt: Attempt) -> JSON:
     return {
         "number": attempt.number,
         "started_at": rfc3339(attempt.started_at),
-        "seconds": attempt.seconds,
+        "duration_seconds": attempt.seconds,
         "outcome": attempt.outcome,
         "status": attempt.status,
         "detail": attempt.detail,
@@ -149,7 +149,7 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
         "query": dict(event.query),
         "jobs": [job_json(job) for job in jobs],
         "payload": event.payload,
-        "body_kept": bool(event.body),
+        "body_stored": bool(event.body),
     }
 
 
@@ -229,8 +229,8 @@ def audit_json(entry: AuditEntry) -> JSON:
         "account": action.account,
         "action": action.name,
         "target": action.target,
-        "chosen": action.chosen,
-        "done": entry.done,
+        "selected": action.chosen,
+        "completed": entry.done,
         "ended_at": None if entry.ended_at is None else rfc3339(entry.ended_at),
     }
 

@@ -67,13 +67,13 @@ class Explanation:
         return min((item.failures for item in self.items), key=len)
 
 
-def other_source(route: Route, event: Event) -> Explanation:
+def skipped_source(route: Route, event: Event) -> Explanation:
     """What a route of another source makes of the event: nothing."""
     result = CheckResult("source", route.source, event.source, passed=False)
     return Explanation(route, (result,), False, (), (), ())
 
 
-def handshake(route: Route, event: Event) -> Explanation:
+def skipped_handshake(route: Route, event: Event) -> Explanation:
     """What a route makes of a sender's test or confirmation: it is not asked."""
     result = CheckResult("event", "no test or confirmation of the sender's", event.full_name, passed=False)
     return Explanation(route, (result,), False, (), (), ())

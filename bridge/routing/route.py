@@ -113,7 +113,7 @@ class Evaluation(NamedTuple):
     #: What went wrong in conditions and loops, for a person.
     warnings: tuple[str, ...]
     #: Why the route was not evaluated to its end; then its one job is dead, with this reason.
-    ended: str | None = None
+    aborted: str | None = None
 
 
 #: That of an event that the route does not want.
@@ -179,20 +179,20 @@ class Route:
         """The jobs of the items for which their checks hold."""
         seen: set[str] = set()
         budget = budget_of(scope)
-        for index, item, of_item in self._items(scope, warnings):
+        for index, item, item_scope in self._items(scope, warnings):
             budget.charge(_ITEM)
-            if self._all_pass(self.item_checks, of_item, warnings):
+            if self._all_pass(self.item_checks, item_scope, warnings):
                 key = item_key(identity.item_identity(item), budget)
                 if key not in seen:
                     seen.add(key)
-                    yield self._job(of_item, key, index)
+                    yield self._job(item_scope, key, index)
 
     def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
         """Every check's result beside what the route made of the event."""
         jobs, warnings = evaluation.jobs, evaluation.warnings
-        if evaluation.ended is not None:
+        if evaluation.aborted is not None:
             result = CheckResult(
-                "budget", "a route that is evaluated to its end", evaluation.ended, passed=False
+                "budget", "a route that is evaluated to its end", evaluation.aborted, passed=False
             )
             return Explanation(self, (result,), False, (), jobs, warnings)
         # The checks that were not asked, as one before them failed, may cost any number of steps.
@@ -208,12 +208,12 @@ class Route:
             items = tuple(
                 ItemExplanation(
                     index,
-                    of_item_results,
-                    all(result.passed for result in of_item_results),
+                    item_results,
+                    all(result.passed for result in item_results),
                     by_index.get(index),
                 )
-                for index, _, of_item in self._items(event.scope, [])
-                for of_item_results in [check_results(self.item_checks, {**of_item, BUDGET: budget})]
+                for index, _, item_scope in self._items(event.scope, [])
+                for item_results in [check_results(self.item_checks, {**item_scope, BUDGET: budget})]
             )
         return Explanation(self, results, matched, items, jobs, warnings)
 
@@ -278,7 +278,7 @@ class OnDead:
     table: TableVersion | None = field(default=None, compare=False)
 
     @staticmethod
-    def told_of(item_key: str) -> tuple[int, int]:
+    def parse_item_key(item_key: str) -> tuple[int, int]:
         """The number of the job that died, of which the job with this item_key tells, and how many had."""
         died, _, dead = item_key.partition(":")
         return int(died.partition(".")[0]), int(dead or 1)
