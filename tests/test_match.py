@@ -121,7 +121,7 @@ def test_a_glob_is_exact_where_nothing_is_special(glob: str, exact: bool) -> Non
 
 @pytest.mark.parametrize("glob", ["a\ud800", "a\ud800*"])
 def test_half_a_surrogate_pair_in_a_glob_is_refused_at_its_place(glob: str) -> None:
-    with pytest.raises(ExpressionError, match="half a surrogate pair") as refused:
+    with pytest.raises(ExpressionError, match="lone surrogate") as refused:
         Glob.parse(glob)
 
     assert refused.value.offset == 1
@@ -201,7 +201,7 @@ def test_a_regex_searches_text_alone(regex: str, value: JSON, matches: bool) -> 
 
 
 def test_a_regex_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ExpressionError, match="cannot be read"):
+    with pytest.raises(ExpressionError, match="invalid regular expression"):
         Regex.parse("(?<=a)b")
 
 
@@ -424,7 +424,7 @@ def when(text: str) -> When:
         ("not payload.missing", True, None),
         ("payload.missing > 3", False, None),
         ("not payload.missing > 3", False, None),
-        ("payload.n | upper", False, "when: upper is for text, found a number"),
+        ("payload.n | upper", False, "when: upper needs text, got a number"),
     ],
 )
 def test_when_holds_or_not_and_keeps_what_went_wrong(text: str, holds: bool, warning: str | None) -> None:
@@ -437,7 +437,7 @@ def test_when_says_what_it_wants_and_found() -> None:
     assert (check.subject, check.expected) == ("when", "payload.n > 3")
     assert check.actual(scope({"n": 5})) == "true"
     assert check.actual(scope({"n": 1})) == "false"
-    assert when("payload.n | upper").actual(scope({"n": 5})) == "upper is for text, found a number"
+    assert when("payload.n | upper").actual(scope({"n": 5})) == "upper needs text, got a number"
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,7 @@ class TestWhatIsToldHonestly:
         arrive(terminal)
         arrive(terminal)
         edit(terminal, "otherwise: true\n    event: issues", "when: payload.after / 2 > 1")
-        text = "route 'rest': when: / does not go with text and a number"
+        text = "route 'rest': when: / does not support text and a number"
         assert terminal.run("preview").output.splitlines()[-1] == f"warning: {text} (of 2 events)"
         assert found(terminal)["warnings"] == [{"warning": text, "events": 2}]
 

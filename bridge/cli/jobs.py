@@ -23,7 +23,7 @@ from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
 #: Why a route may not match that did.
-MAY_NEED = "its route may need a field that was redacted: let the sender send it again"
+MAY_NEED = "its route may need a field that was redacted: ask the sender to send it again"
 
 #: What becomes of one job: what is said of it, and whether it is what was wanted. It gets the job's number
 #: and that of the audit's entry.

@@ -114,9 +114,7 @@ def reject_lone_surrogates(text: str) -> str:
     if not text.isascii():
         for at, character in enumerate(text):
             if "\ud800" <= character <= "\udfff":
-                raise ExpressionError(
-                    f"found {character!a}, half a surrogate pair", at, "write the character itself"
-                )
+                raise ExpressionError(f"{character!a} is a lone surrogate", at, "write the character itself")
     return text
 
 
@@ -156,7 +154,7 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         whole = odd[0] if odd else ""
         meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
         raise ExpressionError(
-            f"after a dot a name is letters, digits and _; found {whole!r}",
+            f"a name after a dot has letters, digits and _ alone, got {whole!r}",
             at + 1,
             f"write {path_text(text[:at], [meant])}" if whole else None,
         )

@@ -18,7 +18,7 @@ from bridge.core.json_values import MISSING
 #: Stands in the store for the value of a redacted field.
 REDACTED = "<redacted by the bridge>"
 #: Why neither an argument nor a condition takes it for a value.
-REDACTED_REASON = "was redacted when the event was stored; let the sender send it again"
+REDACTED_REASON = "was redacted when the event was stored; ask the sender to send it again"
 
 
 class Keep(StrEnum):

@@ -60,7 +60,7 @@ def compile_regex(text: str) -> CompiledRegex:
     except re2.error as error:
         cause = error.args[0]
         cause = cause.decode("utf-8", "replace") if isinstance(cause, bytes) else str(cause)
-        raise ExpressionError(f"the regular expression {text!r} cannot be read: {cause}") from error
+        raise ExpressionError(f"invalid regular expression {text!r}: {cause}") from error
 
 
 def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...]:
@@ -79,7 +79,7 @@ def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...
             pieces.append(int(escaped))
         else:
             raise ExpressionError(
-                f"the replacement {text!r} holds {found[0]!r}; the expression has {regex.groups} groups",
-                hint=r"write \0 for what was found, \1 to \9 for a group, \\ for a backslash",
+                f"the replacement {text!r} has {found[0]!r}; the expression has {regex.groups} groups",
+                hint=r"write \0 for the match, \1 to \9 for a group, \\ for a backslash",
             )
     return tuple(pieces)

@@ -38,7 +38,7 @@ _FOREIGN = tuple(
         (r"\?\?|\?:", "write x | default(y)"),
         (r"\?\.", "write . alone, and x | default(y) where an argument may be missing"),
         (r"\?", "write a if x else b"),
-        (r"\[\*\]|\.\*", "[*] stands in match alone; write x | map(attribute='name') | list"),
+        (r"\[\*\]|\.\*", "[*] is only for match; write x | map(attribute='name') | list"),
         (r"===|!==", "write == or !="),
         (r"<>", "write !="),
         (r"!(?!=)", "write not x, not !x"),
@@ -77,7 +77,7 @@ def scan(text: str) -> list[Part]:
         end = _closing(text, start)
         inside = text[start + len(_OPENING) : end]
         if not inside.strip():
-            raise ExpressionError("${{ }} holds no expression", start)
+            raise ExpressionError("${{ }} is empty", start)
         parts.append(Part(inside, True, start + len(_OPENING)))
         at = end + 2
     if at < len(text):
@@ -258,7 +258,7 @@ class Language:
             code = sandbox.compile_one(rewritten)
         except jinja2.TemplateSyntaxError as error:
             why, hint = _syntax(str(error.message), stripped)
-            raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
+            raise ExpressionError(f"{stripped!r} is not a valid expression: {why}", offset, hint) from error
         except ExpressionError as error:
             raise error.moved(offset) from error.__cause__
         except (RecursionError, ValueError, SyntaxError, MemoryError) as error:

@@ -69,7 +69,7 @@ _DIGITS_PER_STEP = 16
 
 def _number_of(value: JSON, operation: str) -> int | float:
     if not is_number(require_present(value)):
-        raise EvaluationError(f"{operation} is for numbers, found {json_type(value)}")
+        raise EvaluationError(f"{operation} needs a number, got {json_type(value)}")
     return cast(int | float, value)
 
 
@@ -169,7 +169,7 @@ def _number(name: str, read: Callable[[Any], Any]) -> Callable[..., Any]:
         # Not a part of a longer one: no mask knows a part of a secret.
         is_short = isinstance(value, str) and len(value) <= _QUOTED
         found = f"the text {value!r}" if is_short else json_type(value)
-        raise EvaluationError(f"{name}: {found} is no number; {name}(0) would give 0 for it")
+        raise EvaluationError(f"{name}: {found} is not a number; {name}(0) would give 0 instead")
 
     return convert
 
@@ -181,7 +181,7 @@ def _abs(value: JSON) -> int | float:
 def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
     # Python would reckon 10 ** 1000000000 for it.
     if type(require_present(precision)) is not int or abs(precision) > _DECIMALS:
-        raise EvaluationError(f"round takes a whole number of decimals, at most {_DECIMALS}")
+        raise EvaluationError(f"round needs a whole number of decimals, at most {_DECIMALS}")
     return jinja2.filters.do_round(_number_of(value, "round"), precision, cast(Any, method))
 
 
@@ -201,7 +201,7 @@ def _default(value: JSON, otherwise: JSON) -> JSON:
 
 def _length(value: JSON) -> int:
     if not isinstance(require_present(value), str | list | tuple | Mapping):
-        raise EvaluationError(f"length is for a list, found {json_type(value)}")
+        raise EvaluationError(f"length needs a list, got {json_type(value)}")
     return len(value)
 
 

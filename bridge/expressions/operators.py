@@ -68,7 +68,7 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
             return step
         if type(step) is not int and not isinstance(step, str):
             raise EvaluationError(
-                f"{root}[…]: a field is text, a place in a list a number; found {json_type(step)}"
+                f"{root}[…] needs text (a field) or a whole number (an index), got {json_type(step)}"
             )
         if isinstance(step, str) and len(step) >= _READ_AT_ONCE:
             budget(context).charge_text(len(step))  # an event may have chosen the name
@@ -86,14 +86,14 @@ def _slice(context: Context, value: JSON, *bounds: JSON) -> JSON:
         return value
     for bound in map(require_present, bounds):
         if bound is not None and type(bound) is not int:
-            raise EvaluationError(f"a slice is from one whole number to another, found {json_type(bound)}")
+            raise EvaluationError(f"a slice needs whole numbers, got {json_type(bound)}")
     wanted = slice(*bounds)
     if isinstance(value, str):
         charge_text(context, len(range(*wanted.indices(len(value)))))
     elif isinstance(value, list | tuple):
         charge_copy(context, len(range(*wanted.indices(len(value)))))
     else:
-        raise EvaluationError(f"a slice is of text or a list, found {json_type(value)}")
+        raise EvaluationError(f"a slice needs text or a list, got {json_type(value)}")
     return value[wanted]
 
 
@@ -121,7 +121,7 @@ def _concatenate(context: Context, first: JSON, *others: JSON) -> str:
 
 @pass_context
 def _no_else(context: Context, _value: None) -> Missing:
-    return missing_field(context, lambda: "an if without else has no value where it is false")
+    return missing_field(context, lambda: "an if without else has no value when its condition is false")
 
 
 @pass_context
@@ -179,7 +179,7 @@ def _within(context: Context, one: JSON, other: JSON) -> bool:
         left = budget(context)
         left.charge(_ELEMENT_STEPS * len(other))
         return any(_equal(one, element, left) for element in other)
-    raise EvaluationError(f"nothing is in {json_type(other)}; expected a list, text or an object")
+    raise EvaluationError(f"in needs a list, text or an object, got {json_type(other)}")
 
 
 def charge_search(context: Context, text: str, part: str) -> None:
@@ -196,7 +196,7 @@ def charge_search(context: Context, text: str, part: str) -> None:
 def _ordered(context: Context, one: JSON, other: JSON) -> None:
     for side in (one, other):
         if isinstance(side, Missing) and not side:
-            raise Incomparable("what is missing has no order")
+            raise Incomparable("a missing field has no order")
     if not (is_number(one) and is_number(other)) and not (isinstance(one, str) and isinstance(other, str)):
         raise Incomparable(f"{json_type(one)} and {json_type(other)} have no order")
     if isinstance(one, str):

@@ -69,13 +69,13 @@ class Rewriter(NodeTransformer):
             return nodes.Const(None, lineno=node.lineno)
         if node.name == "env":
             self._refuse(
-                "env stands only under theeye:, sources: and in tasks and keys, not here", "env",
+                "env is available only under theeye:, sources: and in tasks and keys", "env",
                 "an argument that is fixed can be written as it is",
             )  # fmt: skip
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names)
             if node.name in ("item", "index"):
-                guess = "; it is there only in a route with loop"
+                guess = "; it exists only in a route with loop"
             hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
             self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
         self.used.add(node.name)
@@ -114,16 +114,16 @@ class Rewriter(NodeTransformer):
         method = node.node
         if not isinstance(method, nodes.Getattr):
             name = method.name if isinstance(method, nodes.Name) else ""
-            self._refuse(f"there is no function {name!r}", name, _for_function(name))
+            self._refuse(f"unknown function {name!r}", name, _for_function(name))
         if method.attr not in TEXT_METHODS:
             guess = did_you_mean(method.attr, TEXT_METHODS)
             self._refuse(
-                f"there is no method {method.attr!r}; objects have none{guess}", method.attr,
+                f"unknown method {method.attr!r}; objects have no methods{guess}", method.attr,
                 self._instead(method, node.args), after=".",
             )  # fmt: skip
         if node.kwargs or node.dyn_args or node.dyn_kwargs:
             self._refuse(
-                f"{method.attr} takes its arguments in order, without names or stars", method.attr, after="."
+                f"{method.attr} needs its arguments in order, without names or *", method.attr, after="."
             )
         return self._function(
             f".text.{method.attr}", self.visit(method.node), [self.visit(arg) for arg in node.args]
@@ -154,7 +154,7 @@ class Rewriter(NodeTransformer):
         if node.node is None:
             self._refuse("a filter needs a value before it", node.name)
         if node.name in ("default", "d") and len(node.args) != 1:
-            self._refuse("default takes one value, as in x | default('')", node.name, after="|")
+            self._refuse("default needs one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
         self._note_optional(node)
         self.generic_visit(node)
@@ -230,7 +230,7 @@ class Rewriter(NodeTransformer):
     def _arguments(self, node: nodes.Filter | nodes.Test, function: Callable[..., Any]) -> None:
         """What a filter or test is given: as many as it takes, and nothing that an event may not choose."""
         if node.dyn_args or node.dyn_kwargs:
-            self._refuse(f"{node.name} takes its arguments one by one, without stars", node.name)
+            self._refuse(f"{node.name} needs its arguments one by one, without *", node.name)
         given: list[None] = [None] * (len(node.args) + 1 + hasattr(function, "jinja_pass_arg"))
         try:
             signature(function).bind(*given, **{str(option.key): None for option in node.kwargs})
@@ -259,7 +259,7 @@ class Rewriter(NodeTransformer):
         if place is not None:
             given += node.args[place : place + 1]
         if not all(isinstance(attribute, nodes.Const) for attribute in given):
-            self._refuse(f"{node.name} needs its attribute in quotes, not one from elsewhere", node.name)
+            self._refuse(f"{node.name} needs its attribute in quotes, not a computed one", node.name)
 
     def _named(self, node: nodes.Filter | nodes.Test) -> None:
         """Filters that take another's name must spell it out: an event chooses nothing."""
@@ -280,7 +280,7 @@ class Rewriter(NodeTransformer):
     def _quoted(self, node: nodes.Filter | nodes.Test, place: int, what: str) -> str:
         given = node.args[place] if len(node.args) > place else None
         if not isinstance(given, nodes.Const) or not isinstance(given.value, str):
-            self._refuse(f"{node.name} needs {what} in quotes, not one from elsewhere", node.name)
+            self._refuse(f"{node.name} needs {what} in quotes, not a computed one", node.name)
         return given.value
 
     def _source(self, node: nodes.Expr) -> str:

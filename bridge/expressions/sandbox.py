@@ -94,7 +94,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         require_present(left), require_present(right)
         if is_number(left) and is_number(right):
             if any(isinstance(side, int) and side.bit_length() > _MAX_BITS for side in (left, right)):
-                raise EvaluationError(f"{operator} is for whole numbers of at most {_MAX_BITS:,} bits")
+                raise EvaluationError(f"{operator} needs whole numbers of at most {_MAX_BITS:,} bits")
             try:
                 return super().call_binop(context, operator, left, right)
             except ArithmeticError as error:
@@ -105,11 +105,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
             charge_copy(context, len(left) + len(right))
             return left + right
-        raise EvaluationError(f"{operator} does not go with {json_type(left)} and {json_type(right)}")
+        raise EvaluationError(f"{operator} does not support {json_type(left)} and {json_type(right)}")
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
         if not is_number(require_present(arg)):
-            raise EvaluationError(f"{operator} does not go with {json_type(arg)}")
+            raise EvaluationError(f"{operator} does not support {json_type(arg)}")
         return super().call_unop(context, operator, arg)
 
     def call(self, *_args: Any, **_kwargs: Any) -> NoReturn:

@@ -148,7 +148,7 @@ def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, d
     if exact is not list and exact is not dict and isinstance(require_present(value), str):
         return _text(value, budget, limit)
     if depth == MAX_DEPTH:
-        raise EvaluationError(f"lists and objects in each other more than {MAX_DEPTH} deep")
+        raise EvaluationError(f"lists and objects are nested more than {MAX_DEPTH} deep")
     if exact is list or isinstance(value, list | tuple):
         budget.charge(_CONTAINER + len(value))
         return [to_json_value(inner, budget, limit, depth + 1) for inner in value]
@@ -158,14 +158,14 @@ def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, d
             _key(key, budget, limit): to_json_value(inner, budget, limit, depth + 1)
             for key, inner in value.items()
         }
-    raise EvaluationError(f"a {type(value).__name__} is no JSON value")
+    raise EvaluationError(f"a {type(value).__name__} is not a JSON value")
 
 
 def _number(value: int | float) -> int | float:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise EvaluationError("a whole number of more than 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
-        raise EvaluationError(f"{value} is no JSON number")
+        raise EvaluationError(f"{value} is not a JSON number")
     return value
 
 
@@ -184,14 +184,14 @@ def _text(value: Any, budget: Budget, limit: TextLimit | None) -> str:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise EvaluationError("a text with half a surrogate pair in it is no JSON text") from error
+            raise EvaluationError("the text has a lone surrogate, so it is not valid JSON") from error
     return str(value)
 
 
 def require_text(value: JSON, operation: str) -> str:
     """The value, which must be text. Raises MissingField or EvaluationError naming `operation`."""
     if not isinstance(require_present(value), str):
-        raise EvaluationError(f"{operation} is for text, found {json_type(value)}")
+        raise EvaluationError(f"{operation} needs text, got {json_type(value)}")
     return str(value)
 
 
@@ -204,7 +204,7 @@ def require_elements(
     """
     # Not a text's characters: an event that sends text for a list would be taken apart.
     if not isinstance(require_present(value), list | tuple | Mapping):
-        raise EvaluationError(f"{operation} is for a list, found {json_type(value)}")
+        raise EvaluationError(f"{operation} needs a list, got {json_type(value)}")
     budget.charge(_CONTAINER + steps * len(value))
     return list(value) if isinstance(value, Mapping) else value
 
