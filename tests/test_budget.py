@@ -167,7 +167,7 @@ def test_conditions_are_charged_by_what_they_go_through(
     path: str, pattern: JSON, payload: JSON, least: int
 ) -> None:
     (condition,) = make_route(match={path: pattern}).checks
-    assert steps(condition.holds, payload) >= least
+    assert steps(condition.passes, payload) >= least
 
 
 def test_a_regular_expression_is_charged_by_its_own_size_too() -> None:
@@ -218,10 +218,10 @@ def test_an_items_identity_and_a_key_are_charged() -> None:
 
 def test_a_budget_that_is_spent_stays_spent() -> None:
     budget = Budget(10)
-    budget.step(10)
+    budget.charge(10)
     for _ in range(2):
         with pytest.raises(OverBudget, match="more than 10 steps"):
-            budget.step(1)
+            budget.charge(1)
 
 
 def test_a_usual_group_of_alerts_fits_with_room() -> None:
@@ -244,7 +244,7 @@ def test_a_usual_group_of_alerts_fits_with_room() -> None:
     event = make_event(payload, source="alerts")
     budget = Budget()
     made = route.evaluate({**event.scope, BUDGET: budget}, make_table().sources["alerts"].type)
-    assert (len(made.jobs), made.ended) == (800, None)
+    assert (len(made.jobs), made.aborted) == (800, None)
     assert budget.spent < MAX_STEPS / 4
 
 
@@ -318,8 +318,8 @@ class TestRoutes:
 
         assert [job.arguments for job in routed.jobs] == [(), None]
         assert tuple(job for each in explained for job in each.jobs) == routed.jobs
-        (finding,) = explained[1].findings
-        assert (finding.about, finding.found, finding.holds) == ("budget", routed.jobs[1].reason, False)
+        (finding,) = explained[1].results
+        assert (finding.subject, finding.actual, finding.passed) == ("budget", routed.jobs[1].reason, False)
         shown = [line.text for line in explanation_lines(event, explained, table, Mask())]
         assert "route 'first': 1 job, 1 of them dead: the event is over its budget" in shown
         assert f"  DEAD: {routed.jobs[1].reason}" in shown
@@ -330,7 +330,7 @@ class TestRoutes:
         )
         (each,) = make_table(route).explain(make_event(heavy()))
         assert (each.jobs, each.matched) == ((), False)
-        assert each.findings[1].found.startswith("not evaluated: the routes need more than")
+        assert each.results[1].actual.startswith("not evaluated: the routes need more than")
 
 
 class TestMessages:

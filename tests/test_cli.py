@@ -97,8 +97,8 @@ def test_usage_errors_end_with_2(terminal: Terminal) -> None:
 def test_explain_says_what_was_wanted_and_found(terminal: Terminal) -> None:
     terminal.push.write_text(json.dumps({**PUSH, "ref": "refs/heads/dev"}))
     output = terminal.run("explain", "--source", "github", "--event", "push", str(terminal.push)).output
-    assert 'NO  payload.ref: wanted "refs/heads/main", found "refs/heads/dev"' in output
-    assert "yes when: wanted payload.commits | length > 0, found true" in output
+    assert 'NO  payload.ref: expected "refs/heads/main", got "refs/heads/dev"' in output
+    assert "yes when: expected payload.commits | length > 0, got true" in output
     assert "sends" not in output
 
 
@@ -118,7 +118,7 @@ def test_explain_as_json(terminal: Terminal) -> None:
     result = terminal.run("explain", "--source", "github", "--event", "push", "--json", str(terminal.push))
     (route,) = json.loads(result.output)["routes"]
     assert route["matched"]
-    assert [condition["about"] for condition in route["conditions"]] == ["event", "payload.ref", "when"]
+    assert [condition["subject"] for condition in route["conditions"]] == ["event", "payload.ref", "when"]
     assert route["jobs"][0]["request"]["body"]["task_arguments"] == [{"order": 0, "value": "abc"}]
 
 
@@ -146,7 +146,7 @@ def test_explain_of_a_stored_event_asks_todays_table(terminal: Terminal) -> None
     terminal.config.write_text(TABLE.replace("refs/heads/main", "refs/heads/dev"))
     output = terminal.run("explain", event_id).output
     assert "event push.made of source github, delivery d" in output
-    assert 'NO  payload.ref: wanted "refs/heads/dev", found "refs/heads/main"' in output
+    assert 'NO  payload.ref: expected "refs/heads/dev", got "refs/heads/main"' in output
     explained = json.loads(terminal.run("explain", "--json", event_id).output)
     assert [route["matched"] for route in explained["routes"]] == [False]
 
@@ -163,7 +163,7 @@ def test_explain_of_a_test_or_confirmation_says_that_no_route_is_asked(terminal:
     body = json.dumps(ping.payload)
     for arguments in (("--source", "github", "--event", "ping", "-"), (str(event_id),)):
         result = terminal.run("explain", *arguments, stdin=body)
-        assert "NO  event: wanted no test or confirmation of the sender's, found ping" in result.output
+        assert "NO  event: expected no test or confirmation of the sender's, got ping" in result.output
         assert "sends" not in result.output
 
 

@@ -362,7 +362,7 @@ def test_ids_keys_names_and_globs_are_never_numbers(table: Table) -> None:
         (route,) = found.routes
         assert (found.theeye.customer, route.name, route.task.name) == (word, word, word)
         assert route.task.id == "123456789012345678901234"
-        assert [check.wanted for check in route.checks] == [word]
+        assert [check.expected for check in route.checks] == [word]
 
 
 def test_a_sources_name_may_be_a_number(table: Table) -> None:
@@ -423,7 +423,7 @@ def test_a_pattern_is_read_from_its_text(
     (check,) = route(f"match:\n  payload.x: {written}").checks
     assert isinstance(check, Condition)
     assert isinstance(check.pattern, kind)
-    assert (check.about, check.wanted, check.negated) == ("payload.x", wanted, False)
+    assert (check.subject, check.expected, check.negated) == ("payload.x", wanted, False)
 
 
 def test_patterns_in_lists_and_under_not(route: Callable[[str], Route]) -> None:
@@ -436,7 +436,7 @@ def test_patterns_in_lists_and_under_not(route: Callable[[str], Route]) -> None:
         '  payload["e.f"][0][*]: x\n'
         "  headers.Host: x\n"
     ).checks
-    assert [(check.about, check.wanted) for check in checks] == [
+    assert [(check.subject, check.expected) for check in checks] == [
         ("payload.a", 'any of "main", 5, text with /x/'),
         ("payload.b", 'not "dependabot[bot]"'),
         ("payload.c", 'not any of "a", null'),
@@ -453,15 +453,15 @@ def test_patterns_in_lists_and_under_not(route: Callable[[str], Route]) -> None:
 def test_an_event_is_one_or_a_list(route: Callable[[str], Route], written: str, wanted: str) -> None:
     (check,) = route(f"event: {written}").checks
     assert isinstance(check, EventCheck)
-    assert check.wanted == wanted
+    assert check.expected == wanted
 
 
 def test_the_checks_stand_in_the_order_in_which_they_are_asked(route: Callable[[str], Route]) -> None:
     found = route(
         "when: ${{ payload.n > 1 }}\nloop: payload.items\nmatch: {item.a: x, index: 0}\nevent: push"
     )
-    assert [check.about for check in found.checks] == ["event", "item.a", "index", "when"]
-    assert [check.about for check in found.event_checks] == ["event", "when"]
+    assert [check.subject for check in found.checks] == ["event", "item.a", "index", "when"]
+    assert [check.subject for check in found.event_checks] == ["event", "when"]
     assert found.loop is not None
     assert found.loop.text == "payload.items"
 

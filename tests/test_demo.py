@@ -30,13 +30,13 @@ def test_the_demo_shows_a_whole_delivery_and_ends_with_0() -> None:
     for shown in (
         "proved by X-Hub-Signature-256",
         'The bridge answered 202 {"event":1,"jobs":[{"id":1,"route":"deploy main","task":"deploy"}]',
-        "NO  payload.ref: wanted \"refs/tags/v*\", found \"refs/heads/main\"",
+        "NO  payload.ref: expected \"refs/tags/v*\", got \"refs/heads/main\"",
         "sends: POST http://127.0.0.1:",
         "/job/secret/<secret>?customer=acme",
         "job 1: accepted",
         "TheEye's job ",
         "the task's script sees ['acme/api', 'main', '3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36']",
-        'NO  item.labels.severity: wanted "critical", found "warning"',
+        'NO  item.labels.severity: expected "critical", got "warning"',
         "the task's script sees ['DiskFull on db2:9100', '']",
         "Every step did what it should.",
     ):  # fmt: skip

@@ -116,16 +116,16 @@ ANY_DEAD = (
         (
             ("--expect", "any", "--expect", "two lacking", "--expect", "main"),
             "route 'two lacking' was expected to match and does not: "
-            'payload.ref: wanted "dev", found "refs/heads/main"; payload.after: wanted "x", found "abc"\n',
+            'payload.ref: expected "dev", got "refs/heads/main"; payload.after: expected "x", got "abc"\n',
         ),
         (
             ("--expect", "main", "--expect", "any", "--expect", "each commit"),
             "route 'each commit' was expected to match and does not: "
-            "when of item 0: wanted item > 5, found false\n",
+            "when of item 0: expected item > 5, got false\n",
         ),
         (
             ("--expect", "main", "--expect", "any", "--expect", "backup"),
-            "route 'backup' was expected to match and does not: source: wanted backup, found github\n",
+            "route 'backup' was expected to match and does not: source: expected backup, got github\n",
         ),
     ],
 )
@@ -243,8 +243,8 @@ def test_a_terminal_shows_it_in_colour_and_nothing_else_does(routes: Terminal) -
     for styled in (
         "\x1b[1mroute 'bare': no job\x1b[0m\n",
         "\x1b[32mroute 'main': 1 job\x1b[0m\n",
-        '\x1b[31m  NO  payload.ref: wanted "dev", found "refs/heads/main"\x1b[0m\n',
-        "\x1b[32m  yes event: wanted push, found push\x1b[0m\n",
+        '\x1b[31m  NO  payload.ref: expected "dev", got "refs/heads/main"\x1b[0m\n',
+        "\x1b[32m  yes event: expected push, got push\x1b[0m\n",
         "\x1b[31m  DEAD: argument 0: payload.gone is missing",
         "\x1b[2mnot asked, of other sources: 'backup'\x1b[0m\n",
     ):

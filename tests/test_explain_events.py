@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.cli.sender import sender_request
 from bridge.core.event import JSON
-from bridge.core.fields import is_number
+from bridge.core.json_values import is_number
 from tests.intake import Intake, sample
 from tests.terminal import Terminal
 
@@ -75,31 +75,31 @@ def misses(event: str, payload: JSON) -> dict[str, tuple[dict[str, Any], list[st
     inner = [one for one in (reach(item, key) for item in objects) if one is not None]
     found = in_json(value)
     return {
-        "by its event": ({"event": "no.such"}, [f"event: wanted no.such, found {event}"]),
-        "a list": ({"match": {text: ["zz", "yy"]}}, [f'{text}: wanted any of "zz", "yy", found {found}']),
-        "a glob": ({"match": {text: "zz*"}}, [f'{text}: wanted "zz*", found {found}']),
-        "not": ({"match": {text: {"not": value}}}, [f"{text}: wanted not {found}, found {found}"]),
+        "by its event": ({"event": "no.such"}, [f"event: expected no.such, got {event}"]),
+        "a list": ({"match": {text: ["zz", "yy"]}}, [f'{text}: expected any of "zz", "yy", got {found}']),
+        "a glob": ({"match": {text: "zz*"}}, [f'{text}: expected "zz*", got {found}']),
+        "not": ({"match": {text: {"not": value}}}, [f"{text}: expected not {found}, got {found}"]),
         "a regex": (
             {"match": {text: {"regex": "^zz$"}}},
-            [f"{text}: wanted text with /^zz$/, found {found}"],
+            [f"{text}: expected text with /^zz$/, got {found}"],
         ),
         "any element": (
             {"match": {f"{many}[*].{key}": "zz"}},
-            [f'{many}[*].{key}: wanted "zz", found {in_json(inner)}'],
+            [f'{many}[*].{key}: expected "zz", got {in_json(inner)}'],
         ),
-        "null": ({"match": {text: None}}, [f"{text}: wanted null, found {found}"]),
-        "a number": ({"match": {number: 5.5}}, [f"{number}: wanted 5.5, found {in_json(digits)}"]),
+        "null": ({"match": {text: None}}, [f"{text}: expected null, got {found}"]),
+        "a number": ({"match": {number: 5.5}}, [f"{number}: expected 5.5, got {in_json(digits)}"]),
         "missing": (
             {"match": {"payload.zz": "x"}},
-            ['payload.zz: wanted "x", found payload.zz is missing; '],
+            ['payload.zz: expected "x", got payload.zz is missing; '],
         ),
-        "when": ({"when": f"{text} == 'zz'"}, [f"when: wanted {text} == 'zz', found false"]),
-        "no list": ({"loop": text}, [f"loop: wanted items in {text}, found {found}"]),
+        "when": ({"when": f"{text} == 'zz'"}, [f"when: expected {text} == 'zz', got false"]),
+        "no list": ({"loop": text}, [f"loop: expected items in {text}, got {found}"]),
         "items": (
             {"loop": many, "match": {f"item.{key}": "zz"}},
-            [f'item.{key}: wanted "zz", found {in_json(one)}' for one in inner],
+            [f'item.{key}: expected "zz", got {in_json(one)}' for one in inner],
         ),
-        "otherwise": ({"otherwise": True}, ["otherwise: wanted no other route that matches, found matches"]),
+        "otherwise": ({"otherwise": True}, ["otherwise: expected no other route that matches, got matches"]),
     }
 
 
@@ -251,6 +251,6 @@ def jobs_said(route: dict[str, Any]) -> list[Any]:
 
 def all_hold(route: dict[str, Any]) -> bool:
     """Whether what is said of the conditions, and of those of some item, is that they hold."""
-    of_event = all(each["holds"] for each in route["conditions"])
-    of_items = [all(each["holds"] for each in item["conditions"]) for item in route["items"]]
+    of_event = all(each["passed"] for each in route["conditions"])
+    of_items = [all(each["passed"] for each in item["conditions"]) for item in route["items"]]
     return of_event and (any(of_items) or not of_items)

@@ -13,18 +13,15 @@ from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import (
     EVENT_NAMES,
     ITEM_NAMES,
-    MISSING,
     Each,
     Step,
-    did_you_mean,
-    is_number,
-    kind,
+    child,
     missing_message,
     parse_path,
     path_text,
-    same,
-    take,
 )
+from bridge.core.json_values import MISSING, is_number, json_equal, json_type
+from bridge.core.suggestions import did_you_mean
 
 pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
@@ -90,13 +87,13 @@ def test_a_path_is_names_after_dots_and_the_rest_in_brackets(
         ("range", 0, "unknown name 'range'", "a path begins with one of"),
         ("payload.", 8, "after a dot", None),
         ("payload..a", 8, "after a dot", None),
-        ("payload.a-b", 8, "found 'a-b'", 'payload["a-b"]'),
-        ("payload.x.0", 10, "found '0'", "write payload.x[0]"),
+        ("payload.a-b", 8, "got 'a-b'", 'payload["a-b"]'),
+        ("payload.x.0", 10, "got '0'", "write payload.x[0]"),
         ("payload.été", 8, "letters, digits and _", 'payload["été"]'),
         ("payload.naïve", 8, "letters, digits and _", 'payload["naïve"]'),
-        ('payload.a"b', 8, "found 'a\"b'", r'payload["a\"b"]'),
-        ("headers.X-Foo", 8, "found 'X-Foo'", 'headers["X-Foo"]'),
-        ("payload.a b", 8, "found 'a b'", 'payload["a b"]'),
+        ('payload.a"b', 8, "got 'a\"b'", r'payload["a\"b"]'),
+        ("headers.X-Foo", 8, "got 'X-Foo'", 'headers["X-Foo"]'),
+        ("payload.a b", 8, "got 'a b'", 'payload["a b"]'),
         ("payload[a]", 7, "expected . or [", None),
         ("payload[٣]", 7, "expected . or [", None),
         ("payload[1", 7, "expected . or [", None),
@@ -107,7 +104,7 @@ def test_a_path_is_names_after_dots_and_the_rest_in_brackets(
         ("payload/a", 7, "expected . or [", None),
         ("event.name", 5, "event is text or a number, it has no fields", None),
         ("delivery_id[0]", 11, "has no fields", None),
-        ('payload["\ud800"]', 9, "half a surrogate pair", "write the character itself"),
+        ('payload["\ud800"]', 9, "lone surrogate", "write the character itself"),
     ],
 )
 def test_a_path_that_cannot_be_read_is_refused_at_its_place(
@@ -247,7 +244,7 @@ def test_item_and_index_come_from_the_scope() -> None:
 
 @pytest.mark.parametrize("step", [True, False])
 def test_a_boolean_is_no_place_in_a_list(step: bool) -> None:
-    assert take([1, 2], step) is MISSING
+    assert child([1, 2], step) is MISSING
 
 
 @pytest.mark.parametrize(
@@ -375,7 +372,7 @@ def test_what_is_said_stays_short_and_quick_whatever_an_event_holds(payload: dic
     ],
 )
 def test_the_kind_of_a_value_is_its_json_type(value: object, words: str) -> None:
-    assert kind(value) == words
+    assert json_type(value) == words
 
 
 @pytest.mark.parametrize(
@@ -416,8 +413,8 @@ def test_booleans_are_no_numbers(value: object, number: bool) -> None:
     ],
 )
 def test_equality_is_jsons_with_numbers_as_numbers(one: object, other: object, equal: bool) -> None:
-    assert same(one, other) is equal
-    assert same(other, one) is equal
+    assert json_equal(one, other) is equal
+    assert json_equal(other, one) is equal
 
 
 JSON_VALUES = st.recursive(
@@ -437,14 +434,14 @@ def typed(value: Any) -> Any:
         return ["list", [typed(inner) for inner in value]]
     if isinstance(value, dict):
         return ["object", {name: typed(inner) for name, inner in value.items()}]
-    return [kind(value), value]
+    return [json_type(value), value]
 
 
 @pure
 @given(JSON_VALUES, JSON_VALUES)
 def test_equality_is_symmetric_and_agrees_with_json(one: JSON, other: JSON) -> None:
-    assert same(one, other) == same(other, one) == (typed(one) == typed(other))
-    assert same(one, one)
+    assert json_equal(one, other) == json_equal(other, one) == (typed(one) == typed(other))
+    assert json_equal(one, one)
 
 
 @pytest.mark.parametrize(

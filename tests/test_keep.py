@@ -20,7 +20,7 @@ from bridge.core.errors import BodyGone, EvaluationError
 from bridge.core.event import JSON, Headers
 from bridge.core.fields import parse_path
 from bridge.core.job import JobState
-from bridge.core.redaction import REDACTED, WAS_REDACTED, is_redacted, redacted
+from bridge.core.redaction import REDACTED, REDACTED_REASON, is_redacted, redact
 from bridge.expressions.expression import Language
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.routing.route import Argument, Key
@@ -250,7 +250,7 @@ def test_what_a_path_redacts(path: str, where: list[tuple[str | int, ...]]) -> N
         holder[last] = REDACTED
     event = make_event(PAYLOAD, body=b"as it came")
 
-    found = redacted(event, [parse_path(path)])
+    found = redact(event, [parse_path(path)])
 
     assert found.payload == expected
     assert found.body == (orjson.dumps(expected) if where else b"as it came")
@@ -261,14 +261,14 @@ def test_what_a_path_redacts(path: str, where: list[tuple[str | int, ...]]) -> N
 
 def test_paths_may_lie_in_each_other() -> None:
     paths = [parse_path(each) for each in ("payload.a", "payload.a.b", "payload.list[0]", "payload.list[*]")]
-    found = redacted(make_event(PAYLOAD), paths)
+    found = redact(make_event(PAYLOAD), paths)
     assert found.payload == {"a": REDACTED, "list": [REDACTED] * 3, "none": None}
 
 
 def test_the_headers_name_goes_in_any_case() -> None:
     event = make_event({}, headers=Headers([("x-user", "marked"), ("X-Other", "b")]), query={"Q": "marked"})
     paths = [parse_path(each) for each in ('headers["X-USER"]', "query.q", "headers.none")]
-    found = redacted(event, paths)
+    found = redact(event, paths)
     assert dict(found.headers) == {"x-user": REDACTED, "x-other": "b"}
     assert found.query == {"Q": "marked"}  # a parameter's name goes as it is written
     assert found.body == event.body
@@ -287,7 +287,7 @@ def test_of_any_payload_every_value_that_the_path_finds_is_redacted(payload: JSO
     path = parse_path("payload" + "".join(steps))
     event = make_event(payload)
     before = path.values(event.scope)
-    found = redacted(event, [path])
+    found = redact(event, [path])
     after = path.values({"payload": found.payload})
     if isinstance(before, list) and before:
         assert after == [REDACTED] * len(before)
@@ -316,7 +316,7 @@ def holding(value: JSON) -> dict[str, JSON]:
     }
 
 
-EVENT = redacted(make_event(holding(MARK)), map(parse_path, HIDDEN))
+EVENT = redact(make_event(holding(MARK)), map(parse_path, HIDDEN))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_an_argument_that_uses_a_redacted_field_is_not_built(expression: str) ->
     with pytest.raises(EvaluationError) as caught:
         argument(expression).build(EVENT.scope)
     assert str(caught.value).startswith("argument 0: ")
-    assert str(caught.value).endswith(WAS_REDACTED)
+    assert str(caught.value).endswith(REDACTED_REASON)
 
 
 @pytest.mark.parametrize(
@@ -369,15 +369,15 @@ def test_a_condition_on_a_redacted_field_does_not_hold_and_says_why(
     """Or a `not` would let through what it is there to keep out."""
     routed = make_table(make_route(match={path: wanted})).jobs_for(EVENT)
     assert routed.jobs == ()
-    assert routed.warnings == (f"route 'first': {field} {WAS_REDACTED}",)
+    assert routed.warnings == (f"route 'first': {field} {REDACTED_REASON}",)
 
 
 @pytest.mark.parametrize("path", ["query.who", 'headers["X-Who"]'])
 def test_a_redacted_parameter_or_header_is_no_value_either(path: str) -> None:
     event = make_event({}, headers=Headers([("X-Who", "a")]), query={"who": "a"})
-    routed = make_table(make_route(match={path: {"not": "b"}})).jobs_for(redacted(event, [parse_path(path)]))
+    routed = make_table(make_route(match={path: {"not": "b"}})).jobs_for(redact(event, [parse_path(path)]))
     assert routed.jobs == ()
-    assert WAS_REDACTED in routed.warnings[0]
+    assert REDACTED_REASON in routed.warnings[0]
 
 
 @pytest.mark.parametrize("pattern", ["x", None])
@@ -398,20 +398,20 @@ def test_a_condition_that_no_redacted_value_could_change_holds_as_it_did(pattern
 def test_a_when_on_a_redacted_field_is_false_and_says_why(when: str, field: str) -> None:
     routed = make_table(make_route(when=when)).jobs_for(EVENT)
     assert routed.jobs == ()
-    assert routed.warnings == (f"route 'first': when: {field} {WAS_REDACTED}",)
+    assert routed.warnings == (f"route 'first': when: {field} {REDACTED_REASON}",)
 
 
 def test_a_loop_over_redacted_fields_makes_nothing_and_says_why() -> None:
     routed = make_table(make_route(loop="payload.list", arguments=["${{ item.n }}"])).jobs_for(EVENT)
     assert routed.jobs == ()
-    assert routed.warnings == (f"route 'first': loop: payload.list[0].email {WAS_REDACTED}",)
+    assert routed.warnings == (f"route 'first': loop: payload.list[0].email {REDACTED_REASON}",)
 
 
 @pytest.mark.parametrize("expression", ["payload.user", "payload.tags", "payload.tags | first"])
 def test_a_group_or_key_that_uses_a_redacted_field_is_not_built(expression: str) -> None:
     """Or jobs of unrelated events would wait for each other, or be left out."""
     key = Key("once_key", Language().template("${{ " + expression + " }}"))
-    with pytest.raises(EvaluationError, match=WAS_REDACTED):
+    with pytest.raises(EvaluationError, match=REDACTED_REASON):
         key.text(EVENT.scope)
 
 
@@ -457,9 +457,9 @@ def test_an_expression_gives_what_it_gave_with_the_true_values_or_nothing(use: s
             pass
         else:
             assert [template.value(event.scope) for event in events] == [value] * len(events), text
-        holds, warning = condition.holds(EVENT.scope)
+        holds, warning = condition.is_true(EVENT.scope)
         if warning is None:
-            assert [condition.holds(event.scope) for event in events] == [(holds, None)] * len(events), text
+            assert [condition.is_true(event.scope) for event in events] == [(holds, None)] * len(events), text
 
 
 @pytest.mark.parametrize("expression", ["payload.tags | length", "payload.user.name", "payload.list[1].n"])
@@ -474,7 +474,7 @@ def test_a_senders_own_text_is_no_mark() -> None:
         when="'bot' not in payload.tags",
         arguments=["${{ payload.title | upper }}", "${{ payload.tags }}"],
     )
-    routed = make_table(route).jobs_for(redacted(event, [parse_path("payload.user")]))
+    routed = make_table(route).jobs_for(redact(event, [parse_path("payload.user")]))
     assert [job.arguments for job in routed.jobs] == [(REDACTED.upper(), [REDACTED])]
     assert routed.warnings == ()
 
@@ -519,14 +519,14 @@ def test_an_event_without_its_body_is_shown_all_the_same(intake: Intake, termina
     assert "  delivery o1" in output
     assert output[-1].split()[1] == "waiting"
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
-    assert (shown["payload"], shown["body_kept"], shown["headers"]) == (None, False, {})
+    assert (shown["payload"], shown["body_stored"], shown["headers"]) == (None, False, {})
     assert len(shown["jobs"]) == 1
 
 
 def test_of_an_event_with_its_body_the_data_says_so(intake: Intake, terminal: Terminal) -> None:
     post(intake, ORDER)
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)
-    assert (shown["payload"], shown["body_kept"]) == (ORDER, True)
+    assert (shown["payload"], shown["body_stored"]) == (ORDER, True)
 
 
 @kept("keep: none")
@@ -565,8 +565,8 @@ def test_a_dead_replayed_job_is_retried_once_the_body_has_come_again(
 def test_explain_shows_of_a_stored_event_what_is_stored(intake: Intake, terminal: Terminal) -> None:
     post(intake, ORDER)
     output = terminal.run("explain", "1").output
-    assert f'NO  payload.user.email: wanted "*@example.com", found "{REDACTED}"' in output
-    assert f"warning: route 'buy': payload.user.email {WAS_REDACTED}" in output
+    assert f'NO  payload.user.email: expected "*@example.com", got "{REDACTED}"' in output
+    assert f"warning: route 'buy': payload.user.email {REDACTED_REASON}" in output
 
 
 @kept(REDACTS)
@@ -577,7 +577,7 @@ def test_a_retry_that_needs_a_redacted_argument_stays_dead_and_says_why(
     kill_job(intake)
     terminal.use(TABLE.replace("KEPT", REDACTS).replace('match: {payload.user.email: "*@example.com"}', ""))
     result = terminal.run("jobs", "retry", "1")
-    why = f"argument 0: payload.user.email {WAS_REDACTED}"
+    why = f"argument 0: payload.user.email {REDACTED_REASON}"
     assert (result.exit_code, result.output) == (1, f"job 1 stays dead: {why}\n")
 
 
@@ -589,7 +589,7 @@ def test_a_retry_whose_route_asks_for_a_redacted_field_says_why(intake: Intake, 
     assert result.exit_code == 1
     assert result.output.splitlines() == [
         "job 1 stays dead: 403; not retried: its route was removed or no longer matches; "
-        "its route may need a field that was redacted: let the sender send it again",
+        "its route may need a field that was redacted: ask the sender to send it again",
     ]
 
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import ExpressionError
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, MISSING, parse_path
+from bridge.core.fields import EVENT_NAMES, ITEM_NAMES, parse_path
+from bridge.core.json_text import display
+from bridge.core.json_values import MISSING
 from bridge.expressions.expression import Language
-from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When, show
+from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When
 
 pure = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
@@ -119,7 +121,7 @@ def test_a_glob_is_exact_where_nothing_is_special(glob: str, exact: bool) -> Non
 
 @pytest.mark.parametrize("glob", ["a\ud800", "a\ud800*"])
 def test_half_a_surrogate_pair_in_a_glob_is_refused_at_its_place(glob: str) -> None:
-    with pytest.raises(ExpressionError, match="half a surrogate pair") as refused:
+    with pytest.raises(ExpressionError, match="lone surrogate") as refused:
         Glob.parse(glob)
 
     assert refused.value.offset == 1
@@ -188,7 +190,7 @@ def test_a_literal_is_that_json_value_or_the_same_text(
         ("[0-9]", "release-1", True),
         ("(?i)wip", "A WIP", True),
         ("wip", "A WIP", False),
-        ("", "", True),
+        ("()", "", True),
         (".", 5, False),
         (".*", None, False),
         ("a", ["a"], False),
@@ -199,7 +201,7 @@ def test_a_regex_searches_text_alone(regex: str, value: JSON, matches: bool) -> 
 
 
 def test_a_regex_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ExpressionError, match="cannot be read"):
+    with pytest.raises(ExpressionError, match="invalid regular expression"):
         Regex.parse("(?<=a)b")
 
 
@@ -258,7 +260,7 @@ SRC = Glob.parse("src/*")
         # A field that is missing matches null alone, and is not "not x" either.
         ("payload.a", {}, MAIN, False, False),
         ("payload.a", {}, Glob.parse("*"), False, False),
-        ("payload.a", {}, Regex.parse(""), False, False),
+        ("payload.a", {}, Regex.parse("a*"), False, False),
         ("payload.a", {}, FALSE, False, False),
         ("payload.a", {}, NULL, True, False),
         ("payload.a", {}, AnyOf((MAIN, NULL)), True, False),
@@ -292,14 +294,14 @@ def test_a_line_holds_for_its_value_and_with_not_for_none_such(
 ) -> None:
     compiled = parse_path(path)
 
-    assert Condition(compiled, pattern).holds(scope(payload)) == (is_it, None)
-    assert Condition(compiled, pattern, negated=True).holds(scope(payload)) == (is_it_not, None)
+    assert Condition(compiled, pattern).passes(scope(payload)) == (is_it, None)
+    assert Condition(compiled, pattern, negated=True).passes(scope(payload)) == (is_it_not, None)
 
 
 def test_not_a_list_means_none_of_them() -> None:
     none_of = Condition(parse_path("payload.a"), AnyOf((MAIN, Glob.parse("dev"))), negated=True)
 
-    assert [none_of.holds(scope({"a": value}))[0] for value in ("main", "dev", "x")] == [False, False, True]
+    assert [none_of.passes(scope({"a": value}))[0] for value in ("main", "dev", "x")] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -319,20 +321,20 @@ def test_a_line_says_what_it_wants_and_what_stands_there(
 ) -> None:
     line = Condition(parse_path(path), pattern, negated)
 
-    assert (line.about, line.wanted, line.found(scope(payload))) == (path, wanted, found)
+    assert (line.subject, line.expected, line.actual(scope(payload))) == (path, wanted, found)
 
 
 @pytest.mark.parametrize(
     ("path", "about_item"), [("item.a", True), ("index", True), ("payload.item", False), ("event", False)]
 )
 def test_a_line_about_item_or_index_is_asked_per_item(path: str, about_item: bool) -> None:
-    assert Condition(parse_path(path, ALL_NAMES), MAIN).about_item is about_item
+    assert Condition(parse_path(path, ALL_NAMES), MAIN).is_per_item is about_item
 
 
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5),
     lambda inner: (
@@ -354,8 +356,8 @@ def test_a_line_never_holds_with_its_not_and_never_raises(payload: JSON, pattern
     line = Condition(parse_path(path), pattern)
     opposite = Condition(parse_path(path), pattern, negated=True)
 
-    assert not (line.holds(scope(payload))[0] and opposite.holds(scope(payload))[0])
-    assert line.found(scope(payload)).encode()
+    assert not (line.passes(scope(payload))[0] and opposite.passes(scope(payload))[0])
+    assert line.actual(scope(payload)).encode()
 
 
 # The event.
@@ -394,15 +396,15 @@ def test_an_event_is_named_alone_or_with_its_action(
 ) -> None:
     check = EventCheck(tuple(map(Glob.parse, globs)))
 
-    assert check.holds(scope({}, event, action)) == (holds, None)
+    assert check.passes(scope({}, event, action)) == (holds, None)
 
 
 def test_the_check_of_the_event_says_what_it_wants_and_found() -> None:
     check = EventCheck((Glob.parse("push"), Glob.parse("issues.*")))
 
-    assert (check.about, check.about_item, check.wanted) == ("event", False, "push or issues.*")
-    assert check.found(scope({}, "issues", "opened")) == "issues.opened"
-    assert check.found(scope({}, "push")) == "push"
+    assert (check.subject, check.is_per_item, check.expected) == ("event", False, "push or issues.*")
+    assert check.actual(scope({}, "issues", "opened")) == "issues.opened"
+    assert check.actual(scope({}, "push")) == "push"
 
 
 # when.
@@ -422,20 +424,20 @@ def when(text: str) -> When:
         ("not payload.missing", True, None),
         ("payload.missing > 3", False, None),
         ("not payload.missing > 3", False, None),
-        ("payload.n | upper", False, "when: upper is for text, found a number"),
+        ("payload.n | upper", False, "when: upper needs text, got a number"),
     ],
 )
 def test_when_holds_or_not_and_keeps_what_went_wrong(text: str, holds: bool, warning: str | None) -> None:
-    assert when(text).holds(scope({"n": 5})) == (holds, warning)
+    assert when(text).passes(scope({"n": 5})) == (holds, warning)
 
 
 def test_when_says_what_it_wants_and_found() -> None:
     check = when("${{ payload.n > 3 }}")
 
-    assert (check.about, check.wanted) == ("when", "payload.n > 3")
-    assert check.found(scope({"n": 5})) == "true"
-    assert check.found(scope({"n": 1})) == "false"
-    assert when("payload.n | upper").found(scope({"n": 5})) == "upper is for text, found a number"
+    assert (check.subject, check.expected) == ("when", "payload.n > 3")
+    assert check.actual(scope({"n": 5})) == "true"
+    assert check.actual(scope({"n": 1})) == "false"
+    assert when("payload.n | upper").actual(scope({"n": 5})) == "upper needs text, got a number"
 
 
 @pytest.mark.parametrize(
@@ -449,7 +451,7 @@ def test_when_says_what_it_wants_and_found() -> None:
     ],
 )
 def test_when_is_asked_per_item_where_it_names_item_or_index(text: str, about_item: bool) -> None:
-    assert when(text).about_item is about_item
+    assert when(text).is_per_item is about_item
 
 
 # Showing values.
@@ -466,10 +468,10 @@ def test_when_is_asked_per_item_where_it_names_item_or_index(text: str, about_it
     ],
 )
 def test_a_value_shows_as_json(value: Any, shown: str) -> None:
-    assert show(value) == shown
+    assert display(value) == shown
 
 
 def test_a_long_value_shows_cut() -> None:
     value = "x" * 1000
 
-    assert show(value) == orjson.dumps(value).decode()[:200] + "… (1002 characters)"
+    assert display(value) == orjson.dumps(value).decode()[:200] + "… (1002 characters)"

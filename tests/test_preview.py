@@ -181,8 +181,8 @@ class TestOutput:
         assert change == {
             "kind": "changed", "route": "deploy", "task": "deploy", "item": None, "job": 1, "certain": True,
         }  # fmt: skip
-        assert [each["about"] for each in differences] == ["commit"]
-        assert len(differences[0]["was"]) < 200
+        assert [each["subject"] for each in differences] == ["commit"]
+        assert len(differences[0]["before"]) < 200
 
     @pytest.mark.parametrize("form", [[], ["--json"]])
     def test_it_may_fail_on_a_change(self, terminal: Terminal, form: list[str]) -> None:
@@ -330,7 +330,7 @@ class TestWhatIsToldHonestly:
         arrive(terminal)
         arrive(terminal)
         edit(terminal, "otherwise: true\n    event: issues", "when: payload.after / 2 > 1")
-        text = "route 'rest': when: / does not go with text and a number"
+        text = "route 'rest': when: / does not support text and a number"
         assert terminal.run("preview").output.splitlines()[-1] == f"warning: {text} (of 2 events)"
         assert found(terminal)["warnings"] == [{"warning": text, "events": 2}]
 

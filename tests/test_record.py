@@ -15,9 +15,10 @@ from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import parse_path, same
+from bridge.core.fields import parse_path
+from bridge.core.json_values import json_equal
 from bridge.core.problem import Place
-from bridge.core.redaction import REDACTED, emptied, redacted
+from bridge.core.redaction import REDACTED, redact, without_content
 from bridge.core.secrets import Mask
 from bridge.dry_run.recorder import record, yaml_lines
 from bridge.dry_run.routing_test import ExpectedJob
@@ -58,7 +59,7 @@ def assert_it_passes(folder: Path, text: str, event: Event) -> list[str]:
     (folder / "payload.json").write_bytes(event.body)
     loaded = read(folder, "\n".join([text, *lines]))
     (test,) = loaded.tests
-    assert test.run(loaded.table, Mask()).findings == ()
+    assert test.run(loaded.table, Mask()).failures == ()
     made = loaded.table.jobs_for(event).jobs
     assert [job.arguments for job in test.expected] == [job.arguments for job in made]
     return lines
@@ -125,7 +126,7 @@ def test_any_value_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFa
     lines = yaml_lines(test, "payload.json", table)
     (job,) = read(folder, "\n".join([table_of(TYPES["github"], "a"), *lines])).tests[0].expected
     assert job.arguments is not None
-    assert same(list(job.arguments), [value, [value], {"a": value}])
+    assert json_equal(list(job.arguments), [value, [value], {"a": value}])
 
 
 NAMED = TABLE.replace("    secret_key", "    arguments: [commit, null]\n    secret_key").replace(
@@ -155,7 +156,7 @@ class TestCommand:
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
         terminal.config.write_text(TABLE.replace("payload.after", "payload.before") + result.stdout)
-        assert 'argument 0: wanted "abc", found "0"' in terminal.run("test").output
+        assert 'argument 0: expected "abc", got "0"' in terminal.run("test").output
 
     @pytest.mark.parametrize(
         ("path", "expect"),
@@ -182,7 +183,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("field", ["payload.after", "payload.ref"])
     def test_what_was_redacted_when_it_was_stored_is_told(self, terminal: Terminal, field: str) -> None:
-        store(terminal, redacted(make_event(PUSH), [parse_path(field)]))
+        store(terminal, redact(make_event(PUSH), [parse_path(field)]))
         result = terminal.run("record", "1")
         told = f"a field was redacted when it was stored: the test has '{REDACTED}' there, see expect\n"
         assert told in result.stderr
@@ -242,7 +243,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("event", "message"),
         [
-            (emptied(make_event(PUSH)), "the body of event 1 is not kept"),
+            (without_content(make_event(PUSH)), "the body of event 1 is not kept"),
             (make_event(PUSH, source="gitlab"), "which today's table does not have"),
             (make_event({"ref": "r"}), "no test can be made of event 1: a github push without before, after"),
         ],

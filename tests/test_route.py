@@ -17,7 +17,7 @@ from bridge.core.job import Job, JobState, NewJob
 from bridge.core.task_arguments import MAX_SHELL_TEXT_BYTES, ArgumentsType
 from bridge.expressions.expression import Language
 from bridge.routing import routing_table as table_module
-from bridge.routing.check_result import Explanation, Finding
+from bridge.routing.check_result import CheckResult, Explanation
 from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
 from bridge.routing.routing_table import Routed, RoutingTable
 from tests.tables import NOW, make_event, make_route, make_table, make_task
@@ -45,19 +45,19 @@ def argument_of(payload: JSON, value: Any, **more: Any) -> JSON:
 class Spy:
     """A check that notes how often it was asked, and of which item."""
 
-    about = "spy"
-    wanted = "to be asked"
+    subject = "spy"
+    expected = "to be asked"
 
-    def __init__(self, *, about_item: bool = False, holds: bool = True) -> None:
-        self.about_item = about_item
-        self._holds = holds
+    def __init__(self, *, is_per_item: bool = False, passed: bool = True) -> None:
+        self.is_per_item = is_per_item
+        self._passed = passed
         self.asked: list[JSON] = []
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         self.asked.append(scope.get("item"))
-        return self._holds, None
+        return self._passed, None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
+    def actual(self, scope: Mapping[str, JSON]) -> str:
         return "asked"
 
 
@@ -100,7 +100,7 @@ class TestWhichRoutes:
         assert jobs_of(payload, make_route(**checks | {"events": ["pull_request"]})) == ()
 
     def test_what_does_not_hold_ends_the_asking(self) -> None:
-        first, second, third = Spy(), Spy(holds=False), Spy()
+        first, second, third = Spy(), Spy(passed=False), Spy()
         jobs_of({}, replace(make_route(), checks=(first, second, third)))
         assert [len(spy.asked) for spy in (first, second, third)] == [1, 1, 0]
 
@@ -131,7 +131,7 @@ class TestLoop:
         assert [(job.item_index, job.arguments) for job in jobs] == [(2, (6,))]
 
     def test_what_is_asked_of_the_event_is_asked_once_and_first(self) -> None:
-        of_item, of_event = Spy(about_item=True), Spy()
+        of_item, of_event = Spy(is_per_item=True), Spy()
         route = replace(make_route(loop="payload.list"), checks=(of_item, of_event))
 
         jobs_of({"list": ["a", "b", "c"]}, route)
@@ -577,9 +577,9 @@ class TestOtherwise:
 
         first, _, _, second = table.explain(make_event({"ref": "main"}))
 
-        finding = Finding("otherwise", "no other route that matches", "main, any", holds=False)
+        result = CheckResult("otherwise", "no other route that matches", "main, any", passed=False)
         for each in (first, second):
-            assert (each.findings, each.matched) == ((finding,), False)
+            assert (each.results, each.matched) == ((result,), False)
             assert (each.jobs, each.items, each.warnings) == ((), (), ())
 
     def test_explained_where_none_did(self) -> None:
@@ -587,17 +587,17 @@ class TestOtherwise:
 
         _, each = table.explain(make_event({"ref": "dev"}))
 
-        assert each.findings == (
-            Finding("otherwise", "no other route that matches", "none", holds=True),
-            Finding("payload.ref", '"dev"', '"dev"', holds=True),
+        assert each.results == (
+            CheckResult("otherwise", "no other route that matches", "none", passed=True),
+            CheckResult("payload.ref", '"dev"', '"dev"', passed=True),
         )
         assert each.matched
         assert [job.route for job in each.jobs] == ["otherwise"]
 
     def test_asked_for_again_it_makes_what_it_makes_today(self) -> None:
         event = make_event({"ref": "dev"})
-        assert ("otherwise", "") in make_table(self.MAIN, otherwise()).jobs_again(event)
-        assert ("otherwise", "") not in make_table(make_route(), otherwise()).jobs_again(event)
+        assert ("otherwise", "") in make_table(self.MAIN, otherwise()).rebuild_jobs(event)
+        assert ("otherwise", "") not in make_table(make_route(), otherwise()).rebuild_jobs(event)
 
 
 class TestLimits:
@@ -632,10 +632,10 @@ class TestJobsAgain:
     EVENT = make_event({"n": 7, "list": [1, 2, 3]})
 
     def test_the_job_that_the_route_makes_today(self) -> None:
-        assert self.TABLE.jobs_again(self.EVENT)["plain", ""].arguments == (7,)
+        assert self.TABLE.rebuild_jobs(self.EVENT)["plain", ""].arguments == (7,)
 
     def test_of_an_item(self) -> None:
-        again = self.TABLE.jobs_again(self.EVENT)["looping", item_key(3)]
+        again = self.TABLE.rebuild_jobs(self.EVENT)["looping", item_key(3)]
         assert (again.arguments, again.item_index) == ((3,), 2)
 
     @pytest.mark.parametrize(
@@ -649,10 +649,10 @@ class TestJobsAgain:
         ],
     )
     def test_none_where_it_makes_none(self, route: str, key: str) -> None:
-        assert (route, key) not in self.TABLE.jobs_again(self.EVENT)
+        assert (route, key) not in self.TABLE.rebuild_jobs(self.EVENT)
 
     def test_none_of_a_source_that_is_gone(self) -> None:
-        assert self.TABLE.jobs_again(replace(self.EVENT, source="gone")) == {}
+        assert self.TABLE.rebuild_jobs(replace(self.EVENT, source="gone")) == {}
 
 
 class TestExplain:
@@ -665,7 +665,7 @@ class TestExplain:
 
         (explanation,) = make_table(route).explain(make_event({"ref": "main", "list": 2}))
 
-        about = [(finding.about, finding.wanted, finding.holds) for finding in explanation.findings]
+        about = [(result.subject, result.expected, result.passed) for result in explanation.results]
         assert about == [
             ("event", "push or pull_request.*", True),
             ("payload.ref", '"main"', True),
@@ -673,7 +673,7 @@ class TestExplain:
             ("payload.list", "any of 1, 2", True),
             ("when", "payload.ref == 'other'", False),
         ]
-        found = [finding.found for finding in explanation.findings]
+        found = [result.actual for result in explanation.results]
         assert found[:2] == ["push", '"main"']
         assert found[2].startswith("payload.gone is missing")
         assert found[3:] == ["2", "false"]
@@ -682,7 +682,7 @@ class TestExplain:
     def test_a_route_of_another_source(self) -> None:
         first, second = make_table(make_route(source="alerts"), make_route("second")).explain(make_event({}))
 
-        assert first.findings == (Finding("source", "alerts", "github", holds=False),)
+        assert first.results == (CheckResult("source", "alerts", "github", passed=False),)
         assert (first.matched, first.jobs) == (False, ())
         assert [job.route for job in second.jobs] == ["second"]
 
@@ -694,17 +694,17 @@ class TestExplain:
 
         (explanation,) = make_table(route).explain(make_event(payload))
 
-        assert explanation.findings == (
-            Finding("payload.on", "true", "true", holds=True),
-            Finding("loop", "items in payload.list", "4 items", holds=True),
+        assert explanation.results == (
+            CheckResult("payload.on", "true", "true", passed=True),
+            CheckResult("loop", "items in payload.list", "4 items", passed=True),
         )
         assert [(item.index, item.matched) for item in explanation.items] == [
             (0, True), (1, False), (2, True), (3, True),
         ]  # fmt: skip
         made = [item.job.arguments if item.job else None for item in explanation.items]
         assert made == [(1,), None, (3,), None]
-        assert explanation.items[1].findings == (Finding("item.n", "any of 1, 3", "2", holds=False),)
-        assert explanation.failing == ()
+        assert explanation.items[1].results == (CheckResult("item.n", "any of 1, 3", "2", passed=False),)
+        assert explanation.failures == ()
 
     @pytest.mark.parametrize(
         ("payload", "found"),
@@ -717,7 +717,7 @@ class TestExplain:
     def test_a_loop_over_nothing_is_a_condition_that_fails(self, payload: JSON, found: str) -> None:
         (explanation,) = make_table(make_route(loop="payload.list")).explain(make_event(payload))
 
-        assert explanation.failing == (Finding("loop", "items in payload.list", found, holds=False),)
+        assert explanation.failures == (CheckResult("loop", "items in payload.list", found, passed=False),)
         assert (explanation.matched, explanation.jobs) == (False, ())
 
     def test_what_fails_of_the_item_that_came_nearest(self) -> None:
@@ -726,7 +726,7 @@ class TestExplain:
 
         (explanation,) = make_table(route).explain(make_event({"list": items}))
 
-        assert explanation.failing == (Finding("item.m of item 1", "1", "2", holds=False),)
+        assert explanation.failures == (CheckResult("item.m of item 1", "1", "2", passed=False),)
 
     def test_what_went_wrong(self) -> None:
         table = make_table(make_route("a", when="1 / 0"), make_route("b", loop="payload.gone"))
@@ -812,8 +812,8 @@ def test_explain_and_jobs_for_never_disagree(routes: list[Route], payload: JSON,
 
 def agrees_with_itself(each: Explanation) -> None:
     """What is said of the checks is why there are these jobs."""
-    assert each.matched == all(finding.holds for finding in each.findings)
-    assert (each.failing == ()) == bool(each.jobs)
+    assert each.matched == all(result.passed for result in each.results)
+    assert (each.failures == ()) == bool(each.jobs)
     if not each.matched:
         assert (each.jobs, each.items) == ((), ())
     elif each.route.loop is None:
@@ -822,7 +822,7 @@ def agrees_with_itself(each: Explanation) -> None:
         assert tuple(item.job for item in each.items if item.job) == each.jobs
     keys = set()
     for item in each.items:
-        assert item.matched == all(finding.holds for finding in item.findings)
+        assert item.matched == all(result.passed for result in item.results)
         assert item.matched or item.job is None
         keys.add(item.job.item_key if item.job else None)
     assert len(keys - {None}) == len(each.jobs) or each.route.loop is None

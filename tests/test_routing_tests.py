@@ -67,8 +67,8 @@ def read(folder: Path, *tests: str) -> Loaded:
 def misses(folder: Path, *tests: str) -> list[str]:
     """What is another than wanted, of every test."""
     loaded = read(folder, *tests)
-    findings = [each for test in loaded.tests for each in test.run(loaded.table, Mask()).findings]
-    return [f"{each.about}: wanted {each.wanted}, found {each.found}" for each in findings]
+    findings = [each for test in loaded.tests for each in test.run(loaded.table, Mask()).failures]
+    return [f"{each.subject}: expected {each.expected}, got {each.actual}" for each in findings]
 
 
 def mistakes(folder: Path, *tests: str) -> list[str]:
@@ -95,19 +95,19 @@ class TestExpectations:
         ("expect", "found"),
         [
             ("[{route: deploy, task_arguments: [abd, 5]}]",
-             ['job 1, route \'deploy\', commit: wanted "abd", found "abc"']),
+             ['job 1, route \'deploy\', commit: expected "abd", got "abc"']),
             ('[{route: deploy, task_arguments: [abc, "5"]}]',
-             ["job 1, route 'deploy', number: wanted \"5\", found 5"]),
+             ["job 1, route 'deploy', number: expected \"5\", got 5"]),
             ("[{route: deploy, task_arguments: [abc, true]}]",
-             ["job 1, route 'deploy', number: wanted true, found 5"]),
+             ["job 1, route 'deploy', number: expected true, got 5"]),
             ("[{route: deploy, task_arguments: {commit: null, number: [5]}}]",
-             ['job 1, route \'deploy\', commit: wanted null, found "abc"',
-              "job 1, route 'deploy', number: wanted [5], found 5"]),
-            ("[]", ["job 1: wanted none, found one of route 'deploy', task_arguments [\"abc\",null,5]"]),
-            ("[{route: about}, {route: deploy}]", ["jobs: wanted one of route 'about', found none"]),
+             ['job 1, route \'deploy\', commit: expected null, got "abc"',
+              "job 1, route 'deploy', number: expected [5], got 5"]),
+            ("[]", ["job 1: expected none, got one of route 'deploy', task_arguments [\"abc\",null,5]"]),
+            ("[{route: about}, {route: deploy}]", ["jobs: expected one of route 'about', got none"]),
             ("[{route: deploy, error: missing}]",
-             ["job 1, route 'deploy': wanted an error with \"missing\", "
-              'found task_arguments ["abc",null,5]']),
+             ["job 1, route 'deploy': expected an error with \"missing\", "
+              'got task_arguments ["abc",null,5]']),
         ],
     )  # fmt: skip
     def test_one_that_does_not(self, tmp_path: Path, expect: str, found: list[str]) -> None:
@@ -134,23 +134,23 @@ class TestExpectations:
     def test_a_number_is_no_boolean(self, tmp_path: Path) -> None:
         one = PAYLOAD.replace("5", "1")
         assert misses(tmp_path, push("[{route: deploy, task_arguments: [abc, true]}]", one)) == [
-            "job 1, route 'deploy', number: wanted true, found 1"
+            "job 1, route 'deploy', number: expected true, got 1"
         ]
 
     def test_a_route_is_known_by_its_default_name(self, tmp_path: Path) -> None:
         path = tmp_path / "table.yml"
         path.write_text(TABLE.replace("name: deploy\n    ", "") + push("[{route: github push deploy}]"))
         loaded = load(path, {}, TYPES, require_env=False, with_tests=True)
-        assert loaded.tests[0].run(loaded.table, Mask()).findings == ()
+        assert loaded.tests[0].run(loaded.table, Mask()).failures == ()
 
     def test_a_job_whose_arguments_cannot_be_built(self, tmp_path: Path) -> None:
         without = PAYLOAD.replace(", number: 5", "")
         assert misses(tmp_path, push("[{route: deploy, error: payload.number is missing}]", without)) == []
         (found,) = misses(tmp_path, push("[{route: deploy}]", without))
-        dead = "found dead: number: payload.number is missing"
-        assert found.startswith(f"job 1, route 'deploy': wanted arguments that can be built, {dead}")
+        dead = "got dead: number: payload.number is missing"
+        assert found.startswith(f"job 1, route 'deploy': expected arguments that can be built, {dead}")
         (found,) = misses(tmp_path, push("[{route: deploy, error: payload.after}]", without))
-        assert found.startswith("job 1, route 'deploy': wanted an error with \"payload.after\", found dead: ")
+        assert found.startswith("job 1, route 'deploy': expected an error with \"payload.after\", got dead: ")
 
     def test_jobs_are_expected_in_their_order(self, tmp_path: Path) -> None:
         alerts = (
@@ -163,24 +163,24 @@ class TestExpectations:
         jobs = [f"{{route: each, task_arguments: [{name}]}}" for name in "abc"]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[0]}, {jobs[1]}]")) == []
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[0]}]")) == [
-            "job 2: wanted none, found one of route 'each', task_arguments [\"b\"]"
+            "job 2: expected none, got one of route 'each', task_arguments [\"b\"]"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}, {jobs[0]}]")) == [
-            'job 1, route \'each\', argument 0: wanted "b", found "a"',
-            'job 2, route \'each\', argument 0: wanted "a", found "b"',
+            'job 1, route \'each\', argument 0: expected "b", got "a"',
+            'job 2, route \'each\', argument 0: expected "a", got "b"',
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{', '.join(jobs)}]")) == [
-            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
+            "jobs: expected one of route 'each', task_arguments [\"c\"], got none"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[2]}, {', '.join(jobs)}]")) == [
-            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none",
-            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none",
+            "jobs: expected one of route 'each', task_arguments [\"c\"], got none",
+            "jobs: expected one of route 'each', task_arguments [\"c\"], got none",
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}]")) == [
-            "job 1: wanted none, found one of route 'each', task_arguments [\"a\"]"
+            "job 1: expected none, got one of route 'each', task_arguments [\"a\"]"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{{route: each}}, {jobs[2]}, {jobs[1]}]")) == [
-            "jobs: wanted one of route 'each', task_arguments [\"c\"], found none"
+            "jobs: expected one of route 'each', task_arguments [\"c\"], got none"
         ]
 
     def test_jobs_of_two_routes_are_expected_in_the_tables_order(self, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ class TestExpectations:
             path.write_text(TABLE.replace("tests:\n", last) + push(f"[{{route: {expect}}}]"))
             (test,) = load(path, {}, TYPES, require_env=False, with_tests=True).tests
             table = load(path, {}, TYPES, require_env=False).table
-            assert (test.run(table, Mask()).findings == ()) is passes
+            assert (test.run(table, Mask()).failures == ()) is passes
 
     def test_of_many_jobs_the_one_that_is_missing_is_told(self, tmp_path: Path) -> None:
         alerts = ", ".join(f"{{status: firing, labels: {{name: a{number}}}}}" for number in range(250))
@@ -199,7 +199,7 @@ class TestExpectations:
             tmp_path,
             "  - {name: many, source: alerts, payload: {version: '4', status: firing, receiver: r, "
             f"groupKey: k, alerts: [{alerts}]}}, expect: [{jobs}]}}\n",
-        ) == ["jobs: wanted one of route 'deploy', found none"]
+        ) == ["jobs: expected one of route 'deploy', got none"]
 
     def test_more_jobs_than_the_server_takes_are_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,8 +213,8 @@ class TestExpectations:
         wanted, found = "x" * 500 + "1" + "y" * 500, "x" * 500 + "2" + "y" * 500
         payload = PAYLOAD.replace("abc", found)
         (said,) = misses(tmp_path, push(f"[{{route: deploy, task_arguments: [{wanted}, 5]}}]", payload))
-        assert f"wanted …{'x' * 40}1yyy" in said
-        assert f"found …{'x' * 40}2yyy" in said
+        assert f"expected …{'x' * 40}1yyy" in said
+        assert f"got …{'x' * 40}2yyy" in said
         assert len(said) < 500
 
     def test_no_part_of_a_secret_is_shown_where_a_value_is_cut(self, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ class TestExpectations:
         payload = PAYLOAD.replace("abc", '"?token=abc"')
         (said,) = misses(tmp_path, push("[{route: deploy, task_arguments: ['?token=b', 5]}]", payload))
         masked = '"?token=<secret>"'
-        assert said.endswith(f"wanted {masked}, found {masked} (another where it is masked)")
+        assert said.endswith(f"expected {masked}, got {masked} (another where it is masked)")
 
 
 class TestWebhooks:
@@ -279,7 +279,7 @@ class TestWebhooks:
         self, tmp_path: Path, event: str, payload: str, found: str
     ) -> None:
         test = push("[]", payload).replace("event: push", f"event: {event}")
-        assert misses(tmp_path, test) == [f"the webhook: wanted one that is taken, found {found}"]
+        assert misses(tmp_path, test) == [f"the webhook: expected one that is taken, got {found}"]
 
     def test_no_route_is_asked_about_a_ping(self, tmp_path: Path) -> None:
         test = push("[]", "{zen: z, hook_id: 1}").replace("event: push", "event: ping")
@@ -287,7 +287,7 @@ class TestWebhooks:
         path = tmp_path / "table.yml"
         path.write_text(path.read_text().replace("    event: push\n", ""))
         (one,) = load(path, {}, TYPES, require_env=False, with_tests=True).tests
-        assert one.run(loaded.table, Mask()).findings == ()
+        assert one.run(loaded.table, Mask()).failures == ()
 
 
 MISSING_EVENT = "event is missing: github names it in a header"
@@ -395,7 +395,7 @@ class TestCommand:
             [
                 "ok    one",
                 f"FAIL  two  ({terminal.config}:{FIRST + 1}:5)",
-                '      job 1, route \'deploy\', commit: wanted "abd", found "abc"',
+                '      job 1, route \'deploy\', commit: expected "abd", got "abc"',
                 "2 tests, 1 failed",
             ],
         )
@@ -414,7 +414,7 @@ class TestCommand:
         assert (result.exit_code, found["failed"]) == (1, 1)
         assert [test["passed"] for test in found["tests"]] == [True, False]
         assert found["tests"][1]["differences"] == [
-            {"about": "job 1, route 'deploy', commit", "wanted": '"abd"', "found": '"abc"'}
+            {"subject": "job 1, route 'deploy', commit", "expected": '"abd"', "actual": '"abc"'}
         ]
 
     def test_none(self, terminal: Terminal) -> None:

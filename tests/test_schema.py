@@ -19,6 +19,7 @@ from bridge.config.problems import Problems
 from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Severity
+from bridge.routing.match import NOT, OPERATOR_FORMS, OPERATORS
 from bridge.sources.base.discovery import discover
 from tests.test_docs import ROOT, YAML_BLOCKS
 
@@ -103,6 +104,23 @@ def test_it_underlines_nothing_that_the_loader_takes(path: Path) -> None:
     node = read(path)
     if isinstance(node, Section) and not refused(path):
         assert underlined(as_an_editor_reads(node)) == []
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, NOT])
+def test_an_editor_and_the_loader_know_every_operator(operator: str, tmp_path: Path) -> None:
+    source = {"secret": "${{ env.SECRET }}"}
+    for key, is_known in ((operator, True), (f"{operator}s", False)):
+        route = {"source": "github", "task": "5" * 24, "match": {"payload.a": {key: "5"}}}
+        table = {
+            "theeye": {"customer": "acme", "access_token": "${{ env.TOKEN }}"},
+            "sources": {"github": source},
+        }
+        path = written({**table, "routes": [route]}, tmp_path)
+        assert (underlined(as_an_editor_reads(read(path))) == [], mistakes(path) == []) == (
+            is_known,
+            is_known,
+        )
+    assert f"{{{operator}: …}}" in OPERATOR_FORMS
 
 
 def places(value: Any, *at: Any) -> Iterator[tuple[Any, ...]]:

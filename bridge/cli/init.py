@@ -19,8 +19,8 @@ from bridge.config.files import is_table_file
 from bridge.config.first_table import FirstTable
 from bridge.config.load import load
 from bridge.core.errors import ConfigError, SettingsError
-from bridge.core.fields import did_you_mean
 from bridge.core.problem import Place, Problem, Severity
+from bridge.core.suggestions import did_you_mean
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import SourceType
 

@@ -23,7 +23,7 @@ from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
 #: Why a route may not match that did.
-MAY_NEED = "its route may need a field that was redacted: let the sender send it again"
+MAY_NEED = "its route may need a field that was redacted: ask the sender to send it again"
 
 #: What becomes of one job: what is said of it, and whether it is what was wanted. It gets the job's number
 #: and that of the audit's entry.
@@ -206,7 +206,7 @@ class _Again:
             return self._telling(outbox, job)
         if job.event_id != self._event_id:
             event = outbox.event(job.event_id)
-            self._made = self._table.jobs_again(event)
+            self._made = self._table.rebuild_jobs(event)
             self.event_is_redacted = is_redacted(event)
             self._event_id = job.event_id
         made = self._made.get((job.route, job.item_key))
@@ -223,5 +223,5 @@ class _Again:
         return [made for (route, key), made in self._made.items() if key and route == job.route]
 
     def _telling(self, outbox: Outbox, job: Job) -> NewJob | None:
-        died, dead = OnDead.told_of(job.item_key)
+        died, dead = OnDead.parse_item_key(job.item_key)
         return None if self._table.on_dead is None else self._table.on_dead.job_for(outbox.job(died), dead)

@@ -12,7 +12,7 @@ import click
 from bridge.cli.selection import since
 from bridge.cli.terminal import Terminal, as_json
 from bridge.core.event import JSON, Event, rfc3339
-from bridge.dry_run.preview import Change, Kind, Preview, preview
+from bridge.dry_run.preview import Change, ChangeKind, Preview, preview
 from bridge.process.log import escaped
 
 #: How many events are run unless a person says it.
@@ -61,7 +61,7 @@ def preview_table(
             elif found.changes:
                 terminal.say(map(escaped, _preview_lines(each.id, each.event, found)))
     if in_json:
-        keys = ("tried", "without a body", "differ", *Kind, "match nothing", "uncertain")
+        keys = ("tried", "without a body", "differ", *ChangeKind, "match nothing", "uncertain")
         frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
         sums = {key.replace(" ", "_"): counts[key] for key in keys}
         terminal.say_json({**sums, "warnings": frequent, "events": told})
@@ -90,24 +90,24 @@ def _preview_lines(event_id: int, event: Event, found: Preview) -> Iterator[str]
         item = "" if change.item is None else f", item {change.item}"
         doubt = "" if change.is_certain else "  (uncertain: a field was redacted when it was stored)"
         yield f"  {change.kind:<7}  {job} of route {change.route!r}{item}{doubt}"
-        yield from (f"           {line}" for line in _finding_lines(change))
+        yield from (f"           {line}" for line in _difference_lines(change))
     for warning in found.warnings:
         yield f"  warning: {warning}"
 
 
-def _finding_lines(change: Change) -> Iterator[str]:
-    for each in change.findings:
+def _difference_lines(change: Change) -> Iterator[str]:
+    for each in change.differences:
         match change.kind:
-            case Kind.NEW:
-                yield f"{change.task}: {each.found}"
-            case Kind.GONE:
-                yield f"{change.task}: {each.wanted}"
-            case Kind.CHANGED:
-                yield f"{each.about}: was {each.wanted}, would be {each.found}"
+            case ChangeKind.NEW:
+                yield f"{change.task}: {each.actual}"
+            case ChangeKind.GONE:
+                yield f"{change.task}: {each.expected}"
+            case ChangeKind.CHANGED:
+                yield f"{each.subject}: was {each.expected}, would be {each.actual}"
 
 
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
-    jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind)
+    jobs = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind)
     yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
     yield "each kept the name, action and delivery id with which it was stored"
     if counts["match nothing"]:
@@ -138,8 +138,8 @@ def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:
                 "job": change.job,
                 "certain": change.is_certain,
                 "differences": [
-                    {"about": each.about, "was": each.wanted, "would_be": each.found}
-                    for each in change.findings
+                    {"subject": each.subject, "before": each.expected, "after": each.actual}
+                    for each in change.differences
                 ],
             }
             for change in found.changes

@@ -10,10 +10,10 @@ from bridge.cli.sender import find_source, named_event, sender_request
 from bridge.cli.terminal import NUMBER, Terminal, as_json
 from bridge.core.errors import ConfigError, UnknownSource
 from bridge.core.event import Event
-from bridge.core.fields import did_you_mean
 from bridge.core.problem import Problem
+from bridge.core.suggestions import did_you_mean
 from bridge.report import rows
-from bridge.report.explanation import explanation_json, explanation_lines, surprise_lines
+from bridge.report.explanation import explanation_json, explanation_lines, unexpected_lines
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
 
@@ -108,7 +108,7 @@ def explain(
     else:
         terminal.show(explanation_lines(found, explanations, table, terminal.mask))
     is_asked = expected or expect_none
-    surprises = list(surprise_lines(explanations, expected, terminal.mask)) if is_asked else []
+    surprises = list(unexpected_lines(explanations, expected, terminal.mask)) if is_asked else []
     terminal.show(surprises, err=True)
     if surprises:
         raise SystemExit(1)

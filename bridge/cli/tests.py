@@ -18,10 +18,10 @@ from bridge.core.errors import ExpressionError, Refusal
 from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import parse_path
 from bridge.core.problem import Place
-from bridge.core.redaction import REDACTED, is_redacted, redacted
+from bridge.core.redaction import REDACTED, is_redacted, redact
 from bridge.core.secrets import Mask
-from bridge.dry_run.recorder import as_tested, record, yaml_lines
-from bridge.dry_run.routing_test import RoutingTest, Verdict
+from bridge.dry_run.recorder import as_test_event, record, yaml_lines
+from bridge.dry_run.routing_test import RoutingTest, RoutingTestResult
 from bridge.process.log import escaped
 
 #: Of an event, how many characters stand in a file's name.
@@ -51,7 +51,7 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
         for test in loaded.tests
         if not names or test.name in names
     ]
-    failed = sum(bool(verdict.findings) for _, verdict in done)
+    failed = sum(bool(verdict.failures) for _, verdict in done)
     if in_json:
         terminal.say_json({"failed": failed, "tests": [_verdict_json(*each) for each in done]})
     else:
@@ -63,17 +63,18 @@ def run_tests(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_
         sys.exit(1)
 
 
-def _verdict_lines(test: RoutingTest, verdict: Verdict) -> Iterator[str]:
-    yield f"FAIL  {test.name}  ({test.place})" if verdict.findings else f"ok    {test.name}"
-    for each in verdict.findings:
-        yield f"      {each.about}: wanted {each.wanted}, found {each.found}"
+def _verdict_lines(test: RoutingTest, verdict: RoutingTestResult) -> Iterator[str]:
+    yield f"FAIL  {test.name}  ({test.place})" if verdict.failures else f"ok    {test.name}"
+    for each in verdict.failures:
+        yield f"      {each.subject}: expected {each.expected}, got {each.actual}"
     for warning in verdict.warnings:
         yield f"      warning: {warning}"
 
 
-def _verdict_json(test: RoutingTest, verdict: Verdict) -> JSON:
+def _verdict_json(test: RoutingTest, verdict: RoutingTestResult) -> JSON:
     differences = [
-        {"about": each.about, "wanted": each.wanted, "found": each.found} for each in verdict.findings
+        {"subject": each.subject, "expected": each.expected, "actual": each.actual}
+        for each in verdict.failures
     ]
     return {
         "name": test.name,
@@ -134,7 +135,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
             terminal.warn(f"route {job.route!r}: any arguments will do, as the table may not hold its own")
     if is_redacted(as_stored):
         terminal.warn(f"a field was redacted when it was stored: the test has {REDACTED!r} there, see expect")
-    elif table.jobs_for(as_tested(event)).jobs != table.jobs_for(as_stored).jobs:
+    elif table.jobs_for(as_test_event(event)).jobs != table.jobs_for(as_stored).jobs:
         terminal.warn("without what was redacted the table makes other jobs of it: see expect")
 
 
@@ -147,7 +148,7 @@ def _without(event: Event, paths: tuple[str, ...]) -> Event:
             raise click.BadParameter(str(error), param_hint="--redact") from error
         if not path.steps or (path.root != "payload" and len(path.steps) > 1):
             raise click.BadParameter(f"{text} is no single field", param_hint="--redact")
-        found = redacted(event, [path])
+        found = redact(event, [path])
         if (found.payload, found.headers, found.query) == (event.payload, event.headers, event.query):
             raise click.BadParameter(f"the event has no {text}", param_hint="--redact")
         event = found

@@ -10,7 +10,7 @@ from bridge.config.document import Invalid, Items, Node, Section
 from bridge.config.models import TaskCallModel
 from bridge.config.problems import Problems
 from bridge.core.event import JSON
-from bridge.core.fields import closest, did_you_mean
+from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.core.task import Task
 from bridge.core.task_arguments import argument_problem
 from bridge.expressions.expression import Template
@@ -122,7 +122,7 @@ class ArgumentsBuilder:
         meant: set[str | None] = set()
         for key in given:
             if key not in wanted:
-                meant.add(closest(key, wanted))
+                meant.add(closest_match(key, wanted))
                 guess = did_you_mean(key, wanted)
                 hint = f"arguments: {', '.join(wanted) or 'none'}"
                 self._problems.error(key.place, f"the task has no argument {str(key)!r}{guess}", hint)

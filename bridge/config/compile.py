@@ -12,7 +12,17 @@ from bridge.config.readers import describe
 from bridge.core.errors import EvaluationError, ExpressionError
 from bridge.core.fields import EVENT_NAMES, Path, parse_path
 from bridge.expressions.expression import Expression, Language, Template
-from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex
+from bridge.routing.match import (
+    NOT,
+    OPERATOR_FORMS,
+    OPERATORS,
+    AnyOf,
+    Condition,
+    EventCheck,
+    Glob,
+    Literal,
+    Pattern,
+)
 from bridge.routing.route import Value
 
 T = TypeVar("T")
@@ -45,8 +55,8 @@ _FOREIGN = (
 _ELSEWHERE = {
     "in": "write the list alone, for any of it",
     **dict.fromkeys(("eq", "equals", "glob"), "write the text alone"),
-    **dict.fromkeys(("ne", "not_in"), "write {not: …}"),
-    **dict.fromkeys(("matches", "re"), "write {regex: …}"),
+    **dict.fromkeys(("ne", "not_in"), f"write {{{NOT}: …}}"),
+    **{name: f"write {{{key}: …}}" for key, each in OPERATORS.items() for name in each.names_elsewhere},
 }
 _WORDS = {"true": True, "false": False, "null": None}
 
@@ -82,8 +92,8 @@ class Compiler:
     def line(self, key: Scalar, node: Node, names: tuple[str, ...]) -> Condition | None:
         """One line of ``match:``."""
         path = self.path(key, names)
-        negated = isinstance(node, Section) and set(node) == {"not"}
-        pattern = self._any(node.named("not") if isinstance(node, Section) and negated else node)
+        negated = isinstance(node, Section) and set(node) == {NOT}
+        pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node)
         return None if path is None or pattern is None else Condition(path, pattern, negated)
 
     def _any(self, node: Node) -> Pattern | None:
@@ -100,20 +110,16 @@ class Compiler:
             return None
         if isinstance(node, Scalar):
             return self._scalar_pattern(node)
-        if isinstance(node, Section) and set(node) == {"regex"}:
-            text = node.named("regex")
-            if isinstance(text, Scalar):
-                if not text and not isinstance(text, Invalid):
-                    self._problems.error(
-                        text.place, "regex is empty: it would match any text", "leave the line out"
-                    )
-                    return None
-                return None if self._is_expression(text) else self._try(text, lambda: Regex.parse(text))
         key = next(iter(node), "") if isinstance(node, Section) else ""
+        if isinstance(node, Section) and set(node) == {key} and key in OPERATORS:
+            operand = node.named(key)
+            if isinstance(operand, Scalar):
+                parse = OPERATORS[key].parse
+                return None if self._is_expression(operand) else self._try(operand, lambda: parse(operand))
         self._problems.error(
             node.place,
             f"found {describe(node)}, expected a pattern",
-            _ELSEWHERE.get(key, "write text, a list of texts, {not: …} or {regex: …}"),
+            _ELSEWHERE.get(key, f"write text, a list of texts, {OPERATOR_FORMS}"),
         )
         return None
 

@@ -11,8 +11,9 @@ from bridge.config.models import RouteModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import describe
 from bridge.core.errors import OverBudget
-from bridge.core.fields import EVENT_NAMES, Each, Path, Step, closest, did_you_mean, path_text
+from bridge.core.fields import EVENT_NAMES, Each, Path, Step, path_text
 from bridge.core.problem import Place
+from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.expressions.expression import Expression, Template
 from bridge.sources.base.known_fields import FieldTree, UnknownStep, find_unknown_step
 from bridge.sources.base.source import Source
@@ -75,7 +76,7 @@ class Linter:
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:
-                always = "true" if expression.holds({})[0] else "false"
+                always = "true" if expression.is_true({})[0] else "false"
             except OverBudget:
                 always = "over the budget of an event"
             hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"
@@ -140,14 +141,14 @@ class Linter:
 
 def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
     for path in () if read is None else read.paths:
-        yield scalar, path, read is not None and path in read.guarded
+        yield scalar, path, read is not None and path in read.optional
 
 
 def _may_be_there(step: Step, stop: UnknownStep) -> bool:
     """Return whether some webhook could have this field: it is not misspelt."""
     if isinstance(stop.holder, list) or not isinstance(step, str):
         return False
-    return closest(step, stop.holder, sure=True) is None
+    return closest_match(step, stop.holder, sure=True) is None
 
 
 def _is_known(event: str, known: Iterable[str]) -> bool:

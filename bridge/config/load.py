@@ -33,10 +33,10 @@ from bridge.config.readers import describe
 from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
 from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
-from bridge.core.fields import closest
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem
 from bridge.core.secrets import Secret
+from bridge.core.suggestions import closest_match
 from bridge.dry_run.routing_test import RoutingTest
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source_type import SourceType
@@ -161,7 +161,7 @@ def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
 def _add_file(document: Section, sections: _Sections, problems: Problems) -> None:
     sections.complete = sections.complete and document.complete
     for key, node in document.items():
-        if (name := closest(key, _SECTIONS)) is None:
+        if (name := closest_match(key, _SECTIONS)) is None:
             problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
             sections.complete = False
         else:
@@ -268,7 +268,7 @@ def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], probl
     }  # fmt: skip
     held = next((inner[part] for part in reversed(path) if part in inner), model)
     known = [each.alias or name for name, each in held.model_fields.items()]
-    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest(key, known)
+    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest_match(key, known)
     # An unknown key beside credentials may itself be a secret.
     shown = f" {key!r}" if meant or held not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
     guess = f"; did you mean {meant}?" if meant else ""
@@ -276,7 +276,7 @@ def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], probl
     if meant is None or meant in holder:
         holder.remove(key)
         return set()
-    if closest(key, known, sure=True) is None:
+    if closest_match(key, known, sure=True) is None:
         holder[holder.key(key)] = Invalid.at_place(place)
     holder.rename(key, meant)
     return {meant}

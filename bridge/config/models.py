@@ -39,6 +39,7 @@ from bridge.core.redaction import Keep
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Task
 from bridge.core.units import format_duration
+from bridge.routing.match import OPERATOR_FORMS
 from bridge.theeye.request import TheEye
 
 
@@ -220,8 +221,11 @@ class RouteModel(TaskCallModel):
     """A name under sources."""
     event: Many[Text] | None = None
     """The event, or event.action; any of a list; * and ? are globs. Left out: any."""
-    match: Match | None = None
-    """Field paths and what must stand there: text with * and ?, a list of which any, {not: …}, {regex: …}."""
+    match: Match | None = Field(
+        default=None,
+        description="Field paths and their expected values: text with * and ?, a list for any of several, "
+        f"{OPERATOR_FORMS}.",
+    )
     when: Text | None = None
     """An expression that must hold, too."""
     loop: Text | None = None

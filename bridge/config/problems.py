@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bridge.core.fields import did_you_mean
 from bridge.core.problem import Place, Problem, Severity
+from bridge.core.suggestions import did_you_mean
 
 #: The most names that a guess compares, and the most that a message lists.
 _CANDIDATES_LIMIT = 500

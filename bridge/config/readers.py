@@ -7,7 +7,7 @@ Invalid, which is already reported, it returns None or the Invalid. Messages nev
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -28,7 +28,8 @@ from bridge.core.problem import Place
 from bridge.core.redaction import Keep
 from bridge.core.task import OnUnknown, Rate
 from bridge.core.task_arguments import ArgumentsType
-from bridge.core.units import parse_duration
+from bridge.core.units import SECONDS_BY_UNIT, parse_duration
+from bridge.routing.match import NOT, OPERATORS
 from bridge.sources.base.source_type import Replays
 
 T = TypeVar("T")
@@ -293,24 +294,20 @@ _TEXT = _scalar()
 _LINE = r"[^\x00-\x1f]*\S[^\x00-\x1f]*"
 _DURATION = r"(?=0*[1-9])[0-9]{1,9}[smhd]"
 _A_DURATION = "a duration, such as 30s, 10m, 24h, 7d"
+
+
+def _mapping_of(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping of this key alone."""
+    return {"type": "object", "properties": {key: value}, "required": [key], "additionalProperties": False}
+
+
 _PATTERN = {
     "anyOf": [
         {"type": ["string", "number", "boolean", "null"]},
-        {
-            "type": "object",
-            "properties": {"regex": {"type": ["string", "number", "boolean"], "minLength": 1}},
-            "required": ["regex"],
-            "additionalProperties": False,
-        },
+        *(_mapping_of(name, operator.operand) for name, operator in OPERATORS.items()),
     ]
 }
 _PATTERNS = {"anyOf": [_PATTERN, {"type": "array", "items": _PATTERN, "minItems": 1}]}
-_NOT = {
-    "type": "object",
-    "properties": {"not": _PATTERNS},
-    "required": ["not"],
-    "additionalProperties": False,
-}
 
 Text = Annotated[Scalar, PlainValidator(read_text), _TEXT]
 Line = Annotated[Scalar, PlainValidator(read_line), _scalar(pattern=f"^{_LINE}$")]
@@ -347,7 +344,12 @@ ArgumentNames = Annotated[
 Match = Annotated[
     Section,
     PlainValidator(read_section),
-    WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [*_PATTERNS["anyOf"], _NOT]}}),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [*_PATTERNS["anyOf"], _mapping_of(NOT, _PATTERNS)]},
+        }
+    ),
 ]
 Arguments = Annotated[
     Items | Section | Invalid, PlainValidator(read_arguments), WithJsonSchema({"type": ["array", "object"]})

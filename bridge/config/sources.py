@@ -9,10 +9,11 @@ from bridge.config.document import Invalid, Scalar
 from bridge.config.env import Environment
 from bridge.config.models import BasicAuthModel, ProofsModel, SignatureModel, SourceModel
 from bridge.config.problems import Problems
-from bridge.core.fields import Each, Path, did_you_mean
+from bridge.core.fields import Each, Path
 from bridge.core.problem import Place
 from bridge.core.redaction import Keep
 from bridge.core.secrets import Secret
+from bridge.core.suggestions import did_you_mean
 from bridge.sources.base.bodies import JSON_TYPE
 from bridge.sources.base.proofs import BasicCredentials, Credential, HmacSignature, Proof, RequiredProof
 from bridge.sources.base.source import Source

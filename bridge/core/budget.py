@@ -26,7 +26,7 @@ DETAILED_MESSAGES = 3
 #: Steps for a job, besides what is evaluated for it.
 _JOB = 20
 #: Characters of a text, or bytes of JSON, that are read or written in one step.
-_CHARACTERS_A_STEP = 64
+_CHARACTERS_PER_STEP = 64
 
 
 class Budget:
@@ -43,7 +43,7 @@ class Budget:
         #: Steps that were charged.
         self.spent = self._jobs = self._detailed = 0
 
-    def step(self, steps: int) -> None:
+    def charge(self, steps: int) -> None:
         """Charge steps. Raises OverBudget once more were charged than there are, then every time."""
         self.spent += steps
         if self.spent > self._max_steps:
@@ -52,23 +52,23 @@ class Budget:
                 "its lists, objects or texts are too large for what the routes do with them"
             )
 
-    def read(self, characters: int) -> None:
+    def charge_text(self, characters: int) -> None:
         """Charge the reading or writing of a text. Raises OverBudget."""
-        self.step(1 + characters // _CHARACTERS_A_STEP)
+        self.charge(1 + characters // _CHARACTERS_PER_STEP)
 
-    def may_detail(self) -> bool:
+    def allow_details(self) -> bool:
         """Whether the next message about a missing field may be long, which is counted."""
         self._detailed += 1
         return self._detailed <= self._max_detailed
 
-    def add_job(self, arguments: int) -> None:
+    def charge_job(self, arguments: int) -> None:
         """Charge a job with so many bytes of arguments: a loop can multiply one field. Raises OverBudget."""
         self._jobs += 1
-        self.step(_JOB + arguments // _CHARACTERS_A_STEP)
+        self.charge(_JOB + arguments // _CHARACTERS_PER_STEP)
         if self._jobs > self._max_jobs:
             raise OverBudget(f"the event creates more than {self._max_jobs:,} jobs")
 
-    def drop_jobs(self, jobs: int) -> None:
+    def refund_jobs(self, jobs: int) -> None:
         """Give back jobs that were charged and are not created after all. Their steps stay charged."""
         self._jobs -= jobs
 

@@ -6,21 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import Enum
 from itertools import islice
 
 from bridge.core.budget import Budget, budget_of
 from bridge.core.errors import ExpressionError
 from bridge.core.event import JSON, Headers
-
-
-class Absent(Enum):
-    """Stands for a field that is not there, which is not the same as null."""
-
-    MISSING = "missing"
-
-
-MISSING = Absent.MISSING
+from bridge.core.json_values import MISSING, Absent, json_type
+from bridge.core.suggestions import did_you_mean
 
 #: What a path or an expression may begin with, and what it is there for.
 EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
@@ -46,7 +38,7 @@ _COMPARED = 100
 #: Steps for the list of names, besides those for each name.
 _MESSAGE = 40
 #: Comparisons of characters for a guess in one step.
-_GUESSED_A_STEP = 3
+_GUESSED_PER_STEP = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Path:
     root: str
     steps: tuple[Step, ...]
 
-    def is_in(self, other: Path) -> bool:
+    def is_inside(self, other: Path) -> bool:
         """Whether it leads to the other's field, or into it."""
         return self.root == other.root and self.steps[: len(other.steps)] == other.steps
 
@@ -73,7 +65,7 @@ class Path:
         """The field's value in `scope`, or MISSING. For paths without ``[*]``."""
         value = scope.get(self.root, MISSING)
         for step in self.steps:
-            value = take(value, step)
+            value = child(value, step)
             if value is MISSING:
                 break
         return value
@@ -84,7 +76,7 @@ class Path:
         Elements of ``[*]`` that lack the field are passed over, so the list may be empty. Raises OverBudget.
         """
         budget = budget_of(scope)
-        budget.step(_LOOK_UP + len(self.steps))
+        budget.charge(_LOOK_UP + len(self.steps))
         found = [scope.get(self.root, MISSING)]
         starred = False
         for step in self.steps:
@@ -93,18 +85,18 @@ class Path:
                 if not starred and not lists:
                     return MISSING
                 starred = True
-                budget.step(sum(map(len, lists)))
+                budget.charge(sum(map(len, lists)))
                 found = [element for value in lists for element in value]
             else:
                 if starred:
-                    budget.step(len(found))
-                found = [taken for value in found if (taken := take(value, step)) is not MISSING]
+                    budget.charge(len(found))
+                found = [taken for value in found if (taken := child(value, step)) is not MISSING]
                 if not starred and not found:
                     return MISSING
         return MISSING if found and found[0] is MISSING else found
 
 
-def take(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
+def child(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
     """One step into a value: a field of an object, an element of a list, a header; or MISSING."""
     if isinstance(step, str):
         if isinstance(value, dict | Headers):
@@ -114,7 +106,7 @@ def take(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
     return MISSING
 
 
-def refuse_half_pairs(text: str) -> str:
+def reject_lone_surrogates(text: str) -> str:
     """The text itself. Raises ExpressionError where half a surrogate pair stands, which no JSON text holds.
 
     YAML's ``"\\ud800"`` makes one; neither RE2 nor the store can take it.
@@ -122,16 +114,14 @@ def refuse_half_pairs(text: str) -> str:
     if not text.isascii():
         for at, character in enumerate(text):
             if "\ud800" <= character <= "\udfff":
-                raise ExpressionError(
-                    f"found {character!a}, half a surrogate pair", at, "write the character itself"
-                )
+                raise ExpressionError(f"{character!a} is a lone surrogate", at, "write the character itself")
     return text
 
 
 def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
     """Compile `text`. Raises ExpressionError with the offset of what cannot be read."""
     names = tuple(names)
-    root = _NAME.match(refuse_half_pairs(text))
+    root = _NAME.match(reject_lone_surrogates(text))
     if root is None:
         raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
     if root[0] not in names:
@@ -164,7 +154,7 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         whole = odd[0] if odd else ""
         meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
         raise ExpressionError(
-            f"after a dot a name is letters, digits and _; found {whole!r}",
+            f"a name after a dot has letters, digits and _ alone, got {whole!r}",
             at + 1,
             f"write {path_text(text[:at], [meant])}" if whole else None,
         )
@@ -194,7 +184,7 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
     """
     value: JSON | Absent = scope.get(path.root, MISSING)
     for at, step in enumerate(path.steps):
-        inner = take(value, step)
+        inner = child(value, step)
         if inner is not MISSING:
             value = inner
             continue
@@ -203,7 +193,7 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
         event = str(scope.get("event"))
         holder = f"{'an' if event[:1] in 'aeiou' else 'a'} {event}" if reached == "payload" else reached
         budget = budget_of(scope)
-        if budget.may_detail():
+        if budget.allow_details():
             guess = _guess(reached, value, step, budget)
             return f"{missing} is missing; {_inventory(holder, value, budget)}{guess}"
         if isinstance(value, dict | Headers) and len(value) > _LISTED:
@@ -215,7 +205,7 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
 def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
         some = list(islice(value, _LOOKED_AT))
-        budget.step(_MESSAGE + 4 * len(some))
+        budget.charge(_MESSAGE + 4 * len(some))
         # Cut before they are compared: an event may have chosen long names that begin alike.
         names = sorted(name[:_NAME_SHOWN] for name in some)[:_LISTED]
         if not names:
@@ -224,7 +214,7 @@ def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
         return f"{holder} has: {listed}{', …' if len(value) > _LISTED else ''}"
     if isinstance(value, list):
         return f"{holder} is a list of {len(value)}"
-    return f"{holder} is {kind(value)}"
+    return f"{holder} is {json_type(value)}"
 
 
 def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> str:
@@ -233,7 +223,7 @@ def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> st
         # One that is more than twice as long, or less than half, is never close.
         alike = (name for name in islice(value, _LOOKED_AT) if len(word) <= 2 * len(name) <= 4 * len(word))
         names = list(islice(alike, _COMPARED))
-        budget.step(len(word) * sum(map(len, names)) // _GUESSED_A_STEP)
+        budget.charge(len(word) * sum(map(len, names)) // _GUESSED_PER_STEP)
         close = get_close_matches(word, names, n=1)
         if close:
             return f"; did you mean {path_text(reached, [close[0]])}?"
@@ -243,52 +233,6 @@ def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> st
 def _shown(step: Step) -> Step:
     """The step, cut where it is a text that an event made long."""
     return f"{step[:_NAME_SHOWN]}…" if isinstance(step, str) and len(step) > _NAME_SHOWN else step
-
-
-def kind(value: object) -> str:
-    """The value's JSON type, in words."""
-    if value is MISSING:
-        return "missing"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    return "a list" if isinstance(value, list | tuple) else "an object"
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a JSON number; booleans are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def same(one: object, other: object) -> bool:
-    """Whether two JSON values are equal: booleans are no numbers, 5 = 5.0, missing equals nothing."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if is_number(one) and is_number(other):
-        return one == other
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, str) and isinstance(other, str):
-        return one == other
-    return one is None and other is None
-
-
-def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
-    """``; did you mean X?`` where one of `among` is close to `word`, else nothing."""
-    meant = closest(word, among, sure=sure)
-    return "" if meant is None else f"; did you mean {meant}?"
-
-
-def closest(word: str, among: Iterable[str], *, sure: bool = False) -> str | None:
-    """The one of `among` that `word` was probably, or with `sure` almost certainly, meant to be."""
-    return next(iter(get_close_matches(word, list(among), n=1, cutoff=0.75 if sure else 0.6)), None)
 
 
 def _known(names: Iterable[str]) -> str:

@@ -12,12 +12,13 @@ import orjson
 
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON, Event, Headers
-from bridge.core.fields import MISSING, Each, Path, Step, path_text, take
+from bridge.core.fields import Each, Path, Step, child, path_text
+from bridge.core.json_values import MISSING
 
 #: Stands in the store for the value of a redacted field.
 REDACTED = "<redacted by the bridge>"
 #: Why neither an argument nor a condition takes it for a value.
-WAS_REDACTED = "was redacted when the event was stored; let the sender send it again"
+REDACTED_REASON = "was redacted when the event was stored; ask the sender to send it again"
 
 
 class Keep(StrEnum):
@@ -42,7 +43,7 @@ class Redacted:
 
     def __getattribute__(self, name: str) -> NoReturn:
         # isinstance asks for __class__: what tells types apart needs to know nothing of this one.
-        raise EvaluationError(f"{object.__getattribute__(self, 'path')} {WAS_REDACTED}")
+        raise EvaluationError(f"{object.__getattribute__(self, 'path')} {REDACTED_REASON}")
 
     def _refuse(self, *_others: object) -> NoReturn:
         self.__getattribute__("path")
@@ -70,12 +71,12 @@ def _hidden(value: JSON, root: str, steps: tuple[Step, ...]) -> JSON:
     return Redacted(path_text(root, steps)) if value == REDACTED else value
 
 
-def emptied(event: Event) -> Event:
+def without_content(event: Event) -> Event:
     """The event without body, headers and query."""
     return replace(event, payload=None, body=b"", headers=Headers(), query={})
 
 
-def redacted(event: Event, paths: Iterable[Path]) -> Event:
+def redact(event: Event, paths: Iterable[Path]) -> Event:
     """The event with REDACTED at each of these paths; the event itself where none leads anywhere.
 
     Paths begin with payload, headers or query; of the latter two they name one header or parameter.
@@ -120,7 +121,7 @@ def _replaced(value: JSON, steps: list[Step]) -> JSON:
             return value
         elements = [_replaced(element, rest) for element in value]
         return value if all(new is old for new, old in zip(elements, value, strict=True)) else elements
-    old = take(value, step)
+    old = child(value, step)
     new = old if old is MISSING else _replaced(old, rest)
     if new is old:
         return value

@@ -10,7 +10,7 @@ import re2
 
 from bridge.core.budget import Budget
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import refuse_half_pairs
+from bridge.core.fields import reject_lone_surrogates
 
 _REPLACEMENT = re.compile(r"\\(.?)|[^\\]+", re.DOTALL)
 
@@ -19,7 +19,7 @@ _REPLACEMENT = re.compile(r"\\(.?)|[^\\]+", re.DOTALL)
 #: that are looked at in one step: where RE2 has no room for its states left, it goes through all of them.
 _CALL = 16
 _GROUP = 4
-_LOOKED_AT_A_STEP = 160
+_LOOKED_AT_PER_STEP = 160
 #: Instructions for which another match in the same text is charged as for one.
 _SMALL = 64
 
@@ -37,17 +37,17 @@ class CompiledRegex:
     def steps(self, text: str) -> int:
         """The steps for looking through the text once."""
         length = len(text) if text.isascii() else len(text.encode())
-        return self._call + length * self._size // _LOOKED_AT_A_STEP
+        return self._call + length * self._size // _LOOKED_AT_PER_STEP
 
     def matches(self, text: str, budget: Budget) -> Iterator[Any]:
         """Every match, one after the other. Raises OverBudget."""
-        budget.step(self.steps(text))
+        budget.charge(self.steps(text))
         size = len(text) if text.isascii() else len(text.encode())
         for found in self._finditer(text):
             # To see that a match cannot be longer, RE2 may look on to the end of the text each time.
             rest = size - found.end()
-            look = rest * (_SMALL + self._size) // (_SMALL * _LOOKED_AT_A_STEP)
-            budget.step(self._call + look)
+            look = rest * (_SMALL + self._size) // (_SMALL * _LOOKED_AT_PER_STEP)
+            budget.charge(self._call + look)
             yield found
 
 
@@ -56,11 +56,11 @@ def compile_regex(text: str) -> CompiledRegex:
     options = re2.Options()
     options.log_errors = False
     try:
-        return CompiledRegex(re2.compile(refuse_half_pairs(text), options))
+        return CompiledRegex(re2.compile(reject_lone_surrogates(text), options))
     except re2.error as error:
         cause = error.args[0]
         cause = cause.decode("utf-8", "replace") if isinstance(cause, bytes) else str(cause)
-        raise ExpressionError(f"the regular expression {text!r} cannot be read: {cause}") from error
+        raise ExpressionError(f"invalid regular expression {text!r}: {cause}") from error
 
 
 def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...]:
@@ -79,7 +79,7 @@ def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...
             pieces.append(int(escaped))
         else:
             raise ExpressionError(
-                f"the replacement {text!r} holds {found[0]!r}; the expression has {regex.groups} groups",
-                hint=r"write \0 for what was found, \1 to \9 for a group, \\ for a backslash",
+                f"the replacement {text!r} has {found[0]!r}; the expression has {regex.groups} groups",
+                hint=r"write \0 for the match, \1 to \9 for a group, \\ for a backslash",
             )
     return tuple(pieces)

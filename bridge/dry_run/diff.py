@@ -9,11 +9,11 @@ from itertools import zip_longest
 import orjson
 
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, Absent, same
 from bridge.core.job import Job, NewJob
+from bridge.core.json_text import display, json_text
+from bridge.core.json_values import MISSING, Absent, json_equal
 from bridge.core.secrets import Mask
-from bridge.routing.check_result import Finding
-from bridge.routing.match import json_text, show
+from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 
 #: Of two long values that differ, how many characters are shown, and how many of them before the difference.
@@ -21,29 +21,29 @@ _SHOWN = 160
 _BEFORE = 40
 
 
-def arguments_apart(
+def diff_arguments(
     route: Route | None,
-    wanted: tuple[JSON, ...],
-    found: tuple[JSON, ...],
+    expected: tuple[JSON, ...],
+    actual: tuple[JSON, ...],
     mask: Mask,
-    alike: Callable[[JSON | Absent, JSON | Absent], bool] = same,
-) -> Iterator[Finding]:
+    alike: Callable[[JSON | Absent, JSON | Absent], bool] = json_equal,
+) -> Iterator[CheckResult]:
     """Each argument in which two jobs of a route differ, by its name or number; None: the route is gone."""
-    for order, (one, other) in enumerate(zip_longest(wanted, found, fillvalue=MISSING)):
+    for order, (one, other) in enumerate(zip_longest(expected, actual, fillvalue=MISSING)):
         if not alike(one, other):
-            yield Finding(_label(route, order), *apart(one, other, mask), holds=False)
+            yield CheckResult(_label(route, order), *diff_values(one, other, mask), passed=False)
 
 
-def sent_alike(one: JSON | Absent, other: JSON | Absent) -> bool:
+def same_when_sent(one: JSON | Absent, other: JSON | Absent) -> bool:
     """Whether two values are the same to a task too, which may tell 5 from 5.0."""
     as_sent = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
-    return same(one, other) and as_sent(one) == as_sent(other)
+    return json_equal(one, other) and as_sent(one) == as_sent(other)
 
 
-def apart(one: JSON | Absent, other: JSON | Absent, mask: Mask) -> tuple[str, str]:
+def diff_values(one: JSON | Absent, other: JSON | Absent, mask: Mask) -> tuple[str, str]:
     """Two values as JSON text without secrets; what is long is cut to where they differ."""
     if one is MISSING or other is MISSING:
-        return show(one, mask), show(other, mask)
+        return display(one, mask), display(other, mask)
     # Masked before it is cut: half a secret is known by none.
     texts = [mask(json_text(value)) for value in (one, other)]
     if texts[0] == texts[1]:
@@ -60,11 +60,11 @@ def _cut(text: str, start: int) -> str:
     return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
 
 
-def shown(job: Job | NewJob, mask: Mask) -> str:
+def describe(job: Job | NewJob, mask: Mask) -> str:
     """What a job hands to its task, or why it cannot."""
     if job.arguments is None:
         return f"dead: {job.reason}"
-    return f"task_arguments {show(list(job.arguments), mask)}"
+    return f"task_arguments {display(list(job.arguments), mask)}"
 
 
 def _label(route: Route | None, order: int) -> str:

@@ -10,16 +10,16 @@ from functools import cached_property
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.event import Event
 from bridge.core.job import Job, NewJob
-from bridge.core.redaction import WAS_REDACTED, is_redacted
+from bridge.core.json_text import display
+from bridge.core.redaction import REDACTED_REASON, is_redacted
 from bridge.core.secrets import Mask
-from bridge.dry_run.diff import arguments_apart, sent_alike, shown
-from bridge.routing.check_result import Finding
-from bridge.routing.match import show
+from bridge.dry_run.diff import describe, diff_arguments, same_when_sent
+from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 from bridge.routing.routing_table import Routed, RoutingTable
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """How what would be made differs from what was."""
 
     NEW = "new"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 class Change:
     """One job that would be another."""
 
-    kind: Kind
+    kind: ChangeKind
     route: str
     task: str
     #: The item's place in the loop, from 0.
@@ -39,7 +39,7 @@ class Change:
     #: The stored job's number; None of a new one.
     job: int | None
     #: What was `wanted`, as it is stored, and what would be `found` instead.
-    findings: tuple[Finding, ...]
+    differences: tuple[CheckResult, ...]
     #: Else it may come of a field that was redacted when the event was stored.
     is_certain: bool
 
@@ -90,7 +90,7 @@ class _Comparison:
             for route in self._table.routes
             if route.source == self._event.source
             for made in [route.evaluate({**self._event.scope, BUDGET: Budget()}, source_type)]
-            if any(WAS_REDACTED in each for each in made.warnings)
+            if any(REDACTED_REASON in each for each in made.warnings)
         )
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
@@ -100,9 +100,11 @@ class _Comparison:
             new = made.pop(self._key(job), None)
             if new is None:
                 yield self._gone(job)
-            elif findings := tuple(_apart(self._routes.get(job.route), job, new, self._mask)):
-                sure = WAS_REDACTED not in (new.reason or "")
-                yield Change(Kind.CHANGED, job.route, job.task, job.item_index, job.id, findings, sure)
+            elif differences := tuple(_diff_jobs(self._routes.get(job.route), job, new, self._mask)):
+                is_certain = REDACTED_REASON not in (new.reason or "")
+                yield Change(
+                    ChangeKind.CHANGED, job.route, job.task, job.item_index, job.id, differences, is_certain
+                )
         yield from map(self._new, made.values())
 
     def _key(self, job: Job | NewJob) -> tuple[str, object]:
@@ -112,29 +114,29 @@ class _Comparison:
     def _gone(self, job: Job) -> Change:
         is_item = self._is_redacted and job.item_index is not None
         is_certain = not is_item and job.route not in self._in_doubt
-        finding = Finding("job", shown(job, self._mask), "none", holds=False)
-        return Change(Kind.GONE, job.route, job.task, job.item_index, job.id, (finding,), is_certain)
+        difference = CheckResult("job", describe(job, self._mask), "none", passed=False)
+        return Change(ChangeKind.GONE, job.route, job.task, job.item_index, job.id, (difference,), is_certain)
 
     def _new(self, job: NewJob) -> Change:
         waits_for_others = self._routes[job.route].otherwise and self._in_doubt
-        is_certain = WAS_REDACTED not in (job.reason or "") and not waits_for_others
-        finding = Finding("job", "none", shown(job, self._mask), holds=False)
-        return Change(Kind.NEW, job.route, job.task, job.item_index, None, (finding,), is_certain)
+        is_certain = REDACTED_REASON not in (job.reason or "") and not waits_for_others
+        difference = CheckResult("job", "none", describe(job, self._mask), passed=False)
+        return Change(ChangeKind.NEW, job.route, job.task, job.item_index, None, (difference,), is_certain)
 
 
-def _apart(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> Iterator[Finding]:
+def _diff_jobs(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> Iterator[CheckResult]:
     if stored.task_id != made.task_id:
-        yield Finding("task", _task(stored), _task(made), holds=False)
+        yield CheckResult("task", _task(stored), _task(made), passed=False)
     if stored.arguments is None or made.arguments is None:
         if stored.arguments is not made.arguments:
-            yield Finding("job", shown(stored, mask), shown(made, mask), holds=False)
+            yield CheckResult("job", describe(stored, mask), describe(made, mask), passed=False)
         return
-    for about, one, other in (
+    for subject, one, other in (
         ("concurrency.group", stored.group, made.group), ("once_key", stored.once_key, made.once_key),
     ):  # fmt: skip
         if one != other:
-            yield Finding(about, show(one, mask), show(other, mask), holds=False)
-    yield from arguments_apart(route, stored.arguments, made.arguments, mask, sent_alike)
+            yield CheckResult(subject, display(one, mask), display(other, mask), passed=False)
+    yield from diff_arguments(route, stored.arguments, made.arguments, mask, same_when_sent)
 
 
 def _task(job: Job | NewJob) -> str:

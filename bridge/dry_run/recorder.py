@@ -37,7 +37,7 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
     source = table.sources[event.source]
     if source.type.is_setup_event(event):
         raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
-    wanted = table.jobs_for(as_tested(event)).jobs
+    wanted = table.jobs_for(as_test_event(event)).jobs
     short = RoutingTest(
         name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
     )
@@ -68,7 +68,7 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
     return replace(test, expected=tuple(_expected(job, mask) for job in wanted))
 
 
-def as_tested(event: Event) -> Event:
+def as_test_event(event: Event) -> Event:
     """As a test sees it: what was redacted is text in its file."""
     return Event(**{each.name: getattr(event, each.name) for each in fields(Event)})
 

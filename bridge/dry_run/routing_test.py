@@ -11,11 +11,11 @@ import orjson
 from bridge.core.errors import Refusal, Unreadable
 from bridge.core.event import JSON, Event, Headers, Request
 from bridge.core.job import NewJob
+from bridge.core.json_text import display
 from bridge.core.problem import Place
 from bridge.core.secrets import Mask
-from bridge.dry_run.diff import arguments_apart, shown
-from bridge.routing.check_result import Finding
-from bridge.routing.match import show
+from bridge.dry_run.diff import describe, diff_arguments
+from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
@@ -33,11 +33,11 @@ class ExpectedJob:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RoutingTestResult:
     """What a test came to."""
 
     #: What is another than wanted; none where the test passes.
-    findings: tuple[Finding, ...]
+    failures: tuple[CheckResult, ...]
     #: What went wrong in conditions and loops.
     warnings: tuple[str, ...] = ()
 
@@ -68,28 +68,30 @@ class RoutingTest:
             raise Unreadable(f"the payload is of {event.full_name}, the test says {self.event}")
         return event if self.delivery_id is None else replace(event, delivery_id=self.delivery_id)
 
-    def run(self, table: RoutingTable, mask: Mask) -> Verdict:
+    def run(self, table: RoutingTable, mask: Mask) -> RoutingTestResult:
         """Hold what the table makes of it against what it is to make."""
         try:
             routed = table.jobs_for(self.event_from(table.sources[self.request.source]))
         except Refusal as error:
-            return Verdict((Finding("the webhook", "one that is taken", str(error), holds=False),))
+            return RoutingTestResult(
+                (CheckResult("the webhook", "one that is taken", str(error), passed=False),)
+            )
         routes = {route.name: route for route in table.routes}
         made = list(enumerate(routed.jobs, 1))
         # Of as many as are expected each is held against the one in its place.
         by_arguments = len(made) != len(self.expected)
-        misses = _misses(self.expected, made, routes, mask, by_arguments=by_arguments)
-        return Verdict(tuple(misses), routed.warnings)
+        failures = _failures(self.expected, made, routes, mask, by_arguments=by_arguments)
+        return RoutingTestResult(tuple(failures), routed.warnings)
 
 
-def _misses(
+def _failures(
     expected: Sequence[ExpectedJob],
     made: Sequence[tuple[int, NewJob]],
     routes: dict[str, Route],
     mask: Mask,
     *,
     by_arguments: bool,
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """What is another than expected: jobs are held against each other by their routes, in their order.
 
     `made` with their numbers; `by_arguments` those that are wholly alike go together first.
@@ -102,31 +104,35 @@ def _misses(
         some, others = expected[at:end], made[made_at:made_end]
         if kind == "equal":
             for job, (number, other) in zip(some, others, strict=True):
-                yield from _miss(number, job, other, routes[job.route], mask)
+                yield from _compare_job(number, job, other, routes[job.route], mask)
         elif kind == "replace" and by_arguments:
-            yield from _misses(some, others, routes, mask, by_arguments=False)
+            yield from _failures(some, others, routes, mask, by_arguments=False)
         else:
             for job in some:
-                what = "" if job.arguments is None else f", task_arguments {show(list(job.arguments), mask)}"
-                yield Finding("jobs", f"one of route {job.route!r}{what}", "none", holds=False)
+                what = (
+                    "" if job.arguments is None else f", task_arguments {display(list(job.arguments), mask)}"
+                )
+                yield CheckResult("jobs", f"one of route {job.route!r}{what}", "none", passed=False)
             for number, other in others:
-                what = f"one of route {other.route!r}, {shown(other, mask)}"
-                yield Finding(f"job {number}", "none", what, holds=False)
+                what = f"one of route {other.route!r}, {describe(other, mask)}"
+                yield CheckResult(f"job {number}", "none", what, passed=False)
 
 
 def _key(job: ExpectedJob | NewJob, by_arguments: bool) -> tuple[str, bytes]:
     return job.route, orjson.dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
 
 
-def _miss(number: int, expected: ExpectedJob, made: NewJob, route: Route, mask: Mask) -> Iterator[Finding]:
+def _compare_job(
+    number: int, expected: ExpectedJob, made: NewJob, route: Route, mask: Mask
+) -> Iterator[CheckResult]:
     where = f"job {number}, route {route.name!r}"
     if expected.error is not None:
         if made.arguments is not None or expected.error not in (made.reason or ""):
-            yield Finding(
-                where, f"an error with {show(expected.error, mask)}", shown(made, mask), holds=False
+            yield CheckResult(
+                where, f"an error with {display(expected.error, mask)}", describe(made, mask), passed=False
             )
     elif made.arguments is None:
-        yield Finding(where, "arguments that can be built", shown(made, mask), holds=False)
+        yield CheckResult(where, "arguments that can be built", describe(made, mask), passed=False)
     elif expected.arguments is not None:
-        for finding in arguments_apart(route, expected.arguments, made.arguments, mask):
-            yield replace(finding, about=f"{where}, {finding.about}")
+        for failure in diff_arguments(route, expected.arguments, made.arguments, mask):
+            yield replace(failure, subject=f"{where}, {failure.subject}")

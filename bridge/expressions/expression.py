@@ -13,10 +13,11 @@ from jinja2 import nodes
 from bridge.core.budget import Budget, budget_of
 from bridge.core.errors import EvaluationError, ExpressionError, Incomparable, OverBudget
 from bridge.core.event import JSON
-from bridge.core.fields import EVENT_NAMES, MISSING, Path, refuse_half_pairs
+from bridge.core.fields import EVENT_NAMES, Path, reject_lone_surrogates
+from bridge.core.json_values import MISSING
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
-from bridge.expressions.values import Missing, MissingInCondition, TextLimit, plain, text_of
+from bridge.expressions.values import Missing, MissingInCondition, TextLimit, to_json_value, to_text
 
 __all__ = ["Expression", "Language", "Template", "scan"]
 
@@ -37,7 +38,7 @@ _FOREIGN = tuple(
         (r"\?\?|\?:", "write x | default(y)"),
         (r"\?\.", "write . alone, and x | default(y) where an argument may be missing"),
         (r"\?", "write a if x else b"),
-        (r"\[\*\]|\.\*", "[*] stands in match alone; write x | map(attribute='name') | list"),
+        (r"\[\*\]|\.\*", "[*] is only for match; write x | map(attribute='name') | list"),
         (r"===|!==", "write == or !="),
         (r"<>", "write !="),
         (r"!(?!=)", "write not x, not !x"),
@@ -76,7 +77,7 @@ def scan(text: str) -> list[Part]:
         end = _closing(text, start)
         inside = text[start + len(_OPENING) : end]
         if not inside.strip():
-            raise ExpressionError("${{ }} holds no expression", start)
+            raise ExpressionError("${{ }} is empty", start)
         parts.append(Part(inside, True, start + len(_OPENING)))
         at = end + 2
     if at < len(text):
@@ -131,7 +132,7 @@ class Expression:
     #: The fields it reads, each up to where its path depends on a value.
     paths: tuple[Path, ...]
     #: Of the paths, those that it says may be missing, by `default` or `is defined`, and what is inside them.
-    guarded: frozenset[Path]
+    optional: frozenset[Path]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
     #: What its evaluation costs, besides what its operations do with the event's values.
@@ -141,9 +142,9 @@ class Expression:
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """Its value in JSON's types. Raises EvaluationError or OverBudget."""
-        return self._evaluate(scope, plain)
+        return self._evaluate(scope, to_json_value)
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+    def is_true(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         """Whether it is true, and what went wrong where it is false for an error. Raises OverBudget."""
         try:
             return self._evaluate(scope, _truth), None
@@ -154,7 +155,7 @@ class Expression:
 
     def _evaluate(self, scope: Mapping[str, JSON], finish: Callable[[Any, Budget], T]) -> T:
         budget = budget_of(scope)
-        budget.step(self._steps)
+        budget.charge(self._steps)
         try:
             if self._field is None or (value := self._field.value(scope)) is MISSING:
                 value = self._sandbox.evaluate(self._code, scope, budget)
@@ -162,10 +163,10 @@ class Expression:
         except OverBudget:
             raise
         except EvaluationError:
-            budget.step(_FAILURE)
+            budget.charge(_FAILURE)
             raise
         except Exception as error:
-            budget.step(_FAILURE)
+            budget.charge(_FAILURE)
             # A filter raises whatever an event's data makes it raise.
             raise EvaluationError(f"{self.text}: {str(error) or type(error).__name__}") from error
 
@@ -188,10 +189,10 @@ class Template:
         return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
 
     @property
-    def guarded(self) -> frozenset[Path]:
+    def optional(self) -> frozenset[Path]:
         """Of these, those that an expression says may be missing."""
-        guarded = [part.guarded for part in self._parts if isinstance(part, Expression)]
-        return frozenset().union(*guarded)
+        optional = [part.optional for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*optional)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """One ``${{ }}`` alone keeps its type; among other text all is text.
@@ -203,11 +204,11 @@ class Template:
             return only.value(scope) if isinstance(only, Expression) else only
         values = (part.value(scope) if isinstance(part, Expression) else part for part in self._parts)
         budget = budget_of(scope)
-        budget.step(_TEXT)
-        texts = [text_of(value, budget) for value in values]
+        budget.charge(_TEXT)
+        texts = [to_text(value, budget) for value in values]
         length = sum(map(len, texts))
-        TextLimit().fits(length)
-        budget.read(length)
+        TextLimit().require_fit(length)
+        budget.charge_text(length)
         return "".join(texts)
 
 
@@ -225,7 +226,7 @@ class Language:
         names = tuple(names)
         parts = [
             self._compile(self._strict, part, names) if part.is_expression else part.text
-            for part in scan(refuse_half_pairs(text))
+            for part in scan(reject_lone_surrogates(text))
         ]
         return Template(text, tuple(parts) or ("",))
 
@@ -234,7 +235,7 @@ class Language:
 
         Raises ExpressionError.
         """
-        part = Part(refuse_half_pairs(text), True, 0)
+        part = Part(reject_lone_surrogates(text), True, 0)
         if _OPENING in text:
             # The blanks and line breaks around it are YAML's.
             parts = [part for part in scan(text) if part.text.strip()]
@@ -257,21 +258,21 @@ class Language:
             code = sandbox.compile_one(rewritten)
         except jinja2.TemplateSyntaxError as error:
             why, hint = _syntax(str(error.message), stripped)
-            raise ExpressionError(f"{stripped!r} is no expression: {why}", offset, hint) from error
+            raise ExpressionError(f"{stripped!r} is not a valid expression: {why}", offset, hint) from error
         except ExpressionError as error:
             raise error.shifted(offset) from error.__cause__
         except (RecursionError, ValueError, SyntaxError, MemoryError) as error:
             raise ExpressionError(
                 "the expression, or a number in it, is too long or nested too deeply", offset
             ) from error
-        guarded = frozenset(
-            path for path in rewriter.paths if any(path.is_in(guard) for guard in rewriter.guarded)
+        optional = frozenset(
+            path for path in rewriter.paths if any(path.is_inside(guard) for guard in rewriter.optional)
         )
         used, paths = frozenset(rewriter.used), tuple(rewriter.paths)
         only = _only_field(rewritten, rewriter)
         steps = _EVALUATION if only is None else _LOOK_UP
         steps += sum(1 for _ in rewritten.find_all(nodes.Expr))
-        made = Expression(stripped, used, paths, guarded, sandbox, code, steps, only)
+        made = Expression(stripped, used, paths, optional, sandbox, code, steps, only)
         self._compiled[sandbox, stripped, names] = made
         return made
 

@@ -17,20 +17,27 @@ from jinja2.utils import pass_context
 
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, is_number, kind
+from bridge.core.json_values import MISSING, is_number, json_type
 from bridge.core.regex import CompiledRegex, compile_replacement
-from bridge.expressions.lists import LIST_FILTERS, field_of
+from bridge.expressions.lists import LIST_FILTERS, attribute_getter
 from bridge.expressions.operators import (
     COMPARISONS,
     INTERNAL,
     budget,
-    joined,
+    charge_search,
+    charge_text,
+    join_texts,
     limit,
-    search,
-    spend,
-    undefined,
+    missing_field,
 )
-from bridge.expressions.values import Missing, elements, json_of, present, text, text_of
+from bridge.expressions.values import (
+    Missing,
+    require_elements,
+    require_present,
+    require_text,
+    to_json_text,
+    to_text,
+)
 
 #: The name under which a scope carries the table's compiled regular expressions (by their text);
 #: no expression can spell it.
@@ -51,18 +58,18 @@ _PAIR = 16
 #: Steps for a result of a regular expression, besides what RE2 is charged.
 _RESULT = 8
 #: Characters that one step changes the case of, beyond ASCII: Python calls a function for each.
-_CASED_A_STEP = 2
+_CASED_PER_STEP = 2
 #: Characters that one step looks for among those that `strip` is told of.
-_STRIPPED_A_STEP = 4
+_STRIPPED_PER_STEP = 4
 #: Characters of a URL that are written in one step.
-_QUOTED_A_STEP = 16
+_QUOTED_PER_STEP = 16
 #: Characters of a number that are read in one step.
-_DIGITS_A_STEP = 16
+_DIGITS_PER_STEP = 16
 
 
 def _number_of(value: JSON, operation: str) -> int | float:
-    if not is_number(present(value)):
-        raise EvaluationError(f"{operation} is for numbers, found {kind(value)}")
+    if not is_number(require_present(value)):
+        raise EvaluationError(f"{operation} needs a number, got {json_type(value)}")
     return cast(int | float, value)
 
 
@@ -72,26 +79,26 @@ def _number_of(value: JSON, operation: str) -> int | float:
 def _text_method(name: str) -> Callable[..., Any]:
     @pass_context
     def call(context: Context, value: JSON, *arguments: Any) -> Any:
-        subject = text(value, name)
-        spend(context, len(subject))
+        subject = require_text(value, name)
+        charge_text(context, len(subject))
         if name in ("upper", "lower", "title", "capitalize") and not subject.isascii():
-            budget(context).step(len(subject) // _CASED_A_STEP)
+            budget(context).charge(len(subject) // _CASED_PER_STEP)
             # One letter may become three; none grows both ways.
             upper, lower = (sum(map(len, map(case, subject))) for case in (str.upper, str.lower))
-            spend(context, upper + lower - len(subject))
-        for argument in map(present, arguments):
+            charge_text(context, upper + lower - len(subject))
+        for argument in map(require_present, arguments):
             if name == "strip" and isinstance(argument, str):
                 if len(argument) > _STRIPPED:
                     raise EvaluationError(f"strip looks for at most {_STRIPPED} characters")
-                budget(context).step(len(subject) // _STRIPPED_A_STEP)
+                budget(context).charge(len(subject) // _STRIPPED_PER_STEP)
             if name == "split" and isinstance(argument, str):
-                search(context, subject, argument)
+                charge_search(context, subject, argument)
         try:
             made = getattr(subject, name)(*arguments)
         except (TypeError, ValueError, OverflowError) as error:
             raise EvaluationError(f"{name}: {error}") from error
         if name == "split":
-            budget(context).step(len(made))
+            budget(context).charge(len(made))
         return made
 
     return call
@@ -99,38 +106,42 @@ def _text_method(name: str) -> Callable[..., Any]:
 
 @pass_context
 def _replace(context: Context, value: JSON, old: str, new: str, count: int = -1) -> str:
-    subject, old, new = text(value, "replace"), text(old, "replace"), text(new, "replace")
-    budget(context).read(2 * len(subject))
+    subject, old, new = (
+        require_text(value, "replace"),
+        require_text(old, "replace"),
+        require_text(new, "replace"),
+    )
+    budget(context).charge_text(2 * len(subject))
     for _ in range(2):  # it is counted first
-        search(context, subject, old)
+        charge_search(context, subject, old)
     times = subject.count(old) if _number_of(count, "replace") < 0 else min(subject.count(old), count)
-    spend(context, len(subject) + times * max(0, len(new) - len(old)))
+    charge_text(context, len(subject) + times * max(0, len(new) - len(old)))
     return subject.replace(old, new, count)
 
 
 @pass_context
 def _string(context: Context, value: JSON) -> str:
-    return joined(context, "", [value])
+    return join_texts(context, "", [value])
 
 
 @pass_context
 def _to_json(context: Context, value: JSON) -> str:
-    written = json_of(value, budget(context))
-    spend(context, len(written))
+    written = to_json_text(value, budget(context))
+    charge_text(context, len(written))
     return written
 
 
 @pass_context
 def _urlencode(context: Context, value: JSON) -> str:
-    if isinstance(present(value), dict):
+    if isinstance(require_present(value), dict):
         left = budget(context)
-        left.step(_PAIR * len(value))
-        value = {text(name, "urlencode"): text_of(inner, left) for name, inner in value.items()}
+        left.charge(_PAIR * len(value))
+        value = {require_text(name, "urlencode"): to_text(inner, left) for name, inner in value.items()}
         quoted = sum(_quoted(part, b"") + 1 for pair in value.items() for part in pair)
     else:
-        quoted = _quoted(text(value, "urlencode"), b"/")
-    spend(context, quoted)
-    budget(context).step(quoted // _QUOTED_A_STEP)
+        quoted = _quoted(require_text(value, "urlencode"), b"/")
+    charge_text(context, quoted)
+    budget(context).charge(quoted // _QUOTED_PER_STEP)
     return str(jinja2.filters.do_urlencode(value))
 
 
@@ -146,9 +157,9 @@ def _quoted(part: str, also_plain: bytes) -> int:
 def _number(name: str, read: Callable[[Any], Any]) -> Callable[..., Any]:
     @pass_context
     def convert(context: Context, value: JSON, default: Any = MISSING) -> Any:
-        if isinstance(present(value), str | int | float) and not isinstance(value, bool):
+        if isinstance(require_present(value), str | int | float) and not isinstance(value, bool):
             if isinstance(value, str):
-                budget(context).step(len(value) // _DIGITS_A_STEP)
+                budget(context).charge(len(value) // _DIGITS_PER_STEP)
             try:
                 return read(value)
             except (ValueError, OverflowError):
@@ -157,8 +168,8 @@ def _number(name: str, read: Callable[[Any], Any]) -> Callable[..., Any]:
             return default
         # Not a part of a longer one: no mask knows a part of a secret.
         is_short = isinstance(value, str) and len(value) <= _QUOTED
-        found = f"the text {value!r}" if is_short else kind(value)
-        raise EvaluationError(f"{name}: {found} is no number; {name}(0) would give 0 for it")
+        found = f"the text {value!r}" if is_short else json_type(value)
+        raise EvaluationError(f"{name}: {found} is not a number; {name}(0) would give 0 instead")
 
     return convert
 
@@ -169,15 +180,15 @@ def _abs(value: JSON) -> int | float:
 
 def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
     # Python would reckon 10 ** 1000000000 for it.
-    if type(present(precision)) is not int or abs(precision) > _DECIMALS:
-        raise EvaluationError(f"round takes a whole number of decimals, at most {_DECIMALS}")
+    if type(require_present(precision)) is not int or abs(precision) > _DECIMALS:
+        raise EvaluationError(f"round needs a whole number of decimals, at most {_DECIMALS}")
     return jinja2.filters.do_round(_number_of(value, "round"), precision, cast(Any, method))
 
 
 @pass_context
 def _sum(context: Context, value: JSON, attribute: str | None = None, start: int = 0) -> int | float:
-    items = elements(value, "sum", budget(context), 2)
-    numbers = [start, *map(field_of(context, attribute, items), items)]
+    items = require_elements(value, "sum", budget(context), 2)
+    numbers = [start, *map(attribute_getter(context, attribute, items), items)]
     return sum(_number_of(number, "sum") for number in numbers)
 
 
@@ -189,8 +200,8 @@ def _default(value: JSON, otherwise: JSON) -> JSON:
 
 
 def _length(value: JSON) -> int:
-    if not isinstance(present(value), str | list | tuple | Mapping):
-        raise EvaluationError(f"length is for a list, found {kind(value)}")
+    if not isinstance(require_present(value), str | list | tuple | Mapping):
+        raise EvaluationError(f"length needs a list, got {json_type(value)}")
     return len(value)
 
 
@@ -203,33 +214,33 @@ def _regex(context: Context, pattern: str) -> CompiledRegex:
 
 @pass_context
 def _regex_search(context: Context, value: JSON, pattern: str) -> JSON:
-    subject = text(value, "regex_search")
+    subject = require_text(value, "regex_search")
     regex = _regex(context, pattern)
-    budget(context).step(_RESULT + regex.steps(subject))
+    budget(context).charge(_RESULT + regex.steps(subject))
     found = regex.search(subject)
     if found is None:
-        return undefined(context, lambda: f"a match of /{pattern}/ is missing in the text")
+        return missing_field(context, lambda: f"a match of /{pattern}/ is missing in the text")
     result = found.group(1) if regex.groups else found.group(0)
-    spend(context, len(result or ""))
+    charge_text(context, len(result or ""))
     return cast(JSON, result)
 
 
 @pass_context
 def _regex_replace(context: Context, value: JSON, pattern: str, replacement: str) -> str:
-    subject = text(value, "regex_replace")
+    subject = require_text(value, "regex_replace")
     regex = _regex(context, pattern)
-    new = compile_replacement(text(replacement, "regex_replace"), regex)
+    new = compile_replacement(require_text(replacement, "regex_replace"), regex)
     pieces: list[str] = []
     length = at = 0
-    budget(context).step(2 * _RESULT)
+    budget(context).charge(2 * _RESULT)
     for found in regex.matches(subject, budget(context)):
         length += found.start() - at + sum(_grown(piece, found) for piece in new)
-        limit(context).fits(length)
+        limit(context).require_fit(length)
         pieces.append(subject[at : found.start()])
         pieces += [piece if isinstance(piece, str) else found.group(piece) or "" for piece in new]
         at = found.end()
     pieces.append(subject[at:])
-    spend(context, length + len(pieces[-1]))
+    charge_text(context, length + len(pieces[-1]))
     return "".join(pieces)
 
 
@@ -263,8 +274,8 @@ def _regex_test(method: str) -> Callable[..., bool]:
     def test(context: Context, value: JSON, pattern: str) -> bool:
         if isinstance(value, Missing):
             return bool(value)
-        subject, regex = text(value, method), _regex(context, pattern)
-        budget(context).step(regex.steps(subject))
+        subject, regex = require_text(value, method), _regex(context, pattern)
+        budget(context).charge(regex.steps(subject))
         return getattr(regex, method)(subject) is not None
 
     return test

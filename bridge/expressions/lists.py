@@ -13,9 +13,17 @@ from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
 from bridge.core.event import JSON
-from bridge.core.fields import is_number, kind
-from bridge.expressions.operators import budget, joined, limit, spend, undefined
-from bridge.expressions.values import Missing, elements, plain, present, text, text_of, weigh
+from bridge.core.json_values import is_number, json_type
+from bridge.expressions.operators import budget, charge_text, join_texts, limit, missing_field
+from bridge.expressions.values import (
+    Missing,
+    charge_walk,
+    require_elements,
+    require_present,
+    require_text,
+    to_json_value,
+    to_text,
+)
 
 #: Of a character of JSON, how many characters of text its values weigh.
 _VALUE = 8
@@ -26,7 +34,7 @@ _CALL = 8
 #: Steps for an element that is made JSON text to be told from others.
 _MARK = 16
 #: Characters of a text that one step makes elements of a list.
-_TAKEN_APART_A_STEP = 3
+_TAKEN_APART_PER_STEP = 3
 
 #: Filters with an argument `attribute`: its place; None where it must be named.
 ATTRIBUTE_FILTERS = {
@@ -38,11 +46,11 @@ _ORDERING = ("max", "min", "sort")
 _OVER_LISTS = (*_ORDERING, "reject", "rejectattr", "select", "selectattr")
 
 
-def field_of(context: Context, attribute: str | int | None, items: Sized) -> Callable[[JSON], JSON]:
+def attribute_getter(context: Context, attribute: str | int | None, items: Sized) -> Callable[[JSON], JSON]:
     """What gives the field of an element; charged for all of them. Without `attribute` the element itself."""
     if attribute is None:
-        return present
-    budget(context).step(_FIELD * len(items) * len(str(attribute).split(".")))
+        return require_present
+    budget(context).charge(_FIELD * len(items) * len(str(attribute).split(".")))
     return make_attrgetter(context.environment, attribute)
 
 
@@ -57,18 +65,18 @@ def _over_list(name: str) -> Callable[..., Any]:
         for argument in (*arguments, *options.values()):
             if isinstance(argument, Missing):
                 bool(argument)  # raises, but in a condition, where it equals nothing
-        budget(context).step(_CALL)
+        budget(context).charge(_CALL)
         # The order of elements is compared, which calls nothing; it is charged below.
-        items = elements(value, name, budget(context), 2 if name in _ORDERING else _CALL)
+        items = require_elements(value, name, budget(context), 2 if name in _ORDERING else _CALL)
         attribute = options.get("attribute")
         if place is not None and len(arguments) > place:
             attribute = arguments[place]
         for part in [None] if attribute is None else str(attribute).split(","):
-            field = field_of(context, part, items)
+            field = attribute_getter(context, part, items)
             if name in _ORDERING:
                 # The longer a list, the more often a sort compares each element.
                 times = 1 + len(items).bit_length() // 4 if name == "sort" else 1
-                weigh([field(item) for item in items], budget(context), times)
+                charge_walk([field(item) for item in items], budget(context), times)
         passed = context.environment if name in _ORDERING else context
         return _listed(inner(passed, items, *arguments, **options))
 
@@ -81,38 +89,40 @@ def _listed(result: Any) -> Any:
 
 @pass_context
 def _map(context: Context, value: JSON, *arguments: Any, **options: Any) -> list[JSON]:
-    budget(context).step(_CALL)
-    items = elements(value, "map", budget(context), _CALL if arguments else 1)
-    field_of(context, options.get("attribute"), items)
-    for argument in map(present, (*arguments[1:], options.get("default"))):
+    budget(context).charge(_CALL)
+    items = require_elements(value, "map", budget(context), _CALL if arguments else 1)
+    attribute_getter(context, options.get("attribute"), items)
+    for argument in map(require_present, (*arguments[1:], options.get("default"))):
         # Every element may become this one.
         weight = 1 if isinstance(argument, str) else _VALUE
-        limit(context).spend(len(text_of(argument, budget(context))), weight * len(items))
+        limit(context).charge(len(to_text(argument, budget(context))), weight * len(items))
     return list(jinja2.filters.sync_do_map(context, items, *arguments, **options))
 
 
 @pass_context
 def _list(context: Context, value: JSON) -> list[JSON]:
     if isinstance(value, str):
-        spend(context, len(value))
-        budget(context).step(len(value) // _TAKEN_APART_A_STEP)
+        charge_text(context, len(value))
+        budget(context).charge(len(value) // _TAKEN_APART_PER_STEP)
         return list(value)
-    return list(elements(value, "list", budget(context)))
+    return list(require_elements(value, "list", budget(context)))
 
 
 @pass_context
 def _reverse(context: Context, value: JSON) -> JSON:
     if isinstance(value, str):
-        spend(context, len(value))
+        charge_text(context, len(value))
         return value[::-1]
-    return list(elements(value, "reverse", budget(context)))[::-1]
+    return list(require_elements(value, "reverse", budget(context)))[::-1]
 
 
 def _end(name: str, place: int) -> Callable[..., Any]:
     @pass_context
     def end(context: Context, value: JSON) -> JSON:
-        items = value if isinstance(value, str | list) else elements(value, name, budget(context))
-        return items[place] if items else undefined(context, lambda: f"{name}: {kind(value)} is empty")
+        items = value if isinstance(value, str | list) else require_elements(value, name, budget(context))
+        return (
+            items[place] if items else missing_field(context, lambda: f"{name}: {json_type(value)} is empty")
+        )
 
     return end
 
@@ -121,11 +131,11 @@ def _end(name: str, place: int) -> Callable[..., Any]:
 def _unique(
     context: Context, value: JSON, case_sensitive: bool = False, attribute: str | None = None
 ) -> list[JSON]:
-    items = elements(value, "unique", budget(context), _MARK)
-    field = field_of(context, attribute, items)
+    items = require_elements(value, "unique", budget(context), _MARK)
+    field = attribute_getter(context, attribute, items)
     found: dict[object, JSON] = {}
     for item in items:
-        key = plain(field(item), budget(context))
+        key = to_json_value(field(item), budget(context))
         if isinstance(key, str) and not case_sensitive:
             key = key.lower()
         # To Python true is 1; as JSON text 1 is not 1.0.
@@ -136,9 +146,9 @@ def _unique(
 
 @pass_context
 def _join(context: Context, value: JSON, separator: str = "", attribute: str | None = None) -> str:
-    between = text(separator, "join")
-    items = elements(value, "join", budget(context), 2)
-    return joined(context, between, map(field_of(context, attribute, items), items))
+    between = require_text(separator, "join")
+    items = require_elements(value, "join", budget(context), 2)
+    return join_texts(context, between, map(attribute_getter(context, attribute, items), items))
 
 
 LIST_FILTERS: dict[str, Callable[..., Any]] = {

@@ -12,8 +12,9 @@ from jinja2.utils import pass_context
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.errors import EvaluationError, Incomparable
 from bridge.core.event import JSON, Headers
-from bridge.core.fields import MISSING, Path, is_number, kind, missing_message, same, take
-from bridge.expressions.values import Missing, TextLimit, present, text_of
+from bridge.core.fields import Path, child, missing_message
+from bridge.core.json_values import MISSING, is_number, json_equal, json_type
+from bridge.expressions.values import Missing, TextLimit, require_present, to_text
 
 #: The name under which a scope holds the evaluation's TextLimit; no expression can spell it.
 LIMIT = ".limit"
@@ -22,17 +23,17 @@ LIMIT = ".limit"
 VALUE = "(…)"
 
 #: Characters of two texts that are compared in one step where they are equally long.
-_COMPARED_A_STEP = 256
+_COMPARED_PER_STEP = 256
 #: Shorter names cost nothing but the look-up, in characters.
 _READ_AT_ONCE = 64
 #: Characters of two texts whose order is compared in one step.
-_ORDERED_A_STEP = 128
+_ORDERED_PER_STEP = 128
 #: Steps for an element of a list in which another is looked for.
-_STEPS_AN_ELEMENT = 3
+_ELEMENT_STEPS = 3
 #: Comparisons of characters in a search that take one step.
-_SEARCHED_A_STEP = 1024
+_SEARCHED_PER_STEP = 1024
 #: Elements of a list that are copied in one step.
-_COPIED_A_STEP = 32
+_COPIED_PER_STEP = 32
 
 
 def budget(context: Context) -> Budget:
@@ -45,13 +46,13 @@ def limit(context: Context) -> TextLimit:
     return cast(TextLimit, context.parent[LIMIT])
 
 
-def spend(context: Context, characters: int, times: int = 1) -> None:
+def charge_text(context: Context, characters: int, times: int = 1) -> None:
     """Charge a text. Raises OverBudget, or EvaluationError before a text that is too long is built."""
-    limit(context).spend(characters, times)
-    budget(context).read(characters)
+    limit(context).charge(characters, times)
+    budget(context).charge_text(characters)
 
 
-def undefined(context: Context, why: Callable[[], str]) -> Missing:
+def missing_field(context: Context, why: Callable[[], str]) -> Missing:
     """What stands for a field that is missing; `why` gives the message."""
     kind_of_missing = cast(type[Missing], context.environment.undefined)
     return kind_of_missing(why=why)
@@ -67,15 +68,15 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
             return step
         if type(step) is not int and not isinstance(step, str):
             raise EvaluationError(
-                f"{root}[…]: a field is text, a place in a list a number; found {kind(step)}"
+                f"{root}[…] needs text (a field) or a whole number (an index), got {json_type(step)}"
             )
         if isinstance(step, str) and len(step) >= _READ_AT_ONCE:
-            budget(context).read(len(step))  # an event may have chosen the name
-        found = take(found, step)
+            budget(context).charge_text(len(step))  # an event may have chosen the name
+        found = child(found, step)
         if found is MISSING:
             scope = context.parent if root != VALUE else {VALUE: value, BUDGET: budget(context)}
             # The message spells the steps itself, cut: one may have a megabyte.
-            return undefined(context, partial(missing_message, Path(root, root, steps), scope))
+            return missing_field(context, partial(missing_message, Path(root, root, steps), scope))
     return found
 
 
@@ -83,44 +84,44 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
 def _slice(context: Context, value: JSON, *bounds: JSON) -> JSON:
     if isinstance(value, Missing):
         return value
-    for bound in map(present, bounds):
+    for bound in map(require_present, bounds):
         if bound is not None and type(bound) is not int:
-            raise EvaluationError(f"a slice is from one whole number to another, found {kind(bound)}")
+            raise EvaluationError(f"a slice needs whole numbers, got {json_type(bound)}")
     wanted = slice(*bounds)
     if isinstance(value, str):
-        spend(context, len(range(*wanted.indices(len(value)))))
+        charge_text(context, len(range(*wanted.indices(len(value)))))
     elif isinstance(value, list | tuple):
-        copy_list(context, len(range(*wanted.indices(len(value)))))
+        charge_copy(context, len(range(*wanted.indices(len(value)))))
     else:
-        raise EvaluationError(f"a slice is of text or a list, found {kind(value)}")
+        raise EvaluationError(f"a slice needs text or a list, got {json_type(value)}")
     return value[wanted]
 
 
-def copy_list(context: Context, length: int) -> None:
+def charge_copy(context: Context, length: int) -> None:
     """Charge a list that is copied. Raises OverBudget."""
-    budget(context).step(1 + length // _COPIED_A_STEP)
+    budget(context).charge(1 + length // _COPIED_PER_STEP)
 
 
-def joined(context: Context, between: str, values: Iterable[JSON]) -> str:
+def join_texts(context: Context, between: str, values: Iterable[JSON]) -> str:
     """The values as one text, `between` them that. Raises EvaluationError before it gets too long."""
     texts: list[str] = []
     length = 0
     for value in values:
-        texts.append(text_of(value, budget(context)))
+        texts.append(to_text(value, budget(context)))
         length += len(texts[-1]) + (len(between) if len(texts) > 1 else 0)
-        limit(context).fits(length)
-    spend(context, length)
+        limit(context).require_fit(length)
+    charge_text(context, length)
     return between.join(texts)
 
 
 @pass_context
 def _concatenate(context: Context, first: JSON, *others: JSON) -> str:
-    return joined(context, "", (first, *others))
+    return join_texts(context, "", (first, *others))
 
 
 @pass_context
 def _no_else(context: Context, _value: None) -> Missing:
-    return undefined(context, lambda: "an if without else has no value where it is false")
+    return missing_field(context, lambda: "an if without else has no value when its condition is false")
 
 
 @pass_context
@@ -135,8 +136,8 @@ def _compare(context: Context, first: JSON, operators: tuple[str, ...], *others:
 
 def _equal(one: JSON, other: JSON, left: Budget) -> bool:
     if type(one) is str and type(other) is str:
-        if len(one) == len(other) >= _COMPARED_A_STEP:
-            left.step(len(one) // _COMPARED_A_STEP)
+        if len(one) == len(other) >= _COMPARED_PER_STEP:
+            left.charge(len(one) // _COMPARED_PER_STEP)
         return one == other
     for side in (one, other):
         if isinstance(side, Missing):
@@ -144,14 +145,14 @@ def _equal(one: JSON, other: JSON, left: Budget) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         if len(one) != len(other):
             return False
-        left.step(3 + 3 * len(one))
+        left.charge(3 + 3 * len(one))
         return all(_equal(*pair, left) for pair in zip(one, other, strict=True))
     if isinstance(one, dict) and isinstance(other, dict):
         if len(one) != len(other):
             return False
-        left.step(5 + 5 * len(one) + sum(map(len, filter(_is_text, one))) // _COMPARED_A_STEP)
+        left.charge(5 + 5 * len(one) + sum(map(len, filter(_is_text, one))) // _COMPARED_PER_STEP)
         return one.keys() == other.keys() and all(_equal(one[key], other[key], left) for key in one)
-    return same(one, other)
+    return json_equal(one, other)
 
 
 def _is_text(value: object) -> bool:
@@ -163,25 +164,25 @@ def _within(context: Context, one: JSON, other: JSON) -> bool:
         if isinstance(side, Missing):
             return bool(side)
     if isinstance(other, str):
-        spend(context, len(other))
+        charge_text(context, len(other))
         if not isinstance(one, str):
             return False
-        search(context, other, one)
+        charge_search(context, other, one)
         return one in other
     if isinstance(other, dict | Headers):
         if not isinstance(one, str):
             return False
         if len(one) >= _READ_AT_ONCE:
-            budget(context).read(len(one))
+            budget(context).charge_text(len(one))
         return one in other
     if isinstance(other, list | tuple):
         left = budget(context)
-        left.step(_STEPS_AN_ELEMENT * len(other))
+        left.charge(_ELEMENT_STEPS * len(other))
         return any(_equal(one, element, left) for element in other)
-    raise EvaluationError(f"nothing is in {kind(other)}; expected a list, text or an object")
+    raise EvaluationError(f"in needs a list, text or an object, got {json_type(other)}")
 
 
-def search(context: Context, text: str, part: str) -> None:
+def charge_search(context: Context, text: str, part: str) -> None:
     """Charge a search for `part`. Raises OverBudget.
 
     CPython compares every part of a short text, in the worst case character by character, and looks through a
@@ -189,17 +190,17 @@ def search(context: Context, text: str, part: str) -> None:
     """
     length, width = len(text), len(part)
     if length < 2_500 or (length < 30_000 and width < 100):
-        budget(context).step(max(0, length - width) * width // _SEARCHED_A_STEP)
+        budget(context).charge(max(0, length - width) * width // _SEARCHED_PER_STEP)
 
 
 def _ordered(context: Context, one: JSON, other: JSON) -> None:
     for side in (one, other):
         if isinstance(side, Missing) and not side:
-            raise Incomparable("what is missing has no order")
+            raise Incomparable("a missing field has no order")
     if not (is_number(one) and is_number(other)) and not (isinstance(one, str) and isinstance(other, str)):
-        raise Incomparable(f"{kind(one)} and {kind(other)} have no order")
+        raise Incomparable(f"{json_type(one)} and {json_type(other)} have no order")
     if isinstance(one, str):
-        budget(context).step(min(len(one), len(other)) // _ORDERED_A_STEP)
+        budget(context).charge(min(len(one), len(other)) // _ORDERED_PER_STEP)
 
 
 def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Context, JSON, JSON], bool]:

@@ -16,8 +16,9 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import Path, Step, did_you_mean, path_text, refuse_half_pairs
+from bridge.core.fields import Path, Step, path_text, reject_lone_surrogates
 from bridge.core.regex import compile_regex, compile_replacement
+from bridge.core.suggestions import did_you_mean
 from bridge.expressions.filters import (
     FILTERS,
     NAMING_FILTERS,
@@ -50,8 +51,8 @@ class Rewriter(NodeTransformer):
         self._names = tuple(names)
         self.used: set[str] = set()
         self.paths: list[Path] = []
-        self.guarded: list[Path] = []
-        self._guard_of: nodes.Expr | None = None
+        self.optional: list[Path] = []
+        self._optional_node: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _ALLOWED):
@@ -68,13 +69,13 @@ class Rewriter(NodeTransformer):
             return nodes.Const(None, lineno=node.lineno)
         if node.name == "env":
             self._refuse(
-                "env stands only under theeye:, sources: and in tasks and keys, not here", "env",
+                "env is available only under theeye:, sources: and in tasks and keys", "env",
                 "an argument that is fixed can be written as it is",
             )  # fmt: skip
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names)
             if node.name in ("item", "index"):
-                guess = "; it is there only in a route with loop"
+                guess = "; it exists only in a route with loop"
             hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
             self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
         self.used.add(node.name)
@@ -113,16 +114,16 @@ class Rewriter(NodeTransformer):
         method = node.node
         if not isinstance(method, nodes.Getattr):
             name = method.name if isinstance(method, nodes.Name) else ""
-            self._refuse(f"there is no function {name!r}", name, _for_function(name))
+            self._refuse(f"unknown function {name!r}", name, _for_function(name))
         if method.attr not in TEXT_METHODS:
             guess = did_you_mean(method.attr, TEXT_METHODS)
             self._refuse(
-                f"there is no method {method.attr!r}; objects have none{guess}", method.attr,
+                f"unknown method {method.attr!r}; objects have no methods{guess}", method.attr,
                 self._instead(method, node.args), after=".",
             )  # fmt: skip
         if node.kwargs or node.dyn_args or node.dyn_kwargs:
             self._refuse(
-                f"{method.attr} takes its arguments in order, without names or stars", method.attr, after="."
+                f"{method.attr} needs its arguments in order, without names or *", method.attr, after="."
             )
         return self._function(
             f".text.{method.attr}", self.visit(method.node), [self.visit(arg) for arg in node.args]
@@ -153,9 +154,9 @@ class Rewriter(NodeTransformer):
         if node.node is None:
             self._refuse("a filter needs a value before it", node.name)
         if node.name in ("default", "d") and len(node.args) != 1:
-            self._refuse("default takes one value, as in x | default('')", node.name, after="|")
+            self._refuse("default needs one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
-        self._look_for_a_guard(node)
+        self._note_optional(node)
         self.generic_visit(node)
         return node
 
@@ -166,14 +167,14 @@ class Rewriter(NodeTransformer):
                 f"tests: {', '.join(sorted(TESTS))}", after="is",
             )  # fmt: skip
         self._arguments(node, TESTS[node.name])
-        self._look_for_a_guard(node)
+        self._note_optional(node)
         self.generic_visit(node)
         return node
 
-    def _look_for_a_guard(self, node: nodes.Filter | nodes.Test) -> None:
+    def _note_optional(self, node: nodes.Filter | nodes.Test) -> None:
         """What stands before these may be missing."""
         if node.name in ("default", "d", "defined", "undefined"):
-            self._guard_of = node.node
+            self._optional_node = node.node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         first, *others = (self.visit(part) for part in node.nodes)
@@ -191,7 +192,7 @@ class Rewriter(NodeTransformer):
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Expr:
         """A chain of fields becomes one look-up, which can name the whole path."""
-        is_guarded = node is self._guard_of
+        is_guarded = node is self._optional_node
         steps: list[nodes.Expr] = []
         at: nodes.Expr = node
         while isinstance(at, nodes.Getattr) or (
@@ -211,14 +212,14 @@ class Rewriter(NodeTransformer):
                 path.append(step)
             self.paths.append(Path(path_text(root, path), root, tuple(path)))
             if is_guarded:
-                self.guarded.append(self.paths[-1])
+                self.optional.append(self.paths[-1])
         constants: list[nodes.Expr] = [nodes.Const(root), nodes.Tuple(steps[::-1], "load")]
         return self._function(".field", self.visit(at), constants)
 
     def _constant(self, value: Any) -> None:
         if isinstance(value, str):
             try:
-                refuse_half_pairs(value)
+                reject_lone_surrogates(value)
             except ExpressionError as error:
                 self._refuse(error.message, "", error.hint)
         if isinstance(value, float) and not math.isfinite(value):
@@ -229,7 +230,7 @@ class Rewriter(NodeTransformer):
     def _arguments(self, node: nodes.Filter | nodes.Test, function: Callable[..., Any]) -> None:
         """What a filter or test is given: as many as it takes, and nothing that an event may not choose."""
         if node.dyn_args or node.dyn_kwargs:
-            self._refuse(f"{node.name} takes its arguments one by one, without stars", node.name)
+            self._refuse(f"{node.name} needs its arguments one by one, without *", node.name)
         given: list[None] = [None] * (len(node.args) + 1 + hasattr(function, "jinja_pass_arg"))
         try:
             signature(function).bind(*given, **{str(option.key): None for option in node.kwargs})
@@ -258,7 +259,7 @@ class Rewriter(NodeTransformer):
         if place is not None:
             given += node.args[place : place + 1]
         if not all(isinstance(attribute, nodes.Const) for attribute in given):
-            self._refuse(f"{node.name} needs its attribute in quotes, not one from elsewhere", node.name)
+            self._refuse(f"{node.name} needs its attribute in quotes, not a computed one", node.name)
 
     def _named(self, node: nodes.Filter | nodes.Test) -> None:
         """Filters that take another's name must spell it out: an event chooses nothing."""
@@ -279,7 +280,7 @@ class Rewriter(NodeTransformer):
     def _quoted(self, node: nodes.Filter | nodes.Test, place: int, what: str) -> str:
         given = node.args[place] if len(node.args) > place else None
         if not isinstance(given, nodes.Const) or not isinstance(given.value, str):
-            self._refuse(f"{node.name} needs {what} in quotes, not one from elsewhere", node.name)
+            self._refuse(f"{node.name} needs {what} in quotes, not a computed one", node.name)
         return given.value
 
     def _source(self, node: nodes.Expr) -> str:

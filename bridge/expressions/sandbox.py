@@ -14,11 +14,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON
-from bridge.core.fields import MISSING, Path, is_number, kind, missing_message, take
+from bridge.core.fields import Path, child, missing_message
+from bridge.core.json_values import MISSING, is_number, json_type
 from bridge.core.regex import CompiledRegex
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
-from bridge.expressions.operators import LIMIT, VALUE, copy_list, spend
-from bridge.expressions.values import Missing, TextLimit, present
+from bridge.expressions.operators import LIMIT, VALUE, charge_copy, charge_text
+from bridge.expressions.values import Missing, TextLimit, require_present
 
 #: Bits of a whole number that is calculated with: the work for longer ones grows with their length.
 _MAX_BITS = 1024
@@ -78,7 +79,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Missing):
             return obj
-        found = take(obj, argument)
+        found = child(obj, argument)
         if found is not MISSING:
             return found
 
@@ -90,25 +91,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return cast(type[Missing], self.undefined)(why=why)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        present(left), present(right)
+        require_present(left), require_present(right)
         if is_number(left) and is_number(right):
             if any(isinstance(side, int) and side.bit_length() > _MAX_BITS for side in (left, right)):
-                raise EvaluationError(f"{operator} is for whole numbers of at most {_MAX_BITS:,} bits")
+                raise EvaluationError(f"{operator} needs whole numbers of at most {_MAX_BITS:,} bits")
             try:
                 return super().call_binop(context, operator, left, right)
             except ArithmeticError as error:
                 raise EvaluationError(str(error)) from error
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
-            spend(context, len(left) + len(right))
+            charge_text(context, len(left) + len(right))
             return left + right
         if operator == "+" and isinstance(left, list) and isinstance(right, list):
-            copy_list(context, len(left) + len(right))
+            charge_copy(context, len(left) + len(right))
             return left + right
-        raise EvaluationError(f"{operator} does not go with {kind(left)} and {kind(right)}")
+        raise EvaluationError(f"{operator} does not support {json_type(left)} and {json_type(right)}")
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
-        if not is_number(present(arg)):
-            raise EvaluationError(f"{operator} does not go with {kind(arg)}")
+        if not is_number(require_present(arg)):
+            raise EvaluationError(f"{operator} does not support {json_type(arg)}")
         return super().call_unop(context, operator, arg)
 
     def call(self, *_args: Any, **_kwargs: Any) -> NoReturn:

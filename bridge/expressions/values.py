@@ -12,7 +12,7 @@ import orjson
 from bridge.core.budget import Budget
 from bridge.core.errors import EvaluationError, MissingField
 from bridge.core.event import JSON
-from bridge.core.fields import kind
+from bridge.core.json_values import json_type
 
 #: The longest text on the way, in characters.
 MAX_TEXT = 1024 * 1024
@@ -24,9 +24,9 @@ MAX_DEPTH = 128
 #: Steps for a list or object that is copied or gone through, besides those for what is in it.
 _CONTAINER = 3
 #: Characters of a text that are checked and written as JSON in one step.
-_WRITTEN_A_STEP = 32
+_WRITTEN_PER_STEP = 32
 #: Characters beyond ASCII that one step makes small letters of.
-_LOWERED_A_STEP = 5
+_LOWERED_PER_STEP = 5
 
 
 class TextLimit:
@@ -35,14 +35,14 @@ class TextLimit:
     def __init__(self, characters: int = MAX_TEXT_BUILT) -> None:
         self._characters = self._left = characters
 
-    def spend(self, characters: int, times: int = 1) -> None:
-        """As `fits`, and counts the text as built that many `times`. Raises EvaluationError."""
-        self.fits(characters)
+    def charge(self, characters: int, times: int = 1) -> None:
+        """As `require_fit`, and counts the text as built that many `times`. Raises EvaluationError."""
+        self.require_fit(characters)
         self._left -= characters * times
         if self._left < 0:
             raise EvaluationError(f"this builds more than {self._characters:,} characters of text")
 
-    def fits(self, characters: int) -> None:
+    def require_fit(self, characters: int) -> None:
         """Raises EvaluationError before a text that is too long is built."""
         if characters > MAX_TEXT:
             raise EvaluationError(f"a text of {characters:,} characters; at most {MAX_TEXT:,} are allowed")
@@ -109,35 +109,35 @@ class MissingInCondition(Missing):
         return False
 
 
-def present(value: JSON) -> JSON:
+def require_present(value: JSON) -> JSON:
     """The value itself. Raises MissingField where it is missing."""
     if isinstance(value, Missing):
         value.fail()
     return value
 
 
-def text_of(value: JSON, budget: Budget) -> str:
+def to_text(value: JSON, budget: Budget) -> str:
     """The value inside other text: text as it is, anything else as JSON. Raises as `json_of`."""
-    return str(value) if isinstance(value, str) else json_of(value, budget)
+    return str(value) if isinstance(value, str) else to_json_text(value, budget)
 
 
-def json_of(value: JSON, budget: Budget) -> str:
+def to_json_text(value: JSON, budget: Budget) -> str:
     """The value as JSON text.
 
     Raises MissingField, OverBudget, or EvaluationError before a text too long is built.
     """
-    budget.step(_CONTAINER)
-    return orjson.dumps(plain(value, budget, TextLimit(MAX_TEXT))).decode()
+    budget.charge(_CONTAINER)
+    return orjson.dumps(to_json_value(value, budget, TextLimit(MAX_TEXT))).decode()
 
 
-def plain(value: JSON, budget: Budget, limit: TextLimit | None = None, depth: int = 0) -> JSON:
+def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, depth: int = 0) -> JSON:
     """The value in JSON's own types. Raises MissingField, OverBudget, or EvaluationError where it has none.
 
     It charges for writing the value as JSON text, too. `limit` counts as many characters as that text has at
     the least.
     """
     if limit is not None:
-        limit.spend(2)
+        limit.charge(2)
     exact = type(value)  # isinstance is slow, and every field of an item comes through here
     if exact is str:
         return _text(value, budget, limit)
@@ -145,75 +145,80 @@ def plain(value: JSON, budget: Budget, limit: TextLimit | None = None, depth: in
         return value
     if exact is int or exact is float:
         return _number(value)
-    if exact is not list and exact is not dict and isinstance(present(value), str):
+    if exact is not list and exact is not dict and isinstance(require_present(value), str):
         return _text(value, budget, limit)
     if depth == MAX_DEPTH:
-        raise EvaluationError(f"lists and objects in each other more than {MAX_DEPTH} deep")
+        raise EvaluationError(f"lists and objects are nested more than {MAX_DEPTH} deep")
     if exact is list or isinstance(value, list | tuple):
-        budget.step(_CONTAINER + len(value))
-        return [plain(inner, budget, limit, depth + 1) for inner in value]
+        budget.charge(_CONTAINER + len(value))
+        return [to_json_value(inner, budget, limit, depth + 1) for inner in value]
     if isinstance(value, Mapping):
-        budget.step(_CONTAINER + 2 * len(value))
+        budget.charge(_CONTAINER + 2 * len(value))
         return {
-            _key(key, budget, limit): plain(inner, budget, limit, depth + 1) for key, inner in value.items()
+            _key(key, budget, limit): to_json_value(inner, budget, limit, depth + 1)
+            for key, inner in value.items()
         }
-    raise EvaluationError(f"a {type(value).__name__} is no JSON value")
+    raise EvaluationError(f"a {type(value).__name__} is not a JSON value")
 
 
 def _number(value: int | float) -> int | float:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise EvaluationError("a whole number of more than 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
-        raise EvaluationError(f"{value} is no JSON number")
+        raise EvaluationError(f"{value} is not a JSON number")
     return value
 
 
 def _key(key: object, budget: Budget, limit: TextLimit | None) -> str:
-    if not isinstance(present(key), str):
-        raise EvaluationError(f"an object's key must be text, found {kind(key)}")
+    if not isinstance(require_present(key), str):
+        raise EvaluationError(f"an object's key must be text, found {json_type(key)}")
     return _text(key, budget, limit)
 
 
 def _text(value: Any, budget: Budget, limit: TextLimit | None) -> str:
     if limit is not None:
-        limit.spend(len(value))
-    if len(value) >= _WRITTEN_A_STEP:
-        budget.step(len(value) // _WRITTEN_A_STEP)
+        limit.charge(len(value))
+    if len(value) >= _WRITTEN_PER_STEP:
+        budget.charge(len(value) // _WRITTEN_PER_STEP)
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise EvaluationError("a text with half a surrogate pair in it is no JSON text") from error
+            raise EvaluationError("the text has a lone surrogate, so it is not valid JSON") from error
     return str(value)
 
 
-def text(value: JSON, operation: str) -> str:
+def require_text(value: JSON, operation: str) -> str:
     """The value, which must be text. Raises MissingField or EvaluationError naming `operation`."""
-    if not isinstance(present(value), str):
-        raise EvaluationError(f"{operation} is for text, found {kind(value)}")
+    if not isinstance(require_present(value), str):
+        raise EvaluationError(f"{operation} needs text, got {json_type(value)}")
     return str(value)
 
 
-def elements(value: JSON, operation: str, budget: Budget, steps: int = 1) -> list[JSON] | tuple[JSON, ...]:
+def require_elements(
+    value: JSON, operation: str, budget: Budget, steps: int = 1
+) -> list[JSON] | tuple[JSON, ...]:
     """A list's elements or an object's names, each charged so many steps.
 
     Raises MissingField or EvaluationError naming `operation`, and OverBudget.
     """
     # Not a text's characters: an event that sends text for a list would be taken apart.
-    if not isinstance(present(value), list | tuple | Mapping):
-        raise EvaluationError(f"{operation} is for a list, found {kind(value)}")
-    budget.step(_CONTAINER + steps * len(value))
+    if not isinstance(require_present(value), list | tuple | Mapping):
+        raise EvaluationError(f"{operation} needs a list, got {json_type(value)}")
+    budget.charge(_CONTAINER + steps * len(value))
     return list(value) if isinstance(value, Mapping) else value
 
 
-def weigh(value: JSON, budget: Budget, times: int = 1) -> None:
+def charge_walk(value: JSON, budget: Budget, times: int = 1) -> None:
     """Charge a walk through the value, and through the texts in it, so many times. Raises OverBudget."""
     if isinstance(value, str):
-        budget.step((1 + len(value) // (_WRITTEN_A_STEP if value.isascii() else _LOWERED_A_STEP)) * times)
+        budget.charge(
+            (1 + len(value) // (_WRITTEN_PER_STEP if value.isascii() else _LOWERED_PER_STEP)) * times
+        )
     elif isinstance(value, list | tuple):
-        budget.step((1 + len(value)) * times)
+        budget.charge((1 + len(value)) * times)
         for inner in value:
             if not isinstance(inner, int | float | bool | None):
-                weigh(inner, budget, times)
+                charge_walk(inner, budget, times)
     elif isinstance(value, Mapping):
-        weigh(list(value.items()), budget, times)
+        charge_walk(list(value.items()), budget, times)

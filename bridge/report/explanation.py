@@ -8,11 +8,11 @@ import orjson
 
 from bridge.core.event import JSON, Event
 from bridge.core.job import NewJob
-from bridge.core.redaction import WAS_REDACTED
+from bridge.core.json_text import shorten
+from bridge.core.redaction import REDACTED_REASON
 from bridge.core.secrets import Mask
 from bridge.report.lines import Line, Tone
-from bridge.routing.check_result import Explanation, Finding
-from bridge.routing.match import cut
+from bridge.routing.check_result import CheckResult, Explanation
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.request import job_request
 
@@ -37,22 +37,22 @@ def explanation_lines(
 
 def _distance(each: Explanation) -> tuple[int, int, int]:
     """How far a route is from a match: for another event it is farther than for want of any condition."""
-    failing = each.failing
-    is_for_another = any(finding.about in ("event", "otherwise") for finding in failing)
-    holding = sum(finding.holds for finding in each.findings)
-    return (1 + is_for_another, len(failing), -holding) if failing else (0, 0, 0)
+    failures = each.failures
+    is_for_another = any(result.subject in ("event", "otherwise") for result in failures)
+    passing = sum(result.passed for result in each.results)
+    return (1 + is_for_another, len(failures), -passing) if failures else (0, 0, 0)
 
 
 def _route_lines(each: Explanation, table: RoutingTable, mask: Mask) -> Iterator[Line]:
     dead = any(job.arguments is None for job in each.jobs)
     tone = Tone.NO if dead else Tone.YES if each.jobs else Tone.TITLE
     yield Line(f"route {each.route.name!r}: {_outcome(each)}", tone)
-    yield from _finding_lines(each.findings, "  ", mask)
+    yield from _result_lines(each.results, "  ", mask)
     for item in each.items:
         made = "" if item.matched and item.job is not None else ": no job"
         same = " (equal to an earlier item)" if item.matched and item.job is None else ""
         yield Line(f"    item {item.index}{made}{same}")
-        yield from _finding_lines(item.findings, "      ", mask)
+        yield from _result_lines(item.results, "      ", mask)
     for warning in each.warnings:
         yield Line(f"  warning: {warning}", Tone.WARNING)
     for job in each.jobs:
@@ -68,14 +68,14 @@ def _outcome(each: Explanation) -> str:
     return f"{count}, {dead} of them dead: {why}" if dead else count
 
 
-def _finding_lines(findings: Iterable[Finding], indent: str, mask: Mask) -> Iterator[Line]:
-    for each in findings:
-        mark, tone = ("yes", Tone.YES) if each.holds else ("NO ", Tone.NO)
-        yield Line(f"{indent}{mark} {_finding_text(each, mask)}", tone)
+def _result_lines(results: Iterable[CheckResult], indent: str, mask: Mask) -> Iterator[Line]:
+    for each in results:
+        mark, tone = ("yes", Tone.YES) if each.passed else ("NO ", Tone.NO)
+        yield Line(f"{indent}{mark} {_result_text(each, mask)}", tone)
 
 
-def _finding_text(finding: Finding, mask: Mask) -> str:
-    return f"{finding.about}: wanted {finding.wanted}, found {cut(mask(finding.found))}"
+def _result_text(result: CheckResult, mask: Mask) -> str:
+    return f"{result.subject}: expected {result.expected}, got {shorten(mask(result.actual))}"
 
 
 def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
@@ -92,7 +92,7 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
     yield Line(f"    {request.body.decode()}")
 
 
-def surprise_lines(
+def unexpected_lines(
     explanations: Iterable[Explanation], expected: Collection[str], mask: Mask
 ) -> Iterator[Line]:
     """What is not as it should be where the routes of these names match, and no other; else nothing.
@@ -101,13 +101,13 @@ def surprise_lines(
     """
     for each in explanations:
         name = each.route.name
-        unknown = [warning for warning in each.warnings if WAS_REDACTED in warning]
-        if each.failing and unknown:
+        unknown = [warning for warning in each.warnings if REDACTED_REASON in warning]
+        if each.failures and unknown:
             yield Line(f"nobody can know whether it matches: {unknown[0]}", Tone.NO)
-        elif each.failing and name in expected:
-            why = "; ".join(_finding_text(finding, mask) for finding in each.failing)
+        elif each.failures and name in expected:
+            why = "; ".join(_result_text(result, mask) for result in each.failures)
             yield Line(f"route {name!r} was expected to match and does not: {why}", Tone.NO)
-        elif not each.failing and name not in expected:
+        elif not each.failures and name not in expected:
             yield Line(f"route {name!r} matches and was not expected to: {_outcome(each)}", Tone.NO)
 
 
@@ -126,12 +126,12 @@ def explanation_json(
             {
                 "route": each.route.name,
                 "matched": bool(each.jobs),
-                "conditions": [_finding_json(finding, mask) for finding in each.findings],
+                "conditions": [_result_json(result, mask) for result in each.results],
                 "items": [
                     {
                         "index": item.index,
                         "matched": item.matched,
-                        "conditions": [_finding_json(finding, mask) for finding in item.findings],
+                        "conditions": [_result_json(result, mask) for result in item.results],
                     }
                     for item in each.items
                 ],
@@ -143,12 +143,12 @@ def explanation_json(
     }
 
 
-def _finding_json(finding: Finding, mask: Mask) -> JSON:
+def _result_json(result: CheckResult, mask: Mask) -> JSON:
     return {
-        "about": finding.about,
-        "wanted": finding.wanted,
-        "found": cut(mask(finding.found)),
-        "holds": finding.holds,
+        "subject": result.subject,
+        "expected": result.expected,
+        "actual": shorten(mask(result.actual)),
+        "passed": result.passed,
     }
 
 

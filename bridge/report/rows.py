@@ -88,7 +88,7 @@ def attempt_json(attempt: Attempt) -> JSON:
     return {
         "number": attempt.number,
         "started_at": rfc3339(attempt.started_at),
-        "seconds": attempt.seconds,
+        "duration_seconds": attempt.seconds,
         "outcome": attempt.outcome,
         "status": attempt.status,
         "detail": attempt.detail,
@@ -149,7 +149,7 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
         "query": dict(event.query),
         "jobs": [job_json(job) for job in jobs],
         "payload": event.payload,
-        "body_kept": bool(event.body),
+        "body_stored": bool(event.body),
     }
 
 

@@ -1,78 +1,72 @@
-"""What a route asks: ``event:``, the lines of ``match:``, ``when:``; pure."""
+"""A route's conditions: ``event:``, the lines of ``match:``, and ``when:``; pure.
+
+A new operator of ``match:`` is a subclass of Operator that OPERATORS lists. The compiler, the JSON Schema and
+`explain` follow from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
-import orjson
 import re2
 
 from bridge.core.budget import budget_of
-from bridge.core.errors import EvaluationError
-from bridge.core.event import JSON, Headers, full_name
-from bridge.core.fields import (
-    ITEM_NAMES,
-    MISSING,
-    Absent,
-    Each,
-    Path,
-    missing_message,
-    refuse_half_pairs,
-    same,
-)
-from bridge.core.redaction import REDACTED, Redacted
+from bridge.core.errors import EvaluationError, ExpressionError
+from bridge.core.event import JSON, full_name
+from bridge.core.fields import ITEM_NAMES, Each, Path, missing_message, reject_lone_surrogates
+from bridge.core.json_text import display, json_text
+from bridge.core.json_values import Absent, json_equal
 from bridge.core.regex import CompiledRegex, compile_regex
 from bridge.expressions.expression import Expression
 
-#: Of a value shown to a person, how many characters.
-_SHOWN = 200
 
+class Pattern:
+    """An expected value. ``str(pattern)`` is what `explain` shows of it."""
 
-class Pattern(Protocol):
-    """What a value is held against."""
+    def matches(self, value: JSON) -> bool:
+        raise NotImplementedError
 
-    def matches(self, value: JSON) -> bool: ...
+    def matches_missing(self) -> bool:
+        """Return whether a field that does not exist matches."""
+        return False
 
     def steps(self, value: JSON) -> int:
-        """The steps that `matches` costs, at the most."""
-
-    #: As the table says it, in JSON's spelling.
-    def __str__(self) -> str: ...
+        """Return an upper bound of the steps that `matches` costs."""
+        del value
+        return 1
 
 
 @dataclass(frozen=True)
-class Glob:
+class Glob(Pattern):
     """Text in which only ``*`` (any text) and ``?`` (any character) are special; ``\\*`` is literal."""
 
     text: str
     _exact: str | None
-    #: What stands before and after a single ``*``: it needs no regular expression.
+    #: The text before and after a single ``*``, which needs no regular expression.
     _ends: tuple[str, str] | None
     _regex: CompiledRegex | None
 
     @classmethod
     def parse(cls, text: str) -> Glob:
+        """Raises ExpressionError."""
         literal: list[str] = []
         regex: list[str] = []
-        #: Of each ``*``, how much of the literal text stands before it.
+        #: The length of `literal` at each ``*``.
         stars: list[int] = []
-        characters = iter(refuse_half_pairs(text))
+        characters = iter(reject_lone_surrogates(text))
         for character in characters:
-            if character == "\\":
-                following = next(characters, "\\")
-                # A backslash before anything else is a backslash.
-                taken = following if following in "*?\\" else "\\" + following
-                literal.append(taken)
-                regex.append(re2.escape(taken))
-            elif character in "*?":
+            if character in "*?":
                 if character == "*":
                     stars.append(len(literal))
                 regex.append("(?s:.*)" if character == "*" else "(?s:.)")
-            else:
-                literal.append(character)
-                regex.append(re2.escape(character))
+                continue
+            following = next(characters, "\\") if character == "\\" else character
+            # A backslash before any other character is literal, too.
+            is_escape = character != "\\" or following in "*?\\"
+            literal.append(following if is_escape else "\\" + following)
+            regex.append(re2.escape(literal[-1]))
         wildcards = len(regex) - len(literal)
         if wildcards == 0:
             return cls(text, "".join(literal), None, None)
@@ -100,21 +94,24 @@ class Glob:
         return self._regex.steps(value) if self._regex is not None and isinstance(value, str) else 1
 
     def __str__(self) -> str:
-        return show(self.text)
+        return display(self.text)
 
 
 @dataclass(frozen=True)
-class Literal:
-    """``true``, ``5`` or ``null``: that JSON value, or the same text (labels are text)."""
+class Literal(Pattern):
+    """``true``, ``5`` or ``null``: that JSON value, or the same text, since labels are text."""
 
     value: bool | int | float | None
     text: str
 
     def matches(self, value: JSON) -> bool:
-        return value == self.text if isinstance(value, str) else same(value, self.value)
+        return value == self.text if isinstance(value, str) else json_equal(value, self.value)
+
+    def matches_missing(self) -> bool:
+        return self.value is None
 
     def steps(self, value: JSON) -> int:
-        del value  # a list or an object is not looked into: it equals no scalar
+        del value  # a list or an object differs from any literal without a look inside
         return 2
 
     def __str__(self) -> str:
@@ -122,14 +119,55 @@ class Literal:
 
 
 @dataclass(frozen=True)
-class Regex:
+class AnyOf(Pattern):
+    """A list: any of its patterns."""
+
+    patterns: tuple[Pattern, ...]
+
+    def matches(self, value: JSON) -> bool:
+        return any(pattern.matches(value) for pattern in self.patterns)
+
+    def matches_missing(self) -> bool:
+        return any(pattern.matches_missing() for pattern in self.patterns)
+
+    def steps(self, value: JSON) -> int:
+        return 1 + sum(pattern.steps(value) for pattern in self.patterns)
+
+    def __str__(self) -> str:
+        return "any of " + ", ".join(map(str, self.patterns))
+
+
+class Operator(Pattern):
+    """A pattern that is written as a mapping of one key, such as ``{regex: …}``."""
+
+    #: The key.
+    name: ClassVar[str]
+    #: The JSON Schema of the value below the key.
+    operand: ClassVar[Mapping[str, Any]]
+    #: What other tools call it. `check` suggests `name` for these.
+    names_elsewhere: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Compile the value below the key. Raises ExpressionError."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Regex(Operator):
     """Searches text, with RE2."""
+
+    name = "regex"
+    operand: ClassVar = {"type": ["string", "number", "boolean"], "minLength": 1}
+    names_elsewhere = ("matches", "re")
 
     text: str
     _regex: CompiledRegex
 
     @classmethod
-    def parse(cls, text: str) -> Regex:
+    def parse(cls, text: str) -> Self:
+        if not text:
+            raise ExpressionError("regex is empty: it would match any text", 0, "leave the line out")
         return cls(text, compile_regex(text))
 
     def matches(self, value: JSON) -> bool:
@@ -142,41 +180,32 @@ class Regex:
         return f"text with /{self.text}/"
 
 
-@dataclass(frozen=True)
-class AnyOf:
-    """A list: any of them."""
-
-    patterns: tuple[Pattern, ...]
-
-    def matches(self, value: JSON) -> bool:
-        return any(pattern.matches(value) for pattern in self.patterns)
-
-    def steps(self, value: JSON) -> int:
-        return 1 + sum(pattern.steps(value) for pattern in self.patterns)
-
-    def __str__(self) -> str:
-        return "any of " + ", ".join(map(str, self.patterns))
+OPERATORS: Mapping[str, type[Operator]] = {operator.name: operator for operator in (Regex,)}
+#: The key of a mapping around a pattern, or a list of them, that makes the line its opposite.
+NOT = "not"
+#: The mappings that a line of ``match:`` may have, for messages: ``{not: …} or {regex: …}``.
+OPERATOR_FORMS = " or ".join(f"{{{name}: …}}" for name in (NOT, *OPERATORS))
 
 
 class Check(Protocol):
-    """One thing that a route asks of an event, or of one item of it."""
+    """One condition of a route on an event, or on one item of it."""
 
     @property
-    def about(self) -> str:
-        """What is looked at: a path, ``event`` or ``when``."""
+    def subject(self) -> str:
+        """The field path, ``event`` or ``when``."""
 
     @property
-    def about_item(self) -> bool:
-        """Whether it must be asked for each item of the loop."""
+    def is_per_item(self) -> bool:
+        """Whether it reads ``item`` or ``index``."""
 
     @property
-    def wanted(self) -> str: ...
+    def expected(self) -> str: ...
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        """Whether it holds, and what went wrong where it does not for an error. Raises OverBudget."""
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        """Return whether it passes, and the error if it fails for one. Raises OverBudget."""
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
-        """What stands there instead, for a person. Raises OverBudget."""
+    def actual(self, scope: Mapping[str, JSON]) -> str:
+        """Return the actual value as text for a person. Raises OverBudget."""
 
 
 @dataclass(frozen=True)
@@ -188,32 +217,32 @@ class Condition:
     negated: bool = False
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         return self.path.text
 
     @property
-    def about_item(self) -> bool:
+    def is_per_item(self) -> bool:
         return self.path.root in ITEM_NAMES
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return f"not {self.pattern}" if self.negated else str(self.pattern)
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         try:
             values = self.path.values(scope)
             if isinstance(values, Absent):
-                return not self.negated and _takes_missing(self.pattern), None
+                return not self.negated and self.pattern.matches_missing(), None
             budget = budget_of(scope)
             for value in values:
-                budget.step(self.pattern.steps(value))
+                budget.charge(self.pattern.steps(value))
                 if self.pattern.matches(value):
                     return not self.negated, None
         except EvaluationError as error:
             return False, str(error)
         return self.negated, None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
+    def actual(self, scope: Mapping[str, JSON]) -> str:
         try:
             values = self.path.values(scope)
         except EvaluationError as error:
@@ -223,35 +252,29 @@ class Condition:
         return json_text(values if Each() in self.path.steps else values[0])
 
 
-def _takes_missing(pattern: Pattern) -> bool:
-    if isinstance(pattern, AnyOf):
-        return any(map(_takes_missing, pattern.patterns))
-    return isinstance(pattern, Literal) and pattern.value is None
-
-
 @dataclass(frozen=True)
 class EventCheck:
-    """A route's ``event:``, any of its entries.
+    """A route's ``event:``: any of its globs.
 
-    An entry without ``*`` and ``?`` equals the event, or ``event.action``. A glob is held
-    against ``event.action``, or the event where it has no action. It charges no steps, so that an event that
-    is over its budget leaves routes of other events alone: their number and names' lengths are the table's.
+    A glob is matched with ``event.action``, or with the event if that has no action; without ``*`` and ``?``
+    it may also equal the event alone. It costs no steps, so that an event over its budget does not affect the
+    routes of other events.
     """
 
     globs: tuple[Glob, ...]
 
-    about = "event"
-    about_item = False
+    subject = "event"
+    is_per_item = False
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return " or ".join(glob.text for glob in self.globs)
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        event, full = scope["event"], self.found(scope)
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        event, full = scope["event"], self.actual(scope)
         return any(glob.matches(full) or (glob.is_exact and glob.matches(event)) for glob in self.globs), None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
+    def actual(self, scope: Mapping[str, JSON]) -> str:
         return full_name(scope["event"], scope["action"])
 
 
@@ -261,39 +284,20 @@ class When:
 
     expression: Expression
 
-    about = "when"
+    subject = "when"
 
     @property
-    def about_item(self) -> bool:
+    def is_per_item(self) -> bool:
         return not self.expression.names.isdisjoint(ITEM_NAMES)
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         return self.expression.text
 
-    def holds(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        holds, warning = self.expression.holds(scope)
-        return holds, f"when: {warning}" if warning else None
+    def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
+        is_true, error = self.expression.is_true(scope)
+        return is_true, f"when: {error}" if error else None
 
-    def found(self, scope: Mapping[str, JSON]) -> str:
-        holds, warning = self.expression.holds(scope)
-        return warning or ("true" if holds else "false")
-
-
-def show(value: JSON | Absent, mask: Callable[[str], str] = str) -> str:
-    """A value for a person: JSON text, without secrets, cut where it is long."""
-    return cut(mask(json_text(value)))
-
-
-def json_text(value: JSON | Absent) -> str:
-    """A value as JSON text, whole: what is cut before it is masked shows a part of a secret."""
-    return "missing" if value is MISSING else orjson.dumps(value, default=_written).decode()
-
-
-def cut(text: str) -> str:
-    """What a person is shown of a text that is masked."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
-
-
-def _written(value: Headers | Redacted) -> JSON:
-    return REDACTED if isinstance(value, Redacted) else dict(value)
+    def actual(self, scope: Mapping[str, JSON]) -> str:
+        is_true, error = self.expression.is_true(scope)
+        return error or ("true" if is_true else "false")

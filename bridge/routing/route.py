@@ -13,12 +13,12 @@ import orjson
 from bridge.core.budget import BUDGET, MAX_STEPS, Budget, budget_of
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON, Event, rfc3339
-from bridge.core.fields import kind
 from bridge.core.job import Job, NewJob, TableVersion
+from bridge.core.json_values import json_type
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
-from bridge.expressions.values import text_of
-from bridge.routing.check_result import Explanation, Finding, ItemExplanation, findings_of, loop_finding
+from bridge.expressions.values import to_text
+from bridge.routing.check_result import CheckResult, Explanation, ItemExplanation, check_results, loop_result
 from bridge.routing.match import Check
 
 #: The longest group or once_key, in bytes: the store finds jobs by it.
@@ -53,7 +53,7 @@ class Argument:
         try:
             built = build(self.value, scope)
             # Its shell text is written from this JSON and searched.
-            budget_of(scope).read(4 * len(orjson.dumps(built)))
+            budget_of(scope).charge_text(4 * len(orjson.dumps(built)))
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built
@@ -69,9 +69,9 @@ class Key:
 
     def text(self, scope: Mapping[str, JSON]) -> str:
         """Raises EvaluationError, also for what the store could not look up, and OverBudget."""
-        budget_of(scope).step(_KEY)
+        budget_of(scope).charge(_KEY)
         try:
-            text = text_of(self.template.value(scope), budget_of(scope))
+            text = to_text(self.template.value(scope), budget_of(scope))
         except EvaluationError as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         size = len(text.encode())
@@ -113,7 +113,7 @@ class Evaluation(NamedTuple):
     #: What went wrong in conditions and loops, for a person.
     warnings: tuple[str, ...]
     #: Why the route was not evaluated to its end; then its one job is dead, with this reason.
-    ended: str | None = None
+    aborted: str | None = None
 
 
 #: That of an event that the route does not want.
@@ -142,12 +142,12 @@ class Route:
     @cached_property
     def event_checks(self) -> tuple[Check, ...]:
         """Those asked once, before the loop is evaluated."""
-        return tuple(check for check in self.checks if not check.about_item)
+        return tuple(check for check in self.checks if not check.is_per_item)
 
     @cached_property
     def item_checks(self) -> tuple[Check, ...]:
         """Those asked for each item."""
-        return tuple(check for check in self.checks if check.about_item)
+        return tuple(check for check in self.checks if check.is_per_item)
 
     def evaluate(self, scope: Mapping[str, JSON], identity: ItemIdentity) -> Evaluation:
         """What this route makes of an event, of which `scope` holds the names and the Budget.
@@ -158,15 +158,15 @@ class Route:
         warnings: list[str] = []
         jobs: list[NewJob] = []
         try:
-            if not self._all_hold(self.event_checks, scope, warnings):
+            if not self._all_pass(self.event_checks, scope, warnings):
                 return Evaluation((), tuple(warnings)) if warnings else _NOTHING
             budget = budget_of(scope)
             one = self.loop is None
             for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):
                 jobs.append(job)
-                budget.add_job(len(orjson.dumps(job.arguments)))
+                budget.charge_job(len(orjson.dumps(job.arguments)))
         except OverBudget as error:
-            budget_of(scope).drop_jobs(len(jobs))
+            budget_of(scope).refund_jobs(len(jobs))
             dead = NewJob(
                 self.name, self.task.id, self.task.name, "", None, None, str(error), table=self.table
             )
@@ -179,43 +179,50 @@ class Route:
         """The jobs of the items for which their checks hold."""
         seen: set[str] = set()
         budget = budget_of(scope)
-        for index, item, of_item in self._items(scope, warnings):
-            budget.step(_ITEM)
-            if self._all_hold(self.item_checks, of_item, warnings):
+        for index, item, item_scope in self._items(scope, warnings):
+            budget.charge(_ITEM)
+            if self._all_pass(self.item_checks, item_scope, warnings):
                 key = item_key(identity.item_identity(item), budget)
                 if key not in seen:
                     seen.add(key)
-                    yield self._job(of_item, key, index)
+                    yield self._job(item_scope, key, index)
 
     def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
-        """Every check's finding beside what the route made of the event."""
+        """Every check's result beside what the route made of the event."""
         jobs, warnings = evaluation.jobs, evaluation.warnings
-        if evaluation.ended is not None:
-            finding = Finding("budget", "a route that is evaluated to its end", evaluation.ended, holds=False)
-            return Explanation(self, (finding,), False, (), jobs, warnings)
+        if evaluation.aborted is not None:
+            result = CheckResult(
+                "budget", "a route that is evaluated to its end", evaluation.aborted, passed=False
+            )
+            return Explanation(self, (result,), False, (), jobs, warnings)
         # The checks that were not asked, as one before them failed, may cost any number of steps.
         budget = Budget(_EXPLAINED * MAX_STEPS, detailed_messages=MAX_WARNINGS)
         scope = {**event.scope, BUDGET: budget}
-        findings = findings_of(self.event_checks, scope)
+        results = check_results(self.event_checks, scope)
         if self.loop is not None:
-            findings = (*findings, loop_finding(self.loop, scope))
-        matched = bool(jobs) or all(finding.holds for finding in findings)
+            results = (*results, loop_result(self.loop, scope))
+        matched = bool(jobs) or all(result.passed for result in results)
         items: tuple[ItemExplanation, ...] = ()
         if matched and self.loop is not None:
             by_index = {job.item_index: job for job in jobs}
             items = tuple(
-                ItemExplanation(index, found, all(finding.holds for finding in found), by_index.get(index))
-                for index, _, of_item in self._items(event.scope, [])
-                for found in [findings_of(self.item_checks, {**of_item, BUDGET: budget})]
+                ItemExplanation(
+                    index,
+                    item_results,
+                    all(result.passed for result in item_results),
+                    by_index.get(index),
+                )
+                for index, _, item_scope in self._items(event.scope, [])
+                for item_results in [check_results(self.item_checks, {**item_scope, BUDGET: budget})]
             )
-        return Explanation(self, findings, matched, items, jobs, warnings)
+        return Explanation(self, results, matched, items, jobs, warnings)
 
-    def _all_hold(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
+    def _all_pass(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
         for check in checks:
-            holds, warning = check.holds(scope)
+            passed, warning = check.passes(scope)
             if warning:
                 self._warn(warning, warnings)
-            if not holds:
+            if not passed:
                 return False
         return True
 
@@ -229,7 +236,7 @@ class Route:
             self._warn(f"loop: {error}", warnings)
             return
         if not isinstance(items, list):
-            self._warn(f"loop: {self.loop.text} is {kind(items)}, expected a list", warnings)
+            self._warn(f"loop: {self.loop.text} is {json_type(items)}, expected a list", warnings)
             return
         for index, item in enumerate(items):
             yield index, item, {**scope, "item": item, "index": index}
@@ -271,7 +278,7 @@ class OnDead:
     table: TableVersion | None = field(default=None, compare=False)
 
     @staticmethod
-    def told_of(item_key: str) -> tuple[int, int]:
+    def parse_item_key(item_key: str) -> tuple[int, int]:
         """The number of the job that died, of which the job with this item_key tells, and how many had."""
         died, _, dead = item_key.partition(":")
         return int(died.partition(".")[0]), int(dead or 1)
@@ -310,7 +317,7 @@ _KEY = 12
 _ITEM = 6
 _IDENTITY = 12
 #: Bytes of JSON that are written and hashed in one step.
-_HASHED_A_STEP = 16
+_HASHED_PER_STEP = 16
 #: How many times the steps of an event its explanation may take, for one route.
 _EXPLAINED = 4
 
@@ -322,5 +329,5 @@ def item_key(identity: JSON, budget: Budget | None = None) -> str:
     """
     canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
     if budget is not None:
-        budget.step(_IDENTITY + len(canonical) // _HASHED_A_STEP)
+        budget.charge(_IDENTITY + len(canonical) // _HASHED_PER_STEP)
     return sha256(canonical).hexdigest()

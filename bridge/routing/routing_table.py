@@ -11,7 +11,7 @@ from bridge.core.event import Event
 from bridge.core.job import NewJob
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
-from bridge.routing.check_result import Explanation, Finding, handshake, other_source
+from bridge.routing.check_result import CheckResult, Explanation, skipped_handshake, skipped_source
 from bridge.routing.route import MAX_WARNINGS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
@@ -104,19 +104,19 @@ class RoutingTable:
     ) -> Explanation:
         """`matched` are the names of the routes that leave nothing to an `otherwise` route."""
         if route.source != event.source:
-            return other_source(route, event)
+            return skipped_source(route, event)
         if self.sources[event.source].type.is_setup_event(event):
-            return handshake(route, event)
+            return skipped_handshake(route, event)
         found = ", ".join(matched) or "none"
-        asked = Finding("otherwise", "no other route that matches", found, holds=not matched)
+        asked = CheckResult("otherwise", "no other route that matches", found, passed=not matched)
         if made is None:
             return Explanation(route, (asked,), False, (), (), ())
         explained = route.explain(event, made)
         if not route.otherwise:
             return explained
-        return replace(explained, findings=(asked, *explained.findings))
+        return replace(explained, results=(asked, *explained.results))
 
-    def jobs_again(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
+    def rebuild_jobs(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
         """What the table makes today of a stored event, by the jobs' routes and items."""
         made = self.jobs_for(event).jobs if event.source in self.sources else ()
         return {(job.route, job.item_key): job for job in made}

@@ -9,7 +9,8 @@ import orjson
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request, rfc3339
-from bridge.core.fields import Absent, Path, kind
+from bridge.core.fields import Path
+from bridge.core.json_values import Absent, json_type
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken, HmacSignature, UrlToken
 from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
@@ -99,5 +100,5 @@ def _name(path: Path | None, scope: dict[str, JSON], what: str) -> str | None:
     if value is None or value == "" or isinstance(value, Absent):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Unreadable(f"the {what} at {path.text if path else ''} is {kind(value)}, expected text")
+        raise Unreadable(f"the {what} at {path.text if path else ''} is {json_type(value)}, expected text")
     return str(value)

@@ -11,7 +11,7 @@ import orjson
 from bridge.core.errors import NotAuthentic, SettingsError, Unreadable, UnsupportedContent, quoted
 from bridge.core.event import JSON, Event, Headers, Request, rfc3339
 from bridge.core.fields import Path
-from bridge.core.redaction import Keep, emptied, redacted
+from bridge.core.redaction import Keep, redact, without_content
 from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
@@ -134,8 +134,8 @@ class Source:
     def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
         """Return the event as it is stored: redacted, or with an empty body."""
         if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
-            return emptied(event)
-        return redacted(event, self.redact) if self.redact else event
+            return without_content(event)
+        return redact(event, self.redact) if self.redact else event
 
     def _verifying_secrets(self, request: Request) -> tuple[Secret, ...]:
         """Return the secrets that verify this request: during a rotation, the sender's."""

@@ -1,0 +1,17 @@
+"""Suggest the word that a misspelt one was probably meant to be; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
+    """Return ``; did you mean X?`` if one of `among` is close to `word`, else an empty text."""
+    match = closest_match(word, among, sure=sure)
+    return "" if match is None else f"; did you mean {match}?"
+
+
+def closest_match(word: str, among: Iterable[str], *, sure: bool = False) -> str | None:
+    """Return the one of `among` closest to `word`; with `sure` only a very close one."""
+    return next(iter(get_close_matches(word, list(among), n=1, cutoff=0.75 if sure else 0.6)), None)
