@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import orjson
 from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
@@ -112,50 +112,44 @@ _CLAIMED_JOBS = (
     .where(jobs.c.state == JobState.SENDING)
     .order_by(jobs.c.id)
 )
-# A statement of its own: one that waits for the lock would not see an attempt that started meanwhile.
+# Executed first: a statement that waits for the lock itself would not see an attempt that started meanwhile.
 _LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
 
 
+@dataclass
 class _Limits:
     """How many more jobs of each task one claim may take: free threads, and starts that its rate allows."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        busy: Mapping[str, int],
-        per_task: int,
-        rates_of: Mapping[str, Rate],
-        now: float,
-    ) -> None:
-        self._connection = connection
-        self._rates_of = rates_of
-        self._now = now
-        self._per_task = per_task
-        self._left = {task: per_task - count for task, count in busy.items()}
-        self._with_rate: set[str] = set()
-        self.next_start_at: float | None = None
+    connection: Connection
+    rates_of: Mapping[str, Rate]
+    now: float
+    per_task: int
+    #: By task id, as far as known.
+    left: dict[str, int]
+    with_rate: set[str] = field(default_factory=set)
+    next_start_at: float | None = None
 
     @property
     def exhausted(self) -> set[str]:
-        """The ids of the tasks at their limit."""
-        return {task for task, left in self._left.items() if left <= 0}
+        """Return the ids of the tasks at their limit."""
+        return {task for task, left in self.left.items() if left <= 0}
 
     def take(self, task_id: str) -> bool:
         """Take one job; return whether the limit allows it."""
-        if task_id in self._rates_of and task_id not in self._with_rate:
+        if task_id in self.rates_of and task_id not in self.with_rate:
             self._apply_rate(task_id)
-        left = self._left.get(task_id, self._per_task)
-        self._left[task_id] = left - 1
+        left = self.left.get(task_id, self.per_task)
+        self.left[task_id] = left - 1
         return left > 0
 
     def _apply_rate(self, task_id: str) -> None:
-        self._with_rate.add(task_id)
-        now = rates.store_time(self._connection, self._now)
-        starts, at = rates.free_starts(self._connection, task_id, self._rates_of[task_id], now)
-        self._left[task_id] = min(self._left.get(task_id, self._per_task), starts)
+        self.with_rate.add(task_id)
+        now = rates.store_time(self.connection, self.now)
+        starts, at = rates.free_starts(self.connection, task_id, self.rates_of[task_id], now)
+        self.left[task_id] = min(self.left.get(task_id, self.per_task), starts)
         if at is not None:
             # The dispatcher waits by the process's clock.
-            at += self._now - now
+            at += self.now - now
             self.next_start_at = at if self.next_start_at is None else min(at, self.next_start_at)
 
 
@@ -181,7 +175,8 @@ def claim(
     pauses = paused(connection)
     never = {*excluded_tasks, *(each.name for each in pauses if each.kind is Pausable.TASK)}
     routes = [each.name for each in pauses if each.kind is Pausable.ROUTE]
-    limits = _Limits(connection, busy, per_task, rates_of, now)
+    left = {task: per_task - count for task, count in busy.items()}
+    limits = _Limits(connection, rates_of, now, per_task, left)
     claimed: list[Job] = []
     until = rates.store_time(connection, now) + lease
     while len(claimed) < free:
@@ -238,13 +233,8 @@ def record(
     otherwise.
     """
     _lock_group(connection, job)
-    completed = {
-        "seconds": result.seconds,
-        "outcome": result.outcome,
-        "status": result.status,
-        "detail": without_nul(result.detail),
-        "theeye_job_id": without_nul(result.theeye_job_id),
-    }
+    texts = {"detail": without_nul(result.detail), "theeye_job_id": without_nul(result.theeye_job_id)}
+    completed = {**asdict(result), **texts}
     connection.execute(_COMPLETE, {"attempt": attempt_id, **completed})
     unknowns = job.window_unknowns + (result.outcome is Outcome.UNKNOWN)
     values: dict[str, object] = {

@@ -165,9 +165,9 @@ def assign_positions(connection: Connection, rows: Sequence[dict[str, Any]]) -> 
             by_group.setdefault((row["task_id"], row["group_name"]), []).append(row)
     for task_id in {task_id for task_id, _ in by_group}:
         names = [group for of_task, group in by_group if of_task == task_id]
-        asked = {"of_task": task_id, "groups": names}
-        last = {row.group_name: row.last for row in connection.execute(_LAST_POSITIONS, asked)}
-        blocked = set(connection.execute(_BLOCKED_GROUPS, asked).scalars())
+        parameters = {"of_task": task_id, "groups": names}
+        last = {row.group_name: row.last for row in connection.execute(_LAST_POSITIONS, parameters)}
+        blocked = set(connection.execute(_BLOCKED_GROUPS, parameters).scalars())
         for name in names:
             _append(by_group[task_id, name], last.get(name) or 0, blocked=name in blocked)
 
@@ -200,8 +200,8 @@ def supersede_waiting(
 
 def superseding_job(connection: Connection, job: Job) -> int | None:
     """Return the id of the later job that supersedes this one if it waits again."""
-    asked = {"of_task": job.task_id, "of_group": job.group, "after": job.position}
-    found: int | None = connection.execute(_SUPERSEDING, asked).scalar_one_or_none()
+    parameters = {"of_task": job.task_id, "of_group": job.group, "after": job.position}
+    found: int | None = connection.execute(_SUPERSEDING, parameters).scalar_one_or_none()
     return found
 
 

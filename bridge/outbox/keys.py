@@ -64,8 +64,8 @@ def _held(
     window = {"since": now - within, "until": now + CLOCK_TOLERANCE}
     reasons: dict[str, str] = {}
     for at in range(0, len(keys), KEYS_LIMIT):
-        asked = {"route": route, "keys": keys[at : at + KEYS_LIMIT], **window}
-        reasons |= {row.once_key: _reason(row) for row in connection.execute(_HOLDERS, asked)}
+        parameters = {"route": route, "keys": keys[at : at + KEYS_LIMIT], **window}
+        reasons |= {row.once_key: _reason(row) for row in connection.execute(_HOLDERS, parameters)}
     return reasons
 
 

@@ -53,5 +53,5 @@ def free_starts(connection: Connection, task_id: str, rate: Rate, now: float) ->
 
 def _started(connection: Connection, task_id: str, rate: Rate, now: float) -> list[float]:
     """Return when the last attempts within the span started, at most as many as allowed, newest first."""
-    asked = {"task": task_id, "since": now - rate.span, "until": now + 1.0, "most": rate.attempts}
-    return list(connection.execute(_STARTED, asked).scalars())
+    parameters = {"task": task_id, "since": now - rate.span, "until": now + 1.0, "most": rate.attempts}
+    return list(connection.execute(_STARTED, parameters).scalars())

@@ -48,8 +48,7 @@ events = Table(
     Column("event", Text, nullable=False),
     Column("action", Text),
     Column("delivery_id", Text, nullable=False),
-    # Identifies the webhook if the sender sends no delivery id.
-    Column("fingerprint", Text),
+    Column("fingerprint", Text),  # identifies the webhook if the sender sends no delivery id
     Column("headers", LargeBinary, nullable=False),
     Column("query", LargeBinary, nullable=False),
     # Compressed if that makes it shorter; empty if it is not stored.
@@ -57,10 +56,8 @@ events = Table(
     Column("received_at", Double, nullable=False),
     # Problems in conditions and loops: a JSON list of texts. A redelivery replaces them.
     Column("warnings", LargeBinary, nullable=False),
-    # SHA-256 of what the sender sent.
-    Column("digest", LargeBinary, nullable=False),
-    # Problems of its requests: a JSON list of texts. A redelivery leaves them.
-    Column("notes", LargeBinary),
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what the sender sent
+    Column("notes", LargeBinary),  # problems of its requests: a JSON list of texts. A redelivery leaves them
     UniqueConstraint("source", "delivery_id"),
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
     Index("events_by_age", "received_at", "id"),
@@ -68,8 +65,8 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
-# The fields of Job, which row_mapping reads and writes by the columns' names, and five columns without a
-# field: replay, attempt_count and alerted, and `table` in two parts.
+# The row mapping reads and writes Job's fields by the columns' names. Job.table is stored in two columns;
+# replay, attempt_count and alerted have no field.
 jobs = Table(
     "jobs",
     metadata,
@@ -90,21 +87,17 @@ jobs = Table(
     Column("retry_window_start", Double, nullable=False),
     Column("window_attempts", Integer, nullable=False),
     Column("window_unknowns", Integer, nullable=False),
-    # All attempts, which is the number of the last one.
-    Column("attempt_count", Integer, nullable=False),
+    Column("attempt_count", Integer, nullable=False),  # all attempts, which is the number of the last one
     Column("theeye_job_id", Text),
     Column("claim_token", Text),
     Column("lease_until", Double),
-    # Job.group: the name is a keyword of SQL.
-    Column("group_name", Text),
-    # In the order of commits.
-    Column("position", BigInteger),
+    Column("group_name", Text),  # Job.group: the name is a keyword of SQL
+    Column("position", BigInteger),  # in the order of commits
     Column("latest", Boolean, nullable=False),
     Column("blocked", Boolean, nullable=False),
     Column("once_key", Text),
     Column("ended_at", Double),
-    # Whether a job of on_dead reports its death.
-    Column("alerted", Boolean, nullable=False),
+    Column("alerted", Boolean, nullable=False),  # whether a job of on_dead reports its death
     Column("table_hash", Text),
     Column("table_commit", Text),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
@@ -131,8 +124,7 @@ attempts = Table(
     Column("status", Integer),
     Column("detail", Text),
     Column("theeye_job_id", Text),
-    # Copied from the job, for rate limits.
-    Column("task_id", Text, nullable=False),
+    Column("task_id", Text, nullable=False),  # copied from the job, for rate limits
     UniqueConstraint("job_id", "number"),
     Index("attempts_by_task", "task_id", "started_at"),
     sqlite_autoincrement=True,
@@ -146,14 +138,10 @@ refused_requests = Table(
     Column("source", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("status", Integer, nullable=False),
-    # Never says which secret.
-    Column("reason", Text, nullable=False),
-    # From the sender's header, if it has one.
-    Column("event", Text),
-    # Bytes of the body, if known.
-    Column("size", BigInteger),
-    # The client's address, if known.
-    Column("client", Text),
+    Column("reason", Text, nullable=False),  # never says which secret
+    Column("event", Text),  # from the sender's header, if it has one
+    Column("size", BigInteger),  # bytes of the body, if known
+    Column("client", Text),  # the client's address, if known
     Index("refused_requests_by_source", "source", "id"),
     sqlite_autoincrement=True,
 )
@@ -164,18 +152,15 @@ processes = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("heartbeat_at", Double, nullable=False),
-    # Why it cannot send.
-    Column("trouble", Text),
+    Column("trouble", Text),  # why it cannot send
 )
 
 #: The tasks and routes whose jobs wait until a person resumes them.
 pauses = Table(
     "pauses",
     metadata,
-    # "task" or "route".
-    Column("kind", Text, primary_key=True),
-    # A task's id, or a route's name.
-    Column("name", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # "task" or "route"
+    Column("name", Text, primary_key=True),  # a task's id, or a route's name
     Column("since", Double, nullable=False),
 )
 
@@ -191,17 +176,12 @@ audit = Table(
     Column("id", ID, primary_key=True),
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
-    # The operating system's account that ran the command; null without a command.
-    Column("account", Text),
-    # Such as "jobs retry".
-    Column("action", Text, nullable=False),
-    # Ids or a filter: a JSON object.
-    Column("target", LargeBinary, nullable=False),
-    # How many it selected; null if they were not counted.
-    Column("selected", BigInteger),
+    Column("account", Text),  # the operating system's account that ran the command; null without a command
+    Column("action", Text, nullable=False),  # such as "jobs retry"
+    Column("target", LargeBinary, nullable=False),  # ids or a filter: a JSON object
+    Column("selected", BigInteger),  # how many it selected; null if they were not counted
     # How many it changed: each transaction of the action adds its own.
     Column("changed", BigInteger, nullable=False),
-    # Null while it runs, and if the process ended before it did.
-    Column("ended_at", Double),
+    Column("ended_at", Double),  # null while it runs, and if the process ended before it did
     sqlite_autoincrement=True,
 )

@@ -164,16 +164,9 @@ class Outbox:
     ) -> Claim:
         """Claim up to `free` due jobs for `lease` seconds; see claims.claim. `rates` are by task id."""
         return self._write(
-            claims.claim,
-            now=self._clock(),
-            token=uuid4().hex,
-            lease=lease,
-            free=free,
-            busy=busy,
-            per_task=per_task,
-            excluded_tasks=excluded_tasks,
-            rates_of=rates or {},
-        )
+            claims.claim, now=self._clock(), token=uuid4().hex, lease=lease, free=free, busy=busy,
+            per_task=per_task, excluded_tasks=excluded_tasks, rates_of=rates or {},
+        )  # fmt: skip
 
     def start(self, job: Job, token: str, at: float, rate: Rate | None = None) -> int | None:
         """Commit that an attempt starts; return its id, or None if the claim has ended.
