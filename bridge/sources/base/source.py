@@ -167,9 +167,9 @@ class Source:
             return
         # A browser sends forms across sites. Only a signature excludes that.
         signed = any(one.proof.needs_body for one in self.required)
-        taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
-        if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(taken)}")
+        accepted = [name for name in self.type.content_types if signed or name == JSON_TYPE]
+        if content not in accepted and not (JSON_TYPE in accepted and content.endswith("+json")):
+            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(accepted)}")
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """Return the request without credentials, as the type and the table's paths read it."""
