@@ -72,7 +72,7 @@ class Source:
             required = (tuple(one for one in required if one.first) or required)[:1]
         for one in required:
             if one.first is None:
-                raise SettingsError(f"{one.proof.key} has no secret: its variable is not set")
+                raise SettingsError(f"the variable of {one.proof.key} is not set")
             request = one.proof.sign(request, one.first)
         return request
 
