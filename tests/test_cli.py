@@ -127,7 +127,7 @@ def test_explain_as_json(terminal: Terminal) -> None:
     [
         ("{", "push", "the body is not valid JSON"),
         ('{"ref": "x"}', "push", "a github push without before, after"),
-        ("{}", None, "say which, as in --event push"),
+        ("{}", None, "add --event and its name"),
     ],
 )
 def test_explain_of_an_unreadable_body_says_why(
