@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from decimal import Decimal
 from functools import partial
@@ -36,34 +35,29 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
     source = table.sources[event.source]
     if source.type.is_handshake(event):
         raise Unreadable("it is a test or confirmation by the sender, which no route handles")
-    wanted = table.jobs_for(as_test_event(event)).jobs
-    short = RoutingTest(
-        name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
-    )
-    request = replace(
-        short.request, headers=event.headers.without(["Content-Type", "Content-Length"]),
-        query=event.query, received_at=event.received_at,
-    )  # fmt: skip
-    whole = replace(short, request=request, delivery_id=event.delivery_id)
+    expected = table.jobs_for(as_test_event(event)).jobs
 
-    def says_it(test: RoutingTest) -> bool:
-        return table.jobs_for(test.event_from(source)).jobs == wanted
-
-    refused: Refusal = Unreadable("even with its headers and query, the table creates other jobs")
-    for test in (short, whole):
+    def failure(test: RoutingTest) -> Refusal | None:
         try:
-            if says_it(test):
-                break
+            made = table.jobs_for(test.event_from(source)).jobs
         except Refusal as error:
-            refused = error
-    else:
-        raise refused
-    for less in _cuts(event):
-        shorter = less(test)
-        with suppress(Refusal):
-            if shorter != test and says_it(shorter):
-                test = shorter
-    return replace(test, expected=tuple(_expected(job, mask) for job in wanted))
+            return error
+        return (
+            None if made == expected else Unreadable("even with its headers and query, it creates other jobs")
+        )
+
+    request = Request(event.source, Headers(), {}, event.body, 0.0)
+    test = RoutingTest(name, place, request, event.full_name, None, ())
+    if failure(test):
+        headers = event.headers.without(["Content-Type", "Content-Length"])
+        request = replace(request, headers=headers, query=event.query, received_at=event.received_at)
+        test = replace(test, request=request, delivery_id=event.delivery_id)
+        if error := failure(test):
+            raise error
+        for cut in _cuts(event):
+            if not failure(cut(test)):
+                test = cut(test)
+    return replace(test, expected=tuple(_expected(job, mask) for job in expected))
 
 
 def as_test_event(event: Event) -> Event:

@@ -179,20 +179,20 @@ class Template:
     _parts: tuple[str | Expression, ...]
 
     @property
+    def expressions(self) -> list[Expression]:
+        return [part for part in self._parts if isinstance(part, Expression)]
+
+    @property
     def names(self) -> frozenset[str]:
-        used = [part.names for part in self._parts if isinstance(part, Expression)]
-        return frozenset().union(*used)
+        return frozenset(name for each in self.expressions for name in each.names)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The fields it reads."""
-        return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
+        return tuple(path for each in self.expressions for path in each.paths)
 
     @property
     def optional(self) -> frozenset[Path]:
-        """The fields that may be missing, see Expression.optional."""
-        optional = [part.optional for part in self._parts if isinstance(part, Expression)]
-        return frozenset().union(*optional)
+        return frozenset(path for each in self.expressions for path in each.optional)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
         """Return the value of a single ``${{ }}`` with its type, and anything else as text.

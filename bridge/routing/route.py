@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -57,6 +57,15 @@ class Argument:
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built
+
+
+def _with_arguments(
+    job: NewJob, task: Task, arguments: Iterable[Argument], scope: Mapping[str, JSON], data_urls: bool = False
+) -> NewJob:
+    """Build the job's arguments, or give it the reason why its task cannot run. Raises EvaluationError."""
+    values = tuple(argument.build(scope) for argument in arguments)
+    reason = task.unrunnable(values, allow_data_urls=data_urls)
+    return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -244,11 +253,9 @@ class Route:
             if self.once is not None:
                 once_key = "" if self.once.key is None else self.once.key.text(scope)
                 job = replace(job, once_key=once_key, once_within=self.once.within)
-            values = tuple(argument.build(scope) for argument in self.arguments)
+            return _with_arguments(job, self.task, self.arguments, scope, self.allow_data_urls)
         except EvaluationError as error:
             return replace(job, reason=str(error))
-        reason = self.task.unrunnable(values, allow_data_urls=self.allow_data_urls)
-        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
         text = f"route {self.name!r}: {warning}"
@@ -295,11 +302,9 @@ class OnDead:
         item_key = f"{died.id}.{died.ended_at}:{dead}"
         job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None, table=self.table)
         try:
-            values = tuple(argument.build(scope) for argument in self.arguments)
+            return _with_arguments(job, self.task, self.arguments, scope)
         except (EvaluationError, OverBudget) as error:
             return replace(job, reason=str(error))
-        reason = self.task.unrunnable(values, allow_data_urls=False)
-        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
 
 #: The most warnings stored with an event.
