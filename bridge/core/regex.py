@@ -44,11 +44,11 @@ class CompiledRegex:
         """Yield every match. Raises OverBudget."""
         budget.charge(self.steps(text))
         size = len(text) if text.isascii() else len(text.encode())
-        for found in self._finditer(text):
+        for match in self._finditer(text):
             # RE2 may read to the end of the text each time, to see that a match cannot be longer.
-            look = (size - found.end()) * (_SMALL_PATTERN + self._size) // (_SMALL_PATTERN * _WORK_PER_STEP)
+            look = (size - match.end()) * (_SMALL_PATTERN + self._size) // (_SMALL_PATTERN * _WORK_PER_STEP)
             budget.charge(self._call + look)
-            yield found
+            yield match
 
 
 def compile_regex(text: str) -> CompiledRegex:
@@ -69,17 +69,17 @@ def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...
     As in RE2, ``\\`` is a backslash. Raises ExpressionError for any other escape.
     """
     pieces: list[str | int] = []
-    for found in _REPLACEMENT.finditer(text):
-        escaped = found[1]
+    for match in _REPLACEMENT.finditer(text):
+        escaped = match[1]
         if escaped is None:
-            pieces.append(found[0])
+            pieces.append(match[0])
         elif escaped == "\\":
             pieces.append("\\")
         elif re.fullmatch("[0-9]", escaped) and int(escaped) <= regex.groups:
             pieces.append(int(escaped))
         else:
             raise ExpressionError(
-                f"the replacement {text!r} has {found[0]!r}; the expression has {regex.groups} groups",
+                f"the replacement {text!r} has {match[0]!r}; the expression has {regex.groups} groups",
                 hint=r"write \0 for the match, \1 to \9 for a group, \\ for a backslash",
             )
     return tuple(pieces)

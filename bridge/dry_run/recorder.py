@@ -42,9 +42,7 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
             made = table.jobs_for(test.event_from(source)).jobs
         except Refusal as error:
             return error
-        return (
-            None if made == expected else Unreadable("even with its headers and query, it creates other jobs")
-        )
+        return None if made == expected else Unreadable("even with all headers, it creates other jobs")
 
     request = Request(event.source, Headers(), {}, event.body, 0.0)
     test = RoutingTest(name, place, request, event.full_name, None, ())

@@ -96,10 +96,10 @@ def _failures(
 
     `made` has numbered jobs. With `by_arguments`, jobs with equal arguments are paired first.
     """
-    wanted = [_key(job, by_arguments) for job in expected]
-    found = [_key(job, by_arguments) for _, job in made]
+    expected_keys = [_key(job, by_arguments) for job in expected]
+    made_keys = [_key(job, by_arguments) for _, job in made]
     for kind, at, end, made_at, made_end in SequenceMatcher(
-        None, wanted, found, autojunk=False
+        None, expected_keys, made_keys, autojunk=False
     ).get_opcodes():
         some, others = expected[at:end], made[made_at:made_end]
         if kind == "equal":

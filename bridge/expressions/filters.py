@@ -232,19 +232,19 @@ def _regex_replace(context: Context, value: JSON, pattern: str, replacement: str
     pieces: list[str] = []
     length = at = 0
     budget(context).charge(2 * _RESULT)
-    for found in regex.matches(subject, budget(context)):
-        length += found.start() - at + sum(_grown(piece, found) for piece in new)
+    for match in regex.matches(subject, budget(context)):
+        length += match.start() - at + sum(_grown(piece, match) for piece in new)
         limit(context).require_fit(length)
-        pieces.append(subject[at : found.start()])
-        pieces += [piece if isinstance(piece, str) else found.group(piece) or "" for piece in new]
-        at = found.end()
+        pieces.append(subject[at : match.start()])
+        pieces += [piece if isinstance(piece, str) else match.group(piece) or "" for piece in new]
+        at = match.end()
     pieces.append(subject[at:])
     charge_text(context, length + len(pieces[-1]))
     return "".join(pieces)
 
 
-def _grown(piece: str | int, found: Any) -> int:
-    return len(piece) if isinstance(piece, str) else found.end(piece) - found.start(piece)
+def _grown(piece: str | int, match: Any) -> int:
+    return len(piece) if isinstance(piece, str) else match.end(piece) - match.start(piece)
 
 
 # Tests.

@@ -59,10 +59,10 @@ def missing_field(context: Context, why: Callable[[], str]) -> Missing:
 
 @pass_context
 def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> JSON:
-    found = value
+    field = value
     for step in steps:
-        if isinstance(found, Missing):
-            return found
+        if isinstance(field, Missing):
+            return field
         if isinstance(step, Missing):
             return step
         if type(step) is not int and not isinstance(step, str):
@@ -71,12 +71,12 @@ def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> 
             )
         if isinstance(step, str) and len(step) >= _LONG_NAME:
             budget(context).charge_text(len(step))  # the name may be an event's
-        found = child(found, step)
-        if found is MISSING:
+        field = child(field, step)
+        if field is MISSING:
             scope = context.parent if root != VALUE else {VALUE: value, BUDGET: budget(context)}
             # No path_text here: a step may have a megabyte, and the message shortens it.
             return missing_field(context, partial(missing_message, Path(root, root, steps), scope))
-    return found
+    return field
 
 
 @pass_context

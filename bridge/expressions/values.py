@@ -170,7 +170,7 @@ def _number(value: int | float) -> int | float:
 
 def _key(key: object, budget: Budget, limit: TextLimit | None) -> str:
     if not isinstance(require_present(key), str):
-        raise EvaluationError(f"an object's key must be text, found {json_type(key)}")
+        raise EvaluationError(f"an object's key must be text, got {json_type(key)}")
     return _text(key, budget, limit)
 
 
