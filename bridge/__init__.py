@@ -1,1 +1,4 @@
-"""A webhook-to-job bridge: webhooks in, authentic and stored; jobs out, at TheEye."""
+"""A webhook-to-job bridge: it receives webhooks, checks their signatures, and starts jobs at TheEye."""
+
+#: pyproject.toml reads it.
+__version__ = "0.1.0"

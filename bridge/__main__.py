@@ -1,4 +1,4 @@
-"""The door for a person: ``python -m bridge …``."""
+"""``python -m bridge`` is the program ``theeye-bridge``."""
 
 from bridge.cli import main
 

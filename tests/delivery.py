@@ -21,7 +21,6 @@ from bridge.core.retry import Decision
 from bridge.core.secrets import Mask
 from bridge.core.task import Rate, Task
 from bridge.delivery.dispatcher import Delivery
-from bridge.demo.theeye import Received, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox.claims import Claim
 from bridge.outbox.store import Outbox
@@ -29,6 +28,7 @@ from bridge.process.clock import Clock
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
 from tests.tables import PATIENCE, make_job, make_task, make_webhook, wait_until
+from tests.theeye import Received, StandIn
 
 #: What a job is of that says nothing else.
 TASK = make_task(1)

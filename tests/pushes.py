@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bridge.core.job import Job, JobState, Outcome
 from bridge.demo.arguments import Argument, StandInTask
-from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
+from tests.theeye import StandIn
 
 VARIABLES = {"HOOK_SECRET": "pushes-webhook-secret", "DEPLOY_KEY": "d" * 64, "RELEASE_KEY": "r" * 64}
 

@@ -178,26 +178,26 @@ def test_explain_of_a_number_with_a_source_is_of_a_file_of_that_name(
 
 def test_explain_of_a_stored_event_that_cannot_be_says_why(terminal: Terminal) -> None:
     missing = terminal.run("explain", "7")
-    assert (missing.exit_code, missing.output) == (1, "there is no event 7\n")
+    assert (missing.exit_code, missing.output) == (1, "Error: there is no event 7\n")
     event_id = str(terminal.store(("abc",)).event_id)
-    assert "say --source for a file" in terminal.run("explain", str(terminal.push)).output
-    assert "--event goes with --source" in terminal.run("explain", "--event", "push", event_id).output
+    assert "add --source for a file" in terminal.run("explain", str(terminal.push)).output
+    assert "--event needs --source" in terminal.run("explain", "--event", "push", event_id).output
     terminal.config.write_text(
         TABLE.replace("github", "elsewhere").replace("secret:", "type: github\n    secret:")
     )
     gone = terminal.run("explain", event_id)
     assert gone.exit_code == 1
-    assert f"event {event_id} came from source 'github'" in gone.output
-    assert "there are: elsewhere" in gone.output
+    assert f"event {event_id} is from source 'github'" in gone.output
+    assert "known: elsewhere" in gone.output
 
 
 def test_an_empty_store_says_so(terminal: Terminal) -> None:
     assert terminal.run("jobs", "list").output == "no jobs\n"
     assert terminal.run("events", "list").output == "no events\n"
     missing = terminal.run("jobs", "show", "7")
-    assert (missing.exit_code, missing.output) == (1, "there is no job 7\n")
+    assert (missing.exit_code, missing.output) == (1, "Error: there is no job 7\n")
     missing = terminal.run("events", "show", "7")
-    assert (missing.exit_code, missing.output) == (1, "there is no event 7\n")
+    assert (missing.exit_code, missing.output) == (1, "Error: there is no event 7\n")
 
 
 def test_jobs_and_events_are_listed(terminal: Terminal) -> None:
@@ -301,11 +301,12 @@ def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> Non
     store_refused(terminal, WRONG, later)
 
     assert terminal.run("events", "list", "--refused").output.splitlines() == [
+        "RECEIVED              REQUEST  STATUS REASON",
         "2023-11-14T22:13:21Z  alerts from 203.0.113.9  413 the body is longer than 10 bytes",
         f"2023-11-14T22:13:20Z  github push, 12,345 bytes  401 {WRONG.reason}",
     ]
     of_github = terminal.run("events", "list", "--refused", "--source", "github").output
-    assert of_github.count("\n") == 1
+    assert of_github.count("\n") == 2
     assert " 401 " in of_github
     assert " 413 " in terminal.run("events", "list", "--refused", "--limit", "1").output
     assert terminal.run("events", "list").output == "no events\n"
@@ -334,8 +335,9 @@ def test_what_a_terminal_would_act_on_is_not_shown_of_a_refused_request(terminal
     store_refused(terminal, replace(WRONG, event=acts, reason=acts))
 
     output = terminal.run("events", "list", "--refused").output
-    assert output.count("\n") == 1
-    assert not [each for each in output.rstrip("\n") if not each.isprintable()]
+    heading, line, end = output.split("\n")
+    assert (heading.partition(" ")[0], end) == ("RECEIVED", "")
+    assert not [each for each in line if not each.isprintable()]
     in_json = terminal.run("events", "list", "--refused", "--json").output
     assert not [each for each in in_json if each < " " and each != "\n"]
     assert json.loads(in_json)[0]["event"] == acts.replace("\x00", "\\u0000")

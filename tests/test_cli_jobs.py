@@ -248,7 +248,7 @@ class TestWhich:
 
         assert (result.exit_code, result.stdout) == (2, "")
         assert (
-            "no route is named 'deploy mian'; there are: an old one, any of Sentry's, deploy main, page; "
+            "no route is named 'deploy mian'; known: an old one, any of Sentry's, deploy main, page; "
             "did you mean deploy main?" in " ".join(result.stderr.split())
         )
 
@@ -290,7 +290,7 @@ class TestWhich:
         result = terminal.run(*command, *which)
 
         assert result.exit_code == 2
-        assert "say which: either their numbers, or by options, such as --since 2h" in result.output
+        assert "select by numbers, or by options such as --since 2h, not both" in result.output
         assert states(terminal, made) == [WAITING]
 
     @pytest.mark.parametrize("since", ["2", "2w", "-1h", "", "0h", "yesterday"])
@@ -304,7 +304,7 @@ class TestWhich:
 
         assert result.exit_code == 2
         form = "a duration is a number and s, m, h or d, such as 30s, 10m, 24h, 7d"
-        assert f"Invalid value for '--since': found {since!r}; {form}" in result.output
+        assert f"Invalid value for '--since': {since!r}: {form}" in result.output
 
     @pytest.mark.parametrize(
         ("command", "states"),
@@ -331,7 +331,7 @@ class TestWhatCameOfThem:
 
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
-            "job 3 is canceled", "job 2 is canceled", "left alone: 2, is canceled: 2",
+            "job 3 is canceled", "job 2 is canceled", "not changed: 2, is canceled: 2",
         ]  # fmt: skip
         assert result.stderr.splitlines() == [
             "there is no job 99", "job 1 is accepted, expected waiting or dead or unknown",
@@ -437,7 +437,7 @@ class TestResolve:
 
         assert result.exit_code == 0
         assert result.output.splitlines() == [
-            "2 unknown jobs: take for accepted? [y/N]: y",
+            "2 unknown jobs: mark as accepted? [y/N]: y",
             "job 1 is accepted", "job 2 is accepted", "is accepted: 2",
         ]  # fmt: skip
         assert states(terminal, made) == [JobState.ACCEPTED, JobState.ACCEPTED]
@@ -462,7 +462,7 @@ class TestResolve:
         result = terminal.run("jobs", "resolve", "1")
 
         assert result.exit_code == 2
-        assert "say --sent, where TheEye has them, or --again, where it does not" in result.output
+        assert "add --sent if TheEye has the jobs, or --again if it does not" in result.output
         assert states(terminal, made) == [JobState.UNKNOWN]
 
 
@@ -509,7 +509,7 @@ class TestReplay:
         result = terminal.run("events", "replay", "1")
 
         name = event if action is None else f"{event}.{action}"
-        said = f"event 1: {name} is a test or confirmation, no jobs\n"
+        said = f"event 1: {name} is a test or confirmation of the sender: no jobs\n"
         assert (result.exit_code, result.output) == (0, said)
         assert terminal.run("jobs", "list").output == "no jobs\n"
 
@@ -547,7 +547,7 @@ class TestReplay:
 
         assert result.exit_code == 1
         assert result.stderr.splitlines() == [
-            "event 1: the table has no source gone",
+            "event 1: the table has no source 'gone'",
             "event 99: there is no event 99",
         ]
         assert result.stdout.splitlines() == [
@@ -589,7 +589,7 @@ class TestPause:
         assert result.output.startswith(f"{said} is paused: its jobs wait")
         assert self.paused(terminal) == [(kind, name)]
 
-        assert terminal.run("resume", *named).output == f"{said} goes on\n"
+        assert terminal.run("resume", *named).output == f"{said} is resumed\n"
         assert self.paused(terminal) == []
 
     def test_twice_is_said(self, terminal: Terminal) -> None:
@@ -609,7 +609,7 @@ class TestPause:
         result = terminal.run(command, "page")
 
         assert result.exit_code == 2
-        assert "both a task and a route are named page; say --task or --route" in result.output
+        assert "both a task and a route are named page; add --task or --route" in result.output
         assert self.paused(terminal) == []
 
     @pytest.mark.parametrize("command", ["pause", "resume"])
@@ -618,13 +618,13 @@ class TestPause:
         [
             (
                 ("deplyo",),
-                "no task or route is named 'deplyo'; there are: any of Sentry's, deploy, deploy main, page; "
+                "no task or route is named 'deplyo'; known: any of Sentry's, deploy, deploy main, page; "
                 "did you mean deploy?",
             ),
-            (("deploy main", "--task"), "no task is named 'deploy main'; there are: deploy, page"),
+            (("deploy main", "--task"), "no task is named 'deploy main'; known: deploy, page"),
             (
                 ("deploy", "--route"),
-                "no route is named 'deploy'; there are: any of Sentry's, deploy main, page",
+                "no route is named 'deploy'; known: any of Sentry's, deploy main, page",
             ),
         ],
     )
@@ -647,7 +647,7 @@ class TestPause:
         self.pause(terminal, kind, name)
         result = terminal.run("resume", name)
 
-        assert (result.exit_code, result.output) == (0, f"{kind} {name} goes on\n")
+        assert (result.exit_code, result.output) == (0, f"{kind} {name} is resumed\n")
         assert self.paused(terminal) == []
 
     def test_what_only_stored_jobs_have_can_be_paused(self, terminal: Terminal) -> None:
@@ -685,7 +685,7 @@ class TestPause:
         assert result.exit_code == 0
         assert result.output.startswith(f"task {DEPLOY.id} is paused since 20")
 
-    BROKEN = "the table has mistakes, `check` says which; what the stored jobs name is meant\n"
+    BROKEN = "warning: the table is invalid (see `check`), so only names of stored jobs are known\n"
 
     @pytest.mark.parametrize(
         ("named", "kind", "key"),
@@ -711,7 +711,7 @@ class TestPause:
         assert self.paused(terminal) == [(kind, key)]
 
         result = terminal.run("resume", *named)
-        assert (result.exit_code, result.stdout) == (0, f"{kind} {named[0]} goes on\n")
+        assert (result.exit_code, result.stdout) == (0, f"{kind} {named[0]} is resumed\n")
         assert self.paused(terminal) == []
 
     def test_then_a_name_of_no_job_is_refused(self, terminal: Terminal) -> None:
@@ -722,9 +722,7 @@ class TestPause:
         assert result.exit_code == 2
         assert result.stderr.startswith(self.BROKEN)
         said = " ".join(result.stderr.split())
-        assert (
-            "no task or route is named 'deply'; there are: deploy, deploy main; did you mean deploy?" in said
-        )
+        assert "no task or route is named 'deply'; known: deploy, deploy main; did you mean deploy?" in said
         assert self.paused(terminal) == []
 
     def test_then_of_a_name_that_two_tasks_had_the_id_is_asked_for(self, terminal: Terminal) -> None:
@@ -735,7 +733,7 @@ class TestPause:
         assert result.exit_code == 2
         said = " ".join(result.stderr.split())
         ids = f"{DEPLOY.id}, {make_task(3).id}"
-        assert f"several tasks were named deploy; say which by its id: {ids}" in said
+        assert f"several tasks were named deploy; use one of their ids: {ids}" in said
 
     @pytest.mark.parametrize(("kind", "name"), [(Pausable.TASK, "a" * 24), (Pausable.ROUTE, "an old one")])
     def test_then_what_is_paused_can_be_resumed(self, terminal: Terminal, kind: Pausable, name: str) -> None:
@@ -744,7 +742,7 @@ class TestPause:
         terminal.config.write_text("routes: [")
         result = terminal.run("resume", name)
 
-        assert (result.exit_code, result.stdout) == (0, f"{kind} {name} goes on\n")
+        assert (result.exit_code, result.stdout) == (0, f"{kind} {name} is resumed\n")
         assert self.paused(terminal) == []
 
     def test_a_list_of_jobs_says_it_beside(self, terminal: Terminal) -> None:
@@ -752,7 +750,7 @@ class TestPause:
         terminal.run("pause", "deploy")
 
         result = terminal.run("jobs", "list")
-        assert result.stdout.count("\n") == 1
+        assert result.stdout.count("\n") == 2
         assert_matches(rf"^task deploy \({DEPLOY.id}\) {SINCE}\n$", result.stderr)
         assert len(json.loads(terminal.run("jobs", "list", "--json").stdout)) == 1
 

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from bridge.core.job import JobState
-from bridge.demo.theeye import Answer, Fault
 from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.store import Outbox
 from bridge.process.clock import FOLLOW_DELAY, Clock
@@ -30,6 +29,7 @@ from tests.postgresql import Cluster
 from tests.pushes import DEPLOY, VARIABLES, push, stand_in, write_table
 from tests.server import Server, SetServer
 from tests.tables import make_job, wait_until
+from tests.theeye import Answer, Fault
 
 HOUR, DAY = 3600, 86_400
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from bridge.core.job import JobState, Outcome
-from bridge.demo.theeye import Fault, StandIn
 from bridge.outbox.store import Outbox
 from tests.postgresql import Cluster
 from tests.pushes import (
@@ -30,6 +29,7 @@ from tests.pushes import (
 )
 from tests.server import HeldServer, Server, Worker
 from tests.tables import in_threads, wait_until
+from tests.theeye import Fault, StandIn
 
 #: Seconds; a lease is 35 s: a claim that was committed and never heard of is free after it.
 STOPPED, FROZEN, LEASE_AND_MORE = 20.0, 10.0, 60.0

@@ -19,13 +19,13 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bridge.core.job import JobState
-from bridge.demo.theeye import StandIn
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.store import Outbox
 from tests.postgresql import Cluster
 from tests.pushes import DEPLOY, VARIABLES, push, stand_in, wait_until_none_waits, write_table
 from tests.server import CHECKOUT, Server
 from tests.tables import in_threads
+from tests.theeye import StandIn
 
 #: One job for each alert, however often a group comes; one job for each window, whatever comes.
 TABLE = """

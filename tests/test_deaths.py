@@ -21,7 +21,6 @@ from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.secrets import Mask
 from bridge.delivery import dispatcher as deliver
-from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.expressions.expression import Language
 from bridge.outbox.dead_job_alerts import ALERT_INTERVAL, MAX_AGE
 from bridge.outbox.store import Outbox
@@ -40,6 +39,7 @@ from tests.tables import (
     stand_in_task,
     wait_until,
 )
+from tests.theeye import Answer, Fault, StandIn
 
 TASK, CHAT, OTHER = make_task(1), make_task(2), make_task(3)
 

@@ -30,7 +30,6 @@ from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
 from bridge.delivery import sender as send
 from bridge.delivery.dispatcher import LEASE_SLACK, MAX_LEASE
-from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox import rates
 from bridge.outbox.presence import FileLock
@@ -52,6 +51,7 @@ from tests.tables import (
     stand_in_task,
     wait_until,
 )
+from tests.theeye import Answer, Fault, StandIn
 
 OTHER = make_task(2)
 HOLDING = make_task(3, on_unknown=OnUnknown.HOLD)

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from bridge.core.errors import DemoFailed
 from bridge.demo import tour
-from bridge.demo.theeye import Fault, StandIn
 from tests.tables import PATIENCE, wait_until
+from tests.theeye import Fault, StandIn
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,16 +29,16 @@ def test_the_demo_shows_a_whole_delivery_and_ends_with_0() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for shown in (
-        "proved by X-Hub-Signature-256",
+        "authenticated by X-Hub-Signature-256",
         'The bridge answered 202 {"event":1,"jobs":[{"id":1,"route":"deploy main","task":"deploy"}]',
         "NO  payload.ref: expected \"refs/tags/v*\", got \"refs/heads/main\"",
         "sends: POST http://127.0.0.1:",
         "/job/secret/<secret>?customer=acme",
         "job 1: accepted",
         "TheEye's job ",
-        "the task's script sees ['acme/api', 'main', '3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36']",
+        "the task's script receives ['acme/api', 'main', '3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36']",
         'NO  item.labels.severity: expected "critical", got "warning"',
-        "the task's script sees ['DiskFull on db2:9100', '']",
+        "the task's script receives ['DiskFull on db2:9100', '']",
         "Every step did what it should.",
     ):  # fmt: skip
         assert shown in done.stdout
@@ -46,16 +47,15 @@ def test_the_demo_shows_a_whole_delivery_and_ends_with_0() -> None:
 
 def test_a_step_that_goes_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """TheEye refuses every job: the demo must not end well."""
-    start = StandIn.start
 
-    def start_refusing(stand_in: StandIn) -> StandIn:
-        started = start(stand_in)
-        started.fault(Fault(reset=True, method="POST"))
-        return started
+    class Refusing(StandIn):
+        def start(self) -> Self:
+            self.fault(Fault(reset=True, method="POST"))
+            return super().start()
 
-    monkeypatch.setattr(StandIn, "start", start_refusing)
+    monkeypatch.setattr(tour, "StandIn", Refusing)
     monkeypatch.setattr(tour, "PATIENCE", 2.0)
-    with pytest.raises(DemoFailed, match="expected job 1 to be accepted, found"):
+    with pytest.raises(DemoFailed, match="expected job 1 to be accepted, got"):
         tour.run(lambda _line: None, once=True)
 
 
@@ -138,7 +138,7 @@ def test_nothing_is_left_however_it_ends(
     """Ctrl-C is INT to the group, a closed terminal HUP to the group; the status says what ended it."""
     folder = tmp_path / "temporary"
     with running(command, folder) as process:
-        read_until(process, "It stays up until")
+        read_until(process, "The demo stays up until")
         started = processes(folder)
         assert sum("bridge.wsgi:app" in each for each in started.values()) >= 3, started
         end(process.pid, number)
@@ -164,7 +164,7 @@ def test_nothing_is_left_where_what_it_started_was_killed_before(tmp_path: Path)
     folder = tmp_path / "temporary"
     for role in ("bridge.demo.guard", "-m gunicorn"):
         with running(DEMO, folder) as process:
-            read_until(process, "It stays up until")
+            read_until(process, "The demo stays up until")
             pid = next(pid for pid, each in sorted(processes(folder).items()) if role in each)
             os.kill(pid, KILL)
             process.terminate()

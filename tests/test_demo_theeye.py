@@ -26,7 +26,7 @@ from bridge.demo.arguments import (
     job_of,
     matched,
 )
-from bridge.demo.theeye import Answer, Fault, Received, Records, StandIn
+from tests.theeye import Answer, Fault, Received, Records, StandIn
 
 TOKEN = "a-user-s-access-token"
 DATA_URL = "data:text/plain;base64,aGk="

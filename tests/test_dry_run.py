@@ -14,7 +14,6 @@ from bridge.core.job import JobState
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Rate
 from bridge.delivery.dispatcher import DRY_RUN_NOTICE
-from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
 from bridge.theeye.request import TheEye
 from tests import pushes
@@ -22,6 +21,7 @@ from tests.delivery import TASK, Process, quick_client
 from tests.pushes import VARIABLES, push, write_table
 from tests.server import Server
 from tests.tables import dead_job, items, key_of, make_job, make_table, make_task, stand_in_task, wait_until
+from tests.theeye import StandIn
 
 #: Started with TheEye's access token.
 BY_TOKEN = replace(make_task(2), secret_key=None)

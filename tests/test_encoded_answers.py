@@ -11,11 +11,11 @@ from pathlib import Path
 import orjson
 
 from bridge.core.job import JobState
-from bridge.demo.theeye import Answer, Fault
 from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server
 from tests.tables import wait_until
+from tests.theeye import Answer, Fault
 
 TAKEN = orjson.dumps({"id": "5f3c9a7be4b0a1c2d3e4f599", "lifecycle": "ready", "state": "in_progress"})
 

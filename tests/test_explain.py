@@ -168,7 +168,7 @@ def test_the_event_that_is_named_must_be_that_of_the_body(routes: Terminal) -> N
         "explain", "--source", "github", "--event", "issues.closed", "-", stdin=json.dumps(opened)
     )
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--event: the body is that of issues.opened" in " ".join(result.stderr.split())
+    assert "--event: the body is of event issues.opened" in " ".join(result.stderr.split())
 
 
 # What is said of a job
@@ -214,7 +214,7 @@ def test_a_route_that_is_not_there_is_a_mistake_of_the_call(routes: Terminal) ->
     assert result.exit_code == 2
     assert "no route is named 'each comit'; did you mean each commit?" in result.stderr
     both = explain(routes, "--expect", "main", "--expect-none")
-    assert (both.exit_code, "--expect-none goes without --expect" in both.stderr) == (2, True)
+    assert (both.exit_code, "--expect-none excludes --expect" in both.stderr) == (2, True)
 
 
 # In colour

@@ -21,7 +21,6 @@ import sqlalchemy
 from sqlalchemy import NullPool, create_engine, text
 
 from bridge.core.errors import StoreUnavailable
-from bridge.demo.theeye import Fault, StandIn
 from bridge.outbox.store import Outbox
 from tests.conftest import lacks
 from tests.disk import filled, small_disk
@@ -38,6 +37,7 @@ from tests.pushes import (
 )
 from tests.server import Server
 from tests.tables import engine_of, in_threads, make_job, make_webhook, wait_until
+from tests.theeye import Fault, StandIn
 
 #: Within how many seconds a sender has its answer, whatever the store does: GitHub waits for 10.
 SOON = 10.0

@@ -371,7 +371,7 @@ def test_what_is_sent_is_what_was_given_and_nothing_odd(client: HttpClient, serv
     client.post(server.url, {}, b"", LONG)
     client.get(server.url, {"user-agent": "probe"}, LONG)
     host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
-    common = b"User-Agent: theeye-webhook-bridge\r\nAccept-Encoding: identity\r\n"
+    common = b"User-Agent: theeye-bridge/0.1.0\r\nAccept-Encoding: identity\r\n"
     assert requests == [
         b"POST " + PATH.encode() + b" HTTP/1.1\r\n" + host + common
         + b"Accept: application/json\r\nContent-Type: application/json\r\n"

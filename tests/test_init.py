@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.test_schema import SCHEMA, as_an_editor_reads, read
 from tests.test_sources import AWS, NOW, SECRET, TYPES, a_secret, all_samples, each_type, event_name
 
 #: What a person must look up.
-LOOKED_UP = {"TASK_KEY": "k" * 64, "TASK_ID": TASK, "THEEYE_CUSTOMER": "acme"}
+LOOKED_UP = {"_KEY": "k" * 64, "_TASK_ID": TASK, "THEEYE_CUSTOMER": "acme"}
 
 Run = Callable[..., Result]
 
@@ -45,9 +46,16 @@ def path(tmp_path: Path) -> Path:
 
 
 def variables_of(output: str) -> dict[str, str]:
-    """What init says to set; what a person must look up is looked up."""
-    set_there = re.findall(r"^    (\w+)=(\S+)", output.partition("Where the bridge runs:")[2], re.MULTILINE)
-    return {name: LOOKED_UP.get(name, value) for name, value in set_there}
+    """Return the variables as a shell sets them, with the values that a person looks up."""
+    pasted = "".join(re.findall(r"^    export .*\n", output, re.MULTILINE))
+    shell = subprocess.run(
+        ["/bin/sh", "-eu"], input=pasted + "env", env={}, capture_output=True, text=True, check=True
+    )
+    exported = re.findall(r"^    export (\w+)=", pasted, re.MULTILINE)
+    values = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+    known = {name: value for name in exported for end, value in LOOKED_UP.items() if name.endswith(end)}
+    assert {values[name] for name in known} <= {""}
+    return {name: known.get(name, values[name]) for name in exported}
 
 
 @pytest.fixture
@@ -68,7 +76,7 @@ class TestEveryType:
         assert list(SCHEMA.iter_errors(as_an_editor_reads(read(path)))) == []
         variables = variables_of(result.output)
         if source_type.proofs[0].key in source_type.sender_issued:
-            unset = [name for name, value in variables.items() if value == "…"]
+            unset = [name for name, value in variables.items() if value == ""]
             assert len(unset) == 1
             variables[unset[0]] = the_senders(source_type)
         assert run("check").exit_code == 0
@@ -85,7 +93,7 @@ class TestEveryType:
         sender_issued = source_type.proofs[0].key in source_type.sender_issued
         secret = the_senders(source_type) if sender_issued else pasted(output)
         variables = {
-            name: secret if name.startswith("HERE_") else value
+            name: value if value in LOOKED_UP.values() else secret
             for name, value in variables_of(output).items()
         }
         assert sender_issued or variables_of(output) == variables
@@ -119,17 +127,40 @@ def the_senders(source_type: SourceType) -> str:
 
 def pasted(output: str) -> str:
     """The secret that a person reads under the sender's name."""
-    sender = output.partition("Where the bridge runs:")[0]
+    sender = output.partition("2. Set these variables")[0]
     (secret,) = re.findall(r"(?:secret: |token: |password: |\?token=)([0-9a-f]{64})$", sender, re.MULTILINE)
     return str(secret)
 
 
 def test_where_its_schema_is_not_beside_it_it_says_how_to_have_it(run: Run, path: Path) -> None:
     output = run("init", "--source", "github").output
-    assert f"python -m bridge schema > {path.with_name('schema.json')}\n" in output
+    assert f"theeye-bridge schema > {path.with_name('schema.json')}\n" in output
     path.unlink()
     path.with_name("schema.json").write_text("{}")
     assert "bridge schema" not in run("init", "--source", "github").output
+
+
+def test_two_runs_share_only_the_organization(run: Run, path: Path) -> None:
+    first = run("init", "--source", "github").output
+    second = run("init", "--source", "gitlab", "--path", str(path.with_name("gitlab.yml"))).output
+    assert set(variables_of(first)) == {
+        "GITHUB_SECRET", "GITHUB_TASK_KEY", "GITHUB_TASK_ID", "THEEYE_CUSTOMER",
+    }  # fmt: skip
+    assert set(variables_of(second)) == {"GITLAB_TOKEN", "GITLAB_TASK_KEY", "GITLAB_TASK_ID"}
+    variables = {**variables_of(first), **variables_of(second), "GITLAB_TASK_ID": f"{TASK[:-1]}9"}
+    assert (
+        "2 sources, 2 tasks, 2 routes; no mistakes, 0 warnings" in run("check", "--env", **variables).output
+    )
+
+
+def test_the_url_is_where_serve_listens_unless_it_is_given(run: Run, path: Path) -> None:
+    local = run("init", "--source", "github", PORT="9123").output
+    assert "    URL: http://127.0.0.1:9123/hooks/github\n" in local
+    assert "replace http://127.0.0.1:9123 by the" in local
+    path.unlink()
+    public = run("init", "--source", "github", "--url", "https://bridge.example.org").output
+    assert "    URL: https://bridge.example.org/hooks/github\n" in public
+    assert "replace http" not in public
 
 
 def test_each_secret_is_another(run: Run) -> None:
@@ -142,7 +173,9 @@ def test_it_never_overwrites(run: Run, path: Path) -> None:
     before = path.read_text()
     again = run("init", "--source", "gitlab")
     assert (again.exit_code, path.read_text()) == (1, before)
-    assert "routes.yml is there already, and stays as it is\n    hint: say --path" in again.output
+    assert (
+        "routes.yml exists already\n    hint: choose another file in the folder with --path" in again.output
+    )
     assert "Traceback" not in again.output
 
 
@@ -151,7 +184,7 @@ def test_a_second_file_leaves_theeye_to_the_first(run: Run, path: Path) -> None:
     second = path.with_name("gitlab.yml")
     assert run("init", "--source", "gitlab", "--path", str(second)).exit_code == 0
     assert "theeye" not in second.read_text()
-    assert "2 sources, 1 task, 2 routes; no mistakes" in run("check").output
+    assert "2 sources, 2 tasks, 2 routes; no mistakes" in run("check").output
 
 
 def test_a_second_file_brings_theeye_where_the_first_lacks_it(run: Run, path: Path) -> None:
@@ -166,7 +199,7 @@ def test_a_customer_that_another_file_has_is_not_written(run: Run, path: Path) -
     path.with_name("main.yml").write_text("theeye: {customer: acme}\n")
     result = run("init", "--source", "github", "--customer", "acme")
     assert result.exit_code == 1
-    assert "routes.yml is not written: with it" in result.output
+    assert "routes.yml is not written: the table would have" in result.output
     assert "customer is defined twice" in result.output
     assert not path.exists()
 
@@ -176,7 +209,7 @@ def test_mistakes_that_were_there_before_are_not_laid_to_the_new_file(run: Run, 
     path.write_text(path.read_text().replace("source: github", "source: githob"))
     result = run("init", "--source", "gitlab", "--path", str(path.with_name("gitlab.yml")))
     assert result.exit_code == 0
-    assert "warning: the table has mistakes that were there before; check names them\n" in result.stderr
+    assert "warning: the other files of the table have mistakes; run check\n" in result.stderr
     output = run("check").output
     assert "githob" in output
     assert "gitlab.yml" not in re.sub(".*warning: .*", "", output)
@@ -187,8 +220,8 @@ def test_what_the_table_would_not_read_is_not_written(run: Run, path: Path, name
     target = path.parents[1] / name
     result = run("init", "--source", "github", "--path", str(target))
     assert result.exit_code == 2
-    table = f"the .yml and .yaml files in {path.parent}, as BRIDGE_CONFIG says; --path - shows"
-    assert f"--path: {target} would not be read: the table is {table}" in result.output
+    table = f"the .yml and .yaml files in {path.parent}; --path - prints"
+    assert f"--path: {target} is not part of the table; BRIDGE_CONFIG names {table}" in result.output
     assert not list(path.parents[1].iterdir())
 
 
@@ -197,12 +230,12 @@ def test_a_table_of_one_file_has_none_beside_it(run: Run, path: Path) -> None:
     assert run("init", "--source", "github", BRIDGE_CONFIG=one).exit_code == 0
     beside = run("init", "--source", "gitlab", "--path", str(path), BRIDGE_CONFIG=one)
     assert beside.exit_code == 2
-    assert f"the table is one file, {one}, as BRIDGE_CONFIG says; --path - shows" in beside.output
+    assert f"BRIDGE_CONFIG names one file, {one}; --path - prints" in beside.output
     assert not path.exists()
     again = run("init", "--source", "gitlab", BRIDGE_CONFIG=one).output
-    assert "stays as it is\n    hint: say --path - to see the table\n" in again
+    assert "exists already\n    hint: print the table with --path -\n" in again
     Path(one).rename(path.with_name("table"))
-    assert "table is there already" in run("init", "--source", "gitlab", BRIDGE_CONFIG=one[:-5]).output
+    assert "table exists already" in run("init", "--source", "gitlab", BRIDGE_CONFIG=one[:-5]).output
 
 
 def test_what_does_not_fit_the_others_is_not_written(run: Run, path: Path) -> None:
@@ -218,8 +251,10 @@ def test_what_does_not_fit_the_others_is_not_written(run: Run, path: Path) -> No
 def test_a_table_on_standard_output_has_what_to_do_beside_it(run: Run, path: Path) -> None:
     result = run("init", "--source", "github", "--path", "-")
     assert "routes:" in result.stdout
-    assert "At the sender (GitHub):" not in result.stdout
-    assert "At the sender (GitHub):\n    URL: https://your-bridge/hooks/github\n" in result.stderr
+    assert "Set up the webhook" not in result.stdout
+    assert (
+        "1. Set up the webhook at GitHub:\n\n    URL: http://127.0.0.1:8000/hooks/github\n" in result.stderr
+    )
     assert not path.exists()
 
 
@@ -279,16 +314,16 @@ def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (("--source", "githb"), "--source: there is no type 'githb'; did you mean github?"),
-        (("--type", "githb"), "--type: there is no type 'githb'; did you mean github?"),
+        (("--source", "githb"), "--source: no type is named 'githb'; did you mean github?"),
+        (("--type", "githb"), "--type: no type is named 'githb'; did you mean github?"),
         (("--source", "a b", "--type", "github"), "--source: a source's name is of letters, digits"),
         (("--task", TASK[1:]), f"--task: unknown task '{TASK[1:]}'\n    hint: "),
         (("--task", "k" * 64), "--task: unknown task '…' (64 characters)"),
-        (("--key", "k" * 64), "expected a variable's name, such as TASK_KEY, and never the key itself"),
-        (("--key", "MY-KEY"), "expected a variable's name"),
-        (("--key", "GITHUB_SECRET"), "--key: GITHUB_SECRET holds something else of this table"),
-        (("--key", "TASK_ID"), "--key: TASK_ID holds something else"),
-        (("--key", "THEEYE_CUSTOMER"), "--key: THEEYE_CUSTOMER holds something else"),
+        (("--key", "k" * 64), "expected the name of a variable, such as TASK_KEY, not the key itself"),
+        (("--key", "MY-KEY"), "expected the name of a variable"),
+        (("--key", "GITHUB_SECRET"), "--key: the table uses GITHUB_SECRET for another value"),
+        (("--key", "GITHUB_TASK_ID"), "--key: the table uses GITHUB_TASK_ID for another value"),
+        (("--key", "THEEYE_CUSTOMER"), "--key: the table uses THEEYE_CUSTOMER for another value"),
         (("--customer", "two\nlines"), "--customer: customer: found 'two\\nlines', expected one"),
         (("--event", "${{ event }}"), "--event: found an expression, expected a pattern"),
         (("--argument", "payload.a |"), "--argument: 'payload.a |' is not a valid expression"),
@@ -327,5 +362,6 @@ def test_where_nothing_can_be_written_it_says_so(run: Run, folder: str) -> None:
 )
 def test_a_secret_that_the_sender_gives_out_is_not_made_up(run: Run, name: str) -> None:
     output = run("init", "--source", name, "--path", "-").output
-    assert "=…  # the sender gives it out: copy it from there" in output
+    assert re.search(r"^    export \w+=\n", output, re.MULTILINE)
+    assert re.search(r"^    \w+: copy it from ", output, re.MULTILINE)
     assert not re.search(r"[0-9a-f]{64}", output)

@@ -589,7 +589,7 @@ def test_a_retry_whose_route_asks_for_a_redacted_field_says_why(intake: Intake, 
     assert result.exit_code == 1
     assert result.output.splitlines() == [
         "job 1 stays dead: 403; not retried: its route was removed or no longer matches; "
-        "its route may need a field that was redacted: ask the sender to send it again",
+        "its route may need a redacted field: let the sender send the webhook again",
     ]
 
 

@@ -21,7 +21,6 @@ from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
-from bridge.demo.theeye import StandIn
 from bridge.outbox.job_storage import STAYS_DEAD
 from bridge.outbox.keys import throttle
 from bridge.outbox.row_mapping import job_row
@@ -41,6 +40,7 @@ from tests.tables import (
     stand_in_task,
     wait_until,
 )
+from tests.theeye import StandIn
 
 #: Seconds.
 WITHIN = 600.0

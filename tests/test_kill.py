@@ -12,11 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bridge.demo.theeye import Fault, StandIn
 from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, Clients, assert_promises, stand_in, wait_until_none_waits, write_table
 from tests.server import Program, Server, Worker
 from tests.tables import in_threads
+from tests.theeye import Fault, StandIn
 
 #: Which of the processes are killed, in this order, while the webhooks come in.
 KILLS = ("worker", "web", "web", "worker", "all", "web", "worker", "worker", "web")

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import update
 
 from bridge.core.job import Attempt, Job, JobState, Outcome
-from bridge.demo.theeye import Fault
 from bridge.outbox import session, sqlite
 from bridge.outbox.schema import jobs
 from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server, Worker
 from tests.tables import wait_until
+from tests.theeye import Fault
 
 TOO_LATE = "(not recorded: the claim is no longer held)"
 

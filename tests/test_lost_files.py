@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.demo.theeye import Answer, Fault, StandIn
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server
 from tests.tables import wait_until
+from tests.theeye import Answer, Fault, StandIn
 
 #: Of a TheEye that is away: jobs wait.
 AWAY = Fault(answer=Answer(503))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.demo.theeye import StandIn
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Server
+from tests.theeye import StandIn
 
 FILES = {"bridge.db", "bridge.db-wal", "bridge.db-shm"}
 

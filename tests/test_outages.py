@@ -22,11 +22,11 @@ from bridge.core.secrets import Mask, Secret
 from bridge.core.task import OnUnknown
 from bridge.delivery import circuit_breaker
 from bridge.delivery.dispatcher import THREADS
-from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
 from tests.delivery import TASK, Process, arguments, posts, probes, quick_client
 from tests.tables import PATIENCE, items, key_of, make_job, make_table, make_task, stand_in_task, wait_until
+from tests.theeye import Answer, Fault, StandIn
 
 OTHER = make_task(2)
 HOLDING = make_task(3, on_unknown=OnUnknown.HOLD)

@@ -18,7 +18,6 @@ from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
 from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
-from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.store import Outbox
@@ -38,6 +37,7 @@ from tests.tables import (
     stand_in_task,
     wait_until,
 )
+from tests.theeye import Answer, Fault, StandIn
 
 A, B = make_task(1), make_task(2)
 

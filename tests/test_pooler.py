@@ -14,7 +14,6 @@ from sqlalchemy import Connection, text
 
 from bridge.core.errors import StoreUnavailable
 from bridge.core.job import JobState
-from bridge.demo.theeye import StandIn
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.store import Outbox
 from tests import pgbouncer
@@ -24,6 +23,7 @@ from tests.postgresql import Cluster
 from tests.pushes import VARIABLES, Clients, assert_promises, stand_in, wait_until_none_waits, write_table
 from tests.server import Server, Worker
 from tests.tables import in_threads
+from tests.theeye import StandIn
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from bridge.config.load import load
 from bridge.core.event import JSON, Headers, Request
 from bridge.core.secrets import Mask
 from bridge.demo.arguments import Argument, StandInTask
-from bridge.demo.theeye import StandIn
 from bridge.intake.receive import Receiver
 from bridge.intake.refusals import Refusals
 from bridge.outbox.store import Outbox
@@ -25,6 +24,7 @@ from bridge.sources.base.discovery import discover
 from tests.intake import beside
 from tests.tables import NOW, Clock
 from tests.terminal import Terminal
+from tests.theeye import StandIn
 
 DEPLOY, PAGE = "5f3c9a7be4b0a1c2d3e4f501", "5f3c9a7be4b0a1c2d3e4f502"
 KEY = "k" * 64
@@ -163,8 +163,8 @@ class TestOutput:
             "  gone     job 1 of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
             "events run: 2; with other jobs: 2 (1 new, 1 gone, 0 changed)",
-            "each kept the name, action and delivery id with which it was stored",
-            "1 would match nothing, and made jobs",
+            "each has the name, action and delivery id with which it was stored",
+            "1 would match nothing, but had jobs",
         ]
 
     def test_as_json(self, terminal: Terminal) -> None:
@@ -221,8 +221,8 @@ class TestWhatIsToldHonestly:
         edit(terminal, "payload.ref: main", "payload.ref: dev")
         assert terminal.run("preview", "--fail-on-change").output.splitlines() == [
             "events run: 0; with other jobs: 0 (0 new, 0 gone, 0 changed)",
-            "each kept the name, action and delivery id with which it was stored",
-            "not run: 1 events, whose body is not kept",
+            "each has the name, action and delivery id with which it was stored",
+            "not run: 1 events, whose body is not stored",
         ]
 
     @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ class TestWhatIsToldHonestly:
         events = [change for event in answer["events"] for change in event["changes"]]
         assert [(change["route"], change["certain"]) for change in events] == [(x, False) for x in uncertain]
         told = terminal.run("preview").output
-        assert ("not known of 1 jobs, as a field was redacted" in told) is bool(uncertain)
+        assert ("uncertain: 1 jobs, because a stored field is redacted" in told) is bool(uncertain)
         # And what it does not decide is sure all the same.
         edit(terminal, '"${{ payload.number }}"', '"n${{ payload.number }}"')
         sure = "deploy" not in uncertain

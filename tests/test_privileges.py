@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from bridge.demo.theeye import StandIn
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.store import Outbox
 from tests.documents import code_blocks
 from tests.postgresql import USER, Cluster
 from tests.pushes import VARIABLES, push, stand_in, wait_until_none_waits, write_table
 from tests.server import CHECKOUT, Server, Worker
+from tests.theeye import StandIn
 
 ROLES, GRANTS = code_blocks("docs/security.md", "sql")
 

@@ -16,12 +16,12 @@ from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.secrets import Mask
 from bridge.core.task import Rate, Task
-from bridge.demo.theeye import StandIn
 from bridge.outbox import rates
 from bridge.outbox.claims import Claim
 from bridge.outbox.store import Outbox
 from tests.delivery import Process, Shifted, posts, quick_client
 from tests.tables import NOW, Clock, in_threads, items, make_table, make_task, make_webhook, stand_in_task
+from tests.theeye import StandIn
 
 RATE = Rate(3, 60.0)
 TASK, OTHER = make_task(1, rate=RATE), make_task(2)

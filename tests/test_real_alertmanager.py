@@ -15,10 +15,10 @@ import pytest
 
 from bridge.core.job import JobState
 from bridge.demo.arguments import Argument, StandInJob, StandInTask
-from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
 from tests.alertmanager import Alertmanager
 from tests.server import Server
+from tests.theeye import StandIn
 
 MakeAlertmanager = Callable[[str], Alertmanager]
 

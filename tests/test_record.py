@@ -170,7 +170,7 @@ class TestCommand:
         result = recorded(terminal, "--redact", path)
         assert expect in result.stdout
         assert REDACTED in payload_of(terminal).read_text()
-        told = "without what was redacted the table makes other jobs of it: see expect\n"
+        told = "without the redacted fields the table creates other jobs; check expect\n"
         assert (told in result.stderr) is ("commits" not in path)
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
@@ -179,13 +179,13 @@ class TestCommand:
         terminal.config.write_text(TABLE.replace("refs/heads/main", "{not: refs/heads/main}"))
         result = recorded(terminal, "--redact", "payload.ref")
         assert "      - route: deploy" in result.stdout.splitlines()
-        assert "the table makes other jobs of it: see expect" in result.stderr
+        assert "the table creates other jobs; check expect" in result.stderr
 
     @pytest.mark.parametrize("field", ["payload.after", "payload.ref"])
     def test_what_was_redacted_when_it_was_stored_is_told(self, terminal: Terminal, field: str) -> None:
         store(terminal, redact(make_event(PUSH), [parse_path(field)]))
         result = terminal.run("record", "1")
-        told = f"a field was redacted when it was stored: the test has '{REDACTED}' there, see expect\n"
+        told = f"a stored field is redacted: the test has '{REDACTED}' there; check its expect\n"
         assert told in result.stderr
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").exit_code == 0
@@ -195,7 +195,7 @@ class TestCommand:
         payload_of(terminal).write_text("mine")
         result = terminal.run("record", "1")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "push-1.json is there already, and stays" in result.stderr
+        assert "push-1.json exists already" in result.stderr
         assert payload_of(terminal).read_text() == "mine"
         assert terminal.run("record", "1", "--into", str(terminal.config.parent / "a" / "b")).exit_code == 0
 
@@ -214,21 +214,21 @@ class TestCommand:
         payload_of(terminal).parent.mkdir()
         payload_of(terminal).symlink_to(tmp_path.parent / "nothing")
         store(terminal, make_event(PUSH))
-        assert "push-1.json is there already, and stays" in terminal.run("record", "1").output
+        assert "push-1.json exists already" in terminal.run("record", "1").output
 
     def test_a_file_in_place_of_the_folder_is_told(self, terminal: Terminal) -> None:
         payload_of(terminal).parent.write_text("mine")
         store(terminal, make_event(PUSH))
         result = terminal.run("record", "1")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "tests is no folder; say another folder: --into" in result.stderr
+        assert "tests is not a folder; choose another folder with --into" in result.stderr
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             (("--redact", "payload.aftr"), "the event has no payload.aftr"),
-            (("--redact", "payload"), "payload is no single field"),
-            (("--redact", "headers.a.b"), "headers.a.b is no single field"),
+            (("--redact", "payload"), "payload is not a single field"),
+            (("--redact", "headers.a.b"), "headers.a.b is not a single field"),
             (("--redact", "event"), "unknown name 'event'"),
             (("--into", "/"), "expected a folder in"),
         ],
@@ -244,8 +244,8 @@ class TestCommand:
         ("event", "message"),
         [
             (without_content(make_event(PUSH)), "the body of event 1 is not kept"),
-            (make_event(PUSH, source="gitlab"), "which today's table does not have"),
-            (make_event({"ref": "r"}), "no test can be made of event 1: a github push without before, after"),
+            (make_event(PUSH, source="gitlab"), "which the table does not have"),
+            (make_event({"ref": "r"}), "event 1 cannot become a test: a github push without before, after"),
         ],
     )
     def test_what_cannot_be_says_why(self, terminal: Terminal, event: Event, message: str) -> None:
@@ -282,7 +282,7 @@ class TestCommand:
         store(terminal, make_event({**PUSH, "after": value}))
         result = terminal.run("record", "1")
         assert ("task_arguments" in result.stdout) is is_said
-        assert ("any arguments will do" in result.stderr) is not is_said
+        assert ("the test accepts any arguments" in result.stderr) is not is_said
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
 
@@ -309,7 +309,7 @@ class TestCommand:
         result = terminal.run("record", "1", HOOK_SECRET=secret)
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[-len(said) :] == said
-        assert ("any arguments will do" in result.stderr) is ("route" in said[0])
+        assert ("the test accepts any arguments" in result.stderr) is ("route" in said[0])
         terminal.config.write_text(table + result.stdout)
         assert terminal.run("test", HOOK_SECRET=secret).output == "ok    push 1\n1 test, 0 failed\n"
 

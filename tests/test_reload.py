@@ -24,7 +24,6 @@ from bridge.core.job import JobState, Outcome
 from bridge.core.problem import Severity
 from bridge.core.secrets import Mask
 from bridge.core.task import OnUnknown
-from bridge.demo.theeye import Fault, StandIn
 from bridge.process.environment import Environment
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
@@ -34,6 +33,7 @@ from tests.intake import BEARER, JSON_HEADERS, Intake
 from tests.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, write_table
 from tests.server import Server, SlowServer, Worker
 from tests.tables import PATIENCE, make_table, make_task, stand_in_task, wait_until
+from tests.theeye import Fault, StandIn
 
 TROUBLE = "the routing table is invalid; the last valid one stays active; run check: "
 #: A source that no route is for: `check` warns of it.

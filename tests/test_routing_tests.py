@@ -406,7 +406,7 @@ class TestCommand:
         assert (result.exit_code, result.output) == (0, "ok    one\n1 test, 0 failed\n")
         unknown = terminal.run("test", "--name", "on")
         assert unknown.exit_code == 2
-        assert "no test is named 'on'; did you mean one?; there are: one, two" in unknown.output
+        assert "no test is named 'on'; did you mean one?; known: one, two" in unknown.output
 
     def test_as_json(self, terminal: Terminal) -> None:
         result = terminal.run("test", "--json")

@@ -18,10 +18,10 @@ import pytest
 
 from bridge.core.job import JobState
 from bridge.demo.arguments import Argument, StandInTask
-from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.outbox.store import Outbox
 from tests.server import CHECKOUT, Server
 from tests.tables import wait_until
+from tests.theeye import Answer, Fault, StandIn
 
 HOOK_SECRET = "marked-hook-secret-7Qz"
 OLD_SECRET = "marked-old-hook-secret-7Qz"

@@ -250,8 +250,8 @@ def test_where_nothing_listens_it_says_so(config: Path, recorder: Recorder) -> N
     result = run(config, 1, "--source", "open", ORDER)
     assert result.exit_code == 1
     why = "no connection to 127.0.0.1:1: connection refused"
-    hint = "start the bridge, or say --url"
-    assert result.output == f"nothing was sent to http://127.0.0.1:1/hooks/open: {why}\n    hint: {hint}\n"
+    hint = "start the bridge, or add --url"
+    assert result.output == f"Error: cannot send to http://127.0.0.1:1/hooks/open: {why}\n    hint: {hint}\n"
 
 
 def test_a_lost_answer_is_told_from_what_was_not_sent(
@@ -260,7 +260,10 @@ def test_a_lost_answer_is_told_from_what_was_not_sent(
     monkeypatch.setattr(sending, "HttpClient", Mute)
     result = run(config, recorder.port, "--source", "open", ORDER)
     assert result.exit_code == 1
-    assert "/hooks/open: no answer within 30 s\n    hint: the bridge may have taken it" in result.output
+    assert (
+        "/hooks/open: no answer within 30 s\n    hint: the bridge may have stored the webhook"
+        in result.output
+    )
 
 
 class Mute:
@@ -300,6 +303,6 @@ def test_what_cannot_be_sent_says_why(config: Path, recorder: Recorder) -> None:
     assert "add --event and its name" in run(config, recorder.port, "--source", "github", PUSH).output
     nobody = run(config, recorder.port, "--source", "nobody", PUSH)
     assert nobody.exit_code == 2
-    assert "no source is named 'nobody'; there are: github, alerts" in nobody.output
+    assert "no source is named 'nobody'; known: github, alerts" in nobody.output
     assert run(config, recorder.port, "--source", "open", "nowhere.json").exit_code == 2
     assert recorder.came == []

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from bridge.core.job import JobState
-from bridge.demo.theeye import Fault
 from bridge.outbox.store import Outbox
 from tests import pushes
 from tests.pushes import VARIABLES, stand_in, write_table
 from tests.server import HeldServer, Server
 from tests.tables import wait_until
+from tests.theeye import Fault
 
 
 def server_of(tmp_path: Path, url: str, **environ: str) -> Server:

@@ -19,7 +19,6 @@ from bridge.core.task import Task
 from bridge.delivery import dispatcher as deliver
 from bridge.delivery.circuit_breaker import Probe
 from bridge.delivery.target import Target
-from bridge.demo.theeye import Answer, Fault, StandIn
 from bridge.http.client import HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
@@ -39,6 +38,7 @@ from tests.tables import (
     stand_in_task,
     wait_until,
 )
+from tests.theeye import Answer, Fault, StandIn
 
 TOKEN = Secret("theeye-token-0123456789")
 #: It has no key: the token starts it.

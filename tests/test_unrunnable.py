@@ -16,13 +16,13 @@ from bridge.core.secrets import Mask
 from bridge.core.task import Task
 from bridge.core.task_arguments import MAX_SHELL_TEXT_BYTES, ArgumentsType
 from bridge.demo.arguments import Argument, StandInTask
-from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
 from bridge.routing.route import OnDead
 from tests.delivery import Process, arguments, posts, quick_client
 from tests.intake import TASK, VARIABLES, github_headers
 from tests.server import Server
 from tests.tables import make_job, make_route, make_table, make_task, stand_in_task, wait_until
+from tests.theeye import StandIn
 
 TABLE = """
 theeye: {{customer: acme, url: "{url}", retry: {{for: 24h, longest_wait: 2s}}}}

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bridge.core.job import JobState
-from bridge.demo.theeye import Fault, StandIn
 from bridge.outbox.store import Outbox
 from tests.pushes import VARIABLES, push, stand_in, write_table
 from tests.server import Program, Server, Worker
 from tests.tables import wait_until
+from tests.theeye import Fault, StandIn
 
 RECEIVES_ONLY = {**VARIABLES, "BRIDGE_DELIVER": "false"}
 DELIVERING = {"ready": True, "store": "answers", "delivering": True}

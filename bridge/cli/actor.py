@@ -1,4 +1,4 @@
-"""Actor: who runs a command that changes what is stored, for the audit."""
+"""Actor: who runs a command that changes the store, for the audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from bridge.core.event import JSON
 from bridge.outbox.audit import Action
 
-#: The longest name that --as takes, in characters.
+#: The longest name for --as, in characters.
 _LONGEST = 100
 
 
@@ -20,20 +20,20 @@ _LONGEST = 100
 class Actor:
     """Who runs a command."""
 
-    #: What ``--as`` says, or else the account's name.
+    #: The value of ``--as``, or the account's name.
     name: str
     #: The account of the operating system.
     account: str
 
     def action(self, name: str, target: Mapping[str, JSON], chosen: int | None = None) -> Action:
-        """What the audit says of the command."""
+        """Return the command as an action of the audit."""
         return Action(self.name, self.account, name, target, chosen)
 
 
 def _actor(_context: click.Context, _option: click.Parameter, name: str | None) -> Actor:
     account = _account()
     if name is not None and not (name.isprintable() and name.strip() and len(name) <= _LONGEST):
-        raise click.BadParameter(f"a name is 1 to {_LONGEST} printable characters")
+        raise click.BadParameter(f"expected 1 to {_LONGEST} printable characters")
     return Actor(account if name is None else name.strip(), account)
 
 
@@ -51,5 +51,5 @@ as_actor = click.option(
     "actor",
     metavar="NAME",
     callback=_actor,
-    help="Your name, for `audit`.  [default: the account's]",
+    help="Record this name in the audit.  [default: the account's]",
 )

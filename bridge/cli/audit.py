@@ -1,4 +1,4 @@
-"""The command that says what people did: audit."""
+"""The command ``audit``: list what operators did."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from bridge.report import rows
 @as_json
 @click.pass_obj
 def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) -> None:
-    """Say who retried, canceled, resolved, replayed, paused, resumed or pruned what. The newest first."""
+    """List what operators did, newest first.
+
+    It lists retries, cancels, resolves, replays, pauses, resumes and prunes, with the name of each operator.
+    """
     with terminal.outbox() as outbox:
-        found = outbox.audit.entries(since=since, limit=limit)
+        entries = outbox.audit.entries(since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.audit_json(entry) for entry in found])
+        terminal.say_json([rows.audit_json(entry) for entry in entries])
     else:
-        terminal.say([rows.audit_line(entry) for entry in found] or ["no actions"])
+        terminal.say(rows.listed(rows.AUDIT_HEADING, map(rows.audit_line, entries), "no actions"))

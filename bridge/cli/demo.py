@@ -1,4 +1,4 @@
-"""The command that shows a whole delivery: demo."""
+"""The command ``demo``: show a whole delivery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from bridge.demo import tour
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="End after the tour: with 0, or with 1 where a step failed.")
+@click.option("--once", is_flag=True, help="Exit after the tour, with 1 if a step failed.")
 def demo(once: bool) -> None:
-    """Show a whole delivery on this machine, against a stand-in TheEye."""
+    """Show a whole delivery, with a stand-in TheEye.
+
+    Everything runs on this machine. The demo stays up until you press Ctrl-C, unless you add --once.
+    """
     tour.run(click.echo, once=once)

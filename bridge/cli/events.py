@@ -1,4 +1,4 @@
-"""The events in the outbox, and running one again through today's table."""
+"""The commands ``events``: list, show and replay stored events."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bridge.routing.routing_table import RoutingTable
 
 @click.group()
 def events() -> None:
-    """The events in the outbox."""
+    """List, show and replay events."""
 
 
 @events.command("list")
 @of_source
-@click.option("--refused", is_flag=True, help="The last requests that were refused, and why.")
+@click.option("--refused", is_flag=True, help="List the last refused requests, with the reason.")
 @since
 @limited
 @as_json
@@ -30,16 +30,16 @@ def events() -> None:
 def list_events(
     terminal: Terminal, source: str | None, refused: bool, since: float | None, limit: int, in_json: bool
 ) -> None:
-    """The newest events first."""
+    """List events, newest first."""
     if refused:
         _list_refused(terminal, source, since, limit, in_json)
         return
     with terminal.outbox() as outbox:
-        found = outbox.events(source=source, since=since, limit=limit)
+        listed = outbox.events(source=source, since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.event_json(event) for event in found])
+        terminal.say_json([rows.event_json(event) for event in listed])
     else:
-        terminal.say([rows.event_line(event) for event in found] or ["no events"])
+        terminal.say(rows.listed(rows.EVENT_HEADING, map(rows.event_line, listed), "no events"))
 
 
 @events.command("show")
@@ -47,7 +47,7 @@ def list_events(
 @as_json
 @click.pass_obj
 def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
-    """One event with its jobs and its payload."""
+    """Show an event with its jobs and its payload."""
     with terminal.outbox() as outbox:
         event = outbox.stored_event(event_id)
         summary = outbox.summary(event_id)
@@ -63,7 +63,10 @@ def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
 @as_actor
 @click.pass_obj
 def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> None:
-    """Make the jobs of stored events again, as today's table makes them, beside those that are there."""
+    """Create the jobs of stored events again, by the current table.
+
+    Existing jobs do not change. Select events by their numbers, or by options.
+    """
     table = terminal.load().table
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.event_ids(source=selection.source, since=selection.since)
@@ -78,15 +81,17 @@ def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> Non
 
 
 def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: int, entry: int) -> bool:
-    """Replay one event and say what came of it; False where it cannot be."""
+    """Replay one event and print the result; return whether it was possible."""
     try:
         event = outbox.event(event_id)
         source = table.sources.get(event.source)
         if source is None:
-            terminal.warn(f"event {event_id}: the table has no source {event.source}")
+            terminal.warn(f"event {event_id}: the table has no source {event.source!r}")
             return False
         if source.type.is_setup_event(event):
-            terminal.say([f"event {event_id}: {event.full_name} is a test or confirmation, no jobs"])
+            terminal.say(
+                [f"event {event_id}: {event.full_name} is a test or confirmation of the sender: no jobs"]
+            )
             return True
         routed = table.jobs_for(event)
         made = outbox.replay(event_id, routed.jobs, entry=entry)
@@ -95,8 +100,8 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
     except OutboxError as error:
         terminal.warn(f"event {event_id}: {error}")
         return False
-    told = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
-    terminal.say([f"event {event_id}: {f'jobs {told}' if made else 'no jobs'}"])
+    created = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
+    terminal.say([f"event {event_id}: {f'jobs {created}' if made else 'no jobs'}"])
     for warning in routed.warnings:
         terminal.warn(f"event {event_id}: {warning}")
     return True
@@ -106,8 +111,9 @@ def _list_refused(
     terminal: Terminal, source: str | None, since: float | None, limit: int, in_json: bool
 ) -> None:
     with terminal.outbox() as outbox:
-        found = outbox.refused(source=source, since=since, limit=limit)
+        refused = outbox.refused(source=source, since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.refused_json(one) for one in found])
+        terminal.say_json([rows.refused_json(one) for one in refused])
     else:
-        terminal.say([rows.refused_line(one) for one in found] or ["no refused requests"])
+        lines = map(rows.refused_line, refused)
+        terminal.say(rows.listed(rows.REFUSED_HEADING, lines, "no refused requests"))

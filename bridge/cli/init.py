@@ -1,9 +1,10 @@
-"""The command that writes a first table: init."""
+"""The command ``init``: write a first routing table."""
 
 from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,52 +16,59 @@ import click
 
 from bridge.cli.sender import hook_url
 from bridge.cli.terminal import Terminal
+from bridge.config.env import variable_name
 from bridge.config.files import is_table_file
 from bridge.config.first_table import FirstTable
 from bridge.config.load import load
+from bridge.config.readers import env_name
 from bridge.core.errors import ConfigError, SettingsError
 from bridge.core.problem import Place, Problem, Severity
 from bridge.core.suggestions import did_you_mean
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import SourceType
 
-#: Characters of a line of the guide's prose.
-_WIDTH = 100
+#: The longest line, in characters.
+_WIDTH = 80
 
 
 @click.command()
-@click.option("--source", required=True, help="Its name: the last part of its URL.")
-@click.option("--type", "type_name", help="What kind of sender it is.  [default: its name]")
-@click.option("--event", help="The event, event.action, or a glob.  [default: a usual one of the type]")
-@click.option("--task", help="The task's id at TheEye.  [default: ${{ env.TASK_ID }}]")
-@click.option("--key", default="TASK_KEY", show_default=True, help="The variable of the task's secret key.")
-@click.option("--customer", help="The organization at TheEye.  [default: ${{ env.THEEYE_CUSTOMER }}]")
+@click.option("--source", metavar="NAME", required=True, help="Name the source, the last part of its URL.")
+@click.option("--type", "type_name", metavar="TYPE", help="Set the sender's type.  [default: NAME]")
+@click.option("--event", help="Match this event or glob.  [default: a usual one]")
+@click.option("--task", metavar="ID", help="Run this task.  [default: env.NAME_TASK_ID]")
+@click.option("--key", metavar="VARIABLE", help="Read the task's key there.  [default: NAME_TASK_KEY]")
+@click.option("--customer", help="Set the organization.  [default: env.THEEYE_CUSTOMER]")
 @click.option(
-    "--argument", "arguments", multiple=True, help="Such as payload.after; in order, as often as needed."
+    "--argument",
+    "arguments",
+    metavar="FIELD",
+    multiple=True,
+    help="Add an argument, such as payload.after. Repeatable.",
 )
-@click.option(
-    "--path", help="Where to write it, - for standard output.  [default: routes.yml in BRIDGE_CONFIG]"
-)
-@click.option("--url", default="https://your-bridge", show_default=True, help="The bridge's address.")
-@click.pass_obj
+@click.option("--path", metavar="FILE", help="Write FILE, or print if -.  [default: routes.yml]")
+@click.option("--url", help="Set the bridge's address.  [default: 127.0.0.1:$PORT]")
+@click.pass_context
 def init(
-    terminal: Terminal,
+    ctx: click.Context,
     source: str,
     type_name: str | None,
     event: str | None,
     task: str | None,
-    key: str,
+    key: str | None,
     customer: str | None,
     arguments: tuple[str, ...],
     path: str | None,
-    url: str,
+    url: str | None,
 ) -> None:
-    """Write a first routing table, and say what to paste into the sender.
+    """Write a first routing table, and print the next steps.
 
-    It adds no mistake to the table. A file that is there is never overwritten.
+    The next steps are the webhook's URL and secret for the sender, the variables to set, and the commands
+    to run. The command never overwrites a file, and never adds a mistake to the table.
     """
+    terminal: Terminal = ctx.obj
+    key = variable_name(source, "task_key") if key is None else key
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", key):
-        message = "expected a variable's name, such as TASK_KEY, and never the key itself"
+        message = "expected the name of a variable, such as TASK_KEY, not the key itself"
         raise click.BadParameter(message, param_hint="--key")
     types = discover()
     table = FirstTable(
@@ -68,35 +76,37 @@ def init(
         _type(type_name or source, types, "--source" if type_name is None else "--type"),
         event,
         arguments,
-        task or FirstTable.task,
+        task or f"${{{{ env.{variable_name(source, 'task_id')} }}}}",
         key,
         customer or FirstTable.customer,
     )
-    hook = urlunsplit(hook_url(url, source))
+    hook = urlunsplit(hook_url(url or f"http://127.0.0.1:{terminal.settings.port}", source))
     warnings = _checked(table, types)
     if len(re.findall(rf"\$\{{\{{\s*env\.{key}\b", _text(table))) > 1:
-        message = f"{key} holds something else of this table; the task's key needs a variable of its own"
+        message = f"the table uses {key} for another value; name another variable for the task's key"
         raise click.BadParameter(message, param_hint="--key")
+    program = ctx.find_root().info_name or "theeye-bridge"
+    commands = [f"{program} check --env", f"{program} serve"]
     if path == "-":
         click.echo(_text(table), nl=False)
     else:
         target = _target(terminal.settings.config, path)
-        _write(terminal, table, customer, target)
-        click.echo(f"{target} is written.")
+        table = _write(terminal, table, customer, target)
+        click.echo(f"Wrote {target}.")
         schema = target.with_name("schema.json")
         if not schema.exists():
-            click.echo(f"For your editor: python -m bridge schema > {schema}")
-    for line in [*warnings, *_next_steps(table, hook)]:
-        # Not through the mask: the secret is shown here, once.
+            commands.insert(0, f"{program} schema > {shlex.quote(str(schema))}")
+    for line in [*warnings, *_next_steps(table, hook, is_local=url is None), *map(_indented, commands)]:
+        # Not masked: the secret is shown here, once.
         click.echo(line, err=path == "-")
 
 
 def _type(name: str, types: Mapping[str, SourceType], flag: str) -> SourceType:
-    """The type of this name. Raises BadParameter."""
+    """Return the type of this name. Raises BadParameter."""
     if name in types:
         return types[name]
-    message = f"there is no type {name!r}{did_you_mean(name, types)}"
-    raise click.BadParameter(f"{message}; say --type: one of {', '.join(sorted(types))}", param_hint=flag)
+    message = f"no type is named {name!r}{did_you_mean(name, types)}"
+    raise click.BadParameter(f"{message}; set --type to one of {', '.join(sorted(types))}", param_hint=flag)
 
 
 def _text(table: FirstTable) -> str:
@@ -104,7 +114,7 @@ def _text(table: FirstTable) -> str:
 
 
 def _checked(table: FirstTable, types: Mapping[str, SourceType]) -> list[str]:
-    """What `check` would warn of. Raises UsageError with every mistake, by the flag that it is said with."""
+    """Return the warnings of `check`. Raises UsageError with every mistake, each at its option."""
     flags = [flag for flag, _ in table.lines()]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "routes.yml"
@@ -113,7 +123,7 @@ def _checked(table: FirstTable, types: Mapping[str, SourceType]) -> list[str]:
             problems = load(file, {}, types, require_env=False).problems
         except ConfigError as error:
             problems = error.problems
-    said = [
+    messages = [
         (
             problem.severity,
             f"{flags[problem.place.line - 1] or file.name}: {problem.message}" + _hint(problem),
@@ -121,10 +131,10 @@ def _checked(table: FirstTable, types: Mapping[str, SourceType]) -> list[str]:
         for problem in problems
         if not problem.message.endswith("is not set")
     ]
-    errors = [message for severity, message in said if severity is Severity.ERROR]
+    errors = [message for severity, message in messages if severity is Severity.ERROR]
     if errors:
         raise click.UsageError("\n".join(errors))
-    return [f"warning: {message}" for _, message in said]
+    return [f"warning: {message}" for _, message in messages]
 
 
 def _hint(problem: Problem) -> str:
@@ -132,27 +142,27 @@ def _hint(problem: Problem) -> str:
 
 
 def _is_folder(config: Path) -> bool:
-    """Whether the table is a folder, or will be one."""
+    """Return whether the table is a folder, or will be one."""
     return config.is_dir() or not (config.suffix in (".yml", ".yaml") or config.exists())
 
 
 def _target(config: Path, path: str | None) -> Path:
-    """Where to write. Raises BadParameter where the table would not be read from there."""
+    """Return the file to write. Raises BadParameter if the table does not include it."""
     usual = config / "routes.yml" if _is_folder(config) else config
     target = usual if path is None else Path(path)
     beside = target.parent.resolve() == config.resolve() and is_table_file(target)
     if beside or target.resolve() == usual.resolve():
         return target
     table = f"the .yml and .yaml files in {config}" if _is_folder(config) else f"one file, {config}"
-    message = f"{target} would not be read: the table is {table}, as BRIDGE_CONFIG says"
-    raise click.BadParameter(f"{message}; --path - shows what to write there", param_hint="--path")
+    message = f"{target} is not part of the table; BRIDGE_CONFIG names {table}"
+    raise click.BadParameter(f"{message}; --path - prints the new part", param_hint="--path")
 
 
-def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: Path) -> None:
-    """Write what is not there yet. Raises SettingsError, and ConfigError where it does not fit the others."""
+def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: Path) -> FirstTable:
+    """Write a new file and return its table. Raises SettingsError, and ConfigError for new mistakes."""
     before = _mistakes(terminal)
     config = terminal.settings.config
-    # At the table's own place stands that there is none yet, or that it has no theeye.
+    # A problem at the first line of the table itself: there is no table, or it has no theeye.
     if not customer and not any(place == Place(str(config), 1, 1) for place, _ in before):
         table = replace(table, customer=None)
     try:
@@ -160,23 +170,24 @@ def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: 
         with target.open("x", encoding="utf-8") as file:
             file.write(_text(table))
     except FileExistsError:
-        other = "say --path for another file beside it, or " if _is_folder(config) else "say "
-        hint = f"{other}--path - to see the table"
-        raise SettingsError(f"{target} is there already, and stays as it is\n    hint: {hint}") from None
+        other = "choose another file in the folder with --path, or " if _is_folder(config) else ""
+        hint = f"{other}print the table with --path -"
+        raise SettingsError(f"{target} exists already\n    hint: {hint}") from None
     except OSError as error:
         raise SettingsError(f"{target} cannot be written: {error.strerror}") from None
     after = _mistakes(terminal)
     new = [problem for key, problem in after.items() if key not in before]
     if new:
         target.unlink()
-        terminal.warn(f"{target} is not written: with it the table would have mistakes")
+        terminal.warn(f"{target} is not written: the table would have new mistakes")
         raise ConfigError(new)
     if after:
-        terminal.warn("warning: the table has mistakes that were there before; check names them")
+        terminal.warn("warning: the other files of the table have mistakes; run check")
+    return table
 
 
 def _mistakes(terminal: Terminal) -> Mapping[tuple[Place, str], Problem]:
-    """Of the table as it stands, by what stays the same when its hint names more sources."""
+    """Return the mistakes of the table, by their place and message."""
     try:
         terminal.load()
     except ConfigError as error:
@@ -185,33 +196,52 @@ def _mistakes(terminal: Terminal) -> Mapping[tuple[Place, str], Problem]:
     return {}
 
 
-def _next_steps(table: FirstTable, hook: str) -> Iterator[str]:
-    """What to paste into the sender, and what to set where the bridge runs."""
+def _next_steps(table: FirstTable, hook: str, *, is_local: bool) -> Iterator[str]:
+    """Return the lines for the sender, and for the environment of the bridge; the commands follow them."""
     proof, guide = table.proof, table.type.guide
     secret = "" if proof.key in table.type.sender_issued else secrets.token_hex(32)
-    yield f"At the sender ({guide.title}):"
-    if proof.key == "url_token":
-        yield f"    URL: {hook}?token={secret}"
-    else:
-        yield f"    URL: {hook}"
-        yield from _credentials(proof.key, secret)
-    prose = " ".join(guide.setup.split())
-    yield textwrap.fill(prose, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-    yield "Where the bridge runs:"
-    yield f"    {table.variable}={secret or '…  # the sender gives it out: copy it from there'}"
-    yield f"    {table.key}=…  # the task's secret key: 64 characters, on its page at TheEye"
-    if table.task == FirstTable.task:
-        yield "    TASK_ID=…  # the task's id: 24 hex digits, in its address at TheEye"
-    if table.customer == FirstTable.customer:
-        yield "    THEEYE_CUSTOMER=…  # your organization's exact name at TheEye"
+    by_token = proof.key == "url_token"
+    yield from ("", f"1. Set up the webhook at {guide.title}:", "")
+    yield _indented(f"URL: {hook}?token={secret}" if by_token else f"URL: {hook}")
+    yield from map(_indented, [] if by_token else _credentials(proof.key, secret))
+    yield _filled(guide.setup)
+    if is_local:
+        local = hook.partition("/hooks/")[0]
+        yield _filled(f"If the sender runs elsewhere, replace {local} by the bridge's public address.")
     if table.event is not None and "event" in table.type.options:
-        yield "Every event is named event, unless event: on the source says which field names it."
-    yield "Every such event runs the task; match: narrows it down. Then: python -m bridge check --env"
+        yield _filled("All events have the name event, unless event: on the source names a field.")
+    yield from ("", "2. Set these variables where the bridge runs. Fill in the empty ones:", "")
+    looked_up = dict(_looked_up(table, is_issued=not secret))
+    if secret:
+        yield _indented(f"export {table.variable}={secret}")
+    yield from (_indented(f"export {name}=") for name in looked_up)
+    yield ""
+    yield from (_indented(f"{name}: {meaning}") for name, meaning in looked_up.items())
+    yield from ("", "3. Check the table, and run the server:", "")
+
+
+def _looked_up(table: FirstTable, *, is_issued: bool) -> Iterator[tuple[str, str]]:
+    """Yield each variable whose value a person must look up, and where."""
+    if is_issued:
+        yield table.variable, f"copy it from {table.type.guide.title}"
+    yield table.key, "the task's secret key, 64 characters, on the task's page at TheEye"
+    if (task := env_name(table.task)) is not None:
+        yield task, "the task's id, 24 hex digits, in the address of that page"
+    if table.customer == FirstTable.customer:
+        yield "THEEYE_CUSTOMER", "the exact name of your organization at TheEye"
 
 
 def _credentials(key: str, secret: str) -> Iterator[str]:
     if secret and key == "basic_auth":
-        yield f"    user name: {FirstTable.USERNAME}"
-        yield f"    password: {secret}"
+        yield f"user name: {FirstTable.USERNAME}"
+        yield f"password: {secret}"
     elif secret:
-        yield f"    {key.removeprefix('bearer_')}: {secret}"
+        yield f"{key.removeprefix('bearer_')}: {secret}"
+
+
+def _indented(text: str) -> str:
+    return f"    {text}"
+
+
+def _filled(prose: str) -> str:
+    return textwrap.fill(" ".join(prose.split()), _WIDTH, initial_indent="    ", subsequent_indent="    ")

@@ -1,4 +1,4 @@
-"""The jobs in the outbox, and what a person may do to them."""
+"""The commands ``jobs``: list, show, retry, cancel and resolve stored jobs."""
 
 from __future__ import annotations
 
@@ -22,36 +22,41 @@ from bridge.report import rows
 from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
-#: Why a route may not match that did.
-MAY_NEED = "its route may need a field that was redacted: ask the sender to send it again"
+#: The hint if a route no longer matches.
+MAY_NEED = "its route may need a redacted field: let the sender send the webhook again"
 
-#: What becomes of one job: what is said of it, and whether it is what was wanted. It gets the job's number
-#: and that of the audit's entry.
-Deed = Callable[[Outbox, int, int], tuple[str, bool]]
+#: Changes one job; gets its number and that of the audit's entry. Returns the result in words, and whether it
+#: is the one that the person wants.
+Change = Callable[[Outbox, int, int], tuple[str, bool]]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a person wants done to some jobs."""
+    """A person's order to change some jobs."""
 
     actor: Actor
     selection: Selection
-    #: As the audit calls it.
+    #: Its name in the audit.
     name: str
-    #: As the question calls it.
-    asked: str
-    #: Of the jobs that a filter finds, unless it says another.
+    #: The verb of the question.
+    verb: str
+    #: The default state for a filter.
     state: JobState
     newest_first: bool = False
 
 
 @click.group()
 def jobs() -> None:
-    """The jobs in the outbox."""
+    """List, show, retry, cancel and resolve jobs."""
 
 
 @jobs.command("list")
-@click.option("--state", type=click.Choice([*map(str, JobState)]), help="Only those in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([*map(str, JobState)]),
+    metavar="STATE",
+    help="Select those in this state, such as dead.",
+)
 @of_route
 @jobs_since
 @limited
@@ -60,19 +65,22 @@ def jobs() -> None:
 def list_jobs(
     terminal: Terminal, state: str | None, route: str | None, since: float | None, limit: int, in_json: bool
 ) -> None:
-    """The newest jobs first."""
+    """List jobs, newest first.
+
+    STATE is waiting, sending, accepted, dead, unknown, skipped or canceled.
+    """
     with terminal.outbox() as outbox:
         wanted = JobState(state) if state else None
-        found = outbox.jobs(state=wanted, route=route, since=since, limit=limit)
-        if route is not None and not found:
+        listed = outbox.jobs(state=wanted, route=route, since=since, limit=limit)
+        if route is not None and not listed:
             require_route(terminal, outbox, route)
         paused = outbox.paused()
     if in_json:
-        terminal.say_json([rows.job_json(job) for job in found])
+        terminal.say_json([rows.job_json(job) for job in listed])
     else:
-        terminal.say([rows.job_line(job) for job in found] or ["no jobs"])
+        terminal.say(rows.listed(rows.JOB_HEADING, map(rows.job_line, listed), "no jobs"))
         for pause in paused:
-            terminal.warn(rows.pause_line(pause, {job.task_id: job.task for job in found}))
+            terminal.warn(rows.pause_line(pause, {job.task_id: job.task for job in listed}))
 
 
 @jobs.command("show")
@@ -80,7 +88,7 @@ def list_jobs(
 @as_json
 @click.pass_obj
 def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
-    """One job with its attempts."""
+    """Show a job with its attempts."""
     with terminal.outbox() as outbox:
         job, attempts = outbox.job(job_id), outbox.attempts(job_id)
         paused = [pause for pause in outbox.paused() if pause.holds(job)]
@@ -98,7 +106,10 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
 @as_actor
 @click.pass_obj
 def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
-    """Send dead jobs again, with arguments built anew by today's table."""
+    """Retry dead jobs, with arguments from the current table.
+
+    Select jobs by their numbers, or by options.
+    """
     again = _Again(terminal.load().table)
 
     def retry(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
@@ -121,29 +132,35 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 @as_actor
 @click.pass_obj
 def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
-    """Let jobs that wait, are dead or unknown never be sent. The newest first."""
+    """Cancel jobs that are waiting, dead or unknown.
+
+    Select jobs by their numbers, or by options. The newest job is canceled first.
+    """
     default = JobState.WAITING
-    # What a filter found may be in another state by now, of which the person was not asked.
+    # A job may have another state by now, about which the person was not asked.
     states = CANCELABLE if selection.numbers else (selection.state or default,)
 
     def cancel(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
         outbox.cancel(job_id, states, entry=entry)
         return "is canceled", True
 
-    # The oldest of a group holds back the others: without it the next would be sent.
+    # The oldest job of a group blocks the others: cancel it last.
     _do(terminal, Order(actor, selection, "jobs cancel", "cancel", default, newest_first=True), cancel)
 
 
 @jobs.command("resolve")
 @some_jobs(JobState.UNKNOWN)
-@click.option("--sent", "answer", flag_value="sent", help="TheEye has them.")
-@click.option("--again", "answer", flag_value="again", help="TheEye does not have them: send them again.")
+@click.option("--sent", "answer", flag_value="sent", help="Mark them as accepted: TheEye has them.")
+@click.option("--again", "answer", flag_value="again", help="Send them again: TheEye does not have them.")
 @as_actor
 @click.pass_obj
 def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, actor: Actor) -> None:
-    """Say of unknown jobs whether TheEye has them."""
+    """Resolve unknown jobs: mark as accepted, or send again.
+
+    Select jobs by their numbers, or by options, then add --sent or --again.
+    """
     if answer is None:
-        raise click.UsageError("say --sent, where TheEye has them, or --again, where it does not")
+        raise click.UsageError("add --sent if TheEye has the jobs, or --again if it does not")
     is_sent = answer == "sent"
 
     def resolve(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
@@ -152,58 +169,58 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, a
             return f"is {state}: {outbox.job(job_id).reason}", False
         return "is accepted" if is_sent else "waits to be sent", True
 
-    asked = "take for accepted" if is_sent else "send again"
-    _do(terminal, Order(actor, selection, f"jobs resolve --{answer}", asked, JobState.UNKNOWN), resolve)
+    verb = "mark as accepted" if is_sent else "send again"
+    _do(terminal, Order(actor, selection, f"jobs resolve --{answer}", verb, JobState.UNKNOWN), resolve)
 
 
-def _do(terminal: Terminal, order: Order, deed: Deed) -> None:
-    """Do it to one after the other and say what came of it; ends with 1 where one came to something else."""
+def _do(terminal: Terminal, order: Order, change: Change) -> None:
+    """Change one job after the other and print each result. Exits with 1 if one has another result."""
     selection, state = order.selection, order.selection.state or order.state
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.job_ids(state, route=selection.route, since=selection.since)
         if selection.route is not None and not chosen:
             require_route(terminal, outbox, selection.route)
-        selection.confirm(chosen, f"{state} job", order.asked)
+        selection.confirm(chosen, f"{state} job", order.verb)
         if not chosen:
             return
         action = order.actor.action(order.name, selection.target("jobs", state), len(chosen))
         with outbox.audit.recording(action) as entry:
             in_order = sorted(chosen, reverse=True) if order.newest_first else chosen
-            done = [_do_one(terminal, deed, outbox, job_id, entry) for job_id in in_order]
-    said = Counter(came_to.partition(":")[0] for came_to, _ in done)
-    if said.total() > 1:
-        terminal.say([", ".join(f"{came_to}: {count}" for came_to, count in said.items())])
+            done = [_do_one(terminal, change, outbox, job_id, entry) for job_id in in_order]
+    results = Counter(result.partition(":")[0] for result, _ in done)
+    if results.total() > 1:
+        terminal.say([", ".join(f"{result}: {count}" for result, count in results.items())])
     if not all(is_done for _, is_done in done):
         sys.exit(1)
 
 
-def _do_one(terminal: Terminal, deed: Deed, outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
+def _do_one(terminal: Terminal, change: Change, outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
     try:
-        came_to, is_done = deed(outbox, job_id, entry)
-        line = f"job {job_id} {came_to}"
+        result, is_done = change(outbox, job_id, entry)
+        line = f"job {job_id} {result}"
     except (BodyGone, NoSuchJob, WrongState) as error:
-        came_to, is_done, line = "left alone", False, str(error)
+        result, is_done, line = "not changed", False, str(error)
     if is_done:
         terminal.say([line])
     else:
         terminal.warn(line)
-    return came_to, is_done
+    return result, is_done
 
 
 class _Again:
-    """The jobs that today's table makes of stored events; an event's are made once for all of its jobs."""
+    """The jobs that the current table creates from stored events; each event is routed once."""
 
     def __init__(self, table: RoutingTable) -> None:
         self._table = table
         self._event_id: int | None = None
         self._made: Mapping[tuple[str, str], NewJob] = {}
-        #: Whether a field of the event that was asked for last is not what the sender sent.
+        #: Whether the last event has a redacted field.
         self.event_is_redacted = False
 
     def job(self, outbox: Outbox, job: Job) -> NewJob | None:
-        """What the table makes today in place of a job; None where it makes none."""
+        """Return the job that the current table creates in place of `job`; None if it creates none."""
         if job.route == OnDead.NAME:
-            return self._telling(outbox, job)
+            return self._alert(outbox, job)
         if job.event_id != self._event_id:
             event = outbox.event(job.event_id)
             self._made = self._table.rebuild_jobs(event)
@@ -211,17 +228,17 @@ class _Again:
             self._event_id = job.event_id
         made = self._made.get((job.route, job.item_key))
         if made is None and (whole := self._made.get((job.route, ""))) is not None:
-            # The route is not evaluated to its end, so nothing is known of its items but why.
+            # The route failed as a whole, so the reason is the same for each item.
             made = replace(whole, item_key=job.item_key, item_index=job.item_index)
             return made if made.arguments is None else None
         return made
 
     def items(self, job: Job) -> list[NewJob]:
-        """The jobs for single items of the event asked for last, in place of the one of its route."""
+        """Return the jobs of single items of the last event, in place of the one job of its route."""
         if job.item_key or job.route == OnDead.NAME:
             return []
         return [made for (route, key), made in self._made.items() if key and route == job.route]
 
-    def _telling(self, outbox: Outbox, job: Job) -> NewJob | None:
+    def _alert(self, outbox: Outbox, job: Job) -> NewJob | None:
         died, dead = OnDead.parse_item_key(job.item_key)
         return None if self._table.on_dead is None else self._table.on_dead.job_for(outbox.job(died), dead)

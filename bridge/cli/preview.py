@@ -1,4 +1,4 @@
-"""The command that runs stored events through an edited table: preview."""
+"""The command ``preview``: compare the jobs of stored events with those of an edited table."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bridge.core.event import JSON, Event, rfc3339
 from bridge.dry_run.preview import Change, ChangeKind, Preview, preview
 from bridge.process.log import escaped
 
-#: How many events are run unless a person says it.
+#: The default number of events.
 LAST = 1000
-#: How many warnings the sum tells, the most frequent.
+#: The summary shows this many of the most frequent warnings.
 WARNINGS = 10
 
 
 @click.command("preview")
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--last", type=click.IntRange(min=1), metavar="N", help=f"The newest N events.  [default: {LAST}]"
+    "--last", type=click.IntRange(min=1), metavar="N", help=f"Compare the newest N events.  [default: {LAST}]"
 )
 @since
-@click.option("--fail-on-change", is_flag=True, help="Exit with 1 where anything would be another.")
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any job would change.")
 @as_json
 @click.pass_obj
 def preview_table(
@@ -38,60 +38,61 @@ def preview_table(
     fail_on_change: bool,
     in_json: bool,
 ) -> None:
-    """Say what the table at PATH (default: BRIDGE_CONFIG) would make of stored events.
+    """Show which jobs of stored events the table would change.
 
-    Held against the jobs that the store has of each. Nothing is sent, and nothing stored. An event
-    keeps the name, the action and the delivery id with which it was stored, whatever its source says now.
+    PATH is the edited table's folder or file, by default BRIDGE_CONFIG. The command compares the stored jobs
+    of each event with the jobs that this table creates. It sends and stores nothing. An event has the name,
+    action and delivery id with which it was stored.
     """
     table = terminal.load(path).table
     last = LAST if last is None and since is None else last
     counts: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
-    told: list[JSON] = []
+    changed: list[JSON] = []
     with terminal.outbox() as outbox:
         for each in outbox.history(since=since, last=last):
             if not each.event.body:
                 counts["without a body"] += 1
                 continue
-            found = preview(each.event, each.jobs, table, terminal.mask)
-            _count(found, counts)
-            warnings.update(found.warnings)
-            if found.changes and in_json:
-                told.append(_preview_json(each.id, each.event, found))
-            elif found.changes:
-                terminal.say(map(escaped, _preview_lines(each.id, each.event, found)))
+            result = preview(each.event, each.jobs, table, terminal.mask)
+            _count(result, counts)
+            warnings.update(result.warnings)
+            if result.changes and in_json:
+                changed.append(_preview_json(each.id, each.event, result))
+            elif result.changes:
+                terminal.say(map(escaped, _preview_lines(each.id, each.event, result)))
     if in_json:
         keys = ("tried", "without a body", "differ", *ChangeKind, "match nothing", "uncertain")
         frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
         sums = {key.replace(" ", "_"): counts[key] for key in keys}
-        terminal.say_json({**sums, "warnings": frequent, "events": told})
+        terminal.say_json({**sums, "warnings": frequent, "events": changed})
     else:
         terminal.say(map(escaped, _sum_lines(counts, warnings)))
     if fail_on_change and counts["certain"]:
         sys.exit(1)
 
 
-def _count(found: Preview, counts: Counter[str]) -> None:
-    certain = [change for change in found.changes if change.is_certain]
+def _count(result: Preview, counts: Counter[str]) -> None:
+    certain = [change for change in result.changes if change.is_certain]
     counts["tried"] += 1
     counts["differ"] += bool(certain)
-    counts["match nothing"] += bool(certain) and found.matches_nothing
+    counts["match nothing"] += bool(certain) and result.matches_nothing
     counts["certain"] += len(certain)
-    counts["uncertain"] += len(found.changes) - len(certain)
+    counts["uncertain"] += len(result.changes) - len(certain)
     counts.update(change.kind for change in certain)
 
 
-def _preview_lines(event_id: int, event: Event, found: Preview) -> Iterator[str]:
-    nothing = "; it would match nothing" if found.matches_nothing else ""
+def _preview_lines(event_id: int, event: Event, result: Preview) -> Iterator[str]:
+    nothing = "; it would match nothing" if result.matches_nothing else ""
     time = f"{rfc3339(event.received_at)[:19]}Z"
     yield f"event {event_id}  {time}  {event.full_name} of source {event.source}{nothing}"
-    for change in found.changes:
+    for change in result.changes:
         job = "a job" if change.job is None else f"job {change.job}"
         item = "" if change.item is None else f", item {change.item}"
-        doubt = "" if change.is_certain else "  (uncertain: a field was redacted when it was stored)"
+        doubt = "" if change.is_certain else "  (uncertain: a stored field is redacted)"
         yield f"  {change.kind:<7}  {job} of route {change.route!r}{item}{doubt}"
         yield from (f"           {line}" for line in _difference_lines(change))
-    for warning in found.warnings:
+    for warning in result.warnings:
         yield f"  warning: {warning}"
 
 
@@ -109,26 +110,26 @@ def _difference_lines(change: Change) -> Iterator[str]:
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind)
     yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
-    yield "each kept the name, action and delivery id with which it was stored"
+    yield "each has the name, action and delivery id with which it was stored"
     if counts["match nothing"]:
-        yield f"{counts['match nothing']} would match nothing, and made jobs"
+        yield f"{counts['match nothing']} would match nothing, but had jobs"
     if counts["uncertain"]:
-        yield f"not known of {counts['uncertain']} jobs, as a field was redacted when the event was stored"
+        yield f"uncertain: {counts['uncertain']} jobs, because a stored field is redacted"
     if counts["without a body"]:
-        yield f"not run: {counts['without a body']} events, whose body is not kept"
+        yield f"not run: {counts['without a body']} events, whose body is not stored"
     for text, events in warnings.most_common(WARNINGS):
         yield f"warning: {text} (of {events} events)"
 
 
-def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:
+def _preview_json(event_id: int, event: Event, result: Preview) -> JSON:
     return {
         "id": event_id,
         "source": event.source,
         "event": event.event,
         "action": event.action,
         "received_at": rfc3339(event.received_at),
-        "matches_nothing": found.matches_nothing,
-        "warnings": list(found.warnings),
+        "matches_nothing": result.matches_nothing,
+        "warnings": list(result.warnings),
         "changes": [
             {
                 "kind": change.kind,
@@ -142,6 +143,6 @@ def _preview_json(event_id: int, event: Event, found: Preview) -> JSON:
                     for each in change.differences
                 ],
             }
-            for change in found.changes
+            for change in result.changes
         ],
     }

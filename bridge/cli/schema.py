@@ -1,4 +1,4 @@
-"""The command that prints the table's JSON Schema: schema."""
+"""The command ``schema``: print the JSON Schema of the routing table."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from bridge.sources.base.discovery import discover
 
 @click.command()
 def schema() -> None:
-    """Print the routing table's JSON Schema, with which an editor completes and underlines."""
+    """Print the JSON Schema of the routing table, for editors."""
     click.echo(document(discover().values()), nl=False)

@@ -1,4 +1,4 @@
-"""Selection: the jobs or events that a command is about, by their numbers or by a filter."""
+"""Selection: the jobs or events for a command, by their numbers or by a filter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True)
 class Selection:
-    """What a person chose; either `numbers` or one of the others."""
+    """The jobs or events that a person selects; either `numbers` or a filter."""
 
     numbers: tuple[int, ...]
     state: JobState | None
@@ -31,7 +31,7 @@ class Selection:
     is_confirmed: bool
 
     def target(self, what: str, state: JobState | None = None) -> dict[str, JSON]:
-        """For the audit: the numbers of `what`, or the filter; `state` where the person said none."""
+        """Return the selection for the audit; `state` is the default state."""
         if self.numbers:
             return {what: list(self.numbers)}
         filters = {
@@ -42,48 +42,51 @@ class Selection:
         }
         return {name: value for name, value in filters.items() if value is not None}
 
-    def confirm(self, chosen: Sequence[int], what: str, deed: str) -> None:
-        """Say how many a filter found, and ask whether to go on; ends the command where not."""
+    def confirm(self, chosen: Sequence[int], what: str, verb: str) -> None:
+        """Print how many a filter selects, and ask for confirmation. Raises Abort if the answer is no."""
         if self.numbers:
             return
-        found = f"{len(chosen)} {what}{'' if len(chosen) == 1 else 's'}"
+        count = f"{len(chosen)} {what}{'' if len(chosen) == 1 else 's'}"
         if self.is_confirmed or not chosen:
-            click.echo(found)
+            click.echo(count)
         else:
-            click.confirm(f"{found}: {deed}?", abort=True)
+            click.confirm(f"{count}: {verb}?", abort=True)
 
 
 def _earliest(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
     try:
         return None if text is None else time.time() - parse_duration(text)
     except ValueError as error:
-        raise click.BadParameter(f"found {text!r}; {error}") from error
+        raise click.BadParameter(f"{text!r}: {error}") from error
 
 
 def _since(which: str) -> Callable[[Any], Any]:
-    text = f"Those that {which} in the last 30m, 2h, 7d, …"
+    text = f"Select those {which} in the last 30m, 2h, 7d, …"
     return click.option("--since", metavar="TIME", callback=_earliest, help=text)
 
 
-since = _since("came")
-audit_since = _since("began")
-jobs_since = _since("ended, or came where they have not ended,")
-of_route = click.option("--route", help="Only those of this route.")
-of_source = click.option("--source", help="Only those of this source.")
-_confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Ask nothing: do it to all of them.")
+since = _since("received")
+audit_since = _since("started")
+jobs_since = _since("ended (or created)")
+of_route = click.option("--route", help="Select those of this route.")
+of_source = click.option("--source", help="Select those of this source.")
+_confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask for confirmation.")
 
 
 def some_jobs(*states: JobState) -> Callable[[Command], Command]:
-    """The command gets a `selection` of jobs, which are in one of these states."""
+    """Give the command a `selection` of jobs; `states` are those that it accepts, the default first."""
     default = states[0]
     state = click.option(
-        "--state", type=click.Choice([*map(str, states)]), help=f"All in this state (else {default})."
+        "--state",
+        type=click.Choice([*map(str, states)]),
+        metavar="STATE",
+        help=f"Select those in this state.  [default: {default}]",
     )
     return _selecting("JOB_ID", state, of_route, jobs_since)
 
 
 def some_events() -> Callable[[Command], Command]:
-    """The command gets a `selection` of events."""
+    """Give the command a `selection` of events."""
     return _selecting("EVENT_ID", of_source, since)
 
 
@@ -92,17 +95,19 @@ def _selecting(number: str, *filters: Callable[[Any], Any]) -> Callable[[Command
         @functools.wraps(command)
         def select(*arguments: object, **options: Any) -> None:
             numbers, is_confirmed = options.pop("numbers"), options.pop("is_confirmed")
-            found = {name: options.pop(name, None) for name in ("state", "route", "source", "since")}
-            if bool(numbers) == any(each is not None for each in found.values()):
-                raise click.UsageError("say which: either their numbers, or by options, such as --since 2h")
-            # A number that stands there twice means the same one.
+            chosen = {name: options.pop(name, None) for name in ("state", "route", "source", "since")}
+            if bool(numbers) == any(each is not None for each in chosen.values()):
+                raise click.UsageError("select by numbers, or by options such as --since 2h, not both")
+            # A repeated number selects one.
             numbers = tuple(dict.fromkeys(numbers))
-            found["state"] = found["state"] and JobState(found["state"])
-            command(*arguments, selection=Selection(numbers, is_confirmed=is_confirmed, **found), **options)
+            chosen["state"] = chosen["state"] and JobState(chosen["state"])
+            command(*arguments, selection=Selection(numbers, is_confirmed=is_confirmed, **chosen), **options)
 
-        asked: Command = click.argument("numbers", type=NUMBER, nargs=-1, metavar=f"[{number}]...")(select)
+        selecting: Command = click.argument("numbers", type=NUMBER, nargs=-1, metavar=f"[{number}]...")(
+            select
+        )
         for each in (*filters, _confirmed):
-            asked = each(asked)
-        return asked
+            selecting = each(selecting)
+        return selecting
 
     return decorate

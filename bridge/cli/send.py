@@ -1,4 +1,4 @@
-"""The command that stands in for a sender: send."""
+"""The command ``send``: sign a webhook and post it to the bridge."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
 from bridge.report import rows
 
-#: Seconds that the bridge may take: it lets a request wait 20 s, and 5 s more for room.
+#: Seconds until an answer: a request may take 20 s to arrive, and wait 5 s for memory.
 PATIENCE = 30.0
 
 
 @click.command()
-@click.option("--source", required=True, help="Send as this source's sender, as the table names it.")
+@click.option("--source", required=True, help="Sign as the sender of this source.")
 @named_event
-@click.option("--url", help="The bridge's address, or the webhook's own.  [default: http://127.0.0.1:$PORT]")
+@click.option("--url", help="Post to this address.  [default: http://127.0.0.1:$PORT]")
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def send(terminal: Terminal, source: str, event: str | None, url: str | None, file: IO[bytes]) -> None:
-    """Sign the body in FILE (- for standard input) as its sender would, and post it to the bridge.
+    """Sign a webhook as its sender would, and post it.
 
-    Exits with 0 where the answer is 2xx, else with 1.
+    FILE holds the body (- for standard input). URL is the address of the bridge, or the whole URL of the
+    webhook. The exit status is 0 if the answer is 2xx, else 1.
     """
     target = hook_url(url or f"http://127.0.0.1:{terminal.settings.port}", source)
     loaded = terminal.load()
@@ -53,26 +54,26 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
 
 
 def _unset(problems: Iterable[Problem]) -> list[str]:
-    """Which variables of the table are not set, each with its place."""
+    """Return the problems that name an unset variable."""
     return [str(problem) for problem in problems if problem.message.endswith("is not set")]
 
 
 def _query(target: SplitResult, request: Request) -> str:
-    """The query of the URL as it was given, with what proves the request."""
+    """Return the query of the URL, with the proof of the request if it goes there."""
     return "&".join(filter(None, [target.query, urlencode(request.query)]))
 
 
 def _post(shown: str, url: str, request: Request) -> HttpAnswer:
-    """The bridge's answer. `shown` is the URL for people. Raises NotSent, AnswerLost."""
+    """Return the answer of the bridge. `shown` is the URL in messages. Raises NotSent, AnswerLost."""
     watchdog = Watchdog()
     client = HttpClient(watchdog)
     try:
         return client.post(url, request.headers, request.body, PATIENCE)
     except NotSent as error:
-        hint = "start the bridge, or say --url"
-        raise NotSent(f"nothing was sent to {shown}: {error}\n    hint: {hint}") from None
+        hint = "start the bridge, or add --url"
+        raise NotSent(f"cannot send to {shown}: {error}\n    hint: {hint}") from None
     except AnswerLost as error:
-        hint = "the bridge may have taken it: see events list"
+        hint = "the bridge may have stored the webhook: see events list"
         raise AnswerLost(f"no answer from {shown}: {error}\n    hint: {hint}") from None
     finally:
         client.close()

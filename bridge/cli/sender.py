@@ -1,4 +1,4 @@
-"""The sender that a command stands in for: its source by name, its URL, the headers of its webhook."""
+"""A webhook as its sender makes it, for the commands that need one: source, URL and headers."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from bridge.core.event import Headers, Request
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
 
-named_event = click.option("--event", help="The event, where its sender says it in a header, such as push.")
+named_event = click.option("--event", help="Set the event, such as push, if a header names it.")
 
 
 def find_source(table: RoutingTable, name: str) -> Source:
-    """The source of this name. Raises click.BadParameter where the table has none."""
+    """Return the source of this name. Raises click.BadParameter if the table has none."""
     if name not in table.sources:
-        message = f"no source is named {name!r}; there are: {', '.join(table.sources) or 'none'}"
+        message = f"no source is named {name!r}; known: {', '.join(table.sources) or 'none'}"
         raise click.BadParameter(message, param_hint="--source")
     return table.sources[name]
 
 
 def sender_request(source: Source, event: str | None, body: bytes) -> Request:
-    """The webhook with this body that tells this event, without its proofs.
+    """Return the webhook of this body and event, without its signature.
 
-    `event` may be written ``event.action``, as routes and lists show it. Raises Unreadable where the
-    sender names its events in a header and none is given.
+    `event` may be ``event.action``, as routes and lists show it. Raises Unreadable if the sender names its
+    events in a header and `event` is None.
     """
     headers = source.type.headers_for(None if event is None else event.partition(".")[0])
     return Request(source.name, Headers(headers.items()), {}, body, time.time())
 
 
 def hook_url(url: str, source: str) -> SplitResult:
-    """The webhook's URL: as it is given, or at the bridge of this address. Raises BadParameter."""
+    """Return the webhook's URL; `url` is that, or the address of the bridge. Raises BadParameter."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None  # what is wrong is not shown: it may be a password
+        host = None  # the message does not quote it: it may hold a password
     if not host or parts.scheme not in ("http", "https"):
         raise click.BadParameter("expected an address such as https://bridge.example.org", param_hint="--url")
     if "@" in parts.netloc:
         raise click.BadParameter(
-            "a user or password in it would take the place of a proof", param_hint="--url"
+            "remove the user and password: they would replace the proof of the request", param_hint="--url"
         )
     path = parts.path if "/hooks/" in parts.path else f"{parts.path.rstrip('/')}/hooks/{source}"
     return parts._replace(path=path, fragment="")

@@ -1,4 +1,4 @@
-"""Terminal: the settings and the output of one call, and what several commands take."""
+"""Terminal: the settings and the output of one call, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ from bridge.process.settings import Settings
 from bridge.report.lines import Line, Tone
 from bridge.sources.base.discovery import discover
 
-#: The number of a stored job or event: what every database can hold.
+#: The number of a stored job or event: every database can hold it.
 NUMBER = click.IntRange(1, 2**63 - 1)
+#: 0 stands for a free port.
+PORT = click.IntRange(0, 65535)
 
 as_json = click.option("--json", "in_json", is_flag=True, help="Print JSON.")
 limited = click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many."
+    "--limit",
+    metavar="N",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="List at most this many.",
 )
 
 #: How Click styles a line of each tone.
@@ -41,37 +48,39 @@ _STYLES: Mapping[Tone, Mapping[str, Any]] = {
 
 @dataclass
 class Terminal:
-    """What a command was called with, and its output: all of it through one mask."""
+    """The settings of a call, and its output, in which secrets are masked."""
 
     settings: Settings
     mask: Mask
 
     def fit(self, text: str) -> str:
-        """The text without secrets and, but for line breaks, without what a terminal acts on."""
+        """Return the text without secrets and without control characters other than line breaks."""
         return "\n".join(map(escaped, self.mask(text).split("\n")))
 
     def say(self, lines: Iterable[str]) -> None:
+        """Print lines on standard output."""
         for line in lines:
             click.echo(self.fit(line))
 
     def show(self, lines: Iterable[Line], *, err: bool = False) -> None:
-        """Say them in colour, where a terminal shows it; each stays one line."""
+        """Print lines in colour, if the terminal has colours."""
         for line in lines:
-            # Masked before it is styled: the code at the end would pass for a part of a secret.
+            # Mask first: with the colour codes the mask would miss a secret.
             text = escaped(self.mask(line.text))
             click.echo(click.style(text, **_STYLES[line.tone]), err=err)
 
     def say_json(self, value: JSON) -> None:
+        """Print JSON on standard output."""
         click.echo(self.fit(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
 
     def warn(self, text: str) -> None:
-        """Say it beside the output, on standard error."""
+        """Print a line on standard error."""
         click.echo(self.fit(text), err=True)
 
     def load(
         self, path: Path | None = None, *, require_env: bool = False, with_tests: bool = False
     ) -> Loaded:
-        """The routing table. Raises ConfigError."""
+        """Load the routing table at `path`, or at BRIDGE_CONFIG. Raises ConfigError."""
         where = self.settings.config if path is None else path
         loaded = load(
             where, self.settings.environment, discover(),
@@ -82,7 +91,7 @@ class Terminal:
 
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
-        """The store, written to beside a server that may run."""
+        """Open the store; a server may use it at the same time."""
         outbox = Outbox(self.settings.database_url, beside_a_server=True)
         try:
             yield outbox

@@ -28,12 +28,13 @@ class FirstTable:
 
     source: str
     type: SourceType
-    event: str | None = None
+    event: str | None
     #: Expressions, with or without ``${{ }}``.
-    arguments: tuple[str, ...] = ()
-    task: str = "${{ env.TASK_ID }}"
+    arguments: tuple[str, ...]
+    #: Its id, or ``${{ env.NAME }}``.
+    task: str
     #: The variable of the task's key.
-    key: str = "TASK_KEY"
+    key: str
     #: None if another file has ``theeye``.
     customer: str | None = "${{ env.THEEYE_CUSTOMER }}"
 

@@ -1,1 +1,1 @@
-"""What runs on this machine alone: a stand-in for TheEye, for the demo and for the tests."""
+"""The demo, and the stand-in for TheEye: they run on this machine alone."""

@@ -1,7 +1,6 @@
-"""TheEye's agent on Linux: how it hands a job's stored arguments to the script, and when it cannot.
+"""TheEye's agent on Linux: the arguments that it gives to a script, and when it cannot start one.
 
-Made after what the agent was seen to do and after nothing in the bridge, so that the bridge's rules are
-measured against TheEye and not against themselves.
+It follows the observed agent and no code of the bridge, so that it tests the rules of the bridge.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from decimal import Decimal
 
 from bridge.core.event import JSON
 
-#: What JavaScript's ``\s`` matches.
+#: The characters that JavaScript's ``\s`` matches.
 _BLANKS = "\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 _DATA_URL = re.compile(f"[{_BLANKS}]*data:[^,]*,", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"data:.+/.+")
-#: What needs no quotes in a shell.
+#: A text that needs no quotes in a shell.
 _PLAIN = re.compile(r"[A-Za-z0-9_/-]+")
 
-#: Bytes of a command that Linux does not start any more.
+#: The size in bytes from which Linux starts no command.
 TOO_LONG = 131_072
 #: The file of every script.
 SCRIPT = "/opt/theeye-agent/scripts/5f3c9a7be4b0a1c2d3e4f5aa_script.sh"
 
 
 def script_arguments(stored: Sequence[JSON]) -> tuple[str, ...]:
-    """The texts that the script gets.
+    """Return the texts that the script receives.
 
     Null becomes empty. A base64 data URL with a media type becomes a file's path; any other data URL is
     dropped, so that the following arguments move up.
@@ -48,7 +47,7 @@ def _is_file(data_url: str) -> bool:
 
 
 def failure(arguments: Sequence[str]) -> str | None:
-    """Why the script cannot be started with these texts; None where it can."""
+    """Return why the script cannot start with these texts; None if it can."""
     command = " ".join([SCRIPT, *map(_escaped, arguments)])
     if "\x00" in command:
         return "the command must be a string without null bytes"

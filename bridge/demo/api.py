@@ -1,4 +1,4 @@
-"""TheEye's Job API over HTTP, with its true answers."""
+"""TheEye's Job API over HTTP."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flask import Flask, Request, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from bridge.core.event import JSON
-from bridge.demo.arguments import StandInJob, Supervisor, Verdict
+from bridge.demo.arguments import Supervisor, Verdict, named
 
 
-def create_app(supervisor: Supervisor, save: Callable[[StandInJob], None]) -> Flask:
-    """TheEye's Job API with its true answers; each job that is made goes to `save`."""
+def create_app(supervisor: Supervisor, on_order: Callable[[JSON, Verdict], None]) -> Flask:
+    """Return TheEye's Job API; `on_order` gets the task that a request names, and the answer."""
     app = Flask(__name__, static_folder=None)
 
     @app.get("/")
@@ -23,13 +23,15 @@ def create_app(supervisor: Supervisor, save: Callable[[StandInJob], None]) -> Fl
 
     @app.post("/job/secret/<key>")
     def order_by_key(key: str) -> Response:
-        return answered(supervisor.order_by_key(key, _body(request), request.args))
+        body = _body(request)
+        return answered(body, supervisor.order_by_key(key, body, request.args))
 
     @app.post("/job")
     def order_by_token() -> Response:
         given = request.authorization
         token = given.token if given and given.type == "bearer" else request.args.get("access_token")
-        return answered(supervisor.order_by_token(token, _body(request), request.args))
+        body = _body(request)
+        return answered(body, supervisor.order_by_token(token, body, request.args))
 
     @app.errorhandler(HTTPException)
     def no_such_thing(error: HTTPException) -> Response:
@@ -37,21 +39,20 @@ def create_app(supervisor: Supervisor, save: Callable[[StandInJob], None]) -> Fl
             return _json(404, {"code": "ResourceNotFound", "message": f"{request.path} does not exist"})
         return _json(error.code or 500, {"code": error.name.replace(" ", ""), "message": error.description})
 
-    def answered(verdict: Verdict) -> Response:
+    def answered(body: JSON, verdict: Verdict) -> Response:
         response = _json(verdict.status, verdict.answer)
-        if verdict.job:
-            save(verdict.job)
-            if verdict.status == 303:
-                result = f"/job/{verdict.job.id}/secret/{verdict.job.secret}/result"
-                query = urlencode({**request.args, "counter": 0, "limit": 10, "timeout": 10})
-                response.headers["Location"] = f"{result}?{query}"
+        on_order(named("task", body, request.args), verdict)
+        if verdict.job and verdict.status == 303:
+            result = f"/job/{verdict.job.id}/secret/{verdict.job.secret}/result"
+            query = urlencode({**request.args, "counter": 0, "limit": 10, "timeout": 10})
+            response.headers["Location"] = f"{result}?{query}"
         return response
 
     return app
 
 
 def _body(request: Request) -> JSON:
-    """The request's JSON; None where it has none. Answers 406 and 400 itself."""
+    """Return the request's JSON, None if it has none. Aborts with 406 or 400."""
     if request.headers.get("Accept", "").strip().lower() != "application/json":
         abort(_json(406, {"code": "NotAcceptable", "message": "Server accepts: application/json"}))
     if request.mimetype != "application/json" or not request.content_length:

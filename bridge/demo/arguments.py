@@ -1,7 +1,7 @@
-"""What TheEye makes of an order: who may give it, its elements matched to the task's arguments, the job.
+"""TheEye's answer to the request for a job: its checks, the matched arguments, the job.
 
-No HTTP here. Made after the answers of TheEye's supervisor and after nothing in the bridge, so that the
-arrays the bridge builds are measured against TheEye and not against themselves.
+No HTTP here. It follows the observed answers of TheEye's supervisor and no code of the bridge, so that it
+tests the requests of the bridge.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ ArgumentsType = Literal["legacy", "json", "text"]
 #: Characters of a task's secret key.
 SECRET_KEY_LENGTH = 64
 
-#: Bytes: what a document of TheEye's database may hold.
+#: The largest document of TheEye's database, in bytes.
 LARGEST_JOB = 16 * 1024 * 1024
 
-#: The status of an order that TheEye never answers.
+#: The status of a request that TheEye never answers; the tests' server leaves it open.
 NO_ANSWER = 0
 
-#: Of every task; a job's answer shows them.
+#: The environment of every task; an answer shows it.
 ENVIRONMENT = {"DATABASE_PASSWORD": "env-9f2c41d7-never-store-me"}
 
-#: Who may see a job; a job's answer shows them.
+#: The users who may see a job; an answer shows them.
 ACCESS_LIST = ("operator@theeye.example",)
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument that a task declares; its order is its place among them."""
+    """One argument of a task; its order is its index."""
 
     name: str
-    #: The value that the task itself gives it; None where the request gives it.
+    #: The value that the task itself sets; None if the request gives the value.
     fixed: str | None = None
 
 
@@ -57,17 +57,17 @@ class StandInTask:
     name: str
     arguments: tuple[Argument, ...] = ()
     arguments_type: ArgumentsType = "legacy"
-    #: Its jobs wait for a person's input, and what was sent is thrown away; but not by the token method.
+    #: Its jobs wait for a person's input, and TheEye drops the arguments; not by the token method.
     asks_input: bool = False
     #: Its jobs wait for a person's approval with their arguments.
     needs_approval: bool = False
-    #: Without one it cannot run: every job of it is a 500.
+    #: Without a host it cannot run: every request gets a 500.
     has_host: bool = True
-    #: Whether its host's agent runs: without one its jobs stay ready for ever.
+    #: Without an agent its jobs stay ready for ever.
     has_agent: bool = True
-    #: Why none of its jobs can run, such as ``missing workflow job``; None where they can.
+    #: The reason why none of its jobs can run, such as ``missing workflow job``.
     cannot_run: str | None = None
-    #: Nobody is on its access list: an order by a token below admin is never answered.
+    #: Its access list is empty: TheEye never answers a request by a token below admin.
     has_empty_access_list: bool = False
 
 
@@ -78,21 +78,21 @@ class StandInJob:
     #: 24 hex digits.
     id: str
     task_id: str
-    #: The organization that it was stored under.
+    #: The organization of the job.
     customer: str
     #: ``ready``; ``onhold`` where a person must act; ``terminated`` where it will never run.
     lifecycle: str
-    #: As they were sent.
+    #: The arguments of the request.
     elements: tuple[JSON, ...]
-    #: What TheEye stored of them.
+    #: The stored arguments.
     values: tuple[JSON, ...]
-    #: The texts that the script gets; None where it does not run.
+    #: The texts that the script receives; None if it does not run.
     script_arguments: tuple[str, ...] | None
     #: Seconds since the epoch.
     at: float
-    #: The job's own, which opens its result.
+    #: The secret of the job, which opens its result.
     secret: str = field(repr=False)
-    #: Why the agent could not start the script; None where it could, or never tried.
+    #: The reason why the agent could not start the script.
     failure: str | None = None
     #: Whether a person's approval lets it run.
     awaits_approval: bool = False
@@ -100,13 +100,13 @@ class StandInJob:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What TheEye says to an order."""
+    """TheEye's answer to a request for a job."""
 
     #: The HTTP status, or NO_ANSWER.
     status: int
     #: The answer's JSON.
     answer: JSON
-    #: The job, where it stored one.
+    #: The stored job, if there is one.
     job: StandInJob | None = None
 
 
@@ -128,8 +128,8 @@ class Supervisor:
         self._token_is_admin = token_is_admin
 
     def order_by_key(self, key: str, body: JSON, query: Mapping[str, str]) -> Verdict:
-        """An order with a task's secret key."""
-        customer = _named("customer", body, query)
+        """Answer a request with a task's secret key."""
+        customer = named("customer", body, query)
         if not customer:
             return Verdict(403, "organization is required")
         if not isinstance(customer, str) or customer not in self._organizations:
@@ -142,7 +142,7 @@ class Supervisor:
         return self._order(customer, body, query, opens, by_token=False)
 
     def order_by_token(self, token: str | None, body: JSON, query: Mapping[str, str]) -> Verdict:
-        """An order with a user's access token, which opens every task of its organization."""
+        """Answer a request with a user's access token, which opens every task of its organization."""
         if not token or token != self._access_token:
             name = "authentication failed"
             stack = f"Error: {name}\n    at BearerStrategy"
@@ -163,8 +163,8 @@ class Supervisor:
         *,
         by_token: bool,
     ) -> Verdict:
-        """`opens` gives what is said where the task may not be started."""
-        task_id = _named("task", body, query)
+        """Answer a request; `opens` returns the refusal if the credential does not open the task."""
+        task_id = named("task", body, query)
         if not task_id:
             return Verdict(400, "task is required")
         if not isinstance(task_id, str) or not re.fullmatch("[0-9a-fA-F]{24}", task_id):
@@ -187,15 +187,15 @@ class Supervisor:
         return Verdict(303 if waits else 200, answer, job)
 
 
-def _named(key: str, body: JSON, query: Mapping[str, str]) -> JSON:
-    """What an order says for `key`: its body, or else its query."""
+def named(key: str, body: JSON, query: Mapping[str, str]) -> JSON:
+    """Return the value of `key` in the body, or else in the query."""
     return (body.get(key) if isinstance(body, dict) else None) or query.get(key)
 
 
 def job_of(
     task: StandInTask, customer: str, elements: tuple[JSON, ...], *, by_token: bool = False
 ) -> StandInJob:
-    """The job that an order makes, run where nothing stops it."""
+    """Return the job of a request, run unless something stops it."""
     values = matched(task.arguments, elements, task.arguments_type)
     asks_input = task.asks_input and not by_token
     never_runs = not asks_input and (values is None or task.cannot_run is not None)
@@ -217,7 +217,7 @@ def job_of(
 
 
 def run(job: StandInJob) -> StandInJob:
-    """The job once the agent has run it, or failed to."""
+    """Return the job after the agent has run it, or has failed to."""
     given = agent.script_arguments(job.values)
     failure = agent.failure(given)
     ran = None if failure else given
@@ -227,7 +227,7 @@ def run(job: StandInJob) -> StandInJob:
 def elements_of(
     declared: Sequence[Argument], body: JSON, query: Mapping[str, str]
 ) -> tuple[JSON, ...] | None:
-    """The elements that a request gives for these arguments; None where they are too few.
+    """Return the elements of a request for these arguments; None if there are too few.
 
     Without ``task_arguments`` a body that is an array holds the elements, and any other body is the
     first of them, whole.
@@ -244,14 +244,14 @@ def elements_of(
 
 
 def how_many(declared: Sequence[Argument]) -> int:
-    """The number of arguments that a request must give."""
+    """Return the number of arguments that a request must give."""
     return sum(argument.fixed is None for argument in declared)
 
 
 def matched(
     declared: Sequence[Argument], elements: Sequence[JSON], arguments_type: ArgumentsType
 ) -> tuple[JSON, ...] | None:
-    """The values that TheEye stores with the job, in order; None where one has no element.
+    """Return the values that TheEye stores with the job, in order; None if one has no element.
 
     Each is a text, or for a `legacy` task also what was sent bare: null, 0 or false.
     """
@@ -268,7 +268,7 @@ def matched(
 
 
 def published(job: StandInJob, task: StandInTask) -> dict[str, JSON]:
-    """The job as an answer shows it, with all that an answer should better not show."""
+    """Return the job as TheEye's answer shows it, with its secrets."""
     refused = job.lifecycle == "terminated"
     return {
         "id": job.id,
@@ -300,14 +300,14 @@ def _declarations(task: StandInTask) -> list[dict[str, JSON]]:
 
 
 def _falsy(value: JSON) -> bool:
-    """Whether JavaScript counts it as false; it counts ``[]`` and ``{}`` as true."""
+    """Return whether JavaScript counts the value as false; ``[]`` and ``{}`` are true."""
     return value is None or value == "" or (isinstance(value, int | float) and not value)
 
 
 def _place(elements: Sequence[JSON], order: int) -> int | None:
-    """The index of the first element of this order.
+    """Return the index of the first element of this order.
 
-    An element's order is its index where it names none, and where it names 0.
+    An element without an order, or with order 0, has its index as its order.
     """
     for index, element in enumerate(elements):
         named = element.get("order") if isinstance(element, dict) else None

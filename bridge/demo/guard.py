@@ -1,8 +1,8 @@
-"""Runs a command for the demo and ends it with the demo, also where the demo is killed with SIGKILL.
+"""Run a command for the demo, and end it with the demo, even if SIGKILL ends the demo.
 
-``python -m bridge.demo.guard FOLDER COMMAND…``. Standard input is a pipe whose other end only the demo holds:
-the system closes it when the demo ends, however that came about. With STOP in the pipe the demo clears up
-itself; without, nobody else is left to remove FOLDER.
+``python -m bridge.demo.guard FOLDER COMMAND…``. Standard input is a pipe from the demo: the
+system closes it when the demo ends in any way. If the demo writes STOP first, it removes FOLDER itself;
+otherwise the guard removes it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import shutil
 import subprocess
 import sys
 
-#: What the demo writes into the pipe to end the command.
+#: The demo writes it to the pipe to end the command.
 STOP = b"stop"
-#: How long the command may take to end, seconds: longer than BRIDGE_STOP's default.
+#: The longest time for the command to end, in seconds: more than the default of BRIDGE_STOP_TIMEOUT.
 ENDS_WITHIN = 25.0
-#: How often the command is looked at, seconds.
+#: The time between two checks of the command, in seconds.
 LOOKS = 0.1
 
 
 def main(folder: str, command: list[str]) -> int:
-    """Run `command` until it ends by itself, or has to; its status."""
+    """Run `command` until it ends, by itself or with the demo; return its exit status."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - the demo's own
     while process.poll() is None:
         if not select.select([sys.stdin], [], [], LOOKS)[0]:

@@ -17,7 +17,7 @@ from bridge.demo.guard import ENDS_WITHIN, STOP
 from bridge.http.client import HttpClient
 from bridge.process.watchdog import Watchdog
 
-#: How long the server may take until it is ready, seconds.
+#: The longest time until the server is ready, in seconds.
 READY_WITHIN = 30.0
 
 #: The folder that holds the package `bridge`.
@@ -27,13 +27,12 @@ ROOT = Path(__file__).parents[2]
 class ServerProcess:
     """One gunicorn with the bridge, from `start` until `stop`; its log goes to a file in `folder`.
 
-    `environ` is all of its environment: nothing that is set outside gets in its way. A guard ends it, and
-    removes the folder, where this process is killed and cannot stop it.
+    `environ` is its whole environment. A guard ends it and removes the folder if this process is killed.
     """
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self.port = _free_port()
-        self.log = folder / "bridge.process.log"
+        self.log = folder / "bridge.log"
         self._folder = folder
         self._environ = {**environ, "PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,7 +42,7 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it is ready. Raises DemoFailed with its log's end."""
+        """Start the server and wait until it is ready. Raises DemoFailed with the end of its log."""
         command = [sys.executable, "-m", "bridge.demo.guard", str(self._folder)]
         command += [sys.executable, "-m", "gunicorn", "-c", "python:bridge.server.gunicorn_config"]
         command += ["--bind", f"127.0.0.1:{self.port}", "bridge.wsgi:app"]
@@ -55,7 +54,7 @@ class ServerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C in a terminal is for who started it, who stops it then
+                start_new_session=True,  # Ctrl-C in a terminal goes to the demo alone, which stops the server
             )
         watchdog = Watchdog()
         client = HttpClient(watchdog)
@@ -69,13 +68,13 @@ class ServerProcess:
         watchdog.close()
 
     def stop(self) -> None:
-        """Let it finish what it does; kill it where it does not end."""
+        """Stop the server; kill it if it does not end."""
         process, self._process = self._process, None
         if process is None:
             return
         with suppress(BrokenPipeError, subprocess.TimeoutExpired):
             process.communicate(STOP, timeout=ENDS_WITHIN + 5)
-        # What is left where it does not end, or where its guard was killed.
+        # The rest, if it does not end or its guard was killed.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,165 +1,56 @@
-"""A stand-in for TheEye on 127.0.0.1: its Job API as its supervisor answers it, with faults on demand.
-
-Two parts: the records (what came in, what jobs that made), and `StandIn`, the network before the
-API, which is where the faults are.
-"""
+"""A stand-in for TheEye on 127.0.0.1: its Job API over HTTP, for the demo, `fake-theeye` and the tests."""
 
 from __future__ import annotations
 
-import os
 import socket
-import struct
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import orjson
-from flask import Request, Response
+from flask import Request
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from bridge.core.event import Headers
 from bridge.demo.api import create_app
-from bridge.demo.arguments import (
-    ACCESS_LIST,
-    ENVIRONMENT,
-    NO_ANSWER,
-    StandInJob,
-    StandInTask,
-    Supervisor,
-    run,
-)
+from bridge.demo.arguments import StandInJob, StandInTask, Supervisor, Verdict
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from bridge.core.event import JSON
 
 T = TypeVar("T")
 
 #: The stand-in is for this machine alone.
 HOST = "127.0.0.1"
 
-
-@dataclass(frozen=True)
-class Received:
-    """One request, as it came."""
-
-    #: Seconds since the epoch.
-    at: float
-    method: str
-    #: Undecoded, without the query; a task's key stands in it.
-    path: str = field(repr=False)
-    #: The last value of each parameter.
-    query: Mapping[str, str] = field(repr=False)
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
-    #: The task that it names, where it names one.
-    task_id: str | None
-    #: What was answered; None while it is held, and where the connection ended without an answer.
-    status: int | None = None
+#: Gets the task that a request names and TheEye's answer, before the answer is sent. Any thread calls it.
+OnOrder = Callable[["JSON", Verdict], None]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with a request; the parts combine, and the first fault that fits is taken.
-
-    In this order: the job is saved (if `saves`), the request is held (`hang`), the answer is
-    replaced (`answer`), and it goes out slowly (`drip`) or the connection is reset (`reset`).
-    Where nothing replaces the answer, the true one is made after the hang, or before it with `saves`.
-    """
-
-    #: What is answered instead of the truth.
-    answer: Answer | None = None
-    #: The connection is reset instead of an answer.
-    reset: bool = False
-    #: The request has done its work before the fault shows: TheEye has the job, whatever the sender sees.
-    saves: bool = False
-    #: Seconds; `clear` and `stop` end it.
-    hang: float = 0
-    #: Seconds between one byte of the answer, its headers too, and the next; `clear` and `stop` end it.
-    drip: float = 0
-    #: Only for requests that name this task.
-    task_id: str | None = None
-    #: Only for requests of this method: POST orders a job, GET asks whether TheEye is there.
-    method: str | None = None
-    #: Only for the next so many; None: until `clear`.
-    times: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.reset and (self.answer or self.drip):
-            raise ValueError("a fault with reset has no answer; leave answer and drip out")
-        if self.times is not None and self.times < 1:
-            raise ValueError(f"times is {self.times}; it is 1 or more, or None for until clear()")
-
-    def fits(self, received: Received) -> bool:
-        return (self.task_id is None or self.task_id == received.task_id) and (
-            self.method is None or self.method == received.method
-        )
-
-
-class Records:
-    """What came in and what jobs that made. For any number of threads."""
+class Jobs:
+    """The stored jobs. Any number of threads may use it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._received: list[Received] = []
         self._jobs: list[StandInJob] = []
 
     @property
-    def received(self) -> tuple[Received, ...]:
-        """Every request, in the order of their arrival."""
-        with self._changed:
-            return tuple(self._received)
-
-    @property
     def jobs(self) -> tuple[StandInJob, ...]:
-        """Every job that was stored, oldest first, those that will never run too."""
+        """Every job, oldest first, also those that never run."""
         with self._changed:
             return tuple(self._jobs)
 
-    def note(self, received: Received) -> int:
-        """Keep a request; returns its place, for `answered`."""
-        with self._changed:
-            self._received.append(received)
-            self._changed.notify_all()
-            return len(self._received) - 1
-
-    def answered(self, place: int, status: int) -> None:
-        with self._changed:
-            self._received[place] = replace(self._received[place], status=status)
-            self._changed.notify_all()
-
     def save(self, job: StandInJob) -> None:
+        """Store a job."""
         with self._changed:
             self._jobs.append(job)
             self._changed.notify_all()
 
-    def approve(self, job_id: str) -> None:
-        """Let a job run that awaits a person's approval. Raises KeyError where none of this id does."""
-        with self._changed:
-            place = {job.id: place for place, job in enumerate(self._jobs) if job.awaits_approval}[job_id]
-            self._jobs[place] = run(self._jobs[place])
-
     def wait_for(self, jobs: int, timeout: float = 10) -> tuple[StandInJob, ...]:
-        """The jobs, as soon as there are so many. Raises TimeoutError after `timeout` seconds."""
+        """Return the jobs as soon as there are so many. Raises TimeoutError after `timeout` seconds."""
         return self._wait("jobs", self._jobs, jobs, timeout)
-
-    def wait_for_requests(self, requests: int, timeout: float = 10) -> tuple[Received, ...]:
-        """The requests, as soon as so many came in, answered or not. Raises TimeoutError."""
-        return self._wait("requests", self._received, requests, timeout)
 
     def _wait(self, what: str, items: list[T], wanted: int, timeout: float) -> tuple[T, ...]:
         with self._changed:
@@ -170,11 +61,11 @@ class Records:
             return tuple(items)
 
 
-class StandIn(Records):
-    """TheEye on 127.0.0.1, as long as the ``with`` block lasts, or from `start` to `stop`.
+class StandIn(Jobs):
+    """TheEye on 127.0.0.1, inside a ``with`` block, or from `start` to `stop`.
 
-    `organizations` are exact names, and the access token is of the first. `port` 0 takes a free one, and
-    keeps it over a restart.
+    `organizations` are exact names; the access token belongs to the first. `port` 0 selects a free port, and
+    a restart uses it again.
     """
 
     def __init__(
@@ -185,20 +76,17 @@ class StandIn(Records):
         access_token: str | None = None,
         token_is_admin: bool = True,
         port: int = 0,
+        on_order: OnOrder | None = None,
     ) -> None:
         super().__init__()
         self._tasks = tuple(tasks)
         self._access_token = access_token
         supervisor = Supervisor(organizations, self._tasks, access_token, token_is_admin=token_is_admin)
-        self._app = create_app(supervisor, self.save)
+        self._app = create_app(supervisor, self._answered)
         self._port = port
+        self._on_order = on_order
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
-        self._placeholder: socket.socket | None = None
-        self._faults: list[Fault] = []
-        self._released = threading.Event()
-        self._stopping = False
-        self._connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -207,63 +95,23 @@ class StandIn(Records):
             raise RuntimeError("the stand-in has no port before it is started; call start() first")
         return f"http://{HOST}:{self._port}"
 
-    @property
-    def confidential(self) -> frozenset[str]:
-        """Every text that its answers show, or that its requests carry, and that nobody may keep."""
-        tasks = self._tasks
-        fixed = (argument.fixed for task in tasks for argument in task.arguments if argument.fixed)
-        keys = (task.secret_key for task in tasks)
-        token = (self._access_token,) if self._access_token else ()
-        secrets = (job.secret for job in self.jobs)
-        return frozenset((*fixed, *keys, *token, *secrets, *ENVIRONMENT.values(), *ACCESS_LIST))
-
-    def start(self) -> StandIn:
-        """Listen. Raises OSError where the port is taken."""
-        with self._changed:
-            self._stopping = False
-            self._released = threading.Event()
+    def start(self) -> Self:
+        """Listen. Raises OSError if the port is in use."""
         self.listen()
         return self
 
     def stop(self) -> None:
-        """End every request that is held, without an answer, and listen no more."""
-        with self._changed:
-            self._stopping = True
-            self._released.set()
-            for connection in self._connections:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RD)
+        """Stop listening."""
         self._close()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._connections, timeout=5)
 
-    def __enter__(self) -> StandIn:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def fault(self, fault: Fault) -> None:
-        """From now on; of several that fit a request, the one that was given first is taken."""
-        with self._changed:
-            self._faults.append(fault)
-
-    def clear(self) -> None:
-        """No faults any more; what is held goes on at once."""
-        with self._changed:
-            self._faults.clear()
-            self._released.set()
-            self._released = threading.Event()
-
-    def refuse(self) -> None:
-        """Refuse every connection from now on, until `listen`; the port stays taken meanwhile."""
-        self._close()
-        self._placeholder = socket.socket()
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._placeholder.bind((HOST, self._port))
-
     def listen(self) -> None:
-        """Take connections again, on the same port. Raises OSError where it is taken."""
+        """Accept connections, after `start` on the same port. Raises OSError if it is in use."""
         self._close()
         with socket.create_server((HOST, self._port), backlog=128) as listening:
             self._server = make_server(
@@ -274,72 +122,36 @@ class StandIn(Records):
         self._thread.start()
 
     def _close(self) -> None:
-        if self._placeholder:
-            self._placeholder.close()
-            self._placeholder = None
         if self._server and self._thread:
             self._server.shutdown()
             self._thread.join()
             self._server = self._thread = None
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        connection: socket.socket = environ["werkzeug.socket"]
-        with self._in_flight(connection):
-            received = _received(environ)
-            place = self.note(received)
-            fault, released = self._take(received)
-            answer = self._true_answer(environ) if fault.saves else None
-            if fault.hang:
-                self._pause(fault.hang, released)
-            if fault.reset:
-                _reset(connection)
-            answer = fault.answer or answer or self._true_answer(environ)
-            if answer.status == NO_ANSWER:
-                released.wait()
-                raise ConnectionAbortedError("TheEye never answers this")
-            self.answered(place, answer.status)
-            if fault.drip:
-                for byte in _wire(answer):
-                    connection.sendall(bytes([byte]))
-                    self._pause(fault.drip, released)
-                raise ConnectionAbortedError("the answer has been dripped")
-        return Response(answer.body, answer.status, answer.headers)(environ, start_response)
+        read_body(environ)
+        return self._app(environ, start_response)
 
-    @contextmanager
-    def _in_flight(self, connection: socket.socket) -> Iterator[None]:
-        with self._changed:
-            self._connections.add(connection)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._connections.discard(connection)
-                self._changed.notify_all()
+    def _answered(self, task_id: JSON, verdict: Verdict) -> None:
+        if verdict.job:
+            self.save(verdict.job)
+        if self._on_order:
+            self._on_order(task_id, verdict)
 
-    def _take(self, received: Received) -> tuple[Fault, threading.Event]:
-        """The fault of a request, one time less of it left, and what ends its waits."""
-        with self._changed:
-            for place, fault in enumerate(self._faults):
-                if fault.fits(received):
-                    if fault.times == 1:
-                        del self._faults[place]
-                    elif fault.times:
-                        self._faults[place] = replace(fault, times=fault.times - 1)
-                    return fault, self._released
-            return Fault(), self._released
 
-    def _pause(self, seconds: float, released: threading.Event) -> None:
-        released.wait(seconds)
-        if self._stopping:
-            raise ConnectionAbortedError("the stand-in was stopped")
-
-    def _true_answer(self, environ: WSGIEnvironment) -> Answer:
-        response = Response.from_app(self._app, environ, buffered=True)
-        return Answer(response.status_code, response.get_data(), tuple(response.headers.items()))
+def read_body(environ: WSGIEnvironment) -> bytes:
+    """Read a request's whole body, so that the API can read it again. Raises ConnectionAbortedError."""
+    try:
+        body = Request(environ).get_data()
+    except ClientDisconnected as error:
+        raise ConnectionAbortedError("the sender disconnected in the middle of its request") from error
+    for header in ("HTTP_TRANSFER_ENCODING", "wsgi.input_terminated"):
+        environ.pop(header, None)
+    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    return body
 
 
 class _Handler(WSGIRequestHandler):
-    """Silent, and done with a connection that was dropped or reset."""
+    """Logs nothing, and closes a connection that was dropped or reset."""
 
     protocol_version = "HTTP/1.1"
 
@@ -348,49 +160,3 @@ class _Handler(WSGIRequestHandler):
 
     def connection_dropped(self, *_: object, **__: object) -> None:
         self.close_connection = True
-
-
-def _received(environ: WSGIEnvironment) -> Received:
-    """The request, read whole; the API can read its body again. Raises ConnectionAbortedError."""
-    try:
-        asked = Request(environ)
-        body = asked.get_data()
-    except ClientDisconnected as error:
-        raise ConnectionAbortedError("the sender went away in the middle of its request") from error
-    for header in ("HTTP_TRANSFER_ENCODING", "wsgi.input_terminated"):
-        environ.pop(header, None)
-    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    query = {name: values[-1] for name, values in asked.args.lists()}
-    return Received(
-        at=time.time(),
-        method=asked.method,
-        path=environ["RAW_URI"].partition("?")[0],
-        query=query,
-        headers=Headers(asked.headers.items()),
-        body=body,
-        task_id=_task_named(body) or query.get("task"),
-    )
-
-
-def _task_named(body: bytes) -> str | None:
-    try:
-        order = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    named = order.get("task") if isinstance(order, dict) else None
-    return named if isinstance(named, str) else None
-
-
-def _reset(connection: socket.socket) -> NoReturn:
-    """Close it so that the sender gets a reset, and not an end."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    os.close(connection.detach())
-    raise ConnectionAbortedError("the connection was reset on purpose")
-
-
-def _wire(answer: Answer) -> bytes:
-    """The answer's bytes, headers too."""
-    headers = dict(answer.headers) | {"Content-Length": str(len(answer.body)), "Connection": "close"}
-    lines = [f"HTTP/1.1 {answer.status} {HTTP_STATUS_CODES.get(answer.status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body

@@ -1,4 +1,4 @@
-"""The demo: the bridge under gunicorn, a stand-in TheEye, two senders; shown step by step."""
+"""The demo: two webhooks on their way through the bridge to a stand-in TheEye, step by step."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 
 HERE = Path(__file__).parent
-#: How long a job may take until TheEye has it, seconds.
+TABLE = HERE / "table.yml"
+#: The longest time until TheEye has a job, in seconds.
 PATIENCE = 20.0
-#: What ends the demo: Ctrl-C, `kill`, a terminal that is closed.
+#: The signals that end the demo: Ctrl-C, `kill`, a closed terminal.
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Say = Callable[[str], None]
@@ -41,14 +42,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stop:
-    """One stop of the tour: a webhook and what must come of it."""
+    """One stop of the tour: a webhook and the expected result."""
 
     title: str
     source: str
-    #: The event, where its sender says it in a header.
+    #: The event, if a header names it.
     event: str | None
     body: bytes
-    #: For each job, in their order, what the task's script must see.
+    #: The arguments that the script of each job must receive, in the order of the jobs.
     scripts_see: tuple[tuple[str, ...], ...]
 
 
@@ -61,7 +62,7 @@ STOPS = (
         (("acme/api", "main", "3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36"),),
     ),
     Stop(
-        "Alertmanager tells of three alerts, two of them critical",
+        "Alertmanager sends three alerts, two of them critical",
         "alerts",
         None,
         (HERE / "alerts.json").read_bytes(),
@@ -75,7 +76,7 @@ STOPS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """What the tour runs against."""
+    """The running parts of the demo."""
 
     table: RoutingTable
     theeye: StandIn
@@ -87,14 +88,14 @@ class Stage:
 
 
 def run(say: Say, *, once: bool) -> None:
-    """Show every stop, then stay up until interrupted, unless `once`. Raises DemoFailed, BridgeError."""
+    """Show every stop; unless `once`, stay up until a signal. Raises DemoFailed, BridgeError."""
     with (
         _clearing_up(),
         tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder,
         _stage(Path(folder)) as stage,
     ):
         say(f"A stand-in TheEye listens on {stage.theeye.url}, the bridge on {stage.bridge.url}.")
-        say(f"The routing table is {HERE.relative_to(HERE.parents[1]) / 'table.yml'}.")
+        say(f"The routing table is {_shown(TABLE)}.")
         for number, stop in enumerate(STOPS, 1):
             say("")
             say(f"=== {number}. {stop.title}")
@@ -107,7 +108,7 @@ def run(say: Say, *, once: bool) -> None:
 
 @contextmanager
 def _clearing_up() -> Iterator[None]:
-    """Leave every block inside in order when a signal ends the process; a second one changes nothing."""
+    """Leave every block inside in order if a signal ends the process; ignore further signals."""
 
     def end(number: int, *_: object) -> None:
         for each in ENDS:
@@ -151,7 +152,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
     with StandIn(["acme"], tasks) as theeye, ExitStack() as parts:
         variables["DEMO_THEEYE_URL"] = theeye.url
         environ = {
-            "BRIDGE_CONFIG": str(HERE / "table.yml"),
+            "BRIDGE_CONFIG": str(TABLE),
             "DATABASE_URL": f"sqlite:///{folder}/demo.db",
             "LOG_FORMAT": "text",
             **variables,
@@ -165,7 +166,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
         parts.callback(watchdog.close)
         client = HttpClient(watchdog)
         parts.callback(client.close)
-        table = load(HERE / "table.yml", variables, discover()).table
+        table = load(TABLE, variables, discover()).table
         secret = variables["DEMO_GITHUB_SECRET"]
         yield Stage(table, theeye, bridge, outbox, client, secret, environ["DATABASE_URL"])
 
@@ -176,18 +177,18 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
     request = source.sign(Request(stop.source, headers, {}, stop.body, time.time()))
     url = f"{stage.bridge.url}/hooks/{stop.source}"
     proofs = ", ".join(one.proof.header for one in source.required)
-    say(f"POST {url}, {len(stop.body)} bytes, proved by {proofs}")
+    say(f"POST {url}, {len(stop.body)} bytes, authenticated by {proofs}")
     already = len(stage.theeye.jobs)
     answer = stage.client.post(url, request.headers, request.body, PATIENCE)
     say(f"The bridge answered {answer.status} {answer.body.decode()}")
     job_ids = _expect_jobs(answer, len(stop.scripts_see))
     say("")
-    say("Why:")
+    say("The routes:")
     event, _ = source.read(request)
     for why in explanation_lines(event, stage.table.explain(event), stage.table, Mask()):
         say(f"  {why.text}")
     say("")
-    say("What became of it:")
+    say("The result:")
     for job_id in job_ids:
         job = _wait_for(stage.outbox, job_id)
         for line in job_lines(job, stage.outbox.attempts(job_id)):
@@ -198,7 +199,7 @@ def _show(stop: Stop, stage: Stage, say: Say) -> None:
 def _expect_jobs(answer: HttpAnswer, count: int) -> list[int]:
     made = orjson.loads(answer.body).get("jobs", []) if answer.status == 202 else []
     if len(made) != count:
-        raise DemoFailed(f"expected 202 with {count} jobs, found {answer.status} with {len(made)}")
+        raise DemoFailed(f"expected 202 with {count} jobs, got {answer.status} with {len(made)}")
     return [job["id"] for job in made]
 
 
@@ -206,7 +207,7 @@ def _wait_for(outbox: Outbox, job_id: int) -> Job:
     deadline = time.monotonic() + PATIENCE
     while (job := outbox.job(job_id)).state is not JobState.ACCEPTED:
         if time.monotonic() > deadline or job.state is JobState.DEAD:
-            raise DemoFailed(f"expected job {job_id} to be accepted, found {job.state}: {job.reason}")
+            raise DemoFailed(f"expected job {job_id} to be accepted, got {job.state}: {job.reason}")
         time.sleep(0.05)
     return job
 
@@ -214,15 +215,21 @@ def _wait_for(outbox: Outbox, job_id: int) -> Job:
 def _show_scripts(stop: Stop, jobs: tuple[StandInJob, ...], say: Say) -> None:
     seen = sorted(job.script_arguments or () for job in jobs)
     for arguments in seen:
-        say(f"  the task's script sees {list(arguments)}")
+        say(f"  the task's script receives {list(arguments)}")
     if seen != sorted(stop.scripts_see):
-        raise DemoFailed(f"expected scripts to see {stop.scripts_see}, found {seen}")
+        raise DemoFailed(f"expected scripts to receive {stop.scripts_see}, got {seen}")
+
+
+def _shown(path: Path) -> Path:
+    """Return the path as a person in this folder writes it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _stay_up(stage: Stage, say: Say) -> None:
     url = f"{stage.bridge.url}/hooks/github"
     say("")
-    say("It stays up until you press Ctrl-C. Send it another push, signed as GitHub would:")
+    say("The demo stays up until you press Ctrl-C. Send another push, signed as GitHub signs it:")
     say("")
     say(f"  body={HERE / 'push.json'}")
     say(f"  signature=$(openssl dgst -sha256 -hmac {stage.github_secret} < $body | sed 's/.*= //')")
@@ -230,11 +237,11 @@ def _stay_up(stage: Stage, say: Say) -> None:
     say("    -H 'X-GitHub-Event: push' -H \"X-GitHub-Delivery: $(date +%s%N)\" \\")
     say('    -H "X-Hub-Signature-256: sha256=$signature"')
     say("")
-    say("and see what became of it:")
+    say("Then list the jobs:")
     say("")
     say(f"  DATABASE_URL={stage.database_url} {sys.executable} -m bridge jobs list")
     say("")
-    say(f"The bridge's log is {stage.bridge.log}")
+    say(f"The log of the bridge is {stage.bridge.log}.")
     try:
         signal.pause()
     except KeyboardInterrupt:

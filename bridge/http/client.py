@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import requests
 
+from bridge import __version__
 from bridge.core.event import Headers
 from bridge.http.connection import Adapter
 from bridge.http.encoding import decode
@@ -29,7 +30,7 @@ MAX_ANSWER_BYTES = 20 * 1024**2
 #: How long a connection may be idle and used again, seconds: a server may be about to close an older one.
 IDLE_LIMIT = 2.0
 
-USER_AGENT = "theeye-webhook-bridge"
+USER_AGENT = f"theeye-bridge/{__version__}"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,18 @@ from bridge.process.settings import Retention
 #: The most job or event numbers in a line of the audit.
 NUMBERS_LIMIT = 10
 
+#: The headings of lists; times have 20 characters.
+JOB_HEADING = f"{'ID':>6}  {'STATE':<8}  {'CREATED':<20}  ROUTE -> TASK"
+EVENT_HEADING = f"{'ID':>6}  {'RECEIVED':<20}  SOURCE EVENT  JOBS  DELIVERY"
+REFUSED_HEADING = f"{'RECEIVED':<20}  REQUEST  STATUS REASON"
+AUDIT_HEADING = f"{'ID':>6}  {'STARTED':<20}  OPERATOR  ACTION  TARGET  CHANGED"
+
+
+def listed(heading: str, lines: Iterable[str], empty: str) -> list[str]:
+    """Return the lines below their heading, or `empty` alone if there are none."""
+    rows = list(lines)
+    return [heading, *rows] if rows else [empty]
+
 
 def job_line(job: Job) -> str:
     """One line of a list of jobs."""

@@ -14,7 +14,6 @@ import orjson
 
 from bridge.core.errors import StoreUnavailable
 from bridge.core.job import JobState, Outcome
-from bridge.demo.theeye import StandIn
 from bridge.outbox.store import Outbox
 from tests.chaos import faults
 from tests.chaos.load import Load
@@ -24,6 +23,7 @@ from tests.chaos.system import System
 from tests.chaos.table import ENVIRONMENT, LEASE, TIMEOUT, stand_in, write_table
 from tests.delivery import posts
 from tests.postgresql import Cluster
+from tests.theeye import StandIn
 
 #: Clients that push at the same time.
 CLIENTS = 8

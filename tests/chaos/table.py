@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from bridge.demo.arguments import Argument, StandInTask
-from bridge.demo.theeye import StandIn
 from tests.pushes import VARIABLES
+from tests.theeye import StandIn
 
 #: ``theeye.timeout``, seconds.
 TIMEOUT = 2

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bridge.demo.theeye import Fault
 from bridge.outbox.store import Outbox
 from tests.chaos.load import Load
 from tests.chaos.run import CLIENTS, TAKEN_WITHIN, Person, Report, judge, run, settle
@@ -17,6 +16,7 @@ from tests.chaos.table import stand_in, write_table
 from tests.delivery import posts
 from tests.postgresql import Cluster
 from tests.tables import wait_until
+from tests.theeye import Fault
 
 #: What a run follows from, and for how many seconds everything is broken.
 ON_ONE, ON_FOUR = (1346, 22.0), (2603, 32.0)

@@ -1,4 +1,4 @@
-"""The command that lets go of what is old: prune."""
+"""The command ``prune``: delete old events and jobs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from bridge.report import rows
 @as_actor
 @click.pass_obj
 def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
-    """Delete what is older than BRIDGE_RETENTION says, as processes that deliver do once a day.
+    """Delete events and jobs that are older than BRIDGE_RETENTION.
 
-    What still waits, is sent or is unknown stays, however old.
+    Processes that deliver do the same once a day. Jobs that are waiting, sending or unknown are never
+    deleted.
     """
     retention = terminal.settings.retention
     if not in_json:

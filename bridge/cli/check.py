@@ -1,0 +1,51 @@
+"""The command ``check``: find every mistake in the routing table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bridge.cli.terminal import Terminal, as_json
+from bridge.core.errors import ConfigError
+from bridge.core.problem import Problem
+from bridge.report import rows
+from bridge.routing.routing_table import RoutingTable
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--env", "require_env", is_flag=True, help="Report unset variables as errors, not as warnings.")
+@as_json
+@click.option("--github", "annotate", is_flag=True, help="Print annotations for GitHub Actions.")
+@click.pass_obj
+def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: bool, annotate: bool) -> None:
+    """Find every mistake in the routing table.
+
+    PATH is the table's folder or file, by default BRIDGE_CONFIG. Each mistake has its file, line and column.
+    The exit status is 0 without mistakes, also with warnings, and 1 with mistakes.
+    """
+    if in_json and annotate:
+        raise click.UsageError("--json excludes --github")
+    problems: tuple[Problem, ...]
+    table = None
+    try:
+        loaded = terminal.load(path, require_env=require_env, with_tests=True)
+        problems, table, version = loaded.problems, loaded.table, loaded.version
+    except ConfigError as error:
+        problems = error.problems
+    if in_json:
+        terminal.say_json([rows.problem_json(problem) for problem in problems])
+    else:
+        terminal.say(map(rows.annotation if annotate else str, problems))
+    if table is None:
+        raise SystemExit(1)
+    if not in_json and not annotate:
+        terminal.say([f"table {version.hash}: {_counted(table, len(problems))}"])
+
+
+def _counted(table: RoutingTable, warnings: int) -> str:
+    counts = [f"{len(part)} {name}{'' if len(part) == 1 else 's'}" for part, name in (
+        (table.sources, "source"), (table.tasks, "task"), (table.routes, "route"),
+    )]  # fmt: skip
+    return f"{', '.join(counts)}; no mistakes, {warnings} warnings"

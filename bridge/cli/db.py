@@ -1,0 +1,27 @@
+"""The command ``db``: manage the database."""
+
+from __future__ import annotations
+
+import click
+
+from bridge.cli.terminal import Terminal
+
+
+@click.group()
+def db() -> None:
+    """Manage the database."""
+
+
+@db.command()
+@click.pass_obj
+def upgrade(terminal: Terminal) -> None:
+    """Upgrade the database to the schema of this release.
+
+    Every process does the same when it starts.
+    """
+    with terminal.outbox() as outbox:
+        before, after = outbox.revisions
+    if before == after:
+        terminal.say([f"the database is at revision {after}"])
+    else:
+        terminal.say([f"the database went from {before or 'nothing'} to revision {after}"])

@@ -1,0 +1,105 @@
+"""The command ``explain``: show what the routing table does with one webhook."""
+
+from __future__ import annotations
+
+import click
+
+from bridge.cli.sender import find_source, named_event, sender_request
+from bridge.cli.terminal import NUMBER, Terminal, as_json
+from bridge.core.errors import UnknownSource
+from bridge.core.event import Event
+from bridge.core.suggestions import did_you_mean
+from bridge.report.explanation import explanation_json, explanation_lines, unexpected_lines
+from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.source import Source
+
+
+@click.command()
+@click.option("--source", help="Read FILE as a webhook of this source.")
+@named_event
+@click.argument("what", metavar="FILE|EVENT_ID")
+@click.option(
+    "--expect",
+    "expected",
+    metavar="ROUTE",
+    multiple=True,
+    help="Exit with 1 unless exactly the routes named so match.",
+)
+@click.option("--expect-none", is_flag=True, help="Exit with 1 if any route matches.")
+@as_json
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    source: str | None,
+    event: str | None,
+    what: str,
+    expected: tuple[str, ...],
+    expect_none: bool,
+    in_json: bool,
+) -> None:
+    """Show which routes a webhook matches, and why others do not.
+
+    With --source, FILE holds the body of the webhook (- for standard input). Without it, give the number of
+    a stored event. A file has no query, and no headers other than those that name its event; `test` can try
+    a route that reads more.
+
+    For each route you see every condition with its expected and actual value, then the exact requests
+    without their keys. Routes that match come first, then the nearest misses. With --expect, differences go
+    to standard error, with the conditions that a redacted field leaves open.
+    """
+    if expected and expect_none:
+        raise click.UsageError("--expect-none excludes --expect")
+    terminal: Terminal = ctx.obj
+    if source is not None:
+        body = click.File("rb")(what, None, ctx).read()
+        table = terminal.load().table
+        subject = _sent(find_source(table, source), event, body)
+    elif event is not None:
+        raise click.UsageError("--event needs --source: a subject event has its own")
+    elif not what.isdecimal():
+        raise click.UsageError(f"add --source for a file: {what!r} is not the number of an event")
+    else:
+        number = NUMBER(what, None, ctx)
+        table = terminal.load().table
+        subject = stored_event(terminal, number, table)
+    _find_routes(table, expected)
+    explanations = table.explain(subject)
+    if in_json:
+        terminal.say_json(explanation_json(subject, explanations, table, terminal.mask))
+    else:
+        terminal.show(explanation_lines(subject, explanations, table, terminal.mask))
+    is_asked = expected or expect_none
+    surprises = list(unexpected_lines(explanations, expected, terminal.mask)) if is_asked else []
+    terminal.show(surprises, err=True)
+    if surprises:
+        raise SystemExit(1)
+
+
+def _find_routes(table: RoutingTable, names: tuple[str, ...]) -> None:
+    """Raise click.BadParameter if the table has no route of one of these names."""
+    known = [route.name for route in table.routes]
+    for name in names:
+        if name not in known:
+            message = f"no route is named {name!r}{did_you_mean(name, known)}"
+            raise click.BadParameter(message, param_hint="--expect")
+
+
+def _sent(source: Source, event: str | None, body: bytes) -> Event:
+    """Return the event that the server would create from this body."""
+    sent, _ = source.read(sender_request(source, event, body))
+    if event is not None and event not in (sent.event, sent.full_name):
+        raise click.BadParameter(f"the body is of event {sent.full_name}", param_hint="--event")
+    return sent
+
+
+def stored_event(terminal: Terminal, event_id: int, table: RoutingTable) -> Event:
+    """Return the event of this number. Raises NoSuchEvent, BodyGone; UnknownSource if the table lacks it."""
+    with terminal.outbox() as outbox:
+        stored = outbox.event(event_id)
+    if stored.source not in table.sources:
+        there = ", ".join(table.sources) or "none"
+        raise UnknownSource(
+            f"event {event_id} is from source {stored.source!r}, which the table does not have; "
+            f"known: {there}"
+        )
+    return stored
