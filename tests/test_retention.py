@@ -583,7 +583,9 @@ def test_an_event_whose_body_is_gone_says_what_to_do(store: Store) -> None:
 
     with pytest.raises(BodyGone) as caught:
         store.outbox.event(event_id)
-    assert str(caught.value).startswith(f"the body of event {event_id} is not kept (keep: of its source, or ")
+    assert str(caught.value).startswith(
+        f"the body of event {event_id} is not kept (store_payload: of its source, or "
+    )
     rest = store.outbox.rest_of_event(event_id)
     assert (rest.payload, rest.body, rest.event) == (None, b"", "push")
 

@@ -183,7 +183,7 @@ def test_a_source_has_the_keys_of_its_type(tmp_path: Path, name: str, named: boo
     }
     options: dict[str, Any] = {
         "signature": {"header": "X-Signature"}, "header": "X-Token", "event": "payload.a",
-        "action": "payload.b", "delivery_id": "payload.c", "dedupe": "off", "keep": "none",
+        "action": "payload.b", "delivery_id": "payload.c", "dedupe": "off", "store_payload": "none",
     }  # fmt: skip
     keys = [{key: value} for key, value in {**proofs, **options}.items()]
     verdicts = set()
@@ -201,7 +201,8 @@ def test_a_source_has_the_keys_of_its_type(tmp_path: Path, name: str, named: boo
     ("right", "wrong"),
     [
         ("theeye:", "teye:"), ("customer:", "custmer:"), ("longest_wait:", "longest:"),
-        ("bearer_token:", "bearertoken:"), ("dedupe: 30s", "dedupe: 30"), ("keep: matched", "keep: some"),
+        ("bearer_token:", "bearertoken:"), ("dedupe: 30s", "dedupe: 30"),
+        ("store_payload: matched", "store_payload: some"),
         ("type: alertmanager", "type: alert"), ("type: alertmanager  ", "# "), ("secret_key:", "key:"),
         ("arguments: [repository, branch, commit]", "arguments: repository"), ("rate: 30/m", "rate: 30"),
         ("on_unknown: hold", "on_unknown: wait"), ("event: push", "evnt: push"), ("{not:", "{nott:"),

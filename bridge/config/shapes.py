@@ -161,7 +161,7 @@ class SourceShape(ProofShapes):
     delivery_id: Text | None = None
     """The path of the field that identifies the webhook, such as headers["X-Id"]"""
     signature: SignatureShape | None = None
-    keep: KeepText = Keep.FULL
+    store_payload: KeepText = Keep.FULL
     """Of which events the body, the headers and the query are stored: all, those that made a job, none."""
     replays: ReplaysText = None
     """What becomes of a body that came before under another delivery id: note, or refuse (no job)."""

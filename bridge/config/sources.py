@@ -53,7 +53,7 @@ class SourceBuilder:
             any_of=shape.any_of is not None,
             dedupe=self._dedupe(name, shape, source_type),
             options=options,
-            keep=shape.keep or Keep.FULL,
+            store_payload=shape.store_payload or Keep.FULL,
             redact=self._redact(shape),
             replays=self._replays(name, shape, source_type, options),
         )
@@ -173,8 +173,8 @@ class SourceBuilder:
         return path
 
     def _redact(self, shape: SourceShape) -> tuple[Path, ...]:
-        if shape.redact and shape.keep is Keep.NONE:
-            message = "redact is for what is stored, and keep: none stores no field"
+        if shape.redact and shape.store_payload is Keep.NONE:
+            message = "redact is for what is stored, and store_payload: none stores no field"
             self._problems.error(shape.redact[0].place, message, "leave one of them out")
         paths = [self._redacted(value) for value in shape.redact or ()]
         return tuple(path for path in paths if path is not None)
@@ -185,7 +185,9 @@ class SourceBuilder:
             return None
         if not path.steps:
             message = f"redact: found all of {path.root}, expected the path of a field"
-            self._problems.error(value.place, message, "keep: none stores neither body, headers nor query")
+            self._problems.error(
+                value.place, message, "store_payload: none stores neither body, headers nor query"
+            )
         elif path.root != "payload" and (len(path.steps) > 1 or not isinstance(path.steps[0], str)):
             message = f"redact: {path.root} holds texts by their names, and no more"
             self._problems.error(value.place, message, f'write {path.root}["the name"]')

@@ -304,9 +304,9 @@ class Outbox:
         event = self.rest_of_event(event_id)
         if not event.body:
             raise BodyGone(
-                f"the body of event {event_id} is not kept (keep: of its source, or BRIDGE_RETENTION); let "
-                f"{event.source} send it again: its dead jobs are then built anew, but for replayed ones; "
-                "retry these afterwards, if keep: lets the body be stored"
+                f"the body of event {event_id} is not kept (store_payload: of its source, or "
+                f"BRIDGE_RETENTION); let {event.source} send it again: its dead jobs are then built anew, "
+                "but for replayed ones; retry these afterwards, if store_payload: lets the body be stored"
             )
         return event
 

@@ -222,7 +222,7 @@ class Source:
     dedupe: float | None = None
     options: Options = field(default_factory=Options)
     #: Of which events the body, the headers and the query are stored.
-    keep: Keep = Keep.FULL
+    store_payload: Keep = Keep.FULL
     #: Fields whose values are not.
     redact: tuple[Path, ...] = ()
     #: What becomes of a body that came before under another delivery id; None: it is not looked for.
@@ -310,7 +310,7 @@ class Source:
 
     def kept(self, event: Event, *, made_jobs: bool) -> Event:
         """The event as it is stored: where its body is not kept, that is empty."""
-        if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
+        if self.store_payload is Keep.NONE or (self.store_payload is Keep.MATCHED and not made_jobs):
             return emptied(event)
         return redacted(event, self.redact) if self.redact else event
 
