@@ -13,7 +13,7 @@ def refused_settings(cfg: Any, worker: type[ConnectionWorker], stop: float) -> I
     """Yield a line for each of gunicorn's settings that the bridge cannot run with.
 
     `cfg` is gunicorn's Config, which a file, GUNICORN_CMD_ARGS and the command line set; `worker` is the
-    bridge's worker class, and `stop` is BRIDGE_STOP, in seconds.
+    bridge's worker class, and `stop` is BRIDGE_STOP_TIMEOUT, in seconds.
     """
     most = max_connections()
     connections = f"set from 1 to {most}, for the limit of open files"
@@ -21,8 +21,8 @@ def refused_settings(cfg: Any, worker: type[ConnectionWorker], stop: float) -> I
         connections = f"raise the limit of open files (ulimit -n) to {FILES}"
     only = f"remove it; only {worker.__name__} finishes its sends when it ends"
     threads = f"remove it, or set more than {WAITING_THREADS}; so many threads may wait for clients"
-    graceful = f"remove it, or set at least {int(stop)}; for a faster stop, set BRIDGE_STOP"
-    timeout = f"remove it, or set more than {stop:g}; a worker that stops may take BRIDGE_STOP"
+    graceful = f"remove it, or set at least {int(stop)}; for a faster stop, set BRIDGE_STOP_TIMEOUT"
+    timeout = f"remove it, or set more than {stop:g}; a worker that stops may take BRIDGE_STOP_TIMEOUT"
     for name, is_right, instead in (
         ("worker_class", issubclass(cfg.worker_class, worker), only),
         ("workers", cfg.workers >= 1, "set 1 or more; without a worker nothing is answered"),

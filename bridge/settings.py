@@ -272,7 +272,12 @@ VARIABLES = (
         "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
         _proxies,
     ),
-    Variable("BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", duration),
+    Variable(
+        "BRIDGE_STOP_TIMEOUT",
+        "20s",
+        "how long a stop may take: requests and sends in flight finish",
+        duration,
+    ),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _processes),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
@@ -384,7 +389,7 @@ class Settings:
             trusted_proxies=values["BRIDGE_TRUSTED_PROXIES"],
             retention=values["BRIDGE_RETENTION"],
             status_token=values["BRIDGE_STATUS_TOKEN"],
-            stop=values["BRIDGE_STOP"],
+            stop=values["BRIDGE_STOP_TIMEOUT"],
             web_concurrency=values["WEB_CONCURRENCY"],
             log_level=values["LOG_LEVEL"],
             log_format=values["LOG_FORMAT"],

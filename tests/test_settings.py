@@ -89,8 +89,8 @@ def test_the_defaults() -> None:
 def test_every_variable_is_read() -> None:
     environ = {
         "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
-        "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
-        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
+        "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP_TIMEOUT": "1m",
+        "WEB_CONCURRENCY": "4", "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
         "BRIDGE_RETENTION": "90d,24h", "BRIDGE_TRUSTED_PROXIES": "3",
         "BRIDGE_STATUS_TOKEN": "marked-status",
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_the_defaults_are_read_as_one_would_write_them() -> None:
         ("BRIDGE_TRUSTED_PROXIES", "-1", "found '-1'; a number of proxies is from 0 to 16"),
         ("BRIDGE_TRUSTED_PROXIES", "²", "found '²'; a number of proxies is from 0 to 16"),
         ("BRIDGE_TRUSTED_PROXIES", "true", "found 'true'; a number of proxies is from 0 to 16"),
-        ("BRIDGE_STOP", "4000d", "found '4000d'; a duration is at most 3650d"),
+        ("BRIDGE_STOP_TIMEOUT", "4000d", "found '4000d'; a duration is at most 3650d"),
         ("BRIDGE_MAX_BODY", "25MB", "found '25MB'; a size is a number and KiB, MiB or GiB, such as 25MiB"),
         ("LOG_LEVEL", "TRACE", "found 'TRACE'; expected one of DEBUG, INFO, WARNING, ERROR"),
         ("LOG_FORMAT", "xml", "found 'xml'; expected one of json, text"),
