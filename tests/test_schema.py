@@ -20,7 +20,7 @@ from bridge.config.sections import TableShape
 from bridge.errors import ConfigError
 from bridge.problem import Severity
 from bridge.sources import discover
-from tests.test_docs import ROOT, YAML_BLOCKS
+from tests.documents import BLOCKS, ROOT
 
 TYPES = discover()
 COMMITTED = (ROOT / "config" / "schema.json").read_text("utf-8")
@@ -28,7 +28,9 @@ SCHEMA = Draft7Validator(json.loads(COMMITTED))
 
 FIXTURES = Path(__file__).parent / "fixtures" / "config"
 TABLES = [*sorted((ROOT / "config").glob("*.yml")), *sorted(FIXTURES.rglob("*.yml"))]
-EXAMPLES = [block for _, block in YAML_BLOCKS if "alertmanager.yml" not in block]
+EXAMPLES = [
+    block.text for block in BLOCKS if block.language == "yaml" and "alertmanager.yml" not in block.text
+]
 LARGEST = max(EXAMPLES, key=len)
 
 

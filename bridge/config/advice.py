@@ -65,7 +65,9 @@ class Adviser:
             guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
             meant = next(filter(None, guesses), "")
             message = f"{source.type.name} has no event {found(event)} that is known{meant}"
-            self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
+            self._problems.warning(
+                event.place, message, "docs/reference/sources.md lists them; senders add some"
+            )
         elif event != event.strip():
             message = f"the event {found(event)} begins or ends with a blank, which no sender's does"
             self._problems.warning(event.place, message, "leave the blank out")

@@ -104,7 +104,7 @@ class SourceType(ABC):
 
     #: As the table names it.
     name: ClassVar[str]
-    #: What a user must know of it: a section of docs/sources.md.
+    #: How to set it up.
     guide: ClassVar[Guide]
     #: The proofs that its sender can give.
     proofs: ClassVar[tuple[Proof, ...]]

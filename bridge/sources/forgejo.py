@@ -20,15 +20,7 @@ class Forgejo(Gitea):
     """A signature in ``X-Forgejo-Signature``; the event in ``X-Forgejo-Event``."""
 
     name: ClassVar[str] = "forgejo"
-    guide: ClassVar[Guide] = guide_of(
-        "Forgejo",
-        "forgejo",
-        "Forgejo",
-        "`X-Forgejo-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs "
-        "again.",
-        "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
-        '`headers["X-Forgejo-Event-Type"]`.',
-    )
+    guide: ClassVar[Guide] = guide_of("Forgejo")
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Forgejo-Signature"),)
     event_header: ClassVar[str | None] = "X-Forgejo-Event"
     id_header: ClassVar[str] = "X-Forgejo-Delivery"

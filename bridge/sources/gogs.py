@@ -17,9 +17,7 @@ class Gogs(Gitea):
     """A signature in ``X-Gogs-Signature``; the event in ``X-Gogs-Event``."""
 
     name: ClassVar[str] = "gogs"
-    guide: ClassVar[Guide] = guide_of(
-        "Gogs", "gogs", "Gogs", "`X-Gogs-Delivery`, which a redelivery by hand keeps."
-    )
+    guide: ClassVar[Guide] = guide_of("Gogs")
     proofs: ClassVar[tuple[Proof, ...]] = (GiteaSignature("X-Gogs-Signature"),)
     event_header: ClassVar[str | None] = "X-Gogs-Event"
     id_header: ClassVar[str] = "X-Gogs-Delivery"

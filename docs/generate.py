@@ -1,0 +1,276 @@
+"""Write the parts of the documentation that the code declares. `make docs` runs it.
+
+A page marks each such part with two comments, and the rest of the page is written by hand:
+
+    <!-- generated: environment -->
+    …
+    <!-- end -->
+
+A part is named in `parts`. Each must be on exactly one page.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.cli import main
+from bridge.config import schema
+from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
+from bridge.settings import COMMIT_VARIABLES, VARIABLES
+from bridge.sources import SourceType, discover
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = "theeye-bridge"
+#: A longer list of known events is folded.
+FOLDED = 40
+
+_MARKED = re.compile(r"(?<=^<!-- generated: )(.+?)( -->\n)(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Return every Markdown page that users read."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def parts() -> dict[str, Callable[[], str]]:
+    """Return the function that writes each part, by the part's name."""
+    types = discover()
+    tables = _key_tables(schema.schema(types.values()))
+    return {
+        "commands": partial(_join, _commands(main, PROGRAM)),
+        "environment": partial(_join, _environment()),
+        "commit variables": partial(_words, COMMIT_VARIABLES),
+        "filters": partial(_words, sorted(FILTERS)),
+        "tests": partial(_words, sorted(TESTS)),
+        "text methods": partial(_words, TEXT_METHODS),
+        "source types": partial(_join, _source_types(types.values())),
+        **{f"source {name}": partial(_join, _source(each)) for name, each in types.items()},
+        **{f"keys of {name}": partial(_join, rows) for name, rows in tables},
+    }
+
+
+def part_names(page: str) -> list[str]:
+    """Return the names of the parts that a page's text marks, in order."""
+    return [name for name, _, _ in _MARKED.findall(page)]
+
+
+def filled(page: str, by_name: Mapping[str, Callable[[], str]]) -> str:
+    """Return a page's text with each part as the code declares it. Raises KeyError for an unknown part."""
+    return _MARKED.sub(lambda part: f"{part[1]}{part[2]}\n{by_name[part[1]]().strip()}\n\n", page)
+
+
+def _join(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
+
+
+def _words(words: Iterable[str]) -> str:
+    return " ".join(f"`{word}`" for word in words)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+# Commands
+
+
+def _commands(group: click.Group, name: str) -> Iterator[str]:
+    """A table of all commands, then a section for each."""
+    commands = list(_leaves(group, name))
+    yield "| command | |"
+    yield "|---|---|"
+    for full_name, command in commands:
+        anchor = re.sub(r"[^\w-]", "", full_name.replace(" ", "-"))
+        shown = full_name.removeprefix(f"{PROGRAM} ")
+        yield f"| [`{shown}`](#{anchor}) | {_cell(_first_sentence(command))} |"
+    for full_name, command in commands:
+        yield ""
+        yield from _command(full_name, command)
+
+
+def _leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    for each in sorted(group.commands):
+        command, full_name = group.commands[each], f"{name} {each}"
+        if isinstance(command, click.Group):
+            yield from _leaves(command, full_name)
+        elif not command.hidden:
+            yield full_name, command
+
+
+def _first_sentence(command: click.Command) -> str:
+    text = " ".join((command.help or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=[.:]) (?=[A-Z])", text)[0]
+
+
+def _command(full_name: str, command: click.Command) -> Iterator[str]:
+    context = click.Context(command, info_name=full_name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"### {full_name}"
+    yield ""
+    yield f"```text\n{full_name} {usage}".rstrip() + "\n```"
+    # A form feed in Click's help ends what people read; \b marks lines that are not joined.
+    for paragraph in (command.help or "").partition("\f")[0].strip().split("\n\n"):
+        yield ""
+        lines = [line.strip() for line in paragraph.splitlines()]
+        yield _join(lines[1:]) if lines[:1] == ["\b"] else " ".join(lines)
+    options = [
+        record
+        for parameter in command.get_params(context)
+        if parameter.name != "help" and (record := parameter.get_help_record(context)) is not None
+    ]
+    if options:
+        yield ""
+        yield "| option | |"
+        yield "|---|---|"
+        yield from (f"| `{_cell(option)}` | {_cell(text)} |" for option, text in options)
+
+
+# Settings
+
+
+def _environment() -> Iterator[str]:
+    yield "| variable | default | meaning |"
+    yield "|---|---|---|"
+    for each in VARIABLES:
+        default = f"`{each.default}`" if each.default else "unset"
+        yield f"| `{each.name}` | {default} | {_cell(each.meaning)} |"
+
+
+# The routing table's keys
+
+#: The key tables' sections: where each is in the JSON Schema.
+_SECTIONS = {
+    "theeye": ("properties", "theeye"),
+    "sources": ("definitions", "SourceKeys"),
+    "tasks": ("properties", "tasks", "additionalProperties"),
+    "routes": ("properties", "routes", "items"),
+    "on_dead": ("properties", "on_dead"),
+    "tests": ("properties", "tests", "items"),
+}
+
+
+def _key_tables(whole: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
+    """Each section's name, and the lines of the table of its keys."""
+    for name, path in _SECTIONS.items():
+        shape: Any = whole
+        for step in path:
+            shape = shape[step]
+        yield name, _keys(_resolved(shape, whole), whole)
+
+
+def _keys(shape: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+    yield "| key | values | meaning |"
+    yield "|---|---|---|"
+    yield from _key_rows(shape, whole, "")
+
+
+def _key_rows(shape: Mapping[str, Any], whole: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, described in shape["properties"].items():
+        value = _resolved(described, whole)
+        required = " (required)" if key in shape.get("required", ()) else ""
+        description = described.get("description") or value.get("description", "")
+        default = f" Default: `{_text(value['default'])}`." if "default" in value else ""
+        meaning = f"{_sentence(description)}{default}".strip()
+        yield f"| `{prefix}{key}`{required} | {_values(value)} | {_cell(meaning)} |"
+        inside = _resolved(value.get("items", value), whole)
+        # The keys of any_of are those of the source itself.
+        if "properties" in inside and key != "any_of":
+            yield from _key_rows(inside, whole, f"{prefix}{key}.")
+
+
+def _resolved(shape: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The shape that a reference names; of one or a list of the same, the one."""
+    while "$ref" in shape or "anyOf" in shape:
+        if "$ref" in shape:
+            found: Any = whole
+            for step in shape["$ref"].removeprefix("#/").split("/"):
+                found = found[step]
+            shape = {**found, "many": True} if shape.get("many") else found
+        else:
+            one, *others = shape["anyOf"]
+            if not (others and others[0].get("type") == "array" and others[0].get("items") == one):
+                break
+            shape = {**one, "many": True}
+    return shape
+
+
+def _values(value: Mapping[str, Any]) -> str:
+    if "enum" in value and len(value["enum"]) < 10:
+        return ", ".join(f"`{each}`" for each in value["enum"])
+    if "patternErrorMessage" in value:
+        text = value["patternErrorMessage"].removeprefix("expected ")
+        text = text.replace("${{ env.NAME }}: never the secret itself", "`${{ env.NAME }}`")
+        text = text.replace("${{ env.NAME }}", "`${{ env.NAME }}`").replace("``", "`")
+    else:
+        kinds = value.get("type", "")
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        named = {"array": "list", "object": "mapping", "boolean": "`true`, `false`", "": "text"}
+        text = "text" if "string" in kinds else ", ".join(named.get(kind, kind) for kind in kinds)
+    return f"{text}, or a list of these" if value.get("many") else text
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sentence(text: str) -> str:
+    return text if not text or text[-1] in ".…" else f"{text}."
+
+
+# Types of sources
+
+
+def _source_types(types: Iterable[SourceType]) -> Iterator[str]:
+    yield "| type | sender | credentials |"
+    yield "|---|---|---|"
+    for each in sorted(types, key=lambda each: each.name):
+        keys = ", ".join(f"`{proof.key}`" for proof in each.proofs)
+        yield f"| [`{each.name}`](#{each.name}) | {each.guide.title} | {keys} |"
+
+
+def _source(source_type: SourceType) -> Iterator[str]:
+    """What the code knows of one type."""
+    guide = source_type.guide
+    issued = dict.fromkeys(source_type.issued, "; the sender issues it")
+    yield f"{' '.join(guide.setup.split())}\n"
+    yield f"```yaml\n{guide.example.strip()}\n```\n"
+    for proof in source_type.proofs:
+        yield f"- **Credential:** `{proof.key}`, in {_place(proof.header)}{issued.get(proof.key, '')}."
+    yield f"- **Body:** {', or '.join(map(str, source_type.bodies))}."
+    if source_type.replayable:
+        yield "- **Replays:** the sender signs neither delivery id nor time. See [Replays](#replays)."
+    if source_type.events:
+        yield from _known_events([f"`{name}`" for name in source_type.events])
+
+
+def _place(header: str) -> str:
+    return f"`{header}`" if re.fullmatch(r"[\w-]+", header) else header
+
+
+def _known_events(names: list[str]) -> Iterator[str]:
+    if len(names) <= FOLDED:
+        yield f"- **Known events:** {', '.join(names)}."
+    else:
+        yield f"\n<details><summary>{len(names)} known events</summary>\n\n{', '.join(names)}.\n\n</details>"
+
+
+def write() -> None:
+    """Write every page that differs, and the JSON Schema."""
+    by_name = parts()
+    texts = {page: filled(page.read_text("utf-8"), by_name) for page in pages()}
+    texts[ROOT / "config" / "schema.json"] = schema.document(discover().values())
+    for path, text in texts.items():
+        if path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    write()
