@@ -16,9 +16,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.config import schema
@@ -53,6 +55,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "source types": partial(_join, _source_types(types.values())),
         **{f"source {name}": partial(_join, _source(each)) for name, each in types.items()},
         **{f"keys of {name}": partial(_join, rows) for name, rows in tables},
+        **{f"output of {name}": partial(_output, *how) for name, how in _OUTPUTS.items()},
     }
 
 
@@ -259,6 +262,41 @@ def _known_events(names: list[str]) -> Iterator[str]:
         yield f"- **Known events:** {', '.join(names)}."
     else:
         yield f"\n<details><summary>{len(names)} known events</summary>\n\n{', '.join(names)}.\n\n</details>"
+
+
+# Outputs of the tutorial's commands
+
+_FIRST, _FIXED = "refs/heads/release/*", "[refs/heads/main, refs/heads/release/*]"
+_EXPLAIN = ("explain", "--source", "github", "--event", "push", str(ROOT / "bridge" / "demo" / "push.json"))
+_SET = {"GITHUB_SECRET": "a-secret-for-the-tutorial", "DEPLOY_KEY": "k" * 64}
+_UNSET = dict.fromkeys(_SET)
+#: The arguments, what `payload.ref` matches in the table, and the variables.
+_OUTPUTS: dict[str, tuple[tuple[str, ...], str, Mapping[str, str | None]]] = {
+    "the first check": (("check",), _FIRST, _UNSET),
+    "the first explain": (_EXPLAIN, _FIRST, _SET),
+    "the second explain": (_EXPLAIN, _FIXED, _SET),
+    "test": (("test",), _FIXED, _SET),
+}
+#: A delivery id, which `explain` makes up.
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _output(arguments: tuple[str, ...], ref: str, variables: Mapping[str, str | None]) -> str:
+    """Run a command of the tutorial on the tutorial's table, and return its output."""
+    page = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+    table, tests = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    with TemporaryDirectory() as folder:
+        config = Path(folder) / "tutorial"
+        config.mkdir()
+        text = table.replace(_FIRST, ref)
+        (config / "routes.yml").write_text(f"{text}\n{tests}" if arguments == ("test",) else text, "utf-8")
+        environ = {"BRIDGE_CONFIG": str(config), "NO_COLOR": "1", **variables}
+        result = CliRunner().invoke(main, arguments, env=environ)
+    if result.exit_code:
+        raise RuntimeError(f"{arguments[0]} failed: {result.output}")
+    output = result.output.replace(f"{folder}/", "")
+    output = _UUID.sub("c1f34a32-1101-42e5-8b46-e7e3cbb48744", output)
+    return f"```text\n{output.strip()}\n```"
 
 
 def write() -> None:
