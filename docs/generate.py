@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,7 +78,10 @@ def _words(words: Iterable[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    """Return prose, or code in backticks, as a cell of a table."""
+    parts = " ".join(text.split()).replace("|", r"\|").split("`")
+    # Outside of code, Markdown takes <name> for HTML.
+    return "`".join(part if number % 2 else part.replace("<", r"\<") for number, part in enumerate(parts))
 
 
 # Commands
@@ -109,7 +112,7 @@ def _leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]
 
 def _first_sentence(command: click.Command) -> str:
     text = " ".join((command.help or "").partition("\n\n")[0].split())
-    return re.split(r"(?<=[.:]) (?=[A-Z])", text)[0]
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
 
 
 def _command(full_name: str, command: click.Command) -> Iterator[str]:
@@ -126,13 +129,15 @@ def _command(full_name: str, command: click.Command) -> Iterator[str]:
     options = [
         record
         for parameter in command.get_params(context)
-        if parameter.name != "help" and (record := parameter.get_help_record(context)) is not None
+        if isinstance(parameter, click.Option)
+        and "--help" not in parameter.opts
+        and (record := parameter.get_help_record(context)) is not None
     ]
     if options:
         yield ""
         yield "| option | |"
         yield "|---|---|"
-        yield from (f"| `{_cell(option)}` | {_cell(text)} |" for option, text in options)
+        yield from (f"| {_cell(f'`{option}`')} | {_cell(text)} |" for option, text in options)
 
 
 # Settings
@@ -161,27 +166,35 @@ _SECTIONS = {
 
 def _key_tables(whole: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
     """Each section's name, and the lines of the table of its keys."""
-    for name, path in _SECTIONS.items():
-        shape: Any = whole
-        for step in path:
-            shape = shape[step]
-        yield name, _keys(_resolved(shape, whole), whole)
+    shapes = {name: _resolved(_at(whole, *path), whole) for name, path in _SECTIONS.items()}
+    for name, shape in shapes.items():
+        # A route and on_dead may have the keys of their task, which are in one table only.
+        elsewhere = shapes["tasks"]["properties"] if name in ("routes", "on_dead") else ()
+        yield name, _keys(shape, whole, elsewhere)
 
 
-def _keys(shape: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+def _at(whole: Any, *path: str) -> Any:
+    for step in path:
+        whole = whole[step]
+    return whole
+
+
+def _keys(shape: Mapping[str, Any], whole: Mapping[str, Any], elsewhere: Container[str]) -> Iterator[str]:
     yield "| key | values | meaning |"
     yield "|---|---|---|"
-    yield from _key_rows(shape, whole, "")
+    properties = {key: value for key, value in shape["properties"].items() if key not in elsewhere}
+    yield from _key_rows({**shape, "properties": properties}, whole, "")
 
 
 def _key_rows(shape: Mapping[str, Any], whole: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key, described in shape["properties"].items():
+    required = shape.get("required", ())
+    for key, described in sorted(shape["properties"].items(), key=lambda each: each[0] not in required):
         value = _resolved(described, whole)
-        required = " (required)" if key in shape.get("required", ()) else ""
+        mark = " (required)" if key in required else ""
         description = described.get("description") or value.get("description", "")
         default = f" Default: `{_text(value['default'])}`." if "default" in value else ""
         meaning = f"{_sentence(description)}{default}".strip()
-        yield f"| `{prefix}{key}`{required} | {_values(value)} | {_cell(meaning)} |"
+        yield f"| `{prefix}{key}`{mark} | {_values(value)} | {_cell(meaning)} |"
         inside = _resolved(value.get("items", value), whole)
         # The keys of any_of are those of the source itself.
         if "properties" in inside and key != "any_of":
@@ -192,9 +205,7 @@ def _resolved(shape: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str
     """The shape that a reference names; of one or a list of the same, the one."""
     while "$ref" in shape or "anyOf" in shape:
         if "$ref" in shape:
-            found: Any = whole
-            for step in shape["$ref"].removeprefix("#/").split("/"):
-                found = found[step]
+            found = _at(whole, *shape["$ref"].removeprefix("#/").split("/"))
             shape = {**found, "many": True} if shape.get("many") else found
         else:
             one, *others = shape["anyOf"]
