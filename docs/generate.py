@@ -96,6 +96,7 @@ def _commands(group: click.Group, name: str) -> Iterator[str]:
         anchor = re.sub(r"[^\w-]", "", full_name.replace(" ", "-"))
         shown = full_name.removeprefix(f"{PROGRAM} ")
         yield f"| [`{shown}`](#{anchor}) | {_cell(_first_sentence(command))} |"
+    yield from _options(group, click.Context(group, info_name=name))
     for full_name, command in commands:
         yield ""
         yield from _command(full_name, command)
@@ -126,6 +127,10 @@ def _command(full_name: str, command: click.Command) -> Iterator[str]:
         yield ""
         lines = [line.strip() for line in paragraph.splitlines()]
         yield _join(lines[1:]) if lines[:1] == ["\b"] else " ".join(lines)
+    yield from _options(command, context)
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     options = [
         record
         for parameter in command.get_params(context)
