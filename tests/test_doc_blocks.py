@@ -317,6 +317,23 @@ def test_the_documented_hash_is_the_one_that_check_prints(shell: Shell) -> None:
     assert output.stdout[:16] in CliRunner().invoke(main, ["check"], env=shell.environ).output
 
 
+def test_the_documented_fields_of_a_job_are_those_of_its_json(shell: Shell) -> None:
+    page = (ROOT / "docs" / "reference" / "states.md").read_text("utf-8").split("## Job fields")[1]
+    documented = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)))
+    (job,) = orjson.loads(
+        CliRunner().invoke(main, ["jobs", "list", "--json", "--limit", "1"], env=shell.environ).output
+    )
+    assert sorted(documented) == sorted(job)
+
+
+def test_the_documented_keys_of_an_explained_route_are_those_of_its_json(shell: Shell) -> None:
+    page = (ROOT / "docs" / "how-to" / "test-a-change.md").read_text("utf-8")
+    (sentence,) = re.findall(r"In `--json`, each route has ([^.]*)\.", page)
+    output = CliRunner().invoke(main, ["explain", "12", "--json"], env=shell.environ).output
+    for route in orjson.loads(output)["routes"]:
+        assert set(route) == set(re.findall(r"`(\w+)`", sentence))
+
+
 def inline_commands() -> list[tuple[str, str]]:
     """The commands in running text, after their pages."""
     return [
