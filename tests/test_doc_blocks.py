@@ -85,7 +85,7 @@ def test_every_block_is_of_a_known_kind() -> None:
     pages = {language: {block.page for block in blocks(language)} for language in KINDS}
     assert pages["nginx"] == {"docs/how-to/nginx.md"}
     assert pages["sql"] == {"docs/how-to/database.md"}
-    assert pages["mermaid"] == {"docs/reference/states.md"}
+    assert pages["mermaid"] == {"docs/explanation/architecture.md"}
 
 
 def test_text_that_is_no_diagram_is_generated() -> None:

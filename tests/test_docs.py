@@ -63,7 +63,7 @@ def test_every_state_is_documented() -> None:
     text = DOCS["docs/reference/states.md"]
     states = {str(state) for state in JobState}
     assert {row[0].strip("`") for row in rows_below("## Jobs", text)} == states
-    (diagram,) = code_blocks("docs/reference/states.md", "mermaid")
+    (diagram,) = code_blocks("docs/explanation/architecture.md", "mermaid")
     arrows = re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE)
     assert {state for arrow in arrows for state in arrow} - {"[*]"} == states
 
