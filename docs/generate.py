@@ -6,7 +6,8 @@ A page marks each such part with two comments, and the rest of the page is writt
     …
     <!-- end -->
 
-A part is named in `parts`. Each must be on exactly one page.
+`parts` names them. Each must be on exactly one page: for a new type of source, add a section with
+``<!-- generated: source NAME -->`` to docs/reference/sources.md.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ PROGRAM = "theeye-bridge"
 #: A longer list of known events is folded.
 FOLDED = 40
 
-_MARKED = re.compile(r"(?<=^<!-- generated: )(.+?)( -->\n)(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
+#: A part: its name, the rest of the first comment, and its text.
+MARKED = re.compile(r"(?<=^<!-- generated: )(.+?)( -->\n)(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 
 
 def pages() -> list[Path]:
@@ -61,12 +63,12 @@ def parts() -> dict[str, Callable[[], str]]:
 
 def part_names(page: str) -> list[str]:
     """Return the names of the parts that a page's text marks, in order."""
-    return [name for name, _, _ in _MARKED.findall(page)]
+    return [name for name, _, _ in MARKED.findall(page)]
 
 
 def filled(page: str, by_name: Mapping[str, Callable[[], str]]) -> str:
     """Return a page's text with each part as the code declares it. Raises KeyError for an unknown part."""
-    return _MARKED.sub(lambda part: f"{part[1]}{part[2]}\n{by_name[part[1]]().strip()}\n\n", page)
+    return MARKED.sub(lambda part: f"{part[1]}{part[2]}\n{by_name[part[1]]().strip()}\n\n", page)
 
 
 def _join(lines: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs.generate import _MARKED
+from docs.generate import MARKED
 from tests.documents import PAGES, name_of, prose
 
 #: An idiom, and what to write instead.
@@ -44,7 +44,7 @@ OUT_OF_SCOPE = ("commands",)
 def texts() -> Iterator[tuple[str, str]]:
     """Yield each text in scope, after its place. Help texts and messages can be added here."""
     for page in PAGES:
-        text = _MARKED.sub(
+        text = MARKED.sub(
             lambda part: "\n" * part[0].count("\n") if part[1] in OUT_OF_SCOPE else part[0],
             page.read_text("utf-8"),
         )
