@@ -230,9 +230,9 @@ def _values(value: Mapping[str, Any]) -> str:
         text = text.replace("${{ env.NAME }}: never the secret itself", "`${{ env.NAME }}`")
         text = text.replace("${{ env.NAME }}", "`${{ env.NAME }}`").replace("``", "`")
     else:
-        kinds = value.get("type", "")
-        kinds = kinds if isinstance(kinds, list) else [kinds]
-        named = {"array": "list", "object": "mapping", "boolean": "`true`, `false`", "": "text"}
+        written: str | list[str] = value.get("type", "string")
+        kinds = [written] if isinstance(written, str) else written
+        named = {"array": "list", "object": "mapping", "boolean": "`true`, `false`"}
         text = "text" if "string" in kinds else ", ".join(named.get(kind, kind) for kind in kinds)
     return f"{text}, or a list of these" if value.get("many") else text
 

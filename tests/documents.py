@@ -7,9 +7,10 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from docs.generate import ROOT, pages
+from docs import generate
 
-PAGES = [*pages(), ROOT / "SECURITY.md"]
+ROOT = generate.ROOT
+PAGES = [*generate.pages(), ROOT / "SECURITY.md"]
 
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 

@@ -274,40 +274,32 @@ def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return Shell(tmp_path, environ)
 
 
-@pytest.fixture
-def server(shell: Shell, request: pytest.FixtureRequest) -> Iterator[Server | None]:
-    """The bridge, for pages that send to it."""
-    if not any("theeye-bridge send" in block.text for block in request.param):
-        yield None
-        return
-    environ = {**variables_of(shell.folder / "config"), "BRIDGE_DELIVER": "false"}
-    with Server(shell.folder / "config", shell.folder / "server.db", environ) as running:
+@pytest.fixture(scope="module")
+def server(table_and_store: Path) -> Iterator[Server]:
+    """The bridge with the example's table, for the pages that send to it."""
+    config = table_and_store / "config"
+    environ = {**variables_of(config), "BRIDGE_DELIVER": "false"}
+    with Server(config, table_and_store / "server.db", environ) as running:
         yield running
 
 
-def shell_pages() -> list[list[Block]]:
-    pages = dict.fromkeys(block.page for block in blocks("sh"))
-    return [[block for block in blocks("sh") if block.page == page] for page in pages]
-
-
-@each_of("server", shell_pages(), ids=lambda page: page[0].page, indirect=True)
+@each_of("page", dict.fromkeys(block.page for block in blocks("sh")))
 def test_the_lines_of_a_page_run_in_their_order(
-    shell: Shell, server: Server | None, request: pytest.FixtureRequest
+    page: str, shell: Shell, request: pytest.FixtureRequest
 ) -> None:
-    page: list[Block] = request.node.callspec.params["server"]
     taken = set(yaml.safe_load(EXAMPLE)["sources"])
-    for number, text in enumerate(code_blocks(page[0].page, "yaml")):
+    for number, text in enumerate(code_blocks(page, "yaml")):
         sources = set(yaml.safe_load(text).get("sources", {}))
         if sources and not sources & taken:
             (shell.folder / "config" / f"{number}.yml").write_text(text)
     shell.environ |= variables_of(shell.folder / "config")
     shell.environ |= {"GITHUB_SECRET_NEW": SECRET}
-    if server is not None:
-        shell.environ["PORT"] = str(server.port)
-    for block in page:
-        for line in lines_of(block):
-            subprocess.run(["sh", "-n", "-c", line], check=True)
-            shell.run(line)
+    lines = [line for block in blocks("sh") if block.page == page for line in lines_of(block)]
+    if any(line.startswith("theeye-bridge send ") for line in lines):
+        shell.environ["PORT"] = str(request.getfixturevalue("server").port)
+    for line in lines:
+        subprocess.run(["sh", "-n", "-c", line], check=True)
+        shell.run(line)
 
 
 def test_the_documented_hash_is_the_one_that_check_prints(shell: Shell) -> None:
