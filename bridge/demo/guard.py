@@ -15,7 +15,7 @@ import sys
 
 #: What the demo writes into the pipe to end the command.
 STOP = b"stop"
-#: How long the command may take to end, seconds: longer than BRIDGE_STOP's default.
+#: How long the command may take to end, seconds: longer than BRIDGE_STOP_TIMEOUT's default.
 ENDS_WITHIN = 25.0
 #: How often the command is looked at, seconds.
 LOOKS = 0.1
