@@ -287,8 +287,8 @@ def post_fork(arbiter, worker):
 #: The master loads a table for so many seconds.
 _SLOW = """
 def when_ready(arbiter):
-    read = arbiter.edits._read
-    arbiter.edits._read = lambda: [time.sleep({seconds}), read()][1]
+    read = arbiter.watcher._read
+    arbiter.watcher._read = lambda: [time.sleep({seconds}), read()][1]
     server.when_ready(arbiter)
 """
 

@@ -127,7 +127,7 @@ def test_explain_as_json(terminal: Terminal) -> None:
     [
         ("{", "push", "the body is not valid JSON"),
         ('{"ref": "x"}', "push", "a github push without before, after"),
-        ("{}", None, "say which, as in --event push"),
+        ("{}", None, "add --event and its name"),
     ],
 )
 def test_explain_of_an_unreadable_body_says_why(
@@ -163,7 +163,7 @@ def test_explain_of_a_test_or_confirmation_says_that_no_route_is_asked(terminal:
     body = json.dumps(ping.payload)
     for arguments in (("--source", "github", "--event", "ping", "-"), (str(event_id),)):
         result = terminal.run("explain", *arguments, stdin=body)
-        assert "NO  event: expected no test or confirmation of the sender's, got ping" in result.output
+        assert "NO  event: expected no test or confirmation by the sender, got ping" in result.output
         assert "sends" not in result.output
 
 

@@ -811,7 +811,7 @@ class TestLists:
         store(terminal, job(group="g"))
         second, first = terminal.run("jobs", "list").output.splitlines()
 
-        assert "behind another of its group" in second
+        assert "behind another job of its group" in second
         assert "behind" not in first
 
 
@@ -823,7 +823,7 @@ class TestShow:
         first = terminal.run("jobs", "show", "1").output
         assert "\n  in group 'acme/api'\n  once_key 'fp 1'\n  due 20" in first
         second = terminal.run("jobs", "show", "2").output
-        assert "\n  in group 'acme/api', behind another that has to end first\n" in second
+        assert "\n  in group 'acme/api', behind a job that has to end first\n" in second
         assert "once_key" not in second
         assert "ended" not in second
 

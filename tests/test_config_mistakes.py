@@ -210,7 +210,7 @@ def test_theeye_is_missed_beside_a_mistake_in_a_file(find: Find, tmp_path: Path)
 
 # Files
 
-NOT_ALLOWED = "the file holds a character that YAML does not allow"
+NOT_ALLOWED = "the file contains a character that YAML does not allow"
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_what_matches_comes_first_then_the_nearest_miss_and_other_sources_in_sho
         "one lacking", "each commit", "bare", "two lacking",
         "rest", "release",
     ]  # fmt: skip
-    assert output.endswith("\n\nnot asked, of other sources: 'backup'\n")
+    assert output.endswith("\n\nroutes of other sources: 'backup'\n")
 
 
 def test_as_json_the_routes_stand_as_in_the_table(routes: Terminal) -> None:
@@ -103,7 +103,7 @@ def test_as_json_the_routes_stand_as_in_the_table(routes: Terminal) -> None:
 
 
 ANY_DEAD = (
-    "route 'any' matches and was not expected to: 1 job, 1 of them dead: arguments could not be built\n"
+    "route 'any' was not expected to match, but does: 1 job, 1 of them dead: arguments could not be built\n"
 )
 
 
@@ -112,20 +112,20 @@ ANY_DEAD = (
     [
         (("--expect", "main", "--expect", "any"), ""),
         (("--expect", "main"), ANY_DEAD),
-        (("--expect-none",), f"route 'main' matches and was not expected to: 1 job\n{ANY_DEAD}"),
+        (("--expect-none",), f"route 'main' was not expected to match, but does: 1 job\n{ANY_DEAD}"),
         (
             ("--expect", "any", "--expect", "two lacking", "--expect", "main"),
-            "route 'two lacking' was expected to match and does not: "
+            "route 'two lacking' was expected to match, but does not: "
             'payload.ref: expected "dev", got "refs/heads/main"; payload.after: expected "x", got "abc"\n',
         ),
         (
             ("--expect", "main", "--expect", "any", "--expect", "each commit"),
-            "route 'each commit' was expected to match and does not: "
+            "route 'each commit' was expected to match, but does not: "
             "when of item 0: expected item > 5, got false\n",
         ),
         (
             ("--expect", "main", "--expect", "any", "--expect", "backup"),
-            "route 'backup' was expected to match and does not: source: expected backup, got github\n",
+            "route 'backup' was expected to match, but does not: source: expected backup, got github\n",
         ),
     ],
 )
@@ -153,8 +153,8 @@ def test_what_nobody_can_know_is_not_as_expected(
     result = terminal.run("explain", str(answer.body["event"]), "--expect", "rest")
     assert result.exit_code == 1
     assert [line.partition(": payload")[0] for line in result.stderr.splitlines()] == [
-        "nobody can know whether it matches: route 'main'",
-        "nobody can know whether it matches: route 'each commit': loop",
+        "cannot tell whether it matches: route 'main'",
+        "cannot tell whether it matches: route 'each commit': loop",
     ]
 
 
@@ -246,7 +246,7 @@ def test_a_terminal_shows_it_in_colour_and_nothing_else_does(routes: Terminal) -
         '\x1b[31m  NO  payload.ref: expected "dev", got "refs/heads/main"\x1b[0m\n',
         "\x1b[32m  yes event: expected push, got push\x1b[0m\n",
         "\x1b[31m  DEAD: argument 0: payload.gone is missing",
-        "\x1b[2mnot asked, of other sources: 'backup'\x1b[0m\n",
+        "\x1b[2mroutes of other sources: 'backup'\x1b[0m\n",
     ):
         assert styled in shown
 

@@ -102,7 +102,7 @@ def test_a_path_is_names_after_dots_and_the_rest_in_brackets(
         ("payload['it''s']", 7, "expected . or [", None),
         ("payload.a[1]b", 12, "expected . or [", None),
         ("payload/a", 7, "expected . or [", None),
-        ("event.name", 5, "event is text or a number, it has no fields", None),
+        ("event.name", 5, "event has no fields: it is text or a number", None),
         ("delivery_id[0]", 11, "has no fields", None),
         ('payload["\ud800"]', 9, "lone surrogate", "write the character itself"),
     ],
@@ -127,7 +127,7 @@ def test_item_and_index_are_there_only_where_they_are_allowed(text: str) -> None
 
 
 def test_index_is_a_number_and_has_no_fields() -> None:
-    with pytest.raises(ExpressionError, match="index is text or a number"):
+    with pytest.raises(ExpressionError, match="index has no fields: it is text or a number"):
         parse_path("index.a", ALL_NAMES)
 
 

@@ -519,7 +519,7 @@ def test_an_event_without_its_body_is_shown_all_the_same(intake: Intake, termina
     post(intake, ORDER)
     output = terminal.run("events", "show", "1").output.splitlines()
     assert output[0] == "event 1: order of source shop"
-    assert "  its body is not kept" in output
+    assert "  its body is not stored" in output
     assert "  delivery o1" in output
     assert output[-1].split()[1] == "waiting"
     shown = json.loads(terminal.run("events", "show", "--json", "1").output)

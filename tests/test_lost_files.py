@@ -149,5 +149,5 @@ def test_a_second_server_leaves_what_the_first_is_sending(
         theeye.wait_for(3)
         assert push(second.port, "later").status == 202
         theeye.wait_for(4)
-        assert "left behind" not in second.log
+        assert "abandoned claim" not in second.log
     assert len(theeye.received) == 4

@@ -38,7 +38,7 @@ def seen(outbox: Outbox, since: float | None = None, last: int | None = None) ->
 def test_each_comes_once_the_newest_first(
     outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr(history, "PAGE", page)
+    monkeypatch.setattr(history, "PAGE_EVENTS", page)
     assert seen(outbox) == []
     numbers = [store(NOW + at) for at in (0, 5, 1, 5, 5, 2)]
     newest = [numbers[order] for order in (4, 3, 1, 5, 2, 0)]

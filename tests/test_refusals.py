@@ -211,7 +211,7 @@ def test_a_request_that_does_not_come_whole_in_time_is_kept(web: Web) -> None:
 
     assert response.status_code == 408
     assert [(kept.status, kept.reason) for kept in web.kept()] == [
-        (408, "the request did not come whole within 20 s")
+        (408, "the request was not complete within 20 s")
     ]
 
 

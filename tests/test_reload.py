@@ -132,7 +132,7 @@ class TestEdits:
     def test_of_a_table_that_is_gone(self, config: Path, watcher: TableWatcher) -> None:
         config.unlink()
         assert watcher.load_if_edited() is None
-        with pytest.raises(ConfigError, match="there is no such file"):
+        with pytest.raises(ConfigError, match="no such file"):
             watcher.load_if_edited()
 
     def test_that_come_by_a_link(self, tmp_path: Path, config: Path) -> None:

@@ -233,7 +233,7 @@ class TestExpectations:
         payload = PAYLOAD.replace("abc", '"?token=abc"')
         (said,) = misses(tmp_path, push("[{route: deploy, task_arguments: ['?token=b', 5]}]", payload))
         masked = '"?token=<secret>"'
-        assert said.endswith(f"expected {masked}, got {masked} (another where it is masked)")
+        assert said.endswith(f"expected {masked}, got {masked} (a different secret)")
 
 
 class TestWebhooks:
@@ -279,7 +279,7 @@ class TestWebhooks:
         self, tmp_path: Path, event: str, payload: str, found: str
     ) -> None:
         test = push("[]", payload).replace("event: push", f"event: {event}")
-        assert misses(tmp_path, test) == [f"the webhook: expected one that is taken, got {found}"]
+        assert misses(tmp_path, test) == [f"the webhook: expected an accepted request, got {found}"]
 
     def test_no_route_is_asked_about_a_ping(self, tmp_path: Path) -> None:
         test = push("[]", "{zen: z, hook_id: 1}").replace("event: push", "event: ping")

@@ -230,7 +230,7 @@ def test_nothing_is_sent_without_a_secret(
     environ = {name: value for name, value in SECRETS.items() if name not in unset}
     result = run(config, recorder.port, "--source", source, *options, file, environ=environ)
     assert result.exit_code == 1
-    assert f"source {source}: nothing to prove " in result.output
+    assert f"source {source}: the variable of " in result.output
     for name in unset:
         assert f"warning: the variable {name} is not set" in result.output
     assert recorder.came == []
@@ -297,7 +297,7 @@ def test_http_to_another_machine_is_warned_of(
 
 
 def test_what_cannot_be_sent_says_why(config: Path, recorder: Recorder) -> None:
-    assert "say which, as in --event push" in run(config, recorder.port, "--source", "github", PUSH).output
+    assert "add --event and its name" in run(config, recorder.port, "--source", "github", PUSH).output
     nobody = run(config, recorder.port, "--source", "nobody", PUSH)
     assert nobody.exit_code == 2
     assert "no source is named 'nobody'; there are: github, alerts" in nobody.output

@@ -363,7 +363,7 @@ class TestEqual:
             RequiredProof(BasicAuth(), (stands_in,)),
         ):
             source = Source("here", discover()["github"], (token, required))
-            with pytest.raises(SettingsError, match=f"nothing to prove {required.proof.key} with"):
+            with pytest.raises(SettingsError, match=f"the variable of {required.proof.key} is not set"):
                 source.sign(REQUEST)
 
     def test_the_first_secret_that_is_there_proves(self) -> None:
@@ -469,7 +469,7 @@ routes: []
         any_will_do = Source("here", discover()["github"], (unset, token), any_of=True)
         assert any_will_do.sign(REQUEST).headers == Headers([("X-Token", "t0ken")])
         for source in (replace(any_will_do, any_of=False), replace(any_will_do, required=(unset,))):
-            with pytest.raises(SettingsError, match="nothing to prove secret with"):
+            with pytest.raises(SettingsError, match="the variable of secret is not set"):
                 source.sign(REQUEST)
 
     def test_credentials_come_before_the_content_type(self, make_intake: Callable[[str], Intake]) -> None:

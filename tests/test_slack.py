@@ -176,7 +176,7 @@ class TestHandshake:
 
     @pytest.mark.parametrize("challenge", [None, 5, "", [], {"a": 1}])
     def test_a_challenge_that_is_no_text(self, intake: Intake, challenge: Any) -> None:
-        with pytest.raises(Unreadable, match="has a challenge"):
+        with pytest.raises(Unreadable, match="must have a text as challenge"):
             post(intake, orjson.dumps({"type": "url_verification", "challenge": challenge}))
 
     def test_the_check_of_the_certificate(self, intake: Intake) -> None:

@@ -328,7 +328,7 @@ def read_file(path: Path, problems: Problems, seen: Callable[[bytes], object]) -
         problems.error(error.place, f"nested more than {MAX_DEPTH} deep")
     except yaml.reader.ReaderError as error:
         place = _after(text.encode()[: error.position], name)
-        problems.error(place, f"the file holds a character that YAML does not allow: {error.reason}")
+        problems.error(place, f"the file contains a character that YAML does not allow: {error.reason}")
     except yaml.MarkedYAMLError as error:
         _report_syntax(error, name, text, problems)
     return None

@@ -41,7 +41,7 @@ class Linter:
         if advice is not None:
             self._problems.warning(model.event[0].place if model.event else place, *advice)
         if model.match is not None and not model.match and model.match.complete:
-            hint = "write what must hold, such as payload.ref: refs/heads/main, or leave it out"
+            hint = "write a condition, such as payload.ref: refs/heads/main, or leave it out"
             self._problems.warning(model.match.place, "match is empty: it matches every event", hint)
         if model.when is not None:
             self._check_when(model.when, names)

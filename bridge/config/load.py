@@ -266,11 +266,11 @@ def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], probl
         "signature": SignatureModel, "concurrency": ConcurrencyModel,
         "expect": ExpectedJobModel,
     }  # fmt: skip
-    held = next((inner[part] for part in reversed(path) if part in inner), model)
-    known = [each.alias or name for name, each in held.model_fields.items()]
+    owner = next((inner[part] for part in reversed(path) if part in inner), model)
+    known = [each.alias or name for name, each in owner.model_fields.items()]
     meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest_match(key, known)
     # An unknown key beside credentials may itself be a secret.
-    shown = f" {key!r}" if meant or held not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
+    shown = f" {key!r}" if meant or owner not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
     guess = f"; did you mean {meant}?" if meant else ""
     problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
     if meant is None or meant in holder:

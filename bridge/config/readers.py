@@ -173,7 +173,7 @@ def check_url(text: str) -> None:
     if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
         reject("the URL may have no user, query or fragment")
     if parts.scheme == "http" and not is_loopback(host):
-        reject("found http, expected https: task keys stand in the URL's path", "write https://")
+        reject("found http, expected https: task keys are in the URL's path", "write https://")
 
 
 def is_loopback(host: str) -> bool:
@@ -185,7 +185,7 @@ def is_loopback(host: str) -> bool:
 
 
 def as_list(value: Any) -> Any:
-    """One alone stands for a list of it."""
+    """Return a list; a single value becomes one."""
     if isinstance(value, Items) and not value:
         reject("found an empty list, expected at least one")
     return value if isinstance(value, Items) else [value]

@@ -108,7 +108,7 @@ class Reloader:
         self._use = use
         #: The problems of the table that BRIDGE_CONFIG names; empty if it is active.
         self.rejected = rejected
-        self._asked = False
+        self._reload_requested = False
         self._tick = tick
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
@@ -126,7 +126,7 @@ class Reloader:
 
     def reload(self) -> None:
         """Read the table at the next check, edited or not. Safe in a signal handler: it uses no lock."""
-        self._asked = True
+        self._reload_requested = True
 
     def close(self) -> None:
         self._closed.set()
@@ -139,9 +139,9 @@ class Reloader:
             self._look()
 
     def _look(self) -> None:
-        asked, self._asked = self._asked, False
+        reload_requested, self._reload_requested = self._reload_requested, False
         try:
-            loaded = self._watcher.load() if asked else self._watcher.load_if_edited()
+            loaded = self._watcher.load() if reload_requested else self._watcher.load_if_edited()
             if loaded is not None:
                 self._use(loaded)
                 self.rejected = ()

@@ -203,9 +203,9 @@ class SourceBuilder:
         given = _given(model)
         for key, values in given.items():
             if key not in by_key:
-                takes = ", ".join(by_key)
+                expected = ", ".join(by_key)
                 self._problems.error(
-                    _place(values[0]), f"{key} does not apply to {name}", f"expected {takes}"
+                    _place(values[0]), f"{key} does not apply to {name}", f"expected {expected}"
                 )
         required = tuple(
             RequiredProof(by_key[key], self._secrets(by_key[key], values))

@@ -1,8 +1,8 @@
-"""Budget, how much the routes may do for one event: steps instead of seconds, so that every run agrees; pure.
+"""Budget: a limit on the work of all routes for one event, in steps, so that every run agrees; pure.
 
-Each operation on an event's data charges its cost before it works, or straight after where the work is small.
-A step is about 250 ns of CPU on a machine of two cores, and each operation is charged by the slowest input of
-its size, so that all the steps of an event take about 250 ms.
+Each operation on an event's data charges its cost before it works, or just after if the work is small. A step
+is about 250 ns of CPU. An operation costs as much as the slowest input of its size, so that all the steps of
+an event take at most about 250 ms.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Mapping
 from bridge.core.errors import OverBudget
 from bridge.core.event import JSON
 
-#: The name under which a scope holds the event's Budget; no path and no expression can spell it.
+#: The key of the Budget in a scope. No path and no expression can name it.
 BUDGET = ".budget"
 
-#: Steps that all matching and all arguments of one event may take.
+#: The most steps for all matching and all arguments of one event.
 MAX_STEPS = 1_000_000
-#: Jobs that one event may create.
+#: The most jobs that one event may create.
 MAX_JOBS = 10_000
 
-#: Messages of an event that list the fields there are and guess at the one that was meant.
+#: The messages of an event that list the fields there are and suggest one.
 DETAILED_MESSAGES = 3
 
-#: Steps for a job, besides what is evaluated for it.
+#: Steps for a job, besides its evaluation.
 _JOB = 20
-#: Characters of a text, or bytes of JSON, that are read or written in one step.
+#: Characters of text, or bytes of JSON, read or written in one step.
 _CHARACTERS_PER_STEP = 64
 
 
 class Budget:
-    """What is left for one event. Used by one thread."""
+    """The budget of one event. Used by one thread."""
 
     __slots__ = ("_detailed", "_jobs", "_max_detailed", "_max_jobs", "_max_steps", "spent")
 
@@ -40,11 +40,10 @@ class Budget:
         self._max_steps = steps
         self._max_jobs = jobs
         self._max_detailed = detailed_messages
-        #: Steps that were charged.
         self.spent = self._jobs = self._detailed = 0
 
     def charge(self, steps: int) -> None:
-        """Charge steps. Raises OverBudget once more were charged than there are, then every time."""
+        """Charge steps. Raises OverBudget on this and every later call once the budget is spent."""
         self.spent += steps
         if self.spent > self._max_steps:
             raise OverBudget(
@@ -57,23 +56,23 @@ class Budget:
         self.charge(1 + characters // _CHARACTERS_PER_STEP)
 
     def allow_details(self) -> bool:
-        """Whether the next message about a missing field may be long, which is counted."""
+        """Return whether one more message about a missing field may be detailed, and count it."""
         self._detailed += 1
         return self._detailed <= self._max_detailed
 
     def charge_job(self, arguments: int) -> None:
-        """Charge a job with so many bytes of arguments: a loop can multiply one field. Raises OverBudget."""
+        """Charge a job with so many bytes of arguments. Raises OverBudget."""
         self._jobs += 1
         self.charge(_JOB + arguments // _CHARACTERS_PER_STEP)
         if self._jobs > self._max_jobs:
             raise OverBudget(f"the event creates more than {self._max_jobs:,} jobs")
 
     def refund_jobs(self, jobs: int) -> None:
-        """Give back jobs that were charged and are not created after all. Their steps stay charged."""
+        """Take back jobs that are not created after all. Their steps stay charged."""
         self._jobs -= jobs
 
 
 def budget_of(scope: Mapping[str, JSON]) -> Budget:
-    """The budget that a scope holds; a full one where it holds none, as outside of an event's routing."""
+    """Return the scope's budget, or a full one if it has none."""
     budget: Budget | None = scope.get(BUDGET)
     return Budget() if budget is None else budget

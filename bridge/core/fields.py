@@ -14,31 +14,31 @@ from bridge.core.event import JSON, Headers
 from bridge.core.json_values import MISSING, Absent, json_type
 from bridge.core.suggestions import did_you_mean
 
-#: What a path or an expression may begin with, and what it is there for.
+#: The names that a path or an expression may begin with.
 EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
 ITEM_NAMES = ("item", "index")
 
-#: Of the names, those that hold fields.
+#: Of these, the names of values with fields.
 _CONTAINERS = {"payload", "headers", "query", "item"}
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _INDEX = re.compile(r"\[(-?\d{1,9})\]", re.ASCII)
 _QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
 
-#: Steps for the look-up of a path, besides one for each of its own steps.
+#: Budget steps for the look-up of a path, besides one for each of its own steps.
 _LOOK_UP = 4
 
-#: How many names a message lists before it stops, and of how many characters each.
-_LISTED = 20
-_NAME_SHOWN = 60
-#: Among how many names it looks for them and for a guess: the rest of a huge object costs nothing.
-_LOOKED_AT = 1000
-#: With how many names, of about the same length, what is missing is compared for a guess.
-_COMPARED = 100
-#: Steps for the list of names, besides those for each name.
+#: The most names that a message lists, and the most characters of each.
+_LISTED_NAMES_LIMIT = 20
+_NAME_LENGTH_LIMIT = 60
+#: The most names of an object that a message considers, so that a huge object costs no more.
+_CONSIDERED_NAMES_LIMIT = 1000
+#: The most names of similar length that are compared for a suggestion.
+_COMPARED_NAMES_LIMIT = 100
+#: Budget steps for the list of names, besides those for each name.
 _MESSAGE = 40
-#: Comparisons of characters for a guess in one step.
-_GUESSED_PER_STEP = 3
+#: Comparisons of characters for a suggestion in one budget step.
+_COMPARISONS_PER_STEP = 3
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Path:
     steps: tuple[Step, ...]
 
     def is_inside(self, other: Path) -> bool:
-        """Whether it leads to the other's field, or into it."""
+        """Return whether it leads to the other's field, or to a field inside it."""
         return self.root == other.root and self.steps[: len(other.steps)] == other.steps
 
     def value(self, scope: Mapping[str, JSON]) -> JSON | Absent:
-        """The field's value in `scope`, or MISSING. For paths without ``[*]``."""
+        """Return the field's value in `scope`, or MISSING. For paths without ``[*]``."""
         value = scope.get(self.root, MISSING)
         for step in self.steps:
             value = child(value, step)
@@ -71,33 +71,33 @@ class Path:
         return value
 
     def values(self, scope: Mapping[str, JSON]) -> list[JSON] | Absent:
-        """Every value that the path leads to; MISSING where the field or its list is not there.
+        """Return every value that the path leads to, or MISSING if the field or its list is missing.
 
-        Elements of ``[*]`` that lack the field are passed over, so the list may be empty. Raises OverBudget.
+        Elements of ``[*]`` without the field are left out, so the list may be empty. Raises OverBudget.
         """
         budget = budget_of(scope)
         budget.charge(_LOOK_UP + len(self.steps))
-        found = [scope.get(self.root, MISSING)]
+        values = [scope.get(self.root, MISSING)]
         starred = False
         for step in self.steps:
             if isinstance(step, Each):
-                lists = [value for value in found if isinstance(value, list)]
+                lists = [value for value in values if isinstance(value, list)]
                 if not starred and not lists:
                     return MISSING
                 starred = True
                 budget.charge(sum(map(len, lists)))
-                found = [element for value in lists for element in value]
+                values = [element for value in lists for element in value]
             else:
                 if starred:
-                    budget.charge(len(found))
-                found = [taken for value in found if (taken := child(value, step)) is not MISSING]
-                if not starred and not found:
+                    budget.charge(len(values))
+                values = [inner for value in values if (inner := child(value, step)) is not MISSING]
+                if not starred and not values:
                     return MISSING
-        return MISSING if found and found[0] is MISSING else found
+        return MISSING if values and values[0] is MISSING else values
 
 
 def child(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
-    """One step into a value: a field of an object, an element of a list, a header; or MISSING."""
+    """Return a field of an object, an element of a list, or a header; or MISSING."""
     if isinstance(step, str):
         if isinstance(value, dict | Headers):
             return value.get(step, MISSING)
@@ -107,9 +107,9 @@ def child(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
 
 
 def reject_lone_surrogates(text: str) -> str:
-    """The text itself. Raises ExpressionError where half a surrogate pair stands, which no JSON text holds.
+    """Return the text. Raises ExpressionError for a lone surrogate, which neither RE2 nor the store accepts.
 
-    YAML's ``"\\ud800"`` makes one; neither RE2 nor the store can take it.
+    YAML's ``"\\ud800"`` is one.
     """
     if not text.isascii():
         for at, character in enumerate(text):
@@ -119,7 +119,7 @@ def reject_lone_surrogates(text: str) -> str:
 
 
 def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
-    """Compile `text`. Raises ExpressionError with the offset of what cannot be read."""
+    """Compile `text`. Raises ExpressionError with the offset of the error."""
     names = tuple(names)
     root = _NAME.match(reject_lone_surrogates(text))
     if root is None:
@@ -133,7 +133,7 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
         steps.append(step)
         at = end
     if steps and root[0] not in _CONTAINERS:
-        raise ExpressionError(f"{root[0]} is text or a number, it has no fields", root.end())
+        raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end())
     return Path(text, root[0], tuple(steps))
 
 
@@ -150,8 +150,7 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         rest = text[name.end()] if name and name.end() < len(text) else ""
         if name and rest in ("", ".", "["):
             return name[0], name.end()
-        odd = re.match(r"[^.\[\]]*", text[at + 1 :])
-        whole = odd[0] if odd else ""
+        whole = re.split(r"[.\[\]]", text[at + 1 :], maxsplit=1)[0]
         meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
         raise ExpressionError(
             f"a name after a dot has letters, digits and _ alone, got {whole!r}",
@@ -163,7 +162,7 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
 
 
 def path_text(root: str, steps: Iterable[Step]) -> str:
-    """The path as one would write it."""
+    """Return the path as text."""
     text = root
     for step in steps:
         if isinstance(step, Each):
@@ -178,9 +177,9 @@ def path_text(root: str, steps: Iterable[Step]) -> str:
 
 
 def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
-    """What is missing, what there was in its place, and a guess at what was meant.
+    """Say which field is missing, which fields there are, and which one may have been meant.
 
-    Of one event only the first few messages list many fields and guess. Raises OverBudget.
+    Only the first few messages of an event list many fields and suggest one. Raises OverBudget.
     """
     value: JSON | Absent = scope.get(path.root, MISSING)
     for at, step in enumerate(path.steps):
@@ -188,15 +187,15 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
         if inner is not MISSING:
             value = inner
             continue
-        shown = [_shown(step) for step in path.steps[: at + 1]]
+        shown = [_shortened(step) for step in path.steps[: at + 1]]
         reached, missing = path_text(path.root, shown[:-1]), path_text(path.root, shown)
         event = str(scope.get("event"))
         holder = f"{'an' if event[:1] in 'aeiou' else 'a'} {event}" if reached == "payload" else reached
         budget = budget_of(scope)
         if budget.allow_details():
-            guess = _guess(reached, value, step, budget)
-            return f"{missing} is missing; {_inventory(holder, value, budget)}{guess}"
-        if isinstance(value, dict | Headers) and len(value) > _LISTED:
+            suggestion = _suggestion(reached, value, step, budget)
+            return f"{missing} is missing; {_inventory(holder, value, budget)}{suggestion}"
+        if isinstance(value, dict | Headers) and len(value) > _LISTED_NAMES_LIMIT:
             return f"{missing} is missing; {holder} has {len(value)} fields"
         return f"{missing} is missing; {_inventory(holder, value, budget)}"
     return f"{path.text} is missing"
@@ -204,35 +203,37 @@ def missing_message(path: Path, scope: Mapping[str, JSON]) -> str:
 
 def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
-        some = list(islice(value, _LOOKED_AT))
+        some = list(islice(value, _CONSIDERED_NAMES_LIMIT))
         budget.charge(_MESSAGE + 4 * len(some))
-        # Cut before they are compared: an event may have chosen long names that begin alike.
-        names = sorted(name[:_NAME_SHOWN] for name in some)[:_LISTED]
+        # Cut before they are sorted: an event may have long names that begin alike.
+        names = sorted(name[:_NAME_LENGTH_LIMIT] for name in some)[:_LISTED_NAMES_LIMIT]
         if not names:
             return f"{holder} has no fields"
         listed = ", ".join(names)
-        return f"{holder} has: {listed}{', …' if len(value) > _LISTED else ''}"
+        return f"{holder} has: {listed}{', …' if len(value) > _LISTED_NAMES_LIMIT else ''}"
     if isinstance(value, list):
         return f"{holder} is a list of {len(value)}"
     return f"{holder} is {json_type(value)}"
 
 
-def _guess(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> str:
+def _suggestion(reached: str, value: JSON | Absent, step: Step, budget: Budget) -> str:
     if isinstance(step, str) and isinstance(value, dict | Headers):
-        word = step[:_NAME_SHOWN]
-        # One that is more than twice as long, or less than half, is never close.
-        alike = (name for name in islice(value, _LOOKED_AT) if len(word) <= 2 * len(name) <= 4 * len(word))
-        names = list(islice(alike, _COMPARED))
-        budget.charge(len(word) * sum(map(len, names)) // _GUESSED_PER_STEP)
+        word = step[:_NAME_LENGTH_LIMIT]
+        # A name more than twice as long, or less than half, is never close.
+        considered = islice(value, _CONSIDERED_NAMES_LIMIT)
+        similar = (name for name in considered if len(word) <= 2 * len(name) <= 4 * len(word))
+        names = list(islice(similar, _COMPARED_NAMES_LIMIT))
+        budget.charge(len(word) * sum(map(len, names)) // _COMPARISONS_PER_STEP)
         close = get_close_matches(word, names, n=1)
         if close:
             return f"; did you mean {path_text(reached, [close[0]])}?"
     return ""
 
 
-def _shown(step: Step) -> Step:
-    """The step, cut where it is a text that an event made long."""
-    return f"{step[:_NAME_SHOWN]}…" if isinstance(step, str) and len(step) > _NAME_SHOWN else step
+def _shortened(step: Step) -> Step:
+    if isinstance(step, str) and len(step) > _NAME_LENGTH_LIMIT:
+        return f"{step[:_NAME_LENGTH_LIMIT]}…"
+    return step
 
 
 def _known(names: Iterable[str]) -> str:

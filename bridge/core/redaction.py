@@ -1,4 +1,4 @@
-"""Keeping: of which events the body is stored, and what a redacted field becomes; pure."""
+"""Redaction of fields before an event is stored, and which events are stored without content; pure."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from bridge.core.event import JSON, Event, Headers
 from bridge.core.fields import Each, Path, Step, child, path_text
 from bridge.core.json_values import MISSING
 
-#: Stands in the store for the value of a redacted field.
+#: The value that the store has in place of a redacted field.
 REDACTED = "<redacted by the bridge>"
-#: Why neither an argument nor a condition takes it for a value.
+#: The reason for which neither a condition nor an argument can use such a field.
 REDACTED_REASON = "was redacted when the event was stored; ask the sender to send it again"
 
 
 class Keep(StrEnum):
-    """Of which events of a source the body, the headers and the query are stored."""
+    """The events of a source whose body, headers and query are stored."""
 
     FULL = "full"
-    #: Of those that made a job.
+    #: Events that created a job.
     MATCHED = "matched"
     NONE = "none"
 
 
 class Redacted:
-    """The value of a redacted field, as paths and expressions see it: to look at it raises EvaluationError.
+    """The value of a redacted field in a scope. Any use of it raises EvaluationError.
 
-    It may be passed on in the list or object that holds it: of how many elements that is, is known.
+    A list or an object that contains it may be used: its length is known.
     """
 
     __slots__ = ("path",)
@@ -42,7 +42,7 @@ class Redacted:
         self.path = path
 
     def __getattribute__(self, name: str) -> NoReturn:
-        # isinstance asks for __class__: what tells types apart needs to know nothing of this one.
+        # isinstance reads __class__, so code that distinguishes types needs no case for this one.
         raise EvaluationError(f"{object.__getattribute__(self, 'path')} {REDACTED_REASON}")
 
     def _refuse(self, *_others: object) -> NoReturn:
@@ -53,33 +53,33 @@ class Redacted:
 
 @dataclass(frozen=True)
 class RedactedEvent(Event):
-    """An event with REDACTED in the place of some fields; only the store has it."""
+    """A stored event with REDACTED in place of some fields."""
 
     @cached_property
     def scope(self) -> dict[str, JSON]:
-        seen = {"payload": self.payload, "query": dict(self.query), "headers": dict(self.headers)}
-        hidden = {root: _hidden(value, root, ()) for root, value in seen.items()}
-        return {**super().scope, **hidden, "headers": Headers(hidden["headers"].items())}
+        parts = {"payload": self.payload, "query": dict(self.query), "headers": dict(self.headers)}
+        marked = {root: _marked(value, root, ()) for root, value in parts.items()}
+        return {**super().scope, **marked, "headers": Headers(marked["headers"].items())}
 
 
-def _hidden(value: JSON, root: str, steps: tuple[Step, ...]) -> JSON:
-    """A copy with Redacted for each REDACTED."""
+def _marked(value: JSON, root: str, steps: tuple[Step, ...]) -> JSON:
+    """Return a copy with a Redacted for each REDACTED."""
     if isinstance(value, dict):
-        return {name: _hidden(inner, root, (*steps, name)) for name, inner in value.items()}
+        return {name: _marked(inner, root, (*steps, name)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_hidden(inner, root, (*steps, at)) for at, inner in enumerate(value)]
+        return [_marked(inner, root, (*steps, at)) for at, inner in enumerate(value)]
     return Redacted(path_text(root, steps)) if value == REDACTED else value
 
 
 def without_content(event: Event) -> Event:
-    """The event without body, headers and query."""
+    """Return the event without body, headers and query."""
     return replace(event, payload=None, body=b"", headers=Headers(), query={})
 
 
 def redact(event: Event, paths: Iterable[Path]) -> Event:
-    """The event with REDACTED at each of these paths; the event itself where none leads anywhere.
+    """Return the event with REDACTED at each of these paths, or the event itself if it has none of them.
 
-    Paths begin with payload, headers or query; of the latter two they name one header or parameter.
+    A path begins with payload, or names one header or one query parameter.
     """
     parts: dict[str, Any] = {
         "payload": event.payload,
@@ -103,7 +103,7 @@ def redact(event: Event, paths: Iterable[Path]) -> Event:
 
 
 def is_redacted(event: Event) -> bool:
-    """Whether a field of a stored event was redacted."""
+    """Return whether a stored event has redacted fields."""
     return isinstance(event, RedactedEvent)
 
 
@@ -112,7 +112,7 @@ def _lowered(step: Step) -> Step:
 
 
 def _replaced(value: JSON, steps: list[Step]) -> JSON:
-    """A copy with REDACTED where the steps lead; the value itself where they lead nowhere."""
+    """Return a copy with REDACTED at the end of the steps, or the value itself if it has no such field."""
     if not steps:
         return REDACTED
     step, *rest = steps

@@ -15,17 +15,18 @@ from bridge.core.fields import reject_lone_surrogates
 _REPLACEMENT = re.compile(r"\\(.?)|[^\\]+", re.DOTALL)
 
 
-#: Steps for a call of RE2, for each group of the pattern, and bytes of text times instructions of the pattern
-#: that are looked at in one step: where RE2 has no room for its states left, it goes through all of them.
+#: Budget steps for a call of RE2, and for each group of the pattern.
 _CALL = 16
 _GROUP = 4
-_LOOKED_AT_PER_STEP = 160
-#: Instructions for which another match in the same text is charged as for one.
-_SMALL = 64
+#: Bytes of text times instructions of the pattern in one step: once its cache of states is full, RE2 runs
+#: every instruction for each byte.
+_WORK_PER_STEP = 160
+#: A further match in the same text costs one instruction more for each so many of the pattern.
+_SMALL_PATTERN = 64
 
 
 class CompiledRegex:
-    """A pattern of RE2, and the steps that its use costs."""
+    """A pattern of RE2 that knows what its use costs."""
 
     def __init__(self, compiled: Any) -> None:
         self.search, self.match, self.fullmatch = compiled.search, compiled.match, compiled.fullmatch
@@ -35,24 +36,23 @@ class CompiledRegex:
         self._call: int = _CALL + _GROUP * compiled.groups
 
     def steps(self, text: str) -> int:
-        """The steps for looking through the text once."""
+        """Return the budget steps for one search of the text."""
         length = len(text) if text.isascii() else len(text.encode())
-        return self._call + length * self._size // _LOOKED_AT_PER_STEP
+        return self._call + length * self._size // _WORK_PER_STEP
 
     def matches(self, text: str, budget: Budget) -> Iterator[Any]:
-        """Every match, one after the other. Raises OverBudget."""
+        """Yield every match. Raises OverBudget."""
         budget.charge(self.steps(text))
         size = len(text) if text.isascii() else len(text.encode())
-        for found in self._finditer(text):
-            # To see that a match cannot be longer, RE2 may look on to the end of the text each time.
-            rest = size - found.end()
-            look = rest * (_SMALL + self._size) // (_SMALL * _LOOKED_AT_PER_STEP)
+        for match in self._finditer(text):
+            # RE2 may read to the end of the text each time, to see that a match cannot be longer.
+            look = (size - match.end()) * (_SMALL_PATTERN + self._size) // (_SMALL_PATTERN * _WORK_PER_STEP)
             budget.charge(self._call + look)
-            yield found
+            yield match
 
 
 def compile_regex(text: str) -> CompiledRegex:
-    """A compiled pattern. Raises ExpressionError."""
+    """Compile a pattern. Raises ExpressionError."""
     options = re2.Options()
     options.log_errors = False
     try:
@@ -64,22 +64,22 @@ def compile_regex(text: str) -> CompiledRegex:
 
 
 def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...]:
-    r"""The pieces of a replacement: text, and for ``\0`` to ``\9`` the number of a group of `regex`.
+    r"""Split a replacement into text and, for ``\0`` to ``\9``, numbers of groups of `regex`.
 
-    As in RE2: ``\\`` is a backslash, nothing else may stand after one. Raises ExpressionError.
+    As in RE2, ``\\`` is a backslash. Raises ExpressionError for any other escape.
     """
     pieces: list[str | int] = []
-    for found in _REPLACEMENT.finditer(text):
-        escaped = found[1]
+    for match in _REPLACEMENT.finditer(text):
+        escaped = match[1]
         if escaped is None:
-            pieces.append(found[0])
+            pieces.append(match[0])
         elif escaped == "\\":
             pieces.append("\\")
         elif re.fullmatch("[0-9]", escaped) and int(escaped) <= regex.groups:
             pieces.append(int(escaped))
         else:
             raise ExpressionError(
-                f"the replacement {text!r} has {found[0]!r}; the expression has {regex.groups} groups",
+                f"the replacement {text!r} has {match[0]!r}; the expression has {regex.groups} groups",
                 hint=r"write \0 for the match, \1 to \9 for a group, \\ for a backslash",
             )
     return tuple(pieces)

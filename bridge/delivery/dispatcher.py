@@ -103,10 +103,9 @@ class Delivery:
     @property
     def is_alive(self) -> bool:
         """Whether every thread runs, and the dispatcher has not stalled."""
-        runs = bool(self._sending_threads) and all(
-            thread.is_alive() for thread in (*self._sending_threads, self._dispatcher, self._prober)
-        )
-        return runs and time.monotonic() - self._round_at < STALL_TIMEOUT
+        threads = (*self._sending_threads, self._dispatcher, self._prober)
+        is_stalled = time.monotonic() - self._round_at >= STALL_TIMEOUT
+        return all(thread.is_alive() for thread in threads) and not is_stalled
 
     @property
     def trouble(self) -> str | None:
@@ -138,7 +137,7 @@ class Delivery:
             self._changed.notify()
 
     def stop(self, seconds: float) -> None:
-        """Stop claiming, hand back what has not started, and let attempts finish within `seconds`.
+        """Stop claiming, release claims that have not started, and let attempts finish within `seconds`.
 
         Attempts that still run then are recorded as unknown.
         """
@@ -148,7 +147,7 @@ class Delivery:
         self._stopping = True
         self.wake()
         self._dispatcher.join(timeout=seconds)
-        self._hand_back_unstarted()
+        self._release_unstarted()
         self._probes.put(None)
         for _ in range(self._threads):
             self._claimed.put(None)
@@ -276,14 +275,14 @@ class Delivery:
             return
         self._outbox.restart_retry_windows()
         if jumps[1] != self._followed_jumps[1]:
-            self._bring_forward(self._lease)
+            self._correct_future_times(self._lease)
         self._followed_jumps = jumps
 
-    def _bring_forward(self, longest: float) -> None:
+    def _correct_future_times(self, longest: float) -> None:
         """Shorten waits of over `longest` seconds (or the longest wait), and leases that are too long."""
         longest = max(longest, self._table.retry.longest_wait)
-        if brought := self._outbox.correct_future_times(longest, max(self._lease, MAX_LEASE)):
-            log.warning("%d jobs were due too far in the future, and are due now: a clock was ahead", brought)
+        if corrected := self._outbox.correct_future_times(longest, max(self._lease, MAX_LEASE)):
+            log.warning("corrected future times of %d jobs: a clock was ahead", corrected)
 
     def _recover_abandoned(self, *, everything: bool) -> None:
         """Recover the jobs that a process left claimed. TheEye may have those that it had started."""
@@ -311,7 +310,7 @@ class Delivery:
         now = time.monotonic()
         if now - self._repaired_at >= REPAIR_INTERVAL:
             # Clocks of machines differ a little.
-            self._bring_forward(MAX_RETRY_AFTER + JUMP_THRESHOLD)
+            self._correct_future_times(MAX_RETRY_AFTER + JUMP_THRESHOLD)
             self._repaired_at = now
 
     def _create_dead_job_alerts(self) -> None:
@@ -333,12 +332,12 @@ class Delivery:
         except StoreUnavailable as error:
             log.warning("the store still lists this process as delivering: %s", error)
 
-    def _hand_back_unstarted(self) -> None:
+    def _release_unstarted(self) -> None:
         try:
             while (claimed := self._claimed.get_nowait()) is not None:
                 self._outbox.release(claimed.job, claimed.token)
         except queue.Empty:
-            pass  # all are handed back
+            pass
         except StoreUnavailable as error:
             log.warning("claims end with their lease: %s", error)
 

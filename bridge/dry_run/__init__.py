@@ -1,1 +1,1 @@
-"""What a table does with an event, without sending: tests, previews, differences. Pure."""
+"""Run a table without sending: routing tests, previews, recorded tests. Pure."""

@@ -1,4 +1,4 @@
-"""What a table would make of a stored event, held against the jobs that were made of it; pure."""
+"""Compare the jobs that a table would create from a stored event with its stored jobs; pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bridge.core.job import Job, NewJob
 from bridge.core.json_text import display
 from bridge.core.redaction import REDACTED_REASON, is_redacted
 from bridge.core.secrets import Mask
-from bridge.dry_run.diff import describe, diff_arguments, same_when_sent
+from bridge.dry_run.diff import describe, diff_arguments, equal_when_sent
 from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 from bridge.routing.routing_table import Routed, RoutingTable
 
 
 class ChangeKind(StrEnum):
-    """How what would be made differs from what was."""
+    """How a job would change."""
 
     NEW = "new"
     GONE = "gone"
@@ -29,34 +29,34 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One job that would be another."""
+    """One job that would be different."""
 
     kind: ChangeKind
     route: str
     task: str
-    #: The item's place in the loop, from 0.
+    #: The item's index in the loop.
     item: int | None
-    #: The stored job's number; None of a new one.
+    #: The stored job's number; None for a new job.
     job: int | None
-    #: What was `wanted`, as it is stored, and what would be `found` instead.
+    #: `expected` is what is stored, `actual` what it would become.
     differences: tuple[CheckResult, ...]
-    #: Else it may come of a field that was redacted when the event was stored.
+    #: False if it may be caused by a redacted field.
     is_certain: bool
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What would come of one event."""
+    """The changes of one event's jobs."""
 
     changes: tuple[Change, ...]
-    #: Whether it made jobs and would make none.
+    #: Whether it created jobs and would create none.
     matches_nothing: bool
-    #: What went wrong in conditions and loops.
+    #: Errors in conditions and loops.
     warnings: tuple[str, ...]
 
 
 def preview(event: Event, stored: Sequence[Job], table: RoutingTable, mask: Mask) -> Preview:
-    """Hold what `table` makes of a stored event, whose body is kept, against the jobs that it made."""
+    """Compare the jobs that `table` creates from an event, which has its body, with its `stored` jobs."""
     routed = _routed(event, table)
     comparison = _Comparison(event, routed, table, mask)
     changes = tuple(comparison.changes(stored))
@@ -70,7 +70,7 @@ def _routed(event: Event, table: RoutingTable) -> Routed:
 
 
 class _Comparison:
-    """Of one event."""
+    """The comparison of one event's jobs."""
 
     def __init__(self, event: Event, routed: Routed, table: RoutingTable, mask: Mask) -> None:
         self._mask = mask
@@ -81,7 +81,7 @@ class _Comparison:
 
     @cached_property
     def _in_doubt(self) -> frozenset[str]:
-        """The routes that ask for a redacted field: each alone, as of all of them few warnings are kept."""
+        """The routes that use a redacted field. Each runs alone: a whole run stores only a few warnings."""
         if not self._is_redacted or self._event.source not in self._table.sources:
             return frozenset()
         source_type = self._table.sources[self._event.source].type
@@ -94,7 +94,7 @@ class _Comparison:
         )
 
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
-        """In the order of the stored jobs; then what is new, in the order of the table."""
+        """Yield changes in the order of the stored jobs, then new jobs in the order of the table."""
         made = {self._key(job): job for job in self._routed.jobs}
         for job in stored:
             new = made.pop(self._key(job), None)
@@ -108,7 +108,7 @@ class _Comparison:
         yield from map(self._new, made.values())
 
     def _key(self, job: Job | NewJob) -> tuple[str, object]:
-        # An item of which something was redacted is known by its place alone.
+        # A redacted item has no identity but its index.
         return job.route, job.item_index if self._is_redacted else job.item_key
 
     def _gone(self, job: Job) -> Change:
@@ -131,12 +131,12 @@ def _diff_jobs(route: Route | None, stored: Job, made: NewJob, mask: Mask) -> It
         if stored.arguments is not made.arguments:
             yield CheckResult("job", describe(stored, mask), describe(made, mask), passed=False)
         return
-    for subject, one, other in (
+    for subject, before, after in (
         ("concurrency.group", stored.group, made.group), ("once_key", stored.once_key, made.once_key),
     ):  # fmt: skip
-        if one != other:
-            yield CheckResult(subject, display(one, mask), display(other, mask), passed=False)
-    yield from diff_arguments(route, stored.arguments, made.arguments, mask, same_when_sent)
+        if before != after:
+            yield CheckResult(subject, display(before, mask), display(after, mask), passed=False)
+    yield from diff_arguments(route, stored.arguments, made.arguments, mask, equal_when_sent)
 
 
 def _task(job: Job | NewJob) -> str:

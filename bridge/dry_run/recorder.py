@@ -1,10 +1,9 @@
-"""From a stored event to a RoutingTest, and from that to its YAML; pure."""
+"""Record a stored event as a RoutingTest, and write that as YAML; pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from decimal import Decimal
 from functools import partial
@@ -20,61 +19,52 @@ from bridge.core.task import Task
 from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
 from bridge.routing.routing_table import RoutingTable
 
-#: Text that needs no quotes where text is wanted.
+#: Text that needs no quotes in YAML.
 _PLAIN = re.compile(r"[A-Za-z]([\w ./-]*[\w./-])?", re.ASCII)
 
-#: How deep lists and objects may stand in an argument: the table takes no more, and they stand deep in it.
+#: The deepest nesting of an argument that a table may have.
 _DEPTH = 30
 
 
 def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mask) -> RoutingTest:
-    """A test that says no more of the event than is needed for the same jobs, and expects these.
+    """Return the shortest test of the event that creates the same jobs, and expects them.
 
-    Of a job whose arguments hold what passes for a secret, or what no table can say, it expects any.
-
-    Raises Refusal where nothing that a test can say makes them.
+    A job may have any arguments if they contain a secret, or cannot be written in a table. Raises Refusal if
+    no test can create the same jobs.
     """
     source = table.sources[event.source]
     if source.type.is_setup_event(event):
-        raise Unreadable("it is a test or confirmation of the sender's, no route is asked about it")
-    wanted = table.jobs_for(as_test_event(event)).jobs
-    short = RoutingTest(
-        name, place, Request(event.source, Headers(), {}, event.body, 0.0), event.full_name, None, ()
-    )
-    request = replace(
-        # What is stored of a form is JSON.
-        short.request, headers=event.headers.without(["Content-Type", "Content-Length"]),
-        query=event.query, received_at=event.received_at,
-    )  # fmt: skip
-    whole = replace(short, request=request, delivery_id=event.delivery_id)
+        raise Unreadable("it is a test or confirmation by the sender, which no route handles")
+    expected = table.jobs_for(as_test_event(event)).jobs
 
-    def says_it(test: RoutingTest) -> bool:
-        return table.jobs_for(test.event_from(source)).jobs == wanted
-
-    refused: Refusal = Unreadable("with headers, query and all the table makes other jobs of it")
-    for test in (short, whole):
+    def failure(test: RoutingTest) -> Refusal | None:
         try:
-            if says_it(test):
-                break
+            made = table.jobs_for(test.event_from(source)).jobs
         except Refusal as error:
-            refused = error
-    else:
-        raise refused
-    for less in _cuts(event):
-        shorter = less(test)
-        with suppress(Refusal):
-            if shorter != test and says_it(shorter):
-                test = shorter
-    return replace(test, expected=tuple(_expected(job, mask) for job in wanted))
+            return error
+        return None if made == expected else Unreadable("even with all headers, it creates other jobs")
+
+    request = Request(event.source, Headers(), {}, event.body, 0.0)
+    test = RoutingTest(name, place, request, event.full_name, None, ())
+    if failure(test):
+        headers = event.headers.without(["Content-Type", "Content-Length"])
+        request = replace(request, headers=headers, query=event.query, received_at=event.received_at)
+        test = replace(test, request=request, delivery_id=event.delivery_id)
+        if error := failure(test):
+            raise error
+        for cut in _cuts(event):
+            if not failure(cut(test)):
+                test = cut(test)
+    return replace(test, expected=tuple(_expected(job, mask) for job in expected))
 
 
 def as_test_event(event: Event) -> Event:
-    """As a test sees it: what was redacted is text in its file."""
+    """Return the event as a test has it, with redacted fields as text."""
     return Event(**{each.name: getattr(event, each.name) for each in fields(Event)})
 
 
 def _expected(job: NewJob, mask: Mask) -> ExpectedJob:
-    """As far as the mask lets it be shown, and a table can say it."""
+    """Expect of a job what may be shown and can be written in a table."""
     if job.arguments is None:
         return ExpectedJob(job.route, error=mask(job.reason or "").partition("<secret>")[0])
     text = orjson.dumps(job.arguments).decode()
@@ -83,7 +73,7 @@ def _expected(job: NewJob, mask: Mask) -> ExpectedJob:
 
 
 def _fits(value: JSON, depth: int) -> bool:
-    """Whether a table can say it: it takes no merges, and nothing that is nested deeper."""
+    """Return whether a table can contain the value: no merge key, and no deeper nesting."""
     if isinstance(value, dict):
         return depth > 0 and "<<" not in value and all(_fits(inner, depth - 1) for inner in value.values())
     if isinstance(value, list | tuple):
@@ -92,7 +82,7 @@ def _fits(value: JSON, depth: int) -> bool:
 
 
 def _cuts(event: Event) -> Iterator[Callable[[RoutingTest], RoutingTest]]:
-    """What makes a test say less: all of a kind left out, then one of it."""
+    """Yield functions that shorten a test: without all headers or parameters, then without one of them."""
     yield lambda test: replace(test, delivery_id=None)
     yield lambda test: replace(test, request=replace(test.request, received_at=0.0))
     for names in (tuple(event.headers), *((name,) for name in event.headers)):
@@ -108,7 +98,7 @@ def _without(test: RoutingTest, headers: Sequence[str] = (), query: Sequence[str
 
 
 def yaml_lines(test: RoutingTest, payload: str, table: RoutingTable) -> Iterator[str]:
-    """The test as the table holds it, with its payload in the file of this name."""
+    """Write the test as YAML, with its payload in the file `payload`."""
     yield "tests:"
     yield f"  - name: {_text(test.name)}"
     yield f"    source: {_text(test.request.source)}"
@@ -147,13 +137,13 @@ def _text(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In JSON's quotes, which YAML takes too, with YAML's escapes for what it or a terminal would not."""
+    """Quote as JSON, which is YAML, too; unprintable characters have YAML's escapes."""
     quoted = orjson.dumps(text).decode()
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
 
 
 def _value(value: JSON) -> str:
-    """On one line, so that a test reads the same value out of it."""
+    """Write a value on one line, from which a test reads the same value."""
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_quoted(key)}: {_value(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, list | tuple):

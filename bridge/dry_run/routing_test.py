@@ -1,4 +1,4 @@
-"""RoutingTest: a webhook and the jobs that the table is to make of it; pure."""
+"""RoutingTest: a webhook and the jobs that the table should create from it; pure."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from bridge.sources.base.source import Source
 
 @dataclass(frozen=True)
 class ExpectedJob:
-    """A job that the table is to make."""
+    """A job that the table should create."""
 
     route: str
-    #: In TheEye's order, None for a fixed one; None: any.
+    #: In TheEye's order, with None for a fixed one. None: any arguments.
     arguments: tuple[JSON, ...] | None = None
-    #: Stands in the reason why its arguments cannot be built; None: they can be.
+    #: A part of the error in its arguments. None: they have no error.
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class RoutingTestResult:
-    """What a test came to."""
+    """The result of one test."""
 
-    #: What is another than wanted; none where the test passes.
+    #: Empty if the test passes.
     failures: tuple[CheckResult, ...]
-    #: What went wrong in conditions and loops.
+    #: Errors in conditions and loops.
     warnings: tuple[str, ...] = ()
 
 
@@ -48,17 +48,17 @@ class RoutingTest:
 
     name: str
     place: Place
-    #: What its sender sends; its proofs, and the headers that its type knows, may be left out.
+    #: The webhook. Its proofs, and headers that its type adds, may be missing.
     request: Request
-    #: The event, or event.action, that it must be read as.
+    #: The event, or event.action, that its type must recognize.
     event: str | None
-    #: Stands for the sender's own.
+    #: Replaces the sender's own.
     delivery_id: str | None
     #: In the order of the table.
     expected: tuple[ExpectedJob, ...]
 
     def event_from(self, source: Source) -> Event:
-        """The event that the server would make of it. Raises Refusal."""
+        """Read it as the server would. Raises Refusal."""
         given = self.request.headers
         named = self.event or given.get(source.type.event_header or "")
         usual = source.type.headers_for(None if named is None else named.partition(".")[0])
@@ -69,16 +69,16 @@ class RoutingTest:
         return event if self.delivery_id is None else replace(event, delivery_id=self.delivery_id)
 
     def run(self, table: RoutingTable, mask: Mask) -> RoutingTestResult:
-        """Hold what the table makes of it against what it is to make."""
+        """Compare the jobs that the table creates with the expected ones."""
         try:
             routed = table.jobs_for(self.event_from(table.sources[self.request.source]))
         except Refusal as error:
             return RoutingTestResult(
-                (CheckResult("the webhook", "one that is taken", str(error), passed=False),)
+                (CheckResult("the webhook", "an accepted request", str(error), passed=False),)
             )
         routes = {route.name: route for route in table.routes}
         made = list(enumerate(routed.jobs, 1))
-        # Of as many as are expected each is held against the one in its place.
+        # As many jobs as expected are compared one by one.
         by_arguments = len(made) != len(self.expected)
         failures = _failures(self.expected, made, routes, mask, by_arguments=by_arguments)
         return RoutingTestResult(tuple(failures), routed.warnings)
@@ -92,14 +92,14 @@ def _failures(
     *,
     by_arguments: bool,
 ) -> Iterator[CheckResult]:
-    """What is another than expected: jobs are held against each other by their routes, in their order.
+    """Yield differences, with jobs paired by their routes, in order.
 
-    `made` with their numbers; `by_arguments` those that are wholly alike go together first.
+    `made` has numbered jobs. With `by_arguments`, jobs with equal arguments are paired first.
     """
-    wanted = [_key(job, by_arguments) for job in expected]
-    found = [_key(job, by_arguments) for _, job in made]
+    expected_keys = [_key(job, by_arguments) for job in expected]
+    made_keys = [_key(job, by_arguments) for _, job in made]
     for kind, at, end, made_at, made_end in SequenceMatcher(
-        None, wanted, found, autojunk=False
+        None, expected_keys, made_keys, autojunk=False
     ).get_opcodes():
         some, others = expected[at:end], made[made_at:made_end]
         if kind == "equal":

@@ -1,4 +1,4 @@
-"""``${{ … }}``: scanned, checked and compiled when the table loads, evaluated against an event; pure."""
+"""``${{ … }}``: compiled when the table loads, evaluated for an event; pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _OPENING = "${{"
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-#: What other languages write, and what stands for it here.
+#: The syntax of other languages, and what to write instead.
 _FOREIGN = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
@@ -46,18 +46,18 @@ _FOREIGN = tuple(
     )
 )
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
-#: Steps for an evaluation, of a field alone and by Jinja, besides one for each node of the syntax tree.
+#: Budget steps for a single field, and for an evaluation by Jinja, besides one for each node.
 _LOOK_UP = 2
 _EVALUATION = 24
-#: Steps for a text of several parts, besides those for its expressions.
+#: Budget steps for a text of several parts, besides those for its expressions.
 _TEXT = 6
-#: Steps for an error and its message.
+#: Budget steps for an error and its message.
 _FAILURE = 60
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a text: literal, or the inside of a ``${{ }}``; `offset` is where that inside begins."""
+    """A piece of a text: literal, or the content of a ``${{ }}``, which begins at `offset`."""
 
     text: str
     is_expression: bool
@@ -65,9 +65,9 @@ class Part:
 
 
 def scan(text: str) -> list[Part]:
-    """Cut ``${{ … }}`` out of `text`; quotes and brackets inside are respected.
+    """Split a text at its ``${{ … }}``, which may contain quotes and brackets.
 
-    Raises ExpressionError where one is not closed or is empty.
+    Raises ExpressionError for one that is empty or not closed.
     """
     parts: list[Part] = []
     at = 0
@@ -86,7 +86,7 @@ def scan(text: str) -> list[Part]:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the ``}}`` stands that closes the ``${{`` at `start`."""
+    """Return the offset of the ``}}`` that closes the ``${{`` at `start`."""
     expected: list[str] = []
     at = start + len(_OPENING)
     while at < len(text):
@@ -127,25 +127,25 @@ class Expression:
     """One compiled expression."""
 
     text: str
-    #: What it reads: of payload, headers, item, …
+    #: The names it reads, such as payload and item.
     names: frozenset[str]
-    #: The fields it reads, each up to where its path depends on a value.
+    #: The fields it reads; a path ends before a step that depends on a value.
     paths: tuple[Path, ...]
-    #: Of the paths, those that it says may be missing, by `default` or `is defined`, and what is inside them.
+    #: The paths that may be missing, since `default` or `is defined` follows, and those inside them.
     optional: frozenset[Path]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
-    #: What its evaluation costs, besides what its operations do with the event's values.
+    #: The budget steps of its evaluation, besides those of its operations.
     _steps: int = field(repr=False, compare=False)
-    #: The one field that it is, where it is no more than that: most are, and need no Jinja.
+    #: The field, if the expression is nothing else. Most are, and need no Jinja.
     _field: Path | None = field(repr=False, compare=False)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
-        """Its value in JSON's types. Raises EvaluationError or OverBudget."""
+        """Evaluate it to a JSON value. Raises EvaluationError or OverBudget."""
         return self._evaluate(scope, to_json_value)
 
     def is_true(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
-        """Whether it is true, and what went wrong where it is false for an error. Raises OverBudget."""
+        """Return whether it is true, and the error if it is false for one. Raises OverBudget."""
         try:
             return self._evaluate(scope, _truth), None
         except Incomparable:
@@ -167,35 +167,35 @@ class Expression:
             raise
         except Exception as error:
             budget.charge(_FAILURE)
-            # A filter raises whatever an event's data makes it raise.
+            # An event's data may make a filter raise anything.
             raise EvaluationError(f"{self.text}: {str(error) or type(error).__name__}") from error
 
 
 @dataclass(frozen=True)
 class Template:
-    """A value of the table with any number of expressions in it."""
+    """A text of the table with any number of expressions in it."""
 
     text: str
     _parts: tuple[str | Expression, ...]
 
     @property
+    def expressions(self) -> list[Expression]:
+        return [part for part in self._parts if isinstance(part, Expression)]
+
+    @property
     def names(self) -> frozenset[str]:
-        used = [part.names for part in self._parts if isinstance(part, Expression)]
-        return frozenset().union(*used)
+        return frozenset(name for each in self.expressions for name in each.names)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The fields it reads."""
-        return tuple(path for part in self._parts if isinstance(part, Expression) for path in part.paths)
+        return tuple(path for each in self.expressions for path in each.paths)
 
     @property
     def optional(self) -> frozenset[Path]:
-        """Of these, those that an expression says may be missing."""
-        optional = [part.optional for part in self._parts if isinstance(part, Expression)]
-        return frozenset().union(*optional)
+        return frozenset(path for each in self.expressions for path in each.optional)
 
     def value(self, scope: Mapping[str, JSON]) -> JSON:
-        """One ``${{ }}`` alone keeps its type; among other text all is text.
+        """Return the value of a single ``${{ }}`` with its type, and anything else as text.
 
         Raises EvaluationError or OverBudget.
         """
@@ -218,11 +218,11 @@ class Language:
     def __init__(self) -> None:
         self._strict = Sandbox(Missing)
         self._lenient = Sandbox(MissingInCondition)
-        #: Routes ask for the same fields, each in a text of its own.
+        #: Many routes have equal expressions.
         self._compiled: dict[tuple[Sandbox, str, tuple[str, ...]], Expression] = {}
 
     def template(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Template:
-        """An argument's text: what is missing in it is an error. Raises ExpressionError."""
+        """Compile an argument, where a missing field is an error. Raises ExpressionError."""
         names = tuple(names)
         parts = [
             self._compile(self._strict, part, names) if part.is_expression else part.text
@@ -231,13 +231,12 @@ class Language:
         return Template(text, tuple(parts) or ("",))
 
     def condition(self, text: str, names: Iterable[str] = EVENT_NAMES) -> Expression:
-        """A ``when`` or ``loop``, with or without ``${{ }}``: what is missing in it is false.
+        """Compile a ``when`` or ``loop``, with or without ``${{ }}``, where a missing field is false.
 
         Raises ExpressionError.
         """
         part = Part(reject_lone_surrogates(text), True, 0)
         if _OPENING in text:
-            # The blanks and line breaks around it are YAML's.
             parts = [part for part in scan(text) if part.text.strip()]
             if len(parts) != 1 or not parts[0].is_expression:
                 raise ExpressionError(
@@ -278,7 +277,7 @@ class Language:
 
 
 def _only_field(rewritten: nodes.Expr, rewriter: Rewriter) -> Path | None:
-    """The field, if the whole expression is one whose path depends on no value."""
+    """Return the field if the whole expression is one with a constant path."""
     if isinstance(rewritten, nodes.Name):
         return Path(rewritten.name, rewritten.name, ())
     if not isinstance(rewritten, nodes.Filter) or rewritten.name != ".field" or len(rewriter.paths) != 1:
@@ -290,8 +289,8 @@ def _only_field(rewritten: nodes.Expr, rewriter: Rewriter) -> Path | None:
 
 
 def _syntax(message: str, text: str) -> tuple[str, str | None]:
-    """Jinja's word for what is wrong, in ours, and what to write instead."""
+    """Return the message for a syntax error, and what to write instead."""
     if "end of template" in message:
-        return "it ends too early", None
+        return "unexpected end", None
     code = _QUOTED.sub("''", text)
     return message, next((ours for theirs, ours in _FOREIGN if theirs.search(code)), None)

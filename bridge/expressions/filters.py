@@ -1,7 +1,7 @@
-"""The filters, tests and text methods that an expression may use, and what it is rewritten to; pure.
+"""The filters, tests and text methods of expressions; pure.
 
-Where Jinja's own filter takes JSON values as they are, it serves; the others are here because they
-must count the text they build, keep JSON's types apart, or fail where Jinja's would guess.
+Jinja's own filters are used where they are right for JSON. The others are here to charge the text that they
+build, to distinguish JSON's types, or to fail where Jinja's would guess.
 """
 
 from __future__ import annotations
@@ -39,31 +39,30 @@ from bridge.expressions.values import (
     to_text,
 )
 
-#: The name under which a scope carries the table's compiled regular expressions (by their text);
-#: no expression can spell it.
+#: The key of the table's compiled regular expressions, by their text, in a scope. No expression can name it.
 REGEXES = ".regexes"
 
-#: What a URL holds as it is.
-_PLAIN_IN_URLS = (ascii_letters + digits + "_.-~").encode()
+#: The characters that a URL does not escape.
+_UNESCAPED_IN_URLS = (ascii_letters + digits + "_.-~").encode()
 
-#: Of a text that is no number, how long it is where it is quoted.
-_QUOTED = 60
-#: Of decimals that `round` knows: more than a number can have.
-_DECIMALS = 20
-#: Of characters that `strip` takes off: it looks through all of them for each of the text's.
-_STRIPPED = 100
+#: The longest text that a message about an invalid number quotes.
+_QUOTED_TEXT_LIMIT = 60
+#: The most decimals for `round`, more than a number can have.
+_DECIMALS_LIMIT = 20
+#: The most characters that `strip` removes: it compares each character of the text with all of them.
+_STRIPPED_LIMIT = 100
 
-#: Steps for a pair of an object that is written into a URL.
+#: Budget steps for a pair of an object that is written into a URL.
 _PAIR = 16
-#: Steps for a result of a regular expression, besides what RE2 is charged.
+#: Budget steps for a result of a regular expression, besides the search.
 _RESULT = 8
-#: Characters that one step changes the case of, beyond ASCII: Python calls a function for each.
+#: Characters beyond ASCII whose case one step changes.
 _CASED_PER_STEP = 2
-#: Characters that one step looks for among those that `strip` is told of.
+#: Characters compared by `strip` in one step.
 _STRIPPED_PER_STEP = 4
-#: Characters of a URL that are written in one step.
+#: Characters of a URL written in one step.
 _QUOTED_PER_STEP = 16
-#: Characters of a number that are read in one step.
+#: Characters of a number read in one step.
 _DIGITS_PER_STEP = 16
 
 
@@ -83,13 +82,13 @@ def _text_method(name: str) -> Callable[..., Any]:
         charge_text(context, len(subject))
         if name in ("upper", "lower", "title", "capitalize") and not subject.isascii():
             budget(context).charge(len(subject) // _CASED_PER_STEP)
-            # One letter may become three; none grows both ways.
+            # A letter may become three in one of the cases.
             upper, lower = (sum(map(len, map(case, subject))) for case in (str.upper, str.lower))
             charge_text(context, upper + lower - len(subject))
         for argument in map(require_present, arguments):
             if name == "strip" and isinstance(argument, str):
-                if len(argument) > _STRIPPED:
-                    raise EvaluationError(f"strip looks for at most {_STRIPPED} characters")
+                if len(argument) > _STRIPPED_LIMIT:
+                    raise EvaluationError(f"strip removes at most {_STRIPPED_LIMIT} characters")
                 budget(context).charge(len(subject) // _STRIPPED_PER_STEP)
             if name == "split" and isinstance(argument, str):
                 charge_search(context, subject, argument)
@@ -112,7 +111,7 @@ def _replace(context: Context, value: JSON, old: str, new: str, count: int = -1)
         require_text(new, "replace"),
     )
     budget(context).charge_text(2 * len(subject))
-    for _ in range(2):  # it is counted first
+    for _ in range(2):  # count searches, too
         charge_search(context, subject, old)
     times = subject.count(old) if _number_of(count, "replace") < 0 else min(subject.count(old), count)
     charge_text(context, len(subject) + times * max(0, len(new) - len(old)))
@@ -146,9 +145,9 @@ def _urlencode(context: Context, value: JSON) -> str:
 
 
 def _quoted(part: str, also_plain: bytes) -> int:
-    """How many characters it has in a URL, at the most."""
+    """Return an upper bound of its length in a URL."""
     encoded = part.encode()
-    return len(encoded) + 2 * len(encoded.translate(None, _PLAIN_IN_URLS + also_plain))
+    return len(encoded) + 2 * len(encoded.translate(None, _UNESCAPED_IN_URLS + also_plain))
 
 
 # Numbers.
@@ -163,13 +162,13 @@ def _number(name: str, read: Callable[[Any], Any]) -> Callable[..., Any]:
             try:
                 return read(value)
             except (ValueError, OverflowError):
-                pass  # as any other value that is no number
+                pass  # as for any other value that is not a number
         if default is not MISSING:
             return default
-        # Not a part of a longer one: no mask knows a part of a secret.
-        is_short = isinstance(value, str) and len(value) <= _QUOTED
-        found = f"the text {value!r}" if is_short else json_type(value)
-        raise EvaluationError(f"{name}: {found} is not a number; {name}(0) would give 0 instead")
+        # A longer text is not quoted in part: no mask finds part of a secret.
+        is_short = isinstance(value, str) and len(value) <= _QUOTED_TEXT_LIMIT
+        subject = f"the text {value!r}" if is_short else json_type(value)
+        raise EvaluationError(f"{name}: {subject} is not a number; {name}(0) would give 0 instead")
 
     return convert
 
@@ -179,9 +178,9 @@ def _abs(value: JSON) -> int | float:
 
 
 def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
-    # Python would reckon 10 ** 1000000000 for it.
-    if type(require_present(precision)) is not int or abs(precision) > _DECIMALS:
-        raise EvaluationError(f"round needs a whole number of decimals, at most {_DECIMALS}")
+    # Python would compute 10 ** precision.
+    if type(require_present(precision)) is not int or abs(precision) > _DECIMALS_LIMIT:
+        raise EvaluationError(f"round needs a whole number of decimals, at most {_DECIMALS_LIMIT}")
     return jinja2.filters.do_round(_number_of(value, "round"), precision, cast(Any, method))
 
 
@@ -217,10 +216,10 @@ def _regex_search(context: Context, value: JSON, pattern: str) -> JSON:
     subject = require_text(value, "regex_search")
     regex = _regex(context, pattern)
     budget(context).charge(_RESULT + regex.steps(subject))
-    found = regex.search(subject)
-    if found is None:
+    match = regex.search(subject)
+    if match is None:
         return missing_field(context, lambda: f"a match of /{pattern}/ is missing in the text")
-    result = found.group(1) if regex.groups else found.group(0)
+    result = match.group(1) if regex.groups else match.group(0)
     charge_text(context, len(result or ""))
     return cast(JSON, result)
 
@@ -233,36 +232,36 @@ def _regex_replace(context: Context, value: JSON, pattern: str, replacement: str
     pieces: list[str] = []
     length = at = 0
     budget(context).charge(2 * _RESULT)
-    for found in regex.matches(subject, budget(context)):
-        length += found.start() - at + sum(_grown(piece, found) for piece in new)
+    for match in regex.matches(subject, budget(context)):
+        length += match.start() - at + sum(_grown(piece, match) for piece in new)
         limit(context).require_fit(length)
-        pieces.append(subject[at : found.start()])
-        pieces += [piece if isinstance(piece, str) else found.group(piece) or "" for piece in new]
-        at = found.end()
+        pieces.append(subject[at : match.start()])
+        pieces += [piece if isinstance(piece, str) else match.group(piece) or "" for piece in new]
+        at = match.end()
     pieces.append(subject[at:])
     charge_text(context, length + len(pieces[-1]))
     return "".join(pieces)
 
 
-def _grown(piece: str | int, found: Any) -> int:
-    return len(piece) if isinstance(piece, str) else found.end(piece) - found.start(piece)
+def _grown(piece: str | int, match: Any) -> int:
+    return len(piece) if isinstance(piece, str) else match.end(piece) - match.start(piece)
 
 
 # Tests.
 
 
-def _asked(test: Callable[..., Any]) -> Callable[..., bool]:
-    """A test of a value that must be there; in a condition, what is missing fails it."""
+def _of_present(test: Callable[..., Any]) -> Callable[..., bool]:
+    """Wrap a test so that a missing value raises or, in a condition, fails it."""
 
     @wraps(test)
-    def asked(value: JSON, *arguments: Any) -> bool:
+    def wrapper(value: JSON, *arguments: Any) -> bool:
         return bool(value) if isinstance(value, Missing) else bool(test(value, *arguments))
 
-    return asked
+    return wrapper
 
 
 def _divisible(value: JSON, number: JSON) -> bool:
-    # A text would be formatted by %, as wide as it asks for.
+    # % formats a text, to any width that it names.
     divisor = _number_of(number, "divisibleby")
     if not divisor:
         raise EvaluationError("divisibleby: nothing is divisible by 0")
@@ -281,7 +280,7 @@ def _regex_test(method: str) -> Callable[..., bool]:
     return test
 
 
-#: What text can do besides filters, as ``payload.ref.removeprefix('refs/heads/')``.
+#: The methods of text, such as ``payload.ref.removeprefix('refs/heads/')``.
 TEXT_METHODS = (
     "removeprefix", "removesuffix", "startswith", "endswith", "lower", "upper", "strip", "split", "replace",
 )  # fmt: skip
@@ -290,7 +289,7 @@ TEXT_METHODS = (
 REGEX_FILTERS = ("regex_replace", "regex_search")
 REGEX_TESTS = ("match", "search")
 
-#: Filters with an argument that names a filter or a test: of which kind it is, and its place.
+#: Filters with an argument that names a filter or a test: its kind and position.
 NAMING_FILTERS = {
     "map": ("filter", 0),
     "select": ("test", 0),
@@ -323,12 +322,12 @@ FILTERS: dict[str, Callable[..., Any]] = {
 _JINJA_TESTS = ("boolean", "false", "float", "integer", "mapping", "none", "sequence", "string", "true")
 
 TESTS: dict[str, Callable[..., Any]] = {
-    **{name: _asked(cast(Callable[..., Any], jinja2.tests.TESTS[name])) for name in _JINJA_TESTS},
+    **{name: _of_present(cast(Callable[..., Any], jinja2.tests.TESTS[name])) for name in _JINJA_TESTS},
     "defined": jinja2.tests.test_defined,
-    "divisibleby": _asked(_divisible),
+    "divisibleby": _of_present(_divisible),
     "eq": COMPARISONS["eq"],
     "equalto": COMPARISONS["eq"],
-    "even": _asked(lambda value: _number_of(value, "even") % 2 == 0),
+    "even": _of_present(lambda value: _number_of(value, "even") % 2 == 0),
     "ge": COMPARISONS["gteq"],
     "gt": COMPARISONS["gt"],
     "in": COMPARISONS["in"],
@@ -336,13 +335,13 @@ TESTS: dict[str, Callable[..., Any]] = {
     "lt": COMPARISONS["lt"],
     "match": _regex_test("match"),
     "ne": COMPARISONS["ne"],
-    "number": _asked(is_number),
-    "odd": _asked(lambda value: _number_of(value, "odd") % 2 == 1),
+    "number": _of_present(is_number),
+    "odd": _of_present(lambda value: _number_of(value, "odd") % 2 == 1),
     "search": _regex_test("search"),
     "undefined": jinja2.tests.test_undefined,
 }
 
-#: All that compiled code may call, under names that one can write and names that one cannot.
+#: All functions that compiled expressions may call.
 CALLABLE: dict[str, Callable[..., Any]] = {
     **FILTERS,
     **INTERNAL,

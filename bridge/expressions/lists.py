@@ -1,4 +1,4 @@
-"""The filters that go over lists, from a list (never from a text's characters) to a list; pure."""
+"""Filters on lists; a text is not a list of characters; pure."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from bridge.expressions.values import (
     to_text,
 )
 
-#: Of a character of JSON, how many characters of text its values weigh.
-_VALUE = 8
-#: Steps for an element that a filter takes a field of, for each name of its path.
+#: Characters that count against the TextLimit for each character of a value's JSON.
+_CHARACTERS_PER_JSON_CHARACTER = 8
+#: Budget steps for each name of the path of an element's field.
 _FIELD = 2
-#: Steps for an element that a filter or test is called with, besides what that charges.
+#: Budget steps for a call of a filter or test with an element, besides its own.
 _CALL = 8
-#: Steps for an element that is made JSON text to be told from others.
-_MARK = 16
-#: Characters of a text that one step makes elements of a list.
-_TAKEN_APART_PER_STEP = 3
+#: Budget steps to write an element as JSON, to compare it with others.
+_IDENTITY = 16
+#: Characters of a text split into a list in one step.
+_SPLIT_PER_STEP = 3
 
-#: Filters with an argument `attribute`: its place; None where it must be named.
+#: The position of the argument `attribute` of a filter; None if it must be named.
 ATTRIBUTE_FILTERS = {
     "join": 1, "map": None, "max": 1, "min": 1, "rejectattr": 0, "selectattr": 0, "sort": 2, "sum": 0,
     "unique": 1,
@@ -47,7 +47,7 @@ _OVER_LISTS = (*_ORDERING, "reject", "rejectattr", "select", "selectattr")
 
 
 def attribute_getter(context: Context, attribute: str | int | None, items: Sized) -> Callable[[JSON], JSON]:
-    """What gives the field of an element; charged for all of them. Without `attribute` the element itself."""
+    """Return a function from an element to its field, or to itself; charges all the elements."""
     if attribute is None:
         return require_present
     budget(context).charge(_FIELD * len(items) * len(str(attribute).split(".")))
@@ -55,7 +55,7 @@ def attribute_getter(context: Context, attribute: str | int | None, items: Sized
 
 
 def _over_list(name: str) -> Callable[..., Any]:
-    """Jinja's filter, from a list (never from a text's characters) to a list (never an iterator)."""
+    """Wrap Jinja's filter: it needs a list and returns a list, not an iterator."""
     inner = cast(Callable[..., Any], jinja2.filters.FILTERS[name])
     place = ATTRIBUTE_FILTERS.get(name)
 
@@ -64,9 +64,9 @@ def _over_list(name: str) -> Callable[..., Any]:
     def call(context: Context, value: JSON, *arguments: Any, **options: Any) -> Any:
         for argument in (*arguments, *options.values()):
             if isinstance(argument, Missing):
-                bool(argument)  # raises, but in a condition, where it equals nothing
+                bool(argument)  # raises, except in a condition, where it equals nothing
         budget(context).charge(_CALL)
-        # The order of elements is compared, which calls nothing; it is charged below.
+        # A comparison of elements calls no function; it is charged below.
         items = require_elements(value, name, budget(context), 2 if name in _ORDERING else _CALL)
         attribute = options.get("attribute")
         if place is not None and len(arguments) > place:
@@ -74,7 +74,7 @@ def _over_list(name: str) -> Callable[..., Any]:
         for part in [None] if attribute is None else str(attribute).split(","):
             field = attribute_getter(context, part, items)
             if name in _ORDERING:
-                # The longer a list, the more often a sort compares each element.
+                # A sort compares each element about log(n) times.
                 times = 1 + len(items).bit_length() // 4 if name == "sort" else 1
                 charge_walk([field(item) for item in items], budget(context), times)
         passed = context.environment if name in _ORDERING else context
@@ -93,8 +93,8 @@ def _map(context: Context, value: JSON, *arguments: Any, **options: Any) -> list
     items = require_elements(value, "map", budget(context), _CALL if arguments else 1)
     attribute_getter(context, options.get("attribute"), items)
     for argument in map(require_present, (*arguments[1:], options.get("default"))):
-        # Every element may become this one.
-        weight = 1 if isinstance(argument, str) else _VALUE
+        # Every element may become this value.
+        weight = 1 if isinstance(argument, str) else _CHARACTERS_PER_JSON_CHARACTER
         limit(context).charge(len(to_text(argument, budget(context))), weight * len(items))
     return list(jinja2.filters.sync_do_map(context, items, *arguments, **options))
 
@@ -103,7 +103,7 @@ def _map(context: Context, value: JSON, *arguments: Any, **options: Any) -> list
 def _list(context: Context, value: JSON) -> list[JSON]:
     if isinstance(value, str):
         charge_text(context, len(value))
-        budget(context).charge(len(value) // _TAKEN_APART_PER_STEP)
+        budget(context).charge(len(value) // _SPLIT_PER_STEP)
         return list(value)
     return list(require_elements(value, "list", budget(context)))
 
@@ -131,17 +131,17 @@ def _end(name: str, place: int) -> Callable[..., Any]:
 def _unique(
     context: Context, value: JSON, case_sensitive: bool = False, attribute: str | None = None
 ) -> list[JSON]:
-    items = require_elements(value, "unique", budget(context), _MARK)
+    items = require_elements(value, "unique", budget(context), _IDENTITY)
     field = attribute_getter(context, attribute, items)
-    found: dict[object, JSON] = {}
+    unique: dict[object, JSON] = {}
     for item in items:
         key = to_json_value(field(item), budget(context))
         if isinstance(key, str) and not case_sensitive:
             key = key.lower()
-        # To Python true is 1; as JSON text 1 is not 1.0.
-        mark = key if is_number(key) else orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
-        found.setdefault(mark, item)
-    return list(found.values())
+        # In Python true equals 1; as JSON text 1 differs from 1.0.
+        identity = key if is_number(key) else orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+        unique.setdefault(identity, item)
+    return list(unique.values())
 
 
 @pass_context

@@ -1,4 +1,4 @@
-"""What the rewriter puts in for fields, slices, comparisons and ``~``: functions with JSON's types; pure."""
+"""Fields, slices, comparisons and ``~`` of an expression, as functions on JSON values; pure."""
 
 from __future__ import annotations
 
@@ -16,68 +16,67 @@ from bridge.core.fields import Path, child, missing_message
 from bridge.core.json_values import MISSING, is_number, json_equal, json_type
 from bridge.expressions.values import Missing, TextLimit, require_present, to_text
 
-#: The name under which a scope holds the evaluation's TextLimit; no expression can spell it.
+#: The key of the evaluation's TextLimit in a scope. No expression can name it.
 LIMIT = ".limit"
 
-#: How a message calls a value that is no field of the event.
+#: A message's name for a value that is not a field of the event.
 VALUE = "(…)"
 
-#: Characters of two texts that are compared in one step where they are equally long.
+#: Characters of two texts of equal length compared in one step.
 _COMPARED_PER_STEP = 256
-#: Shorter names cost nothing but the look-up, in characters.
-_READ_AT_ONCE = 64
-#: Characters of two texts whose order is compared in one step.
+#: The length from which a name costs more than its look-up.
+_LONG_NAME = 64
+#: Characters of two texts compared for their order in one step.
 _ORDERED_PER_STEP = 128
-#: Steps for an element of a list in which another is looked for.
+#: Budget steps for an element of a list that is searched.
 _ELEMENT_STEPS = 3
-#: Comparisons of characters in a search that take one step.
+#: Comparisons of characters in one step of a search.
 _SEARCHED_PER_STEP = 1024
-#: Elements of a list that are copied in one step.
+#: Elements of a list copied in one step.
 _COPIED_PER_STEP = 32
 
 
 def budget(context: Context) -> Budget:
-    """What is left for this event."""
+    """Return the event's budget."""
     return cast(Budget, context.parent[BUDGET])
 
 
 def limit(context: Context) -> TextLimit:
-    """How much text this evaluation may still build."""
+    """Return the evaluation's limit on text."""
     return cast(TextLimit, context.parent[LIMIT])
 
 
 def charge_text(context: Context, characters: int, times: int = 1) -> None:
-    """Charge a text. Raises OverBudget, or EvaluationError before a text that is too long is built."""
+    """Charge a text before it is built. Raises OverBudget, or EvaluationError if it is too long."""
     limit(context).charge(characters, times)
     budget(context).charge_text(characters)
 
 
 def missing_field(context: Context, why: Callable[[], str]) -> Missing:
-    """What stands for a field that is missing; `why` gives the message."""
-    kind_of_missing = cast(type[Missing], context.environment.undefined)
-    return kind_of_missing(why=why)
+    """Return a missing field; `why` makes its message."""
+    return cast(type[Missing], context.environment.undefined)(why=why)
 
 
 @pass_context
 def _field(context: Context, value: JSON, root: str, steps: tuple[Any, ...]) -> JSON:
-    found = value
+    field = value
     for step in steps:
-        if isinstance(found, Missing):
-            return found
+        if isinstance(field, Missing):
+            return field
         if isinstance(step, Missing):
             return step
         if type(step) is not int and not isinstance(step, str):
             raise EvaluationError(
                 f"{root}[…] needs text (a field) or a whole number (an index), got {json_type(step)}"
             )
-        if isinstance(step, str) and len(step) >= _READ_AT_ONCE:
-            budget(context).charge_text(len(step))  # an event may have chosen the name
-        found = child(found, step)
-        if found is MISSING:
+        if isinstance(step, str) and len(step) >= _LONG_NAME:
+            budget(context).charge_text(len(step))  # the name may be an event's
+        field = child(field, step)
+        if field is MISSING:
             scope = context.parent if root != VALUE else {VALUE: value, BUDGET: budget(context)}
-            # The message spells the steps itself, cut: one may have a megabyte.
+            # No path_text here: a step may have a megabyte, and the message shortens it.
             return missing_field(context, partial(missing_message, Path(root, root, steps), scope))
-    return found
+    return field
 
 
 @pass_context
@@ -98,12 +97,12 @@ def _slice(context: Context, value: JSON, *bounds: JSON) -> JSON:
 
 
 def charge_copy(context: Context, length: int) -> None:
-    """Charge a list that is copied. Raises OverBudget."""
+    """Charge the copy of a list. Raises OverBudget."""
     budget(context).charge(1 + length // _COPIED_PER_STEP)
 
 
 def join_texts(context: Context, between: str, values: Iterable[JSON]) -> str:
-    """The values as one text, `between` them that. Raises EvaluationError before it gets too long."""
+    """Join the values, with `between` between them. Raises EvaluationError before the text gets too long."""
     texts: list[str] = []
     length = 0
     for value in values:
@@ -172,7 +171,7 @@ def _within(context: Context, one: JSON, other: JSON) -> bool:
     if isinstance(other, dict | Headers):
         if not isinstance(one, str):
             return False
-        if len(one) >= _READ_AT_ONCE:
+        if len(one) >= _LONG_NAME:
             budget(context).charge_text(len(one))
         return one in other
     if isinstance(other, list | tuple):
@@ -185,8 +184,8 @@ def _within(context: Context, one: JSON, other: JSON) -> bool:
 def charge_search(context: Context, text: str, part: str) -> None:
     """Charge a search for `part`. Raises OverBudget.
 
-    CPython compares every part of a short text, in the worst case character by character, and looks through a
-    long one once: Objects/stringlib/fastsearch.h.
+    In the worst case CPython compares each part of a short text character by character; a long one it reads
+    once (Objects/stringlib/fastsearch.h).
     """
     length, width = len(text), len(part)
     if length < 2_500 or (length < 30_000 and width < 100):
@@ -211,7 +210,7 @@ def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Context, JSON, JSON
     return pass_context(ordered)
 
 
-#: By Jinja's name of the operator.
+#: By Jinja's names.
 COMPARISONS: Mapping[str, Callable[[Context, JSON, JSON], bool]] = {
     "eq": pass_context(lambda context, one, other: _equal(one, other, budget(context))),
     "ne": pass_context(lambda context, one, other: not _equal(one, other, budget(context))),
@@ -223,7 +222,7 @@ COMPARISONS: Mapping[str, Callable[[Context, JSON, JSON], bool]] = {
     "gteq": _order(lambda one, other: one >= other),
 }
 
-#: Under names that cannot be written.
+#: By names that no expression can have.
 INTERNAL: dict[str, Callable[..., Any]] = {
     ".field": _field,
     ".slice": _slice,

@@ -1,7 +1,7 @@
-"""From Jinja's syntax tree to what is allowed: checked against the lists, and rewritten; pure.
+"""Check Jinja's syntax tree against the allowed names, and rewrite it; pure.
 
-Field paths become one look-up that knows its whole path, text methods and comparisons become
-functions with JSON's types. What is not on a list raises ExpressionError at its place.
+A field path becomes one look-up. Text methods and comparisons become functions on JSON values. Anything that
+is not allowed raises ExpressionError at its offset.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ALLOWED = (
 class Rewriter(NodeTransformer):
     """Rewrites the tree of one expression.
 
-    Afterwards `used` holds the names, `paths` the fields it reads, `guarded` those it says may be missing.
+    Then `used` has the names that it reads, `paths` the fields, and `optional` those that may be missing.
     """
 
     def __init__(self, sandbox: Sandbox, text: str, names: Iterable[str]) -> None:
@@ -82,7 +82,7 @@ class Rewriter(NodeTransformer):
         return node
 
     def _with_a_dash(self, name: str) -> str | None:
-        """What to write where `name` is the rest of a field such as ``headers.X-GitHub-Event``."""
+        """Return what to write if `name` is the end of a field such as ``headers.X-GitHub-Event``."""
         for word in re.findall(r"[\w.-]+", self._text):
             if f"-{name}" in word:
                 base = word[: word.index("-")].rpartition(".")[0]
@@ -106,7 +106,7 @@ class Rewriter(NodeTransformer):
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Expr:
         self.generic_visit(node)
         if node.expr2 is None:
-            # Jinja's own stand-in is neither missing nor false nor JSON.
+            # Jinja's own value is neither missing nor false nor JSON.
             node.expr2 = self._function(".no_else", nodes.Const(None), [])
         return node
 
@@ -172,7 +172,7 @@ class Rewriter(NodeTransformer):
         return node
 
     def _note_optional(self, node: nodes.Filter | nodes.Test) -> None:
-        """What stands before these may be missing."""
+        """Note that the value before these may be missing."""
         if node.name in ("default", "d", "defined", "undefined"):
             self._optional_node = node.node
 
@@ -191,7 +191,7 @@ class Rewriter(NodeTransformer):
         return call
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Expr:
-        """A chain of fields becomes one look-up, which can name the whole path."""
+        """Make one look-up of a chain of fields, so that errors name the whole path."""
         is_guarded = node is self._optional_node
         steps: list[nodes.Expr] = []
         at: nodes.Expr = node
@@ -228,7 +228,7 @@ class Rewriter(NodeTransformer):
             self._refuse("a whole number has more than 64 bits", "")
 
     def _arguments(self, node: nodes.Filter | nodes.Test, function: Callable[..., Any]) -> None:
-        """What a filter or test is given: as many as it takes, and nothing that an event may not choose."""
+        """Check the number of arguments, and that an event chooses no pattern, attribute or name."""
         if node.dyn_args or node.dyn_kwargs:
             self._refuse(f"{node.name} needs its arguments one by one, without *", node.name)
         given: list[None] = [None] * (len(node.args) + 1 + hasattr(function, "jinja_pass_arg"))
@@ -248,7 +248,7 @@ class Rewriter(NodeTransformer):
         try:
             regex = self._sandbox.regexes[pattern] = compile_regex(pattern)
             if node.name == "regex_replace":
-                # \1 has a meaning in it, so it is none of an event's texts either.
+                # It has escapes such as \1, so it must not come from an event, either.
                 compile_replacement(self._quoted(node, 1, "a replacement"), regex)
         except ExpressionError as error:
             self._refuse(error.message, node.name, error.hint or "the syntax is RE2's")
@@ -262,7 +262,7 @@ class Rewriter(NodeTransformer):
             self._refuse(f"{node.name} needs its attribute in quotes, not a computed one", node.name)
 
     def _named(self, node: nodes.Filter | nodes.Test) -> None:
-        """Filters that take another's name must spell it out: an event chooses nothing."""
+        """Check the filter or test that this filter names: an event must not choose it."""
         what, place = NAMING_FILTERS[node.name]
         if len(node.args) <= place:
             if node.name == "map" and not any(option.key == "attribute" for option in node.kwargs):
@@ -297,7 +297,7 @@ class Rewriter(NodeTransformer):
         raise ExpressionError(message, self._offset(word, after), hint)
 
     def _offset(self, word: str, after: str | None) -> int:
-        """Where `word` first stands as a name of its own, after that sign; 0 where that is not known."""
+        """Return the offset of the first name `word`, after that sign if given; 0 if it is not found."""
         at = 0
         before = ""
         for _, token, value in self._sandbox.lexer.tokeniter(self._text, None, state="variable"):
@@ -310,7 +310,7 @@ class Rewriter(NodeTransformer):
 
 
 def _for_function(name: str) -> str | None:
-    """What to write for a function of other languages, whatever its capitals."""
+    """Return what to write for another language's function, in any case."""
     if name == "contains":
         return "write 'text' in x"
     for ours in FILTERS:

@@ -1,4 +1,4 @@
-"""Jinja's immutable sandbox, narrowed to JSON's values: fields win, operators know their types; pure."""
+"""Jinja's immutable sandbox, limited to JSON values, with fields before methods; pure."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
 from bridge.expressions.operators import LIMIT, VALUE, charge_copy, charge_text
 from bridge.expressions.values import Missing, TextLimit, require_present
 
-#: Bits of a whole number that is calculated with: the work for longer ones grows with their length.
+#: The longest whole number in a calculation, in bits, as longer ones take more work.
 _MAX_BITS = 1024
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Where expressions are parsed, compiled and evaluated.
+    """Parses, compiles and evaluates expressions.
 
-    `undefined` is what a missing field becomes: Missing, or MissingInCondition.
+    `undefined` is the type of a missing field: Missing, or MissingInCondition.
     """
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%"})
     intercepted_unops = frozenset({"+", "-"})
 
     def __init__(self, undefined: type[Missing]) -> None:
-        # Delimiters that no YAML file can hold, so that Jinja's own play no part.
+        # Delimiters that no YAML file can contain, so that Jinja's own have no meaning.
         super().__init__(
             variable_start_string="\x00{", variable_end_string="}\x00",
             block_start_string="\x00%", block_end_string="%\x00",
@@ -49,7 +49,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.regexes: dict[str, CompiledRegex] = {}
 
     def parse_one(self, text: str) -> nodes.Expr:
-        """The syntax tree of one expression. Raises jinja2.TemplateSyntaxError."""
+        """Parse one expression. Raises jinja2.TemplateSyntaxError."""
         parser = Parser(self, text, state="variable")
         expression = parser.parse_expression()
         if not parser.stream.eos:
@@ -59,19 +59,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return expression
 
     def compile_one(self, expression: nodes.Expr) -> jinja2.Template:
-        """The code of one (rewritten) expression, for `evaluate`."""
+        """Compile one rewritten expression."""
         body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)]
         return self.from_string(nodes.Template(body, lineno=1))
 
     def evaluate(self, template: jinja2.Template, scope: Mapping[str, JSON], budget: Budget) -> JSON:
-        """The raw value of a compiled expression: it may be a Missing, or hold one. Raises OverBudget."""
+        """Evaluate a compiled expression to a value that may be or contain a Missing. Raises OverBudget."""
         names = {**scope, BUDGET: budget, LIMIT: TextLimit(), REGEXES: self.regexes}
         context = template.new_context(names, shared=True)
         for _ in template.root_render_func(context):
             pass
         return context.vars["result"]
 
-    # What Jinja's compiled code and its own filters call.
+    # Called by Jinja's compiled code and its own filters.
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return self.getitem(obj, attribute)
@@ -79,12 +79,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Missing):
             return obj
-        found = child(obj, argument)
-        if found is not MISSING:
-            return found
+        inner = child(obj, argument)
+        if inner is not MISSING:
+            return inner
 
         def why() -> str:
-            # Jinja's filters look fields up without their context, so no budget pays for a long message.
+            # Jinja's filters pass no context here, so no budget can pay for a detailed message.
             scope = {VALUE: obj, BUDGET: Budget(detailed_messages=0)}
             return missing_message(Path(VALUE, VALUE, (argument,)), scope)
 

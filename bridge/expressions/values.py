@@ -1,4 +1,4 @@
-"""What an expression works with: JSON values, a field that is missing, a limit on text; pure."""
+"""Values in an expression: JSON values, missing fields, and a limit on text; pure."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from bridge.core.errors import EvaluationError, MissingField
 from bridge.core.event import JSON
 from bridge.core.json_values import json_type
 
-#: The longest text on the way, in characters.
+#: The longest intermediate text, in characters.
 MAX_TEXT = 1024 * 1024
 #: All the text that one evaluation may build, in characters.
 MAX_TEXT_BUILT = 16 * MAX_TEXT
-#: How deep lists and objects may stand in each other: orjson writes at most 254.
+#: The deepest nesting of lists and objects; orjson writes at most 254.
 MAX_DEPTH = 128
 
-#: Steps for a list or object that is copied or gone through, besides those for what is in it.
+#: Budget steps to copy or walk a list or an object, besides those for its content.
 _CONTAINER = 3
-#: Characters of a text that are checked and written as JSON in one step.
+#: Characters of a text checked and written as JSON in one step.
 _WRITTEN_PER_STEP = 32
-#: Characters beyond ASCII that one step makes small letters of.
+#: Characters beyond ASCII converted to lower case in one step.
 _LOWERED_PER_STEP = 5
 
 
 class TextLimit:
-    """How much more text one evaluation may build: what bounds its memory."""
+    """The limit on the text that one evaluation builds, which bounds its memory."""
 
     def __init__(self, characters: int = MAX_TEXT_BUILT) -> None:
         self._characters = self._left = characters
 
     def charge(self, characters: int, times: int = 1) -> None:
-        """As `require_fit`, and counts the text as built that many `times`. Raises EvaluationError."""
+        """Count a text, so many `times`, before it is built. Raises EvaluationError."""
         self.require_fit(characters)
         self._left -= characters * times
         if self._left < 0:
             raise EvaluationError(f"this builds more than {self._characters:,} characters of text")
 
     def require_fit(self, characters: int) -> None:
-        """Raises EvaluationError before a text that is too long is built."""
+        """Raise EvaluationError for a text that is too long, before it is built."""
         if characters > MAX_TEXT:
             raise EvaluationError(f"a text of {characters:,} characters; at most {MAX_TEXT:,} are allowed")
 
 
 class Missing(jinja2.Undefined):
-    """A field that is not there. Going further into it is allowed, using it raises MissingField.
+    """A missing field. A field of it is missing, too; any other use raises MissingField.
 
-    `why` gives the message, which costs too much to make for a field that nobody uses.
+    `why` makes the message, which is too expensive for a field that is not used.
     """
 
     __slots__ = ("_why",)
@@ -72,7 +72,7 @@ class Missing(jinja2.Undefined):
     __lt__ = __le__ = __gt__ = __ge__ = _fail_with_undefined_error
 
     def __getattr__(self, name: str) -> Any:
-        # Jinja asks for marks such as unsafe_callable and __html__: there are none.
+        # Jinja looks for markers such as unsafe_callable and __html__.
         raise AttributeError(name)
 
     def __bool__(self) -> bool:
@@ -101,7 +101,7 @@ class Missing(jinja2.Undefined):
 
 
 class MissingInCondition(Missing):
-    """The same in ``when`` and ``loop``, where a missing value is false."""
+    """A missing field in ``when`` and ``loop``, where it is false."""
 
     __slots__ = ()
 
@@ -110,19 +110,19 @@ class MissingInCondition(Missing):
 
 
 def require_present(value: JSON) -> JSON:
-    """The value itself. Raises MissingField where it is missing."""
+    """Return the value. Raises MissingField if it is missing."""
     if isinstance(value, Missing):
         value.fail()
     return value
 
 
 def to_text(value: JSON, budget: Budget) -> str:
-    """The value inside other text: text as it is, anything else as JSON. Raises as `json_of`."""
+    """Return text as it is, and any other value as JSON. Raises as `to_json_text`."""
     return str(value) if isinstance(value, str) else to_json_text(value, budget)
 
 
 def to_json_text(value: JSON, budget: Budget) -> str:
-    """The value as JSON text.
+    """Return the value as JSON text.
 
     Raises MissingField, OverBudget, or EvaluationError before a text too long is built.
     """
@@ -131,14 +131,13 @@ def to_json_text(value: JSON, budget: Budget) -> str:
 
 
 def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, depth: int = 0) -> JSON:
-    """The value in JSON's own types. Raises MissingField, OverBudget, or EvaluationError where it has none.
+    """Convert the value to JSON's own types. Raises MissingField, OverBudget, or EvaluationError.
 
-    It charges for writing the value as JSON text, too. `limit` counts as many characters as that text has at
-    the least.
+    It also charges for writing the value as JSON text; `limit` counts the least length of that text.
     """
     if limit is not None:
         limit.charge(2)
-    exact = type(value)  # isinstance is slow, and every field of an item comes through here
+    exact = type(value)  # isinstance is slow, and this runs for every field of an item
     if exact is str:
         return _text(value, budget, limit)
     if value is None or exact is bool:
@@ -171,7 +170,7 @@ def _number(value: int | float) -> int | float:
 
 def _key(key: object, budget: Budget, limit: TextLimit | None) -> str:
     if not isinstance(require_present(key), str):
-        raise EvaluationError(f"an object's key must be text, found {json_type(key)}")
+        raise EvaluationError(f"an object's key must be text, got {json_type(key)}")
     return _text(key, budget, limit)
 
 
@@ -189,7 +188,7 @@ def _text(value: Any, budget: Budget, limit: TextLimit | None) -> str:
 
 
 def require_text(value: JSON, operation: str) -> str:
-    """The value, which must be text. Raises MissingField or EvaluationError naming `operation`."""
+    """Return the value as text. Raises MissingField, or EvaluationError that names `operation`."""
     if not isinstance(require_present(value), str):
         raise EvaluationError(f"{operation} needs text, got {json_type(value)}")
     return str(value)
@@ -198,11 +197,10 @@ def require_text(value: JSON, operation: str) -> str:
 def require_elements(
     value: JSON, operation: str, budget: Budget, steps: int = 1
 ) -> list[JSON] | tuple[JSON, ...]:
-    """A list's elements or an object's names, each charged so many steps.
+    """Return a list's elements or an object's names, and charge each so many steps.
 
-    Raises MissingField or EvaluationError naming `operation`, and OverBudget.
+    A text has no elements. Raises MissingField, OverBudget, or EvaluationError that names `operation`.
     """
-    # Not a text's characters: an event that sends text for a list would be taken apart.
     if not isinstance(require_present(value), list | tuple | Mapping):
         raise EvaluationError(f"{operation} needs a list, got {json_type(value)}")
     budget.charge(_CONTAINER + steps * len(value))
@@ -210,7 +208,7 @@ def require_elements(
 
 
 def charge_walk(value: JSON, budget: Budget, times: int = 1) -> None:
-    """Charge a walk through the value, and through the texts in it, so many times. Raises OverBudget."""
+    """Charge so many walks through the value and its texts. Raises OverBudget."""
     if isinstance(value, str):
         budget.charge(
             (1 + len(value) // (_WRITTEN_PER_STEP if value.isascii() else _LOWERED_PER_STEP)) * times

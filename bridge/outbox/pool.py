@@ -74,6 +74,9 @@ class ElasticPool(Pool):
             dialect=self._dialect,
         )
 
+    def status(self) -> str:
+        return f"{self._open} sessions, {len(self._idle)} of them idle"
+
     def _do_get(self) -> ConnectionPoolEntry:
         deadline = time.monotonic() + self._timeout
         refusal: DriverError | None = None

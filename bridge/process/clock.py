@@ -66,7 +66,7 @@ class Clock:
             self._jump, self._unsteady_at = (ahead, now), now
             log.warning("the clock jumped by %+.0f s; check NTP", ahead - self._ahead)
         elif now - self._jump[1] >= FOLLOW_DELAY:
-            log.warning("this process now follows the clock, which jumped by %+.0f s", ahead - self._ahead)
+            log.warning("now following the clock after its jump by %+.0f s", ahead - self._ahead)
             self.forward_jumps += ahead > self._ahead
             self.backward_jumps += ahead < self._ahead
             self._ahead, self._jump, self._unsteady_at = ahead, None, now

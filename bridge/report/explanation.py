@@ -1,4 +1,4 @@
-"""What the table makes of an event, for people, the nearest miss first, and with ``--json`` for programs."""
+"""Explanations of an event's routes as text, nearest miss first, and as JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from bridge.theeye.request import job_request
 def explanation_lines(
     event: Event, explanations: Iterable[Explanation], table: RoutingTable, mask: Mask
 ) -> Iterator[Line]:
-    """The routes that match, in the order of the table, each with the requests that would be sent; then
-    those that do not, the nearest miss first; then the names of those of other sources.
-    """
+    """Yield the routes that match, with the requests that they send; then the others, nearest miss first."""
     title = f"event {event.full_name} of source {event.source}, delivery {event.delivery_id}"
     yield Line(title, Tone.TITLE)
     explanations = list(explanations)
@@ -32,11 +30,11 @@ def explanation_lines(
     others = [repr(one.route.name) for one in explanations if one.route.source != event.source]
     if others:
         yield Line("")
-        yield Line(f"not asked, of other sources: {', '.join(others)}", Tone.ASIDE)
+        yield Line(f"routes of other sources: {', '.join(others)}", Tone.ASIDE)
 
 
 def _distance(each: Explanation) -> tuple[int, int, int]:
-    """How far a route is from a match: for another event it is farther than for want of any condition."""
+    """Sort key, nearest to a match first. A route for another event is last."""
     failures = each.failures
     is_for_another = any(result.subject in ("event", "otherwise") for result in failures)
     passing = sum(result.passed for result in each.results)
@@ -95,26 +93,26 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
 def unexpected_lines(
     explanations: Iterable[Explanation], expected: Collection[str], mask: Mask
 ) -> Iterator[Line]:
-    """What is not as it should be where the routes of these names match, and no other; else nothing.
+    """Yield each difference from the expectation that these routes match, and no others.
 
-    Nor is what nobody can know any more, whether that is expected or not.
+    A route that reads a redacted field always is one, since nobody can tell whether it matches.
     """
     for each in explanations:
         name = each.route.name
         unknown = [warning for warning in each.warnings if REDACTED_REASON in warning]
         if each.failures and unknown:
-            yield Line(f"nobody can know whether it matches: {unknown[0]}", Tone.NO)
+            yield Line(f"cannot tell whether it matches: {unknown[0]}", Tone.NO)
         elif each.failures and name in expected:
             why = "; ".join(_result_text(result, mask) for result in each.failures)
-            yield Line(f"route {name!r} was expected to match and does not: {why}", Tone.NO)
+            yield Line(f"route {name!r} was expected to match, but does not: {why}", Tone.NO)
         elif not each.failures and name not in expected:
-            yield Line(f"route {name!r} matches and was not expected to: {_outcome(each)}", Tone.NO)
+            yield Line(f"route {name!r} was not expected to match, but does: {_outcome(each)}", Tone.NO)
 
 
 def explanation_json(
     event: Event, explanations: Iterable[Explanation], table: RoutingTable, mask: Mask
 ) -> JSON:
-    """The same as data, the routes in the order of the table."""
+    """Return the explanations as JSON, in the order of the table."""
     return {
         "event": {
             "source": event.source,

@@ -1,4 +1,4 @@
-"""Line, one line of text for a person, and Tone, what it says."""
+"""Line, one line of text, and Tone, its meaning; a terminal may color it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Tone(StrEnum):
-    """What a line is, for a terminal to show in colour."""
+    """The meaning of a line."""
 
     PLAIN = auto()
     TITLE = auto()
@@ -18,7 +18,7 @@ class Tone(StrEnum):
 
 
 class Line(NamedTuple):
-    """One line for a person."""
+    """One line of text."""
 
     text: str
     tone: Tone = Tone.PLAIN

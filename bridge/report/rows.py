@@ -1,4 +1,4 @@
-"""Jobs, events and what else is stored, as lines for people and as JSON for programs."""
+"""Jobs, events, pauses, refused requests and the audit, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bridge.outbox.row_mapping import EventSummary
 from bridge.process.log import escaped
 from bridge.process.settings import Retention
 
-#: How many numbers of jobs or events a line of the audit shows.
-NUMBERS_SHOWN = 10
+#: The most job or event numbers in a line of the audit.
+NUMBERS_LIMIT = 10
 
 
 def job_line(job: Job) -> str:
-    """One job in a list."""
+    """One line of a list of jobs."""
     reason = f"  {_one_line(job.reason)}" if job.reason else ""
     due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.window_attempts else ""
-    due = "  behind another of its group" if job.state == "waiting" and job.blocked else due
+    due = "  behind another job of its group" if job.state == "waiting" and job.blocked else due
     made = f"{rfc3339(job.created_at)[:19]}Z"
     return f"{job.id:>6}  {job.state:<8}  {made}  {job.route} -> {job.task}{due}{reason}"
 
@@ -55,7 +55,7 @@ def job_json(job: Job) -> JSON:
 
 
 def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
-    """One job with its attempts."""
+    """A job with its attempts."""
     yield f"job {job.id}: {job.state}" + (f", {_one_line(job.reason)}" if job.reason else "")
     item = "" if job.item_index is None else f", item {job.item_index}"
     yield f"  made {rfc3339(job.created_at)} by route {job.route!r} from event {job.event_id}{item}"
@@ -67,7 +67,7 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     else:
         yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
     if job.group is not None:
-        behind = ", behind another that has to end first" if job.blocked else ""
+        behind = ", behind a job that has to end first" if job.blocked else ""
         yield f"  in group {_one_line(job.group)!r}{behind}"
     if job.once_key:
         yield f"  once_key {_one_line(job.once_key)!r}"
@@ -97,7 +97,7 @@ def attempt_json(attempt: Attempt) -> JSON:
 
 
 def event_line(event: EventSummary) -> str:
-    """One event in a list."""
+    """One line of a list of events."""
     name = full_name(event.event, event.action)
     jobs = f"{event.jobs} job{'' if event.jobs == 1 else 's'}"
     warnings = "".join(f"\n        warning: {_one_line(warning)}" for warning in event.warnings)
@@ -119,11 +119,11 @@ def event_json(event: EventSummary) -> JSON:
 
 
 def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Iterator[str]:
-    """One event with its jobs and its payload."""
+    """An event with its jobs and its payload."""
     yield f"event {summary.id}: {_one_line(event.full_name)} of source {event.source}"
     yield f"  received {rfc3339(event.received_at)}"
     if not event.body:
-        yield "  its body is not kept"
+        yield "  its body is not stored"
     yield f"  delivery {_one_line(summary.delivery_id)}"
     for what, values in (("header", event.headers), ("query", event.query)):
         for name, value in values.items():
@@ -142,7 +142,6 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
 
 
 def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> JSON:
-    """The same as data."""
     return {
         **event_json(summary),
         "headers": dict(event.headers),
@@ -154,7 +153,7 @@ def whole_event_json(summary: EventSummary, event: Event, jobs: Iterable[Job]) -
 
 
 def pause_line(pause: Pause, tasks: Mapping[str, str]) -> str:
-    """One task or route whose jobs wait for a person; `tasks` are names by ids, as far as they are known."""
+    """A paused task or route; `tasks` has the known names of tasks by id."""
     named = tasks.get(pause.name, pause.name) if pause.kind is Pausable.TASK else pause.name
     shown = _one_line(named) if named == pause.name else f"{_one_line(named)} ({pause.name})"
     since = f"{rfc3339(pause.since)[:19]}Z"
@@ -162,7 +161,7 @@ def pause_line(pause: Pause, tasks: Mapping[str, str]) -> str:
 
 
 def retention_lines(retention: Retention) -> Iterator[str]:
-    """What goes how long after it came."""
+    """What is deleted, and when."""
     yield "BRIDGE_RETENTION deletes"
     yield f"  after {format_duration(retention.events)}: events with jobs that have all ended, and those jobs"
     bodies = format_duration(retention.bodies)
@@ -171,18 +170,18 @@ def retention_lines(retention: Retention) -> Iterator[str]:
 
 
 def retention_json(retention: Retention) -> JSON:
-    """The same as data, in seconds."""
+    """In seconds."""
     return {"events": retention.events, "bodies": retention.bodies, "unmatched": retention.unmatched}
 
 
 def answer_lines(url: str, answer: HttpAnswer) -> Iterator[str]:
-    """What came back from `url`: the status, then the body line by line."""
+    """The answer of `url`: its status, then its body."""
     yield f"{answer.status} from {url}"
     yield from map(_one_line, answer.body.decode("utf-8", "replace").splitlines())
 
 
 def refused_line(refused: RefusedRequest) -> str:
-    """One refused request in a list."""
+    """One line of a list of refused requests."""
     event = "" if refused.event is None else f" {_one_line(refused.event)}"
     size = "" if refused.size is None else f", {refused.size:,} bytes"
     client = "" if refused.client is None else f" from {_one_line(refused.client)}"
@@ -203,7 +202,7 @@ def refused_json(refused: RefusedRequest) -> JSON:
 
 
 def audit_line(entry: AuditEntry) -> str:
-    """One action of a person in a list."""
+    """One line of the audit."""
     action = entry.action
     via = "" if action.account in (None, action.actor) else f" ({_one_line(action.account or '')})"
     who = f"{_one_line(action.actor)}{via}"
@@ -216,12 +215,11 @@ def audit_line(entry: AuditEntry) -> str:
 def _target(value: JSON) -> str:
     if not isinstance(value, list):
         return _one_line(str(value))
-    more = f" and {len(value) - NUMBERS_SHOWN} more" if len(value) > NUMBERS_SHOWN else ""
-    return " ".join(map(str, value[:NUMBERS_SHOWN])) + more
+    more = f" and {len(value) - NUMBERS_LIMIT} more" if len(value) > NUMBERS_LIMIT else ""
+    return " ".join(map(str, value[:NUMBERS_LIMIT])) + more
 
 
 def audit_json(entry: AuditEntry) -> JSON:
-    """The same as data."""
     action = entry.action
     return {
         "id": entry.id,
@@ -241,7 +239,7 @@ def _one_line(text: str) -> str:
 
 
 def problem_json(problem: Problem) -> JSON:
-    """One problem of the routing table as data."""
+    """A problem of the routing table."""
     place = problem.place
     return {
         "file": place.file,
@@ -254,7 +252,7 @@ def problem_json(problem: Problem) -> JSON:
 
 
 def annotation(problem: Problem) -> str:
-    """The same as GitHub Actions reads it: at its line in the pull request."""
+    """The problem as an annotation of GitHub Actions, which shows it in the pull request."""
     place = problem.place
     text = problem.message if problem.hint is None else f"{problem.message}\nhint: {problem.hint}"
     file = _for_actions(place.file).replace(":", "%3A").replace(",", "%2C")

@@ -1,4 +1,4 @@
-"""CheckResult, how one check of a route went, and Explanation, what a route makes of one event; pure."""
+"""CheckResult, the result of one check, and Explanation, all results of a route for one event; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one check of a route went for one event or item."""
+    """The result of one check for one event or item."""
 
     subject: str
     expected: str
@@ -29,12 +29,15 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class ItemExplanation:
-    """What a route makes of one item of its loop."""
+    """The results of a route for one item of its loop."""
 
     index: int
     results: tuple[CheckResult, ...]
-    matched: bool
     job: NewJob | None
+
+    @property
+    def matched(self) -> bool:
+        return all(result.passed for result in self.results)
 
     @property
     def failures(self) -> tuple[CheckResult, ...]:
@@ -47,11 +50,11 @@ class ItemExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a route makes of one event: each check, asked or not, and the jobs."""
+    """The results of a route for one event: each check, even after a failed one, and the jobs."""
 
     route: Route
     results: tuple[CheckResult, ...]
-    #: Whether everything that is asked of the event as a whole holds, and a loop has items.
+    #: Whether the checks of the event passed, and a loop has items.
     matched: bool
     items: tuple[ItemExplanation, ...]
     jobs: tuple[NewJob, ...]
@@ -59,7 +62,7 @@ class Explanation:
 
     @property
     def failures(self) -> tuple[CheckResult, ...]:
-        """Why it makes no job: the event's checks that fail, or those of the item that came nearest."""
+        """The failed checks of the event, or of the item with the fewest; none if there is a job."""
         if self.jobs:
             return ()
         if not self.matched:
@@ -68,14 +71,14 @@ class Explanation:
 
 
 def skipped_source(route: Route, event: Event) -> Explanation:
-    """What a route of another source makes of the event: nothing."""
+    """Explain a route of another source."""
     result = CheckResult("source", route.source, event.source, passed=False)
     return Explanation(route, (result,), False, (), (), ())
 
 
 def skipped_handshake(route: Route, event: Event) -> Explanation:
-    """What a route makes of a sender's test or confirmation: it is not asked."""
-    result = CheckResult("event", "no test or confirmation of the sender's", event.full_name, passed=False)
+    """Explain a route for a sender's test or confirmation, which no route handles."""
+    result = CheckResult("event", "no test or confirmation by the sender", event.full_name, passed=False)
     return Explanation(route, (result,), False, (), (), ())
 
 

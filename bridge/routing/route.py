@@ -1,8 +1,8 @@
-"""Route, which events run which task with which fields as its arguments; pure."""
+"""Route: which events create jobs of which task, with which arguments; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -21,16 +21,16 @@ from bridge.expressions.values import to_text
 from bridge.routing.check_result import CheckResult, Explanation, ItemExplanation, check_results, loop_result
 from bridge.routing.match import Check
 
-#: The longest group or once_key, in bytes: the store finds jobs by it.
+#: The longest group or once_key, in bytes: the store has an index on it.
 MAX_KEY = 1000
 
 
-#: An argument as the table writes it: text with expressions, a literal, or a list or object of such.
+#: An argument of the table: text with expressions, a literal, or a list or object of such.
 Value = Template | bool | int | None | tuple["Value", ...] | dict[str, "Value"]
 
 
 def build(value: Value, scope: Mapping[str, JSON]) -> JSON:
-    """The JSON value of an argument for one event or item. Raises EvaluationError."""
+    """Build the JSON value of an argument for one event or item. Raises EvaluationError."""
     if isinstance(value, Template):
         return value.value(scope)
     if isinstance(value, tuple):
@@ -42,33 +42,42 @@ def build(value: Value, scope: Mapping[str, JSON]) -> JSON:
 
 @dataclass(frozen=True)
 class Argument:
-    """One of a route's `task_arguments`, at its place in TheEye's order."""
+    """One of a route's `task_arguments`."""
 
     #: Its name, or ``argument 0``, for messages.
     label: str
     value: Value
 
     def build(self, scope: Mapping[str, JSON]) -> JSON:
-        """Raises EvaluationError naming the argument."""
+        """Raises EvaluationError that names the argument."""
         try:
             built = build(self.value, scope)
-            # Its shell text is written from this JSON and searched.
+            # Its shell text is made from this JSON and searched.
             budget_of(scope).charge_text(4 * len(orjson.dumps(built)))
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built
 
 
+def _with_arguments(
+    job: NewJob, task: Task, arguments: Iterable[Argument], scope: Mapping[str, JSON], data_urls: bool = False
+) -> NewJob:
+    """Build the job's arguments, or give it the reason why its task cannot run. Raises EvaluationError."""
+    values = tuple(argument.build(scope) for argument in arguments)
+    reason = task.arguments_problem(values, allow_data_urls=data_urls)
+    return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
+
+
 @dataclass(frozen=True)
 class Key:
-    """A text that tells jobs of one kind together: a group, a once_key."""
+    """A group or a once_key."""
 
-    #: As the table calls it, for messages.
+    #: Its key in the table, for messages.
     label: str
     template: Template
 
     def text(self, scope: Mapping[str, JSON]) -> str:
-        """Raises EvaluationError, also for what the store could not look up, and OverBudget."""
+        """Raises OverBudget, or EvaluationError, also for a text that the store could not look up."""
         budget_of(scope).charge(_KEY)
         try:
             text = to_text(self.template.value(scope), budget_of(scope))
@@ -101,22 +110,21 @@ class Once:
 
 
 class ItemIdentity(Protocol):
-    """What makes an item of a loop the same one when its webhook comes again; see SourceType."""
+    """The identity of a loop's item over several webhooks; see SourceType."""
 
     def item_identity(self, item: JSON) -> JSON: ...
 
 
 class Evaluation(NamedTuple):
-    """What a route makes of one event."""
+    """The jobs that a route creates from one event."""
 
     jobs: tuple[NewJob, ...]
-    #: What went wrong in conditions and loops, for a person.
+    #: Errors in conditions and loops.
     warnings: tuple[str, ...]
-    #: Why the route was not evaluated to its end; then its one job is dead, with this reason.
+    #: Why the evaluation was aborted; its only job is then dead, with this reason.
     aborted: str | None = None
 
 
-#: That of an event that the route does not want.
 _NOTHING = Evaluation((), ())
 
 
@@ -127,33 +135,32 @@ class Route:
     name: str
     source: str
     task: Task
-    #: Every one must hold: the event, the lines of match, when.
+    #: ``event:``, the lines of ``match:`` and ``when:``: all must pass.
     checks: tuple[Check, ...]
     loop: Expression | None
     arguments: tuple[Argument, ...]
     allow_data_urls: bool = False
     concurrency: Concurrency | None = None
     once: Once | None = None
-    #: Whether it is asked only where no other route of its source matched.
+    #: Whether it applies only if no other route of its source matches.
     otherwise: bool = False
-    #: The table that it stands in.
+    #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
 
     @cached_property
     def event_checks(self) -> tuple[Check, ...]:
-        """Those asked once, before the loop is evaluated."""
+        """Checks that run once, before the loop is evaluated."""
         return tuple(check for check in self.checks if not check.is_per_item)
 
     @cached_property
     def item_checks(self) -> tuple[Check, ...]:
-        """Those asked for each item."""
+        """Checks that run for each item."""
         return tuple(check for check in self.checks if check.is_per_item)
 
     def evaluate(self, scope: Mapping[str, JSON], identity: ItemIdentity) -> Evaluation:
-        """What this route makes of an event, of which `scope` holds the names and the Budget.
+        """Create the jobs of an event, whose names and Budget are in `scope`.
 
-        All or nothing: a route that goes over the budget makes one dead job, and none of its others. That job
-        has no item, so its key is no item's.
+        A route that exceeds the budget creates one dead job without an item, and no others.
         """
         warnings: list[str] = []
         jobs: list[NewJob] = []
@@ -176,7 +183,7 @@ class Route:
     def _item_jobs(
         self, scope: Mapping[str, JSON], identity: ItemIdentity, warnings: list[str]
     ) -> Iterator[NewJob]:
-        """The jobs of the items for which their checks hold."""
+        """Yield the jobs of the items whose checks pass."""
         seen: set[str] = set()
         budget = budget_of(scope)
         for index, item, item_scope in self._items(scope, warnings):
@@ -188,15 +195,13 @@ class Route:
                     yield self._job(item_scope, key, index)
 
     def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
-        """Every check's result beside what the route made of the event."""
+        """Return every check's result with the route's jobs."""
         jobs, warnings = evaluation.jobs, evaluation.warnings
         if evaluation.aborted is not None:
-            result = CheckResult(
-                "budget", "a route that is evaluated to its end", evaluation.aborted, passed=False
-            )
+            result = CheckResult("budget", "a complete evaluation", evaluation.aborted, passed=False)
             return Explanation(self, (result,), False, (), jobs, warnings)
-        # The checks that were not asked, as one before them failed, may cost any number of steps.
-        budget = Budget(_EXPLAINED * MAX_STEPS, detailed_messages=MAX_WARNINGS)
+        # The checks after a failed one were not charged yet.
+        budget = Budget(_EXPLANATION_BUDGETS * MAX_STEPS, detailed_messages=MAX_WARNINGS)
         scope = {**event.scope, BUDGET: budget}
         results = check_results(self.event_checks, scope)
         if self.loop is not None:
@@ -208,12 +213,10 @@ class Route:
             items = tuple(
                 ItemExplanation(
                     index,
-                    item_results,
-                    all(result.passed for result in item_results),
+                    check_results(self.item_checks, {**item_scope, BUDGET: budget}),
                     by_index.get(index),
                 )
                 for index, _, item_scope in self._items(event.scope, [])
-                for item_results in [check_results(self.item_checks, {**item_scope, BUDGET: budget})]
             )
         return Explanation(self, results, matched, items, jobs, warnings)
 
@@ -229,7 +232,7 @@ class Route:
     def _items(
         self, scope: Mapping[str, JSON], warnings: list[str]
     ) -> Iterator[tuple[int, JSON, Mapping[str, JSON]]]:
-        assert self.loop is not None  # noqa: S101 - asked only of a route with a loop
+        assert self.loop is not None  # noqa: S101 - only called for a route with a loop
         try:
             items = self.loop.value(scope)
         except EvaluationError as error:
@@ -248,43 +251,41 @@ class Route:
                 group, latest = self.concurrency.group.text(scope), self.concurrency.latest
                 job = replace(job, group=group, latest=latest)
             if self.once is not None:
-                of_kind = "" if self.once.key is None else self.once.key.text(scope)
-                job = replace(job, once_key=of_kind, once_within=self.once.within)
-            values = tuple(argument.build(scope) for argument in self.arguments)
+                once_key = "" if self.once.key is None else self.once.key.text(scope)
+                job = replace(job, once_key=once_key, once_within=self.once.within)
+            return _with_arguments(job, self.task, self.arguments, scope, self.allow_data_urls)
         except EvaluationError as error:
             return replace(job, reason=str(error))
-        reason = self.task.arguments_problem(values, allow_data_urls=self.allow_data_urls)
-        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
         text = f"route {self.name!r}: {warning}"
-        # The same failure of a later item may be told in fewer words.
-        if not any(known.startswith(text) for known in warnings) and len(warnings) < MAX_WARNINGS:
+        # The same error of a later item may have a shorter message.
+        if not any(earlier.startswith(text) for earlier in warnings) and len(warnings) < MAX_WARNINGS:
             warnings.append(text)
 
 
 @dataclass(frozen=True)
 class OnDead:
-    """The task that tells somebody when a job dies."""
+    """The task that alerts people to dead jobs."""
 
-    #: What its jobs have for a route's name; no route may be named so.
+    #: The route's name of its jobs, which no route may have.
     NAME: ClassVar[str] = "on_dead"
-    #: What its arguments may read.
+    #: The names in its arguments.
     NAMES: ClassVar[tuple[str, ...]] = ("job", "dead")
 
     task: Task
     arguments: tuple[Argument, ...]
-    #: The table that it stands in.
+    #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
 
     @staticmethod
     def parse_item_key(item_key: str) -> tuple[int, int]:
-        """The number of the job that died, of which the job with this item_key tells, and how many had."""
+        """Return the dead job's number in an alert's item_key, and how many jobs had died."""
         died, _, dead = item_key.partition(":")
         return int(died.partition(".")[0]), int(dead or 1)
 
     def job_for(self, died: Job, dead: int) -> NewJob:
-        """The job that tells of `died`, the newest of `dead` jobs of one route that nobody was told of."""
+        """Create the alert on `died`, the newest of `dead` jobs of one route without an alert."""
         scope: dict[str, JSON] = {
             "job": {
                 "id": died.id,
@@ -301,32 +302,27 @@ class OnDead:
         item_key = f"{died.id}.{died.ended_at}:{dead}"
         job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None, table=self.table)
         try:
-            values = tuple(argument.build(scope) for argument in self.arguments)
+            return _with_arguments(job, self.task, self.arguments, scope)
         except (EvaluationError, OverBudget) as error:
             return replace(job, reason=str(error))
-        reason = self.task.arguments_problem(values, allow_data_urls=False)
-        return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
 
 
-#: Of one event, how many warnings are kept.
+#: The most warnings stored with an event.
 MAX_WARNINGS = 20
 
 
-#: Steps for a group or once_key, for an item and for its identity, besides what is evaluated for them.
+#: Budget steps for a group or once_key, for an item, and for its identity, besides their evaluation.
 _KEY = 12
 _ITEM = 6
 _IDENTITY = 12
-#: Bytes of JSON that are written and hashed in one step.
+#: Bytes of JSON written and hashed in one step.
 _HASHED_PER_STEP = 16
-#: How many times the steps of an event its explanation may take, for one route.
-_EXPLAINED = 4
+#: The budgets of an event that the explanation of one route may cost.
+_EXPLANATION_BUDGETS = 4
 
 
 def item_key(identity: JSON, budget: Budget | None = None) -> str:
-    """What identifies an item within its event: a hash of its identity's canonical JSON.
-
-    Raises OverBudget.
-    """
+    """Return the hash of the canonical JSON of an item's identity. Raises OverBudget."""
     canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
     if budget is not None:
         budget.charge(_IDENTITY + len(canonical) // _HASHED_PER_STEP)

@@ -1,4 +1,4 @@
-"""RoutingTable: what the YAML says, compiled; one is in force at a time; pure."""
+"""RoutingTable: the compiled YAML; one is active at a time; pure."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from bridge.theeye.request import TheEye
 
 @dataclass(frozen=True)
 class Routed:
-    """What the table makes of one event."""
+    """The jobs that the table creates from one event."""
 
     jobs: tuple[NewJob, ...]
-    #: What went wrong in conditions and loops, for a person.
+    #: Errors in conditions and loops.
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """Sources by name, tasks by TheEye's id, and the routes in their order."""
+    """Sources by name, tasks by TheEye's id, and routes in order."""
 
     theeye: TheEye
     retry: RetryPolicy
     sources: Mapping[str, Source]
     tasks: Mapping[str, Task]
     routes: tuple[Route, ...]
-    #: What is run when a job dies.
+    #: The alert on dead jobs.
     on_dead: OnDead | None = None
 
     @cached_property
@@ -44,12 +44,12 @@ class RoutingTable:
 
     @cached_property
     def rates(self) -> Mapping[str, Rate]:
-        """Of the tasks that have one, by their ids."""
+        """Rates by task id."""
         return {task.id: task.rate for task in self.tasks.values() if task.rate is not None}
 
     @cached_property
     def by_token(self) -> frozenset[str]:
-        """The ids of the tasks that TheEye lets run by the access token."""
+        """The ids of the tasks that run by the access token."""
         return frozenset(task.id for task in self.tasks.values() if task.secret_key is None)
 
     @cached_property
@@ -58,10 +58,10 @@ class RoutingTable:
         return frozenset(route.name for route in self.routes if route.allow_data_urls)
 
     def jobs_for(self, event: Event) -> Routed:
-        """Every matching route's jobs, in the order of the table; `otherwise` routes come last.
+        """Return every matching route's jobs, in the order of the table; `otherwise` routes are last.
 
-        Of a sender's test or confirmation there are none. All routes share one budget: those that it does not
-        suffice for make a dead job each.
+        A sender's test or confirmation creates none. All routes share one budget; a route that exceeds it
+        creates a dead job.
         """
         jobs: list[NewJob] = []
         warnings: list[str] = []
@@ -71,7 +71,7 @@ class RoutingTable:
         return Routed(tuple(jobs), tuple(warnings[:MAX_WARNINGS]))
 
     def _evaluated(self, event: Event) -> dict[str, Evaluation]:
-        """What the routes make of the event, by their names, in the order in which they were evaluated."""
+        """Evaluate the routes; by name, in the order of evaluation."""
         identity = self.sources[event.source].type
         made: dict[str, Evaluation] = {}
         if identity.is_setup_event(event):
@@ -90,7 +90,7 @@ class RoutingTable:
         return made
 
     def explain(self, event: Event) -> tuple[Explanation, ...]:
-        """What each route makes of the event, in the order of the table, by the same functions."""
+        """Explain each route for the event, in the order of the table, by the server's own functions."""
         made = self._evaluated(event)
         matched = [
             route.name
@@ -102,21 +102,21 @@ class RoutingTable:
     def _explained(
         self, route: Route, event: Event, made: Evaluation | None, matched: list[str]
     ) -> Explanation:
-        """`matched` are the names of the routes that leave nothing to an `otherwise` route."""
+        """`matched` names the matching routes, which rule out an `otherwise` route."""
         if route.source != event.source:
             return skipped_source(route, event)
         if self.sources[event.source].type.is_setup_event(event):
             return skipped_handshake(route, event)
-        found = ", ".join(matched) or "none"
-        asked = CheckResult("otherwise", "no other route that matches", found, passed=not matched)
+        actual = ", ".join(matched) or "none"
+        otherwise = CheckResult("otherwise", "no other route that matches", actual, passed=not matched)
         if made is None:
-            return Explanation(route, (asked,), False, (), (), ())
+            return Explanation(route, (otherwise,), False, (), (), ())
         explained = route.explain(event, made)
         if not route.otherwise:
             return explained
-        return replace(explained, results=(asked, *explained.results))
+        return replace(explained, results=(otherwise, *explained.results))
 
     def rebuild_jobs(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
-        """What the table makes today of a stored event, by the jobs' routes and items."""
+        """Build a stored event's jobs again from this table, by route and item."""
         made = self.jobs_for(event).jobs if event.source in self.sources else ()
         return {(job.route, job.item_key): job for job in made}

@@ -7,24 +7,18 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from bridge.core.secrets import Mask, Secret
 from bridge.process.log import configure
 from bridge.process.settings import Settings
 
-#: gunicorn's log settings that the bridge ignores, with the values that ask for nothing. Each would write
-#: lines past the mask, or parts of requests that may contain a secret.
-UNUSED_LOG_SETTINGS: Mapping[str, tuple[object, ...]] = {
-    "access_log_format": (Config().access_log_format,),
-    "accesslog": (None, "-"),
-    "syslog": (False,),
-    "logconfig": (None,),
-    "logconfig_dict": ({},),
-    "logconfig_json": (None,),
-    "statsd_host": (None,),
-}
+#: gunicorn's log settings that the bridge ignores: each would write lines past the mask, or parts of requests
+#: that may contain a secret.
+UNUSED_LOG_SETTINGS = (
+    "access_log_format", "accesslog", "syslog", "logconfig", "logconfig_dict", "logconfig_json",
+    "statsd_host",
+)  # fmt: skip
 
 
 class GunicornLogger(Logger):
@@ -47,7 +41,8 @@ class GunicornLogger(Logger):
             mask = Mask([*settings.secrets, *map(Secret, cfg.env.values())])
             configure(settings.log_level, settings.log_format, mask, queued=True)
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
-        unused = [name for name, neutral in UNUSED_LOG_SETTINGS.items() if getattr(cfg, name) not in neutral]
+        neutral = {name: (cfg.settings[name].default, "-") for name in UNUSED_LOG_SETTINGS}
+        unused = [name for name, values in neutral.items() if getattr(cfg, name) not in values]
         if unused:
             self.warning("not used, as the bridge writes the log: gunicorn's %s", ", ".join(unused))
 

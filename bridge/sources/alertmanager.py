@@ -16,7 +16,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
-from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType
+from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 
 class Alertmanager(SourceType):
@@ -65,7 +65,13 @@ routes:
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         del request
-        return ParsedWebhook(_status(payload), fingerprint=self._fingerprint(payload))
+        status = text_at(payload, "status")
+        if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
+            raise Unreadable(
+                f"a notification of {self.guide.title} has status firing or resolved, and alerts; "
+                "for a custom payload use type: generic"
+            )
+        return ParsedWebhook(status, fingerprint=self._fingerprint(payload))
 
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:
@@ -75,8 +81,8 @@ routes:
 
     def _fingerprint(self, payload: JSON) -> str:
         alerts = sorted(map(orjson.dumps, map(self.item_identity, payload["alerts"])))
-        told = [payload.get("receiver"), payload.get("groupKey"), [alert.decode() for alert in alerts]]
-        return sha256(orjson.dumps(told)).hexdigest()
+        hashed = [payload.get("receiver"), payload.get("groupKey"), [alert.decode() for alert in alerts]]
+        return sha256(orjson.dumps(hashed)).hexdigest()
 
     def item_identity(self, item: JSON) -> JSON:
         """Return the fingerprint, which covers only the labels, with the alert's times."""
@@ -84,14 +90,3 @@ routes:
             return item
         identity = [item["fingerprint"], item.get("status"), item.get("startsAt")]
         return [*identity, item.get("endsAt")] if item.get("status") == "resolved" else identity
-
-
-def _status(payload: JSON) -> str:
-    """Return the group's status. Raises Unreadable if the payload is not Alertmanager's own."""
-    status = payload.get("status") if isinstance(payload, dict) else None
-    if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
-        raise Unreadable(
-            "an Alertmanager notification has status firing or resolved, and alerts; "
-            "for a custom payload use type: generic"
-        )
-    return str(status)

@@ -72,11 +72,11 @@ routes:
         }
         event = _name(options.event, scope, "event")
         if options.event is not None and event is None:
-            raise Unreadable(f"{options.event.text}, the field of the event, is missing")
+            raise Unreadable(f"{options.event.text} is missing; it must contain the event")
         action = _name(options.action, scope, "action")
         delivery = _name(options.delivery_id, scope, "delivery id")
         if options.delivery_id is not None and delivery is None:
-            raise Unreadable(f"{options.delivery_id.text}, the field of the delivery id, is missing")
+            raise Unreadable(f"{options.delivery_id.text} is missing; it must contain the delivery id")
         fingerprint = sha256(orjson.dumps([event, action]) + request.body).hexdigest()
         return ParsedWebhook(event or "event", action, delivery, fingerprint)
 

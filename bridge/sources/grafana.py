@@ -6,13 +6,11 @@ packages receivers/webhook and http of grafana/alerting.
 
 from __future__ import annotations
 
-from bridge.core.errors import Unreadable
-from bridge.core.event import JSON, Request
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature
-from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, text_at
+from bridge.sources.base.source_type import EVERY_EVENT
 
 
 class Grafana(Alertmanager):
@@ -63,13 +61,3 @@ routes:
             ],
         )
     }
-
-    def read(self, request: Request, payload: JSON) -> ParsedWebhook:
-        del request
-        status = text_at(payload, "status")
-        if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
-            raise Unreadable(
-                "a notification of Grafana has status firing or resolved, and alerts; "
-                "for a custom payload use type: generic"
-            )
-        return ParsedWebhook(status, fingerprint=self._fingerprint(payload))

@@ -1,1 +1,1 @@
-"""The Flask application: webhooks in, health out."""
+"""The Flask application: webhooks and health checks."""

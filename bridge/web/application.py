@@ -1,4 +1,4 @@
-"""The Flask application: webhooks in, health out."""
+"""The Flask application: webhooks and health checks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bridge.core.errors import Refusal, ServiceUnavailable
 from bridge.web.health import health
 from bridge.web.hooks import hooks
 
-#: What a sender is told to wait after a 503, in seconds.
+#: The Retry-After of a 503.
 RETRY_AFTER_SECONDS = 10
 
 log = logging.getLogger(__name__)
 
 
 def create_app(bridge: Bridge) -> Flask:
-    """The WSGI application of one process."""
+    """Return the WSGI application of one process."""
     app = Flask(__name__, static_folder=None)
-    # Otherwise /hooks//github is redirected, which some senders count as delivered.
+    # Otherwise Flask redirects /hooks//github, which some senders count as delivered.
     app.url_map.merge_slashes = False
     app.register_blueprint(hooks(bridge.receiver, bridge.settings))
     app.register_blueprint(health(bridge))
@@ -33,7 +33,7 @@ def create_app(bridge: Bridge) -> Flask:
 
 
 def problem_response(status: int, title: str, headers: dict[str, str] | None = None) -> Response:
-    """An error as ``application/problem+json`` (RFC 9457)."""
+    """Return an error as ``application/problem+json`` (RFC 9457)."""
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status})
     return Response(body, status, headers, content_type="application/problem+json")
 

@@ -1,4 +1,4 @@
-"""The client's address of a request, behind any number of trusted proxies."""
+"""The client's address, behind any number of trusted proxies."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from ipaddress import IPv6Address, ip_address
 
 
 def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
-    """Return the IP address that the outermost trusted proxy saw; empty where there is none.
+    """Return the IP address that the outermost trusted proxy saw, or an empty text.
 
-    `peer` is the address at the other end of the connection (empty for a Unix socket), `forwarded_for` the
-    request's X-Forwarded-For, several lines joined by commas, and `proxies` how many trusted proxies the
-    request passed. Each of them adds the address of its own peer on the right, so the client's stands
-    `proxies` places from the right; a client can write what it likes to the left of that. Where that place is
-    missing or holds no address, the answer is the peer's: no client can forge that one.
+    `peer` is the address of the connection (empty for a Unix socket), `forwarded_for` the X-Forwarded-For
+    header, and `proxies` the number of trusted proxies. Each proxy appends the address of its peer, so the
+    client's is at position `proxies` from the right; a client can forge all to the left of it. If there is
+    no address at that position, the result is the peer's, which cannot be forged.
     """
     if proxies:
         places = forwarded_for.rsplit(",", proxies)
-        # An empty place counts: to skip it would move the count into what the client wrote.
+        # An empty place counts: to skip it would move the position into the client's part.
         claimed = places[-proxies] if len(places) >= proxies else ""
         if address := _address(claimed.strip()):
             return address

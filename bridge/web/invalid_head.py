@@ -1,4 +1,4 @@
-"""Requests whose head is unreadable, which no application sees: gunicorn would echo them, and log each."""
+"""Answers requests whose head is invalid, and which Flask never sees; gunicorn would echo and log each."""
 
 from __future__ import annotations
 
@@ -16,24 +16,20 @@ from bridge.app import Bridge
 from bridge.web.application import problem_response
 from bridge.web.client_address import client_address
 
-#: The other errors of a head are a 400.
+#: All other errors of a head are a 400.
 _STATUSES: dict[type[ParseException], int] = {
     LimitRequestLine: 414,
     ExpectationFailed: 417,
     LimitRequestHeaders: 431,
     UnsupportedTransferCoding: 501,
 }
-#: How many characters of a reason are logged.
 _MAX_REASON_CHARACTERS = 200
 
 
 def refuse_head(error: ParseException, peer: str, bridge: Bridge) -> bytes:
-    """Log the refusal, and return the bytes of its answer.
-
-    `peer` is the address at the other end of the connection: the head, which names the client, is unreadable.
-    """
+    """Log the refusal, and return the bytes of its answer. `peer` is the address of the connection."""
     status = _STATUSES.get(type(error), 400)
-    # Masked before it is cut: a cut could leave a part of a secret that no mask knows.
+    # Masked before it is cut: no mask finds a part of a secret.
     reason = bridge.mask(str(error))[:_MAX_REASON_CHARACTERS]
     bridge.refusals.log(status, None, client_address(peer, "", 0), reason)
     response = problem_response(status, HTTPStatus(status).phrase, {"Connection": "close"})

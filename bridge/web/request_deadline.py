@@ -1,4 +1,4 @@
-"""How long a request may take to arrive."""
+"""The deadline by which a request must have arrived."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ from contextvars import ContextVar
 from bridge.core.errors import RequestTimeout
 from bridge.process.watchdog import Guard
 
-#: Within how many seconds a request's headers and body must have come, whole.
+#: How long the head and the body of a request may take to arrive.
 REQUEST_TIMEOUT_SECONDS = 20.0
 
-#: The guard of the request that this thread handles; the server sets it, since it alone has the socket.
+#: The guard of the request that this thread handles; the server, which has the socket, sets it.
 request_guard: ContextVar[Guard | None] = ContextVar("request_guard", default=None)
 
 
 def finish_read() -> None:
-    """No more is read: the request's time is no longer limited.
-
-    Raises RequestTimeout where it ended before the request did: what was read is cut off then.
-    """
+    """End the deadline of this thread's request. Raises RequestTimeout if it ended first."""
     guard = request_guard.get()
     if guard is None:
         return
     guard.release()
     if guard.early:
-        raise RequestTimeout(
-            "too many requests were incomplete at once, and this one was the oldest of its network"
-        )
+        raise RequestTimeout("too many requests were incomplete, and this one was the oldest of its network")
     if guard.fired:
-        raise RequestTimeout(f"the request did not come whole within {REQUEST_TIMEOUT_SECONDS:g} s")
+        raise RequestTimeout(f"the request was not complete within {REQUEST_TIMEOUT_SECONDS:g} s")

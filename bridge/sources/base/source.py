@@ -72,7 +72,7 @@ class Source:
             required = (tuple(one for one in required if one.first) or required)[:1]
         for one in required:
             if one.first is None:
-                raise SettingsError(f"{one.proof.key} has no secret: its variable is not set")
+                raise SettingsError(f"the variable of {one.proof.key} is not set")
             request = one.proof.sign(request, one.first)
         return request
 
@@ -167,9 +167,9 @@ class Source:
             return
         # A browser sends forms across sites. Only a signature excludes that.
         signed = any(one.proof.needs_body for one in self.required)
-        taken = [name for name in self.type.content_types if signed or name == JSON_TYPE]
-        if content not in taken and not (JSON_TYPE in taken and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(taken)}")
+        accepted = [name for name in self.type.content_types if signed or name == JSON_TYPE]
+        if content not in accepted and not (JSON_TYPE in accepted and content.endswith("+json")):
+            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(accepted)}")
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """Return the request without credentials, as the type and the table's paths read it."""
