@@ -2,7 +2,7 @@
 # make test    style, types, the law of imports, tests
 # make slow    the tests that make test leaves out, since they multiply what one of its own shows
 # make chaos   breaks everything for an hour, and prints what was survived
-# make docs    writes docs/sources.md and config/schema.json from the source types and the table's models
+# make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
 #              LOCK_ARGS=--upgrade moves every pin to the newest release that its range admits
 # make audit   asks PyPI for known vulnerabilities of every pin, and fails if it cannot ask
@@ -34,9 +34,7 @@ chaos: .venv/.test
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 docs: .venv/.run
-	@$(BIN)/python -c 'import sys; from bridge.sources.base.source import discover; from bridge.sources.base.guide import document; \
-		sys.stdout.write(document(discover().values()))' > docs/sources.md
-	@$(BIN)/python -m bridge schema > config/schema.json
+	@$(BIN)/python -m docs.generate
 
 # A pin changes only if its range excludes it, or on request. Both files have one pin for each package in common.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-package pip \

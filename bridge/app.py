@@ -71,7 +71,7 @@ class Bridge:
 
     def stop_delivery(self) -> None:
         """Stop delivery, early enough to close the store within the stop timeout."""
-        self.delivery.stop(max(0.0, self.settings.stop - CLOSE_SECONDS))
+        self.delivery.stop(max(0.0, self.settings.stop_timeout - CLOSE_SECONDS))
 
     def close(self) -> None:
         """Close the store; delivery must have stopped."""

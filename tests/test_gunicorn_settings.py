@@ -39,8 +39,8 @@ REFUSED = """
 gunicorn's worker_class is ThreadWorker: remove it; only WebWorker finishes its sends when it stops
 gunicorn's reload is True: remove it; the bridge reloads its routing table by itself
 gunicorn's worker_connections is 5000: set from 1 to 1000, for the limit of open files
-gunicorn's graceful_timeout is 5: remove it, or set at least 20; for a faster stop, set BRIDGE_STOP
-gunicorn's timeout is 20: remove it, or set more than 20; a worker that stops may take BRIDGE_STOP
+gunicorn's graceful_timeout is 5: remove it, or set at least 20; for a faster stop, set BRIDGE_STOP_TIMEOUT
+gunicorn's timeout is 20: remove it, or set more than 20; a worker that stops may take BRIDGE_STOP_TIMEOUT
 """
 
 
@@ -105,7 +105,7 @@ def test_a_limit_of_open_files_that_leaves_no_connections(monkeypatch: pytest.Mo
 
 
 def usual(stop: int) -> Config:
-    """The bridge's settings with this BRIDGE_STOP."""
+    """The bridge's settings with this BRIDGE_STOP_TIMEOUT."""
     config = Config()
     config.set("worker_class", WebWorker)
     config.set("threads", 64)

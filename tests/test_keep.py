@@ -1,4 +1,4 @@
-"""What of an event is stored, as its source says: `keep` and `redact`."""
+"""What of an event is stored, as its source says: `store_payload` and `redact`."""
 
 from __future__ import annotations
 
@@ -89,17 +89,17 @@ def whole(payload: JSON) -> tuple[dict[str, str], dict[str, str], bytes]:
     return {name.lower(): value for name, value in HEADERS.items()}, QUERY, orjson.dumps(payload)
 
 
-# keep
+# store_payload
 
 
-@pytest.mark.parametrize("intake", ["", "keep: full"], indirect=True)
+@pytest.mark.parametrize("intake", ["", "store_payload: full"], indirect=True)
 def test_by_default_everything_is_kept(intake: Intake) -> None:
     for payload in (ORDER, {**OTHER, "id": "o2"}):
         post(intake, payload)
     assert (stored(intake, 1), stored(intake, 2)) == (whole(ORDER), whole({**OTHER, "id": "o2"}))
 
 
-@kept("keep: matched")
+@kept("store_payload: matched")
 def test_what_made_no_job_is_kept_without_body_headers_and_query(intake: Intake) -> None:
     post(intake, ORDER)
     assert post(intake, {**OTHER, "id": "o2"}) == {"event": 2, "jobs": [], "duplicate": False}
@@ -108,7 +108,7 @@ def test_what_made_no_job_is_kept_without_body_headers_and_query(intake: Intake)
     assert (summary.source, summary.event, summary.delivery_id) == ("shop", "other", "o2")
 
 
-@kept("keep: matched")
+@kept("store_payload: matched")
 def test_a_dead_job_is_a_job(intake: Intake) -> None:
     order = {name: value for name, value in ORDER.items() if name != "total"}
     post(intake, order)
@@ -116,17 +116,17 @@ def test_a_dead_job_is_a_job(intake: Intake) -> None:
     assert stored(intake) == whole(order)
 
 
-@kept("keep: matched")
+@kept("store_payload: matched")
 def test_what_makes_a_job_when_it_comes_again_is_kept_then(intake: Intake) -> None:
-    use_other_match(intake, "keep: matched", "nobody")
+    use_other_match(intake, "store_payload: matched", "nobody")
     post(intake, ORDER)
     assert stored(intake) == NOTHING
-    use_other_match(intake, "keep: matched", MARK)
+    use_other_match(intake, "store_payload: matched", MARK)
     assert len(post(intake, ORDER)["jobs"]) == 1
     assert stored(intake) == whole(ORDER)
 
 
-@kept("keep: none")
+@kept("store_payload: none")
 def test_where_nothing_is_kept_jobs_have_their_arguments(intake: Intake) -> None:
     assert len(post(intake, ORDER)["jobs"]) == 1
     assert stored(intake) == NOTHING
@@ -135,11 +135,11 @@ def test_where_nothing_is_kept_jobs_have_their_arguments(intake: Intake) -> None
         intake.outbox.event(1)
 
 
-@kept("keep: none")
+@kept("store_payload: none")
 def test_a_redelivery_of_what_is_not_kept_completes_it(intake: Intake) -> None:
-    use_other_match(intake, "keep: none", "nobody")
+    use_other_match(intake, "store_payload: none", "nobody")
     post(intake, ORDER)
-    use_other_match(intake, "keep: none", MARK)
+    use_other_match(intake, "store_payload: none", MARK)
     again = post(intake, ORDER)
     assert (again["event"], again["duplicate"], len(again["jobs"])) == (1, True, 1)
     assert stored(intake) == NOTHING
@@ -154,7 +154,11 @@ def test_a_hash_that_stands_for_the_id_is_that_of_what_came(make_intake: Callabl
                     "startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
                     "fingerprint": "f1"}],
     }  # fmt: skip
-    for line in ("keep: full", "keep: none", "redact: ['payload.alerts[*].fingerprint', payload.groupKey]"):
+    for line in (
+        "store_payload: full",
+        "store_payload: none",
+        "redact: ['payload.alerts[*].fingerprint', payload.groupKey]",
+    ):
         intake = make_intake("sources:\n  alerts: " + source.replace("KEPT", line) + "\nroutes: []\n")
         intake.post("alerts", orjson.dumps(group))
         assert intake.post("alerts", orjson.dumps(group)).body["duplicate"]
@@ -510,7 +514,7 @@ def kill_job(intake: Intake) -> None:
         connection.execute(text("UPDATE jobs SET state = 'dead', reason = '403'"))
 
 
-@kept("keep: none")
+@kept("store_payload: none")
 def test_an_event_without_its_body_is_shown_all_the_same(intake: Intake, terminal: Terminal) -> None:
     post(intake, ORDER)
     output = terminal.run("events", "show", "1").output.splitlines()
@@ -529,7 +533,7 @@ def test_of_an_event_with_its_body_the_data_says_so(intake: Intake, terminal: Te
     assert (shown["payload"], shown["body_stored"]) == (ORDER, True)
 
 
-@kept("keep: none")
+@kept("store_payload: none")
 @pytest.mark.parametrize("command", [("explain", "1"), ("jobs", "retry", "1")], ids=" ".join)
 def test_a_command_that_needs_the_body_says_what_to_do(
     intake: Intake, terminal: Terminal, command: tuple[str, ...]

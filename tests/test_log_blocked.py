@@ -22,7 +22,7 @@ from tests.server import PATIENCE, Server, SetServer, Worker
 
 #: Bytes that the pipe takes: less than any start logs.
 PIPE = 4096
-#: The process has ended by itself, and its master did not kill it after BRIDGE_STOP (20 s).
+#: The process has ended by itself, and its master did not kill it after BRIDGE_STOP_TIMEOUT (20 s).
 ENDS_WITHIN = 15.0
 
 

@@ -1,4 +1,4 @@
-"""The nginx configurations of docs/security.md, in front of a running bridge."""
+"""The nginx configurations of docs/how-to/nginx.md, in front of a running bridge."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.nginx import Nginx, free_port
 from tests.server import Server
 from tests.tables import wait_until
 
-COMPLETE, ALLOW_LIST, CLIENT_CERTIFICATE = code_blocks("docs/security.md", "nginx")
-(CERTIFICATES,) = code_blocks("docs/security.md", "sh")
+COMPLETE, ALLOW_LIST, CLIENT_CERTIFICATE = code_blocks("docs/how-to/nginx.md", "nginx")
+_, CERTIFICATES = code_blocks("docs/how-to/nginx.md", "sh")
 
 TOKEN = "a-token-that-no-log-may-have"
 
@@ -160,7 +160,7 @@ def start(bridge: Server, certificates: Path, tmp_path: Path) -> Iterator[Callab
 def replaced(text: str, replacements: dict[str, str]) -> str:
     """The text with other ports and paths; each must occur in it."""
     for old, new in replacements.items():
-        assert old in text, f"docs/security.md has no {old!r} any more"
+        assert old in text, f"docs/how-to/nginx.md has no {old!r} any more"
         text = text.replace(old, new)
     return text
 

@@ -216,7 +216,7 @@ class TestOutput:
 
 class TestWhatIsToldHonestly:
     def test_an_event_without_its_body(self, terminal: Terminal) -> None:
-        edit(terminal, "allow_unsigned: true", "allow_unsigned: true, keep: none")
+        edit(terminal, "allow_unsigned: true", "allow_unsigned: true, store_payload: none")
         arrive(terminal)
         edit(terminal, "payload.ref: main", "payload.ref: dev")
         assert terminal.run("preview", "--fail-on-change").output.splitlines() == [

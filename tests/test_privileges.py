@@ -1,4 +1,4 @@
-"""A PostgreSQL role with the grants of docs/security.md, on rows alone, runs the bridge."""
+"""A PostgreSQL role with the grants of docs/how-to/database.md, on rows alone, runs the bridge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pushes import VARIABLES, push, stand_in, wait_until_none_waits, write
 from tests.server import CHECKOUT, Server, Worker
 from tests.theeye import StandIn
 
-ROLES, GRANTS = code_blocks("docs/security.md", "sql")
+ROLES, GRANTS = code_blocks("docs/how-to/database.md", "sql")
 
 
 #: Undoes ROLES, and what the tests add.

@@ -384,7 +384,7 @@ def test_another_body_is_answered_200_and_listed_among_the_refused(
 
 def test_the_digest_is_that_of_the_bytes_that_came(make_intake: MakeIntake) -> None:
     """Whatever of it is stored: a redacted body, or none."""
-    for number, keep in enumerate(("", ", keep: none", ", redact: [payload.after]")):
+    for number, keep in enumerate(("", ", store_payload: none", ", redact: [payload.after]")):
         intake = make_intake(GITHUB.replace("MORE", keep))
         body = changed(PUSH, number=number)
         event_id = push(intake, f"id-{number}", body)["event"]

@@ -21,7 +21,7 @@ from bridge.core.errors import ConfigError
 from bridge.core.problem import Severity
 from bridge.routing.match import NOT, OPERATOR_FORMS, OPERATORS
 from bridge.sources.base.discovery import discover
-from tests.test_docs import ROOT, YAML_BLOCKS
+from tests.documents import BLOCKS, ROOT
 
 TYPES = discover()
 COMMITTED = (ROOT / "config" / "schema.json").read_text("utf-8")
@@ -29,7 +29,9 @@ SCHEMA = Draft7Validator(json.loads(COMMITTED))
 
 FIXTURES = Path(__file__).parent / "fixtures" / "config"
 TABLES = [*sorted((ROOT / "config").glob("*.yml")), *sorted(FIXTURES.rglob("*.yml"))]
-EXAMPLES = [block for _, block in YAML_BLOCKS if "alertmanager.yml" not in block]
+EXAMPLES = [
+    block.text for block in BLOCKS if block.language == "yaml" and "alertmanager.yml" not in block.text
+]
 LARGEST = max(EXAMPLES, key=len)
 
 
@@ -202,7 +204,7 @@ def test_a_source_has_the_keys_of_its_type(tmp_path: Path, name: str, named: boo
     }
     options: dict[str, Any] = {
         "signature": {"header": "X-Signature"}, "header": "X-Token", "event": "payload.a",
-        "action": "payload.b", "delivery_id": "payload.c", "dedupe": "off", "keep": "none",
+        "action": "payload.b", "delivery_id": "payload.c", "dedupe": "off", "store_payload": "none",
     }  # fmt: skip
     keys = [{key: value} for key, value in {**proofs, **options}.items()]
     verdicts = set()
@@ -220,7 +222,8 @@ def test_a_source_has_the_keys_of_its_type(tmp_path: Path, name: str, named: boo
     ("right", "wrong"),
     [
         ("theeye:", "teye:"), ("customer:", "custmer:"), ("longest_wait:", "longest:"),
-        ("bearer_token:", "bearertoken:"), ("dedupe: 30s", "dedupe: 30"), ("keep: matched", "keep: some"),
+        ("bearer_token:", "bearertoken:"), ("dedupe: 30s", "dedupe: 30"),
+        ("store_payload: matched", "store_payload: some"),
         ("type: alertmanager", "type: alert"), ("type: alertmanager  ", "# "), ("secret_key:", "key:"),
         ("arguments: [repository, branch, commit]", "arguments: repository"), ("rate: 30/m", "rate: 30"),
         ("on_unknown: hold", "on_unknown: wait"), ("event: push", "evnt: push"), ("{not:", "{nott:"),

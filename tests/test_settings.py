@@ -79,7 +79,7 @@ def test_the_defaults() -> None:
     assert (settings.port, settings.database_url, settings.config) == (
         8000, "sqlite:///var/bridge.db", Path("config"),
     )  # fmt: skip
-    assert (settings.deliver, settings.max_body, settings.stop) == (True, 25 * 1024 * 1024, 20.0)
+    assert (settings.deliver, settings.max_body, settings.stop_timeout) == (True, 25 * 1024 * 1024, 20.0)
     assert not settings.dry_run
     assert settings.web_concurrency == 1
     assert settings.retention == Retention(30 * DAY, 7 * DAY)
@@ -90,8 +90,8 @@ def test_the_defaults() -> None:
 def test_every_variable_is_read() -> None:
     environ = {
         "PORT": "0", "DATABASE_URL": "sqlite:////data/x y.db", "BRIDGE_CONFIG": "routes.yml",
-        "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP": "1m", "WEB_CONCURRENCY": "4",
-        "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
+        "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP_TIMEOUT": "1m",
+        "WEB_CONCURRENCY": "4", "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
         "BRIDGE_RETENTION": "90d,24h", "BRIDGE_TRUSTED_PROXIES": "3",
         "BRIDGE_STATUS_TOKEN": "marked-status",
     }  # fmt: skip
@@ -100,7 +100,7 @@ def test_every_variable_is_read() -> None:
     assert (settings.port, settings.database_url, settings.config) == (
         0, "sqlite:////data/x y.db", Path("routes.yml"),
     )  # fmt: skip
-    assert (settings.deliver, settings.max_body, settings.stop) == (False, 1024 * 1024, 60.0)
+    assert (settings.deliver, settings.max_body, settings.stop_timeout) == (False, 1024 * 1024, 60.0)
     assert settings.dry_run
     assert settings.retention == Retention(90 * DAY, DAY)
     assert settings.trusted_proxies == 3
@@ -138,7 +138,7 @@ def test_the_defaults_are_read_as_one_would_write_them() -> None:
         ("BRIDGE_TRUSTED_PROXIES", "-1", "found '-1'; expected a number from 0 to 16"),
         ("BRIDGE_TRUSTED_PROXIES", "²", "found '²'; expected a number from 0 to 16"),
         ("BRIDGE_TRUSTED_PROXIES", "true", "found 'true'; expected a number from 0 to 16"),
-        ("BRIDGE_STOP", "4000d", "found '4000d'; a duration is at most 3650d"),
+        ("BRIDGE_STOP_TIMEOUT", "4000d", "found '4000d'; a duration is at most 3650d"),
         ("BRIDGE_MAX_BODY", "25MB", "found '25MB'; a size is a number and KiB, MiB or GiB, such as 25MiB"),
         ("LOG_LEVEL", "TRACE", "found 'TRACE'; expected one of DEBUG, INFO, WARNING, ERROR"),
         ("LOG_FORMAT", "xml", "found 'xml'; expected one of json, text"),

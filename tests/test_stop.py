@@ -75,7 +75,7 @@ def test_a_worker_that_ends_without_a_signal_lets_its_sends_finish(tmp_path: Pat
 def test_what_is_in_flight_finishes_or_is_recorded_as_unknown(
     tmp_path: Path, how: str, hangs: float, stop: str, state: JobState
 ) -> None:
-    with stand_in() as theeye, server_of(tmp_path, theeye.url, BRIDGE_STOP=stop) as server:
+    with stand_in() as theeye, server_of(tmp_path, theeye.url, BRIDGE_STOP_TIMEOUT=stop) as server:
         theeye.fault(Fault(hang=hangs))
         assert push(server, "abc") == 202
         theeye.wait_for_requests(1)
@@ -127,7 +127,7 @@ def test_a_database_that_is_deleted_under_it_takes_nothing_on(tmp_path: Path) ->
 def test_a_worker_that_is_told_before_it_has_handlers_ends_too(tmp_path: Path) -> None:
     with stand_in() as theeye:
         config = write_table(tmp_path, theeye.url)
-        server = HeldServer(config, tmp_path / "bridge.db", {**VARIABLES, "BRIDGE_STOP": "10s"})
+        server = HeldServer(config, tmp_path / "bridge.db", {**VARIABLES, "BRIDGE_STOP_TIMEOUT": "10s"})
         server.gate.touch()
         with server:
             server.gate.unlink()
@@ -143,7 +143,10 @@ def test_a_worker_that_is_told_before_it_has_handlers_ends_too(tmp_path: Path) -
 
 
 def test_clients_that_are_waited_for_do_not_hold_up_the_end(tmp_path: Path) -> None:
-    with server_of(tmp_path, "http://127.0.0.1:1", BRIDGE_STOP="40s") as server, ExitStack() as opened:
+    with (
+        server_of(tmp_path, "http://127.0.0.1:1", BRIDGE_STOP_TIMEOUT="40s") as server,
+        ExitStack() as opened,
+    ):
         for begin in (b"", b"GET /healthz HTTP/1.1\r\n"):
             sock = opened.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             sock.sendall(begin)
@@ -166,7 +169,7 @@ def test_a_request_whose_head_has_begun_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_freeze_of_all_processes_ends_no_worker(tmp_path: Path) -> None:
-    limit = {"GUNICORN_CMD_ARGS": "--timeout 2", "BRIDGE_STOP": "1s"}
+    limit = {"GUNICORN_CMD_ARGS": "--timeout 2", "BRIDGE_STOP_TIMEOUT": "1s"}
     with stand_in() as theeye, server_of(tmp_path, theeye.url, **limit) as server:
         workers = server.workers
         theeye.fault(Fault(hang=60.0, times=1))

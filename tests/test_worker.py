@@ -115,7 +115,7 @@ def test_what_a_worker_sends_finishes_or_is_recorded_as_unknown(
     theeye.fault(Fault(hang=hangs))
     with (
         Server(config, postgresql_url, RECEIVES_ONLY) as server,
-        Worker(config, postgresql_url, {**VARIABLES, "BRIDGE_STOP": stop}) as worker,
+        Worker(config, postgresql_url, {**VARIABLES, "BRIDGE_STOP_TIMEOUT": stop}) as worker,
     ):
         assert push(server.port, "abc", "release").status == 202
         theeye.wait_for_requests(1)

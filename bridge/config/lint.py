@@ -67,7 +67,9 @@ class Linter:
             guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
             meant = next(filter(None, guesses), "")
             message = f"{source.type.name} has no known event {describe(event)}{meant}"
-            self._problems.warning(event.place, message, "docs/sources.md lists them; senders add some")
+            self._problems.warning(
+                event.place, message, "docs/reference/sources.md lists them; senders add some"
+            )
         elif event != event.strip():
             message = f"the event {describe(event)} begins or ends with a blank, unlike any event"
             self._problems.warning(event.place, message, "leave the blank out")

@@ -78,10 +78,10 @@ def _as_written(schema: JsonSchemaValue, default: Any) -> JsonSchemaValue:
 
 
 class RetryModel(Model):
-    """How a job is sent again."""
+    """When an attempt is retried."""
 
     retry_for: Duration = Field(default=RetryPolicy.retry_for, alias="for")
-    """How long a job is tried again."""
+    """How long a job is retried, from its creation."""
     longest_wait: Duration = RetryPolicy.longest_wait
     """The longest wait between two attempts."""
 
@@ -90,152 +90,153 @@ class TheEyeModel(Model):
     """TheEye, which runs the tasks."""
 
     url: Url | None = None
-    """Its Job API; https, but for a loopback address. Default: https://api.theeye.io"""
+    """The URL of its Job API. It must be https, except for a loopback address. Default: https://api.theeye.io"""
     customer: Line
-    """The organization's exact name at TheEye."""
+    """Your organization's exact name at TheEye."""
     access_token: SecretText | None = None
-    """For trying out: starts tasks without a secret_key of their own. It expires, and opens far more."""
+    """A token for tasks without a secret_key. Use it for trials only: it expires, and permits far more."""
     timeout: Duration = TheEye.timeout
-    """Of one attempt as a whole."""
+    """The longest time that one attempt may take."""
     retry: RetryModel = RetryModel()
 
 
 class BasicAuthModel(Model):
-    """A user name and a password, of which the password is written ${{ env.NAME }}."""
+    """A user name and a password."""
 
     username: Text
-    """Without a colon."""
+    """The user name, without a colon."""
     password: SecretText
+    """The password."""
 
 
 class ProofsModel(Model):
-    """Any of these proofs is enough."""
+    """Credentials, any of which is enough."""
 
     secret: Many[SecretText] | None = None
-    """A signature over the body, as the sender makes it. In a list any may match, for rotation."""
+    """The secret of a signature over the body, in the sender's own format."""
     token: Many[SecretText] | None = None
     """A shared token in the type's header."""
     bearer_token: Many[SecretText] | None = None
-    """Authorization: Bearer …"""
+    """A shared token in Authorization: Bearer."""
     basic_auth: Many[BasicAuthModel] | None = None
-    """Authorization: Basic …"""
+    """A user name and a password in Authorization: Basic."""
     url_token: Many[SecretText] | None = None
-    """A shared token as ?token=… of the URL, for senders that can do nothing else."""
+    """A shared token in the URL, as ?token=…. Use it only for senders that support nothing else."""
     topic_arns: Many[Line] | None = None
-    """AWS's signature, for these topics alone."""
+    """SNS topics. The signature of AWS is accepted for these topics only."""
 
 
 class SignatureModel(Model):
-    """How secret signs, where the sender leaves that open."""
+    """The format of the signature, for senders that let you choose it."""
 
     header: HeaderName | None = None
-    """The header it stands in."""
+    """The header with the signature."""
     algorithm: AlgorithmText = Algorithm.SHA256
-    """Of the HMAC."""
+    """The hash of the HMAC."""
     encoding: EncodingText = Encoding.HEX
-    """Of the signature in its header."""
+    """The encoding of the signature in its header."""
     prefix: Text | None = None
-    """What stands before the signature, such as sha256="""
+    """Text before the signature in the header, such as sha256="""
     timestamp_header: HeaderName | None = None
-    """The header in which the time stands that is signed, too."""
+    """The header with the time, if the time is signed too."""
     signed: Signed | None = None
-    """What is signed, such as {ts}.{body}"""
+    """The text that is signed, such as {ts}.{body}"""
 
 
 class SourceModel(ProofsModel):
     """A sender of webhooks. Its name is the last part of its URL."""
 
     type: Name | None = None
-    """What kind of sender it is. Default: the source's own name."""
+    """The type of sender. Default: the source's own name."""
     any_of: ProofsModel | None = None
-    """Proofs of which any is enough; without it all must hold."""
+    """Credentials, any of which is enough. Without any_of, a request must pass all of them."""
     allow_unsigned: Boolean = False
-    """Take requests from anybody: whoever knows its URL can start its tasks."""
+    """Accept requests without a credential: anyone who knows the URL can run the tasks."""
     dedupe: Dedupe = None
-    """For how long a webhook without an id counts as come again; off turns it off."""
+    """How long the same webhook without an id is a duplicate, from its first arrival; off disables this."""
     header: HeaderName | None = None
-    """The header of token."""
+    """The header with the token."""
     event: Text | None = None
-    """The path of the field that names the event, such as payload.kind"""
+    """The path of the field with the event's name, such as payload.kind"""
     action: Text | None = None
-    """The path of the field that names the action."""
+    """The path of the field with the action's name."""
     delivery_id: Text | None = None
     """The path of the field that identifies the webhook, such as headers["X-Id"]"""
     signature: SignatureModel | None = None
-    keep: KeepText = Keep.FULL
-    """Of which events the body, the headers and the query are stored: all, those that made a job, none."""
+    store_payload: KeepText = Keep.FULL
+    """The events whose body, headers and query are stored: all, those that created a job, or none."""
     replays: ReplaysText = None
-    """What becomes of a body that came before under another delivery id: note, or refuse (no job)."""
+    """The reaction to an old body under a new delivery id: note it on the event, or refuse the request."""
     redact: Many[Text] | None = None
-    """Paths of fields that are not stored, such as payload.user.email"""
+    """Paths of fields whose values are not stored, such as payload.user.email"""
 
 
 class TaskKeysModel(Model):
-    """What a task may set, under tasks or on its route."""
+    """Keys of a task, under tasks or on a route."""
 
     secret_key: SecretText | None = None
-    """The task's secret key at TheEye, written ${{ env.NAME }}."""
+    """The task's secret key at TheEye."""
     arguments: ArgumentNames | None = None
-    """The names of its arguments, in TheEye's order; null stands for one that is fixed there."""
+    """The names of the arguments, in TheEye's order; null for an argument that is fixed at TheEye."""
     arguments_type: ArgumentsTypeText = Task.arguments_type
-    """The task's own at TheEye."""
+    """The type that the task has at TheEye."""
     on_unknown: OnUnknownText = Task.on_unknown
-    """What becomes of a job whose answer was lost: retry (at most twice more) or hold (for a person)."""
+    """The reaction to a lost answer: retry (at most twice more) or hold (the job waits for a person)."""
     rate: RateText = None
-    """At most so many attempts start in any such span, such as 30/m."""
+    """The most attempts that start in any second, minute, hour or day, such as 30/m."""
 
 
 class TaskModel(TaskKeysModel):
-    """A task at TheEye, under a name of its own."""
+    """A task at TheEye."""
 
     id: Text
-    """24 hex digits, in the task's address at TheEye."""
+    """The task's id: 24 hex digits, in its address at TheEye."""
 
 
 class TaskCallModel(TaskKeysModel):
-    """A task, with its arguments, for when a job died."""
+    """A task to run when a job has died, with its arguments."""
 
     task: Text
-    """A name under tasks, or a task's id at TheEye: 24 hex digits."""
+    """A name under tasks, or a task's id: 24 hex digits."""
     task_arguments: Arguments | None = None
-    """In TheEye's order, or by name. Fields of the event are written ${{ payload.… }}."""
+    """The arguments, as a list in TheEye's order or a mapping by name, such as ${{ payload.after }}."""
 
 
 class ConcurrencyModel(Model):
-    """Jobs of the task with the same group are sent one after the other."""
+    """Send jobs of the task with the same group one after the other."""
 
     group: Text
-    """Text with expressions, such as ${{ payload.repository.full_name }}"""
+    """The name of the group, such as ${{ payload.repository.full_name }}"""
     latest: Boolean = False
-    """A newer job replaces the ones that still wait."""
+    """A new job supersedes the waiting jobs of its group."""
     until: Until = None
-    """Till when a job holds its group."""
+    """When the next job of the group may be sent: after TheEye accepted this one."""
 
 
 class RouteModel(TaskCallModel):
-    """Which events run which task, with which fields as its arguments."""
+    """A rule: which events run which task, with which arguments."""
 
     name: Title | None = None
-    """Default: <source> <events> <task>. Two routes may not share one."""
+    """A unique name. Default: <source> <events> <task>"""
     source: Text
     """A name under sources."""
     event: Many[Text] | None = None
-    """The event, or event.action; any of a list; * and ? are globs. Left out: any."""
+    """The event or event.action, with the wildcards * and ?. In a list, any may match. Default: any event."""
     match: Match | None = Field(
         default=None,
         description="Field paths and their expected values: text with * and ?, a list for any of several, "
         f"{OPERATOR_FORMS}.",
     )
     when: Text | None = None
-    """An expression that must hold, too."""
+    """An expression that must be true."""
     loop: Text | None = None
-    """An expression that gives a list: one job for each item, as item."""
+    """An expression for a list. The route creates a job for each item of it."""
     allow_data_urls: Boolean = False
-    """Allow arguments like data:<media type>;base64,<base64>, of which TheEye's agent makes files."""
+    """Allow arguments like data:<media type>;base64,<base64>, which TheEye's agent turns into files."""
     concurrency: ConcurrencyModel | None = None
     once_within: Duration | None = None
-    """At most one job a key in this time."""
+    """The time in which at most one job with the same once_key runs."""
     once_key: Text | None = None
-    """Text with expressions; without it all jobs of the route share one key."""
+    """The key for once_within, such as ${{ payload.id }}. Default: one key for all jobs of the route."""
     otherwise: Boolean = False
-    """Asked only where no other route of its source made a job."""
+    """Evaluate this route only if no other route of its source created a job."""

@@ -97,37 +97,37 @@ Payload = Annotated[
 
 
 class ExpectedJobModel(Model):
-    """One of ``expect``."""
+    """An expected job."""
 
     route: Title
-    """The name of the route that makes the job."""
+    """The name of the route that creates the job."""
     task_arguments: Arguments | None = None
-    """What they come to: a list in TheEye's order, or a mapping by name. Left out: anything."""
+    """The expected arguments, as a list in TheEye's order or a mapping by name. Default: not compared."""
     error: Text | None = None
-    """Part of the reason why the arguments cannot be built."""
+    """A part of the error, if the arguments cannot be built."""
 
 
 class RoutingTestModel(Model):
-    """One of ``tests``."""
+    """A test of the routing table."""
 
     name: Title
-    """Two tests may not share one."""
+    """A unique name."""
     source: Text
     """A name under sources."""
     event: Text | None = None
-    """The event, or event.action, where its sender says it in a header."""
+    """The event or event.action, if the sender names the event in a header."""
     headers: Texts | None = None
-    """Besides those that the source's type knows."""
+    """Headers to add to those of the source's type."""
     query: Texts | None = None
-    """The parameters of the URL."""
+    """Query parameters of the URL."""
     delivery_id: Text | None = None
-    """In place of the sender's own."""
+    """A delivery id instead of the sender's."""
     received_at: Time = None
-    """Such as 2026-01-31T12:00:00Z."""
+    """When the webhook arrives, such as 2026-01-31T12:00:00Z. Default: 1970-01-01T00:00:00Z"""
     payload: Payload
-    """A JSON file beside this one, or the payload itself."""
+    """A JSON file, relative to the folder of this YAML file, or the payload itself."""
     expect: Annotated[tuple[ExpectedJobModel, ...], BeforeValidator(read_list)]
-    """The jobs that the table makes of it, in order; [] for none."""
+    """The jobs that the table creates, in order; [] for none."""
 
 
 class RoutingTestBuilder:

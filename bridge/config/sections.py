@@ -13,12 +13,12 @@ class TableModel(Model):
 
     theeye: TheEyeModel | None = None
     sources: dict[str, SourceModel] = Field(default={})
-    """Who sends webhooks, by name: the last part of the URL."""
+    """Senders of webhooks by name, which is the last part of the URL."""
     tasks: dict[str, TaskModel] = Field(default={})
-    """Tasks by name. A task that one route runs may stand there instead."""
+    """Tasks by name. A route may also contain its task's keys."""
     routes: tuple[RouteModel, ...] = ()
-    """Every route that matches makes its jobs."""
+    """Rules from events to tasks. Every route that matches creates its jobs."""
     on_dead: TaskCallModel | None = None
-    """A task that tells somebody of jobs that died: at most one a route and hour."""
+    """A task that alerts somebody about dead jobs, at most once per route and hour."""
     tests: tuple[RoutingTestModel, ...] = ()
-    """What the table should make of webhooks; `python -m bridge test` runs them."""
+    """Webhooks and the jobs that they should create. The command `test` runs these tests."""

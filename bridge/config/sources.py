@@ -55,7 +55,7 @@ class SourceBuilder:
             any_of=model.any_of is not None,
             dedupe=self._dedupe(name, model, source_type),
             options=options,
-            keep=model.keep or Keep.FULL,
+            store_payload=model.store_payload or Keep.FULL,
             redact=self._redact(model),
             replays=self._replays(name, model, source_type, options),
         )
@@ -176,8 +176,8 @@ class SourceBuilder:
         return path
 
     def _redact(self, model: SourceModel) -> tuple[Path, ...]:
-        if model.redact and model.keep is Keep.NONE:
-            message = "redact is for what is stored, and keep: none stores no field"
+        if model.redact and model.store_payload is Keep.NONE:
+            message = "redact is for what is stored, and store_payload: none stores no field"
             self._problems.error(model.redact[0].place, message, "leave one of them out")
         paths = [self._redacted(value) for value in model.redact or ()]
         return tuple(path for path in paths if path is not None)
@@ -188,7 +188,9 @@ class SourceBuilder:
             return None
         if not path.steps:
             message = f"redact: found all of {path.root}, expected the path of a field"
-            self._problems.error(value.place, message, "keep: none stores neither body, headers nor query")
+            self._problems.error(
+                value.place, message, "store_payload: none stores neither body, headers nor query"
+            )
         elif path.root != "payload" and (len(path.steps) > 1 or not isinstance(path.steps[0], str)):
             message = f"redact: {path.root} holds texts by their names, and no more"
             self._problems.error(value.place, message, f'write {path.root}["the name"]')

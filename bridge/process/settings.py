@@ -131,51 +131,53 @@ class Variable:
 
 #: Every variable of the bridge; the documentation's table is tested against it.
 VARIABLES = (
-    Variable(
-        "PORT", "8000", "the port that the web process listens on, on all interfaces", _number(0, 65535)
-    ),
+    Variable("PORT", "8000", "the port on which the server listens, on all interfaces", _number(0, 65535)),
     Variable(
         "DATABASE_URL",
         "sqlite:///var/bridge.db",
-        "where events, jobs and attempts are stored",
+        "the database of events, jobs and attempts",
         _database_url,
         private=True,
     ),
-    Variable("BRIDGE_CONFIG", "config", "the folder, or the one file, of the routing table", Path),
-    Variable(
-        "BRIDGE_DELIVER", "true", "web processes deliver too; false where worker processes do", _boolean
-    ),
+    Variable("BRIDGE_CONFIG", "config", "the folder or the file of the routing table", Path),
+    Variable("BRIDGE_DELIVER", "true", "web processes also deliver jobs; set false if workers do", _boolean),
     Variable(
         "BRIDGE_DRY_RUN",
         "false",
-        "true: all is done but the POST to TheEye; jobs that are due, the backlog too, end as skipped",
+        "true: do everything except the POST to TheEye; due jobs, including the backlog, become skipped",
         _boolean,
     ),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", parse_byte_count),
     Variable(
-        "BRIDGE_RETENTION", "30d,7d", "how long events with their jobs, and bodies, are kept", _retention
+        "BRIDGE_RETENTION",
+        "30d,7d",
+        "how long events with their jobs, and then bodies, are stored",
+        _retention,
     ),
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "shows the details of `/readyz` to requests with `Authorization: Bearer …`; unset, nobody sees them",
+        "the token for the details of `/readyz`, in `Authorization: Bearer …`; unset, nobody sees them",
         _secret,
         private=True,
     ),
     Variable(
         "BRIDGE_TRUSTED_PROXIES",
         "0",
-        "proxies that add to X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
+        "how many proxies set X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
         _number(0, 16),
     ),
     Variable(
-        "BRIDGE_STOP", "20s", "how long a stop may take: requests and sends in flight finish", parse_duration
+        "BRIDGE_STOP_TIMEOUT",
+        "20s",
+        "how long a stop may take, for requests and sends in progress",
+        parse_duration,
     ),
     Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _number(1, 64)),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
-    Variable("LOG_FORMAT", "json", "json (an object a line) or text", _one_of("json", "text")),
+    Variable("LOG_FORMAT", "json", "json (one object a line) or text", _one_of("json", "text")),
 )
 
 #: Variables in which platforms name the deployed commit; the first that is set counts.
@@ -213,7 +215,7 @@ class Settings:
     #: Shows the details of ``/readyz``; None: nobody sees them.
     status_token: Secret | None
     #: Seconds.
-    stop: float
+    stop_timeout: float
     web_concurrency: int
     log_level: str
     log_format: str

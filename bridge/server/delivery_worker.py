@@ -32,7 +32,7 @@ def run(settings: Settings) -> None:
             bridge.reloader.reload()
     finally:
         # A database that hangs would keep the process alive forever. Expired leases recover its jobs.
-        timer = threading.Timer(settings.stop, _exit)
+        timer = threading.Timer(settings.stop_timeout, _exit)
         timer.daemon = True
         timer.start()
         bridge.stop_delivery()

@@ -77,8 +77,8 @@ raise_file_limit()
 worker_connections = max(0, connection_limit())
 worker_tmp_dir = _heartbeat_folder(_settings.database_url)
 # A worker sends no heartbeat while it waits for its sends, or is frozen alone, and must not be killed then.
-timeout = max(300, int(_settings.stop) + 10)
-graceful_timeout = max(1, int(_settings.stop))
+timeout = max(300, int(_settings.stop_timeout) + 10)
+graceful_timeout = max(1, int(_settings.stop_timeout))
 # Longer than the 60 to 90 s of proxies: a proxy that sends just as the bridge closes answers 502.
 keepalive = 100
 control_socket_disable = True
@@ -105,7 +105,7 @@ def on_starting(server: BridgeArbiter) -> None:
         handler.flush()  # its thread would write between the lines of a refusal
     if not isinstance(server.log, GunicornLogger):
         raise SystemExit("gunicorn's logger_class would log secrets unmasked: remove --logger-class")
-    if unsafe := "\n".join(unsafe_settings(server.cfg, _settings.stop)):
+    if unsafe := "\n".join(unsafe_settings(server.cfg, _settings.stop_timeout)):
         raise SystemExit(unsafe)
     try:
         server.watcher = table_watcher(_settings)
@@ -165,6 +165,6 @@ def worker_exit(server: Arbiter, worker: WebWorker) -> None:
     bridge = worker.bridge
     if bridge is None:
         return
-    worker.stop_delivery(bridge).join(timeout=bridge.settings.stop)
+    worker.stop_delivery(bridge).join(timeout=bridge.settings.stop_timeout)
     bridge.close()
     logging.shutdown()

@@ -18,8 +18,10 @@ def unsafe_settings(cfg: Any, stop_timeout: float) -> Iterator[str]:
         connections = f"raise the limit of open files (ulimit -n) to {MAX_OPEN_FILES}"
     worker = f"remove it; only {WebWorker.__name__} finishes its sends when it stops"
     threads = f"remove it, or set more than {MAX_WAITING_THREADS}; so many threads may wait for clients"
-    graceful = f"remove it, or set at least {int(stop_timeout)}; for a faster stop, set BRIDGE_STOP"
-    timeout = f"remove it, or set more than {stop_timeout:g}; a worker that stops may take BRIDGE_STOP"
+    graceful = f"remove it, or set at least {int(stop_timeout)}; for a faster stop, set BRIDGE_STOP_TIMEOUT"
+    timeout = (
+        f"remove it, or set more than {stop_timeout:g}; a worker that stops may take BRIDGE_STOP_TIMEOUT"
+    )
     for name, is_safe, remedy in (
         ("worker_class", issubclass(cfg.worker_class, WebWorker), worker),
         ("workers", cfg.workers >= 1, "set 1 or more; without a worker nothing is answered"),

@@ -31,8 +31,9 @@ class Alertmanager(SourceType):
     guide = Guide(
         title="Prometheus Alertmanager",
         setup="""
-            In Alertmanager's file, under a receiver's `webhook_configs`: `url` the source's URL, and under
-            `http_config` `authorization: {credentials_file: …}` with the token.
+            In Alertmanager's configuration, add an entry to the `webhook_configs` of a receiver. Set `url`
+            to the source's URL. Under `http_config`, set `authorization: {credentials_file: …}` to a file
+            with the token.
         """,
         example="""
 sources:
@@ -50,20 +51,6 @@ routes:
     task_arguments:
       - ${{ item.labels.alertname }}
 """,
-        events="the group's `status`, `firing` or `resolved`; no action.",
-        identity="""
-            none that it sends. A hash over the receiver, the group's key and each alert's fingerprint, status
-            and times stands for it, for 30 s from the first sight (`dedupe:`). An item is known by its
-            fingerprint, status and times.
-        """,
-        repeats="""
-            On no answer and on 5xx it sends again until the next flush of the group; after `repeat_interval`
-            it reminds, with the same bytes.
-        """,
-        traps=(
-            "A group that still fires may hold resolved alerts: match `item.status`, not the event.",
-            "`endsAt` of an alert that fires is in the year 1.",
-        ),
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events = {"firing": ("alerts",), "resolved": ("alerts",)}

@@ -36,9 +36,10 @@ class AzureDevOps(SourceType):
     guide = Guide(
         title="Azure DevOps",
         setup="""
-            Project settings → Service hooks → + → *Web Hooks*, the event, and then: *URL* the source's URL,
-            *Basic authentication username* and *password*. Instead, *HTTP headers* can hold a token, as
-            `X-Bridge-Token:…`: write `token:` and `header: X-Bridge-Token`.
+            Open Project settings → Service hooks → + → *Web Hooks* and choose the event. Set *URL* to the
+            source's URL, and set *Basic authentication username* and *password*. To use a token instead,
+            set *HTTP headers* to `X-Bridge-Token:…`, and write `token:` and `header: X-Bridge-Token` in the
+            table.
         """,
         example="""
 sources:
@@ -54,19 +55,6 @@ routes:
     task_arguments:
       - ${{ payload.resource.buildNumber }}
 """,
-        events="the body's `eventType`, such as `git.push`; no action. `git.pullrequest.*` is any of these.",
-        identity="""
-            `subscriptionId` and `notificationId`, the same when it is sent again; the event's `id` where
-            they are missing.
-        """,
-        repeats="""
-            On 408, 502, 503 and 504 it sends again, up to 8 times with growing waits. Other errors put the
-            subscription on probation, and what happens then is lost.
-        """,
-        traps=(
-            "*Resource details to send*: with *None*, `payload.resource` has next to nothing.",
-            "The button *Test* sends an event that never happened, with names such as Fabrikam.",
-        ),
     )
     events = dict.fromkeys(_EVENTS, ())
     fields = {

@@ -24,8 +24,8 @@ class Bitbucket(SourceType):
     guide = Guide(
         title="Bitbucket Cloud",
         setup="""
-            Repository (or workspace) settings → Webhooks → Add webhook: *URL* the source's URL, *Secret* a
-            text of your own or the one that it makes, and the triggers that your routes name.
+            Open Repository (or workspace) settings → Webhooks → Add webhook. Set *URL* to the source's URL
+            and *Secret* to the secret. Select the triggers that your routes name.
         """,
         example="""
 sources:
@@ -44,17 +44,6 @@ routes:
       - ${{ payload.repository.full_name }}
       - ${{ item.new.target.hash }}
 """,
-        events="what `X-Event-Key` says, such as `repo:push` or `pullrequest:fulfilled` (merged); no action.",
-        identity="`X-Request-UUID`, which further attempts keep; `X-Attempt-Number` counts them.",
-        repeats="Bitbucket waits 10 s. After a 5xx it sends again, twice at most and at once; else never.",
-        traps=(
-            "One push may change several branches and tags: loop over `payload.push.changes`.",
-            "A branch that is deleted is a change whose `new` is null.",
-            "A webhook over 256 KB is not sent at all; of a change's commits only the newest come, with "
-            "`truncated: true`.",
-            "`X-Event-Key` is not signed: a body that is plainly another event's is refused.",
-            "Without a secret in its settings Bitbucket signs nothing, and everything is refused.",
-        ),
     )
     proofs = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
     event_header = "X-Event-Key"

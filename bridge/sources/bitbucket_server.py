@@ -28,9 +28,10 @@ class BitbucketServer(SourceType):
     guide = Guide(
         title="Bitbucket Data Center and Server",
         setup="""
-            Repository (or project) settings → Webhooks → Create webhook: *URL* the source's URL, *Secret* a
-            text of your own, and the events that your routes name. Where the version offers basic
-            authentication for a webhook, `basic_auth:` takes that. *Test connection* must show 200.
+            Open Repository (or project) settings → Webhooks → Create webhook. Set *URL* to the source's URL
+            and *Secret* to the secret. Select the events that your routes name. If your version offers
+            basic authentication for webhooks, you can use `basic_auth:` instead. *Test connection* must
+            show 200.
         """,
         example="""
 sources:
@@ -50,19 +51,6 @@ routes:
       - ${{ payload.repository.project.key }}/${{ payload.repository.slug }}
       - ${{ item.toHash }}
 """,
-        events="what `X-Event-Key` says, such as `repo:refs_changed` (a push) or `pr:merged`; no action.",
-        identity="`X-Request-Id`.",
-        repeats="""
-            Bitbucket waits 10 s and sends nothing again. After five failures in a row it leaves the hook out
-            for 10 s, and for longer each time, up to 10 h.
-        """,
-        traps=(
-            "*Test connection* (`diagnostics:ping`) is never signed: it gets a 200 whoever sends it, and "
-            "proves only that the URL is right, not the secret.",
-            "One push may change several branches and tags: loop over `payload.changes`.",
-            "A branch that is deleted is a change of `type: DELETE`, whose `toHash` is all zeros.",
-            "A hook of Bitbucket Cloud is another type: `bitbucket`.",
-        ),
     )
     proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),

@@ -25,8 +25,8 @@ class CircleCI(SourceType):
     guide = Guide(
         title="CircleCI",
         setup="""
-            Project Settings → *Webhooks* → *Add Webhook*: *Receiver URL* the source's URL, *Secret token* a
-            text of your own, and the events that your routes name.
+            Open Project Settings → *Webhooks* → *Add Webhook*. Set *Receiver URL* to the source's URL and
+            *Secret token* to the secret. Select the events that your routes name.
         """,
         example="""
 sources:
@@ -44,19 +44,6 @@ routes:
       - ${{ payload.project.slug }}
       - ${{ payload.pipeline.vcs.revision | default('') }}
 """,
-        events="the body's `type`; no action. How it ended is `payload.workflow.status`.",
-        identity="""
-            the body's `id`, the same when it is sent again. A `ping` without one is known by a hash over the
-            body, for 30 s (`dedupe:`).
-        """,
-        repeats="""
-            CircleCI waits 10 s, and sends again later where it hears no 2xx; when it does not say.
-        """,
-        traps=(
-            "`workflow-completed` comes for failed and canceled workflows too: match the status.",
-            "A pipeline that no commit started has no `payload.pipeline.vcs`.",
-            "*Test Ping Event* sends a `ping`, which no route is asked about.",
-        ),
     )
     proofs = (HmacSignature("circleci-signature", prefix="v1=", multiple=True),)
     event_header = "circleci-event-type"

@@ -24,12 +24,12 @@ class Datadog(SourceType):
     guide = Guide(
         title="Datadog",
         setup="""
-            Integrations → Webhooks → *New*: *URL* the source's URL, *Custom Headers*
-            `{"Authorization": "Bearer …"}` with the token, *Encode as form* off, and as *Payload*
-            `{"id": "$ID", "event_type": "$EVENT_TYPE", "alert_transition": "$ALERT_TRANSITION",
-            "alert_id": "$ALERT_ID", "alert_cycle_key": "$ALERT_CYCLE_KEY", "last_updated": "$LAST_UPDATED",
-            "title": "$EVENT_TITLE", "tags": "$TAGS"}`, with whatever else a task needs. Then name it in a
-            monitor's message, as `@webhook-<its name>`.
+            Open Integrations → Webhooks → *New*. Set *URL* to the source's URL, *Custom Headers* to
+            `{"Authorization": "Bearer …"}` with the token, *Encode as form* to off, and *Payload* to
+            `{"id": "$ID", "event_type": "$EVENT_TYPE", "alert_transition": "$ALERT_TRANSITION", "alert_id":
+            "$ALERT_ID", "alert_cycle_key": "$ALERT_CYCLE_KEY", "last_updated": "$LAST_UPDATED", "title":
+            "$EVENT_TITLE", "tags": "$TAGS"}`. Add the fields that your tasks need. Then mention the webhook
+            in a monitor's message, as `@webhook-<its name>`.
         """,
         example="""
 sources:
@@ -43,23 +43,6 @@ routes:
     task_arguments:
       - ${{ payload.title }}
 """,
-        events="""
-            the payload's `event_type`, such as `query_alert_monitor`, or `event` where it has none; the
-            action is its `alert_transition`, such as `Triggered` or `Recovered`. None is known beforehand:
-            the payload is your own template.
-        """,
-        identity="""
-            the payload's `id`; else its `alert_cycle_key`, `alert_transition` and `last_updated`; else a hash
-            over the body, for 30 s (`dedupe:`).
-        """,
-        repeats="Datadog waits 15 s. On 5xx and on a lost connection it sends again, on 4xx it does not.",
-        traps=(
-            """A form (*Encode as form*) is not taken: a browser sends one across sites without asking, and no
-            signature rules that out.""",
-            "With a header of another name write `token:` and `header:`.",
-            "Quote every variable in the template: they are put in as text, and many are empty at times.",
-            "A template without these names needs `type: generic`.",
-        ),
     )
     proofs = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
     options = ("header",)

@@ -26,8 +26,9 @@ class DockerHub(SourceType):
     guide = Guide(
         title="Docker Hub",
         setup="""
-            The repository → Webhooks: any name, and as *Webhook URL* the source's URL with `?token=` and the
-            token behind it. Make one of letters and digits, as with `openssl rand -hex 32`.
+            Open the repository → Webhooks. Enter any name. Set *Webhook URL* to the source's URL, followed
+            by `?token=` and the token. Use a token of letters and digits, such as one from `openssl rand
+            -hex 32`.
         """,
         example="""
 sources:
@@ -44,14 +45,6 @@ routes:
     task_arguments:
       - ${{ payload.repository.repo_name }}:${{ payload.push_data.tag }}
 """,
-        events="always `push`; no action.",
-        identity="none that it sends: the repository, the tag and the second of the push.",
-        repeats="not known; a push that comes again makes no further job.",
-        traps=(
-            "URLs get into logs on the way: the token is worth as much as they are well kept.",
-            "The payload holds no digest of the image: the tag may have moved on when the task runs.",
-            "`callback_url` is never called.",
-        ),
     )
     proofs = (UrlToken(),)
     events = {"push": ("push_data", "repository")}

@@ -17,15 +17,7 @@ class Forgejo(Gitea):
     """A signature in ``X-Forgejo-Signature``; the event in ``X-Forgejo-Event``."""
 
     name = "forgejo"
-    guide: ClassVar[Guide] = guide_of(
-        "Forgejo",
-        "forgejo",
-        "Forgejo",
-        "`X-Forgejo-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs "
-        "again.",
-        "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
-        '`headers["X-Forgejo-Event-Type"]`.',
-    )
+    guide: ClassVar[Guide] = guide_of("Forgejo")
     proofs = (GiteaSignature("X-Forgejo-Signature"),)
     event_header = "X-Forgejo-Event"
     id_header = "X-Forgejo-Delivery"

@@ -27,9 +27,9 @@ class Generic(SourceType):
     guide = Guide(
         title="Any other sender",
         setup="""
-            Let it POST JSON to the source's URL, with one of the proofs. `secret:` with `signature:` says how
-            it signs: `header`, `algorithm` (sha256), `encoding` (hex), `prefix`, and `timestamp_header` with
-            `signed` (`{ts}.{body}`) where the time is signed too.
+            Send JSON with POST to the source's URL, with one of the credentials. For `secret:`, describe
+            the signature under `signature:` with `header`, `algorithm` (sha256), `encoding` (hex) and
+            `prefix`. If the time is signed too, add `timestamp_header` and `signed` (`{ts}.{body}`).
         """,
         example="""
 sources:
@@ -47,19 +47,6 @@ routes:
     task_arguments:
       - ${{ payload.host }}
 """,
-        events="""
-            what stands at the path `event:`, else `event`; the action at `action:`. None is known beforehand.
-        """,
-        identity="""
-            what stands at `delivery_id:`, else a hash over event and body, for 30 s (`dedupe:`). The same id
-            with another body or event is another webhook: it is stored as `<id>#<12 hex digits>`.
-        """,
-        repeats="as the sender does.",
-        traps=(
-            "A token in the URL gets into the logs on the way: prefer a header.",
-            "The bridge looks for old bodies where `delivery_id:` leads to a header or the query. Without "
-            "`delivery_id:` it does so only where the source says `replays:`, as a body may well repeat.",
-        ),
     )
     proofs = (
         HmacSignature("X-Signature"), HeaderToken("X-Token"), BearerToken(), BasicAuth(), UrlToken(),

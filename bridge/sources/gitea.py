@@ -34,21 +34,21 @@ class GiteaSignature(HmacSignature):
             return b""  # a form in another format has no signed part
 
 
-def guide_of(title: str, name: str, brand: str, identity: str, *traps: str) -> Guide:
-    """The guide of the one of them whose headers begin with ``X-<brand>-``."""
+def guide_of(brand: str) -> Guide:
+    """Return the guide of the type whose headers begin with ``X-<brand>-``."""
     return Guide(
-        title=title,
+        title=brand,
         setup=f"""
-            Repository or organization → Settings → Webhooks → Add webhook → {brand}: *Target URL* the
-            source's URL, *HTTP Method* (where it is asked) POST, *POST Content Type* `application/json` (a
-            form is taken too), *Secret* a text of your own, and the events that your routes name.
+            Open Repository or organization → Settings → Webhooks → Add webhook → {brand}. Set *Target URL* to
+            the source's URL, *HTTP Method* (if shown) to POST, *POST Content Type* to `application/json` (a
+            form also works) and *Secret* to the secret. Select the events that your routes name.
         """,
         example=f"""
 sources:
-  {name}:
+  {brand.lower()}:
     secret: ${{{{ env.{brand.upper()}_WEBHOOK_SECRET }}}}
 routes:
-  - source: {name}
+  - source: {brand.lower()}
     event: push
     match:
       payload.ref: refs/heads/main
@@ -58,18 +58,6 @@ routes:
       - ${{{{ payload.repository.full_name }}}}
       - ${{{{ payload.after }}}}
 """,
-        events=f"""
-            what `X-{brand}-Event` says, such as `pull_request`; the action is the body's `action`, such as
-            `opened`.
-        """,
-        identity=identity,
-        repeats=f"{brand} waits 5 s (its setting `DELIVER_TIMEOUT`) and sends nothing again by itself.",
-        traps=(
-            "Without a secret in its settings nothing is signed, and everything is refused.",
-            f"`X-{brand}-Event` is not signed: a body that is plainly another event's is refused.",
-            "*Test delivery* sends a push of the newest commit: the routes for pushes start.",
-            *traps,
-        ),
     )
 
 
@@ -116,15 +104,7 @@ class Gitea(SourceType):
     """
 
     name = "gitea"
-    guide: ClassVar[Guide] = guide_of(
-        "Gitea",
-        "gitea",
-        "Gitea",
-        "`X-Gitea-Delivery`. A delivery that is replayed by hand has an id of its own: it starts jobs again, "
-        "unless the source says `replays: refuse`.",
-        "A label, an assignee or new commits of a pull request are `pull_request` too: see the action, or "
-        '`headers["X-Gitea-Event-Type"]`.',
-    )
+    guide: ClassVar[Guide] = guide_of("Gitea")
     proofs = (GiteaSignature("X-Gitea-Signature"),)
     #: Older releases send the webhook's secret in the body.
     credential_fields = ("secret",)

@@ -144,9 +144,9 @@ class GitHub(SourceType):
     guide = Guide(
         title="GitHub",
         setup="""
-            Repository, organization or app → Settings → Webhooks → Add webhook: *Payload URL* the source's
-            URL, *Content type* `application/json` (a form is taken too), *Secret* a text of your own, and the
-            events that your routes name.
+            Open Repository, organization or app → Settings → Webhooks → Add webhook. Set *Payload URL* to
+            the source's URL, *Content type* to `application/json` (a form also works) and *Secret* to the
+            secret. Select the events that your routes name.
         """,
         example="""
 sources:
@@ -162,21 +162,6 @@ routes:
     task_arguments:
       - ${{ payload.after }}
 """,
-        events="""
-            what `X-GitHub-Event` says, such as `push`; the action is the body's `action`, such as `opened`.
-        """,
-        identity="""
-            `X-GitHub-Delivery`, which a redelivery keeps. A hook of the repository and one of its
-            organization have ids of their own for the same push.
-        """,
-        repeats="GitHub waits 10 s and sends nothing again by itself; *Redeliver* in the hook's list does.",
-        traps=(
-            "`X-GitHub-Event` is not signed: a body that is plainly another event's is refused.",
-            "A branch that is deleted is a push too, with `payload.deleted: true` and no `head_commit`.",
-            "A body over 25 MB is not sent at all.",
-            "A `repository_dispatch` may repeat a body on purpose, and an organization's hook repeats the "
-            "body of a repository's: with `replays: refuse` the second makes no job.",
-        ),
     )
     proofs = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     credential_headers = ("X-Hub-Signature",)

@@ -93,10 +93,11 @@ class GitLab(SourceType):
     guide = Guide(
         title="GitLab",
         setup="""
-            Project or group → Settings → Webhooks (for the whole instance: Admin → System hooks) → Add new
-            webhook: *URL* the source's URL, *Secret token* a text of your own, and the triggers that your
-            routes name. From GitLab 19.0 a *signing token* may be made there: write it as `secret:` instead,
-            which is safer, or under `any_of:` with the token until every hook has one.
+            Open Project or group → Settings → Webhooks → Add new webhook (for the whole instance: Admin →
+            System hooks). Set *URL* to the source's URL and *Secret token* to the token. Select the
+            triggers that your routes name. GitLab 19.0 and newer can create a *signing token* there, which
+            is safer: write it as `secret:` instead of `token:`. While you move your webhooks to it, write
+            both under `any_of:`.
         """,
         example="""
 sources:
@@ -113,35 +114,6 @@ routes:
       - ${{ payload.project.path_with_namespace }}
       - ${{ payload.object_attributes.sha }}
 """,
-        events="""
-            what `X-Gitlab-Event` says, as GitLab's list of recent events shows it: `Push Hook`, not `push`. A
-            system hook always says `System Hook` there; its event is the body's `event_name`, such as
-            `project_create` or `push`, else its `object_kind`. The action is what was done
-            (`Merge Request Hook.open`), or how it stands (`Pipeline Hook.failed`, `Job Hook.success`).
-        """,
-        identity="""
-            `webhook-id` (from 19.0), else `Idempotency-Key` (from 17.4; the same value where both come). An
-            older GitLab sends none: a hash over the event's name and the body stands for it, for 30 s
-            (`dedupe:`).
-        """,
-        repeats="""
-            GitLab waits 10 s and sends nothing again after an answer that is no success, or none. Four
-            failures in a row turn the hook off for a minute and then for longer; forty for good.
-        """,
-        traps=(
-            "`token:` is the *secret token*; `secret:` is the *signing token*, which begins with `whsec_`.",
-            "`X-Gitlab-Event` is not signed: a body with another hook's `object_kind` or "
-            "`event_name` is refused.",
-            "With `secret:` alone the signature covers `webhook-id`: old bodies are then looked for only "
-            "where the source says `replays:`.",
-            "Of a push of more than three branches or tags GitLab sends nothing at all.",
-            "A branch that is deleted is a push too: match `payload.after: {not: "
-            '"0000000000000000000000000000000000000000"}`.',
-            "`payload.commits` holds the newest 20; `payload.total_commits_count` is their number.",
-            "With a custom template of your own the body holds only what that says; the action may be gone.",
-            "A merge request that is changed in any way is `update`; one with new commits has "
-            "`payload.object_attributes.oldrev`.",
-        ),
     )
     sender_issued = ("secret",)
     proofs = (

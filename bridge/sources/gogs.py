@@ -15,9 +15,7 @@ class Gogs(Gitea):
     """A signature in ``X-Gogs-Signature``; the event in ``X-Gogs-Event``."""
 
     name = "gogs"
-    guide: ClassVar[Guide] = guide_of(
-        "Gogs", "gogs", "Gogs", "`X-Gogs-Delivery`, which a redelivery by hand keeps."
-    )
+    guide: ClassVar[Guide] = guide_of("Gogs")
     proofs = (GiteaSignature("X-Gogs-Signature"),)
     event_header = "X-Gogs-Event"
     id_header = "X-Gogs-Delivery"

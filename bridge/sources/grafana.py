@@ -20,10 +20,11 @@ class Grafana(Alertmanager):
     guide = Guide(
         title="Grafana",
         setup="""
-            Alerting → Contact points → *Webhook*: *URL* the source's URL, *HTTP Method* POST; under *Optional
-            settings* either *HMAC Signature* with a secret of your own, or *Authorization Header Credentials*
-            with a token (scheme Bearer), or *HTTP Basic Authentication*. Where the form's *Header* or
-            *Timestamp header* is set, write the same under `signature:` as `header` and `timestamp_header`.
+            Open Alerting → Contact points and choose *Webhook*. Set *URL* to the source's URL and *HTTP
+            Method* to POST. Under *Optional settings*, set one of: *HMAC Signature* with the secret,
+            *Authorization Header Credentials* with the token (scheme Bearer), or *HTTP Basic
+            Authentication*. If you set the form's *Header* or *Timestamp header*, write the same names
+            under `signature:` as `header` and `timestamp_header`.
         """,
         example="""
 sources:
@@ -41,23 +42,6 @@ routes:
     task_arguments:
       - ${{ item.labels.alertname }}
 """,
-        events="the group's `status`, `firing` or `resolved`; no action.",
-        identity="""
-            none that it sends. A hash over the receiver, the group's key and each alert's fingerprint, status
-            and times stands for it, for 30 s from the first sight (`dedupe:`). An item is known by its
-            fingerprint, status and times.
-        """,
-        repeats="""
-            Grafana waits 30 s. What failed comes again with the group's next notification, after *Group
-            interval*; after *Repeat interval* it reminds, with the same bytes.
-        """,
-        traps=(
-            "A PUT is not taken: leave *HTTP Method* at POST.",
-            """Set the timestamp header: without one a signed notification can be sent again by whoever has
-            seen it. A time more than 300 s from now is refused.""",
-            "A group that still fires may hold resolved alerts: match `item.status`, not the event.",
-            "*Custom payload* needs `type: generic`.",
-        ),
     )
     proofs = (
         HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),

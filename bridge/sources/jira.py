@@ -42,9 +42,9 @@ class Jira(SourceType):
     guide = Guide(
         title="Jira",
         setup="""
-            Settings → System → WebHooks → *Create a WebHook*: *URL* the source's URL, *Secret* a text of your
-            own, and the events that your routes name. A Jira without the field *Secret* can only have
-            `url_token:`, as `?token=…` behind the URL.
+            Open Settings → System → WebHooks → *Create a WebHook*. Set *URL* to the source's URL and
+            *Secret* to the secret. Select the events that your routes name. If your Jira has no field
+            *Secret*, use `url_token:` and append `?token=…` to the URL.
         """,
         example="""
 sources:
@@ -60,23 +60,6 @@ routes:
     task_arguments:
       - ${{ payload.issue.key }}
 """,
-        events="""
-            the body's `webhookEvent`, such as `jira:issue_updated` or `comment_created`; the action is its
-            `issue_event_type_name`, such as `issue_assigned`, where it has one. Without a body: `event`.
-        """,
-        identity="""
-            `X-Atlassian-Webhook-Identifier`, the same when it is sent again. A Jira that sends none is known
-            by a hash over the body and the query, for 30 s (`dedupe:`).
-        """,
-        repeats="""
-            On no answer, 408, 409, 425, 429 and 5xx it sends again, up to half an hour later; the bridge
-            answers a webhook that came already with 200, never 409.
-        """,
-        traps=(
-            """With *Exclude body* the signature is over nothing, and covers neither the query nor the id:
-            whoever has seen one request can send others, and no replay is noticed. Leave it off.""",
-            "Apps (Connect, OAuth) sign with JWT, which is not taken: make an administrator's webhook.",
-        ),
     )
     proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),

@@ -24,8 +24,9 @@ class PagerDuty(SourceType):
     guide = Guide(
         title="PagerDuty",
         setup="""
-            *Integrations* → *Generic Webhooks (v3)* → *New Webhook*: *Webhook URL* the source's URL, the
-            scope, and the events that your routes name. The secret is shown once, when it is saved.
+            Open *Integrations* → *Generic Webhooks (v3)* → *New Webhook*. Set *Webhook URL* to the source's
+            URL. Select the scope and the events that your routes name. PagerDuty shows the secret once,
+            after you save.
         """,
         example="""
 sources:
@@ -42,18 +43,6 @@ routes:
       - ${{ payload.event.data.id }}
       - ${{ payload.event.data.title }}
 """,
-        events="the body's `event.event_type`; no action.",
-        identity="the body's `event.id`, the same when it is sent again.",
-        repeats="""
-            PagerDuty waits 5 s. It sends again for up to 48 h after 5xx, 429 and failed connections; what
-            gets another 4xx is dropped, and after three in a row the subscription rests for a day.
-        """,
-        traps=(
-            "What happened is in `payload.event.data`; of a note or a responder its `incident` is in there.",
-            "`payload.event.agent` and `payload.event.client` may be null.",
-            "*Send Test Event* sends a `pagey.ping`, which no route is asked about.",
-            "A body over 256 KB is not sent at all. Extensions of version 2 sign nothing and are refused.",
-        ),
     )
     sender_issued = ("secret",)
     proofs = (HmacSignature("X-PagerDuty-Signature", prefix="v1=", multiple=True),)

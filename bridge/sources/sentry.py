@@ -40,9 +40,9 @@ class Sentry(SourceType):
     guide = Guide(
         title="Sentry",
         setup="""
-            *Settings* → *Developer Settings* → *Create New Integration* → *Internal*: *Webhook URL* the
-            source's URL; tick the resources under *Webhooks*, or *Alert Rule Action* and name the
-            integration in an alert. The secret is its *Client Secret*.
+            Open *Settings* → *Developer Settings* → *Create New Integration* → *Internal*. Set *Webhook
+            URL* to the source's URL. Select the resources under *Webhooks*, or select *Alert Rule Action*
+            and choose the integration in an alert. The secret is the integration's *Client Secret*.
         """,
         example="""
 sources:
@@ -59,25 +59,6 @@ routes:
       - ${{ payload.data.issue.id }}
       - ${{ payload.data.issue.title }}
 """,
-        events="""
-            what `Sentry-Hook-Resource` says, such as `issue`; the action is the body's `action`, such as
-            `created`. An issue alert is `event_alert.triggered`.
-        """,
-        identity="""
-            none that stays. For 16 min (`dedupe:`) a hash stands for it: of an error or an issue alert over
-            its event's id, action and rule, of others over the body.
-        """,
-        repeats="""
-            Sentry waits 1 s. A public integration's webhooks come again three times, 5 min apart, after 5xx
-            and failed connections; an internal one's never.
-        """,
-        traps=(
-            "An issue that is archived comes as `issue.ignored`.",
-            "The tags of an event are a list of pairs, no mapping.",
-            "`installation.created` is a handshake, which no route is asked about; its grant `code` is not "
-            "stored.",
-            "The older plugin *WebHooks* of a project signs nothing: make an integration instead.",
-        ),
     )
     sender_issued = ("secret",)
     proofs = (HmacSignature("Sentry-Hook-Signature"),)

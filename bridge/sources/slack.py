@@ -67,9 +67,10 @@ class Slack(SourceType):
     guide = Guide(
         title="Slack",
         setup="""
-            api.slack.com/apps → your app. *Basic Information* shows the *Signing Secret*. The source's URL is
-            the *Request URL* of *Event Subscriptions*, of each of *Slash Commands* and of *Interactivity &
-            Shortcuts*, as far as you use them; let the bridge run before you paste it, Slack asks at once.
+            Open your app at api.slack.com/apps. *Basic Information* shows the *Signing Secret*. Start the
+            bridge with this secret first, because Slack sends a request as soon as you enter the URL. Then
+            set the *Request URL* to the source's URL, under *Event Subscriptions*, *Slash Commands* or
+            *Interactivity & Shortcuts*, for each of these that you use.
         """,
         example="""
 sources:
@@ -86,27 +87,6 @@ routes:
       - ${{ payload.text }}
       - ${{ payload.user_name }}
 """,
-        events="""
-            of the Events API the inner type, such as `app_mention`, and as the action its `subtype`; of
-            interactivity the type, such as `block_actions` or `view_submission`; `/deploy` is the event
-            `slash_command` with the action `deploy`.
-        """,
-        identity="""
-            `event_id`; of commands and interactivity `trigger_id`. Without either a hash over the body, for
-            10 min (`dedupe:`).
-        """,
-        repeats="""
-            Slack waits 3 s. It sends an event again up to three times: at once, after a minute and after
-            five, with `X-Slack-Retry-Num`; commands and interactivity never.
-        """,
-        traps=(
-            "A message in a channel is the event `message`; `message.channels` is only the subscription's "
-            "name. Match `payload.event.channel_type`.",
-            "Posts of your own app come as `message` with a `bot_id` too: a task that posts would start "
-            "itself.",
-            "With `response_url` anybody can answer for half an hour: it is stored with the event.",
-            "A time more than 300 s from now is refused. `ssl_check` without a signature is refused too.",
-        ),
     )
     sender_issued = ("secret",)
     proofs = (

@@ -290,9 +290,10 @@ class Sns(SourceType):
     guide = Guide(
         title="Amazon SNS",
         setup="""
-            Put the topic's ARN into the table and start the bridge; then SNS → Topics → the topic → *Create
-            subscription*: protocol HTTPS, *Endpoint* the source's URL, *Enable raw message delivery* off. The
-            bridge confirms the subscription of a topic that the table names; of any other it refuses it.
+            Write the topic's ARN into the table and start the bridge. Then open SNS → Topics → the topic →
+            *Create subscription*. Set the protocol to HTTPS, *Endpoint* to the source's URL and *Enable raw
+            message delivery* to off. The bridge confirms subscriptions of topics that the table names, and
+            refuses others.
         """,
         example="""
 sources:
@@ -311,28 +312,6 @@ routes:
       - ${{ payload.Subject | default('') }}
       - ${{ payload.Message }}
 """,
-        events="""
-            the message's `Type`, nearly always `Notification`; no action. The two confirmations are stored
-            and no route is asked about them. `Token`, `SubscribeURL` and `UnsubscribeURL` are taken out:
-            whoever has them can change the subscription.
-        """,
-        identity="`MessageId`, the same when it is sent again.",
-        repeats="""
-            SNS waits 15 s. On 5xx and 429 it sends again, by default 3 times, 20 s apart; any other 4xx ends
-            it.
-        """,
-        traps=(
-            """`payload.Message` is text, also where it holds JSON (an alarm of CloudWatch): expressions do
-            not parse it. Match it as text, `payload.Message: '*"NewStateValue":"ALARM"*'`, cut a value out
-            with `${{ payload.Message | regex_search('"AlarmName":"([^"]+)"') }}`, or hand the whole to the
-            task.""",
-            """The signing certificate is fetched from `sns.<region>.amazonaws.com`: the bridge must be able
-            to reach port 443 there. Where it cannot, it answers 503, and says so in its log.""",
-            """The time is signed once, before the first try, and SNS tries for up to an hour: a message is
-            taken for 65 min, and from 5 min ahead.""",
-            "Raw message delivery leaves the signature out, and is refused.",
-            "Only AWS can sign: `send` cannot stand in for it. Use `explain`.",
-        ),
     )
     sender_issued = ("topic_arns",)
     proofs = (SnsSignature(_no_certificate, _mark_none),)

@@ -106,8 +106,8 @@ class StandardWebhooks(SourceType):
     guide = Guide(
         title="Standard Webhooks (OpenAI, Clerk, Resend and others)",
         setup="""
-            Wherever the sender takes an endpoint: the source's URL. It shows a signing secret that begins
-            with `whsec_`.
+            At the sender, set the endpoint to the source's URL. The sender shows a signing secret that
+            begins with `whsec_`.
         """,
         example="""
 sources:
@@ -122,13 +122,6 @@ routes:
     task_arguments:
       - ${{ payload.data.id }}
 """,
-        events="the body's `type`; no action. None is known beforehand: every sender has its own.",
-        identity="`webhook-id`, the same when it is sent again.",
-        repeats="""
-            the specification's advice is several times over days, with growing waits, each time signed anew.
-            A time more than 300 s from now is refused.
-        """,
-        traps=("The secret is base64 after `whsec_`; Stripe's begins alike and is none: use its own type.",),
     )
     sender_issued = ("secret",)
     proofs = (StandardSignature(),)

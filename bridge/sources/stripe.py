@@ -177,8 +177,9 @@ class Stripe(SourceType):
     guide = Guide(
         title="Stripe",
         setup="""
-            Workbench → *Webhooks* → *Add destination*: choose the events that your routes name, *Webhook
-            endpoint*, and the source's URL. *Signing secret* then shows a text that begins with `whsec_`.
+            Open Workbench → *Webhooks* → *Add destination*. Select the events that your routes name, choose
+            *Webhook endpoint*, and enter the source's URL. *Signing secret* then shows a secret that begins
+            with `whsec_`.
         """,
         example="""
 sources:
@@ -194,20 +195,6 @@ routes:
     task_arguments:
       - ${{ payload.data.object.id }}
 """,
-        events="the body's `type`, such as `payment_intent.succeeded`; no action.",
-        identity="""
-            the body's `id` (`evt_…`), the same when it is sent again; `pending_webhooks` may then differ.
-        """,
-        repeats="""
-            until it hears 2xx, for up to three days with growing waits; in a sandbox three times over some
-            hours. Each time is signed anew; one more than 300 s from now is refused.
-        """,
-        traps=(
-            "Events come in no certain order, and one change may make two events with ids of their own.",
-            "Every endpoint has a secret of its own, test and live too, and so has `stripe listen`.",
-            "While a secret is rolled, the old one signs too for up to a day; the new one is enough.",
-            "With Connect, `payload.account` says whose event it is.",
-        ),
     )
     events = {
         **dict.fromkeys(_EVENTS, ("id", "type", "data")),

@@ -16,8 +16,9 @@ class Svix(StandardWebhooks):
     guide = Guide(
         title="Senders that use Svix under its own name",
         setup="""
-            In the sender's portal → *Endpoints* → *Add Endpoint*: the source's URL and the events that your
-            routes name. The endpoint's page shows its *Signing Secret*, which begins with `whsec_`.
+            In the sender's portal, open *Endpoints* → *Add Endpoint*. Enter the source's URL and select the
+            events that your routes name. The endpoint's page shows its *Signing Secret*, which begins with
+            `whsec_`.
         """,
         example="""
 sources:
@@ -32,13 +33,6 @@ routes:
     task_arguments:
       - ${{ payload.data.id }}
 """,
-        events="the body's `type`; no action. None is known beforehand: every sender has its own.",
-        identity="`svix-id`, the same when it is sent again.",
-        repeats="""
-            after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h more, unless the sender says otherwise, each
-            time signed anew. A time more than 300 s from now is refused.
-        """,
-        traps=("Where the headers are named `webhook-…` instead, use `type: standard-webhooks`.",),
     )
     proofs = (StandardSignature("svix-signature"),)
     id_header = "svix-id"

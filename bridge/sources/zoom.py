@@ -104,9 +104,9 @@ class Zoom(SourceType):
     guide = Guide(
         title="Zoom",
         setup="""
-            marketplace.zoom.us → *Develop* → your app → *Features* → *Access*: copy the *Secret Token*; under
-            *Event Subscriptions* the source's URL is the *Event notification endpoint URL*. Let the bridge
-            run with the token, then press *Validate*.
+            At marketplace.zoom.us, open *Develop* → your app → *Features* → *Access* and copy the *Secret
+            Token*. Start the bridge with this token first. Then set the *Event notification endpoint URL*
+            under *Event Subscriptions* to the source's URL, and press *Validate*.
         """,
         example="""
 sources:
@@ -122,19 +122,6 @@ routes:
     task_arguments:
       - ${{ payload.payload.object.uuid }}
 """,
-        events="the body's `event`, such as `meeting.started`; no action.",
-        identity="""
-            none that it sends. A hash over event, `event_ts` and payload stands for it, for 2 h (`dedupe:`).
-        """,
-        repeats="""
-            Zoom waits 3 s and sends again 5, 25 and 85 min after the first time. It asks for
-            `endpoint.url_validation` again every 72 h, which the bridge answers.
-        """,
-        traps=(
-            "What Zoom tells is in its body's own `payload`: `payload.payload.object`.",
-            "A `download_token` is taken out: download recordings with an access token of your own.",
-            "A time more than 300 s from now is refused.",
-        ),
     )
     sender_issued = ("secret",)
     proofs = (

@@ -40,7 +40,7 @@ class Source:
     dedupe: float | None = None
     options: Options = field(default_factory=Options)
     #: The events whose body, headers and query are stored.
-    keep: Keep = Keep.FULL
+    store_payload: Keep = Keep.FULL
     #: Fields whose values are not stored.
     redact: tuple[Path, ...] = ()
     #: What to do with an old body under a new delivery id; None means that it is not detected.
@@ -133,7 +133,7 @@ class Source:
 
     def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
         """Return the event as it is stored: redacted, or with an empty body."""
-        if self.keep is Keep.NONE or (self.keep is Keep.MATCHED and not made_jobs):
+        if self.store_payload is Keep.NONE or (self.store_payload is Keep.MATCHED and not made_jobs):
             return without_content(event)
         return redact(event, self.redact) if self.redact else event
 
