@@ -1,5 +1,6 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
+# make quick   the same, but only the unit tests
 # make slow    the tests that make test leaves out, since they multiply what one of its own shows
 # make chaos   breaks everything for an hour, and prints what was survived
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
@@ -13,13 +14,16 @@ BIN := .venv/bin
 # More than most machines of CI have cores: many tests wait for processes.
 TEST_ARGS ?= --numprocesses 3 --dist worksteal
 
-.PHONY: demo test slow lint chaos docs lock audit clean
+.PHONY: demo test quick slow lint chaos docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+quick: lint
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/project
 
 slow: .venv/.test
 	$(BIN)/python -m pytest $(TEST_ARGS) -m slow

@@ -12,13 +12,13 @@ import pytest
 
 from bridge.outbox import rates
 from bridge.outbox.store import Outbox
-from tests import alertmanager, octokit, postgresql
-from tests.alertmanager import Alertmanager
-from tests.intake import Intake
-from tests.octokit import Example, Octokit
-from tests.postgresql import Cluster
-from tests.tables import Clock
-from tests.terminal import Terminal
+from tests.support import alertmanager, octokit, postgresql
+from tests.support.alertmanager import Alertmanager
+from tests.support.intake import Intake
+from tests.support.octokit import Example, Octokit
+from tests.support.postgresql import Cluster
+from tests.support.tables import Clock
+from tests.support.terminal import Terminal
 
 #: The senders' vectors and samples, where they are there: the project passes its tests without them.
 SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "shared"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.run import Report, run
 from tests.chaos.schedule import What
-from tests.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 STORES = ("sqlite", "postgresql")
 

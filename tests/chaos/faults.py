@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 from tests.chaos.schedule import Action, What
 from tests.chaos.table import TASKS, TIMEOUT
-from tests.theeye import Answer, Fault, StandIn
+from tests.support.theeye import Answer, Fault, StandIn
 
 #: What nginx says.
 _HTML = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"

@@ -11,7 +11,7 @@ from random import Random
 
 from tests.chaos.oracle import Taken
 from tests.chaos.table import KINDS, WEIGHTS, Kind, members
-from tests.pushes import Client
+from tests.support.pushes import Client
 
 #: Seconds that a client waits between two pushes, from and to; and before it pushes the same once more.
 _PAUSE, _AGAIN = (0.0, 0.2), 0.1

@@ -21,9 +21,9 @@ from tests.chaos.oracle import Arrival, Cause, History, Resolved, Saved, Violati
 from tests.chaos.schedule import BY_THEEYE, HARMLESS, SUDDEN, WITH_STATUS, Action, What, schedule
 from tests.chaos.system import System
 from tests.chaos.table import ENVIRONMENT, LEASE, TIMEOUT, stand_in, write_table
-from tests.delivery import posts
-from tests.postgresql import Cluster
-from tests.theeye import StandIn
+from tests.support.delivery import posts
+from tests.support.postgresql import Cluster
+from tests.support.theeye import StandIn
 
 #: Clients that push at the same time.
 CLIENTS = 8

@@ -16,12 +16,12 @@ import psycopg
 
 from tests.chaos.schedule import CLOCKS, ON_POSTGRESQL, ON_SQLITE, Action, What
 from tests.chaos.table import ENVIRONMENT
-from tests.clock import WallClock, find_compiler
-from tests.disk import filled, small_disk
-from tests.pgbouncer import PgBouncer, find_program
-from tests.postgresql import Cluster
-from tests.server import Program, Server, Worker
-from tests.tables import in_threads
+from tests.support.clock import WallClock, find_compiler
+from tests.support.disk import filled, small_disk
+from tests.support.pgbouncer import PgBouncer, find_program
+from tests.support.postgresql import Cluster
+from tests.support.server import Program, Server, Worker
+from tests.support.tables import in_threads
 
 #: The limit of open files of each web process, and how many connections come in a crowd.
 FILES, CROWD = 300, 400

@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from bridge.demo.arguments import Argument, StandInTask
-from tests.pushes import VARIABLES
-from tests.theeye import StandIn
+from tests.support.pushes import VARIABLES
+from tests.support.theeye import StandIn
 
 #: ``theeye.timeout``, seconds.
 TIMEOUT = 2

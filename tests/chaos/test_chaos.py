@@ -13,10 +13,10 @@ from tests.chaos.run import CLIENTS, TAKEN_WITHIN, Person, Report, judge, run, s
 from tests.chaos.schedule import BY_THEEYE, CLOCKS, ON_POSTGRESQL, ON_SQLITE, What, schedule
 from tests.chaos.system import System
 from tests.chaos.table import stand_in, write_table
-from tests.delivery import posts
-from tests.postgresql import Cluster
-from tests.tables import wait_until
-from tests.theeye import Fault
+from tests.support.delivery import posts
+from tests.support.postgresql import Cluster
+from tests.support.tables import wait_until
+from tests.support.theeye import Fault
 
 #: What a run follows from, and for how many seconds everything is broken.
 ON_ONE, ON_FOUR = (1346, 22.0), (2603, 32.0)

@@ -18,7 +18,7 @@ from tests.chaos.oracle import (
     violations,
 )
 from tests.chaos.table import ONCE_WITHIN, RATE, TASKS, Kind
-from tests.tables import NOW
+from tests.support.tables import NOW
 
 #: Seconds that an attempt takes in these histories.
 TAKES = 0.1

@@ -1,0 +1,378 @@
+"""Rates: how many attempts of a task start in a span of time, over all processes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.job import Job, JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.core.secrets import Mask
+from bridge.core.task import Rate, Task
+from bridge.outbox import rates
+from bridge.outbox.claims import Claim
+from bridge.outbox.store import Outbox
+from tests.support.delivery import Process, Shifted, posts, quick_client
+from tests.support.tables import (
+    NOW,
+    Clock,
+    in_threads,
+    items,
+    make_table,
+    make_task,
+    make_webhook,
+    stand_in_task,
+)
+from tests.support.theeye import StandIn
+
+RATE = Rate(3, 60.0)
+TASK, OTHER = make_task(1, rate=RATE), make_task(2)
+
+ACCEPTED = AttemptResult(0.25, Outcome.ACCEPTED, 200, "", "theeye-1")
+AWAY = AttemptResult(0.25, Outcome.UNAVAILABLE, 503, "503", None)
+
+
+@pytest.fixture
+def tests_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's time is that of the test's clock, on PostgreSQL too."""
+    monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
+
+
+on_the_tests_clock = pytest.mark.usefixtures("tests_clock")
+
+
+def store(outbox: Outbox, delivery: str, count: int, task: Task = TASK) -> list[int]:
+    """The ids of so many new jobs of a task."""
+    return [job.id for job in outbox.store(make_webhook(*items(count, task=task), delivery_id=delivery)).jobs]
+
+
+def claim(outbox: Outbox, free: int = 10, per_task: int = 10, rate: Rate | None = RATE) -> Claim:
+    """Without a `rate`, as a process does whose table has none."""
+    of_tasks = {} if rate is None else {TASK.id: rate}
+    return outbox.claim(free=free, busy={}, per_task=per_task, lease=60.0, rates=of_tasks)
+
+
+def start(outbox: Outbox, claimed: Claim, at: float = NOW, rate: Rate | None = RATE) -> list[int]:
+    """The attempts that may start."""
+    started = [outbox.start(job, claimed.token, at, rate) for job in claimed.jobs]
+    return [attempt for attempt in started if attempt is not None]
+
+
+def ids(claimed: Claim) -> list[int]:
+    return [job.id for job in claimed.jobs]
+
+
+def started(outbox: Outbox, task: Task = TASK) -> list[float]:
+    """When each attempt of the task started, in order."""
+    jobs = [job for job in outbox.jobs(limit=1000) if job.task_id == task.id]
+    return sorted(attempt.started_at for job in jobs for attempt in outbox.attempts(job.id))
+
+
+def most(times: Sequence[float], span: float) -> int:
+    """The most of them that lie in one span, its ends included."""
+    return max(sum(first <= at <= first + span for at in times) for first in times)
+
+
+@on_the_tests_clock
+class TestClaim:
+    def test_takes_what_the_rate_leaves(self, outbox: Outbox) -> None:
+        made = store(outbox, "1", 5)
+
+        first = claim(outbox)
+
+        assert ids(first) == made[:3]
+        # The three may come back unsent: then there is room before the span is over.
+        assert (ids(claim(outbox)), claim(outbox).next_start_at) == ([], None)
+        start(outbox, first)
+        assert (ids(claim(outbox)), claim(outbox).next_start_at) == ([], NOW + 60)
+
+    def test_what_has_started_counts_until_its_span_is_over(self, outbox: Outbox, clock: Clock) -> None:
+        made = store(outbox, "1", 9)
+        start(outbox, claim(outbox, free=2))
+        clock.now = NOW + 20
+        start(outbox, claim(outbox), NOW + 20)
+
+        clock.now = NOW + 59
+        late = claim(outbox)
+        assert (ids(late), late.next_start_at) == ([], NOW + 60)
+        clock.now = NOW + 61
+        assert ids(claim(outbox)) == made[3:5]
+
+    def test_what_is_handed_back_leaves_its_room(self, outbox: Outbox) -> None:
+        made = store(outbox, "1", 5)
+        first = claim(outbox)
+        outbox.release(first.jobs[0], first.token)
+        assert ids(claim(outbox)) == made[:1]
+
+    def test_a_task_holds_no_more_threads_for_its_rate(self, outbox: Outbox) -> None:
+        made = store(outbox, "1", 5)
+        assert ids(claim(outbox, per_task=2)) == made[:2]
+
+    def test_holds_up_no_other_task(self, outbox: Outbox) -> None:
+        rated = store(outbox, "1", 200)
+        others = store(outbox, "2", 5, OTHER)
+
+        assert ids(claim(outbox, free=6)) == [*rated[:3], *others[:3]]
+        assert ids(claim(outbox, free=6)) == others[3:]
+
+    def test_attempts_of_another_task_are_its_own(self, outbox: Outbox) -> None:
+        store(outbox, "1", 9, OTHER)
+        start(outbox, claim(outbox), rate=None)
+        made = store(outbox, "2", 5)
+        assert ids(claim(outbox)) == made[:3]
+
+    def test_retries_count(self, outbox: Outbox) -> None:
+        (job_id,) = store(outbox, "1", 1)
+        for _ in range(3):
+            claimed = claim(outbox)
+            (attempt,) = start(outbox, claimed)
+            again = Decision(JobState.WAITING, NOW, "503")
+            assert outbox.record(claimed.jobs[0], claimed.token, attempt, AWAY, again)
+
+        assert (ids(claim(outbox)), claim(outbox).next_start_at) == ([], NOW + 60)
+        assert len(outbox.attempts(job_id)) == 3
+
+    def test_says_when_the_first_of_several_tasks_may_go_on(self, outbox: Outbox, clock: Clock) -> None:
+        of_both = {TASK.id: RATE, OTHER.id: Rate(1, 30.0)}
+        take = partial(outbox.claim, free=10, busy={}, per_task=10, lease=60.0, rates=of_both)
+        store(outbox, "1", 4)
+        store(outbox, "2", 2, OTHER)
+        first = take()
+        assert [job.task_id for job in first.jobs] == [TASK.id] * 3 + [OTHER.id]
+        start(outbox, first)
+        clock.now = NOW + 10
+
+        assert take().next_start_at == NOW + 30
+
+    def test_without_a_rate_any_number(self, outbox: Outbox) -> None:
+        made = store(outbox, "1", 9)
+        claimed = claim(outbox, rate=None)
+        assert (ids(claimed), claimed.next_start_at) == (made, None)
+        assert len(start(outbox, claimed, rate=None)) == 9
+
+
+@on_the_tests_clock
+class TestStart:
+    """A claim leaves room; one by a process with another table may not have."""
+
+    @pytest.fixture
+    def late(self, outbox: Outbox, clock: Clock) -> tuple[str, Job]:
+        """A job, and its claim, that another process claimed beside three that have started since."""
+        store(outbox, "1", 4)
+        claimed = claim(outbox, rate=None)
+        for number, job in enumerate(claimed.jobs[:3]):
+            clock.now = NOW + 10 * number
+            assert outbox.start(job, claimed.token, clock(), RATE) is not None
+        clock.now = NOW + 40
+        return claimed.token, claimed.jobs[3]
+
+    def test_that_finds_the_rate_used_up_waits_until_the_right_time(
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job]
+    ) -> None:
+        token, job = late
+
+        assert outbox.start(job, token, clock(), RATE) is None
+
+        after = outbox.job(job.id)
+        assert (after.state, after.due_at) == (JobState.WAITING, NOW + 60)
+        assert (after.claim_token, after.lease_until, after.window_attempts, after.retry_window_start) == (
+            None,
+            None,
+            0,
+            NOW,
+        )
+        assert outbox.attempts(job.id) == []
+        clock.now = NOW + 61
+        assert ids(claim(outbox)) == [job.id]
+
+    def test_and_keeps_why_it_waited_before(self, outbox: Outbox, clock: Clock) -> None:
+        (job_id,) = store(outbox, "1", 1)
+        for _ in range(3):
+            claimed = claim(outbox, rate=None)
+            (attempt,) = start(outbox, claimed)
+            outbox.record(
+                claimed.jobs[0], claimed.token, attempt, AWAY, Decision(JobState.WAITING, NOW, "503 busy")
+            )
+        assert start(outbox, claim(outbox, rate=None)) == []
+
+        after = outbox.job(job_id)
+        assert (after.reason, after.window_attempts, after.due_at) == ("503 busy", 3, NOW + 60)
+
+    def test_at_the_very_end_of_the_span_is_too_early(
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job]
+    ) -> None:
+        token, job = late
+        clock.now = NOW + 60
+        assert outbox.start(job, token, clock(), RATE) is None
+        assert started(outbox) == [NOW, NOW + 10, NOW + 20]
+
+    def test_a_clock_that_was_set_back_holds_nothing_up(
+        self, outbox: Outbox, clock: Clock, late: tuple[str, Job]
+    ) -> None:
+        token, job = late
+        clock.now = NOW - 86_400
+        assert outbox.start(job, token, clock(), RATE) is not None
+
+    def test_once_the_span_is_over_it_may(self, outbox: Outbox, clock: Clock, late: tuple[str, Job]) -> None:
+        token, job = late
+        clock.now = NOW + 60.01
+        assert outbox.start(job, token, clock(), RATE) is not None
+        assert most(started(outbox), RATE.span) == 3
+
+    def test_not_without_the_claim(self, outbox: Outbox, clock: Clock, late: tuple[str, Job]) -> None:
+        _, job = late
+        assert outbox.start(job, "another token", clock(), RATE) is None
+        assert outbox.job(job.id) == job
+        clock.now = NOW + 3600
+        assert outbox.start(job, "another token", clock(), RATE) is None
+        assert outbox.job(job.id) == job
+
+    def test_the_next_of_its_group_waits_behind_it(self, outbox: Outbox, clock: Clock) -> None:
+        for number in range(5):
+            outbox.store(make_webhook(*items(1, task=TASK, group="g"), delivery_id=str(number)))
+        for _ in range(3):
+            claimed = claim(outbox)
+            (attempt,) = start(outbox, claimed)
+            outbox.record(
+                claimed.jobs[0], claimed.token, attempt, ACCEPTED, Decision(JobState.ACCEPTED, None, None)
+            )
+        fourth = claim(outbox, rate=None)
+        assert start(outbox, fourth) == []
+
+        clock.now = NOW + 61
+        assert ids(claim(outbox)) == ids(fourth)
+
+
+class TestNeverMore:
+    """Over several processes: two stores of one database, with threads of their own."""
+
+    @on_the_tests_clock
+    def test_of_those_that_start_at_the_same_moment(
+        self, outbox: Outbox, reopen: Callable[[], Outbox], clock: Clock
+    ) -> None:
+        """Eight that were claimed without a rate. Without the lock each counts before the others start."""
+        stores = [outbox, reopen()] * 4
+        for number in range(10):
+            clock.now = now = NOW + 1000 * number
+            store(outbox, str(number), 8)
+            claimed = claim(outbox, rate=None)
+
+            def start_one(at: int, claimed: Claim = claimed, now: float = now) -> int | None:
+                return stores[at].start(claimed.jobs[at], claimed.token, now, RATE)
+
+            attempts = in_threads([partial(start_one, at) for at in range(8)])
+
+            assert Counter(attempt is None for attempt in attempts) == {False: 3, True: 5}
+            for job in map(outbox.job, ids(claimed)):
+                if job.state is JobState.WAITING:
+                    assert job.due_at == now + 60
+                    outbox.cancel(job.id)
+
+    def test_of_those_that_claim_and_start(self, url: str) -> None:
+        """By the true time, in short spans; some processes claim as if there was no rate."""
+        rate = Rate(4, 0.3)
+        with ExitStack() as opened:
+            stores = [opened.enter_context(closing(Outbox(url))) for _ in range(2)]
+            store(stores[0], "1", 24)
+
+            def deliver(one: Outbox, claims_by: Rate | None) -> None:
+                while one.counts().keys() != {JobState.ACCEPTED}:
+                    claimed = claim(one, free=3, rate=claims_by)
+                    for job in claimed.jobs:
+                        attempt = one.start(job, claimed.token, time.time(), rate)
+                        if attempt is not None:
+                            done = Decision(JobState.ACCEPTED, None, None)
+                            assert one.record(job, claimed.token, attempt, ACCEPTED, done)
+                    time.sleep(0.01)
+
+            in_threads([partial(deliver, one, by) for one in stores for by in (rate, None)])
+
+            times = started(stores[0])
+        assert len(times) == 24
+        assert most(times, rate.span) <= rate.attempts
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+class TestClock:
+    """The time is the database server's: the processes' clocks may differ."""
+
+    def test_starts_are_written_by_it(self, url: str) -> None:
+        with closing(Outbox(url, clock=lambda: time.time() + 3600)) as outbox:
+            store(outbox, "1", 1)
+            start(outbox, claim(outbox), time.time() + 3600)
+            (at,) = started(outbox)
+        assert abs(at - time.time()) < 30
+
+    def test_an_hour_between_two_clocks_changes_nothing(self, url: str) -> None:
+        ahead, behind = Shifted(), Shifted()
+        ahead.offset, behind.offset = 3600.0, -3600.0
+        with closing(Outbox(url, clock=ahead)) as first, closing(Outbox(url, clock=behind)) as second:
+            made = store(second, "1", 5)
+            taken = claim(first, free=2)
+            assert len(start(first, taken, ahead())) == 2
+            other = claim(second)
+            assert ids(other) == made[2:3]
+            assert len(start(second, other, behind())) == 1
+
+            for one, clock in ((first, ahead), (second, behind)):
+                none = claim(one)
+                assert none.jobs == ()
+                # In its own time, by which it waits.
+                assert none.next_start_at is not None
+                assert abs(none.next_start_at - clock() - 60) < 30
+
+    def test_one_that_waits_is_due_by_the_clock_of_its_process(self, url: str) -> None:
+        clock = Shifted()
+        clock.offset = -3600.0
+        with closing(Outbox(url, clock=clock)) as outbox:
+            store(outbox, "1", 4)
+            claimed = claim(outbox, rate=None)
+            assert len(start(outbox, claimed, clock())) == 3
+            assert abs(outbox.job(claimed.jobs[3].id).due_at - clock() - 60) < 30
+
+
+class TestDelivery:
+    RATE = Rate(5, 1.0)
+    RATED = make_task(3, rate=RATE)
+
+    @pytest.fixture
+    def theeye(self) -> Iterator[StandIn]:
+        with StandIn(["acme"], [stand_in_task(task) for task in (self.RATED, OTHER)]) as stand_in:
+            yield stand_in
+
+    def test_holds_the_rate_over_two_processes_and_no_other_task_up(
+        self, url: str, tmp_path: Path, theeye: StandIn
+    ) -> None:
+        tasks = (self.RATED, OTHER)
+        table = make_table(tasks=tasks, url=theeye.url)
+        mask = Mask(task.secret_key for task in tasks if task.secret_key is not None)
+        client = quick_client(tmp_path)
+        with ExitStack() as running:
+            processes = [
+                running.enter_context(closing(Process(url, table, mask, make_client=client)))
+                for _ in range(2)
+            ]
+            rated = processes[0].store(*items(15, task=self.RATED))
+            others = processes[0].store(*items(15, task=OTHER))
+            for process in processes:
+                process.start()
+
+            for job_id in (*others, *rated):
+                processes[0].wait_for(job_id, JobState.ACCEPTED)
+
+            times = started(processes[0].outbox, self.RATED)
+            done = started(processes[0].outbox, OTHER)
+            starts = sum(process.outbox.calls["start"] for process in processes)
+        assert len(times) == 15
+        assert most(times, self.RATE.span) <= self.RATE.attempts
+        assert done[-1] < times[-1]
+        assert len(posts(theeye)) == 30
+        # What the rate holds back is hardly ever claimed: two that claim and start at once may meet.
+        assert starts < 40
