@@ -49,17 +49,13 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow the variants that ``slow_unless`` leaves out."""
     for item in items:
-        kept = item.get_closest_marker("slow_unless")
         params = getattr(getattr(item, "callspec", None), "params", {})
-        if kept is None:
-            continue
-        if unknown := kept.kwargs.keys() - params.keys():
-            raise pytest.UsageError(f"{item.nodeid}: slow_unless names no parameter {', '.join(unknown)}")
-        if any(
-            params[name] not in (value if isinstance(value, list) else [value])
-            for name, value in kept.kwargs.items()
-        ):
-            item.add_marker("slow")
+        for node, mark in item.iter_markers_with_node("slow_unless"):
+            if node is item and (unknown := mark.kwargs.keys() - params.keys()):
+                raise pytest.UsageError(f"{item.nodeid}: slow_unless names no parameter {', '.join(unknown)}")
+            for name, kept in mark.kwargs.items():
+                if name in params and params[name] not in (kept if isinstance(kept, list) else [kept]):
+                    item.add_marker("slow")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

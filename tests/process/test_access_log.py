@@ -91,6 +91,7 @@ def everything_written(folder: Path) -> str:
         "--log-config-json {folder}/log.json",
     ],
 )
+@pytest.mark.slow_unless(arguments=["--access-logfile -", "--log-config {folder}/log.ini"])
 def test_an_access_log_has_no_query_and_no_header(tmp_path: Path, arguments: str, form: str) -> None:
     (tmp_path / "log.ini").write_text(LOG_CONFIG.format(path=tmp_path / "configured.txt"), "utf-8")
     handler = {"class": "logging.FileHandler", "filename": str(tmp_path / "configured.txt")}

@@ -185,6 +185,7 @@ def in_encoding(encoding: str, cluster: Cluster) -> str:
         (lacks_schema, "search_path is nowhere, and the role may use no such schema: create the schema, "),
     ],
 )
+@pytest.mark.slow_unless(create=lacks_schema)
 def test_a_database_that_cannot_keep_the_promises_is_refused(
     tmp_path: Path, postgresql_cluster: Cluster, create: Callable[[Cluster], str], said: str
 ) -> None:

@@ -232,6 +232,7 @@ def refused_requests(observed: Observed, body: bytes) -> None:
     assert observed.post("/hooks/alerts", b"{", {"Authorization": f"Bearer {BEARER}"}) == 400
 
 
+@pytest.mark.slow
 def test_a_tls_error_shows_no_key(tmp_path: Path, theeye: StandIn) -> None:
     observed = Observed(tmp_path, theeye.url.replace("http://", "https://"))
     with observed.server:
@@ -253,6 +254,9 @@ def test_a_tls_error_shows_no_key(tmp_path: Path, theeye: StandIn) -> None:
         "postgresql://bob:{}@127.0.0.1:many/bridge",
         "mysql://bob:{}@127.0.0.1/bridge",
     ],
+)
+@pytest.mark.slow_unless(
+    url=["postgresql://bob:{}@127.0.0.1:1/bridge", "postgresql://bob:{}@here@127.0.0.1:1/bridge"]
 )
 def test_no_command_shows_the_databases_password(tmp_path: Path, theeye: StandIn, url: str) -> None:
     password = "marked-store-password-7Qz"

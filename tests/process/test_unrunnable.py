@@ -154,6 +154,7 @@ class TestWhenItIsSent:
             ("texts", LEGACY, "x" * MAX_SHELL_TEXT_BYTES, False),
         ],
     )
+    @pytest.mark.slow_unless(url="sqlite")
     def test_by_what_the_task_and_the_route_are_now(
         self, process: Process, theeye: StandIn, route: str, task: Task, argument: str, runs: bool
     ) -> None:

@@ -67,7 +67,7 @@ def imported(folder: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module)
     names = {name.partition(".")[0] for name in found}
-    return names - sys.stdlib_module_names - {"bridge", "tests", "_typeshed"}
+    return names - sys.stdlib_module_names - {"bridge", "docs", "tests", "_typeshed"}
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -43,6 +43,9 @@ from tests.support.theeye import Answer, Fault, StandIn
 
 TASK, CHAT, OTHER = make_task(1), make_task(2), make_task(3)
 
+# Delivery goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 REFUSED = AttemptResult(0.5, Outcome.REFUSED, 403, "403 invalid secret", None)
 LOST = AttemptResult(5.0, Outcome.UNKNOWN, None, "no answer within 5 s", None)
 

@@ -53,6 +53,9 @@ from tests.support.tables import (
 )
 from tests.support.theeye import Answer, Fault, StandIn
 
+# Delivery goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 OTHER = make_task(2)
 HOLDING = make_task(3, on_unknown=OnUnknown.HOLD)
 #: In no table.

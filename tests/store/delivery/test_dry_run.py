@@ -32,6 +32,9 @@ from tests.support.tables import (
 )
 from tests.support.theeye import StandIn
 
+# Delivery goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 #: Started with TheEye's access token.
 BY_TOKEN = replace(make_task(2), secret_key=None)
 RATED = make_task(3, rate=Rate(1, 86400.0))

@@ -41,6 +41,9 @@ from tests.support.theeye import Answer, Fault, StandIn
 
 A, B = make_task(1), make_task(2)
 
+# Delivery goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 #: How long the deploy freeze of these tests lasts, seconds: longer than a job is tried again.
 FREEZE = 2 * 86400.0
 

@@ -40,6 +40,9 @@ from tests.support.tables import (
 )
 from tests.support.theeye import Answer, Fault, StandIn
 
+# Delivery goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 TOKEN = Secret("theeye-token-0123456789")
 #: It has no key: the token starts it.
 BY_TOKEN = make_task(5, secret_key=None)

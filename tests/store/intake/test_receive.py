@@ -185,6 +185,7 @@ class TestLimit:
     def lines(self, count: int) -> bytes:
         return orjson.dumps({"id": str(count), "lines": list(range(count))})
 
+    @pytest.mark.slow
     def test_up_to_it(self, make_intake: MakeIntake) -> None:
         intake = make_intake(LOOP)
         answer = intake.post("shop", self.lines(MAX_JOBS))

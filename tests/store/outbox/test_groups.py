@@ -498,6 +498,7 @@ class TestSize:
                 assert index in plan
                 assert "TEMP B-TREE" not in plan
 
+    @pytest.mark.slow_unless(url="postgresql")
     def test_one_webhook_may_have_thousands(self, outbox: Outbox) -> None:
         jobs = [
             make_job(number, item_key=f"item-{number}", item_index=number, group=f"g{number % 2500}")

@@ -246,6 +246,7 @@ class TestOneEvent:
         made = ask(outbox, "1", keyed(), keyed(route="second", within=1.0))
         assert [job.state for job in made] == [JobState.WAITING] * 2
 
+    @pytest.mark.slow_unless(url="postgresql")
     def test_as_many_items_as_an_event_may_have(self, outbox: Outbox) -> None:
         many = [
             make_job(n, item_key=f"i{n}", once_key=f"key {n % 9_999}", once_within=WITHIN)

@@ -272,13 +272,14 @@ def run(command: list[str], url: str, folder: Path) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("command", [["jobs", "list"], ["events", "list", "--json"], ["db", "upgrade"]])
+@pytest.mark.slow_unless(empty_url="sqlite")
 def test_a_command_says_so_in_one_line(url: str, tmp_path: Path, command: list[str]) -> None:
     migrate(url)
     set_revision(url, NEWER)
 
     done = run(["bridge", *command], url, tmp_path)
 
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", refuses(NEWER) + "\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {refuses(NEWER)}\n")
 
 
 def test_a_worker_does_not_start_on_it(url: str, tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def test_a_worker_does_not_start_on_it(url: str, tmp_path: Path) -> None:
     done = run(["bridge", "worker"], url, tmp_path)
 
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == refuses(NEWER)
+    assert done.stderr.splitlines()[-1] == f"Error: {refuses(NEWER)}"
     assert "Traceback" not in done.stderr
 
 

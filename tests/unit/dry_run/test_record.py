@@ -243,7 +243,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("event", "message"),
         [
-            (without_content(make_event(PUSH)), "the body of event 1 is not kept"),
+            (without_content(make_event(PUSH)), "the body of event 1 is not stored"),
             (make_event(PUSH, source="gitlab"), "which the table does not have"),
             (make_event({"ref": "r"}), "event 1 cannot become a test: a github push without before, after"),
         ],
