@@ -159,7 +159,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; without it, only the log has them",
+        "the token for the details of `/readyz`, in `Authorization: Bearer …`; unset, only the log has them",
         _secret,
         private=True,
     ),
