@@ -1,7 +1,7 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
 # make quick   the same, but only the unit tests
-# make slow    the tests that make test leaves out, since they multiply what one of its own shows
+# make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults
 # make chaos   breaks everything for an hour, and prints what was survived
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;

@@ -28,6 +28,7 @@ from bridge.config import json_schema
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.process.settings import COMMIT_VARIABLES, VARIABLES
 from bridge.sources.base.discovery import discover
+from bridge.sources.base.proofs import HeaderToken, HmacSignature, Proof, UrlToken
 from bridge.sources.base.source_type import SourceType
 
 ROOT = Path(__file__).parents[1]
@@ -156,6 +157,7 @@ def _environment() -> Iterator[str]:
     yield "|---|---|---|"
     for each in VARIABLES:
         default = f"`{each.default}`" if each.default else "unset"
+        default += f"; {each.otherwise}" if each.otherwise else ""
         yield f"| `{each.name}` | {default} | {_cell(each.meaning)} |"
 
 
@@ -249,6 +251,13 @@ def _sentence(text: str) -> str:
 # Types of sources
 
 
+#: Where requests have credentials that are not in one header.
+_PLACES = {
+    UrlToken.key: "the query parameter `token`",
+    "topic_arns": "`Signature` and `TopicArn` of the body",
+}
+
+
 def _source_types(types: Iterable[SourceType]) -> Iterator[str]:
     yield "| type | sender | credentials |"
     yield "|---|---|---|"
@@ -264,16 +273,22 @@ def _source(source_type: SourceType) -> Iterator[str]:
     yield f"{' '.join(guide.setup.split())}\n"
     yield f"```yaml\n{guide.example.strip()}\n```\n"
     for proof in source_type.proofs:
-        yield f"- **Credential:** `{proof.key}`, in {_place(proof.header)}{issued.get(proof.key, '')}."
+        yield f"- **Credential:** `{proof.key}`, in {_place(source_type, proof)}{issued.get(proof.key, '')}."
     yield f"- **Body:** {', or '.join(map(str, source_type.bodies))}."
     if source_type.replayable:
-        yield "- **Replays:** the sender signs neither delivery id nor time. See [Replays](#replays)."
+        yield "- **Replays:** this type accepts `replays:`. See [Replays](#replays)."
     if source_type.events:
         yield from _known_events([f"`{name}`" for name in source_type.events])
 
 
-def _place(header: str) -> str:
-    return f"`{header}`" if re.fullmatch(r"[\w-]+", header) else header
+def _place(source_type: SourceType, proof: Proof) -> str:
+    """Return where a request has the credential."""
+    if isinstance(proof, HeaderToken) and "header" in source_type.options:
+        return "the header that `header:` names"
+    if isinstance(proof, HmacSignature) and "signature" in source_type.options:
+        named = "the header that `signature:` names"
+        return f"`{proof.header}`, or {named}" if source_type.default_signature else named
+    return _PLACES.get(proof.key, f"`{proof.header}`")
 
 
 def _known_events(names: list[str]) -> Iterator[str]:

@@ -237,6 +237,6 @@ class RouteModel(TaskCallModel):
     once_within: Duration | None = None
     """The time in which at most one job with the same once_key runs."""
     once_key: Text | None = None
-    """The key for once_within, such as ${{ payload.id }}. Default: one key for all jobs of the route."""
+    """The value that once_within compares, such as ${{ payload.id }}. Default: the same for all jobs."""
     otherwise: Boolean = False
     """Evaluate this route only if no other route of its source created a job."""

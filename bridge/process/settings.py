@@ -122,6 +122,8 @@ class Variable:
     read: Callable[[str], Any]
     #: Whether its value may hold a password: no message shows it.
     private: bool = False
+    #: For the documentation: its defaults elsewhere.
+    otherwise: str = ""
 
     @property
     def setting(self) -> str:
@@ -157,15 +159,16 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; unset, nobody sees them",
+        "the token for the details of `/readyz`, in `Authorization: Bearer …`; unset, only the log has them",
         _secret,
         private=True,
     ),
     Variable(
         "BRIDGE_TRUSTED_PROXIES",
         "0",
-        "how many proxies set X-Forwarded-For; unset, 1 on Heroku, Cloud Run, Railway, 2 on Render, Fly.io",
+        "how many proxies append to X-Forwarded-For",
         _number(0, 16),
+        otherwise="1 on Heroku, Cloud Run, Railway; 2 on Render, Fly.io",
     ),
     Variable(
         "BRIDGE_STOP_TIMEOUT",
@@ -173,7 +176,9 @@ VARIABLES = (
         "how long a stop may take, for requests and sends in progress",
         parse_duration,
     ),
-    Variable("WEB_CONCURRENCY", "1", "the number of web processes; unset, 2 on PostgreSQL", _number(1, 64)),
+    Variable(
+        "WEB_CONCURRENCY", "1", "the number of web processes", _number(1, 64), otherwise="2 on PostgreSQL"
+    ),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
@@ -212,7 +217,7 @@ class Settings:
     #: How many proxies add to a request's X-Forwarded-For.
     trusted_proxies: int
     retention: Retention
-    #: Shows the details of ``/readyz``; None: nobody sees them.
+    #: Shows the details of ``/readyz``; None: only the log has them.
     status_token: Secret | None
     #: Seconds.
     stop_timeout: float
