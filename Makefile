@@ -23,7 +23,7 @@ test: lint
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 quick: lint
-	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/project
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit
 
 slow: .venv/.test
 	$(BIN)/python -m pytest $(TEST_ARGS) -m slow

@@ -82,18 +82,26 @@ each_type = pytest.mark.parametrize(
 
 
 def each_proof_that(fits: Callable[[Proof], bool]) -> pytest.MarkDecorator:
-    """For a test of every type's every proof of this kind."""
-    chosen = [(one, proof) for one, proof in all_proofs() if fits(proof)]
-    return pytest.mark.parametrize(
-        ("source_type", "proof"),
-        [pytest.param(one, proof, id=f"{one.name}-{proof.key}") for one, proof in chosen],
-    )
+    """For a test of every type's every proof of this kind; slow, but for one of each class."""
+    seen: set[type[Proof]] = set()
+    chosen = []
+    for one, proof in all_proofs():
+        if fits(proof):
+            slow = [pytest.mark.slow] if type(proof) in seen else []
+            chosen.append(pytest.param(one, proof, id=f"{one.name}-{proof.key}", marks=slow))
+            seen.add(type(proof))
+    return pytest.mark.parametrize(("source_type", "proof"), chosen)
 
 
 each_proof = each_proof_that(lambda proof: proof.key not in IN_THE_BODY)
+# The first sample of each type; the others are slow.
 each_sample = pytest.mark.parametrize(
     ("source_type", "path"),
-    [pytest.param(one, path, id=f"{one.name}-{path.stem}") for one, path in all_samples()],
+    [
+        pytest.param(one, path, id=f"{one.name}-{path.stem}", marks=[pytest.mark.slow] if number else [])
+        for source_type in TYPES.values()
+        for number, (one, path) in enumerate(pair for pair in all_samples() if pair[0] is source_type)
+    ],
 )
 
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
