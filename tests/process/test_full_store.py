@@ -314,7 +314,7 @@ def test_a_restart_that_cannot_write_serves_and_recovers_claims_once_it_can(
         assert not sender.push("refused")
         assert server.get("/readyz")[0] == 503
         assert "jobs cannot be claimed: the store cannot be written" in server.log
-        assert "no start" not in server.log
+        assert "cannot start, next try" not in server.log
         pids = server.workers
         trouble.end(server)
         with closing(Outbox(trouble.url, beside_a_server=True)) as outbox:

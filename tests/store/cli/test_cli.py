@@ -181,7 +181,7 @@ def test_explain_of_a_stored_event_that_cannot_be_says_why(terminal: Terminal) -
     assert (missing.exit_code, missing.output) == (1, "Error: there is no event 7\n")
     event_id = str(terminal.store(("abc",)).event_id)
     assert "add --source for a file" in terminal.run("explain", str(terminal.push)).output
-    assert "--event needs --source" in terminal.run("explain", "--event", "push", event_id).output
+    assert "use --event only with --source" in terminal.run("explain", "--event", "push", event_id).output
     terminal.config.write_text(
         TABLE.replace("github", "elsewhere").replace("secret:", "type: github\n    secret:")
     )
