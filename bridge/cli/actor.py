@@ -51,5 +51,5 @@ as_actor = click.option(
     "actor",
     metavar="NAME",
     callback=_actor,
-    help="Record this name in the audit.  [default: the account's]",
+    help="Record this name in the audit.  [default: the OS user]",
 )

@@ -26,7 +26,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     The exit status is 0 without mistakes, also with warnings, and 1 with mistakes.
     """
     if in_json and annotate:
-        raise click.UsageError("--json excludes --github")
+        raise click.UsageError("--json and --github cannot be combined")
     problems: tuple[Problem, ...]
     table = None
     try:

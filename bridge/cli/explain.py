@@ -23,7 +23,7 @@ from bridge.sources.base.source import Source
     "expected",
     metavar="ROUTE",
     multiple=True,
-    help="Exit with 1 unless exactly the routes named so match.",
+    help="Exit with 1 unless the matching routes are exactly the ROUTEs given. Repeatable.",
 )
 @click.option("--expect-none", is_flag=True, help="Exit with 1 if any route matches.")
 @as_json
@@ -48,14 +48,14 @@ def explain(
     to standard error, with the conditions that a redacted field leaves open.
     """
     if expected and expect_none:
-        raise click.UsageError("--expect-none excludes --expect")
+        raise click.UsageError("--expect-none and --expect cannot be combined")
     terminal: Terminal = ctx.obj
     if source is not None:
         body = click.File("rb")(what, None, ctx).read()
         table = terminal.load().table
         subject = _sent(find_source(table, source), event, body)
     elif event is not None:
-        raise click.UsageError("--event needs --source: a subject event has its own")
+        raise click.UsageError("use --event only with --source; a stored event already has its event name")
     elif not what.isdecimal():
         raise click.UsageError(f"add --source for a file: {what!r} is not the number of an event")
     else:

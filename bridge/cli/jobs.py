@@ -55,7 +55,7 @@ def jobs() -> None:
     "--state",
     type=click.Choice([*map(str, JobState)]),
     metavar="STATE",
-    help="Select those in this state, such as dead.",
+    help="Select only jobs in this state, such as dead.",
 )
 @of_route
 @jobs_since

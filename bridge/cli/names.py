@@ -18,7 +18,7 @@ from bridge.routing.routing_table import RoutingTable
 
 #: The command gets `is_route`; None where the option is missing.
 of_kind = click.option(
-    "--route/--task", "is_route", default=None, help="Say which, if both have that name."
+    "--route/--task", "is_route", default=None, help="Treat NAME as a route or as a task, if both have it."
 )  # fmt: skip
 
 

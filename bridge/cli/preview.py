@@ -27,7 +27,7 @@ WARNINGS = 10
     "--last", type=click.IntRange(min=1), metavar="N", help=f"Compare the newest N events.  [default: {LAST}]"
 )
 @since
-@click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any job would change.")
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any difference is certain.")
 @as_json
 @click.pass_obj
 def preview_table(
@@ -38,11 +38,11 @@ def preview_table(
     fail_on_change: bool,
     in_json: bool,
 ) -> None:
-    """Show which jobs of stored events the table would change.
+    """Compare stored jobs with the jobs that this table would create.
 
-    PATH is the edited table's folder or file, by default BRIDGE_CONFIG. The command compares the stored jobs
-    of each event with the jobs that this table creates. It sends and stores nothing. An event has the name,
-    action and delivery id with which it was stored.
+    PATH is the edited table's folder or file, by default BRIDGE_CONFIG. The command evaluates stored events
+    with this table. It sends and stores nothing. An event has the name, action and delivery id with which
+    it was stored.
     """
     table = terminal.load(path).table
     last = LAST if last is None and since is None else last

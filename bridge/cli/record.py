@@ -70,12 +70,13 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     for job in test.expected:
         if job.arguments is None and job.error is None:
             terminal.warn(
-                f"route {job.route!r}: the test accepts any arguments, because the file may not hold these"
+                f"route {job.route!r}: the test does not compare the arguments, "
+                "because they contain a secret or cannot be written in a table"
             )
     if is_redacted(as_stored):
-        terminal.warn(f"a stored field is redacted: the test has {REDACTED!r} there; check its expect")
+        terminal.warn(f"a field is redacted, so its value in the test is {REDACTED!r}; check expect")
     elif table.jobs_for(as_test_event(event)).jobs != table.jobs_for(as_stored).jobs:
-        terminal.warn("without the redacted fields the table creates other jobs; check expect")
+        terminal.warn("the table creates different jobs because fields are redacted; check expect")
 
 
 def _without(event: Event, paths: tuple[str, ...]) -> Event:

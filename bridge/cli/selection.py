@@ -61,15 +61,15 @@ def _earliest(_context: click.Context, _option: click.Parameter, text: str | Non
 
 
 def _since(which: str) -> Callable[[Any], Any]:
-    text = f"Select those {which} in the last 30m, 2h, 7d, …"
+    text = f"Select only {which} in the last 30m, 2h, 7d, …"
     return click.option("--since", metavar="TIME", callback=_earliest, help=text)
 
 
-since = _since("received")
-audit_since = _since("started")
-jobs_since = _since("ended (or created)")
-of_route = click.option("--route", help="Select those of this route.")
-of_source = click.option("--source", help="Select those of this source.")
+since = _since("webhooks received")
+audit_since = _since("actions started")
+jobs_since = _since("jobs ended (or created)")
+of_route = click.option("--route", help="Select only jobs of this route.")
+of_source = click.option("--source", help="Select only webhooks of this source.")
 _confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask for confirmation.")
 
 
@@ -80,7 +80,7 @@ def some_jobs(*states: JobState) -> Callable[[Command], Command]:
         "--state",
         type=click.Choice([*map(str, states)]),
         metavar="STATE",
-        help=f"Select those in this state.  [default: {default}]",
+        help=f"Select only jobs in this state.  [default: {default}]",
     )
     return _selecting("JOB_ID", state, of_route, jobs_since)
 

@@ -43,7 +43,8 @@ def hook_url(url: str, source: str) -> SplitResult:
         raise click.BadParameter("expected an address such as https://bridge.example.org", param_hint="--url")
     if "@" in parts.netloc:
         raise click.BadParameter(
-            "remove the user and password: they would replace the proof of the request", param_hint="--url"
+            "remove the user and password: they would replace the credential of the request",
+            param_hint="--url",
         )
     path = parts.path if "/hooks/" in parts.path else f"{parts.path.rstrip('/')}/hooks/{source}"
     return parts._replace(path=path, fragment="")

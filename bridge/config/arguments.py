@@ -96,7 +96,9 @@ class ArgumentsBuilder:
             message = (
                 f"found {len(values)} task_arguments, expected {len(wanted)}: {', '.join(wanted) or 'none'}"
             )
-            self._problems.error(given.place, message, "the task's arguments: say how many, in their order")
+            self._problems.error(
+                given.place, message, "the task's key arguments: sets their number and order"
+            )
             return ()
         left = iter(values)
         return [(name or "fixed", next(left) if name is not None else None) for name in declared]

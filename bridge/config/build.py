@@ -119,7 +119,9 @@ class TableBuilder:
         """Add one; without a model, it could not be read."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             hint = "it is the last part of the source's URL"
-            self._problems.error(name.place, "a source's name is of letters, digits, _, - and .", hint)
+            self._problems.error(
+                name.place, "a source's name may contain only letters, digits, _, - and .", hint
+            )
         source = None if model is None else self._source_builder.build(name, model)
         if source is None:
             self._broken_sources.add(str(name))

@@ -177,7 +177,7 @@ class Compiler:
         """Warn about {{ }}, which is an expression in other tools."""
         if _BRACES.search(scalar):
             hint = "an expression is written ${{ … }}"
-            self._problems.warning(scalar.place, "{{ }} without a $ before it is text here", hint)
+            self._problems.warning(scalar.place, "{{ }} without a leading $ is plain text", hint)
 
     def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
         if isinstance(scalar, Invalid):

@@ -57,7 +57,11 @@ class Linter:
         known, setup_events = source.type.events, source.type.setup_events
         if event in setup_events:
             message = f"{event} is a test or confirmation by the sender, which matches no route"
-            self._problems.warning(event.place, message, "leave it out; the bridge answers it")
+            self._problems.warning(
+                event.place,
+                message,
+                "remove this event: the bridge answers it itself, and no route is evaluated",
+            )
         elif several := _several(event, known):
             hint = f"for several events, write a list: [{', '.join(several)}]"
             self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
@@ -68,7 +72,9 @@ class Linter:
             meant = next(filter(None, guesses), "")
             message = f"{source.type.name} has no known event {describe(event)}{meant}"
             self._problems.warning(
-                event.place, message, "docs/reference/sources.md lists them; senders add some"
+                event.place,
+                message,
+                "docs/reference/sources.md lists the known events; a sender may have newer ones",
             )
         elif event != event.strip():
             message = f"the event {describe(event)} begins or ends with a blank, unlike any event"

@@ -19,6 +19,7 @@ POLL_INTERVAL = 0.4
 #: The most attempts to read a table that is edited meanwhile.
 READ_ATTEMPTS_LIMIT = 5
 REJECTED_TEXT = "the routing table is invalid; the last valid one stays active"
+RELOAD_FAILED_TEXT = "the routing table cannot be reloaded; the last valid one stays active"
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Reloader:
             self.rejected = error.problems
         except Exception:
             # After a defect, later edits must still be loaded.
-            log.exception("the routing table cannot be reloaded")
+            log.exception("%s", RELOAD_FAILED_TEXT)
 
 
 def log_rejected_table(problems: tuple[Problem, ...]) -> None:

@@ -90,8 +90,8 @@ class SourceBuilder:
             return source_type.default_replays(options, () if model.any_of else _given(model))
         if not source_type.replayable:
             what = f"replays does not apply to {source_type.name}"
-            message = f"{what}: its proof covers the delivery id, or it has none"
-            self._problems.error(name.place, message, "leave it out")
+            why = "it signs the delivery id or the time, or it has no signature or no delivery id"
+            self._problems.error(name.place, f"{what}: {why}", "leave it out")
         return model.replays
 
     def _options(self, name: Scalar, model: SourceModel, source_type: SourceType) -> Options:
@@ -220,19 +220,18 @@ class SourceBuilder:
     ) -> None:
         place, given = name.place, _given(model)
         if model.any_of is not None and any(getattr(model, key) is not None for key in _KEYS):
-            self._problems.error(
-                place, f"source {name} has proofs beside any_of", "put all of them under any_of, or none"
-            )
+            message = f"source {name} has credentials outside any_of"
+            self._problems.error(place, message, "put all of them under any_of, or none")
         headers = [header for proof in proofs for header in {each.lower() for each in proof.headers}]
         if model.any_of is None and len(set(headers)) < len(headers):
             message = f"source {name}: one request cannot have {' and '.join(given)}"
-            self._problems.error(place, message, "put them under any_of: if either is enough")
+            self._problems.error(place, message, "if one credential is enough, put them under any_of")
         if given and model.allow_unsigned:
-            message = f"source {name} has a proof and allow_unsigned: true"
+            message = f"source {name} has a credential and allow_unsigned: true"
             self._problems.error(place, message, "leave one of them out")
         elif not given and model.allow_unsigned is False:
             keys = [proof.key for proof in source_type.proofs]
-            message = f"source {name} has no proof"
+            message = f"source {name} has no credential"
             hint = f"write {keys[0]}: ${{{{ env.NAME }}}} ({' or '.join(keys)}), or allow_unsigned: true"
             self._problems.error(place, message, hint)
         elif not given and model.allow_unsigned:
@@ -245,9 +244,11 @@ class SourceBuilder:
         if others:
             sender = source_type.guide.title
             message = (
-                f"without a proof, source {name} accepts only {JSON_TYPE}; {sender} may send {others[0]}"
+                f"without a credential, source {name} accepts only {JSON_TYPE}; {sender} may send {others[0]}"
             )
-            hint = "choose JSON at the sender, or add a proof: any web page can make a browser send a form"
+            hint = (
+                "choose JSON at the sender, or add a credential: any web page can make a browser send a form"
+            )
             self._problems.warning(place, message, hint)
 
     def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Credential, ...]:

@@ -60,7 +60,9 @@ class TaskBuilder:
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
             message = f"the name {name} looks like another task's id"
-            self._problems.error(name.place, message, "choose another name: a route could mean either")
+            self._problems.error(
+                name.place, message, "choose another name: a route names a task by its name or its id"
+            )
         if task_id is None:
             self._broken.add(str(name))
         else:
@@ -121,7 +123,9 @@ class TaskBuilder:
                 continue
             if getattr(task, setting) != getattr(earlier, setting):
                 message = f"task {task_id} has another {setting} here than at {first}"
-                self._problems.error(place, message, "one task has one setting; define it once under tasks:")
+                self._problems.error(
+                    place, message, "define the task once under tasks:, or use the same value in both places"
+                )
         return earlier
 
     def _task_id(self, scalar: Scalar) -> str | None:

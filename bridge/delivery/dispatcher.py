@@ -316,7 +316,7 @@ class Delivery:
     def _create_dead_job_alerts(self) -> None:
         on_dead = self._table.on_dead
         if on_dead is not None and (alerts := self._outbox.create_dead_job_alerts(on_dead)):
-            log.info("jobs became dead: created %d alerts", alerts)
+            log.info("jobs became dead; created %d jobs of on_dead", alerts)
 
     def _send_heartbeat(self) -> None:
         """Store that this process delivers, in each HEARTBEAT_INTERVAL and when its trouble changes."""
@@ -330,7 +330,7 @@ class Delivery:
         try:
             self._outbox.unregister(self._name)
         except StoreUnavailable as error:
-            log.warning("the store still lists this process as delivering: %s", error)
+            log.warning("could not remove this process from the list of delivering processes: %s", error)
 
     def _release_unstarted(self) -> None:
         try:
@@ -339,7 +339,7 @@ class Delivery:
         except queue.Empty:
             pass
         except StoreUnavailable as error:
-            log.warning("claims end with their lease: %s", error)
+            log.warning("could not release the claims; they end when their leases expire: %s", error)
 
     # The threads that send and probe
 

@@ -94,10 +94,10 @@ class Target:
         if is_first:
             log.error("%s", UNAUTHORIZED)
         if is_open and not was_open:
-            log.warning("TheEye is unreachable; deliveries paused, circuit open: %s", result.detail)
+            log.warning("TheEye is unreachable; the circuit breaker stops sending: %s", result.detail)
         elif was_open and not is_open:
             seconds = time.monotonic() - (opened_at or 0.0)
-            log.info("TheEye is reachable again; deliveries resumed, circuit closed after %.0f s", seconds)
+            log.info("TheEye is reachable again after %.0f s; sending continues", seconds)
         return is_first or not unauthorized
 
     @property

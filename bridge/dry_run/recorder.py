@@ -42,7 +42,8 @@ def record(name: str, place: Place, event: Event, table: RoutingTable, mask: Mas
             made = table.jobs_for(test.event_from(source)).jobs
         except Refusal as error:
             return error
-        return None if made == expected else Unreadable("even with all headers, it creates other jobs")
+        reason = "even with all headers, the test creates different jobs than the stored event"
+        return None if made == expected else Unreadable(reason)
 
     request = Request(event.source, Headers(), {}, event.body, 0.0)
     test = RoutingTest(name, place, request, event.full_name, None, ())

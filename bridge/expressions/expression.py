@@ -98,9 +98,12 @@ def _closing(text: str, start: int) -> int:
             return at
         if character in _BRACKETS:
             expected.append(_BRACKETS[character])
-        elif character in ")]}" and (not expected or expected.pop() != character):
-            hint = "an expression ends with }}" if character == "}" and not expected else None
-            raise ExpressionError(f"{character!r} closes no bracket", at, hint)
+        elif character in ")]}":
+            wanted = expected.pop() if expected else None
+            if character != wanted:
+                reason = "no bracket is open" if wanted is None else f"expected {wanted!r}"
+                hint = "an expression ends with }}" if character == "}" and not expected else None
+                raise ExpressionError(f"unexpected {character!r}: {reason}", at, hint)
         at += 1
     missing = f"; {expected[-1]!r} is missing" if expected else ""
     raise ExpressionError(f"the ${{{{ is not closed{missing}", start, "end the expression with }}")

@@ -73,7 +73,10 @@ class Receiver:
             with body as content:
                 request = head.with_body(content)
                 if source.type.is_unsigned_test(request):
-                    log.debug("unsigned test from %s, client %s", source.name, request.client or "unknown")
+                    log.debug(
+                        "unsigned connection test from %s, client %s: answered 200, not stored",
+                        source.name, request.client or "unknown",
+                    )  # fmt: skip
                     return Answer(200, {"test": True})
                 source.verify(request)
                 event, parsed = source.read(request, self._mask)

@@ -110,7 +110,8 @@ class ElasticPool(Pool):
                     self._open += 1
                     return None
                 if now >= deadline:
-                    raise refusal or PoolTimeoutError(f"no connection was free within {self._timeout:g} s")
+                    message = f"no database connection was free within {self._timeout:g} s"
+                    raise refusal or PoolTimeoutError(message)
                 self._changed.wait((min(deadline, self._refused_until) if has_room else deadline) - now)
             return self._idle.pop()
 

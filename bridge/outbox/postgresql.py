@@ -118,7 +118,7 @@ class PostgreSQL(Database):
                     self._receive(session, on_notice)
             except (SQLAlchemyError, DriverError, StoreUnavailable) as error:
                 if not lost and not self._closed.is_set():
-                    log.warning("no notices of other processes, polling instead: %s", cause(error))
+                    log.warning("cannot LISTEN; this process polls for new jobs: %s", cause(error))
                 lost = True
                 self._closed.wait(RECONNECT_INTERVAL)
 
@@ -180,7 +180,7 @@ class Announcer:
             with self._engine.begin() as connection:
                 connection.execute(text("SELECT pg_notify(:channel, :name)"), notice)
         except (SQLAlchemyError, StoreUnavailable) as error:
-            log.warning("other processes get no notice and poll instead: %s", cause(error))
+            log.warning("cannot NOTIFY; other processes poll for new jobs: %s", cause(error))
 
 
 def _require_writes(connection: Connection) -> None:

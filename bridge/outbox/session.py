@@ -70,7 +70,8 @@ class Session(DriverConnection[Any]):
             if time.monotonic() - begun < self.answer_timeout:
                 raise
             self.close()
-            raise DriverOperationalError(f"no answer within {self.answer_timeout:g} s") from error
+            message = f"the database did not answer within {self.answer_timeout:g} s"
+            raise DriverOperationalError(message) from error
 
     @property
     def begin_statements(self) -> str:

@@ -170,7 +170,9 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         # SQLite would open the file read-only, and the pool would keep that connection after it is writable.
         for file in _files(path):
             if file.exists() and not os.access(file, os.W_OK):
-                raise sqlite3.OperationalError(f"{file} may not be written")
+                raise sqlite3.OperationalError(
+                    f"the bridge cannot write to {file}; check its owner and permissions"
+                )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

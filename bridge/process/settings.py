@@ -106,7 +106,7 @@ def _retention(text: str) -> Retention:
             f"expected the retention of events and of their bodies, such as 30d,7d; {error}"
         ) from None
     if retention.bodies > retention.events:
-        raise ValueError("bodies, the second, cannot be stored longer than their events")
+        raise ValueError("the second value (bodies) must not be longer than the first value (events)")
     return retention
 
 

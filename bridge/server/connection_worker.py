@@ -201,7 +201,7 @@ class ConnectionWorker(ThreadWorker):
             return
         if not self._logged_lack:
             self._logged_lack = True
-            self.log.warning("cannot accept connections until a file is closed: %s", error.strerror)
+            self.log.warning("no new connections until a file descriptor is free: %s", error.strerror)
         time.sleep(ACCEPT_PAUSE_SECONDS)
 
     def _evict_idle(self) -> bool:

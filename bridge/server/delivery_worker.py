@@ -41,6 +41,9 @@ def run(settings: Settings) -> None:
 
 
 def _exit() -> None:
-    log.error("the stop timed out; jobs that are not recorded become free when their leases expire")
+    log.error(
+        "BRIDGE_STOP_TIMEOUT passed before the process could stop; jobs whose outcome is not stored "
+        "are recovered after their leases expire"
+    )
     logging.shutdown()
     os._exit(1)

@@ -17,7 +17,7 @@ from gunicorn.arbiter import Arbiter
 
 from bridge.app import prepare_store, table_watcher, warn_if_sqlite_is_unsafe
 from bridge.config.load import Loaded
-from bridge.config.reload import POLL_INTERVAL, TableWatcher
+from bridge.config.reload import POLL_INTERVAL, RELOAD_FAILED_TEXT, TableWatcher
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.secrets import Mask
 from bridge.process.log import configure
@@ -142,7 +142,7 @@ def _check_table(server: BridgeArbiter) -> None:
         pass  # the workers log it
     except Exception:
         # A defect costs this edit, never the server.
-        log.exception("the routing table cannot be loaded anew")
+        log.exception("%s", RELOAD_FAILED_TEXT)
     finally:
         # Only now: a check that takes longer than the interval must not interrupt itself.
         signal.setitimer(signal.ITIMER_REAL, POLL_INTERVAL)

@@ -44,7 +44,8 @@ class GunicornLogger(Logger):
         neutral = {name: (cfg.settings[name].default, "-") for name in UNUSED_LOG_SETTINGS}
         unused = [name for name, values in neutral.items() if getattr(cfg, name) not in values]
         if unused:
-            self.warning("not used, as the bridge writes the log: gunicorn's %s", ", ".join(unused))
+            names = ", ".join(unused)
+            self.warning("gunicorn's settings are ignored, because the bridge writes the log: %s", names)
 
     def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
         """Log one request: address, method, path, status, bytes of the answer, seconds."""

@@ -53,7 +53,7 @@ class WebWorker(ConnectionWorker):
             return
         finally:
             last_valid_table.reset(token)
-        self.log.error("no start, again in %.0f s: %s", RESTART_DELAY_SECONDS, reason)
+        self.log.error("the web process cannot start, next try in %.0f s: %s", RESTART_DELAY_SECONDS, reason)
         time.sleep(RESTART_DELAY_SECONDS)
         raise SystemExit(1)
 

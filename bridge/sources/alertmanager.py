@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import orjson
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
@@ -67,9 +66,8 @@ routes:
         del request
         status = text_at(payload, "status")
         if status not in ("firing", "resolved") or not isinstance(payload.get("alerts"), list):
-            raise Unreadable(
-                f"a notification of {self.guide.title} has status firing or resolved, and alerts; "
-                "for a custom payload use type: generic"
+            raise self.unreadable(
+                "status firing or resolved, and a list alerts; for a custom payload, use type: generic"
             )
         return ParsedWebhook(status, fingerprint=self._fingerprint(payload))
 

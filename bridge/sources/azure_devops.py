@@ -6,7 +6,6 @@ https://learn.microsoft.com/azure/devops/service-hooks/events
 
 from __future__ import annotations
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields, names
@@ -70,7 +69,7 @@ routes:
         del request
         event, delivery = text_at(payload, "eventType"), _delivery(payload)
         if event is None or delivery is None:
-            raise Unreadable("a service hook has eventType, and subscriptionId and notificationId, or id")
+            raise self.unreadable("the field eventType, with subscriptionId and notificationId, or with id")
         return ParsedWebhook(event, delivery_id=delivery)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JSON_TYPE
 from bridge.sources.base.guide import Guide
@@ -62,5 +61,5 @@ routes:
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
         if event is None or (delivery is None and event != "ping"):
-            raise Unreadable("a CircleCI webhook has its event's name as type, and an id")
+            raise self.unreadable("the fields type and id")
         return ParsedWebhook(event, delivery_id=delivery, fingerprint=sha256(request.body).hexdigest())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HeaderToken
@@ -50,7 +49,7 @@ routes:
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         if not isinstance(payload, dict):
-            raise Unreadable("the template of a Datadog webhook is a JSON object")
+            raise self.unreadable("a JSON object; correct the payload template in Datadog")
         return ParsedWebhook(
             text_at(payload, "event_type") or "event",
             text_at(payload, "alert_transition"),

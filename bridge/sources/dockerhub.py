@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
@@ -64,9 +63,7 @@ routes:
         repository, tag = text_at(payload, "repository", "repo_name"), text_at(payload, "push_data", "tag")
         pushed_at = _seconds(payload)
         if repository is None or tag is None or pushed_at is None:
-            raise Unreadable(
-                "a webhook of Docker Hub has repository.repo_name, push_data.tag and push_data.pushed_at"
-            )
+            raise self.unreadable("the fields repository.repo_name, push_data.tag and push_data.pushed_at")
         return ParsedWebhook("push", delivery_id=f"{repository}:{tag}@{pushed_at}")
 
 

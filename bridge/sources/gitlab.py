@@ -148,7 +148,8 @@ routes:
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         (event,) = required_headers(request, "X-Gitlab-Event")
         if event in _SYSTEM_EVENTS:
-            raise Unreadable(f"X-Gitlab-Event is {event}, which GitLab sends as {_SYSTEM}")
+            reason = f"{event} is an event of system hooks"
+            raise Unreadable(f"X-Gitlab-Event is {event}; expected {_SYSTEM}, because {reason}")
         if event == _SYSTEM:
             event = text_at(payload, "event_name") or text_at(payload, "object_kind") or event
         return ParsedWebhook(

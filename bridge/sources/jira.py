@@ -9,7 +9,6 @@ from hashlib import sha256
 
 import orjson
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import names
@@ -76,7 +75,7 @@ routes:
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event = text_at(payload, "webhookEvent") or ("event" if not request.body else None)
         if event is None:
-            raise Unreadable("a Jira webhook has its event's name as webhookEvent")
+            raise self.unreadable("the field webhookEvent")
         hashed = sha256(orjson.dumps(dict(request.query), option=orjson.OPT_SORT_KEYS) + request.body)
         return ParsedWebhook(
             event,

@@ -5,7 +5,6 @@ Source of the rules: https://developer.pagerduty.com/docs/webhooks-overview (eve
 
 from __future__ import annotations
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields, names
@@ -65,5 +64,5 @@ routes:
         del request
         event, delivery = text_at(payload, "event", "event_type"), text_at(payload, "event", "id")
         if event is None or delivery is None:
-            raise Unreadable("a PagerDuty webhook of version 3 has event.event_type and event.id")
+            raise self.unreadable("the fields event.event_type and event.id of webhooks v3")
         return ParsedWebhook(event, delivery_id=delivery)

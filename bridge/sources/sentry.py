@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import orjson
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
@@ -81,7 +80,7 @@ routes:
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         (resource,) = required_headers(request, "Sentry-Hook-Resource")
         if not isinstance(payload, dict) or not isinstance(payload.get("data"), dict):
-            raise Unreadable("a Sentry webhook has an object as data")
+            raise self.unreadable("the field data, an object")
         action = text_at(payload, "action")
         return ParsedWebhook(resource, action, fingerprint=_fingerprint(resource, action, payload))
 

@@ -110,7 +110,10 @@ routes:
     dedupe = 600.0
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
-        event, action = _names(payload)
+        names = _names(payload)
+        if names is None:
+            raise self.unreadable("the field type, event.type (Events API), command or ssl_check")
+        event, action = names
         if text_at(payload, "type") == "url_verification" and text_at(payload, "challenge") is None:
             raise Unreadable("a Slack url_verification must have a text as challenge")
         return ParsedWebhook(
@@ -131,8 +134,8 @@ routes:
         return None if outer in _EVENTS_API else _REPLIES.get(event.event, {})
 
 
-def _names(payload: JSON) -> tuple[str, str | None]:
-    """Return the event and the action. Raises Unreadable."""
+def _names(payload: JSON) -> tuple[str, str | None] | None:
+    """Return the event and the action; None if the payload names no event."""
     outer, command = text_at(payload, "type"), text_at(payload, "command")
     if outer == "event_callback":
         event = text_at(payload, "event", "type")
@@ -144,4 +147,4 @@ def _names(payload: JSON) -> tuple[str, str | None]:
         return "slash_command", command.removeprefix("/") or None
     elif text_at(payload, "ssl_check"):
         return "ssl_check", None
-    raise Unreadable("Slack sends a type, that of an event with event.type in it, or a command")
+    return None

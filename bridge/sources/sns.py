@@ -342,7 +342,7 @@ routes:
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = text_at(payload, "Type"), text_at(payload, "MessageId")
         if event not in _SIGNED or delivery is None:
-            raise Unreadable(f"an SNS message has MessageId, and as Type one of {', '.join(_SIGNED)}")
+            raise self.unreadable(f"the fields MessageId, and Type with one of {', '.join(_SIGNED)}")
         if request.headers.get(_TYPE_HEADER) != event:
             raise Unreadable(f"{_TYPE_HEADER} is not the Type of the body, {event}")
         confirm_url = None

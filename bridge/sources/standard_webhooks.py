@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import uuid4
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
@@ -25,7 +24,7 @@ from bridge.sources.base.proofs import (
     is_timely,
     with_headers,
 )
-from bridge.sources.base.source_type import ParsedWebhook, SourceType, text_at
+from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 #: The version that signs with a shared secret.
 _VERSION = b"v1,"
@@ -130,7 +129,8 @@ routes:
     id_header = "webhook-id"
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
-        event, delivery = text_at(payload, "type"), request.headers.get(str(self.id_header))
-        if event is None or not delivery:
-            raise Unreadable(f"a Standard Webhook has its event's name as type, and {self.id_header}")
+        (delivery,) = required_headers(request, str(self.id_header))
+        event = text_at(payload, "type")
+        if event is None:
+            raise self.unreadable("the field type")
         return ParsedWebhook(event, delivery_id=delivery)

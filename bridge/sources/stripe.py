@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields, names
@@ -215,5 +214,5 @@ routes:
         del request
         event, delivery = text_at(payload, "type"), text_at(payload, "id")
         if event is None or delivery is None:
-            raise Unreadable("a Stripe event has its name as type, and an id")
+            raise self.unreadable("the fields type and id")
         return ParsedWebhook(event, delivery_id=delivery)

@@ -142,7 +142,7 @@ routes:
         del request
         event = text_at(payload, "event")
         if event is None:
-            raise Unreadable("a Zoom webhook has its event's name as event")
+            raise self.unreadable("the field event")
         if event == _VALIDATION and text_at(payload, "payload", "plainToken") is None:
             raise Unreadable(f"a Zoom {_VALIDATION} must have a text as payload.plainToken")
         hashed = [event, payload.get("event_ts"), payload.get("payload")]

@@ -141,7 +141,7 @@ def test_no_access_log_is_written_unless_it_is_switched_on(tmp_path: Path) -> No
 def test_settings_of_logs_that_are_not_used_are_named(tmp_path: Path) -> None:
     with server_with(tmp_path, "--statsd-host 127.0.0.1:1 --access-logformat %(q)s") as server:
         server.stop()
-    assert "not used, as the bridge writes the log: gunicorn's access_log_format, statsd_host" in server.log
+    assert "because the bridge writes the log: access_log_format, statsd_host" in server.log
 
 
 @pytest.mark.parametrize("name", ["gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd"])

@@ -287,7 +287,7 @@ def test_an_hour_back_holds_nothing_up(
 
         wait_until(lambda: outbox_of.counts() == {JobState.ACCEPTED: 2}, "both jobs")
         assert Counter(job.values[0] for job in theeye.jobs) == {"before": 1, "after": 1}
-        assert "closed after -" not in server.log
+        assert "reachable again after -" not in server.log
 
 
 @pytest.mark.slow_unless(url="sqlite")

@@ -314,7 +314,7 @@ def test_a_restart_that_cannot_write_serves_and_recovers_claims_once_it_can(
         assert not sender.push("refused")
         assert server.get("/readyz")[0] == 503
         assert "jobs cannot be claimed: the store cannot be written" in server.log
-        assert "no start" not in server.log
+        assert "cannot start, next try" not in server.log
         pids = server.workers
         trouble.end(server)
         with closing(Outbox(trouble.url, beside_a_server=True)) as outbox:
@@ -386,7 +386,7 @@ def test_a_file_that_may_not_be_written_is_named_at_the_start(
     set_writable(folder, writable=False)
     with pytest.raises(AssertionError, match=r"the server ended with \d+"):
         server.start()
-    assert "bridge.db may not be written" in server.log
+    assert "bridge.db; check its owner and permissions" in server.log
     assert "Traceback" not in server.log
 
 
@@ -399,8 +399,8 @@ def test_a_worker_that_is_killed_while_the_file_is_read_only_starts_once_it_is_n
         theeye.wait_for(1)
         os.kill(server.workers[0], signal.SIGKILL)
         wait_until(lambda: is_read_only(folder), "no file that is open")
-        wait_until(lambda: "no start, again in 2 s: " in server.log, "a worker that cannot start")
-        assert "may not be written" in server.log
+        wait_until(lambda: "cannot start, next try in 2 s: " in server.log, "a worker that cannot start")
+        assert "the bridge cannot write to " in server.log
         set_writable(folder, writable=True)
         assert push(server.port, "def").status == 202
         theeye.wait_for(2)

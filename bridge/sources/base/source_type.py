@@ -133,6 +133,10 @@ class SourceType(ABC):
         del options
         return self.read(request, payload)
 
+    def unreadable(self, expected: str) -> Unreadable:
+        """Return the error for a body that lacks what every webhook of this type has."""
+        return Unreadable(f"the body is not a webhook of type {self.name}: expected {expected}")
+
     def parse(self, request: Request) -> tuple[JSON, bytes]:
         """Return the payload and its JSON text. Raises Unreadable."""
         return read_body(request, self.bodies)

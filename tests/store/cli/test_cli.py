@@ -78,7 +78,7 @@ def test_check_annotates_for_github_actions(terminal: Terminal) -> None:
     assert line.startswith(f"::warning file={file},line=")
     assert line.partition(",col=")[2] == (
         r"12::github has no known event '100%25\r\n,:'"
-        "%0Ahint: docs/reference/sources.md lists them; senders add some"
+        "%0Ahint: docs/reference/sources.md lists the known events; a sender may have newer ones"
     )
 
 
@@ -181,7 +181,7 @@ def test_explain_of_a_stored_event_that_cannot_be_says_why(terminal: Terminal) -
     assert (missing.exit_code, missing.output) == (1, "Error: there is no event 7\n")
     event_id = str(terminal.store(("abc",)).event_id)
     assert "add --source for a file" in terminal.run("explain", str(terminal.push)).output
-    assert "--event needs --source" in terminal.run("explain", "--event", "push", event_id).output
+    assert "use --event only with --source" in terminal.run("explain", "--event", "push", event_id).output
     terminal.config.write_text(
         TABLE.replace("github", "elsewhere").replace("secret:", "type: github\n    secret:")
     )

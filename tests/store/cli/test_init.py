@@ -325,7 +325,7 @@ def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path)
     [
         (("--source", "githb"), "--source: no type is named 'githb'; did you mean github?"),
         (("--type", "githb"), "--type: no type is named 'githb'; did you mean github?"),
-        (("--source", "a b", "--type", "github"), "--source: a source's name is of letters, digits"),
+        (("--source", "a b", "--type", "github"), "--source: a source's name may contain only letters"),
         (("--task", TASK[1:]), f"--task: unknown task '{TASK[1:]}'\n    hint: "),
         (("--task", "k" * 64), "--task: unknown task '…' (64 characters)"),
         (("--key", "k" * 64), "expected the name of a variable, such as TASK_KEY, not the key itself"),

@@ -118,8 +118,8 @@ class TestTarget:
         target.attempt_finished(TABLE, job, TASK, TAKEN)
         assert (trouble(target), target.claim_limit(16)) == (None, 16)
         assert [record.getMessage() for record in caplog.records] == [
-            "TheEye is unreachable; deliveries paused, circuit open: 503 maintenance",
-            "TheEye is reachable again; deliveries resumed, circuit closed after 1 s",
+            "TheEye is unreachable; the circuit breaker stops sending: 503 maintenance",
+            "TheEye is reachable again after 1 s; sending continues",
         ]
 
     def test_its_beginning_does_not_move_with_the_clock(self, job: Job) -> None:

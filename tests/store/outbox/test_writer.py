@@ -57,7 +57,7 @@ def test_a_file_that_may_not_be_written_is_not_opened_for_reading_alone(
     """The pool would keep that connection, and fail with it when the file may be written again."""
     with monkeypatch.context() as readonly:
         readonly.setattr("os.access", lambda *_: False)
-        with pytest.raises(sqlalchemy.exc.OperationalError, match="may not be written"):
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="the bridge cannot write to "):
             engine.connect()
     with engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO notes VALUES ('it is writable')")

@@ -170,7 +170,7 @@ class TestCommand:
         result = recorded(terminal, "--redact", path)
         assert expect in result.stdout
         assert REDACTED in payload_of(terminal).read_text()
-        told = "without the redacted fields the table creates other jobs; check expect\n"
+        told = "the table creates different jobs because fields are redacted; check expect\n"
         assert (told in result.stderr) is ("commits" not in path)
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
@@ -179,13 +179,13 @@ class TestCommand:
         terminal.config.write_text(TABLE.replace("refs/heads/main", "{not: refs/heads/main}"))
         result = recorded(terminal, "--redact", "payload.ref")
         assert "      - route: deploy" in result.stdout.splitlines()
-        assert "the table creates other jobs; check expect" in result.stderr
+        assert "the table creates different jobs because" in result.stderr
 
     @pytest.mark.parametrize("field", ["payload.after", "payload.ref"])
     def test_what_was_redacted_when_it_was_stored_is_told(self, terminal: Terminal, field: str) -> None:
         store(terminal, redact(make_event(PUSH), [parse_path(field)]))
         result = terminal.run("record", "1")
-        told = f"a stored field is redacted: the test has '{REDACTED}' there; check its expect\n"
+        told = f"a field is redacted, so its value in the test is '{REDACTED}'; check expect\n"
         assert told in result.stderr
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").exit_code == 0
@@ -282,7 +282,7 @@ class TestCommand:
         store(terminal, make_event({**PUSH, "after": value}))
         result = terminal.run("record", "1")
         assert ("task_arguments" in result.stdout) is is_said
-        assert ("the test accepts any arguments" in result.stderr) is not is_said
+        assert ("the test does not compare the arguments" in result.stderr) is not is_said
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
 
@@ -309,7 +309,7 @@ class TestCommand:
         result = terminal.run("record", "1", HOOK_SECRET=secret)
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[-len(said) :] == said
-        assert ("the test accepts any arguments" in result.stderr) is ("route" in said[0])
+        assert ("the test does not compare the arguments" in result.stderr) is ("route" in said[0])
         terminal.config.write_text(table + result.stdout)
         assert terminal.run("test", HOOK_SECRET=secret).output == "ok    push 1\n1 test, 0 failed\n"
 

@@ -270,7 +270,8 @@ def test_a_body_is_not_kept_longer_than_its_event() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({"BRIDGE_RETENTION": "7d,30d"})
     assert str(caught.value) == (
-        "BRIDGE_RETENTION: found '7d,30d'; bodies, the second, cannot be stored longer than their events"
+        "BRIDGE_RETENTION: found '7d,30d'; "
+        "the second value (bodies) must not be longer than the first value (events)"
     )
 
 

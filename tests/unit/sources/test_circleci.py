@@ -99,7 +99,7 @@ class TestEvent:
     @pytest.mark.parametrize("event", ["workflow-completed", "job-completed"])
     @pytest.mark.parametrize("value", [None, 5, "", [], {}])
     def test_without_an_id(self, intake: Intake, event: str, value: Any) -> None:
-        with pytest.raises(Unreadable, match="and an id"):
+        with pytest.raises(Unreadable, match="expected the fields type and id"):
             post(intake, changed(sample(f"circleci/{event}.json"), id=value))
 
     @pytest.mark.parametrize(

@@ -382,6 +382,17 @@ class TestSample:
             with pytest.raises(Unreadable):
                 source.read(a_request(source, path, body))
 
+    def test_another_body_is_refused_with_the_type_and_the_expected_fields(
+        self, source_type: SourceType, path: Path
+    ) -> None:
+        """Types that know their event by the body say so in one form; the others read any body."""
+        try:
+            source_type.read(a_request(a_source(source_type), path), [])
+        except Unreadable as error:
+            assert str(error).startswith(f"the body is not a webhook of type {source_type.name}: expected ")
+        else:
+            assert source_type.event_header is not None or source_type.name == "generic"
+
     def test_what_is_no_object_never_raises_but_as_unreadable(
         self, source_type: SourceType, path: Path
     ) -> None:
