@@ -23,7 +23,7 @@ from bridge.sources.base.source import Source
     "expected",
     metavar="ROUTE",
     multiple=True,
-    help="Exit with 1 unless the matching routes are exactly the ROUTEs given. Repeatable.",
+    help="Exit with 1 unless exactly these match. Repeatable.",
 )
 @click.option("--expect-none", is_flag=True, help="Exit with 1 if any route matches.")
 @as_json

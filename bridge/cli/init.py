@@ -36,12 +36,12 @@ _WIDTH = 80
 @click.option(
     "--type", "type_name", metavar="TYPE", help="Set the sender's type.  [default: the source's name]"
 )
-@click.option("--event", help="Match this event or glob.  [default: a common event of the type]")
+@click.option("--event", help="Match this event or glob.  [default: a common one]")
 @click.option("--task", metavar="ID", help="Run this task.  [default: env.NAME_TASK_ID]")
 @click.option(
     "--key",
     metavar="VARIABLE",
-    help="Read the task's secret key from this variable.  [default: NAME_TASK_KEY]",
+    help="Name the variable of the key.  [default: NAME_TASK_KEY]",
 )
 @click.option("--customer", help="Set the organization.  [default: env.THEEYE_CUSTOMER]")
 @click.option(

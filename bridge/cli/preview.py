@@ -38,7 +38,7 @@ def preview_table(
     fail_on_change: bool,
     in_json: bool,
 ) -> None:
-    """Compare stored jobs with the jobs that this table would create.
+    """Compare stored jobs with those that this table makes.
 
     PATH is the edited table's folder or file, by default BRIDGE_CONFIG. The command evaluates stored events
     with this table. It sends and stores nothing. An event has the name, action and delivery id with which

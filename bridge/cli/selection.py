@@ -67,7 +67,7 @@ def _since(which: str) -> Callable[[Any], Any]:
 
 since = _since("webhooks received")
 audit_since = _since("actions started")
-jobs_since = _since("jobs ended (or created)")
+jobs_since = _since("jobs ended or created")
 of_route = click.option("--route", help="Select only jobs of this route.")
 of_source = click.option("--source", help="Select only webhooks of this source.")
 _confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask for confirmation.")

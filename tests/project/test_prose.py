@@ -38,7 +38,7 @@ IDIOMS = {
 }
 
 #: Parts of pages that are generated from texts that are not in scope yet: the commands' help.
-OUT_OF_SCOPE = ("commands",)
+OUT_OF_SCOPE: tuple[str, ...] = ()
 
 
 def texts() -> Iterator[tuple[str, str]]:

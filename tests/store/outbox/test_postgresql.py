@@ -163,7 +163,7 @@ def test_a_connection_that_does_not_come_free_is_not_waited_for(
     with ExitStack() as taken:
         for _ in range(POOL_SIZE):
             taken.enter_context(database._engine.connect())
-        with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no connection was free"):
+        with pytest.raises(StoreUnavailable, match=r"cannot be read: no database connection was free"):
             database.require_writable()
     database.require_writable()
 

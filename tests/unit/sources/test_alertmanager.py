@@ -104,7 +104,7 @@ class TestEvent:
         ],
     )  # fmt: skip
     def test_a_payload_of_another_kind(self, intake: Intake, body: bytes) -> None:
-        with pytest.raises(Unreadable, match="for a custom payload use type: generic"):
+        with pytest.raises(Unreadable, match="for a custom payload, use type: generic"):
             intake.post("alerts", body, HEADERS)
         assert intake.rows() == (0, 0)
 

@@ -148,7 +148,7 @@ class TestEvent:
         ],
     )  # fmt: skip
     def test_a_payload_of_another_kind(self, intake: Intake, body: bytes) -> None:
-        with pytest.raises(Unreadable, match=r"a notification of Grafana .* use type: generic"):
+        with pytest.raises(Unreadable, match=r"type grafana: .* use type: generic"):
             post(intake, body)
         assert intake.rows() == (0, 0)
 

@@ -175,7 +175,7 @@ class TestEvent:
         ],
     )  # fmt: skip
     def test_what_is_no_event_of_version_3(self, intake: Intake, body: bytes) -> None:
-        with pytest.raises(Unreadable, match="version 3"):
+        with pytest.raises(Unreadable, match="webhooks v3"):
             post(intake, body)
         assert intake.rows() == (0, 0)
 
