@@ -29,7 +29,8 @@ def serve(terminal: Terminal, port: int | None, bind: str | None, gunicorn_optio
     os.putenv("WEB_CONCURRENCY", str(terminal.settings.web_concurrency))
     command = [sys.executable, "-m", "gunicorn", "-c", SETTINGS, *gunicorn_options]
     if bind is not None or port is not None:
-        command += ["--bind", _address(bind or "0.0.0.0", port, terminal.settings.port)]  # noqa: S104
+        everywhere = "0.0.0.0"  # noqa: S104 - as without options: a platform's router is another machine
+        command += ["--bind", _address(bind or everywhere, port, terminal.settings.port)]
     command += ["bridge.wsgi:app"]
     os.execv(command[0], command)  # noqa: S606 - no shell, and its own arguments
 
