@@ -7,12 +7,13 @@ path or query: what `requests` and `urllib3` say is replaced.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import requests
+from requests.utils import check_header_validity
 
 from bridge import __version__
 from bridge.core.event import Headers
@@ -31,6 +32,7 @@ MAX_ANSWER_BYTES = 20 * 1024**2
 IDLE_LIMIT = 2.0
 
 USER_AGENT = f"theeye-bridge/{__version__}"
+_HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -72,21 +74,48 @@ class HttpClient:
 
         Raises NotSent if no byte of the request was written, else AnswerLost if no whole answer came back.
         """
-        return self._request(requests.Request("POST", url, dict(headers), data=body), timeout)
+
+        def send(exchange: Exchange) -> BaseHTTPResponse:
+            # The pool itself: requests would spend as much time on the request as the pool does.
+            origin, path = _origin_and_path(url)
+            sent = {**_HEADERS, **headers, "Content-Length": str(len(body))}
+            for header in sent.items():
+                check_header_validity(header)
+            return self._adapter.pool(origin, exchange).urlopen(
+                "POST",
+                path,
+                body=body,
+                headers=sent,
+                redirect=False,
+                retries=False,
+                assert_same_host=False,
+                timeout=exchange.remaining(),
+                preload_content=False,
+                decode_content=False,
+            )
+
+        return self._request(send, timeout)
 
     def get(self, url: str, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         """GET, with the limits and errors of `post`."""
-        return self._request(requests.Request("GET", url, dict(headers)), timeout)
+
+        def send(exchange: Exchange) -> BaseHTTPResponse:
+            request = requests.Request("GET", url, {**_HEADERS, **headers}).prepare()
+            self._adapter.exchange, timeout = exchange, exchange.remaining()
+            response: BaseHTTPResponse = self._adapter.send(request, stream=True, timeout=timeout).raw
+            return response
+
+        return self._request(send, timeout)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._adapter.close()
 
-    def _request(self, request: requests.Request, timeout: float) -> HttpAnswer:
+    def _request(self, send: Callable[[Exchange], BaseHTTPResponse], timeout: float) -> HttpAnswer:
         exchange = Exchange(self._watchdog, timeout)
         answer: HttpAnswer | None = None
         try:
-            answer = self._send(exchange, request)
+            answer = self._answer(exchange, send(exchange))
         except Exception as error:  # noqa: BLE001 - whatever went wrong, what was written decides
             what = "the answer cannot be read" if exchange.written else "the request cannot be made"
             exchange.note(f"{what}: {type(error).__name__}")
@@ -99,10 +128,7 @@ class HttpClient:
             raise exchange.failure()
         return answer
 
-    def _send(self, exchange: Exchange, request: requests.Request) -> HttpAnswer:
-        request.headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | request.headers
-        self._adapter.exchange, timeout = exchange, exchange.remaining()
-        response: BaseHTTPResponse = self._adapter.send(request.prepare(), stream=True, timeout=timeout).raw
+    def _answer(self, exchange: Exchange, response: BaseHTTPResponse) -> HttpAnswer:
         with closing(response):  # once read to its end, it has already returned its connection
             body, headers = self._read(exchange, response), Headers(response.headers.items())
             coding = response.headers.get("Content-Encoding", "")
@@ -130,6 +156,12 @@ class HttpClient:
         if size > self._max_answer:
             exchange.note(f"the answer is larger than {self._max_answer:,} bytes")
             raise ValueError
+
+
+def _origin_and_path(url: str) -> tuple[str, str]:
+    """Return a URL's scheme and host, and the rest of it."""
+    end = url.find("/", url.index("//") + 2)
+    return (url[:end], url[end:]) if end >= 0 else (url, "/")
 
 
 def _silence() -> None:

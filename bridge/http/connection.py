@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
+import requests
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -203,6 +204,8 @@ class Adapter(HTTPAdapter):
     def __init__(self, ca_bundle: str | Literal[True], max_idle: float) -> None:
         self._ca_bundle = DEFAULT_CA_BUNDLE_PATH if ca_bundle is True else ca_bundle
         self._max_idle = max_idle
+        #: The pool that was used last, by its origin.
+        self._pools: dict[str, _Pool] = {}
         super().__init__(pool_maxsize=1)
 
     def init_poolmanager(
@@ -217,6 +220,16 @@ class Adapter(HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Do nothing: the TLS context verifies."""
+
+    def pool(self, origin: str, exchange: Exchange) -> HTTPConnectionPool:
+        """Return the pool of an origin, such as https://api.theeye.io, for one request."""
+        if origin not in self._pools:
+            self.exchange = exchange
+            request = requests.Request("GET", origin).prepare()
+            self._pools = {origin: self.get_connection_with_tls_context(request, verify=True)}
+        pool = self._pools[origin]
+        pool.exchange = exchange
+        return pool
 
     def get_connection_with_tls_context(self, *arguments: Any, **named: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **named)

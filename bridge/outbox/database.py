@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,7 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.core.errors import BridgeError, StoreUnavailable
 from bridge.outbox.presence import Presence
 
+A = TypeVar("A")
 T = TypeVar("T")
+
+#: Units of work of one kind that share their statements: each argument is one unit, each result one's result.
+Batch: TypeAlias = Callable[[Connection, Sequence[A]], Sequence[T]]
+
+
+class RunAlone(Exception):
+    """A batch failed and was undone: each of its units must run alone, so that only the faulty one fails."""
 
 
 class Database(ABC):
@@ -34,6 +42,16 @@ class Database(ABC):
             self._failed_at = time.monotonic()
             raise
 
+    def write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
+        """Run a unit of work that may share its statements with others, like `write`."""
+        try:
+            return self._write_in_batch(batch, argument)
+        except RunAlone:
+            return self.write(lambda connection: batch(connection, [argument])[0])
+        except StoreUnavailable:
+            self._failed_at = time.monotonic()
+            raise
+
     def write_check(self, work: Callable[[Connection], object]) -> None:
         """Run a unit of work if a write has failed since the last check. Raises StoreUnavailable.
 
@@ -49,6 +67,10 @@ class Database(ABC):
     @abstractmethod
     def _write(self, work: Callable[[Connection], T]) -> T:
         """Run `write` on this kind of database."""
+
+    @abstractmethod
+    def _write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
+        """Run `write_in_batch` on this kind of database. Raises RunAlone if a batch with others failed."""
 
     @abstractmethod
     def upgrade(self, work: Callable[[Connection], T]) -> T:

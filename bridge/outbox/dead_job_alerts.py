@@ -42,7 +42,7 @@ def pending(connection: Connection, now: float) -> bool:
 
 def create(connection: Connection, on_dead: OnDead, now: float) -> tuple[StoredJob, ...]:
     """Create one alert for each route with dead jobs; return the new jobs."""
-    lock(connection, "deaths")
+    lock(connection, ("deaths",))
     by_route: dict[str, list[int]] = {}
     for row in connection.execute(_MARK, _times(now)):
         by_route.setdefault(row.route, []).append(row.id)

@@ -1,21 +1,30 @@
-"""Storing a webhook as an event with its jobs: one unit of work."""
+"""Storing webhooks as events with their jobs: a batch of units of work."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.core.event import rfc3339
 from bridge.core.job import JobState
 from bridge.outbox import lookup
-from bridge.outbox.job_storage import insert_jobs, lock_names, retry_dead, skip_whole_routes
-from bridge.outbox.locks import lock_all
+from bridge.outbox.job_storage import (
+    insert_independent_jobs,
+    insert_jobs,
+    lock_names,
+    retry_dead,
+    skip_whole_routes,
+)
+from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.lookup import KnownEvent
+from bridge.outbox.row_mapping import EVENT_COLUMNS
 from bridge.outbox.schema import events, jobs
+from bridge.outbox.statement import insert_rows
 from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook, unique_delivery_id
 from bridge.routing.route import OnDead
 from bridge.sources.base.source_type import Replays
@@ -23,12 +32,10 @@ from bridge.sources.base.source_type import Replays
 #: The note of an event whose delivery id arrived with another body.
 ANOTHER_BODY = "another body arrived with the same delivery id and created no job (see events list --refused)"
 
-# Statements are compiled once. This one differs by dialect, for ON CONFLICT. It returns nothing if the event
-# exists, and waits for a transaction that is about to commit it.
-_INSERT_EVENT = {
-    "postgresql": postgresql.insert(events).on_conflict_do_nothing().returning(events.c.id),
-    "sqlite": sqlite.insert(events).on_conflict_do_nothing().returning(events.c.id),
-}
+# It returns nothing for an event that exists, and waits for a transaction that is about to commit it.
+_INSERT_EVENTS = insert_rows(
+    events, EVENT_COLUMNS, events.c.id, events.c.source, events.c.delivery_id, or_ignore=True
+)
 _JOBS_OF = (
     select(
         jobs.c.id, jobs.c.event_id, jobs.c.route, jobs.c.item_key, jobs.c.state, jobs.c.reason,
@@ -43,19 +50,72 @@ _JOBS_OF = (
 )  # fmt: skip
 
 
-def store(connection: Connection, webhook: Webhook, row: dict[str, Any], now: float) -> StoredWebhook:
-    """Store a webhook, whose row in events is `row`, and its jobs.
+@dataclass(frozen=True)
+class NewEvent:
+    """A webhook to store, and its row in events."""
+
+    webhook: Webhook
+    row: dict[str, Any]
+    #: Seconds since the epoch.
+    now: float
+
+    @property
+    def delivery(self) -> tuple[str, str]:
+        return self.row["source"], self.row["delivery_id"]
+
+    @property
+    def body(self) -> tuple[str, bytes]:
+        return self.row["source"], self.row["digest"]
+
+
+def store(connection: Connection, new: Sequence[NewEvent]) -> list[StoredWebhook]:
+    """Store webhooks and their jobs.
 
     A redelivery creates the jobs that are missing, retries the dead ones, and leaves the others alone.
     """
-    lookup.lock(connection, webhook)
-    lock_all(connection, lock_names(webhook.jobs))
+    lock(connection, *{name for each in new for name in lookup.lock_names(each.webhook)})
+    lock_all(connection, {name for each in new for name in lock_names(each.webhook.jobs)})
+    stored = _store_common(connection, new)
+    return [stored[at] if at in stored else _store_one(connection, each) for at, each in enumerate(new)]
+
+
+def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, StoredWebhook]:
+    """Store in few statements the webhooks that are new and unlike each other.
+
+    Return what became of them, by their place in `new`; the others are left to `_store_one`.
+    """
+    common: dict[int, NewEvent] = {}
+    seen: set[object] = set()
+    for at, each in enumerate(new):
+        webhook = each.webhook
+        keys = {each.delivery, each.body} if webhook.replays is not None else {each.delivery}
+        has_simple_id = webhook.fingerprint is None and not webhook.has_chosen_id
+        if has_simple_id and webhook.replays is not Replays.REFUSE and seen.isdisjoint(keys):
+            common[at] = each
+            seen |= keys
+    before = lookup.by_digest(connection, [each.webhook for each in common.values()])
+    notes = {at: _same_body(before[each.body]) for at, each in common.items() if each.body in before}
+    rows = [_noted(each.row, notes.get(at)) for at, each in common.items()]
+    ids = {(row.source, row.delivery_id): row.id for row in _INSERT_EVENTS.rows_for(connection, rows)}
+    inserted = {at: ids[each.delivery] for at, each in common.items() if each.delivery in ids}
+    events_jobs = [(event_id, common[at].webhook.jobs, common[at].now) for at, event_id in inserted.items()]
+    made = insert_independent_jobs(connection, events_jobs)
+    return {
+        at: StoredWebhook(
+            event_id, False, made.get(event_id) or insert_jobs(connection, *of_event), notes.get(at)
+        )
+        for (at, event_id), of_event in zip(inserted.items(), events_jobs, strict=True)
+    }
+
+
+def _store_one(connection: Connection, new: NewEvent) -> StoredWebhook:
+    webhook, row, now = new.webhook, new.row, new.now
     known = lookup.by_fingerprint(connection, webhook)
     if known is None and webhook.has_chosen_id:
         # The first webhook of this delivery id may be deleted by now.
         unique_id = unique_delivery_id(webhook.event, row["digest"])
         known = lookup.by_delivery(connection, webhook.event.source, unique_id)
-    before = None if known is not None else lookup.by_digest(connection, webhook)
+    before = None if known is not None else lookup.by_digest(connection, [webhook]).get(new.body)
     is_refused = before is not None and webhook.replays is Replays.REFUSE
     row, note = dict(row), None if before is None else _same_body(before)
     while known is None:
@@ -109,14 +169,13 @@ def _keep_first(connection: Connection, known: KnownEvent, webhook: Webhook) -> 
 
 def _insert_event(connection: Connection, webhook: Webhook, row: dict[str, Any]) -> int | None:
     """Return the new event's id; None if its sender's delivery id exists."""
-    insert_event = _INSERT_EVENT[connection.dialect.name]
-    event_id: int | None = connection.execute(insert_event, row).scalar_one_or_none()
-    while event_id is None and webhook.fingerprint is not None:
+    inserted = _INSERT_EVENTS.rows_for(connection, [row])
+    while not inserted and webhook.fingerprint is not None:
         # Another webhook of the same microsecond has this delivery id.
         row["received_at"] += 1e-6
         row["delivery_id"] = f"{webhook.fingerprint}@{rfc3339(row['received_at'])}"
-        event_id = connection.execute(insert_event, row).scalar_one_or_none()
-    return event_id
+        inserted = _INSERT_EVENTS.rows_for(connection, [row])
+    return inserted[0].id if inserted else None
 
 
 def _update_event(connection: Connection, event_id: int, row: dict[str, Any]) -> None:

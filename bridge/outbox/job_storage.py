@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from bridge.core.job import JobState, NewJob
 from bridge.outbox import groups, keys
-from bridge.outbox.row_mapping import initial_values, job_row
+from bridge.outbox.row_mapping import JOB_COLUMNS, initial_values, job_row
 from bridge.outbox.schema import jobs
+from bridge.outbox.statement import insert_rows
 from bridge.outbox.webhook import StoredJob
 
 #: Added to the reason of a dead job that no route creates today.
@@ -20,7 +23,9 @@ STAYS_DEAD = "; not retried: its route was removed or no longer matches"
 #: The reason of the dead job of a whole route that now has jobs for its items.
 HAS_ITEMS = "its route now has jobs for single items"
 
-_INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
+#: What identifies a job in the rows of one statement.
+_KEY = itemgetter("event_id", "route", "item_key")
+_INSERT_JOBS = insert_rows(jobs, JOB_COLUMNS, jobs.c.id, jobs.c.event_id, jobs.c.route, jobs.c.item_key)
 _CHANGE_JOB = update(jobs).where(jobs.c.id == bindparam("job"))
 
 
@@ -55,12 +60,38 @@ def insert_jobs(
     if not replay:
         keys.throttle(connection, new, rows, now)
     groups.assign_positions(connection, rows)
-    ids = connection.execute(_INSERT_JOBS, rows).scalars().all()
+    ids = _insert(connection, rows)
     skipped = groups.supersede_waiting(connection, list(zip(ids, rows, strict=True)), now)
     return tuple(
         StoredJob(job_id, job.route, job.task, JobState.SKIPPED if job_id in skipped else row["state"])
         for job_id, job, row in zip(ids, new, rows, strict=True)
     )
+
+
+def insert_independent_jobs(
+    connection: Connection, events_jobs: Iterable[tuple[int, Sequence[NewJob], float]]
+) -> dict[int, tuple[StoredJob, ...]]:
+    """Store the jobs of those events that have only jobs without a group and key, in one statement.
+
+    Each event is its id, its new jobs, and the time. Return the stored jobs by the event's id.
+    """
+    independent = [
+        (job, job_row(event_id, job, now))
+        for event_id, new, now in events_jobs
+        if all(job.group is None and job.once_key is None for job in new)
+        for job in new
+    ]
+    made = defaultdict[int, list[StoredJob]](list)
+    ids = _insert(connection, [row for _, row in independent])
+    for job_id, (job, row) in zip(ids, independent, strict=True):
+        made[row["event_id"]].append(StoredJob(job_id, job.route, job.task, row["state"]))
+    return {event_id: tuple(stored) for event_id, stored in made.items()}
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Return the ids of the new jobs, in the order of their rows."""
+    ids = {tuple(key): job_id for job_id, *key in _INSERT_JOBS.rows_for(connection, rows)}
+    return [ids[_KEY(row)] for row in rows]
 
 
 def as_replay(job: NewJob) -> NewJob:

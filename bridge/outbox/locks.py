@@ -7,23 +7,31 @@ from zlib import crc32
 
 from sqlalchemy import Connection, text
 
+from bridge.outbox.statement import Statement
+
 #: How many locks the names of `lock_all` share. One webhook may need thousands of names, and PostgreSQL has
 #: some thousands of locks in all.
 STRIPES = 256
 
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_LOCK = Statement(
+    text(
+        "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
+    )
+)
 # Locks of two numbers are distinct from those of one.
-_LOCK_ALL = text("SELECT pg_advisory_xact_lock(0, stripe) FROM unnest(CAST(:stripes AS int[])) AS stripe")
+_LOCK_ALL = Statement(
+    text("SELECT pg_advisory_xact_lock(0, stripe) FROM unnest(CAST(:stripes AS int[])) AS stripe")
+)
 
 
-def lock(connection: Connection, *name: str) -> None:
-    """Wait until no other transaction holds this name.
+def lock(connection: Connection, *names: tuple[str, ...]) -> None:
+    """Wait until no other transaction holds one of these names.
 
-    A unit of work calls it before `lock_all`, and for a fingerprint before a digest: one order of locks
-    prevents deadlocks. SQLite needs no locks: only one transaction at a time can ``BEGIN IMMEDIATE``.
+    A unit of work calls it once, before `lock_all`: the sorted order of the locks prevents deadlocks. SQLite
+    needs no locks: only one transaction at a time can ``BEGIN IMMEDIATE``.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK, {"name": _encoded(name)})
+    if names and connection.dialect.name == "postgresql":
+        _LOCK.rows(connection, {"names": sorted(map(_encoded, names))})
 
 
 def lock_all(connection: Connection, names: Iterable[tuple[str, ...]]) -> None:
@@ -33,7 +41,7 @@ def lock_all(connection: Connection, names: Iterable[tuple[str, ...]]) -> None:
     """
     stripes = sorted({crc32(_encoded(name).encode()) % STRIPES for name in names})
     if stripes and connection.dialect.name == "postgresql":
-        connection.execute(_LOCK_ALL, {"stripes": stripes})
+        _LOCK_ALL.rows(connection, {"stripes": stripes})
 
 
 def _encoded(name: tuple[str, ...]) -> str:

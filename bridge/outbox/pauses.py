@@ -44,7 +44,7 @@ class Pause:
 
 def pause(connection: Connection, kind: Pausable, name: str, now: float, entry: int | None = None) -> bool:
     """Pause; return False if it is paused already."""
-    lock(connection, "pauses")
+    lock(connection, ("pauses",))
     if is_paused(connection, kind, name):
         return False
     connection.execute(insert(pauses).values(kind=kind, name=name, since=now))

@@ -10,16 +10,18 @@ from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from psycopg import Error as DriverError
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.core.errors import StoreUnavailable
-from bridge.outbox.database import Database, cause
+from bridge.outbox.database import Batch, Database, cause
 from bridge.outbox.pool import POOL_SIZE, SURPLUS_INTERVAL, ElasticPool, is_full
 from bridge.outbox.session import CONNECT_TIMEOUT, Session, connect
+from bridge.outbox.writer import Writer
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 #: How long a statement of a migration waits for its answer, seconds.
@@ -36,6 +38,9 @@ RECONNECT_INTERVAL = 2.0
 #: Errors of the database, not of the unit of work. A missing privilege or table is one, too.
 _UNAVAILABLE = (OperationalError, InterfaceError, InternalError, ProgrammingError, PoolTimeoutError)
 
+#: Errors of a batch that its units may not have, one by one.
+_CONFLICTS = (DeadlockDetected, LockNotAvailable)
+
 _READ_ONLY = text("SELECT current_setting('transaction_read_only')")
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,9 @@ class PostgreSQL(Database):
         self._closed = threading.Event()
         self._announcer = Announcer(self._engine)
         self._listener: threading.Thread | None = None
+        self._lock = threading.Lock()
+        #: One for each kind of batch, made when needed: a process that only receives starts no attempts.
+        self._writers: dict[Batch[Any, Any], Writer] = {}
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._closed.is_set():
@@ -62,6 +70,14 @@ class PostgreSQL(Database):
                 is_deadlock = isinstance(getattr(error, "orig", None), DeadlockDetected)
                 if not is_deadlock or next(attempts) == DEADLOCK_ATTEMPTS:
                     raise StoreUnavailable(f"the store cannot be written: {_cause(error)}") from error
+
+    def _write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
+        if self._closed.is_set():
+            raise StoreUnavailable("the store is closed")
+        with self._lock:
+            if batch not in self._writers:
+                self._writers[batch] = Writer(self._engine, cause=_cause, conflicts=_CONFLICTS)
+        return self._writers[batch].write_in_batch(batch, argument)
 
     def upgrade(self, work: Callable[[Connection], T]) -> T:
         def without_limit(connection: Connection) -> T:
@@ -95,6 +111,9 @@ class PostgreSQL(Database):
 
     def close(self) -> None:
         self._closed.set()
+        with self._lock:
+            for writer in self._writers.values():
+                writer.close()
         self._announcer.close()
         if self._listener is not None:
             self._listener.join(timeout=2 * LISTEN_TIMEOUT)

@@ -189,7 +189,7 @@ def delete_expired(
     connection: Connection, some: Mapping[int, float], cutoffs: Cutoffs, entry: int | None = None
 ) -> Pruned:
     """Delete what has still expired of these events, which come as when each was received, by id."""
-    lock(connection, "prune")
+    lock(connection, ("prune",))
     held = list(connection.execute(_LOCK_EVENTS, {"some": list(some)}).scalars())
     connection.execute(_LOCK_JOBS, {"some": held})
     candidates = _candidates(connection, {event_id: some[event_id] for event_id in held})

@@ -39,7 +39,7 @@ class RefusedRequest:
 
 def store_refused(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
     """Store requests, and delete the oldest of their sources."""
-    lock(connection, "refused_requests")
+    lock(connection, ("refused_requests",))
     rows = [_row(one) for one in refused]
     connection.execute(insert(refused_requests), rows)
     for source in {row["source"] for row in rows}:

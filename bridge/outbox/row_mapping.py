@@ -55,6 +55,7 @@ def event_row(webhook: Webhook) -> dict[str, Any]:
         "received_at": event.received_at,
         "warnings": orjson.dumps(list(webhook.warnings)),
         "digest": webhook.digest,
+        "notes": None,
     }
 
 
@@ -105,6 +106,12 @@ def summary_of(row: Row[Any]) -> EventSummary:
     values = {name: getattr(row, name) for name in _SUMMARY}
     warnings = (*orjson.loads(row.notes or b"[]"), *orjson.loads(row.warnings))
     return EventSummary(**values, warnings=warnings, jobs=row.jobs)
+
+
+#: The columns of `event_row` and `job_row`.
+EVENT_COLUMNS = tuple(each.name for each in events.c if each is not events.c.id)
+_LATER = {"id", "theeye_job_id", "claim_token", "lease_until"}
+JOB_COLUMNS = tuple(each.name for each in jobs.c if each.name not in _LATER)
 
 
 def job_row(event_id: int, job: NewJob, now: float, replay: int = 0) -> dict[str, Any]:

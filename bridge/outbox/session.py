@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.pool import ElasticPool
+from bridge.outbox.writer import WRITES_OPTION
 
 #: How long connecting waits for an answer, seconds.
 CONNECT_TIMEOUT = 5.0
@@ -44,6 +45,9 @@ _BEGIN = (
     # A crash must not lose commits.
     "SET LOCAL synchronous_commit = "
 )
+
+# A batch that waits holds up every unit of its kind. After this its units run alone.
+_BEGIN_BATCH = ";SET LOCAL lock_timeout = '1s'"
 
 _SETTINGS = """
 SELECT current_setting('server_encoding'), current_setting('transaction_isolation'),
@@ -177,7 +181,8 @@ def connect(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         session: Any = connection.connection.driver_connection
-        connection.exec_driver_sql(session.begin_statements)
+        is_batch = connection.get_execution_options().get(WRITES_OPTION, False)
+        connection.exec_driver_sql(session.begin_statements + (_BEGIN_BATCH if is_batch else ""))
 
     @event.listens_for(engine, "handle_error")
     def _close_idle(context: ExceptionContext) -> None:

@@ -16,10 +16,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.core.errors import StoreUnavailable
-from bridge.outbox.database import Database, cause
+from bridge.outbox.database import Batch, Database, cause
 from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES_OPTION, Writer
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class SQLite(Database):
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         return self._writer.write(work)
+
+    def _write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
+        return self._writer.write_in_batch(batch, argument)
 
     def upgrade(self, work: Callable[[Connection], T]) -> T:
         return self.write(work)  # a unit that runs has no time-out

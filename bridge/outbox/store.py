@@ -30,6 +30,7 @@ from bridge.outbox import (
 from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
 from bridge.outbox.database import Database
+from bridge.outbox.event_storage import NewEvent
 from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.history import EventWithJobs, history
 from bridge.outbox.operator_actions import CANCELABLE
@@ -124,7 +125,8 @@ class Outbox:
         # Outside the unit of work, which may run in the only thread that writes: this compresses the body.
         row = event_row(webhook)
         self._database.require_files()
-        stored = self._database.write(lambda each: event_storage.store(each, webhook, row, self._clock()))
+        new = NewEvent(webhook, row, self._clock())
+        stored = self._database.write_in_batch(event_storage.store, new)
         self._wake(waiting=any(job.state is JobState.WAITING for job in stored.jobs))
         return stored
 
@@ -174,18 +176,19 @@ class Outbox:
         Also None if the rate limit allows no start now: the job then waits.
         """
 
-        def work(connection: Connection) -> int | None:
-            # Units of work run in another order than that of their calls, and the rate counts in theirs.
-            begins = at if rate is None else self._clock()
-            return claims.start(connection, job, token, begins, rate)
-
-        return self._database.write(work)
+        if rate is None:
+            return self._database.write_in_batch(claims.start_all, claims.Start(job, token, at))
+        # Units of work run in another order than that of their calls, and the rate counts in theirs.
+        return self._database.write(
+            lambda connection: claims.start(connection, job, token, self._clock(), rate)
+        )
 
     def record(
         self, job: Job, token: str, attempt_id: int, result: AttemptResult, decision: Decision
     ) -> bool:
         """Commit the result of an attempt; return whether it decided the job's state. See claims.record."""
-        return self._write(claims.record, job, token, attempt_id, result, decision, self._clock())
+        end = claims.Ended(job, token, attempt_id, result, decision, self._clock())
+        return self._database.write_in_batch(claims.record, end)
 
     def release(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
         """Release the claim of a job that was not started: it waits again."""

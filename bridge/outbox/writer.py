@@ -1,7 +1,7 @@
 """One thread that writes, and commits together the units of work that have arrived (group commit).
 
 Threads that commit one by one wait for each other's disk flush. One thread is several times faster, and
-SQLite's single writer needs no lock time-outs.
+SQLite's single writer needs no lock time-outs. Units of one kind share their statements, too.
 """
 
 from __future__ import annotations
@@ -20,38 +20,61 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from bridge.core.errors import StoreUnavailable
-from bridge.outbox.database import cause
+from bridge.outbox.database import Batch, RunAlone, cause
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 #: The most units in one commit, so that no unit waits for too many others.
 GROUP_LIMIT = 256
 #: How long a caller waits for its commit to start, seconds.
 START_TIMEOUT = 5.0
-#: The execution option of a connection for write transactions.
+#: The execution option of a writer's connection.
 WRITES_OPTION = "bridge_writes"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Unit:
-    work: Callable[[Connection], Any]
+    #: The kind that shares its statements; None for a unit that runs in a savepoint of its own.
+    batch: Batch[Any, Any] | None
+    #: The unit for its batch, or what to run.
+    argument: Any
     done: Future[Any] = field(default_factory=Future)
 
 
+class _BatchFailed(Exception):
+    """A batch raised an error that may concern only one of its units."""
+
+    def __init__(self, units: list[_Unit]) -> None:
+        super().__init__()
+        self.units = units
+
+
 class Writer:
-    """Runs units of work, each in a savepoint, in as few commits as possible."""
+    """Runs units of work in as few statements and commits as possible."""
 
     def __init__(
-        self, engine: Engine, before_commit: Callable[[], None], after_commit: Callable[[], None]
+        self,
+        engine: Engine,
+        before_commit: Callable[[], None] = lambda: None,
+        after_commit: Callable[[], None] = lambda: None,
+        *,
+        cause: Callable[[BaseException], str] = cause,
+        conflicts: tuple[type[Exception], ...] = (),
     ) -> None:
-        """Both callbacks raise StoreUnavailable if the commit would be lost, or is."""
+        """Both callbacks raise StoreUnavailable if the commit would be lost, or is.
+
+        `conflicts` are those OperationalErrors of the driver after which the units of a batch run alone.
+        """
+        self._cause = cause
+        self._conflicts = conflicts
         self._engine = engine
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="outbox-writer", daemon=True)
+        self._thread = threading.Thread(target=self._commit_all, name="outbox-writer", daemon=True)
         self.is_closed = False
         self._thread.start()
 
@@ -61,19 +84,26 @@ class Writer:
         Raises what `work` raises, and undoes its changes alone. Raises StoreUnavailable if nothing was
         committed, or no commit started within START_TIMEOUT.
         """
+        result: T = self._run(_Unit(None, work))
+        return result
+
+    def write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
+        """Run one unit of a batch, like `write`. Raises RunAlone if the batch failed."""
+        result: T = self._run(_Unit(batch, argument))
+        return result
+
+    def _run(self, unit: _Unit) -> Any:
         if self.is_closed:
             raise StoreUnavailable("the store is closed")
-        unit = _Unit(work)
         self._units.put(unit)
         try:
-            result: T = unit.done.result(timeout=START_TIMEOUT)
+            return unit.done.result(timeout=START_TIMEOUT)
         except FutureTimeoutError as error:
             # A unit that has not started must not run after its caller gave up. One that runs is waited for.
             if unit.done.cancel():
                 why = f"the store cannot be written: no commit started within {START_TIMEOUT:.0f} s"
                 raise StoreUnavailable(why) from error
-            result = unit.done.result()
-        return result
+            return unit.done.result()
 
     def close(self) -> None:
         """Commit what is queued, then end the thread."""
@@ -81,7 +111,7 @@ class Writer:
         self._units.put(None)
         self._thread.join()
 
-    def _run(self) -> None:
+    def _commit_all(self) -> None:
         # In a method of its own: no reference to the last group, which may be large, stays while this waits.
         while self._commit_next():
             pass
@@ -95,10 +125,11 @@ class Writer:
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
-            log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - as above
+            why = f"the store cannot be written: {self._cause(error)}"
+            log.error("%s", why)  # noqa: TRY400 - as above
             for unit in group:
                 if not unit.done.done():
-                    unavailable = StoreUnavailable(f"the store cannot be written: {cause(error)}")
+                    unavailable = StoreUnavailable(why)
                     unavailable.__cause__ = error
                     unit.done.set_exception(unavailable)
         return True
@@ -120,20 +151,48 @@ class Writer:
         return group
 
     def _commit(self, group: list[_Unit]) -> None:
-        writing = self._engine.connect().execution_options(**{WRITES_OPTION: True})
-        with writing as connection, connection.begin():
-            settled = [_run(unit, connection) for unit in group]
-            self._before_commit()
+        if not group:
+            return
+        try:
+            writing = self._engine.connect().execution_options(**{WRITES_OPTION: True})
+            with writing as connection, connection.begin():
+                settled = self._run_batches(group, connection)
+                settled += [_run_alone(unit, connection) for unit in group if unit.batch is None]
+                self._before_commit()
+        except _BatchFailed as failed:
+            for unit in failed.units:
+                unit.done.set_exception(RunAlone())
+            self._commit([unit for unit in group if unit not in failed.units])
+            return
         self._after_commit()
         for settle in settled:
             settle()
 
+    def _run_batches(self, group: list[_Unit], connection: Connection) -> list[Callable[[], None]]:
+        """Run the batches of a group; return functions that give callers their results after the commit."""
+        batches: dict[Batch[Any, Any], list[_Unit]] = {}
+        for unit in group:
+            if unit.batch is not None:
+                batches.setdefault(unit.batch, []).append(unit)
+        settled: list[Callable[[], None]] = []
+        for batch, units in batches.items():
+            try:
+                results = batch(connection, [unit.argument for unit in units])
+            except Exception as error:
+                if isinstance(error, OperationalError) and not isinstance(error.orig, self._conflicts):
+                    raise
+                raise _BatchFailed(units) from error
+            settled += [
+                partial(unit.done.set_result, result) for unit, result in zip(units, results, strict=True)
+            ]
+        return settled
 
-def _run(unit: _Unit, connection: Connection) -> Callable[[], None]:
+
+def _run_alone(unit: _Unit, connection: Connection) -> Callable[[], None]:
     """Run one unit in its savepoint; return a function that gives its caller the result after the commit."""
     connection.exec_driver_sql("SAVEPOINT unit")
     try:
-        result = unit.work(connection)
+        result = unit.argument(connection)
     except OperationalError:
         # The whole group fails: SQLite may have undone the transaction.
         raise

@@ -26,6 +26,7 @@ from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.support.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, beside, sample, table
 from tests.support.server import Server as ForkedServer
+from tests.support.statements import executed
 from tests.support.tables import (
     NOW,
     claim_jobs,
@@ -255,7 +256,7 @@ class TestManyGroups:
         counted = []
         for number in (2, 300):
             webhook = what(self, outbox, number)
-            with noting() as statements:
+            with executed() as statements:
                 outbox.store(webhook)
             # SQLite inserts row by row.
             counted.append([each for each, _ in statements if " jobs" in each and "INSERT" not in each])
@@ -344,25 +345,10 @@ def reading(url: str) -> Iterator[Callable[[], int]]:
 
     sqlalchemy.event.listen(sqlalchemy.Pool, "checkout", count_steps)
     try:
-        with noting() as statements:
+        with executed() as statements:
             yield read
     finally:
         sqlalchemy.event.remove(sqlalchemy.Pool, "checkout", count_steps)
-
-
-@contextmanager
-def noting() -> Iterator[list[tuple[str, Any]]]:
-    """What is asked of databases inside: each statement with its parameters."""
-    statements: list[tuple[str, Any]] = []
-
-    def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
-        statements.append((statement, parameters))
-
-    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
 
 def blocks(connection: Connection, statement: str, parameters: Any) -> int:

@@ -50,7 +50,7 @@ def upgrade(connection: Connection) -> tuple[str | None, str]:
 
     Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema.
     """
-    lock(connection, "migration")
+    lock(connection, ("migration",))
     before = revision(connection)
     if before != HEAD:
         try:

@@ -21,6 +21,7 @@ from bridge.core.job import JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook
+from tests.support.statements import executed
 from tests.support.tables import (
     NOW,
     Clock,
@@ -619,13 +620,7 @@ class TestSQLite(OutboxContract):
     ) -> None:
         """What is asked for each job stays quick with any number of jobs that wait or are done."""
         outbox.store(make_webhook(*items(5)))
-        statements: list[tuple[str, Any]] = []
-
-        def note(_c: object, _u: object, statement: str, parameters: Any, *_: object) -> None:
-            statements.append((statement, parameters))
-
-        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
-        try:
+        with executed() as statements:
             outbox.next_due()
             token, (job,) = claim_jobs(outbox)
             attempt = outbox.start(job, token, NOW)
@@ -634,8 +629,6 @@ class TestSQLite(OutboxContract):
             outbox.abandoned_claims(everything=False)
             outbox.store(make_webhook(make_job()))
             self.sight(outbox, NOW)
-        finally:
-            sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
         asked = [one for one in statements if one[0].split()[0] in ("SELECT", "UPDATE")]
         assert len(asked) >= 8

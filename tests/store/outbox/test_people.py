@@ -26,6 +26,7 @@ from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
 from tests.support.intake import beside
 from tests.support.sending import ENDS, A, B, Reopen, end, one, send, store
+from tests.support.statements import run_alone
 from tests.support.tables import (
     NOW,
     PATIENCE,
@@ -439,6 +440,7 @@ def one_then_other(
         return write(unit)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        run_alone(outbox, patch)
         patch.setattr(outbox._database, "write", slowly)
         doing = pool.submit(outcome, first)
         assert begun.wait(PATIENCE)
@@ -662,6 +664,7 @@ class Counted:
         self.outbox = outbox
         self.tries = 0
         self._write = outbox._database.write
+        run_alone(outbox, monkeypatch)
         monkeypatch.setattr(outbox._database, "write", self._count)
 
     def _count(self, work: Callable[[Connection], Any]) -> Any:

@@ -524,7 +524,7 @@ class TestWhatOthersDo:
         engine = connect(postgresql_url)
         with closing(Outbox(postgresql_url)) as outbox, engine.connect() as frozen:
             (job,) = outbox.store(make_webhook(make_job())).jobs
-            lock(frozen, "claim")
+            lock(frozen, ("claim",))
             with pytest.raises(StoreUnavailable, match="lock timeout"):
                 claim_jobs(outbox)
             wait_until(lambda: bool(claimed_after_all(outbox)))
@@ -579,10 +579,10 @@ class TestWhatOthersDo:
                 tries = count()
 
                 def unit(connection: Connection) -> str:
-                    lock(connection, first)
+                    lock(connection, (first,))
                     if next(tries) == 0:
                         both.wait()
-                    lock(connection, second)
+                    lock(connection, (second,))
                     return first
 
                 return unit

@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
 from bridge.core.errors import ConfigError
@@ -37,6 +36,7 @@ from tests.support.intake import (
     table,
 )
 from tests.support.server import Server
+from tests.support.statements import executed
 from tests.support.tables import Clock, dead_job, engine_of, in_threads, make_event, make_job, make_webhook
 
 Open = Callable[[], Outbox]
@@ -135,13 +135,10 @@ class TestTheSameBodyUnderAnotherId:
         """However many events there are; the hot path asks once, and only where it must."""
         for number in range(50):
             outbox.store(of_body(number.to_bytes(32, "big"), f"n{number}"))
-        asked: list[tuple[str, Any]] = []
         engine = engine_of(outbox)
-        listening = ("before_cursor_execute", lambda _c, _cu, sql, values, *_: asked.append((sql, values)))
-        sqlalchemy_event.listen(engine, *listening)
-        outbox.store(of_body(OLD, "a"))
-        outbox.store(of_body(OTHER, "b", None))
-        sqlalchemy_event.remove(engine, *listening)
+        with executed() as asked:
+            outbox.store(of_body(OLD, "a"))
+            outbox.store(of_body(OTHER, "b", None))
 
         asking = [(sql, values) for sql, values in asked if "SELECT events" in sql and "digest = " in sql]
         assert len(asking) == 1
