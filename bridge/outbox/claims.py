@@ -30,7 +30,7 @@ from bridge.outbox.locks import lock, lock_all
 from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.row_mapping import job_of, without_nul
 from bridge.outbox.schema import IS_READY, attempts, jobs
-from bridge.outbox.statement import ForRows, Given, Statement, insert_rows, listed
+from bridge.outbox.statement import ForRows, Given, Statement, insert_rows, not_listed
 from bridge.process.clock import JUMP_THRESHOLD
 
 #: Added to the reason of a job that a late answer decided.
@@ -77,8 +77,8 @@ def _due(dialect: str) -> Select[Any]:
         .where(
             IS_READY,
             jobs.c.due_at <= bindparam("now"),
-            jobs.c.task_id.not_in(listed("full", dialect)),
-            jobs.c.route.not_in(listed("paused", dialect)),
+            not_listed(jobs.c.task_id, "full", dialect),
+            not_listed(jobs.c.route, "paused", dialect),
         )
         .order_by(jobs.c.due_at, jobs.c.id)
         .limit(bindparam("free"))
