@@ -43,7 +43,8 @@ class Glob(Pattern):
     """Text in which only ``*`` (any text) and ``?`` (any character) are special; ``\\*`` is literal."""
 
     text: str
-    _exact: str | None
+    #: The only text that it matches, if it has no wildcard.
+    exact: str | None
     #: The text before and after a single ``*``, which needs no regular expression.
     _ends: tuple[str, str] | None
     _regex: CompiledRegex | None
@@ -75,10 +76,6 @@ class Glob(Pattern):
             return cls(text, None, ends, None)
         return cls(text, None, None, compile_regex("".join(regex)))
 
-    @property
-    def is_exact(self) -> bool:
-        return self._exact is not None
-
     def matches(self, value: JSON) -> bool:
         if not isinstance(value, str):
             return False
@@ -87,7 +84,7 @@ class Glob(Pattern):
             is_long = len(value) >= len(before) + len(after)
             return is_long and value.startswith(before) and value.endswith(after)
         if self._regex is None:
-            return value == self._exact
+            return value == self.exact
         return self._regex.fullmatch(value) is not None
 
     def steps(self, value: JSON) -> int:
@@ -270,9 +267,15 @@ class EventCheck:
     def expected(self) -> str:
         return " or ".join(glob.text for glob in self.globs)
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The only texts that it accepts, as the event or with its action; None if a glob has a wildcard."""
+        names = [glob.exact for glob in self.globs]
+        return None if None in names else tuple(name for name in names if name is not None)
+
     def passes(self, scope: Mapping[str, JSON]) -> tuple[bool, str | None]:
         event, full = scope["event"], self.actual(scope)
-        return any(glob.matches(full) or (glob.is_exact and glob.matches(event)) for glob in self.globs), None
+        return any(glob.matches(full) or glob.exact == event for glob in self.globs), None
 
     def actual(self, scope: Mapping[str, JSON]) -> str:
         return full_name(scope["event"], scope["action"])

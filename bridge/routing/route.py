@@ -19,7 +19,7 @@ from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import to_text
 from bridge.routing.check_result import CheckResult, Explanation, ItemExplanation, check_results, loop_result
-from bridge.routing.match import Check
+from bridge.routing.match import Check, EventCheck
 
 #: The longest group or once_key, in bytes: the store has an index on it.
 MAX_KEY = 1000
@@ -125,7 +125,8 @@ class Evaluation(NamedTuple):
     aborted: str | None = None
 
 
-_NOTHING = Evaluation((), ())
+#: No job, and no error.
+NO_JOBS = Evaluation((), ())
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,12 @@ class Route:
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
 
+    @property
+    def event_names(self) -> tuple[str, ...] | None:
+        """The events that it names; None if ``event:`` is absent or has a wildcard."""
+        names = [check.names for check in self.checks if isinstance(check, EventCheck)]
+        return names[0] if names else None
+
     @cached_property
     def event_checks(self) -> tuple[Check, ...]:
         """Checks that run once, before the loop is evaluated."""
@@ -166,7 +173,7 @@ class Route:
         jobs: list[NewJob] = []
         try:
             if not self._all_pass(self.event_checks, scope, warnings):
-                return Evaluation((), tuple(warnings)) if warnings else _NOTHING
+                return Evaluation((), tuple(warnings)) if warnings else NO_JOBS
             budget = budget_of(scope)
             one = self.loop is None
             for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):

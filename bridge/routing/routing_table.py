@@ -12,7 +12,8 @@ from bridge.core.job import NewJob
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
 from bridge.routing.check_result import CheckResult, Explanation, skipped_handshake, skipped_source
-from bridge.routing.route import MAX_WARNINGS, Evaluation, OnDead, Route
+from bridge.routing.event_index import EventIndex
+from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
 
@@ -39,8 +40,11 @@ class RoutingTable:
     on_dead: OnDead | None = None
 
     @cached_property
-    def _routes_of(self) -> Mapping[str, tuple[Route, ...]]:
-        return {name: tuple(route for route in self.routes if route.source == name) for name in self.sources}
+    def _indexes(self) -> Mapping[str, EventIndex]:
+        return {
+            name: EventIndex([route for route in self.routes if route.source == name])
+            for name in self.sources
+        }
 
     @cached_property
     def rates(self) -> Mapping[str, Rate]:
@@ -71,12 +75,12 @@ class RoutingTable:
         return Routed(tuple(jobs), tuple(warnings[:MAX_WARNINGS]))
 
     def _evaluated(self, event: Event) -> dict[str, Evaluation]:
-        """Evaluate the routes; by name, in the order of evaluation."""
+        """Evaluate the routes whose ``event:`` may match; by name, in the order of evaluation."""
         identity = self.sources[event.source].type
         made: dict[str, Evaluation] = {}
         if identity.is_setup_event(event):
             return made
-        routes = self._routes_of[event.source]
+        routes = self._indexes[event.source].candidates(event)
         scope = {**event.scope, BUDGET: Budget(MAX_STEPS, MAX_JOBS)}
         matched = False
         for route in routes:
@@ -94,7 +98,7 @@ class RoutingTable:
         made = self._evaluated(event)
         matched = [
             route.name
-            for route in self._routes_of[event.source]
+            for route in self.routes
             if not route.otherwise and route.name in made and made[route.name].jobs
         ]
         return tuple(self._explained(route, event, made.get(route.name), matched) for route in self.routes)
@@ -109,9 +113,9 @@ class RoutingTable:
             return skipped_handshake(route, event)
         actual = ", ".join(matched) or "none"
         otherwise = CheckResult("otherwise", "no other route that matches", actual, passed=not matched)
-        if made is None:
+        if made is None and route.otherwise and matched:
             return Explanation(route, (otherwise,), False, (), (), ())
-        explained = route.explain(event, made)
+        explained = route.explain(event, made or NO_JOBS)
         if not route.otherwise:
             return explained
         return replace(explained, results=(otherwise, *explained.results))
