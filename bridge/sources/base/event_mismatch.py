@@ -57,7 +57,11 @@ def _other_text(markers: Markers, event: str, payload: JSON) -> str | None:
 
 def _other_event(events: KnownEvents, markers: Markers, event: str, payload: JSON) -> str | None:
     own = _evidence(events, markers, event, payload)
+    fields = payload.keys() if isinstance(payload, dict) else ()
     for other, keys in events.items():
+        # The first part of the first path alone excludes most events.
+        if keys and keys[0].partition(".")[0] not in fields:
+            continue
         if all(_has(payload, key) for key in keys):
             theirs = _evidence(events, markers, other, payload)
             if own[0] < theirs[0] or (not theirs[0] and not own[0] and own[1] < theirs[1]):
