@@ -3,6 +3,7 @@
 # make quick   the same, but only the unit tests
 # make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults
 # make chaos   breaks everything for an hour, and prints what was survived
+# make bench   compares the bridge with bare Flask and the bridge of 0.1.0; BENCH_ARGS=--help shows its options
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
 #              LOCK_ARGS=--upgrade moves every pin to the newest release that its range admits
@@ -14,7 +15,7 @@ BIN := .venv/bin
 # More than most machines of CI have cores: many tests wait for processes.
 TEST_ARGS ?= --numprocesses 3 --dist worksteal
 
-.PHONY: demo test quick slow lint chaos docs lock audit clean
+.PHONY: demo test quick slow lint chaos bench docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
@@ -36,6 +37,11 @@ lint: .venv/.test
 
 chaos: .venv/.test
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+# Without npm the report says that Node-RED was not measured.
+bench: .venv/.run
+	@-npm install --prefix bench --no-package-lock --loglevel=error
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 docs: .venv/.run
 	@$(BIN)/python -m docs.generate
