@@ -3,7 +3,8 @@
 # make quick   the same, but only the unit tests
 # make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults
 # make chaos   breaks everything for an hour, and prints what was survived
-# make bench   compares the bridge with bare Flask and the bridge of 0.1.0; BENCH_ARGS=--help shows its options
+# make bench   compares the bridge with bare Flask, Node-RED, Debian's webhook and the bridge of 0.1.0, and writes
+#              bench/RESULTS.md; BASE=v0.1.0 is the earlier bridge, BENCH_ARGS=--help shows the options
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
 #              LOCK_ARGS=--upgrade moves every pin to the newest release that its range admits
@@ -40,8 +41,8 @@ chaos: .venv/.test
 
 # Without npm the report says that Node-RED was not measured.
 bench: .venv/.run
-	@-npm install --prefix bench --no-package-lock --loglevel=error
-	@$(BIN)/python -m bench $(BENCH_ARGS)
+	@-npm install --prefix bench --no-package-lock --no-audit --no-fund --loglevel=error
+	@$(BIN)/python -m bench $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
 docs: .venv/.run
 	@$(BIN)/python -m docs.generate

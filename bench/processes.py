@@ -68,6 +68,10 @@ class Process:
         """Wait until it answers a GET with 200. Raises StartFailed."""
         self.wait_until(lambda: _answers(port, path))
 
+    def wait_for_output(self, text: str) -> None:
+        """Wait until its output contains a text. Raises StartFailed."""
+        self.wait_until(lambda: text in self._log.read_text("utf-8", "replace"))
+
     def stop(self) -> None:
         """End it with SIGTERM, or with SIGKILL to all its processes if that takes too long."""
         if self._process.poll() is not None:

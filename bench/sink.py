@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class Sink:
         self._port = free_port()
         self._process: Process | None = None
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        # The memory is sampled in a thread, with the count.
+        self._asks = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -73,5 +76,14 @@ class Sink:
             self._process.stop()
 
     def _get(self, path: str) -> bytes:
+        with self._asks:
+            try:
+                return self._answer(path)
+            except ConnectionError:
+                # The sink closes a connection that was idle for a minute.
+                self._connection.close()
+                return self._answer(path)
+
+    def _answer(self, path: str) -> bytes:
         self._connection.request("GET", path)
         return self._connection.getresponse().read()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.plain import SECRET
 from bench.processes import Process, StartFailed, free_port
 from bench.sink import Sink
+from tests.support.postgresql import Cluster, find_programs
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+NODE_RED = HERE / "node_modules" / "node-red"
 
 #: The routing table of the bridge: one source, one route, three arguments.
 TABLE = """\
@@ -36,7 +42,7 @@ routes:
 class Target:
     """A receiver of webhooks at `url`/hooks/github; `start` starts its processes, `stop` ends them."""
 
-    #: Of the command line and the report.
+    #: The name on the command line, and the one in the report.
     name: str
     title: str
     #: Whether each accepted webhook becomes a job at the sink.
@@ -146,12 +152,12 @@ class SQLiteBridge(Target):
 
     @property
     def web_delivers(self) -> bool:
-        """Whether the web process delivers."""
+        """Whether the web process delivers, if any process does."""
         return self.delivers
 
     @property
     def database_url(self) -> str:
-        """The database of this target alone."""
+        """The database, which no other target uses."""
         return f"sqlite:///{self.folder / self.name}.db"
 
 
@@ -163,15 +169,63 @@ class SQLiteBridgeWithoutDelivery(SQLiteBridge):
     delivers = False
 
 
+class PostgreSQLBridge(SQLiteBridge):
+    """The bridge on a PostgreSQL server of its own: one web process, and one worker that delivers."""
+
+    name = "postgresql"
+    title = "bridge, PostgreSQL"
+    web_delivers = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._stack = ExitStack()
+        self._cluster: Cluster | None = None
+
+    def version(self) -> str:
+        postgres = find_programs()
+        server = postgres and _output(str(postgres / "postgres"), "--version")
+        return f"{super().version()}, {server}"
+
+    def start(self) -> None:
+        try:
+            self._cluster = self._stack.enter_context(Cluster())
+        except FileNotFoundError as error:
+            raise StartFailed(f"PostgreSQL is missing: {error}") from None
+        self._database_url = self._cluster.create_database()
+        super().start()
+        if self.delivers:
+            self.run_bridge("worker", "worker").wait_for_output('"message":"delivering"')
+
+    def stop(self) -> None:
+        super().stop()
+        self._stack.close()
+
+    @property
+    def server_pids(self) -> list[int]:
+        return [] if self._cluster is None else [self._cluster.pid]
+
+    @property
+    def database_url(self) -> str:
+        return self._database_url
+
+
+class PostgreSQLBridgeWithoutDelivery(PostgreSQLBridge):
+    """The same, with delivery off."""
+
+    name = "postgresql-off"
+    title = "bridge, PostgreSQL, delivery off"
+    delivers = False
+
+
 class BaseBridge(SQLiteBridge):
-    """The bridge of an earlier commit on SQLite, with the installed packages of today's."""
+    """The bridge of an earlier commit on SQLite, with the packages that are installed for today's."""
 
     name = "base"
-    title = "earlier bridge, SQLite"
 
     def __init__(self, folder: Path, commit: str) -> None:
         super().__init__(folder)
         self._commit = commit
+        self.title = f"bridge of {commit}, SQLite" + ("" if self.delivers else ", delivery off")
 
     @property
     def checkout(self) -> Path:
@@ -191,8 +245,54 @@ class BaseBridgeWithoutDelivery(BaseBridge):
     """The same, with delivery off."""
 
     name = "base-off"
-    title = "earlier bridge, SQLite, delivery off"
     delivers = False
+
+
+class NodeRed(Target):
+    """Node-RED with node_red/flows.json: checks the signature, answers, and sends the job."""
+
+    name = "node-red"
+    title = "Node-RED"
+
+    def version(self) -> str:
+        return str(json.loads((NODE_RED / "package.json").read_text())["version"])
+
+    def start(self) -> None:
+        if not NODE_RED.exists():
+            raise StartFailed("Node-RED is missing: npm install --prefix bench")
+        super().start()
+        flows = json.loads((HERE / "node_red" / "flows.json").read_text())
+        for node in flows:
+            if node["type"] == "function":
+                node["func"] = (HERE / "node_red" / "verify.js").read_text()
+        data = self.folder / self.name
+        data.mkdir()
+        (data / "flows.json").write_text(json.dumps(flows))
+        settings = HERE / "node_red" / "settings.js"
+        command = ["node", str(NODE_RED / "red.js"), "-s", str(settings), "-u", str(data), "flows.json"]
+        environ = {"PORT": str(self.port), "SINK_URL": self.sink.url, "GITHUB_SECRET": SECRET.decode()}
+        self.run(self.name, command, HERE, environ).wait_for_port(self.port)
+
+
+class DebianWebhook(Target):
+    """Debian's `webhook` with webhook.json: checks the signature, answers, and runs curl."""
+
+    name = "webhook"
+    title = "Debian's webhook"
+
+    def version(self) -> str:
+        curl = re.sub(r" \(.*", "", _output("curl", "--version").splitlines()[0])
+        return f"{_output('webhook', '-version')}, {curl}"
+
+    def start(self) -> None:
+        curl = shutil.which("curl")
+        if curl is None or shutil.which("webhook") is None:
+            raise StartFailed("webhook or curl is missing: apt-get install webhook curl")
+        super().start()
+        hooks = ["-hooks", str(HERE / "webhook.json"), "-template"]
+        command = ["webhook", *hooks, "-ip", "127.0.0.1", "-port", str(self.port)]
+        environ = {"SINK_URL": self.sink.url, "GITHUB_SECRET": SECRET.decode(), "CURL": curl}
+        self.run(self.name, command, HERE, environ).wait_for_port(self.port)
 
 
 def make_targets(folder: Path, base: str) -> list[Target]:
@@ -201,8 +301,12 @@ def make_targets(folder: Path, base: str) -> list[Target]:
         BareFlask(folder),
         SQLiteBridge(folder),
         SQLiteBridgeWithoutDelivery(folder),
+        PostgreSQLBridge(folder),
+        PostgreSQLBridgeWithoutDelivery(folder),
         BaseBridge(folder, base),
         BaseBridgeWithoutDelivery(folder, base),
+        NodeRed(folder),
+        DebianWebhook(folder),
     ]
 
 
@@ -212,10 +316,14 @@ def commit_of(checkout: Path) -> str:
 
 
 def _git(*arguments: str) -> str:
-    """Return the output. Raises StartFailed."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, check=False, capture_output=True, text=True)
+    return _output("git", *arguments)
+
+
+def _output(*command: str) -> str:
+    """Return what a command writes. Raises StartFailed."""
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise StartFailed(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        raise StartFailed(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 

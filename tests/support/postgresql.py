@@ -89,6 +89,11 @@ class Cluster:
         """Whether the postmaster lives, frozen or not."""
         return self._postmaster is not None and self._postmaster.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The postmaster, whose children are all other processes of it."""
+        return self._running().pid
+
     def url(self, database: str) -> str:
         """What DATABASE_URL holds for that database."""
         return f"postgresql://{USER}@127.0.0.1:{self._port}/{database}"
