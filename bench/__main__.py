@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -12,14 +13,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.machine import machine
+from bench.machine import machine, tools
+from bench.memory import MEASURED, measure_memory
 from bench.processes import StartFailed
-from bench.report import report
-from bench.round import ask, warm_up
+from bench.report import Run, report
+from bench.round import NothingAccepted, ask, warm_up
 from bench.sample import Sample
 from bench.targets import Target, make_targets
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+
+DESCRIPTION = "Compare the bridge with other receivers of webhooks, and write bench/RESULTS.md."
 
 #: The commit of 0.1.0.
 BASE = "cb46e5d"
@@ -32,13 +36,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main() -> None:
     """Run the bench. Ctrl-C, SIGTERM and SIGHUP stop all that it started."""
+    options = read_options()
+    for program in ("wrk", "node", "git"):
+        if shutil.which(program) is None:
+            sys.exit(f"bench: {program} is missing; on Debian: apt-get install wrk nodejs git")
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     stack = ExitStack()
     try:
         folder = Path(tempfile.mkdtemp(prefix="bridge-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        page = run(folder, stack)
+        page = report(run(options, folder, stack))
     except KeyboardInterrupt:
         sys.exit("bench: interrupted")
     finally:
@@ -50,38 +58,54 @@ def main() -> None:
     print(page)
 
 
-def run(folder: Path, stack: ExitStack) -> str:
-    """Measure all targets of the command line, and return the report; `stack` stops them."""
-    names = [target.name for target in make_targets(folder, BASE)]
-    options = read_options([name for name in names if not name.endswith(OFF)])
-    for program in ("wrk", "node", "git"):
-        if shutil.which(program) is None:
-            sys.exit(f"bench: {program} is missing; on Debian: apt-get install wrk nodejs git")
-    targets = [
+def run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Run:
+    """Measure the targets of the command line; `stack` stops them."""
+    load_before = os.getloadavg()[0]
+    missing: list[str] = []
+    running = [
         target
         for target in make_targets(folder, options.base)
-        if target.name.removesuffix(OFF) in options.only
+        if target.name.removesuffix(OFF) in options.only and is_started(target, stack, missing)
     ]
-    notes: list[str] = []
-    running = [target for target in targets if is_started(target, stack, notes)]
+    samples = measure_rounds(options, running, missing)
+    memory = {}
+    for target in running:
+        if options.memory and target.name in MEASURED:
+            memory[target.name] = measure_memory(target, options.jobs, say)
+    lines = [
+        f"{time.strftime('%Y-%m-%d')}: {options.rounds} rounds of {options.seconds} s",
+        f"{machine()}; load average {load_before:.1f} before the start",
+        tools(),
+        *(f"{target.title}: {target.version()}" for target in running if not target.name.endswith(OFF)),
+    ]
+    return Run(lines, {target.name: target.title for target in running}, samples, memory, missing)
+
+
+def measure_rounds(
+    options: argparse.Namespace, running: Sequence[Target], missing: list[str]
+) -> dict[str, list[Sample]]:
+    """Ask each target once in each round; one that fails gets a line in `missing`, and no figures."""
     samples: dict[str, list[Sample]] = {target.name: [] for target in running}
     for number in range(options.rounds):
         # Each round begins with another target, so that none always follows the same one.
-        first = number % len(running)
+        first = number % max(1, len(running))
         for target in [*running[first:], *running[:first]]:
+            if target.name not in samples:
+                continue
             say(f"round {number + 1} of {options.rounds}: {target.title}")
-            samples[target.name].append(ask(target, options.seconds))
-    lines = [
-        f"{options.rounds} rounds of {options.seconds} s, {time.strftime('%Y-%m-%d')}",
-        *machine(),
-        *(f"{target.title}: {target.version()}" for target in running if not target.name.endswith(OFF)),
-    ]
-    return report(samples, {target.name: target.title for target in running}, lines, notes)
+            try:
+                samples[target.name].append(ask(target, options.seconds))
+            except NothingAccepted as error:
+                say(f"not measured: {target.title}: {error}")
+                missing.append(f"{target.title}: {error} in round {number + 1}")
+                del samples[target.name]
+    return samples
 
 
-def read_options(names: Sequence[str]) -> argparse.Namespace:
+def read_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
+    names = [each.name for each in make_targets(Path(), BASE) if not each.name.endswith(OFF)]
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--seconds", type=int, default=5, metavar="N", help="seconds of load (default: 5)")
     parser.add_argument("--only", metavar="NAME,NAME", help=f"some of the targets: {','.join(names)}")
@@ -89,6 +113,8 @@ def read_options(names: Sequence[str]) -> argparse.Namespace:
         "--base", default=BASE, metavar="COMMIT", help=f"the earlier bridge (default: {BASE})"
     )
     parser.add_argument("--fast", action="store_true", help="two rounds of 3 s, to try out a change")
+    parser.add_argument("--memory", action="store_true", help="also send many jobs through the bridge")
+    parser.add_argument("--jobs", type=int, default=100_000, metavar="N", help="how many (default: 100000)")
     options = parser.parse_args()
     if options.fast:
         options.rounds, options.seconds = 2, 3
@@ -98,8 +124,8 @@ def read_options(names: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def is_started(target: Target, stack: ExitStack, notes: list[str]) -> bool:
-    """Start a target; if that fails, add a note and return False."""
+def is_started(target: Target, stack: ExitStack, missing: list[str]) -> bool:
+    """Start a target; if that fails, say so in `missing` and return False."""
     say(f"start: {target.title}")
     stack.callback(target.stop)
     try:
@@ -107,7 +133,7 @@ def is_started(target: Target, stack: ExitStack, notes: list[str]) -> bool:
         warm_up(target)
     except StartFailed as error:
         say(f"not measured: {target.title}: {error}")
-        notes.append(f"{target.title}: {str(error).splitlines()[0]}")
+        missing.append(f"{target.title}: {str(error).splitlines()[0]}")
         return False
     return True
 

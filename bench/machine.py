@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
 
 
-def machine() -> list[str]:
-    """Return the lines of the report that name the machine and the versions of what all targets share."""
-    return [
-        f"{os.cpu_count()} cores, {_cpu_model()}, {_memory()}, {_system()}",
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"Node.js {_output('node', '--version')}, wrk {_first(r'[0-9][^ ]*', _output('wrk', '--version'))}",
-    ]
+def machine() -> str:
+    """Return the machine and its system."""
+    return f"{os.cpu_count()} cores, {_cpu_model()}, {_memory()}, {_system()}"
+
+
+def tools() -> str:
+    """Return the versions of the programs that all targets share."""
+    wrk = _first(r"[0-9][^ ]*", _output("wrk", "--version"))
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return f"{versions}, Node.js {_output('node', '--version')}, wrk {wrk}"
 
 
 def _cpu_model() -> str:
@@ -34,8 +36,6 @@ def _system() -> str:
 
 
 def _output(*command: str) -> str:
-    if shutil.which(command[0]) is None:
-        return "missing"
     # wrk prints its version with status 1.
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     return done.stdout.strip()

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.memory import MemorySample, quarters
 from bench.sample import Sample
 
 #: The samples of each target's rounds, by the target's name, in the order of the report.
@@ -92,26 +93,57 @@ def ratio(samples: Samples, goal: Goal) -> Ratio | None:
     return Ratio(statistics.median(of) / statistics.median(to), min(per_round), max(per_round))
 
 
-def report(samples: Samples, titles: Mapping[str, str], lines: Sequence[str], notes: Sequence[str]) -> str:
-    """Return the page: `lines` name the run and the machine, `notes` what was not measured."""
-    parts = [
-        "# Results of the bench",
-        "\n".join(f"- {line}" for line in lines),
-        *(["Not measured:", "\n".join(f"- {note}" for note in notes)] if notes else []),
-        "## Medians",
-        _table(["", *COLUMNS], [[titles[name], *_cells(rows)] for name, rows in samples.items()]),
-        EXPLANATION,
-        "## Ratios",
-        _table(
-            ["", "of", "to", "ratio of the medians (range within a round)"],
-            [
-                [goal.title, titles[goal.target], titles[goal.other], str(found)]
-                for goal in GOALS
-                if (found := ratio(samples, goal)) is not None
-            ],
-        ),
-    ]
+@dataclass(frozen=True)
+class Run:
+    """All that a run of the bench found."""
+
+    #: The run, the machine and the versions.
+    lines: Sequence[str]
+    #: The names of the targets in the report.
+    titles: Mapping[str, str]
+    samples: Samples
+    memory: Mapping[str, Sequence[MemorySample]]
+    #: The targets that were not measured, and why.
+    missing: Sequence[str]
+
+
+def report(run: Run) -> str:
+    """Return the page."""
+    parts = ["# Results of the bench", _list(run.lines)]
+    if run.missing:
+        parts += ["Not measured:", _list(run.missing)]
+    if any(run.samples.values()):
+        parts += ["## Medians", _medians(run), EXPLANATION, "## Ratios", _ratios(run)]
+    if run.memory:
+        parts += ["## Memory", _memory(run), MEMORY_EXPLANATION]
     return "\n\n".join(parts) + "\n"
+
+
+def _medians(run: Run) -> str:
+    return _table(["", *COLUMNS], [[run.titles[name], *_cells(rows)] for name, rows in run.samples.items()])
+
+
+def _ratios(run: Run) -> str:
+    found = [(goal, ratio(run.samples, goal)) for goal in GOALS]
+    return _table(
+        ["", "of", "to", "ratio of the medians (range within a round)"],
+        [
+            [goal.title, run.titles[goal.target], run.titles[goal.other], str(value)]
+            for goal, value in found
+            if value is not None
+        ],
+    )
+
+
+def _memory(run: Run) -> str:
+    rows = []
+    for name, samples in run.memory.items():
+        medians = quarters(samples)
+        figures = [*medians, max(sample.pss for sample in samples), medians[3] - medians[2]]
+        rows.append([run.titles[name], str(samples[-1].jobs), *(f"{figure:.1f}" for figure in figures)])
+    return _table(
+        ["PSS MB", "jobs", "1st quarter", "2nd", "3rd", "4th", "largest", "growth in the second half"], rows
+    )
 
 
 EXPLANATION = """\
@@ -122,7 +154,12 @@ EXPLANATION = """\
 - *CPU*: user and system time of all processes of the target, per webhook accepted and delivered.
 - *PSS*: the most memory of all processes of the target. Pages that several targets share count in parts.
 - *server*: the same of the PostgreSQL server, for all its clients in the bench.
-- *refused*: answers with another status, and failed connections. *lost*: accepted, but not at the sink."""
+- *refused*: answers with another status or after more than 2 s, and failed connections.
+- *lost*: accepted, but not at the sink."""
+
+MEMORY_EXPLANATION = """\
+The medians of each quarter of the jobs; a sample is taken every second. The growth in the second half is the
+difference between the third quarter and the fourth."""
 
 
 def _values(samples: Sequence[Sample], figure: str) -> list[float] | None:
@@ -133,6 +170,10 @@ def _values(samples: Sequence[Sample], figure: str) -> list[float] | None:
 def _cells(samples: Sequence[Sample]) -> list[str]:
     medians = ((median(samples, figure), digits) for figure, digits in COLUMNS.values())
     return ["" if value is None else f"{value:.{digits}f}" for value, digits in medians]
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

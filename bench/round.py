@@ -18,7 +18,7 @@ WARM_UP = 1.0
 
 
 class NothingAccepted(Exception):
-    """A target accepted no webhook, so it has no figures."""
+    """A target accepted no webhook, or delivered no job, so it has no figures."""
 
 
 class Meter:
@@ -64,7 +64,7 @@ def ask(target: Target, seconds: float) -> Sample:
     with MemorySampler(sample_memory):
         load = run_wrk(target.url, seconds)
         if not load.accepted:
-            raise NothingAccepted(f"{target.name}: {load.refused} answers, none with 2xx")
+            raise NothingAccepted(f"{load.refused} answers, none with 2xx, {load.socket_errors} errors")
         count = target.sink.wait_for(load.accepted) if target.delivers else None
     has_server = bool(target.server_pids)
     cpu, server_cpu = own.cpu, server.cpu
@@ -86,7 +86,7 @@ def ask(target: Target, seconds: float) -> Sample:
 
 def _delivery(target: Target, load: Load, count: Count, seconds: float) -> dict[str, Any]:
     if not count.jobs:
-        return {"delivered": 0.0, "lost": load.accepted}
+        raise NothingAccepted(f"{load.accepted} webhooks were accepted, no job reached the sink")
     sent, latencies = probe(target.url, target.sink, seconds)
     return {
         "delivered": count.jobs / (count.last - load.began),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.load import read_wrk
-from bench.report import Goal, Ratio, median, ratio, report
+from bench.memory import MemorySample, quarters
+from bench.report import Goal, Ratio, Run, median, ratio, report
 from bench.round import percentile
 from bench.sample import Sample
 
@@ -84,7 +85,7 @@ def test_a_target_that_was_not_measured_has_no_ratio(goal: Goal) -> None:
 
 def test_the_report_has_the_medians_the_ratios_and_the_targets_that_were_not_measured() -> None:
     titles = {"flask": "bare Flask", "sqlite": "bridge, SQLite"}
-    page = report(ROUNDS, titles, ["3 rounds"], ["Node-RED: run npm install"])
+    page = report(Run(["3 rounds"], titles, ROUNDS, {}, ["Node-RED: run npm install"]))
     assert "- 3 rounds\n\nNot measured:\n\n- Node-RED: run npm install\n" in page
     assert "| bridge, SQLite | 360 | 1.0 | 2.0 | 240 |" in page
     assert "| accepted/s while delivering | bridge, SQLite | bare Flask | 0.36 (0.25 to 0.40) |" in page
@@ -101,3 +102,17 @@ def test_a_percentile_is_one_of_the_values() -> None:
     assert percentile(range(1, 51), 99) == 50
     assert percentile(range(1, 51), 50) == 25
     assert percentile([3.0], 99) == 3.0
+
+
+GROWTH = [MemorySample(jobs, 100 + pss) for jobs, pss in zip(range(0, 801, 100), range(9), strict=True)]
+
+
+def test_the_memory_is_the_median_of_each_quarter_of_the_jobs() -> None:
+    assert quarters(GROWTH) == [100.5, 102.5, 104.5, 107]
+    with pytest.raises(ValueError, match="no sample from job 200 to 400"):
+        quarters([*GROWTH[:2], *GROWTH[4:]])
+
+
+def test_the_report_has_the_growth_of_the_memory_in_the_second_half() -> None:
+    page = report(Run([], {"sqlite": "bridge, SQLite"}, {}, {"sqlite": GROWTH}, []))
+    assert "| bridge, SQLite | 800 | 100.5 | 102.5 | 104.5 | 107.0 | 108.0 | 2.5 |" in page
