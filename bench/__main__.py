@@ -54,8 +54,9 @@ def main() -> None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         stack.close()
-    RESULTS.write_text(page)
     print(page)
+    if not options.fast:
+        RESULTS.write_text(page)
 
 
 def run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Run:
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Run:
         if options.memory and target.name in MEASURED:
             memory[target.name] = measure_memory(target, options.jobs, say)
     lines = [
-        f"{time.strftime('%Y-%m-%d')}: {options.rounds} rounds of {options.seconds} s",
+        f"{time.strftime('%Y-%m-%d')}: rounds: {options.rounds}, seconds of load: {options.seconds}",
         f"{machine()}; load average {load_before:.1f} before the start",
         tools(),
         *(f"{target.title}: {target.version()}" for target in running if not target.name.endswith(OFF)),
@@ -112,7 +113,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--base", default=BASE, metavar="COMMIT", help=f"the earlier bridge (default: {BASE})"
     )
-    parser.add_argument("--fast", action="store_true", help="two rounds of 3 s, to try out a change")
+    parser.add_argument("--fast", action="store_true", help="two rounds of 3 s; write no file")
     parser.add_argument("--memory", action="store_true", help="also send many jobs through the bridge")
     parser.add_argument("--jobs", type=int, default=100_000, metavar="N", help="how many (default: 100000)")
     options = parser.parse_args()
@@ -131,7 +132,7 @@ def is_started(target: Target, stack: ExitStack, missing: list[str]) -> bool:
     try:
         target.start()
         warm_up(target)
-    except StartFailed as error:
+    except (StartFailed, NothingAccepted) as error:
         say(f"not measured: {target.title}: {error}")
         missing.append(f"{target.title}: {str(error).splitlines()[0]}")
         return False

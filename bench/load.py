@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.plain import SECRET
-from bench.sink import Sink
+from bench.sink import LOST_AFTER, Count, Sink
 
 HERE = Path(__file__).parent
 PAYLOAD = HERE / "push.json"
@@ -90,14 +90,17 @@ def probe(url: str, sink: Sink, seconds: float) -> tuple[int, list[float]]:
     with ThreadPoolExecutor(PROBE_CONNECTIONS) as senders:
         # Each sender sleeps until its webhook is due, so a slow answer delays no other webhook.
         sent = [senders.submit(_send, address, at) for at in due]
-        arrived = watch(due, sink, time.time, time.sleep)
+        arrived = watch(due, sink.count, time.time, time.sleep)
         for each in sent:
             each.result()
     return number, [(there - at) * 1000 for at, there in zip(due, arrived, strict=False)]
 
 
 def watch(
-    due: Sequence[float], sink: Sink, clock: Callable[[], float], sleep: Callable[[float], None]
+    due: Sequence[float],
+    count: Callable[[], Count],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> list[float]:
     """Return when each job arrived, in order; it is shorter than `due` if jobs are lost.
 
@@ -105,11 +108,11 @@ def watch(
     job that arrived with others counts as late as the last of them.
     """
     arrived: list[float] = []
-    give_up = due[-1] + 10
+    give_up = due[-1] + LOST_AFTER
     while len(arrived) < len(due) and clock() < give_up:
         sleep(max(PROBE_POLL, due[len(arrived)] - clock()))
-        count = sink.count()
-        arrived += itertools.repeat(count.last, count.jobs - len(arrived))
+        now = count()
+        arrived += itertools.repeat(now.last, now.jobs - len(arrived))
     return arrived
 
 

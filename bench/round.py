@@ -13,8 +13,8 @@ from bench.sample import Sample
 from bench.sink import Count
 from bench.targets import Target
 
-#: Seconds of load that a target gets before the first round, which count for nothing.
-WARM_UP = 1.0
+#: Seconds of a burst of load before the first round.
+WARM_UP_BURST = 2.0
 
 
 class NothingAccepted(Exception):
@@ -46,10 +46,20 @@ class Meter:
 
 
 def warm_up(target: Target) -> None:
-    """Let a target open its connections and load its code."""
-    load = run_wrk(target.url, WARM_UP)
-    if target.delivers:
-        target.sink.wait_for(load.accepted)
+    """Let a target open its connections and compile its code. Raises NothingAccepted."""
+    accepted = 0
+    while accepted < target.warm_up:
+        load = run_wrk(target.url, WARM_UP_BURST)
+        check_accepted(load)
+        accepted += load.accepted
+        if target.delivers:
+            target.sink.wait_for(accepted)
+
+
+def check_accepted(load: Load) -> None:
+    """Raise NothingAccepted if no answer was 2xx."""
+    if not load.accepted:
+        raise NothingAccepted(f"{load.refused} answers, none with 2xx, {load.socket_errors} errors")
 
 
 def ask(target: Target, seconds: float) -> Sample:
@@ -63,8 +73,7 @@ def ask(target: Target, seconds: float) -> Sample:
 
     with MemorySampler(sample_memory):
         load = run_wrk(target.url, seconds)
-        if not load.accepted:
-            raise NothingAccepted(f"{load.refused} answers, none with 2xx, {load.socket_errors} errors")
+        check_accepted(load)
         count = target.sink.wait_for(load.accepted) if target.delivers else None
     has_server = bool(target.server_pids)
     cpu, server_cpu = own.cpu, server.cpu

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import read_wrk
+from bench.load import read_wrk, watch
 from bench.memory import MemorySample, quarters
 from bench.report import Goal, Ratio, Run, median, ratio, report
 from bench.round import percentile
 from bench.sample import Sample
+from bench.sink import Count
+from tests.support.tables import Clock
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -96,6 +98,20 @@ def test_the_figures_of_wrk_are_read_in_one_unit() -> None:
     assert (load.began, load.seconds, load.accepted, load.refused) == (7.0, 5.01, 5500, 13)
     assert load.socket_errors == 3
     assert (load.p50, load.p99) == (0.98, 1020.0)
+
+
+@pytest.mark.parametrize("arrivals", [[0.005, 0.0243, 0.052], [0.005, 0.0243]], ids=["all", "one is lost"])
+def test_the_probe_reports_when_each_job_arrived(arrivals: list[float]) -> None:
+    clock = Clock(now=0.0)
+
+    def count() -> Count:
+        there = [at for at in arrivals if at <= clock.now]
+        return Count(len(there), there[-1] if there else 0.0)
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    assert watch([0.0, 0.02, 0.04], count, clock, sleep) == arrivals
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
