@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.load import NothingAccepted
 from bench.machine import machine, tools
 from bench.memory import MEASURED, measure_memory
 from bench.processes import StartFailed
 from bench.report import Run, report
-from bench.round import NothingAccepted, ask, warm_up
+from bench.round import ask, warm_up
 from bench.sample import Sample
 from bench.targets import Target, make_targets
 
@@ -30,6 +31,9 @@ BASE = "cb46e5d"
 
 #: The end of the names of targets with delivery off: they run with the target that delivers.
 OFF = "-off"
+
+#: A run of fewer jobs could be over before each quarter has a sample of the memory.
+MIN_JOBS = 10_000
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -72,7 +76,10 @@ def run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Run:
     memory = {}
     for target in running:
         if options.memory and target.name in MEASURED:
-            memory[target.name] = measure_memory(target, options.jobs, say)
+            try:
+                memory[target.name] = measure_memory(target, options.jobs, say)
+            except NothingAccepted as error:
+                missing.append(f"{target.title}, memory: {error}")
     lines = [
         f"{time.strftime('%Y-%m-%d')}: rounds: {options.rounds}, seconds of load: {options.seconds}",
         f"{machine()}; load average {load_before:.1f} before the start",
@@ -117,6 +124,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--memory", action="store_true", help="also send many jobs through the bridge")
     parser.add_argument("--jobs", type=int, default=100_000, metavar="N", help="how many (default: 100000)")
     options = parser.parse_args()
+    if options.jobs < MIN_JOBS:
+        parser.error(f"--jobs {options.jobs} is too short a run for its memory; the least is {MIN_JOBS}")
     if options.fast:
         options.rounds, options.seconds = 2, 3
     options.only = options.only.split(",") if options.only else names

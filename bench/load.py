@@ -34,6 +34,10 @@ PROBE_POLL = 0.004
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
+class NothingAccepted(Exception):
+    """A target accepted no webhook, or delivered no job, so it has no figures."""
+
+
 @dataclass(frozen=True)
 class Load:
     """The result of one run of wrk."""
@@ -52,12 +56,17 @@ class Load:
 
 
 def run_wrk(url: str, seconds: float) -> Load:
-    """Send signed pushes over 16 connections. Raises CalledProcessError if wrk fails."""
+    """Send signed pushes over 16 connections. Raises NothingAccepted."""
     command = ["wrk", "-t1", "-c16", f"-d{seconds:.0f}", "--latency", "-s", "push.lua", f"{url}/hooks/github"]
     environ = {**os.environ, "PAYLOAD": str(PAYLOAD), "SECRET_SIG": SIGNATURE}
     began = time.time()
-    done = subprocess.run(command, cwd=HERE, env=environ, check=True, capture_output=True, text=True)
-    return read_wrk(done.stdout, began)
+    done = subprocess.run(command, cwd=HERE, env=environ, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise NothingAccepted(f"wrk: {(done.stderr or done.stdout).strip()}")
+    load = read_wrk(done.stdout, began)
+    if not load.accepted:
+        raise NothingAccepted(f"{load.refused} answers, none with 2xx, {load.socket_errors} errors")
+    return load
 
 
 def read_wrk(output: str, began: float) -> Load:
@@ -77,8 +86,19 @@ def read_wrk(output: str, began: float) -> Load:
     )
 
 
-def probe(url: str, sink: Sink, seconds: float) -> tuple[int, list[float]]:
-    """Send 50 webhooks a second; return how many, and the milliseconds from each to its job at the sink.
+@dataclass(frozen=True)
+class Probe:
+    """The result of one run of the probe."""
+
+    sent: int
+    #: Webhooks that were not answered with 2xx.
+    refused: int
+    #: Milliseconds from each other request to its job at the sink.
+    latencies: Sequence[float]
+
+
+def probe(url: str, sink: Sink, seconds: float) -> Probe:
+    """Send 50 webhooks a second.
 
     The jobs have no names at the sink: the first to arrive counts for the first that was sent.
     """
@@ -89,11 +109,10 @@ def probe(url: str, sink: Sink, seconds: float) -> tuple[int, list[float]]:
     due = [begin + index / PROBE_RATE for index in range(number)]
     with ThreadPoolExecutor(PROBE_CONNECTIONS) as senders:
         # Each sender sleeps until its webhook is due, so a slow answer delays no other webhook.
-        sent = [senders.submit(_send, address, at) for at in due]
+        sent = [senders.submit(_is_accepted, address, at) for at in due]
         arrived = watch(due, sink.count, time.time, time.sleep)
-        for each in sent:
-            each.result()
-    return number, [(there - at) * 1000 for at, there in zip(due, arrived, strict=False)]
+        refused = sum(not each.result() for each in sent)
+    return Probe(number, refused, [(there - at) * 1000 for at, there in zip(due, arrived, strict=False)])
 
 
 def watch(
@@ -116,7 +135,7 @@ def watch(
     return arrived
 
 
-def _send(address: str, at: float) -> None:
+def _is_accepted(address: str, at: float) -> bool:
     connection = http.client.HTTPConnection(address, timeout=30)
     headers = {
         "Content-Type": "application/json",
@@ -124,11 +143,13 @@ def _send(address: str, at: float) -> None:
         "X-GitHub-Delivery": str(uuid.uuid4()),
         "X-Hub-Signature-256": SIGNATURE,
     }
-    connection.connect()
-    time.sleep(max(0.0, at - time.time()))
     try:
+        connection.connect()
+        time.sleep(max(0.0, at - time.time()))
         connection.request("POST", "/hooks/github", BODY, headers)
-        connection.getresponse().read()
+        return 200 <= connection.getresponse().status < 300
+    except (OSError, http.client.HTTPException):
+        return False
     finally:
         connection.close()
 

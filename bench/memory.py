@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.load import run_wrk
+from bench.load import NothingAccepted, run_wrk
 from bench.measure import MemorySampler, pss_bytes
-from bench.round import NothingAccepted
 from bench.targets import Target
 
 #: The targets whose memory must not grow.

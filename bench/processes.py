@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench.measure import tree
-
 #: Seconds that a start or a stop may take.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
@@ -73,17 +71,14 @@ class Process:
         self.wait_until(lambda: text in self._log.read_text("utf-8", "replace"))
 
     def stop(self) -> None:
-        """End it with SIGTERM, or with SIGKILL to all its processes if that takes too long."""
-        if self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            for pid in list(tree([self.pid])):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._process.wait(STOP_TIMEOUT)
+        """End it with SIGTERM, then with SIGKILL whatever is left of its session."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
 
     def _log_end(self) -> str:
         return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-10:])
