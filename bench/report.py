@@ -140,7 +140,8 @@ def _memory(run: Run) -> str:
     for name, samples in run.memory.items():
         medians = quarters(samples)
         figures = [*medians, max(sample.pss for sample in samples), medians[3] - medians[2]]
-        rows.append([run.titles[name], str(samples[-1].jobs), *(f"{figure:.1f}" for figure in figures)])
+        cells = (f"{round(figure, 1) + 0:.1f}" for figure in figures)  # + 0: no negative zero
+        rows.append([run.titles[name], str(samples[-1].jobs), *cells])
     return _table(
         ["PSS MB", "jobs", "1st quarter", "2nd", "3rd", "4th", "largest", "growth in the second half"], rows
     )
