@@ -99,21 +99,14 @@ class GitLab(SourceType):
             is safer: write it as `secret:` instead of `token:`. While you move your webhooks to it, write
             both under `any_of:`.
         """,
-        example="""
-sources:
-  gitlab:
-    token: ${{ env.GITLAB_WEBHOOK_TOKEN }}
-routes:
-  - source: gitlab
-    event: Pipeline Hook.failed
-    match:
-      payload.object_attributes.ref: main
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.project.path_with_namespace }}
-      - ${{ payload.object_attributes.sha }}
-""",
+        route="""
+            event: Pipeline Hook.failed
+            match:
+              payload.object_attributes.ref: main
+            task_arguments:
+              - ${{ payload.project.path_with_namespace }}
+              - ${{ payload.object_attributes.sha }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (

@@ -180,20 +180,13 @@ class Stripe(SourceType):
             *Webhook endpoint*, and enter the source's URL. *Signing secret* then shows a secret that begins
             with `whsec_`.
         """,
-        example="""
-sources:
-  stripe:
-    secret: ${{ env.STRIPE_WEBHOOK_SECRET }}
-routes:
-  - source: stripe
-    event: checkout.session.completed
-    match:
-      payload.livemode: true
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.data.object.id }}
-""",
+        route="""
+            event: checkout.session.completed
+            match:
+              payload.livemode: true
+            task_arguments:
+              - ${{ payload.data.object.id }}
+        """,
     )
     events = {
         **dict.fromkeys(_EVENTS, ("id", "type", "data")),
