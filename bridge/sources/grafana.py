@@ -27,14 +27,7 @@ class Grafana(Alertmanager):
             under `signature:` as `header` and `timestamp_header`.
         """,
         source_keys="signature: {timestamp_header: X-Grafana-Alerting-Timestamp}",
-        route="""
-            loop: payload.alerts
-            match:
-              item.labels.severity: critical
-              item.status: firing
-            task_arguments:
-              - ${{ item.labels.alertname }}
-        """,
+        route=Alertmanager.guide.route,
     )
     proofs = (
         HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),
