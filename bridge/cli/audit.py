@@ -6,7 +6,8 @@ import click
 
 from bridge.cli.selection import audit_since
 from bridge.cli.terminal import Terminal, as_json, limited
-from bridge.report import rows
+from bridge.report.audit import AUDIT_HEADING, audit_json, audit_line
+from bridge.report.lines import with_heading
 
 
 @click.command()
@@ -22,6 +23,6 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     with terminal.outbox() as outbox:
         entries = outbox.audit.entries(since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.audit_json(entry) for entry in entries])
+        terminal.say_json([audit_json(entry) for entry in entries])
     else:
-        terminal.say(rows.listed(rows.AUDIT_HEADING, map(rows.audit_line, entries), "no actions"))
+        terminal.say(with_heading(AUDIT_HEADING, map(audit_line, entries), "no actions"))

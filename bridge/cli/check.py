@@ -9,7 +9,7 @@ import click
 from bridge.cli.terminal import Terminal, as_json
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
-from bridge.report import rows
+from bridge.report.problems import annotation, problem_json
 from bridge.routing.routing_table import RoutingTable
 
 
@@ -35,9 +35,9 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     except ConfigError as error:
         problems = error.problems
     if in_json:
-        terminal.say_json([rows.problem_json(problem) for problem in problems])
+        terminal.say_json([problem_json(problem) for problem in problems])
     else:
-        terminal.say(map(rows.annotation if annotate else str, problems))
+        terminal.say(map(annotation if annotate else str, problems))
     if table is None:
         raise SystemExit(1)
     if not in_json and not annotate:

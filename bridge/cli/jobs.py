@@ -18,7 +18,8 @@ from bridge.core.job import Job, JobState, NewJob
 from bridge.core.redaction import is_redacted
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
-from bridge.report import rows
+from bridge.report.jobs import JOB_HEADING, attempt_json, job_json, job_line, job_lines, pause_line
+from bridge.report.lines import with_heading
 from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
@@ -76,11 +77,11 @@ def list_jobs(
             require_route(terminal, outbox, route)
         paused = outbox.paused()
     if in_json:
-        terminal.say_json([rows.job_json(job) for job in listed])
+        terminal.say_json([job_json(job) for job in listed])
     else:
-        terminal.say(rows.listed(rows.JOB_HEADING, map(rows.job_line, listed), "no jobs"))
+        terminal.say(with_heading(JOB_HEADING, map(job_line, listed), "no jobs"))
         for pause in paused:
-            terminal.warn(rows.pause_line(pause, {job.task_id: job.task for job in listed}))
+            terminal.warn(pause_line(pause, {job.task_id: job.task for job in listed}))
 
 
 @jobs.command("show")
@@ -93,12 +94,12 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
         job, attempts = outbox.job(job_id), outbox.attempts(job_id)
         paused = [pause for pause in outbox.paused() if pause.holds(job)]
     if in_json:
-        shown = {**rows.job_json(job), "attempts": [rows.attempt_json(attempt) for attempt in attempts]}
+        shown = {**job_json(job), "attempts": [attempt_json(attempt) for attempt in attempts]}
         terminal.say_json(shown)
     else:
-        terminal.say(rows.job_lines(job, attempts))
+        terminal.say(job_lines(job, attempts))
         for pause in paused:
-            terminal.warn(rows.pause_line(pause, {job.task_id: job.task}))
+            terminal.warn(pause_line(pause, {job.task_id: job.task}))
 
 
 @jobs.command("retry")

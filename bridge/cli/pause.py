@@ -9,7 +9,7 @@ from bridge.cli.names import find_named, of_kind
 from bridge.cli.terminal import Terminal
 from bridge.core.errors import ConfigError
 from bridge.outbox.store import Outbox
-from bridge.report import rows
+from bridge.report.jobs import pause_line
 
 
 @click.command()
@@ -39,4 +39,4 @@ def _say_paused(terminal: Terminal, outbox: Outbox) -> None:
         tasks = {task.id: task.name for task in terminal.load().table.tasks.values()}
     except ConfigError:
         tasks = {}  # their ids are enough
-    terminal.say([rows.pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])
+    terminal.say([pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])

@@ -17,7 +17,7 @@ from bridge.core.event import Request
 from bridge.core.problem import Problem
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
-from bridge.report import rows
+from bridge.report.lines import one_line
 
 #: Seconds until an answer: a request may take 20 s to arrive, and wait 5 s for memory.
 PATIENCE = 30.0
@@ -48,7 +48,8 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
         terminal.warn(f"warning: {seen} can be read on the way to {target.hostname}; use https")
     shown = urlunsplit(target)
     answer = _post(shown, urlunsplit(target._replace(query=_query(target, request))), request)
-    terminal.say(rows.answer_lines(shown, answer))
+    terminal.say([f"{answer.status} from {shown}"])
+    terminal.say(map(one_line, answer.body.decode("utf-8", "replace").splitlines()))
     if not 200 <= answer.status < 300:
         sys.exit(1)
 

@@ -58,7 +58,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("ne", "not_in"), f"write {{{NOT}: …}}"),
     **{name: f"write {{{key}: …}}" for key, each in OPERATORS.items() for name in each.names_elsewhere},
 }
-_WORDS = {"true": True, "false": False, "null": None}
+#: The values of plain scalars that are no text.
+WORDS = {"true": True, "false": False, "null": None}
 
 
 class Compiler:
@@ -125,8 +126,8 @@ class Compiler:
 
     def _scalar_pattern(self, scalar: Scalar) -> Pattern | None:
         if scalar.plain:
-            if scalar in _WORDS:
-                return Literal(_WORDS[scalar], str(scalar))
+            if scalar in WORDS:
+                return Literal(WORDS[scalar], str(scalar))
             if _PATTERN_INTEGER.fullmatch(scalar):
                 return Literal(int(scalar), str(scalar))
             if _DECIMAL.fullmatch(scalar):
@@ -164,8 +165,8 @@ class Compiler:
             return tuple(self.value(item, names) for item in node)
         if isinstance(node, Section):
             return {str(key): self.value(inner, names) for key, inner in node.items()}
-        if node.plain and node in _WORDS:
-            return _WORDS[node]
+        if node.plain and node in WORDS:
+            return WORDS[node]
         if node.plain and _INTEGER.fullmatch(node):
             return int(node)
         if "${{" not in node:

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from bridge.config.arguments import ArgumentsBuilder
+from bridge.config.compile import WORDS
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.models import Model
 from bridge.config.problems import Problems, guess
@@ -28,7 +29,6 @@ from bridge.sources.base.source import Source
 #: The default of `received_at`.
 _RECEIVED_AT = 0.0
 
-_WORDS = {"true": True, "false": False, "null": None}
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
@@ -68,8 +68,8 @@ def read_json(node: Node) -> JSON:
         return [read_json(item) for item in node]
     if isinstance(node, Section):
         return {str(key): read_json(inner) for key, inner in node.items()}
-    if node.plain and node in _WORDS:
-        return _WORDS[node]
+    if node.plain and node in WORDS:
+        return WORDS[node]
     if node.plain and _NUMBER.fullmatch(node):
         with suppress(orjson.JSONDecodeError):  # a number that JSON does not allow is text
             return orjson.loads(str(node))

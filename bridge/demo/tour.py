@@ -26,7 +26,7 @@ from bridge.http.client import HttpAnswer, HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
 from bridge.report.explanation import explanation_lines
-from bridge.report.rows import job_lines
+from bridge.report.jobs import job_lines
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 

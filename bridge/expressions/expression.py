@@ -186,10 +186,6 @@ class Template:
         return [part for part in self._parts if isinstance(part, Expression)]
 
     @property
-    def names(self) -> frozenset[str]:
-        return frozenset(name for each in self.expressions for name in each.names)
-
-    @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for each in self.expressions for path in each.paths)
 

@@ -28,8 +28,8 @@ from bridge.expressions.filters import (
     TEXT_METHODS,
 )
 from bridge.expressions.lists import ATTRIBUTE_FILTERS
-from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
+from bridge.expressions.syntax_functions import VALUE
 
 _ALLOWED = (
     nodes.Add, nodes.And, nodes.Compare, nodes.Concat, nodes.CondExpr, nodes.Const, nodes.Dict, nodes.Div,

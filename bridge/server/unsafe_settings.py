@@ -22,6 +22,8 @@ def unsafe_settings(cfg: Any, stop_timeout: float) -> Iterator[str]:
     timeout = (
         f"remove it, or set more than {stop_timeout:g}; a worker that stops may take BRIDGE_STOP_TIMEOUT"
     )
+    # gunicorn's TLS and HTTP/2 wait for clients in threads without the limit.
+    plain = "remove it; the bridge serves HTTP/1.1 without TLS, so put a TLS proxy in front of it"
     for name, is_safe, remedy in (
         ("worker_class", issubclass(cfg.worker_class, WebWorker), worker),
         ("workers", cfg.workers >= 1, "set 1 or more; without a worker nothing is answered"),
@@ -31,6 +33,9 @@ def unsafe_settings(cfg: Any, stop_timeout: float) -> Iterator[str]:
         ("threads", cfg.threads > MAX_WAITING_THREADS, threads),
         ("worker_connections", 0 < cfg.worker_connections <= most, connections),
         ("graceful_timeout", cfg.graceful_timeout >= int(stop_timeout), graceful),
+        ("certfile", not cfg.certfile, plain),
+        ("keyfile", not cfg.keyfile, plain),
+        ("http_protocols", "h2" not in cfg.http_protocols, plain),
         ("timeout", cfg.timeout == 0 or cfg.timeout > stop_timeout, timeout),
     ):
         if not is_safe:

@@ -34,22 +34,14 @@ class Alertmanager(SourceType):
             to the source's URL. Under `http_config`, set `authorization: {credentials_file: …}` to a file
             with the token.
         """,
-        example="""
-sources:
-  alerts:
-    type: alertmanager
-    bearer_token: ${{ env.ALERTMANAGER_TOKEN }}
-routes:
-  - source: alerts
-    loop: payload.alerts
-    match:
-      item.labels.severity: critical
-      item.status: firing
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ item.labels.alertname }}
-""",
+        route="""
+            loop: payload.alerts
+            match:
+              item.labels.severity: critical
+              item.status: firing
+            task_arguments:
+              - ${{ item.labels.alertname }}
+        """,
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events = {"firing": ("alerts",), "resolved": ("alerts",)}

@@ -295,23 +295,14 @@ class Sns(SourceType):
             message delivery* to off. The bridge confirms subscriptions of topics that the table names, and
             refuses others.
         """,
-        example="""
-sources:
-  alarms:
-    type: sns
-    topic_arns:
-      - arn:aws:sns:us-east-1:123456789012:alarms
-routes:
-  - source: alarms
-    event: Notification
-    match:
-      payload.Subject: "ALARM: *"
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.Subject | default('') }}
-      - ${{ payload.Message }}
-""",
+        route="""
+            event: Notification
+            match:
+              payload.Subject: "ALARM: *"
+            task_arguments:
+              - ${{ payload.Subject | default('') }}
+              - ${{ payload.Message }}
+        """,
     )
     sender_issued = ("topic_arns",)
     proofs = (SnsSignature(_no_certificate, _mark_none),)

@@ -12,7 +12,7 @@ from bridge.app import Bridge
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
 from bridge.process.log import log_trouble
-from bridge.report.rows import pause_line
+from bridge.report.jobs import pause_line
 from bridge.sources.base.proofs import BearerToken
 
 #: A process that delivers counts as gone after so long without a heartbeat: three intervals.

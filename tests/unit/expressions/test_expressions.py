@@ -233,8 +233,8 @@ def test_to_json_is_compact_and_not_escaped_for_html(payload: JSON) -> None:
 def test_a_text_knows_the_names_that_it_reads() -> None:
     template = Language().template("${{ item.a ~ payload.event }} ${{ index }} source", ALL_NAMES)
 
-    assert template.names == {"item", "payload", "index"}
-    assert Language().template("payload").names == frozenset()
+    assert [each.names for each in template.expressions] == [{"item", "payload"}, {"index"}]
+    assert Language().template("payload").expressions == []
 
 
 def test_names_may_come_from_an_iterator() -> None:

@@ -60,7 +60,7 @@ def seen_by_script(
         [Argument(f"argument {order}") for order in range(len(values))] if declared is None else declared
     )
     body = {"task": make_task().id, "customer": "acme", "task_arguments": on_the_wire(values, arguments_type)}
-    sent = elements_of(declared, body, {"customer": "acme"})
+    sent = elements_of(declared, body)
     assert sent is not None, "400: too few"
     stored = matched(declared, sent, arguments_type.value)
     assert stored is not None, "200, terminated: InvalidTaskArguments"
