@@ -7,6 +7,7 @@ LD_PRELOAD, need a process of their own.
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -17,10 +18,24 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bridge.http import connection
+from tests.support.certificates import one_authority
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 # None of these reads the environment as it is imported, as bridge.server.gunicorn_config and bridge.wsgi do.
 _CONTEXT.set_forkserver_preload(
-    ["bridge.cli", "bridge.web.application", "bridge.server.connection_worker", "gunicorn.arbiter", __name__]
+    [
+        "bridge.cli",
+        "bridge.web.application",
+        "bridge.server.connection_worker",
+        "gunicorn.arbiter",
+        __name__,
+        # The bridge imports these when it first needs them.
+        "alembic.config",
+        "alembic.runtime.environment",
+        "alembic.script",
+        "bridge.sources.sns",
+    ]
 )
 #: Higher ones are not in use.
 _MAX_FILE = 1024
@@ -35,7 +50,9 @@ class Forked:
         """`command` begins with the interpreter and ``-m``; `output` is opened to append."""
         _, _, module, *arguments = command
         self._process = _CONTEXT.Process(
-            target=_run, args=(module, arguments, folder, dict(environ), output), daemon=True
+            target=_run,
+            args=(module, arguments, folder, dict(environ), output, one_authority(output.parent)),
+            daemon=True,
         )
         self._process.start()
 
@@ -71,7 +88,7 @@ class Forked:
 
 
 def _run(
-    module: str, arguments: list[str], folder: Path, environ: dict[str, str], output: Path
+    module: str, arguments: list[str], folder: Path, environ: dict[str, str], output: Path, trusted: Path
 ) -> None:  # pragma: no cover - in another process
     os.setsid()
     os.chdir(folder)
@@ -83,6 +100,10 @@ def _run(
     os.dup2(1, 2)
     os.closerange(3, _MAX_FILE)
     sys.argv[1:] = arguments
+    # The collector would look through, and copy, all the memory that is shared with the fork server.
+    gc.freeze()
+    # Each thread that sends reads the bundle.
+    vars(connection)["DEFAULT_CA_BUNDLE_PATH"] = str(trusted)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -37,10 +37,9 @@ LANGUAGE = Language()
 MakeIntake = Callable[[str], Intake]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def make_intake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeIntake]:
+@pytest.fixture
+def make_intake(url: str, tmp_path: Path) -> Iterator[MakeIntake]:
     """Makes the intake of one table, on a store of each kind."""
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
     with ExitStack() as made:
         yield lambda text: made.enter_context(closing(Intake(text, tmp_path, url=url)))
 
