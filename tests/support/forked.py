@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bridge.http import connection
 from tests.support.certificates import one_authority
@@ -39,20 +40,30 @@ _CONTEXT.set_forkserver_preload(
 )
 #: Higher ones are not in use.
 _MAX_FILE = 1024
+#: Seconds that a program may run.
+_TIMEOUT = 60.0
+
+_CHECKOUT = Path(__file__).parents[2]
 
 
 class Forked:
     """A process with a session of its own, in the place of subprocess.Popen."""
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environ: Mapping[str, str], output: Path
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
-        """`command` begins with the interpreter and ``-m``; `output` is opened to append."""
+        """`command` begins with the interpreter and ``-m``. `output` and `errors`, which is by default the
+        same, are opened to append.
+        """
         _, _, module, *arguments = command
+        files = output, errors or output, one_authority(output.parent)
         self._process = _CONTEXT.Process(
-            target=_run,
-            args=(module, arguments, folder, dict(environ), output, one_authority(output.parent)),
-            daemon=True,
+            target=_run, args=(module, arguments, folder, dict(environ), *files), daemon=True
         )
         self._process.start()
 
@@ -87,8 +98,29 @@ class Forked:
             os.kill(self.pid, how)
 
 
+def run_program(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a Python module as a program until it ends, as subprocess.run does. Raises TimeoutExpired."""
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        process = Forked(command, _CHECKOUT, environ, output, errors)
+        try:
+            code = process.wait(_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(
+            command, code, output.read_text("utf-8"), errors.read_text("utf-8")
+        )
+
+
 def _run(
-    module: str, arguments: list[str], folder: Path, environ: dict[str, str], output: Path, trusted: Path
+    module: str,
+    arguments: list[str],
+    folder: Path,
+    environ: dict[str, str],
+    output: Path,
+    errors: Path,
+    trusted: Path,
 ) -> None:  # pragma: no cover - in another process
     os.setsid()
     os.chdir(folder)
@@ -96,8 +128,8 @@ def _run(
     os.environ.update(environ)
     time.tzset()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 1)
-    os.dup2(1, 2)
+    for path, file in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), file)
     os.closerange(3, _MAX_FILE)
     sys.argv[1:] = arguments
     # The collector would look through, and copy, all the memory that is shared with the fork server.

@@ -34,6 +34,9 @@ SIMILAR = {f"instance_nam{number}": "x" for number in range(1_000)}
 
 LANGUAGE = Language()
 
+# Receiving goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 MakeIntake = Callable[[str], Intake]
 
 

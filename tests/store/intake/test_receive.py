@@ -19,6 +19,9 @@ from bridge.core.job import JobState
 from bridge.intake.receive import Answer
 from tests.support.intake import BEARER, JSON_HEADERS, TASK, Intake
 
+# Receiving goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 MakeIntake = Callable[[str], Intake]
 
 #: What is broken there is a file.

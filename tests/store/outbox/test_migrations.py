@@ -23,7 +23,7 @@ from bridge.outbox import migrations, session, sqlite
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.schema import metadata
 from bridge.outbox.store import Outbox
-from tests.support.forked import Forked
+from tests.support.forked import Forked, run_program
 from tests.support.intake import VARIABLES, table
 from tests.support.postgresql import Cluster
 from tests.support.tables import (
@@ -246,15 +246,7 @@ def environ(url: str, folder: Path) -> dict[str, str]:
 
 
 def run(command: list[str], url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=CHECKOUT,
-        env=environ(url, folder),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_program([sys.executable, "-m", *command], environ(url, folder))
 
 
 @pytest.mark.parametrize("command", [["jobs", "list"], ["events", "list", "--json"], ["db", "upgrade"]])
