@@ -1,7 +1,8 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
 # make quick   the same, but only the unit tests
-# make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults
+# make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults,
+#              and all examples of the properties that make test tries on a part of them
 # make chaos   breaks everything for an hour, and prints what was survived
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
@@ -26,7 +27,7 @@ quick: lint
 	$(BIN)/python -m pytest --numprocesses 2 tests/unit
 
 slow: .venv/.test
-	$(BIN)/python -m pytest $(TEST_ARGS) -m slow
+	BRIDGE_TEST_EXAMPLES=all $(BIN)/python -m pytest $(TEST_ARGS) -m "slow or hypothesis"
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
 from bridge.process.environment import Environment
 from bridge.sources.base.discovery import discover
+from tests.support.examples import examples
 
 TYPES = discover()
 
@@ -638,7 +639,9 @@ SECTIONS = st.fixed_dictionaries(
     },
 )
 
-fuzz = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @fuzz

@@ -22,8 +22,9 @@ from bridge.core.fields import (
 )
 from bridge.core.json_values import MISSING, is_number, json_equal, json_type
 from bridge.core.suggestions import did_you_mean
+from tests.support.examples import examples
 
-pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+pure = settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 
 ALL_NAMES = EVENT_NAMES + ITEM_NAMES
 

@@ -19,8 +19,9 @@ from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.expressions.expression import Language, scan
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.expressions.values import MAX_DEPTH, MAX_TEXT, MAX_TEXT_BUILT
+from tests.support.examples import examples
 
-pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+pure = settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 
 ALL_NAMES = EVENT_NAMES + ITEM_NAMES
 
@@ -1559,7 +1560,7 @@ def expressions(draw: st.DrawFn, depth: int = 3) -> str:
     return form.format(*(draw(expressions(depth - 1)) for _ in range(form.replace("{{", "").count("{"))))
 
 
-@settings(pure, max_examples=250)
+@settings(pure, max_examples=examples(250))
 @given(expressions(), JSON_VALUES)
 def test_any_expression_on_any_payload_gives_json_or_an_evaluation_error(text: str, payload: JSON) -> None:
     language = Language()
