@@ -14,6 +14,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # More than most machines of CI have cores: many tests wait for processes.
 TEST_ARGS ?= --numprocesses 3 --dist worksteal
+# Compiled modules are stored even if the environment forbids it: each of many processes would compile them again.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .PHONY: demo test quick slow lint chaos docs lock audit clean
 
@@ -21,13 +23,13 @@ demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(PYTEST) $(TEST_ARGS)
 
 quick: lint
-	$(BIN)/python -m pytest --numprocesses 2 tests/unit
+	$(PYTEST) --numprocesses 2 tests/unit
 
 slow: .venv/.test
-	BRIDGE_TEST_EXAMPLES=all $(BIN)/python -m pytest $(TEST_ARGS) -m "slow or hypothesis"
+	BRIDGE_TEST_EXAMPLES=all $(PYTEST) $(TEST_ARGS) -m "slow or hypothesis"
 
 lint: .venv/.test
 	$(BIN)/ruff check .

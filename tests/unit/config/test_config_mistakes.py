@@ -413,6 +413,9 @@ SPELLINGS = (
         "secretkey", "access_token", "tasks", "key",
     ],
 )  # fmt: skip
+@pytest.mark.slow_unless(
+    key=["secret", "secert", "secret_key", "tasks", "any_of: {basic_auth: {username: bob, password"]
+)
 def test_no_message_holds_a_literal(tmp_path: Path, key: str) -> None:
     closing = "}" * key.count("{")
     config = tmp_path / "table.yml"
