@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import http.client
 import os
-import subprocess
 import sys
 import time
 from base64 import b64encode
@@ -19,7 +18,8 @@ import pytest
 from bridge.core.job import JobState
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.outbox.store import Outbox
-from tests.support.server import CHECKOUT, Server
+from tests.support.forked import run_program
+from tests.support.server import Server
 from tests.support.tables import wait_until
 from tests.support.theeye import Answer, Fault, StandIn
 
@@ -104,14 +104,8 @@ class Observed:
             **SECRETS,
             **more,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "bridge", *arguments],
-            cwd=CHECKOUT,
-            env=environ,
-            capture_output=True,
-            check=False,
-        )
-        self.texts += [done.stdout, done.stderr]
+        done = run_program([sys.executable, "-m", "bridge", *arguments], environ)
+        self.texts += [done.stdout.encode(), done.stderr.encode()]
         return done.returncode
 
     def everything(self) -> bytes:

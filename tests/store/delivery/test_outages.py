@@ -144,7 +144,7 @@ class Counting(HttpClient):
 
 
 class TestBacklog:
-    JOBS = 1500
+    JOBS = 400
     #: Seconds of each phase.
     PHASE = 3.0
 

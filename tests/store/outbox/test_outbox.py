@@ -544,8 +544,8 @@ class TestPostgreSQL(OutboxContract):
     """The store on PostgreSQL."""
 
     @pytest.fixture
-    def url(self, postgresql_url: str) -> str:
-        return postgresql_url
+    def url(self, postgresql_store: str) -> str:
+        return postgresql_store
 
 
 class TestSQLite(OutboxContract):

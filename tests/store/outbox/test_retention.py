@@ -419,9 +419,9 @@ class Meeting:
 
 
 @pytest.fixture
-def on_postgresql(postgresql_url: str) -> str:
+def on_postgresql(postgresql_store: str) -> str:
     """On SQLite one unit of work has ended before the next begins."""
-    return postgresql_url
+    return postgresql_store
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
 from bridge.process.environment import Environment
 from bridge.sources.base.discovery import discover
+from tests.support.examples import examples
 
 TYPES = discover()
 
@@ -412,6 +413,9 @@ SPELLINGS = (
         "secretkey", "access_token", "tasks", "key",
     ],
 )  # fmt: skip
+@pytest.mark.slow_unless(
+    key=["secret", "secert", "secret_key", "tasks", "any_of: {basic_auth: {username: bob, password"]
+)
 def test_no_message_holds_a_literal(tmp_path: Path, key: str) -> None:
     closing = "}" * key.count("{")
     config = tmp_path / "table.yml"
@@ -638,7 +642,9 @@ SECTIONS = st.fixed_dictionaries(
     },
 )
 
-fuzz = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @fuzz

@@ -17,6 +17,7 @@ from bridge.core.task_arguments import (
 )
 from bridge.demo import agent
 from bridge.demo.arguments import Argument, matched
+from tests.support.examples import examples
 
 LEGACY, AS_JSON, TEXT = ArgumentsType
 RAW = pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])
@@ -254,7 +255,7 @@ def lengthened(arguments: list[JSON]) -> tuple[JSON, ...]:
 )
 @example(arguments=["data:,x", "SAFE", "C"], arguments_type=LEGACY, allowed=False)
 @example(arguments=["LLLL"], arguments_type=LEGACY, allowed=False)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 def test_what_passes_runs_with_every_argument_at_its_place(
     arguments: list[JSON], arguments_type: ArgumentsType, allowed: bool
 ) -> None:

@@ -25,6 +25,7 @@ from bridge.dry_run.routing_test import ExpectedJob
 from bridge.outbox.store import Outbox
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import SourceType
+from tests.support.examples import examples
 from tests.support.tables import NOW, make_event, make_webhook
 from tests.support.terminal import PUSH, TABLE, Terminal
 from tests.unit.sources.test_sources import each_sample, event_name, json_values
@@ -115,7 +116,7 @@ def test_it_says_no_more_than_is_needed(tmp_path: Path, argument: str, said: lis
     assert lines[4:-4] == said
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(json_values.filter(lambda value: '"<<":' not in json.dumps(value)))
 def test_any_value_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, value: JSON) -> None:
     folder = tmp_path_factory.mktemp("values")

@@ -20,6 +20,7 @@ from bridge.routing import routing_table as table_module
 from bridge.routing.check_result import CheckResult, Explanation
 from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
 from bridge.routing.routing_table import Routed, RoutingTable
+from tests.support.examples import examples
 from tests.support.tables import NOW, make_event, make_route, make_table, make_task
 
 
@@ -794,7 +795,7 @@ def routes(draw: st.DrawFn) -> list[Route]:
 
 
 @given(routes=routes(), payload=PAYLOAD, source=st.sampled_from(["github", "github", "alerts"]))
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=examples(250))
 def test_explain_and_jobs_for_never_disagree(routes: list[Route], payload: JSON, source: str) -> None:
     table: RoutingTable = make_table(*routes)
     event = make_event(payload, source=source, received_at=NOW)

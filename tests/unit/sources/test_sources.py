@@ -48,6 +48,7 @@ from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook,
 from bridge.sources.standard_webhooks import StandardSignature
 from bridge.sources.stripe import StripeSignature
 from tests.support.aws import Aws, a_topic
+from tests.support.examples import examples
 from tests.support.intake import FIXTURES, Intake
 
 AWS = Aws()
@@ -114,7 +115,11 @@ json_values = st.recursive(
 )
 
 hostile = settings(
-    max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(25),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 
