@@ -150,6 +150,15 @@ def test_what_an_edit_changes(terminal: Terminal, before: str, after: str, said:
     assert terminal.run("preview", "--fail-on-change").exit_code == bool(said)
 
 
+def test_a_dead_job_that_retry_replaced_by_items_is_no_change(terminal: Terminal) -> None:
+    arrive(terminal, event="issues", list=[{"name": str(number), "on": True} for number in range(10_001)])
+    edit(terminal, "item.on: true", 'item.name: "7"')
+    assert changed(terminal)[0] == "gone     job 1 of route 'each'"
+    assert terminal.run("jobs", "retry", "1", KEY=KEY).exit_code == 0
+    assert terminal.job(1).state == "skipped"
+    assert changed(terminal) == []
+
+
 class TestOutput:
     def test_in_words(self, terminal: Terminal) -> None:
         arrive(terminal)
