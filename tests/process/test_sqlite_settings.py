@@ -47,7 +47,9 @@ def test_a_worker_on_an_affected_sqlite_warns(tmp_path: Path) -> None:
     with stand_in() as theeye:
         config = write_table(tmp_path, theeye.url)
         with Worker(config, tmp_path / "bridge.db", VARIABLES) as worker:
-            assert worker.log.count("with a worker beside the server: releases before 3.51.3 can corrupt") == 1
+            assert (
+                worker.log.count("with a worker beside the server: releases before 3.51.3 can corrupt") == 1
+            )
 
 
 def test_heartbeats_need_no_writable_tmp(tmp_path: Path) -> None:
