@@ -24,4 +24,4 @@ def upgrade(terminal: Terminal) -> None:
     if before == after:
         terminal.say([f"the database is at revision {after}"])
     else:
-        terminal.say([f"the database went from {before or 'nothing'} to revision {after}"])
+        terminal.say([f"upgraded the database from {before or 'nothing'} to revision {after}"])

@@ -101,7 +101,7 @@ def run(say: Say, *, once: bool) -> None:
             say(f"=== {number}. {stop.title}")
             _show(stop, stage, say)
         say("")
-        say("Every step did what it should.")
+        say("Every step succeeded.")
         if not once:
             _stay_up(stage, say)
 
