@@ -17,7 +17,7 @@ def db() -> None:
 def upgrade(terminal: Terminal) -> None:
     """Upgrade the database to the schema of this release.
 
-    Every process does the same when it starts.
+    Every process also upgrades the database when it starts.
     """
     with terminal.outbox() as outbox:
         before, after = outbox.revisions

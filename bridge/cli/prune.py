@@ -19,8 +19,8 @@ from bridge.report import rows
 def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
     """Delete events and jobs that are older than BRIDGE_RETENTION.
 
-    Processes that deliver do the same once a day. Jobs that are waiting, sending or unknown are never
-    deleted.
+    Processes that deliver jobs also delete these once a day. The bridge never deletes jobs that are waiting,
+    sending or unknown.
     """
     retention = terminal.settings.retention
     if not in_json:

@@ -40,9 +40,9 @@ _NAMED = 60
 def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into: Path | None) -> None:
     """Turn a stored event into a test of the routing table.
 
-    The payload goes to a file in the table's folder; the YAML of the test is printed, as in
-    `record 12 >> config/event-12.yml`. The test expects the jobs that the current table creates. No file is
-    overwritten.
+    The command writes the payload to a file in the table's folder, and prints the YAML of the test. To add
+    the test to the table, run `record 12 >> config/event-12.yml`. The test expects the jobs that the current
+    table creates. The command never overwrites a payload file.
     """
     table = terminal.load().table
     as_stored = stored_event(terminal, event_id, table)

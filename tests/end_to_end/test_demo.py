@@ -138,7 +138,7 @@ def test_nothing_is_left_however_it_ends(
     """Ctrl-C is INT to the group, a closed terminal HUP to the group; the status says what ended it."""
     folder = tmp_path / "temporary"
     with running(command, folder) as process:
-        read_until(process, "The demo stays up until")
+        read_until(process, "The demo runs until")
         started = processes(folder)
         assert sum("bridge.wsgi:app" in each for each in started.values()) >= 3, started
         end(process.pid, number)
@@ -164,7 +164,7 @@ def test_nothing_is_left_where_what_it_started_was_killed_before(tmp_path: Path)
     folder = tmp_path / "temporary"
     for role in ("bridge.demo.guard", "-m gunicorn"):
         with running(DEMO, folder) as process:
-            read_until(process, "The demo stays up until")
+            read_until(process, "The demo runs until")
             pid = next(pid for pid, each in sorted(processes(folder).items()) if role in each)
             os.kill(pid, KILL)
             process.terminate()

@@ -815,7 +815,7 @@ class TestLists:
         store(terminal, job(group="g"))
         _, second, first = terminal.run("jobs", "list").output.splitlines()
 
-        assert "behind another job of its group" in second
+        assert "waits for another job of its group" in second
         assert "behind" not in first
 
 

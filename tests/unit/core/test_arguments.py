@@ -22,8 +22,8 @@ LEGACY, AS_JSON, TEXT = ArgumentsType
 RAW = pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])
 
 DROPPED = (
-    "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the next ones "
-    "up; put text before it"
+    "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the "
+    "following arguments up by one; put text before it"
 )
 
 

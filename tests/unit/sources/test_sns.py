@@ -683,7 +683,7 @@ class TestMessage:
 
 
 def test_nobody_else_can_sign(source: Source) -> None:
-    with pytest.raises(SettingsError, match="AWS alone can sign"):
+    with pytest.raises(SettingsError, match="only AWS can sign"):
         source.sign(request(NOTIFICATION))
 
 
