@@ -16,9 +16,10 @@ from bridge.report.lines import with_heading
 @as_json
 @click.pass_obj
 def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) -> None:
-    """List what operators did, newest first.
+    """List the actions of operators, newest first.
 
-    It lists retries, cancels, resolves, replays, pauses, resumes and prunes, with the name of each operator.
+    The actions are retries, cancels, resolves, replays, pauses, resumes and prunes. Each action has the
+    operator's name.
     """
     with terminal.outbox() as outbox:
         entries = outbox.audit.entries(since=since, limit=limit)

@@ -23,7 +23,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     """Find every mistake in the routing table.
 
     PATH is the table's folder or file, by default BRIDGE_CONFIG. Each mistake has its file, line and column.
-    The exit status is 0 without mistakes, also with warnings, and 1 with mistakes.
+    The exit status is 1 if there are mistakes, and 0 otherwise. Warnings do not change it.
     """
     if in_json and annotate:
         raise click.UsageError("--json and --github cannot be combined")

@@ -73,9 +73,9 @@ def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
 @as_actor
 @click.pass_obj
 def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> None:
-    """Create the jobs of stored events again, by the current table.
+    """Create the jobs of stored events again, with the current table.
 
-    Existing jobs do not change. Select events by their numbers, or by options.
+    Existing jobs do not change. Give event numbers, or a filter: --source or --since.
     """
     table = terminal.load().table
     with terminal.outbox() as outbox:

@@ -109,7 +109,7 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
 def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Retry dead jobs, with arguments from the current table.
 
-    Select jobs by their numbers, or by options.
+    Give job numbers, or a filter: --state, --route or --since.
     """
     again = _Again(terminal.load().table)
 
@@ -118,7 +118,7 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
         new, items = again.job(outbox, job), again.items(job)
         state = outbox.retry(job_id, new, items, entry=entry)
         if state is JobState.WAITING:
-            return "waits to be sent", True
+            return "is waiting to be sent", True
         if new is None and items:
             return f"is {state}: {outbox.job(job_id).reason}", True
         hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
@@ -135,7 +135,7 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Cancel jobs that are waiting, dead or unknown.
 
-    Select jobs by their numbers, or by options. The newest job is canceled first.
+    Give job numbers, or a filter: --state, --route or --since. The newest job is canceled first.
     """
     default = JobState.WAITING
     # A job may have another state by now, about which the person was not asked.
@@ -156,9 +156,9 @@ def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 @as_actor
 @click.pass_obj
 def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, actor: Actor) -> None:
-    """Resolve unknown jobs: mark as accepted, or send again.
+    """Resolve unknown jobs: mark them as accepted, or send them again.
 
-    Select jobs by their numbers, or by options, then add --sent or --again.
+    Give job numbers, or a filter: --state, --route or --since. Add --sent or --again.
     """
     if answer is None:
         raise click.UsageError("add --sent if TheEye has the jobs, or --again if it does not")
@@ -168,7 +168,7 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, a
         state = outbox.resolve(job_id, sent=is_sent, entry=entry)
         if state is JobState.SKIPPED:
             return f"is {state}: {outbox.job(job_id).reason}", False
-        return "is accepted" if is_sent else "waits to be sent", True
+        return "is accepted" if is_sent else "is waiting to be sent", True
 
     verb = "mark as accepted" if is_sent else "send again"
     _do(terminal, Order(actor, selection, f"jobs resolve --{answer}", verb, JobState.UNKNOWN), resolve)

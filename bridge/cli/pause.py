@@ -18,10 +18,10 @@ from bridge.report.jobs import pause_line
 @as_actor
 @click.pass_obj
 def pause(terminal: Terminal, name: str | None, is_route: bool | None, actor: Actor) -> None:
-    """Pause a task or a route, or list what is paused.
+    """Pause a task or a route, or list the paused ones.
 
-    NAME is the name or id of a task, or the name of a route; without NAME, the command lists what is paused.
-    The bridge still receives webhooks and stores their jobs.
+    NAME is the name or id of a task, or the name of a route. Without NAME, the command lists the paused
+    tasks and routes. While a task or route is paused, the bridge still receives webhooks and stores jobs.
     """
     with terminal.outbox() as outbox:
         if name is None:

@@ -21,8 +21,8 @@ from bridge.process.settings import Retention
 def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
     """Delete events and jobs that are older than BRIDGE_RETENTION.
 
-    Processes that deliver do the same once a day. Jobs that are waiting, sending or unknown are never
-    deleted.
+    Processes that deliver jobs also delete these once a day. The bridge never deletes jobs that are waiting,
+    sending or unknown.
     """
     retention = terminal.settings.retention
     if not in_json:
@@ -40,10 +40,10 @@ def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
 def _retention_lines(retention: Retention) -> Iterator[str]:
     """What is deleted, and when."""
     yield "BRIDGE_RETENTION deletes"
-    yield f"  after {format_duration(retention.events)}: events with jobs that have all ended, and those jobs"
+    yield f"  after {format_duration(retention.events)}: events whose jobs have all ended, with these jobs"
     bodies = format_duration(retention.bodies)
-    yield f"  after {bodies}: bodies, but of events with a dead job, which needs it"
-    yield f"  after {format_duration(retention.unmatched)}: events that made no job"
+    yield f"  after {bodies}: bodies, except those of events with a dead job: `jobs retry` needs them"
+    yield f"  after {format_duration(retention.unmatched)}: events that created no job"
 
 
 def _retention_json(retention: Retention) -> JSON:

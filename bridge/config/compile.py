@@ -42,19 +42,19 @@ _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _FOREIGN = (
     (
         re.compile(r"!.+", re.DOTALL), "! at the beginning",
-        "for what must not be there, write {not: …} as the line's whole value; "
-        "for text that begins so, {regex: '^!…'}",
+        "to exclude a value, write {not: x} as the whole value; "
+        "to match a text that begins with !, write {regex: '^!x'}",
     ),
     (
         re.compile(rf"\^\D.*|/.*[|()\[\]^$+\\].*/|.*\({_ALTERNATIVES}\).*", re.DOTALL),
         "a regular expression", "write {regex: '…'}, without slashes around it",
     ),
-    (re.compile(_ALTERNATIVES), "|", "for any of several write a list: [first, second]"),
+    (re.compile(_ALTERNATIVES), "|", "to match any of several values, write a list: [first, second]"),
 )  # fmt: skip
 #: What a pattern's key is called in other tools, and what to write instead.
 _ELSEWHERE = {
-    "in": "write the list alone, for any of it",
-    **dict.fromkeys(("eq", "equals", "glob"), "write the text alone"),
+    "in": "write only the list, such as [a, b]; it matches any of its elements",
+    **dict.fromkeys(("eq", "equals", "glob"), "write only the text"),
     **dict.fromkeys(("ne", "not_in"), f"write {{{NOT}: …}}"),
     **{name: f"write {{{key}: …}}" for key, each in OPERATORS.items() for name in each.names_elsewhere},
 }
@@ -133,7 +133,7 @@ class Compiler:
             if _DECIMAL.fullmatch(scalar):
                 return Literal(float(scalar), str(scalar))
             if scalar.lower() in _OTHER_SPELLINGS:
-                message = f"{scalar} is text here, as every value but true, false, null and numbers"
+                message = f"{scalar} is text: only true, false, null and numbers are not text"
                 self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
         if scalar.endswith("\n"):
             self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")

@@ -80,7 +80,7 @@ def read_list(value: Any) -> Any:
     if isinstance(value, Invalid):
         return ()
     if not isinstance(value, Items):
-        reject(f"found {describe(value)}, expected a list of jobs", "[] where it makes none")
+        reject(f"found {describe(value)}, expected a list of jobs", "write [] if it creates no job")
     return value
 
 
@@ -176,7 +176,7 @@ class RoutingTestBuilder:
         first = self._names.setdefault(str(name), name.place)
         if first is not name.place:
             message = f"two tests are named {str(name)!r}; the first at {first}"
-            self._problems.error(name.place, message, "give one another name:")
+            self._problems.error(name.place, message, "change one of the names")
 
     def _check_event(self, place: Place, model: RoutingTestModel, source: Source) -> None:
         header = source.type.event_header
@@ -193,7 +193,7 @@ class RoutingTestBuilder:
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
         if model.error is not None and model.task_arguments is not None:
             message = "error and task_arguments exclude each other: with an error, a job has no arguments"
-            self._problems.error(model.error.place, message, "leave one of them out")
+            self._problems.error(model.error.place, message, "remove one of them")
         arguments = None
         if model.route in routes and isinstance(model.task_arguments, Items | Section):
             task = routes[model.route].task

@@ -69,8 +69,8 @@ class Rewriter(NodeTransformer):
             return nodes.Const(None, lineno=node.lineno)
         if node.name == "env":
             self._refuse(
-                "env is available only under theeye:, sources: and in tasks and keys", "env",
-                "an argument that is fixed can be written as it is",
+                "env is available only under theeye: and sources:, as a task's id, and in secret_key", "env",
+                "write a fixed argument as plain text",
             )  # fmt: skip
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names)

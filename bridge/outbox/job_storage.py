@@ -18,7 +18,7 @@ from bridge.outbox.webhook import StoredJob
 #: Added to the reason of a dead job that no route creates today.
 STAYS_DEAD = "; not retried: its route was removed or no longer matches"
 #: The reason of the dead job of a whole route that now has jobs for its items.
-HAS_ITEMS = "its route now has jobs for single items"
+HAS_ITEMS = "replaced: the route now created one job for each item"
 
 _INSERT_JOBS = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
 _CHANGE_JOB = update(jobs).where(jobs.c.id == bindparam("job"))

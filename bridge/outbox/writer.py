@@ -62,7 +62,7 @@ class Writer:
         committed, or no commit started within START_TIMEOUT.
         """
         if self.is_closed:
-            raise StoreUnavailable("the store is closed")
+            raise StoreUnavailable("the database is closed")
         unit = _Unit(work)
         self._units.put(unit)
         try:
@@ -70,7 +70,7 @@ class Writer:
         except FutureTimeoutError as error:
             # A unit that has not started must not run after its caller gave up. One that runs is waited for.
             if unit.done.cancel():
-                why = f"the store cannot be written: no commit started within {START_TIMEOUT:.0f} s"
+                why = f"the database cannot be written: no commit started within {START_TIMEOUT:.0f} s"
                 raise StoreUnavailable(why) from error
             result = unit.done.result()
         return result
@@ -95,10 +95,10 @@ class Writer:
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
-            log.error("the store cannot be written: %s", cause(error))  # noqa: TRY400 - as above
+            log.error("the database cannot be written: %s", cause(error))  # noqa: TRY400 - as above
             for unit in group:
                 if not unit.done.done():
-                    unavailable = StoreUnavailable(f"the store cannot be written: {cause(error)}")
+                    unavailable = StoreUnavailable(f"the database cannot be written: {cause(error)}")
                     unavailable.__cause__ = error
                     unit.done.set_exception(unavailable)
         return True

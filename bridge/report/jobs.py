@@ -19,7 +19,7 @@ def job_line(job: Job) -> str:
     """One line of a list of jobs."""
     reason = f"  {one_line(job.reason)}" if job.reason else ""
     due = f"  due {rfc3339(job.due_at)[:19]}Z" if job.state == "waiting" and job.window_attempts else ""
-    due = "  behind another job of its group" if job.state == "waiting" and job.blocked else due
+    due = "  waits for another job of its group" if job.state == "waiting" and job.blocked else due
     made = f"{rfc3339(job.created_at)[:19]}Z"
     return f"{job.id:>6}  {job.state:<8}  {made}  {job.route} -> {job.task}{due}{reason}"
 
@@ -60,7 +60,7 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     else:
         yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
     if job.group is not None:
-        behind = ", behind a job that has to end first" if job.blocked else ""
+        behind = ", waits until an earlier job of the group has ended" if job.blocked else ""
         yield f"  in group {one_line(job.group)!r}{behind}"
     if job.once_key:
         yield f"  once_key {one_line(job.once_key)!r}"
@@ -94,4 +94,4 @@ def pause_line(pause: Pause, tasks: Mapping[str, str]) -> str:
     named = tasks.get(pause.name, pause.name) if pause.kind is Pausable.TASK else pause.name
     shown = one_line(named) if named == pause.name else f"{one_line(named)} ({pause.name})"
     since = f"{rfc3339(pause.since)[:19]}Z"
-    return f"{pause.kind} {shown} is paused since {since}: its jobs wait for `resume`"
+    return f"{pause.kind} {shown} has been paused since {since}: its jobs wait for `resume`"

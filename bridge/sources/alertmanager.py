@@ -66,7 +66,7 @@ class Alertmanager(SourceType):
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:
             message = "event: resolved is the group's status; a firing group may contain resolved alerts"
-            return message, "leave event out and match item.status: resolved"
+            return message, "remove event, and match item.status: resolved"
         return None
 
     def _fingerprint(self, payload: JSON) -> str:

@@ -28,8 +28,9 @@ class Generic(SourceType):
         title="Any other sender",
         setup="""
             Send JSON with POST to the source's URL, with one of the credentials. For `secret:`, describe
-            the signature under `signature:` with `header`, `algorithm` (sha256), `encoding` (hex) and
-            `prefix`. If the time is signed too, add `timestamp_header` and `signed` (`{ts}.{body}`).
+            the signature under `signature:` with `header`, `algorithm` (default: sha256), `encoding`
+            (default: hex) and `prefix`. If the sender also signs the time, add `timestamp_header` and
+            `signed` (default: `{ts}.{body}`).
         """,
         source="backup",
         source_keys="""

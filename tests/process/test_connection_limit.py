@@ -119,7 +119,7 @@ def test_without_room_it_says_what_to_do(limited_url: str, monkeypatch: pytest.M
         with pytest.raises(StoreUnavailable) as caught:
             database.require_writable()
         said = str(caught.value)
-        assert said.startswith("the store cannot be read: PostgreSQL accepts no more connections (")
+        assert said.startswith("the database cannot be read: PostgreSQL accepts no more connections (")
         assert said.endswith('"limited"): raise the limit, or run fewer processes; each needs up to 6')
         assert 2 <= len(tries) <= 4
 

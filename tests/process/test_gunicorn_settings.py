@@ -37,7 +37,7 @@ OUTSIDE = (
 REFUSED = """
 gunicorn's worker_class is ThreadWorker: remove it; only WebWorker finishes its sends when it stops
 gunicorn's reload is True: remove it; the bridge reloads its routing table by itself
-gunicorn's worker_connections is 5000: set from 1 to 1000, for the limit of open files
+gunicorn's worker_connections is 5000: set a number from 1 to 1000, because of the limit of open files
 gunicorn's graceful_timeout is 5: remove it, or set at least 20; for a faster stop, set BRIDGE_STOP_TIMEOUT
 gunicorn's timeout is 20: remove it, or set more than 20; a worker that stops may take BRIDGE_STOP_TIMEOUT
 """

@@ -64,10 +64,10 @@ def test_what_is_stored_outlives_a_deleted_file(
     assert push(server.port, "refused").status == 503
     # Until the deleted log is saved, that is what is wrong.
     what = f"bridge.db{suffix} was moved or deleted"
-    wait_until(lambda: what in server.get("/readyz")[1]["store"], what)
+    wait_until(lambda: what in server.get("/readyz")[1]["database"], what)
     status, told = server.get("/readyz")
     assert status == 503
-    assert "stop the bridge and start it again" in told["store"]
+    assert "stop the bridge and start it again" in told["database"]
     server.kill()
     theeye.clear()
     server.start()

@@ -261,7 +261,7 @@ def test_no_command_shows_the_databases_password(tmp_path: Path, theeye: StandIn
     seen = b"\n".join(observed.texts)
     assert b"marked" not in seen
     assert b"Traceback" not in seen
-    assert seen.count(b"the store cannot be read: ") + seen.count(b"DATABASE_URL") == 3
+    assert seen.count(b"the database cannot be read: ") + seen.count(b"DATABASE_URL") == 3
 
 
 def test_a_table_with_literal_secrets_is_refused_without_showing_them(

@@ -438,7 +438,7 @@ class TestAgain:
         assert (answer.status, len(answer.body["jobs"])) == (202, 2)
         whole, *jobs = intake.jobs()
         assert (whole.state, whole.reason) == (
-            JobState.SKIPPED, "its route now has jobs for single items",
+            JobState.SKIPPED, "replaced: the route now created one job for each item",
         )  # fmt: skip
         assert [(job.state, job.arguments) for job in jobs] == [
             (JobState.WAITING, (1,)), (JobState.WAITING, (2,)),

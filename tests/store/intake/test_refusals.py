@@ -267,7 +267,7 @@ def test_what_is_no_refusal_of_a_source_is_not_kept(
 
 def test_what_could_not_be_stored_is_not_kept(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     def not_stored(*_: object) -> StoredWebhook:
-        raise StoreUnavailable("the store cannot be written")
+        raise StoreUnavailable("the database cannot be written")
 
     with monkeypatch.context() as patched:
         patched.setattr(Outbox, "store", not_stored)
@@ -513,7 +513,7 @@ def test_the_answer_does_not_wait_for_the_store(
     ("error", "said"),
     [
         (
-            StoreUnavailable("the store cannot be written: gone"),
+            StoreUnavailable("the database cannot be written: gone"),
             "1 refused requests are not stored: the store",
         ),
         (RuntimeError("a defect"), "1 refused requests are not stored"),

@@ -211,8 +211,8 @@ def test_another_programs_table_of_a_common_name_is_not_taken_for_it(url: str) -
 
 def refuses(revision: str) -> str:
     return (
-        f"the store is at revision {revision}, made by a newer release of the bridge or another program; "
-        f"this one knows up to {HEAD}. Deploy the newer release again, or give this one another "
+        f"the database is at revision {revision}, from a newer release of the bridge or another program; "
+        f"this release knows up to {HEAD}. Deploy the newer release again, or set another "
         "DATABASE_URL"
     )
 
@@ -379,7 +379,10 @@ def test_six_processes_of_the_next_release_open_a_store_at_once(
 
 @pytest.mark.slow_unless(empty_url="sqlite")
 def test_db_upgrade_says_what_it_did(url: str, tmp_path: Path) -> None:
-    for said in (f"the database went from nothing to revision {HEAD}", f"the database is at revision {HEAD}"):
+    for said in (
+        f"upgraded the database from nothing to revision {HEAD}",
+        f"the database is at revision {HEAD}",
+    ):
         done = run(["bridge", "db", "upgrade"], url, tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{said}\n", "")
 
@@ -392,4 +395,4 @@ def test_db_upgrade_says_from_where(
 
     done = Terminal(tmp_path).run("db", "upgrade", DATABASE_URL=url)
 
-    assert (done.exit_code, done.output) == (0, f"the database went from {FIRST} to revision next\n")
+    assert (done.exit_code, done.output) == (0, f"upgraded the database from {FIRST} to revision next\n")

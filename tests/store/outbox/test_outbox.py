@@ -611,7 +611,7 @@ class TestSQLite(OutboxContract):
         with closing(sqlite3.connect(tmp_path / "var" / "deeper" / "bridge.db")) as other:
             other.execute("DROP TABLE attempts")
 
-        with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no such table: attempts$"):
+        with pytest.raises(StoreUnavailable, match=r"^the database cannot be read: no such table: attempts$"):
             outbox.attempts(1)
 
     def test_no_request_of_the_hot_path_reads_through_the_backlog(

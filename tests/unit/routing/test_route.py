@@ -356,14 +356,14 @@ class TestArgumentsThatTheEyesAgentCannotRun:
     """The rules are bridge.core.task_arguments'; here, that a route goes by them."""
 
     DROPPED = (
-        "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the next "
-        "ones up; put text before it"
+        "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the "
+        "following arguments up by one; put text before it"
     )
     FILE = (
-        "it begins like a data URL (data:…,), and TheEye's agent makes a file of it; "
-        "if you want that, set allow_data_urls: true on the route, else put text before it"
+        "it begins like a data URL (data:…,), and TheEye's agent turns it into a file; "
+        "if you want a file, set allow_data_urls: true on the route; otherwise put text before it"
     )
-    NUL = "it holds a NUL character, with which TheEye's agent starts no script; remove it"
+    NUL = "it contains a NUL character: TheEye's agent cannot start a script with it; remove it"
 
     @pytest.mark.parametrize(
         ("text", "flaw"), [("data:,fix the parser", DROPPED), ("data:a/b;base64,aGk=", FILE), ("a\x00", NUL)]
@@ -412,7 +412,7 @@ class TestArgumentsThatTheEyesAgentCannotRun:
 
         assert job.arguments is None
         assert str(job.reason).startswith(
-            "the arguments together: 120,005 bytes of shell text, at most 120,000"
+            "the arguments together: 120,005 bytes of shell text, but at most 120,000"
         )
 
     def test_the_job_of_on_dead_too(self) -> None:
@@ -482,7 +482,7 @@ class TestKeys:
         ("payload", "said"),
         [
             ({"here": 1}, "payload.x is missing"),
-            ({"x": "a\x00b"}, "a NUL character, which the store cannot look up"),
+            ({"x": "a\x00b"}, "a NUL character is not allowed here"),
             ({"x": "a" * 1001}, "1,001 bytes; at most 1,000 are allowed"),
             ({"x": "ü" * 501}, "1,002 bytes; at most 1,000 are allowed"),
             ({"x": [0] * 500}, "1,001 bytes; at most 1,000 are allowed"),

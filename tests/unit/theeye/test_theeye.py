@@ -296,8 +296,8 @@ class Test200:
         verdict = answered(200, JOB | {"lifecycle": "onhold"})
         assert (verdict.outcome, verdict.theeye_job_id) == (Outcome.ACCEPTED, JOB["id"])
         assert verdict.detail == (
-            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
-            "a task that asks for input has dropped them"
+            "the job waits at TheEye for a person. If TheEye asks for an approval, the job then "
+            "runs with its arguments. If it asks for input, the arguments are lost"
         )
 
     @pytest.mark.parametrize(
