@@ -1,8 +1,11 @@
 # make demo    shows a whole delivery against a stand-in TheEye
 # make test    style, types, the law of imports, tests
 # make quick   the same, but only the unit tests
-# make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults
+# make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults,
+#              and all examples of the properties that make test tries on a part of them
 # make chaos   breaks everything for an hour, and prints what was survived
+# make bench   compares the bridge with bare Flask, Node-RED, Debian's webhook and the bridge of 0.1.0, and writes
+#              bench/RESULTS.md; BASE=v0.1.0 is the earlier bridge, BENCH_ARGS=--help shows the options
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
 #              LOCK_ARGS=--upgrade moves every pin to the newest release that its range admits
@@ -13,20 +16,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 # More than most machines of CI have cores: many tests wait for processes.
 TEST_ARGS ?= --numprocesses 3 --dist worksteal
+# Compiled modules are stored even if the environment forbids it: each of many processes would compile them again.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: demo test quick slow lint chaos docs lock audit clean
+.PHONY: demo test quick slow lint chaos bench docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(PYTEST) $(TEST_ARGS)
 
 quick: lint
-	$(BIN)/python -m pytest --numprocesses 2 tests/unit
+	$(PYTEST) --numprocesses 2 tests/unit
 
 slow: .venv/.test
-	$(BIN)/python -m pytest $(TEST_ARGS) -m slow
+	BRIDGE_TEST_EXAMPLES=all $(PYTEST) $(TEST_ARGS) -m "slow or hypothesis"
 
 lint: .venv/.test
 	$(BIN)/ruff check .
@@ -36,6 +41,11 @@ lint: .venv/.test
 
 chaos: .venv/.test
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+# Without npm the report says that Node-RED was not measured.
+bench: .venv/.run
+	@-npm install --prefix bench --no-package-lock --no-audit --no-fund --loglevel=error
+	@$(BIN)/python -m bench $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
 docs: .venv/.run
 	@$(BIN)/python -m docs.generate

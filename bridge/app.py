@@ -162,13 +162,11 @@ def wire(
     )
 
 
-def warn_if_sqlite_is_unsafe(database_url: str, web_processes: int) -> None:
-    """Warn if several processes can corrupt the database with this release of SQLite."""
+def warn_if_sqlite_is_unsafe(database_url: str, processes: str, remedy: str) -> None:
+    """Warn if this release of SQLite can corrupt a database that several `processes` write."""
     first, fixed = _WAL_RESET_BUG
-    one_process = web_processes == 1 or not database_url.startswith("sqlite")
-    if not one_process and first <= sqlite3.sqlite_version_info < fixed:
+    if database_url.startswith("sqlite") and first <= sqlite3.sqlite_version_info < fixed:
         log.warning(
-            "SQLite %s with %d web processes: releases before 3.51.3 can corrupt the database; "
-            "set WEB_CONCURRENCY=1, and no --workers",
-            sqlite3.sqlite_version, web_processes,
+            "SQLite %s with %s: releases before 3.51.3 can corrupt the database; %s",
+            sqlite3.sqlite_version, processes, remedy,
         )  # fmt: skip

@@ -25,6 +25,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.config import json_schema
+from bridge.config.first_table import example
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.process.settings import COMMIT_VARIABLES, VARIABLES
 from bridge.sources.base.discovery import discover
@@ -271,7 +272,7 @@ def _source(source_type: SourceType) -> Iterator[str]:
     guide = source_type.guide
     issued = dict.fromkeys(source_type.sender_issued, "; the sender issues it")
     yield f"{' '.join(guide.setup.split())}\n"
-    yield f"```yaml\n{guide.example.strip()}\n```\n"
+    yield f"```yaml\n{example(source_type)}\n```\n"
     for proof in source_type.proofs:
         yield f"- **Credential:** `{proof.key}`, in {_place(source_type, proof)}{issued.get(proof.key, '')}."
     yield f"- **Body:** {', or '.join(map(str, source_type.bodies))}."

@@ -10,13 +10,15 @@ from shutil import copy
 
 import pytest
 
+from bridge.http import connection
 from bridge.outbox import rates
 from bridge.outbox.store import Outbox
 from tests.support import alertmanager, octokit, postgresql
 from tests.support.alertmanager import Alertmanager
+from tests.support.certificates import one_authority
 from tests.support.intake import Intake
 from tests.support.octokit import Example, Octokit
-from tests.support.postgresql import Cluster
+from tests.support.postgresql import Cluster, StorePool
 from tests.support.tables import Clock
 from tests.support.terminal import Terminal
 
@@ -74,6 +76,15 @@ def lacks(program: str) -> None:
     pytest.skip(LACKING[program])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let clients that trust the public authorities trust one: each thread that sends reads the bundle."""
+    bundle = one_authority(tmp_path_factory.mktemp("certificates"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection, "DEFAULT_CA_BUNDLE_PATH", str(bundle))
+        yield
+
+
 @pytest.fixture(scope="session")
 def senders() -> Path:
     """The folder with vectors.json and samples of real senders; skips where there is none."""
@@ -92,11 +103,19 @@ def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_store(postgresql_cluster: Cluster) -> str:
-    """The URL of a store without webhooks, to be copied."""
-    url = postgresql_cluster.create_database()
-    Outbox(url).close()
-    return url
+def postgresql_stores(postgresql_cluster: Cluster) -> StorePool:
+    """The stores without webhooks that tests use one after the other."""
+    original = postgresql_cluster.create_database()
+    Outbox(original).close()
+    return StorePool(postgresql_cluster, original)
+
+
+@pytest.fixture
+def postgresql_store(postgresql_stores: StorePool) -> Iterator[str]:
+    """The URL of a store without webhooks, up to date."""
+    url = postgresql_stores.acquire()
+    yield url
+    postgresql_stores.release(url)
 
 
 @pytest.fixture
@@ -177,16 +196,13 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of each kind, without webhooks."""
     if request.param == "sqlite":
         copy(request.getfixturevalue("sqlite_store"), tmp_path / "bridge.db")
-        yield f"sqlite:///{tmp_path / 'bridge.db'}"
-        return
-    cluster: Cluster = request.getfixturevalue("postgresql_cluster")
-    url = cluster.create_database(request.getfixturevalue("postgresql_store"))
-    yield url
-    cluster.drop(url)
+        return f"sqlite:///{tmp_path / 'bridge.db'}"
+    of_server: str = request.getfixturevalue("postgresql_store")
+    return of_server
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import click
 
 from bridge.cli.selection import audit_since
 from bridge.cli.terminal import Terminal, as_json, limited
-from bridge.report import rows
+from bridge.report.audit import AUDIT_HEADING, audit_json, audit_line
+from bridge.report.lines import with_heading
 
 
 @click.command()
@@ -15,13 +16,14 @@ from bridge.report import rows
 @as_json
 @click.pass_obj
 def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) -> None:
-    """List what operators did, newest first.
+    """List the actions of operators, newest first.
 
-    It lists retries, cancels, resolves, replays, pauses, resumes and prunes, with the name of each operator.
+    The actions are retries, cancels, resolves, replays, pauses, resumes and prunes. Each action has the
+    operator's name.
     """
     with terminal.outbox() as outbox:
         entries = outbox.audit.entries(since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.audit_json(entry) for entry in entries])
+        terminal.say_json([audit_json(entry) for entry in entries])
     else:
-        terminal.say(rows.listed(rows.AUDIT_HEADING, map(rows.audit_line, entries), "no actions"))
+        terminal.say(with_heading(AUDIT_HEADING, map(audit_line, entries), "no actions"))

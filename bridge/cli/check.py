@@ -9,7 +9,7 @@ import click
 from bridge.cli.terminal import Terminal, as_json
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
-from bridge.report import rows
+from bridge.report.problems import annotation, problem_json
 from bridge.routing.routing_table import RoutingTable
 
 
@@ -23,7 +23,7 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     """Find every mistake in the routing table.
 
     PATH is the table's folder or file, by default BRIDGE_CONFIG. Each mistake has its file, line and column.
-    The exit status is 0 without mistakes, also with warnings, and 1 with mistakes.
+    The exit status is 1 if there are mistakes, and 0 otherwise. Warnings do not change it.
     """
     if in_json and annotate:
         raise click.UsageError("--json and --github cannot be combined")
@@ -35,9 +35,9 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     except ConfigError as error:
         problems = error.problems
     if in_json:
-        terminal.say_json([rows.problem_json(problem) for problem in problems])
+        terminal.say_json([problem_json(problem) for problem in problems])
     else:
-        terminal.say(map(rows.annotation if annotate else str, problems))
+        terminal.say(map(annotation if annotate else str, problems))
     if table is None:
         raise SystemExit(1)
     if not in_json and not annotate:

@@ -17,11 +17,11 @@ def db() -> None:
 def upgrade(terminal: Terminal) -> None:
     """Upgrade the database to the schema of this release.
 
-    Every process does the same when it starts.
+    Every process also upgrades the database when it starts.
     """
     with terminal.outbox() as outbox:
         before, after = outbox.revisions
     if before == after:
         terminal.say([f"the database is at revision {after}"])
     else:
-        terminal.say([f"the database went from {before or 'nothing'} to revision {after}"])
+        terminal.say([f"upgraded the database from {before or 'nothing'} to revision {after}"])

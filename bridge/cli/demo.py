@@ -12,6 +12,6 @@ from bridge.demo import tour
 def demo(once: bool) -> None:
     """Show a whole delivery, with a stand-in TheEye.
 
-    Everything runs on this machine. The demo stays up until you press Ctrl-C, unless you add --once.
+    Everything runs on this machine. The demo runs until you press Ctrl-C, unless you add --once.
     """
     tour.run(click.echo, once=once)

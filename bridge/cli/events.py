@@ -11,7 +11,17 @@ from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.core.errors import OutboxError, StoreUnavailable
 from bridge.outbox.store import Outbox
-from bridge.report import rows
+from bridge.report.events import (
+    EVENT_HEADING,
+    REFUSED_HEADING,
+    event_json,
+    event_line,
+    event_lines,
+    refused_json,
+    refused_line,
+    whole_event_json,
+)
+from bridge.report.lines import with_heading
 from bridge.routing.routing_table import RoutingTable
 
 
@@ -37,9 +47,9 @@ def list_events(
     with terminal.outbox() as outbox:
         listed = outbox.events(source=source, since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.event_json(event) for event in listed])
+        terminal.say_json([event_json(event) for event in listed])
     else:
-        terminal.say(rows.listed(rows.EVENT_HEADING, map(rows.event_line, listed), "no events"))
+        terminal.say(with_heading(EVENT_HEADING, map(event_line, listed), "no events"))
 
 
 @events.command("show")
@@ -53,9 +63,9 @@ def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
         summary = outbox.summary(event_id)
         made = outbox.jobs(event_id=event_id, limit=summary.jobs)[::-1]
     if in_json:
-        terminal.say_json(rows.whole_event_json(summary, event, made))
+        terminal.say_json(whole_event_json(summary, event, made))
     else:
-        terminal.say(rows.event_lines(summary, event, made))
+        terminal.say(event_lines(summary, event, made))
 
 
 @events.command("replay")
@@ -63,9 +73,9 @@ def show_event(terminal: Terminal, event_id: int, in_json: bool) -> None:
 @as_actor
 @click.pass_obj
 def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> None:
-    """Create the jobs of stored events again, by the current table.
+    """Create the jobs of stored events again, with the current table.
 
-    Existing jobs do not change. Select events by their numbers, or by options.
+    Existing jobs do not change. Give event numbers, or a filter: --source or --since.
     """
     table = terminal.load().table
     with terminal.outbox() as outbox:
@@ -113,7 +123,7 @@ def _list_refused(
     with terminal.outbox() as outbox:
         refused = outbox.refused(source=source, since=since, limit=limit)
     if in_json:
-        terminal.say_json([rows.refused_json(one) for one in refused])
+        terminal.say_json([refused_json(one) for one in refused])
     else:
-        lines = map(rows.refused_line, refused)
-        terminal.say(rows.listed(rows.REFUSED_HEADING, lines, "no refused requests"))
+        lines = map(refused_line, refused)
+        terminal.say(with_heading(REFUSED_HEADING, lines, "no refused requests"))

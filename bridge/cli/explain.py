@@ -23,7 +23,7 @@ from bridge.sources.base.source import Source
     "expected",
     metavar="ROUTE",
     multiple=True,
-    help="Exit with 1 unless exactly these match. Repeatable.",
+    help="Exit with 1 unless exactly these routes match. Repeatable.",
 )
 @click.option("--expect-none", is_flag=True, help="Exit with 1 if any route matches.")
 @as_json
@@ -39,13 +39,14 @@ def explain(
 ) -> None:
     """Show which routes a webhook matches, and why others do not.
 
-    With --source, FILE holds the body of the webhook (- for standard input). Without it, give the number of
-    a stored event. A file has no query, and no headers other than those that name its event; `test` can try
-    a route that reads more.
+    Give the number of a stored event, or --source and FILE: the body of a webhook (- for standard input).
+    With FILE, the webhook has no query and only the headers that name its event. If a route reads other
+    headers or the query, write a test and run `test`.
 
-    For each route you see every condition with its expected and actual value, then the exact requests
-    without their keys. Routes that match come first, then the nearest misses. With --expect, differences go
-    to standard error, with the conditions that a redacted field leaves open.
+    For each route, the command prints every condition with its expected and actual value, and the exact
+    requests without their keys. Routes that match come first. The other routes follow, the one that almost
+    matched first. With --expect or --expect-none, differences go to standard error. The command also prints
+    the conditions that cannot be decided because a field is redacted.
     """
     if expected and expect_none:
         raise click.UsageError("--expect-none and --expect cannot be combined")

@@ -16,16 +16,14 @@ from bridge.demo.fake_theeye import order_lines
 
 
 @click.command("fake-theeye")
-@click.option(
-    "--port", type=PORT, metavar="N", default=8001, show_default="8001", help="Listen on this port."
-)
+@click.option("--port", type=PORT, metavar="N", default=8001, help="Listen on this port.  [default: 8001]")
 @click.pass_obj
 def fake_theeye(terminal: Terminal, port: int) -> None:
     """Run a stand-in TheEye for the routing table.
 
     The stand-in answers as TheEye does: it accepts the tasks and keys of the table, and refuses others. For
-    each job it prints the arguments that the task's script receives. It runs no script. Set theeye.url in the
-    table to the address that it prints, and restart it after an edit of the tasks.
+    each job it prints the arguments that the task's script receives. It runs no script. The command
+    prints its address: set theeye.url in the table to it. Restart the command after you edit the tasks.
     """
     table = terminal.load(require_env=True).table
 

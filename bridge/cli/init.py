@@ -36,12 +36,12 @@ _WIDTH = 80
 @click.option(
     "--type", "type_name", metavar="TYPE", help="Set the sender's type.  [default: the source's name]"
 )
-@click.option("--event", help="Match this event or glob.  [default: a common one]")
-@click.option("--task", metavar="ID", help="Run this task.  [default: env.NAME_TASK_ID]")
+@click.option("--event", help="Match this event or pattern.  [default: a common event]")
+@click.option("--task", metavar="ID", help="Run the task with this id.  [default: env.NAME_TASK_ID]")
 @click.option(
     "--key",
     metavar="VARIABLE",
-    help="Name the variable of the key.  [default: NAME_TASK_KEY]",
+    help="Read the task's key from it.  [default: NAME_TASK_KEY]",
 )
 @click.option("--customer", help="Set the organization.  [default: env.THEEYE_CUSTOMER]")
 @click.option(
@@ -51,7 +51,7 @@ _WIDTH = 80
     multiple=True,
     help="Add an argument, such as payload.after. Repeatable.",
 )
-@click.option("--path", metavar="FILE", help="Write FILE, or print if -.  [default: routes.yml]")
+@click.option("--path", metavar="FILE", help="Write FILE; - prints it.  [default: config/routes.yml]")
 @click.option("--url", help="Set the bridge's address.  [default: 127.0.0.1:$PORT]")
 @click.pass_context
 def init(
@@ -68,8 +68,8 @@ def init(
 ) -> None:
     """Write a first routing table, and print the next steps.
 
-    The next steps are the webhook's URL and secret for the sender, the variables to set, and the commands
-    to run. The command never overwrites a file, and never adds a mistake to the table.
+    The next steps contain the webhook's URL and secret for the sender, the variables to set, and the
+    commands to run. The command never overwrites a file, and never adds a mistake to the table.
     """
     terminal: Terminal = ctx.obj
     key = variable_name(source, "task_key") if key is None else key
@@ -178,7 +178,7 @@ def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: 
     except FileExistsError:
         other = "choose another file in the folder with --path, or " if _is_folder(config) else ""
         hint = f"{other}print the table with --path -"
-        raise SettingsError(f"{target} exists already\n    hint: {hint}") from None
+        raise SettingsError(f"{target} already exists\n    hint: {hint}") from None
     except OSError as error:
         raise SettingsError(f"{target} cannot be written: {error.strerror}") from None
     after = _mistakes(terminal)
@@ -188,7 +188,7 @@ def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: 
         terminal.warn(f"{target} is not written: the table would have new mistakes")
         raise ConfigError(new)
     if after:
-        terminal.warn("warning: the other files of the table have mistakes; run check")
+        terminal.warn("warning: the other files of the table have mistakes; run `check`")
     return table
 
 
@@ -213,9 +213,13 @@ def _next_steps(table: FirstTable, hook: str, *, is_local: bool) -> Iterator[str
     yield _filled(guide.setup)
     if is_local:
         local = hook.partition("/hooks/")[0]
-        yield _filled(f"If the sender runs elsewhere, replace {local} by the bridge's public address.")
+        yield _filled(
+            f"If the sender runs on another machine, replace {local} by the bridge's public address."
+        )
     if table.event is not None and "event" in table.type.options:
-        yield _filled("All events have the name event, unless event: on the source names a field.")
+        yield _filled(
+            "All events have the name 'event', unless you set event: on the source to a field's path."
+        )
     yield from ("", "2. Set these variables where the bridge runs. Fill in the empty ones:", "")
     looked_up = dict(_looked_up(table, is_issued=not secret))
     if secret:
@@ -232,7 +236,7 @@ def _looked_up(table: FirstTable, *, is_issued: bool) -> Iterator[tuple[str, str
         yield table.variable, f"copy it from {table.type.guide.title}"
     yield table.key, "the task's secret key, 64 characters, on the task's page at TheEye"
     if (task := env_name(table.task)) is not None:
-        yield task, "the task's id, 24 hex digits, in the address of that page"
+        yield task, "the task's id, 24 hex digits, in the URL of that page"
     if table.customer == FirstTable.customer:
         yield "THEEYE_CUSTOMER", "the exact name of your organization at TheEye"
 

@@ -18,7 +18,8 @@ from bridge.core.job import Job, JobState, NewJob
 from bridge.core.redaction import is_redacted
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
-from bridge.report import rows
+from bridge.report.jobs import JOB_HEADING, attempt_json, job_json, job_line, job_lines, pause_line
+from bridge.report.lines import with_heading
 from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
@@ -76,11 +77,11 @@ def list_jobs(
             require_route(terminal, outbox, route)
         paused = outbox.paused()
     if in_json:
-        terminal.say_json([rows.job_json(job) for job in listed])
+        terminal.say_json([job_json(job) for job in listed])
     else:
-        terminal.say(rows.listed(rows.JOB_HEADING, map(rows.job_line, listed), "no jobs"))
+        terminal.say(with_heading(JOB_HEADING, map(job_line, listed), "no jobs"))
         for pause in paused:
-            terminal.warn(rows.pause_line(pause, {job.task_id: job.task for job in listed}))
+            terminal.warn(pause_line(pause, {job.task_id: job.task for job in listed}))
 
 
 @jobs.command("show")
@@ -93,12 +94,12 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
         job, attempts = outbox.job(job_id), outbox.attempts(job_id)
         paused = [pause for pause in outbox.paused() if pause.holds(job)]
     if in_json:
-        shown = {**rows.job_json(job), "attempts": [rows.attempt_json(attempt) for attempt in attempts]}
+        shown = {**job_json(job), "attempts": [attempt_json(attempt) for attempt in attempts]}
         terminal.say_json(shown)
     else:
-        terminal.say(rows.job_lines(job, attempts))
+        terminal.say(job_lines(job, attempts))
         for pause in paused:
-            terminal.warn(rows.pause_line(pause, {job.task_id: job.task}))
+            terminal.warn(pause_line(pause, {job.task_id: job.task}))
 
 
 @jobs.command("retry")
@@ -108,7 +109,7 @@ def show_job(terminal: Terminal, job_id: int, in_json: bool) -> None:
 def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Retry dead jobs, with arguments from the current table.
 
-    Select jobs by their numbers, or by options.
+    Give job numbers, or a filter: --state, --route or --since.
     """
     again = _Again(terminal.load().table)
 
@@ -117,7 +118,7 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
         new, items = again.job(outbox, job), again.items(job)
         state = outbox.retry(job_id, new, items, entry=entry)
         if state is JobState.WAITING:
-            return "waits to be sent", True
+            return "is waiting to be sent", True
         if new is None and items:
             return f"is {state}: {outbox.job(job_id).reason}", True
         hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
@@ -134,7 +135,7 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Cancel jobs that are waiting, dead or unknown.
 
-    Select jobs by their numbers, or by options. The newest job is canceled first.
+    Give job numbers, or a filter: --state, --route or --since. The newest job is canceled first.
     """
     default = JobState.WAITING
     # A job may have another state by now, about which the person was not asked.
@@ -155,9 +156,9 @@ def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 @as_actor
 @click.pass_obj
 def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, actor: Actor) -> None:
-    """Resolve unknown jobs: mark as accepted, or send again.
+    """Resolve unknown jobs: mark them as accepted, or send them again.
 
-    Select jobs by their numbers, or by options, then add --sent or --again.
+    Give job numbers, or a filter: --state, --route or --since. Add --sent or --again.
     """
     if answer is None:
         raise click.UsageError("add --sent if TheEye has the jobs, or --again if it does not")
@@ -167,7 +168,7 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, a
         state = outbox.resolve(job_id, sent=is_sent, entry=entry)
         if state is JobState.SKIPPED:
             return f"is {state}: {outbox.job(job_id).reason}", False
-        return "is accepted" if is_sent else "waits to be sent", True
+        return "is accepted" if is_sent else "is waiting to be sent", True
 
     verb = "mark as accepted" if is_sent else "send again"
     _do(terminal, Order(actor, selection, f"jobs resolve --{answer}", verb, JobState.UNKNOWN), resolve)

@@ -18,7 +18,7 @@ from bridge.routing.routing_table import RoutingTable
 
 #: The command gets `is_route`; None where the option is missing.
 of_kind = click.option(
-    "--route/--task", "is_route", default=None, help="Treat NAME as a route or as a task, if both have it."
+    "--route/--task", "is_route", default=None, help="Choose, if a route and a task have this name."
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def find_named(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | N
         raise click.UsageError(f"several tasks were named {name}; use one of their ids: {ids}")
     ((kind, key),) = matches
     if is_of_jobs:
-        terminal.warn(f"{kind} {name} is {key}")
+        terminal.warn(f"the table has no {kind} {name!r}; using the {kind} {key!r} of the stored jobs")
     return kind, key
 
 

@@ -9,7 +9,7 @@ from bridge.cli.names import find_named, of_kind
 from bridge.cli.terminal import Terminal
 from bridge.core.errors import ConfigError
 from bridge.outbox.store import Outbox
-from bridge.report import rows
+from bridge.report.jobs import pause_line
 
 
 @click.command()
@@ -18,10 +18,10 @@ from bridge.report import rows
 @as_actor
 @click.pass_obj
 def pause(terminal: Terminal, name: str | None, is_route: bool | None, actor: Actor) -> None:
-    """Pause a task or a route, or list what is paused.
+    """Pause a task or a route, or list the paused ones.
 
-    NAME is the name or id of a task, or the name of a route; without NAME, the command lists what is paused.
-    The bridge still receives webhooks and stores their jobs.
+    NAME is the name or id of a task, or the name of a route. Without NAME, the command lists the paused
+    tasks and routes. While a task or route is paused, the bridge still receives webhooks and stores jobs.
     """
     with terminal.outbox() as outbox:
         if name is None:
@@ -39,4 +39,4 @@ def _say_paused(terminal: Terminal, outbox: Outbox) -> None:
         tasks = {task.id: task.name for task in terminal.load().table.tasks.values()}
     except ConfigError:
         tasks = {}  # their ids are enough
-    terminal.say([rows.pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])
+    terminal.say([pause_line(each, tasks) for each in outbox.paused()] or ["nothing is paused"])

@@ -27,7 +27,7 @@ WARNINGS = 10
     "--last", type=click.IntRange(min=1), metavar="N", help=f"Compare the newest N events.  [default: {LAST}]"
 )
 @since
-@click.option("--fail-on-change", is_flag=True, help="Exit with 1 if any difference is certain.")
+@click.option("--fail-on-change", is_flag=True, help="Exit with 1 if a difference is certain.")
 @as_json
 @click.pass_obj
 def preview_table(
@@ -38,11 +38,11 @@ def preview_table(
     fail_on_change: bool,
     in_json: bool,
 ) -> None:
-    """Compare stored jobs with those that this table makes.
+    """Compare stored jobs with those that a table would create.
 
     PATH is the edited table's folder or file, by default BRIDGE_CONFIG. The command evaluates stored events
-    with this table. It sends and stores nothing. An event has the name, action and delivery id with which
-    it was stored.
+    with this table. It sends and stores nothing. Each event is evaluated with its stored name, action and
+    delivery id. A difference is uncertain if a redacted field may cause it.
     """
     table = terminal.load(path).table
     last = LAST if last is None and since is None else last
@@ -83,7 +83,7 @@ def _count(result: Preview, counts: Counter[str]) -> None:
 
 
 def _preview_lines(event_id: int, event: Event, result: Preview) -> Iterator[str]:
-    nothing = "; it would match nothing" if result.matches_nothing else ""
+    nothing = "; it would create no job" if result.matches_nothing else ""
     time = f"{rfc3339(event.received_at)[:19]}Z"
     yield f"event {event_id}  {time}  {event.full_name} of source {event.source}{nothing}"
     for change in result.changes:
@@ -109,14 +109,15 @@ def _difference_lines(change: Change) -> Iterator[str]:
 
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind)
-    yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
-    yield "each has the name, action and delivery id with which it was stored"
+    compared = "1 event" if counts["tried"] == 1 else f"{counts['tried']} events"
+    yield f"compared {compared}; {counts['differ']} would create different jobs ({jobs})"
+    yield "each event was evaluated with its stored name, action and delivery id"
     if counts["match nothing"]:
-        yield f"{counts['match nothing']} would match nothing, but had jobs"
+        yield f"events with jobs that would now create none: {counts['match nothing']}"
     if counts["uncertain"]:
-        yield f"uncertain: {counts['uncertain']} jobs, because a stored field is redacted"
+        yield f"uncertain differences: {counts['uncertain']}, because a stored field is redacted"
     if counts["without a body"]:
-        yield f"not run: {counts['without a body']} events, whose body is not stored"
+        yield f"events without a stored body, which were not compared: {counts['without a body']}"
     for text, events in warnings.most_common(WARNINGS):
         yield f"warning: {text} (of {events} events)"
 

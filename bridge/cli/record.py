@@ -40,9 +40,9 @@ _NAMED = 60
 def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into: Path | None) -> None:
     """Turn a stored event into a test of the routing table.
 
-    The payload goes to a file in the table's folder; the YAML of the test is printed, as in
-    `record 12 >> config/event-12.yml`. The test expects the jobs that the current table creates. No file is
-    overwritten.
+    The command writes the payload to a file in the table's folder, and prints the YAML of the test. To add
+    the test to the table, run `record 12 >> config/event-12.yml`. The test expects the jobs that the current
+    table creates. The command never overwrites a payload file.
     """
     table = terminal.load().table
     as_stored = stored_event(terminal, event_id, table)
@@ -63,7 +63,9 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     lines = list(yaml_lines(test, payload.as_posix(), table))
     if hidden := [line for line in lines if terminal.fit(line) != line]:
         shown = terminal.fit(hidden[0].strip())
-        raise click.ClickException(f"event {event_id} cannot become a test: it would hold a secret: {shown}")
+        raise click.ClickException(
+            f"event {event_id} cannot become a test: it would contain a secret: {shown}"
+        )
     _write(file, event.body)
     terminal.say(lines)
     terminal.warn(f"wrote {file}")
@@ -126,7 +128,7 @@ def _write(file: Path, body: bytes) -> None:
         with file.open("xb") as opened:
             opened.write(body)
     except FileExistsError:
-        there = f"{file} exists already"
+        there = f"{file} already exists"
         reason = there if file.parent.is_dir() else f"{file.parent} is not a folder"
         raise click.ClickException(f"{reason}; choose another folder with --into") from None
     except OSError as error:

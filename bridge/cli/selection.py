@@ -80,32 +80,32 @@ def some_jobs(*states: JobState) -> Callable[[Command], Command]:
         "--state",
         type=click.Choice([*map(str, states)]),
         metavar="STATE",
-        help=f"Select only jobs in this state.  [default: {default}]",
+        help=f"Filter by state. Without it, a filter selects {default} jobs.",
     )
-    return _selecting("JOB_ID", state, of_route, jobs_since)
+    return _selecting("job", state, of_route, jobs_since)
 
 
 def some_events() -> Callable[[Command], Command]:
     """Give the command a `selection` of events."""
-    return _selecting("EVENT_ID", of_source, since)
+    return _selecting("event", of_source, since)
 
 
-def _selecting(number: str, *filters: Callable[[Any], Any]) -> Callable[[Command], Command]:
+def _selecting(noun: str, *filters: Callable[[Any], Any]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def select(*arguments: object, **options: Any) -> None:
             numbers, is_confirmed = options.pop("numbers"), options.pop("is_confirmed")
             chosen = {name: options.pop(name, None) for name in ("state", "route", "source", "since")}
             if bool(numbers) == any(each is not None for each in chosen.values()):
-                raise click.UsageError("select by numbers, or by options such as --since 2h, not both")
+                needed = "numbers or a filter, not both" if numbers else f"{noun} numbers, or a filter"
+                raise click.UsageError(f"give {needed}; a filter is an option such as --since 2h")
             # A repeated number selects one.
             numbers = tuple(dict.fromkeys(numbers))
             chosen["state"] = chosen["state"] and JobState(chosen["state"])
             command(*arguments, selection=Selection(numbers, is_confirmed=is_confirmed, **chosen), **options)
 
-        selecting: Command = click.argument("numbers", type=NUMBER, nargs=-1, metavar=f"[{number}]...")(
-            select
-        )
+        metavar = f"[{noun.upper()}_ID]..."
+        selecting: Command = click.argument("numbers", type=NUMBER, nargs=-1, metavar=metavar)(select)
         for each in (*filters, _confirmed):
             selecting = each(selecting)
         return selecting

@@ -17,7 +17,7 @@ from bridge.core.event import Request
 from bridge.core.problem import Problem
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
-from bridge.report import rows
+from bridge.report.lines import one_line
 
 #: Seconds until an answer: a request may take 20 s to arrive, and wait 5 s for memory.
 PATIENCE = 30.0
@@ -32,7 +32,7 @@ PATIENCE = 30.0
 def send(terminal: Terminal, source: str, event: str | None, url: str | None, file: IO[bytes]) -> None:
     """Sign a webhook as its sender would, and post it.
 
-    FILE holds the body (- for standard input). URL is the address of the bridge, or the whole URL of the
+    FILE holds the body (- for standard input). --url is the address of the bridge, or the whole URL of the
     webhook. The exit status is 0 if the answer is 2xx, else 1.
     """
     target = hook_url(url or f"http://127.0.0.1:{terminal.settings.port}", source)
@@ -45,10 +45,11 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
         raise SettingsError("\n".join([f"source {source}: {error}", *_unset(loaded.problems)])) from None
     if target.scheme == "http" and not is_loopback(target.hostname or ""):
         seen = " and ".join([*(one.proof.header for one in sender.required), "the body"])
-        terminal.warn(f"warning: {seen} can be read on the way to {target.hostname}; use https")
+        terminal.warn(f"warning: {seen} can be read by others on the network to {target.hostname}; use https")
     shown = urlunsplit(target)
     answer = _post(shown, urlunsplit(target._replace(query=_query(target, request))), request)
-    terminal.say(rows.answer_lines(shown, answer))
+    terminal.say([f"{answer.status} from {shown}"])
+    terminal.say(map(one_line, answer.body.decode("utf-8", "replace").splitlines()))
     if not 200 <= answer.status < 300:
         sys.exit(1)
 

@@ -11,7 +11,7 @@ from bridge.core.event import Headers, Request
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.source import Source
 
-named_event = click.option("--event", help="Set the event, such as push, if a header names it.")
+named_event = click.option("--event", help="Name the event, if the sender names it in a header.")
 
 
 def find_source(table: RoutingTable, name: str) -> Source:

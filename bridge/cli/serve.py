@@ -23,7 +23,7 @@ SETTINGS = "python:bridge.server.gunicorn_config"
 def serve(terminal: Terminal, port: int | None, bind: str | None, gunicorn_options: tuple[str, ...]) -> None:
     """Run the server: receive webhooks and deliver jobs.
 
-    The server is gunicorn, with settings of the bridge. GUNICORN_OPTIONS go to gunicorn as they are.
+    The server is gunicorn, with settings of the bridge. The command passes GUNICORN_OPTIONS to gunicorn.
     """
     # gunicorn converts this variable when it is imported: any other text than a number is a traceback there.
     os.putenv("WEB_CONCURRENCY", str(terminal.settings.web_concurrency))

@@ -23,8 +23,8 @@ from bridge.process.log import escaped
 def test(terminal: Terminal, path: Path | None, names: tuple[str, ...], in_json: bool) -> None:
     """Run the tests of the routing table.
 
-    PATH is the table's folder or file, by default BRIDGE_CONFIG. The exit status is 0 if all tests pass, and
-    1 if one fails or the table has mistakes.
+    PATH is the table's folder or file, by default BRIDGE_CONFIG. The exit status is 0 if all tests pass. It
+    is 1 if a test fails, or if the table has mistakes.
     """
     loaded = terminal.load(path, with_tests=True)
     there = [test.name for test in loaded.tests]

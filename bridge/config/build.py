@@ -191,7 +191,7 @@ class TableBuilder:
             at = model.name.place if model.name is not None else place
             first = self._routes[name][1]
             self._problems.error(
-                at, f"two routes are named {name!r}; the first at {first}", "give one another name:"
+                at, f"two routes are named {name!r}; the first at {first}", "change one of the names"
             )
             return
         route = Route(
@@ -205,15 +205,15 @@ class TableBuilder:
         """Warn about unused sources and tasks."""
         for name, place in self._unused_sources.items():
             message = f"no route uses source {name}: its webhooks are stored and create no job"
-            self._problems.warning(place, message, f"write a route with source: {name}, or leave it out")
+            self._problems.warning(place, message, f"write a route with source: {name}, or remove it")
         for name, place in self._tasks.unused.items():
-            hint = f"write a route with task: {name}, or leave it out"
+            hint = f"write a route with task: {name}, or remove it"
             self._problems.warning(place, f"no route runs task {name}", hint)
 
     def _check_name(self, name: str, at: Place) -> None:
         if name == OnDead.NAME:
-            message = f"no route may be named {name}: its jobs are on_dead's"
-            self._problems.error(at, message, "give it another name:")
+            message = f"the name {name} is reserved for jobs of {name}:"
+            self._problems.error(at, message, "choose another name:")
         if len(name) > _NAME_LENGTH_LIMIT:
             message = f"the route's name has {len(name)} characters, expected at most {_NAME_LENGTH_LIMIT}"
             self._problems.error(at, message, "write a name:, which replaces the default one")
@@ -240,7 +240,7 @@ class TableBuilder:
     def _once(self, model: RouteModel, names: tuple[str, ...]) -> Once | None:
         if model.once_within is None:
             if model.once_key is not None:
-                hint = "write once_within: 10m, or leave once_key out"
+                hint = "write once_within: 10m, or remove once_key"
                 self._problems.error(model.once_key.place, "once_key needs once_within", hint)
             return None
         if model.once_key is None:
@@ -251,7 +251,7 @@ class TableBuilder:
     def _token(self, scalar: Scalar) -> Secret:
         if isinstance(scalar, Invalid):
             return _UNSET
-        message = "access_token is for trying out: it expires, and opens far more than one task"
+        message = "access_token is for trials only: it expires, and permits far more than starting one task"
         self._problems.warning(scalar.place, message, "give each task its secret_key")
         secret = self._environment.secret(scalar)
         if secret is not None and not _TOKEN.fullmatch(secret.reveal()):

@@ -42,23 +42,24 @@ _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _FOREIGN = (
     (
         re.compile(r"!.+", re.DOTALL), "! at the beginning",
-        "for what must not be there, write {not: …} as the line's whole value; "
-        "for text that begins so, {regex: '^!…'}",
+        "to exclude a value, write {not: x} as the whole value; "
+        "to match a text that begins with !, write {regex: '^!x'}",
     ),
     (
         re.compile(rf"\^\D.*|/.*[|()\[\]^$+\\].*/|.*\({_ALTERNATIVES}\).*", re.DOTALL),
         "a regular expression", "write {regex: '…'}, without slashes around it",
     ),
-    (re.compile(_ALTERNATIVES), "|", "for any of several write a list: [first, second]"),
+    (re.compile(_ALTERNATIVES), "|", "to match any of several values, write a list: [first, second]"),
 )  # fmt: skip
 #: What a pattern's key is called in other tools, and what to write instead.
 _ELSEWHERE = {
-    "in": "write the list alone, for any of it",
-    **dict.fromkeys(("eq", "equals", "glob"), "write the text alone"),
+    "in": "write only the list, such as [a, b]; it matches any of its elements",
+    **dict.fromkeys(("eq", "equals", "glob"), "write only the text"),
     **dict.fromkeys(("ne", "not_in"), f"write {{{NOT}: …}}"),
     **{name: f"write {{{key}: …}}" for key, each in OPERATORS.items() for name in each.names_elsewhere},
 }
-_WORDS = {"true": True, "false": False, "null": None}
+#: The values of plain scalars that are no text.
+WORDS = {"true": True, "false": False, "null": None}
 
 
 class Compiler:
@@ -125,14 +126,14 @@ class Compiler:
 
     def _scalar_pattern(self, scalar: Scalar) -> Pattern | None:
         if scalar.plain:
-            if scalar in _WORDS:
-                return Literal(_WORDS[scalar], str(scalar))
+            if scalar in WORDS:
+                return Literal(WORDS[scalar], str(scalar))
             if _PATTERN_INTEGER.fullmatch(scalar):
                 return Literal(int(scalar), str(scalar))
             if _DECIMAL.fullmatch(scalar):
                 return Literal(float(scalar), str(scalar))
             if scalar.lower() in _OTHER_SPELLINGS:
-                message = f"{scalar} is text here, as every value but true, false, null and numbers"
+                message = f"{scalar} is text: only true, false, null and numbers are not text"
                 self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
         if scalar.endswith("\n"):
             self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")
@@ -164,8 +165,8 @@ class Compiler:
             return tuple(self.value(item, names) for item in node)
         if isinstance(node, Section):
             return {str(key): self.value(inner, names) for key, inner in node.items()}
-        if node.plain and node in _WORDS:
-            return _WORDS[node]
+        if node.plain and node in WORDS:
+            return WORDS[node]
         if node.plain and _INTEGER.fullmatch(node):
             return int(node)
         if "${{" not in node:

@@ -30,7 +30,7 @@ _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
 
 _BRACES_HINT = "put quotes around a value that begins with { or [; write an expression as ${{ … }}"
-_PATH_HINT = "inside { }, put quotes around a key with [ ]; use the other kind than in the key"
+_PATH_HINT = 'inside { }, put quotes around a key with [ ]: \'…\' if the key contains ", otherwise "…"'
 _FLOW_HINT = 'inside [ ] and { }, put quotes around an expression: ["${{ payload.after }}"]'
 _COLON_HINT = "YAML reads ': ' as a key; put quotes around the whole value"
 _BLANK_HINT = "write a value, such as null, or remove the key"
@@ -201,7 +201,9 @@ class _Reader:
                     self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
             if key in section:
                 first = section.key(key).place
-                self.problems.error(key.place, f"{key} is defined twice; first at {first}", "leave one out")
+                self.problems.error(
+                    key.place, f"{key} is defined twice; first at {first}", "remove one of them"
+                )
                 continue
             section[key] = value
         return section if section or section.complete else Invalid.at_place(place)
@@ -219,7 +221,7 @@ class _Reader:
                 self.problems.error(place, "expected a key before ':'")
             return None
         if key == "<<":
-            self.problems.error(place, "merges (<<) are not allowed", "write the keys out")
+            self.problems.error(place, "merges (<<) are not allowed", "write out all keys")
             return None
         if "${{" in key:
             end = _mark(event.end_mark)

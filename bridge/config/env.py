@@ -62,7 +62,7 @@ class Environment:
             self._problems.error(
                 scalar.place,
                 message,
-                f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 makes one",
+                f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 creates one",
             )
             return None
         secret = Secret(value)
@@ -70,7 +70,7 @@ class Environment:
         if characters < MIN_SECRET_CHARACTERS:
             message = f"the secret in {name} has {len(value)} characters"
             masked = "" if characters >= MIN_MASKED_CHARACTERS else " and too short to be masked in the log"
-            hint = f"it is easily guessed{masked}; make one with openssl rand -hex 32"
+            hint = f"it is easily guessed{masked}; create one with openssl rand -hex 32"
             self._problems.warning(scalar.place, message, hint)
         return secret
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -37,6 +38,8 @@ class FirstTable:
     key: str
     #: None if another file has ``theeye``.
     customer: str | None = "${{ env.THEEYE_CUSTOMER }}"
+    #: Whether it is the documentation's example of the type, with every key of its guide.
+    is_example: bool = False
 
     @property
     def proof(self) -> Proof:
@@ -50,7 +53,8 @@ class FirstTable:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield each line after the flag that sets it, or after an empty text."""
-        yield "", "# yaml-language-server: $schema=schema.json"
+        if not self.is_example:
+            yield "", "# yaml-language-server: $schema=schema.json"
         if self.customer is not None:
             yield "", "theeye:"
             yield "--customer", f"  customer: {_scalar(self.customer)}"
@@ -75,7 +79,9 @@ class FirstTable:
             yield f'basic_auth: {{username: {self.USERNAME}, password: "{value}"}}'
             return
         yield f"{self.proof.key}: {value}"
-        if (
+        if self.is_example:
+            yield from textwrap.dedent(self.type.guide.source_keys).strip().splitlines()
+        elif (
             self.proof.key == "secret"
             and "signature" in self.type.options
             and self.type.default_signature is None
@@ -90,7 +96,9 @@ class FirstTable:
         if self._loops(example) != ("loop" in example):
             return
         yield from (("", line) for key in ("loop", "when") for line in example.get(key, ()))
-        if "match" in example:
+        if self.is_example:
+            yield from (("", line) for line in example.get("match", ()))
+        elif "match" in example:
             yield "", "    # To narrow it down, such as:"
             yield from (("", f"    # {line.removeprefix('    ')}") for line in example["match"])
 
@@ -109,10 +117,10 @@ class FirstTable:
         return "loop" in example and bool(named)
 
     def _example_lines(self) -> dict[str, list[str]]:
-        """Return the lines of the example's route by key; none if it is for another event."""
-        if "event" in self.type.options:
+        """Return the lines of the guide's route by key; none if it is for another event."""
+        if "event" in self.type.options and not self.is_example:
             return {}
-        route = self.type.guide.example.partition("routes:")[2]
+        route = textwrap.indent(textwrap.dedent(self.type.guide.route), "    ")
         found = {
             key: block[0].splitlines()
             for key in _EXAMPLE_KEYS
@@ -120,6 +128,15 @@ class FirstTable:
         }
         events = [line.partition(":")[2].strip(' "') for line in found.get("event", ())]
         return found if self.event is None or self.event in (events or [self.event]) else {}
+
+
+def example(source_type: SourceType) -> str:
+    """Return the documentation's example of a type: a source and a route in YAML."""
+    name = source_type.guide.source or source_type.name
+    table = FirstTable(
+        name, source_type, None, (), "5f3c9a7be4b0a1c2d3e4f501", "TASK_KEY", customer=None, is_example=True
+    )
+    return "\n".join(line for _, line in table.lines())
 
 
 def _scalar(text: str) -> str:

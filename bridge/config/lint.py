@@ -41,7 +41,7 @@ class Linter:
         if advice is not None:
             self._problems.warning(model.event[0].place if model.event else place, *advice)
         if model.match is not None and not model.match and model.match.complete:
-            hint = "write a condition, such as payload.ref: refs/heads/main, or leave it out"
+            hint = "write a condition, such as payload.ref: refs/heads/main, or remove it"
             self._problems.warning(model.match.place, "match is empty: it matches every event", hint)
         if model.when is not None:
             self._check_when(model.when, names)
@@ -77,8 +77,8 @@ class Linter:
                 "docs/reference/sources.md lists the known events; a sender may have newer ones",
             )
         elif event != event.strip():
-            message = f"the event {describe(event)} begins or ends with a blank, unlike any event"
-            self._problems.warning(event.place, message, "leave the blank out")
+            message = f"the event {describe(event)} begins or ends with a space, as no event does"
+            self._problems.warning(event.place, message, "remove the space")
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
         expression = self._compiler.condition(when, names)
@@ -87,7 +87,7 @@ class Linter:
                 always = "true" if expression.is_true({})[0] else "false"
             except OverBudget:
                 always = "over the budget of an event"
-            hint = "compare a field, as in payload.ref == 'refs/heads/main'; text alone is true"
+            hint = "compare a field, such as payload.ref == 'refs/heads/main'; text alone is always true"
             self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
 
     def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:

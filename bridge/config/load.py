@@ -54,11 +54,11 @@ _ELSEWHERE = {
 #: What to write instead of values that other tools allow.
 _INSTEAD = {
     ("when", "a list"): "write one text, with and between the conditions",
-    ("match", "a list"): "write the conditions without dashes; all of them must hold",
+    ("match", "a list"): "write the conditions without dashes; all of them must match",
     (
         "match",
         "text",
-    ): "write a field and its value, as in payload.ref: main, or an expression under when:",
+    ): "write a field and its value, such as payload.ref: main, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
 }
 
@@ -152,7 +152,7 @@ def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
         problems.error(place, f"the routing table cannot be read: {error.strerror}")
         return []
     if not config.exists():
-        problems.error(place, "no such file or folder", "BRIDGE_CONFIG names the routing table")
+        problems.error(place, "no such file or folder", "set BRIDGE_CONFIG to an existing folder or file")
     elif not paths:
         problems.error(place, "the folder has no .yml or .yaml file", "put the routing table there")
     return paths
@@ -191,7 +191,7 @@ def _add_names(names: Section, into: Section, problems: Problems) -> None:
     for name, node in names.items():
         if name in into:
             first = into.key(name).place
-            problems.error(name.place, f"{name} is defined twice; first at {first}", "leave one out")
+            problems.error(name.place, f"{name} is defined twice; first at {first}", "remove one of them")
         else:
             into[name] = node
 
@@ -216,7 +216,7 @@ def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) ->
         _read(TaskCallModel, sections.mappings.get("on_dead"), "on_dead", "on_dead", problems)
     )
     if not sections.lists["routes"] and not problems.has_errors:
-        problems.warning(sections.place, "there are no routes: every webhook is stored and makes no job")
+        problems.warning(sections.place, "there are no routes: every webhook is stored and creates no job")
     elif not problems.has_errors:
         builder.advise()
     return builder.table()

@@ -81,7 +81,7 @@ class RetryModel(Model):
     """When an attempt is retried."""
 
     retry_for: Duration = Field(default=RetryPolicy.retry_for, alias="for")
-    """How long a job is retried, from its creation."""
+    """The time after a job's creation in which the bridge retries it."""
     longest_wait: Duration = RetryPolicy.longest_wait
     """The longest wait between two attempts."""
 
@@ -90,11 +90,11 @@ class TheEyeModel(Model):
     """TheEye, which runs the tasks."""
 
     url: Url | None = None
-    """The URL of its Job API. It must be https, except for a loopback address. Default: https://api.theeye.io"""
+    """The URL of TheEye's API. It must be https, except for a loopback address. Default: https://api.theeye.io"""
     customer: Line
-    """Your organization's exact name at TheEye."""
+    """Your organization's exact name at TheEye, or ${{ env.NAME }}."""
     access_token: SecretText | None = None
-    """A token for tasks without a secret_key. Use it for trials only: it expires, and permits far more."""
+    """A token for tasks without a secret_key. For trials only: it expires, and permits more than a key."""
     timeout: Duration = TheEye.timeout
     """The longest time that one attempt may take."""
     retry: RetryModel = RetryModel()
@@ -113,34 +113,34 @@ class ProofsModel(Model):
     """Credentials, any of which is enough."""
 
     secret: Many[SecretText] | None = None
-    """The secret of a signature over the body, in the sender's own format."""
+    """The secret with which the sender signs the body."""
     token: Many[SecretText] | None = None
-    """A shared token in the type's header."""
+    """A token that the sender sends in a header: see the type, or header."""
     bearer_token: Many[SecretText] | None = None
-    """A shared token in Authorization: Bearer."""
+    """A token that the sender sends in the header Authorization: Bearer."""
     basic_auth: Many[BasicAuthModel] | None = None
-    """A user name and a password in Authorization: Basic."""
+    """A user name and a password that the sender sends in the header Authorization: Basic."""
     url_token: Many[SecretText] | None = None
-    """A shared token in the URL, as ?token=…. Use it only for senders that support nothing else."""
+    """A token in the URL, as ?token=…. Use it only for senders that support no other credential."""
     topic_arns: Many[Line] | None = None
-    """SNS topics. The signature of AWS is accepted for these topics only."""
+    """The ARNs of SNS topics. The bridge accepts messages of these topics only."""
 
 
 class SignatureModel(Model):
     """The format of the signature, for senders that let you choose it."""
 
     header: HeaderName | None = None
-    """The header with the signature."""
+    """The name of the header with the signature."""
     algorithm: AlgorithmText = Algorithm.SHA256
     """The hash of the HMAC."""
     encoding: EncodingText = Encoding.HEX
     """The encoding of the signature in its header."""
     prefix: Text | None = None
-    """Text before the signature in the header, such as sha256="""
+    """The text before the signature in the header, such as sha256="""
     timestamp_header: HeaderName | None = None
-    """The header with the time, if the time is signed too."""
+    """The name of the header with the time, if the sender also signs the time."""
     signed: Signed | None = None
-    """The text that is signed, such as {ts}.{body}"""
+    """The text that the sender signs, such as {ts}.{body}"""
 
 
 class SourceModel(ProofsModel):
@@ -149,13 +149,13 @@ class SourceModel(ProofsModel):
     type: Name | None = None
     """The type of sender. Default: the source's own name."""
     any_of: ProofsModel | None = None
-    """Credentials, any of which is enough. Without any_of, a request must pass all of them."""
+    """Credentials of which a request must have at least one. Without any_of, it must have all of them."""
     allow_unsigned: Boolean = False
-    """Accept requests without a credential: anyone who knows the URL can run the tasks."""
+    """Accept requests without a credential. Anyone who knows the URL can then run the tasks."""
     dedupe: Dedupe = None
-    """How long the same webhook without an id is a duplicate, from its first arrival; off disables this."""
+    """If webhooks have no id: the time after the first in which an identical one is a duplicate, or off."""
     header: HeaderName | None = None
-    """The header with the token."""
+    """The name of the header with the token."""
     event: Text | None = None
     """The path of the field with the event's name, such as payload.kind"""
     action: Text | None = None
@@ -181,23 +181,23 @@ class TaskKeysModel(Model):
     arguments_type: ArgumentsTypeText = Task.arguments_type
     """The type that the task has at TheEye."""
     on_unknown: OnUnknownText = Task.on_unknown
-    """The reaction to a lost answer: retry (at most twice more) or hold (the job waits for a person)."""
+    """After a lost answer: retry at most twice, or hold (the job is unknown until a person resolves it)."""
     rate: RateText = None
-    """The most attempts that start in any second, minute, hour or day, such as 30/m."""
+    """The maximum number of attempts that start in any second, minute, hour or day, such as 30/m."""
 
 
 class TaskModel(TaskKeysModel):
     """A task at TheEye."""
 
     id: Text
-    """The task's id: 24 hex digits, in its address at TheEye."""
+    """24 hex digits, from the URL of the task's page at TheEye, or ${{ env.NAME }}."""
 
 
 class TaskCallModel(TaskKeysModel):
-    """A task to run when a job has died, with its arguments."""
+    """A task to run when a job has become dead, with its arguments."""
 
     task: Text
-    """A name under tasks, or a task's id: 24 hex digits."""
+    """A name under tasks, or a task's id: 24 hex digits, or ${{ env.NAME }}."""
     task_arguments: Arguments | None = None
     """The arguments, as a list in TheEye's order or a mapping by name, such as ${{ payload.after }}."""
 
@@ -206,11 +206,11 @@ class ConcurrencyModel(Model):
     """Send jobs of the task with the same group one after the other."""
 
     group: Text
-    """The name of the group, such as ${{ payload.repository.full_name }}"""
+    """The group's name, such as ${{ payload.repository.full_name }}"""
     latest: Boolean = False
     """A new job supersedes the waiting jobs of its group."""
     until: Until = None
-    """When the next job of the group may be sent: after TheEye accepted this one."""
+    """The next job is sent after this job was accepted, or became dead, skipped or canceled."""
 
 
 class RouteModel(TaskCallModel):
@@ -230,13 +230,13 @@ class RouteModel(TaskCallModel):
     when: Text | None = None
     """An expression that must be true."""
     loop: Text | None = None
-    """An expression for a list. The route creates a job for each item of it."""
+    """An expression whose value is a list. The route creates a job for each item."""
     allow_data_urls: Boolean = False
-    """Allow arguments like data:<media type>;base64,<base64>, which TheEye's agent turns into files."""
+    """Allow arguments such as data:<media type>;base64,<base64>, which TheEye's agent turns into files."""
     concurrency: ConcurrencyModel | None = None
     once_within: Duration | None = None
-    """The time in which at most one job with the same once_key runs."""
+    """The time in which at most one job of the route with the same once_key runs."""
     once_key: Text | None = None
-    """The value that once_within compares, such as ${{ payload.id }}. Default: the same for all jobs."""
+    """The value that once_within compares, such as ${{ payload.id }}. Default: one value for all jobs."""
     otherwise: Boolean = False
     """Evaluate this route only if no other route of its source created a job."""

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from bridge.config.arguments import ArgumentsBuilder
+from bridge.config.compile import WORDS
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.models import Model
 from bridge.config.problems import Problems, guess
@@ -28,7 +29,6 @@ from bridge.sources.base.source import Source
 #: The default of `received_at`.
 _RECEIVED_AT = 0.0
 
-_WORDS = {"true": True, "false": False, "null": None}
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
@@ -68,8 +68,8 @@ def read_json(node: Node) -> JSON:
         return [read_json(item) for item in node]
     if isinstance(node, Section):
         return {str(key): read_json(inner) for key, inner in node.items()}
-    if node.plain and node in _WORDS:
-        return _WORDS[node]
+    if node.plain and node in WORDS:
+        return WORDS[node]
     if node.plain and _NUMBER.fullmatch(node):
         with suppress(orjson.JSONDecodeError):  # a number that JSON does not allow is text
             return orjson.loads(str(node))
@@ -80,7 +80,7 @@ def read_list(value: Any) -> Any:
     if isinstance(value, Invalid):
         return ()
     if not isinstance(value, Items):
-        reject(f"found {describe(value)}, expected a list of jobs", "[] where it makes none")
+        reject(f"found {describe(value)}, expected a list of jobs", "write [] if it creates no job")
     return value
 
 
@@ -176,7 +176,7 @@ class RoutingTestBuilder:
         first = self._names.setdefault(str(name), name.place)
         if first is not name.place:
             message = f"two tests are named {str(name)!r}; the first at {first}"
-            self._problems.error(name.place, message, "give one another name:")
+            self._problems.error(name.place, message, "change one of the names")
 
     def _check_event(self, place: Place, model: RoutingTestModel, source: Source) -> None:
         header = source.type.event_header
@@ -193,7 +193,7 @@ class RoutingTestBuilder:
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
         if model.error is not None and model.task_arguments is not None:
             message = "error and task_arguments exclude each other: with an error, a job has no arguments"
-            self._problems.error(model.error.place, message, "leave one of them out")
+            self._problems.error(model.error.place, message, "remove one of them")
         arguments = None
         if model.route in routes and isinstance(model.task_arguments, Items | Section):
             task = routes[model.route].task

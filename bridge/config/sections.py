@@ -19,6 +19,6 @@ class TableModel(Model):
     routes: tuple[RouteModel, ...] = ()
     """Rules from events to tasks. Every route that matches creates its jobs."""
     on_dead: TaskCallModel | None = None
-    """A task that alerts somebody about dead jobs, at most once per route and hour."""
+    """A task that reports dead jobs, at most once per hour for each route."""
     tests: tuple[RoutingTestModel, ...] = ()
     """Webhooks and the jobs that they should create. The command `test` runs these tests."""

@@ -80,7 +80,7 @@ class SourceBuilder:
             return source_type.dedupe
         if source_type.dedupe is None:
             message = f"dedupe does not apply to {source_type.name}: each of its webhooks has an id"
-            self._problems.error(name.place, message, "leave it out")
+            self._problems.error(name.place, message, "remove it")
         return model.dedupe
 
     def _replays(
@@ -90,8 +90,8 @@ class SourceBuilder:
             return source_type.default_replays(options, () if model.any_of else _given(model))
         if not source_type.replayable:
             what = f"replays does not apply to {source_type.name}"
-            why = "it signs the delivery id or the time, or it has no signature or no delivery id"
-            self._problems.error(name.place, f"{what}: {why}", "leave it out")
+            why = "its delivery id is in the body, its signature covers the id or the time, or it sends no id"
+            self._problems.error(name.place, f"{what}: {why}", "remove it")
         return model.replays
 
     def _options(self, name: Scalar, model: SourceModel, source_type: SourceType) -> Options:
@@ -103,7 +103,7 @@ class SourceBuilder:
         for key, value in values.items():
             if key not in source_type.options:
                 message = f"{source_type.name} does not support {key}"
-                self._problems.error(value.place, message, "leave it out, or use type: generic")
+                self._problems.error(value.place, message, "remove it, or use type: generic")
         paths = {key: self._path(key, value) for key, value in values.items() if key != "header"}
         given = _given(model)
         if "header" in source_type.options and "token" in given and model.header is None:
@@ -113,7 +113,7 @@ class SourceBuilder:
         signature = self._signature(name, model, source_type)
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
-            self._problems.error(header.place, "header needs token", "leave it out")
+            self._problems.error(header.place, "header needs token", "remove it")
         return Options(header=str(header) if header else None, signature=signature, **paths)
 
     def _signature(self, name: Scalar, model: SourceModel, source_type: SourceType) -> HmacSignature | None:
@@ -130,11 +130,11 @@ class SourceBuilder:
             return None
         if "signature" not in source_type.options:
             message = f"{source_type.name} does not support signature: its format is fixed"
-            self._problems.error(name.place, message, "leave it out, or use type: generic")
+            self._problems.error(name.place, message, "remove it, or use type: generic")
             return None
         if "secret" not in _given(model):
             message = "signature needs secret"
-            self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or leave signature out")
+            self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or remove signature")
         if any(isinstance(value, Invalid) for _, value in given):
             return None  # already reported
         return self._hmac(name, given, source_type)
@@ -154,7 +154,7 @@ class SourceBuilder:
             hint = "write timestamp_header: and the header with the time"
             self._problems.error(place, "{ts} in signed needs timestamp_header", hint)
         if timestamp is not None and "{ts}" not in signed:
-            hint = "add {ts} to signed, or leave timestamp_header out: an unsigned time proves nothing"
+            hint = "add {ts} to signed, or remove timestamp_header: an unsigned time proves nothing"
             self._problems.error(place, "timestamp_header needs {ts} in signed", hint)
         if timestamp is not None and timestamp.lower() == header.lower():
             message = f"the signature and its time cannot both be in {header}"
@@ -177,8 +177,8 @@ class SourceBuilder:
 
     def _redact(self, model: SourceModel) -> tuple[Path, ...]:
         if model.redact and model.store_payload is Keep.NONE:
-            message = "redact is for what is stored, and store_payload: none stores no field"
-            self._problems.error(model.redact[0].place, message, "leave one of them out")
+            message = "redact has no effect: store_payload: none stores no field"
+            self._problems.error(model.redact[0].place, message, "remove one of them")
         paths = [self._redacted(value) for value in model.redact or ()]
         return tuple(path for path in paths if path is not None)
 
@@ -192,7 +192,7 @@ class SourceBuilder:
                 value.place, message, "store_payload: none stores neither body, headers nor query"
             )
         elif path.root != "payload" and (len(path.steps) > 1 or not isinstance(path.steps[0], str)):
-            message = f"redact: {path.root} holds texts by their names, and no more"
+            message = f"redact: {path.root} has no nested fields"
             self._problems.error(value.place, message, f'write {path.root}["the name"]')
         return path
 
@@ -228,7 +228,7 @@ class SourceBuilder:
             self._problems.error(place, message, "if one credential is enough, put them under any_of")
         if given and model.allow_unsigned:
             message = f"source {name} has a credential and allow_unsigned: true"
-            self._problems.error(place, message, "leave one of them out")
+            self._problems.error(place, message, "remove one of them")
         elif not given and model.allow_unsigned is False:
             keys = [proof.key for proof in source_type.proofs]
             message = f"source {name} has no credential"

@@ -56,7 +56,7 @@ class TaskBuilder:
         task_id = self._task_id(model.id)
         key = self._key(model.secret_key)
         if model.secret_key is None and not self.by_token:
-            hint = "write secret_key: ${{ env.NAME }}; TheEye shows it on the task"
+            hint = "write secret_key: ${{ env.NAME }}; copy the key from the task's page at TheEye"
             self._problems.error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
             message = f"the name {name} looks like another task's id"
@@ -137,7 +137,7 @@ class TaskBuilder:
         if not _TASK_ID.fullmatch(text):
             counted = "other characters" if len(text) == 24 else f"{len(text)} characters"
             message = f"a task's id must be 24 hex digits, found {counted}"
-            self._problems.error(scalar.place, message, "TheEye shows it in the task's address")
+            self._problems.error(scalar.place, message, "copy it from the URL of the task's page at TheEye")
             return None
         return text.lower()
 

@@ -48,7 +48,7 @@ class Budget:
         if self.spent > self._max_steps:
             raise OverBudget(
                 f"the routes need more than {self._max_steps:,} steps for this event: "
-                "its lists, objects or texts are too large for what the routes do with them"
+                "put cheaper conditions first; see 'The budget of an event' in the documentation"
             )
 
     def charge_text(self, characters: int) -> None:

@@ -153,7 +153,7 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         whole = re.split(r"[.\[\]]", text[at + 1 :], maxsplit=1)[0]
         meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
         raise ExpressionError(
-            f"a name after a dot has letters, digits and _ alone, got {whole!r}",
+            f"a name after a dot may contain only letters, digits and _, got {whole!r}",
             at + 1,
             f"write {path_text(text[:at], [meant])}" if whole else None,
         )

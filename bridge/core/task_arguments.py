@@ -104,7 +104,7 @@ def _size_and_problem(
     if size > MAX_SHELL_TEXT_BYTES:
         return size, _too_long(size)
     if "\x00" in text:
-        return size, "it holds a NUL character, with which TheEye's agent starts no script; remove it"
+        return size, "it contains a NUL character: TheEye's agent cannot start a script with it; remove it"
     if _DATA_URL.match(text):
         return size, _data_url_problem(_FILE.fullmatch(text) is not None, allow_data_urls)
     return size, None
@@ -122,16 +122,16 @@ def _script_text(wire_value: JSON, arguments_type: ArgumentsType) -> str:
 
 def _too_long(size: int) -> str:
     return (
-        f"{size:,} bytes of shell text, at most {MAX_SHELL_TEXT_BYTES:,} are allowed, since TheEye's agent "
-        "starts no script with more; send less, such as an id by which the script asks for the rest"
+        f"{size:,} bytes of shell text, but at most {MAX_SHELL_TEXT_BYTES:,} are allowed: TheEye's agent "
+        "cannot start a script with more; send an id, and let the script fetch the rest"
     )
 
 
 def _data_url_problem(is_file: bool, allow_data_urls: bool) -> str | None:
     begins = "it begins like a data URL (data:…,), "
     if is_file:
-        wanted = "if you want that, set allow_data_urls: true on the route, else put text before it"
-        return None if allow_data_urls else f"{begins}and TheEye's agent makes a file of it; {wanted}"
+        wanted = "if you want a file, set allow_data_urls: true on the route; otherwise put text before it"
+        return None if allow_data_urls else f"{begins}and TheEye's agent turns it into a file; {wanted}"
     only = ", or send data:<media type>;base64,<base64>" if allow_data_urls else ""
-    drops = "and TheEye's agent drops such an argument and moves the next ones up"
+    drops = "and TheEye's agent drops such an argument and moves the following arguments up by one"
     return f"{begins}{drops}; put text before it{only}"

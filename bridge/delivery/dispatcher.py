@@ -46,7 +46,7 @@ RECOVERY_DELAY = 10.0
 STALL_TIMEOUT = 30.0
 
 #: The trouble of a dry run.
-DRY_RUN_NOTICE = "BRIDGE_DRY_RUN is set: nothing is sent to TheEye, jobs end as skipped"
+DRY_RUN_NOTICE = "BRIDGE_DRY_RUN is set: no job is sent to TheEye, and due jobs become skipped"
 
 log = logging.getLogger(__name__)
 

@@ -218,7 +218,7 @@ class Sender:
         if isinstance(answer, HttpAnswer):
             result = read_answer(answer.status, answer.headers, answer.body, self._clock(), seconds)
         elif answer is None:
-            reason = "not sent: its claim was about to end"
+            reason = "not sent: its claim was about to end; it will be retried"
             return AttemptResult(seconds, Outcome.UNAVAILABLE, None, reason, None)
         else:
             outcome = Outcome.UNAVAILABLE if isinstance(answer, NotSent) else Outcome.UNKNOWN

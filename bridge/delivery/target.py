@@ -57,9 +57,11 @@ class Target:
         with self._lock:
             if self._breaker.is_open:
                 since = f"{rfc3339(self._opened_at)[:19]}Z"
-                reasons.append(f"TheEye is unreachable since {since}, circuit open: {self._breaker.reason}")
+                reasons.append(
+                    f"TheEye has been unreachable since {since}, circuit open: {self._breaker.reason}"
+                )
                 if self._breaker.claim_limit(1):
-                    reasons.append("it answers again, and one job tests it")
+                    reasons.append("it answers again; the bridge sends one job as a test")
             if self._token_refused:
                 reasons.append(UNAUTHORIZED)
         return "; ".join(reasons) or None

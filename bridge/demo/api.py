@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 import orjson
 from flask import Flask, Request, Response, abort, request
@@ -40,13 +39,8 @@ def create_app(supervisor: Supervisor, on_order: Callable[[JSON, Verdict], None]
         return _json(error.code or 500, {"code": error.name.replace(" ", ""), "message": error.description})
 
     def answered(body: JSON, verdict: Verdict) -> Response:
-        response = _json(verdict.status, verdict.answer)
         on_order(named("task", body, request.args), verdict)
-        if verdict.job and verdict.status == 303:
-            result = f"/job/{verdict.job.id}/secret/{verdict.job.secret}/result"
-            query = urlencode({**request.args, "counter": 0, "limit": 10, "timeout": 10})
-            response.headers["Location"] = f"{result}?{query}"
-        return response
+        return _json(verdict.status, verdict.answer)
 
     return app
 

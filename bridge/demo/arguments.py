@@ -10,10 +10,8 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
-
-import orjson
 
 from bridge.core.event import JSON, rfc3339
 from bridge.demo import agent
@@ -23,12 +21,6 @@ ArgumentsType = Literal["legacy", "json", "text"]
 
 #: Characters of a task's secret key.
 SECRET_KEY_LENGTH = 64
-
-#: The largest document of TheEye's database, in bytes.
-LARGEST_JOB = 16 * 1024 * 1024
-
-#: The status of a request that TheEye never answers; the tests' server leaves it open.
-NO_ANSWER = 0
 
 #: The environment of every task; an answer shows it.
 ENVIRONMENT = {"DATABASE_PASSWORD": "env-9f2c41d7-never-store-me"}
@@ -57,18 +49,6 @@ class StandInTask:
     name: str
     arguments: tuple[Argument, ...] = ()
     arguments_type: ArgumentsType = "legacy"
-    #: Its jobs wait for a person's input, and TheEye drops the arguments; not by the token method.
-    asks_input: bool = False
-    #: Its jobs wait for a person's approval with their arguments.
-    needs_approval: bool = False
-    #: Without a host it cannot run: every request gets a 500.
-    has_host: bool = True
-    #: Without an agent its jobs stay ready for ever.
-    has_agent: bool = True
-    #: The reason why none of its jobs can run, such as ``missing workflow job``.
-    cannot_run: str | None = None
-    #: Its access list is empty: TheEye never answers a request by a token below admin.
-    has_empty_access_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +60,7 @@ class StandInJob:
     task_id: str
     #: The organization of the job.
     customer: str
-    #: ``ready``; ``onhold`` where a person must act; ``terminated`` where it will never run.
+    #: ``ready``; ``terminated`` where it will never run.
     lifecycle: str
     #: The arguments of the request.
     elements: tuple[JSON, ...]
@@ -94,15 +74,13 @@ class StandInJob:
     secret: str = field(repr=False)
     #: The reason why the agent could not start the script.
     failure: str | None = None
-    #: Whether a person's approval lets it run.
-    awaits_approval: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
     """TheEye's answer to a request for a job."""
 
-    #: The HTTP status, or NO_ANSWER.
+    #: The HTTP status.
     status: int
     #: The answer's JSON.
     answer: JSON
@@ -118,14 +96,11 @@ class Supervisor:
         organizations: Iterable[str],
         tasks: Iterable[StandInTask],
         access_token: str | None,
-        *,
-        token_is_admin: bool = True,
     ) -> None:
         """The access token is of the first organization."""
         self._organizations = tuple(organizations)
         self._tasks = {task.id.lower(): task for task in tasks}
         self._access_token = access_token
-        self._token_is_admin = token_is_admin
 
     def order_by_key(self, key: str, body: JSON, query: Mapping[str, str]) -> Verdict:
         """Answer a request with a task's secret key."""
@@ -135,11 +110,10 @@ class Supervisor:
         if not isinstance(customer, str) or customer not in self._organizations:
             return Verdict(404, "organization not found")
 
-        def opens(task: StandInTask) -> Verdict | None:
-            is_right = len(key) == SECRET_KEY_LENGTH and key == task.secret_key
-            return None if is_right else Verdict(403, "invalid secret")
+        def opens(task: StandInTask) -> bool:
+            return len(key) == SECRET_KEY_LENGTH and key == task.secret_key
 
-        return self._order(customer, body, query, opens, by_token=False)
+        return self._order(customer, body, query, opens)
 
     def order_by_token(self, token: str | None, body: JSON, query: Mapping[str, str]) -> Verdict:
         """Answer a request with a user's access token, which opens every task of its organization."""
@@ -147,23 +121,16 @@ class Supervisor:
             name = "authentication failed"
             stack = f"Error: {name}\n    at BearerStrategy"
             return Verdict(401, {"name": name, "message": name, "statusCode": 401, "stack": stack})
-
-        def opens(task: StandInTask) -> Verdict | None:
-            is_closed = task.has_empty_access_list and not self._token_is_admin
-            return Verdict(NO_ANSWER, None) if is_closed else None
-
-        return self._order(self._organizations[0], body, query, opens, by_token=True)
+        return self._order(self._organizations[0], body, query, lambda _task: True)
 
     def _order(
         self,
         customer: str,
         body: JSON,
         query: Mapping[str, str],
-        opens: Callable[[StandInTask], Verdict | None],
-        *,
-        by_token: bool,
+        opens: Callable[[StandInTask], bool],
     ) -> Verdict:
-        """Answer a request; `opens` returns the refusal if the credential does not open the task."""
+        """Answer a request; `opens` says whether the credential opens the task."""
         task_id = named("task", body, query)
         if not task_id:
             return Verdict(400, "task is required")
@@ -172,19 +139,14 @@ class Supervisor:
         task = self._tasks.get(task_id.lower())
         if task is None:
             return Verdict(404, "task not found")
-        if closed := opens(task):
-            return closed
-        elements = elements_of(task.arguments, body, query)
+        if not opens(task):
+            return Verdict(403, "invalid secret")
+        elements = elements_of(task.arguments, body)
         if elements is None:
             needed = f"An array of length {how_many(task.arguments)} is required. Optionals must be null"
             return Verdict(400, {"statusCode": 400, "message": f"Invalid Task Arguments. {needed}"})
-        job = job_of(task, customer, elements, by_token=by_token)
-        answer = published(job, task)
-        if not task.has_host or len(orjson.dumps(answer)) > LARGEST_JOB:
-            return Verdict(500, "Internal Server Error")
-        asked = body.get("wait_result") if isinstance(body, dict) else None
-        waits = asked is True or query.get("wait_result") == "true"
-        return Verdict(303 if waits else 200, answer, job)
+        job = job_of(task, customer, elements)
+        return Verdict(200, published(job, task), job)
 
 
 def named(key: str, body: JSON, query: Mapping[str, str]) -> JSON:
@@ -192,55 +154,30 @@ def named(key: str, body: JSON, query: Mapping[str, str]) -> JSON:
     return (body.get(key) if isinstance(body, dict) else None) or query.get(key)
 
 
-def job_of(
-    task: StandInTask, customer: str, elements: tuple[JSON, ...], *, by_token: bool = False
-) -> StandInJob:
-    """Return the job of a request, run unless something stops it."""
+def job_of(task: StandInTask, customer: str, elements: tuple[JSON, ...]) -> StandInJob:
+    """Return the job of a request, after the agent has run it, or has failed to."""
     values = matched(task.arguments, elements, task.arguments_type)
-    asks_input = task.asks_input and not by_token
-    never_runs = not asks_input and (values is None or task.cannot_run is not None)
-    held = asks_input or task.needs_approval
-    lifecycle = "terminated" if never_runs else "onhold" if held else "ready"
-    job = StandInJob(
+    given = None if values is None else agent.script_arguments(values)
+    failure = None if given is None else agent.failure(given)
+    return StandInJob(
         id=secrets.token_hex(12),
         task_id=task.id,
         customer=customer,
-        lifecycle=lifecycle,
+        lifecycle="terminated" if values is None else "ready",
         elements=elements,
-        values=() if asks_input else elements if values is None else values,
-        script_arguments=None,
+        values=elements if values is None else values,
+        script_arguments=None if failure else given,
         at=time.time(),
         secret=secrets.token_hex(32),
-        awaits_approval=lifecycle == "onhold" and not asks_input,
+        failure=failure,
     )
-    return run(job) if lifecycle == "ready" and task.has_agent else job
 
 
-def run(job: StandInJob) -> StandInJob:
-    """Return the job after the agent has run it, or has failed to."""
-    given = agent.script_arguments(job.values)
-    failure = agent.failure(given)
-    ran = None if failure else given
-    return replace(job, lifecycle="ready", script_arguments=ran, failure=failure, awaits_approval=False)
-
-
-def elements_of(
-    declared: Sequence[Argument], body: JSON, query: Mapping[str, str]
-) -> tuple[JSON, ...] | None:
-    """Return the elements of a request for these arguments; None if there are too few.
-
-    Without ``task_arguments`` a body that is an array holds the elements, and any other body is the
-    first of them, whole.
-    """
+def elements_of(declared: Sequence[Argument], body: JSON) -> tuple[JSON, ...] | None:
+    """Return the elements of a request for these arguments; None if there are too few."""
     given = body.get("task_arguments") if isinstance(body, dict) else None
-    needed = how_many(declared)
-    if not needed:
-        return tuple(given) if isinstance(given, list) else ()
-    if _falsy(given):
-        given = body if isinstance(body, list) else [dict(query) if _falsy(body) else body]
-    if not isinstance(given, list) or len(given) < needed:
-        return None
-    return tuple(given)
+    elements = tuple(given) if isinstance(given, list) else ()
+    return None if len(elements) < how_many(declared) else elements
 
 
 def how_many(declared: Sequence[Argument]) -> int:
@@ -280,11 +217,11 @@ def published(job: StandInJob, task: StandInTask) -> dict[str, JSON]:
         "customer_name": job.customer,
         "lifecycle": job.lifecycle,
         "state": "error" if refused else "in_progress",
-        "output": as_json(task.cannot_run or "InvalidTaskArguments") if refused else [],
+        "output": as_json("InvalidTaskArguments") if refused else [],
         "secret": job.secret,
         "env": ENVIRONMENT,
         "acl": ACCESS_LIST,
-        "user_inputs": task.asks_input,
+        "user_inputs": False,
         "user": {},
         "creation_date": rfc3339(job.at),
     }

@@ -74,14 +74,13 @@ class StandIn(Jobs):
         tasks: Iterable[StandInTask],
         *,
         access_token: str | None = None,
-        token_is_admin: bool = True,
         port: int = 0,
         on_order: OnOrder | None = None,
     ) -> None:
         super().__init__()
         self._tasks = tuple(tasks)
         self._access_token = access_token
-        supervisor = Supervisor(organizations, self._tasks, access_token, token_is_admin=token_is_admin)
+        supervisor = Supervisor(organizations, self._tasks, access_token)
         self._app = create_app(supervisor, self._answered)
         self._port = port
         self._on_order = on_order

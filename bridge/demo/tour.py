@@ -26,7 +26,7 @@ from bridge.http.client import HttpAnswer, HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
 from bridge.report.explanation import explanation_lines
-from bridge.report.rows import job_lines
+from bridge.report.jobs import job_lines
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 
@@ -101,7 +101,7 @@ def run(say: Say, *, once: bool) -> None:
             say(f"=== {number}. {stop.title}")
             _show(stop, stage, say)
         say("")
-        say("Every step did what it should.")
+        say("Every step succeeded.")
         if not once:
             _stay_up(stage, say)
 
@@ -229,7 +229,7 @@ def _shown(path: Path) -> Path:
 def _stay_up(stage: Stage, say: Say) -> None:
     url = f"{stage.bridge.url}/hooks/github"
     say("")
-    say("The demo stays up until you press Ctrl-C. Send another push, signed as GitHub signs it:")
+    say("The demo runs until you press Ctrl-C. Send another push, signed as GitHub signs it:")
     say("")
     say(f"  body={HERE / 'push.json'}")
     say(f"  signature=$(openssl dgst -sha256 -hmac {stage.github_secret} < $body | sed 's/.*= //')")

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from bridge.core.budget import BUDGET, Budget
 from bridge.core.event import Event
-from bridge.core.job import Job, NewJob
+from bridge.core.job import Job, JobState, NewJob
 from bridge.core.json_text import display
 from bridge.core.redaction import REDACTED_REASON, is_redacted
 from bridge.core.secrets import Mask
@@ -96,7 +96,10 @@ class _Comparison:
     def changes(self, stored: Sequence[Job]) -> Iterator[Change]:
         """Yield changes in the order of the stored jobs, then new jobs in the order of the table."""
         made = {self._key(job): job for job in self._routed.jobs}
+        by_item = {job.route for job in stored if job.item_key}
         for job in stored:
+            if job.state is JobState.SKIPPED and not job.item_key and job.route in by_item:
+                continue  # the jobs of single items have replaced it
             new = made.pop(self._key(job), None)
             if new is None:
                 yield self._gone(job)

@@ -65,7 +65,9 @@ class RoutingTest:
         headers = Headers([*usual.items(), *given.items()])
         event, _ = source.read(replace(self.request, headers=headers))
         if self.event not in (None, event.event, event.full_name):
-            raise Unreadable(f"the payload is of {event.full_name}, the test says {self.event}")
+            raise Unreadable(
+                f"the payload belongs to event {event.full_name}, but the test has event: {self.event}"
+            )
         return event if self.delivery_id is None else replace(event, delivery_id=self.delivery_id)
 
     def run(self, table: RoutingTable, mask: Mask) -> RoutingTestResult:
@@ -112,9 +114,9 @@ def _failures(
                 what = (
                     "" if job.arguments is None else f", task_arguments {display(list(job.arguments), mask)}"
                 )
-                yield CheckResult("jobs", f"one of route {job.route!r}{what}", "none", passed=False)
+                yield CheckResult("jobs", f"a job of route {job.route!r}{what}", "none", passed=False)
             for number, other in others:
-                what = f"one of route {other.route!r}, {describe(other, mask)}"
+                what = f"a job of route {other.route!r}, {describe(other, mask)}"
                 yield CheckResult(f"job {number}", "none", what, passed=False)
 
 

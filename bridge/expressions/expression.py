@@ -31,12 +31,12 @@ _FOREIGN = tuple(
     for theirs, ours in (
         (r"^\{\{", "an expression is written ${{ … }}"),
         (r"&&", "write and, not &&"),
-        (r"\|\|", "write or, not ||; x | default(y) where x may be missing"),
+        (r"\|\|", "write or, not ||; for a default value write x | default(y)"),
         (r"\b(AND|OR|NOT)\b", "write and, or, not in small letters"),
         (r"=~|(?<!\.)\bmatches\b", "for a regular expression write x is search('…')"),
         (r"(?<!\.)\bcontains\b", "write 'text' in x"),
         (r"\?\?|\?:", "write x | default(y)"),
-        (r"\?\.", "write . alone, and x | default(y) where an argument may be missing"),
+        (r"\?\.", "write . instead of ?.; add | default(y) in arguments"),
         (r"\?", "write a if x else b"),
         (r"\[\*\]|\.\*", "[*] is only for match; write x | map(attribute='name') | list"),
         (r"===|!==", "write == or !="),
@@ -186,10 +186,6 @@ class Template:
         return [part for part in self._parts if isinstance(part, Expression)]
 
     @property
-    def names(self) -> frozenset[str]:
-        return frozenset(name for each in self.expressions for name in each.names)
-
-    @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for each in self.expressions for path in each.paths)
 
@@ -243,7 +239,7 @@ class Language:
             parts = [part for part in scan(text) if part.text.strip()]
             if len(parts) != 1 or not parts[0].is_expression:
                 raise ExpressionError(
-                    "found text around ${{ }}, expected one expression", 0, "leave the ${{ }} out"
+                    "found text around ${{ }}, expected one expression", 0, "remove the ${{ }}"
                 )
             part = parts[0]
         return self._compile(self._lenient, part, tuple(names))

@@ -20,7 +20,7 @@ from bridge.core.event import JSON
 from bridge.core.json_values import MISSING, is_number, json_type
 from bridge.core.regex import CompiledRegex, compile_replacement
 from bridge.expressions.lists import LIST_FILTERS, attribute_getter
-from bridge.expressions.operators import (
+from bridge.expressions.syntax_functions import (
     COMPARISONS,
     INTERNAL,
     budget,

@@ -14,7 +14,7 @@ from jinja2.utils import pass_context
 
 from bridge.core.event import JSON
 from bridge.core.json_values import is_number, json_type
-from bridge.expressions.operators import budget, charge_text, join_texts, limit, missing_field
+from bridge.expressions.syntax_functions import budget, charge_text, join_texts, limit, missing_field
 from bridge.expressions.values import (
     Missing,
     charge_walk,

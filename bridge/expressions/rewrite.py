@@ -28,8 +28,8 @@ from bridge.expressions.filters import (
     TEXT_METHODS,
 )
 from bridge.expressions.lists import ATTRIBUTE_FILTERS
-from bridge.expressions.operators import VALUE
 from bridge.expressions.sandbox import Sandbox
+from bridge.expressions.syntax_functions import VALUE
 
 _ALLOWED = (
     nodes.Add, nodes.And, nodes.Compare, nodes.Concat, nodes.CondExpr, nodes.Const, nodes.Dict, nodes.Div,
@@ -69,8 +69,8 @@ class Rewriter(NodeTransformer):
             return nodes.Const(None, lineno=node.lineno)
         if node.name == "env":
             self._refuse(
-                "env is available only under theeye:, sources: and in tasks and keys", "env",
-                "an argument that is fixed can be written as it is",
+                "env is available only under theeye: and sources:, as a task's id, and in secret_key", "env",
+                "write a fixed argument as plain text",
             )  # fmt: skip
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names)

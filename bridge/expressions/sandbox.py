@@ -18,7 +18,7 @@ from bridge.core.fields import Path, child, missing_message
 from bridge.core.json_values import MISSING, is_number, json_type
 from bridge.core.regex import CompiledRegex
 from bridge.expressions.filters import CALLABLE, REGEXES, TESTS
-from bridge.expressions.operators import LIMIT, VALUE, charge_copy, charge_text
+from bridge.expressions.syntax_functions import LIMIT, VALUE, charge_copy, charge_text
 from bridge.expressions.values import Missing, TextLimit, require_present
 
 #: The longest whole number in a calculation, in bits, as longer ones take more work.

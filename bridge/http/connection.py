@@ -128,7 +128,7 @@ class _Connection(HTTPConnection):
             self.exchange.note(CLOSED)
             raise
         except http.client.HTTPException:
-            self.exchange.note("the answer is not HTTP that can be read")
+            self.exchange.note("the answer is not valid HTTP")
             raise
         reply: Any = response._original_response
         self.exchange.chunks_ended = lambda: response.chunked and reply.ended_by_empty_line

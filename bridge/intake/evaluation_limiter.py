@@ -38,7 +38,7 @@ class EvaluationLimiter:
         limiter = self._by_source.get(source) or self._by_source.setdefault(source, _SourceLimiter())
         if not limiter.admitted.acquire(blocking=False):
             most = MAX_RUNNING + MAX_WAITING
-            raise SourceBusy(f"source {source}: {most} webhooks are evaluated or wait for it")
+            raise SourceBusy(f"source {source}: {most} webhooks are already being evaluated or waiting")
         try:
             if not limiter.running.acquire(timeout=self._timeout):
                 raise SourceBusy(

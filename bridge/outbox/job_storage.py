@@ -21,7 +21,7 @@ from bridge.outbox.webhook import StoredJob
 #: Added to the reason of a dead job that no route creates today.
 STAYS_DEAD = "; not retried: its route was removed or no longer matches"
 #: The reason of the dead job of a whole route that now has jobs for its items.
-HAS_ITEMS = "its route now has jobs for single items"
+HAS_ITEMS = "replaced: the route now created one job for each item"
 
 #: What identifies a job in the rows of one statement.
 _KEY = itemgetter("event_id", "route", "item_key")

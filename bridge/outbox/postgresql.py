@@ -60,7 +60,7 @@ class PostgreSQL(Database):
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._closed.is_set():
-            raise StoreUnavailable("the store is closed")
+            raise StoreUnavailable("the database is closed")
         attempts = count(1)
         while True:
             try:
@@ -69,7 +69,7 @@ class PostgreSQL(Database):
             except _UNAVAILABLE as error:
                 is_deadlock = isinstance(getattr(error, "orig", None), DeadlockDetected)
                 if not is_deadlock or next(attempts) == DEADLOCK_ATTEMPTS:
-                    raise StoreUnavailable(f"the store cannot be written: {_cause(error)}") from error
+                    raise StoreUnavailable(f"the database cannot be written: {_cause(error)}") from error
 
     def _write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
         if self._closed.is_set():
@@ -93,7 +93,7 @@ class PostgreSQL(Database):
             with self._engine.connect() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
-            raise StoreUnavailable(f"the store cannot be read: {_cause(error)}") from error
+            raise StoreUnavailable(f"the database cannot be read: {_cause(error)}") from error
 
     def require_writable(self) -> None:
         """Raise StoreUnavailable if nothing can be written, such as on a standby after a failover."""
@@ -205,7 +205,7 @@ class Announcer:
 def _require_writes(connection: Connection) -> None:
     if connection.execute(_READ_ONLY).scalar_one() == "on":
         connection.invalidate()  # a session stays read-only; the next one may be able to write
-        raise StoreUnavailable("the store cannot be written: the database is read-only")
+        raise StoreUnavailable("the database cannot be written: it is read-only")
 
 
 def _cause(error: BaseException) -> str:

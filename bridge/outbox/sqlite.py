@@ -65,11 +65,11 @@ class SQLite(Database):
             with self._engine.connect() as connection:
                 return work(connection)
         except SQLAlchemyError as error:
-            raise StoreUnavailable(f"the store cannot be read: {cause(error)}") from error
+            raise StoreUnavailable(f"the database cannot be read: {cause(error)}") from error
 
     def require_files(self) -> None:
         if self._writer.is_closed:  # SQLite has deleted its log
-            raise StoreUnavailable("the store is closed")
+            raise StoreUnavailable("the database is closed")
         self._files.require_database()
         if changed := self._files.changed():
             self._save_log()

@@ -298,9 +298,9 @@ class Outbox:
         event = self.stored_event(event_id)
         if not event.body:
             raise BodyGone(
-                f"the body of event {event_id} is not stored (see store_payload: of its source, and "
-                f"BRIDGE_RETENTION); redeliver it from {event.source}: that builds its dead jobs again, but "
-                "no replayed ones; retry those afterwards, if store_payload: lets the body be stored"
+                f"the body of event {event_id} is not stored (store_payload, BRIDGE_RETENTION). Let the "
+                "sender redeliver it: that rebuilds the original dead jobs. If the body is then stored, "
+                "retry jobs of `events replay` with `jobs retry`"
             )
         return event
 

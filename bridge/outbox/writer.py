@@ -94,14 +94,14 @@ class Writer:
 
     def _run(self, unit: _Unit) -> Any:
         if self.is_closed:
-            raise StoreUnavailable("the store is closed")
+            raise StoreUnavailable("the database is closed")
         self._units.put(unit)
         try:
             return unit.done.result(timeout=START_TIMEOUT)
         except FutureTimeoutError as error:
             # A unit that has not started must not run after its caller gave up. One that runs is waited for.
             if unit.done.cancel():
-                why = f"the store cannot be written: no commit started within {START_TIMEOUT:.0f} s"
+                why = f"the database cannot be written: no commit started within {START_TIMEOUT:.0f} s"
                 raise StoreUnavailable(why) from error
             return unit.done.result()
 
@@ -125,7 +125,7 @@ class Writer:
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
-            why = f"the store cannot be written: {self._cause(error)}"
+            why = f"the database cannot be written: {self._cause(error)}"
             log.error("%s", why)  # noqa: TRY400 - as above
             for unit in group:
                 if not unit.done.done():

@@ -56,7 +56,8 @@ class Clock:
         self()
         if (jump := self._jump) is None:
             return None
-        return f"the clock jumped by {jump[0] - self._ahead:+.0f} s; this process follows it after a minute"
+        seconds = jump[0] - self._ahead
+        return f"the clock jumped by {seconds:+.0f} s; this process uses the new time after a minute"
 
     def _check(self, ahead: float, now: float) -> None:
         if abs(ahead - self._ahead) <= JUMP_THRESHOLD:
@@ -66,7 +67,7 @@ class Clock:
             self._jump, self._unsteady_at = (ahead, now), now
             log.warning("the clock jumped by %+.0f s; check NTP", ahead - self._ahead)
         elif now - self._jump[1] >= FOLLOW_DELAY:
-            log.warning("now following the clock after its jump by %+.0f s", ahead - self._ahead)
+            log.warning("using the new time after the clock's jump by %+.0f s", ahead - self._ahead)
             self.forward_jumps += ahead > self._ahead
             self.backward_jumps += ahead < self._ahead
             self._ahead, self._jump, self._unsteady_at = ahead, None, now

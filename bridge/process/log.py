@@ -84,7 +84,7 @@ def log_trouble() -> str | None:
     handler = _queued_handler()
     if handler is None or not handler.is_dropping:
         return None
-    return "log lines are dropped because standard error is blocked: read it, or restart what reads it"
+    return "log lines are dropped because standard error is not read: restart the program that reads it"
 
 
 def _may_block(descriptor: int) -> bool:

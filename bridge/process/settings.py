@@ -60,7 +60,7 @@ def _boolean(text: str) -> bool:
 
 def _secret(text: str) -> Secret | None:
     if text and not strip_invisible(text):
-        raise ValueError("it is blank; make one with openssl rand -hex 32")
+        raise ValueError("it is blank; create one with openssl rand -hex 32")
     return Secret(text) if text else None
 
 
@@ -142,38 +142,43 @@ VARIABLES = (
         private=True,
     ),
     Variable("BRIDGE_CONFIG", "config", "the folder or the file of the routing table", Path),
-    Variable("BRIDGE_DELIVER", "true", "web processes also deliver jobs; set false if workers do", _boolean),
+    Variable(
+        "BRIDGE_DELIVER",
+        "true",
+        "web processes also deliver jobs; set false if workers deliver them",
+        _boolean,
+    ),
     Variable(
         "BRIDGE_DRY_RUN",
         "false",
-        "true: do everything except the POST to TheEye; due jobs, including the backlog, become skipped",
+        "true: do not send jobs to TheEye; due jobs, also those that already wait, become skipped",
         _boolean,
     ),
     Variable("BRIDGE_MAX_BODY", "25MiB", "the largest body of a webhook", parse_byte_count),
     Variable(
         "BRIDGE_RETENTION",
         "30d,7d",
-        "how long events with their jobs, and then bodies, are stored",
+        "two durations: how long events and jobs are stored, and how long bodies are stored",
         _retention,
     ),
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; unset, only the log has them",
+        "the token for the details of `/readyz`, in `Authorization: Bearer …`; if unset, see the log",
         _secret,
         private=True,
     ),
     Variable(
         "BRIDGE_TRUSTED_PROXIES",
         "0",
-        "how many proxies append to X-Forwarded-For",
+        "the number of proxies that append to X-Forwarded-For",
         _number(0, 16),
         otherwise="1 on Heroku, Cloud Run, Railway; 2 on Render, Fly.io",
     ),
     Variable(
         "BRIDGE_STOP_TIMEOUT",
         "20s",
-        "how long a stop may take, for requests and sends in progress",
+        "the time in which a process that stops finishes requests and sends in progress",
         parse_duration,
     ),
     Variable(
@@ -182,7 +187,7 @@ VARIABLES = (
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
-    Variable("LOG_FORMAT", "json", "json (one object a line) or text", _one_of("json", "text")),
+    Variable("LOG_FORMAT", "json", "json (one object for each line) or text", _one_of("json", "text")),
 )
 
 #: Variables in which platforms name the deployed commit; the first that is set counts.

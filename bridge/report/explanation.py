@@ -82,7 +82,7 @@ def _job_lines(job: NewJob, table: RoutingTable) -> Iterator[Line]:
         yield Line(f"  DEAD{item}: {job.reason}", Tone.NO)
         return
     if job.group is not None:
-        yield Line(f"  in group {job.group!r}{', replaces what waits there' if job.latest else ''}")
+        yield Line(f"  in group {job.group!r}{', supersedes its waiting jobs' if job.latest else ''}")
     if job.once_within is not None:
         yield Line(f"  once within {job.once_within:.0f} s for the key {job.once_key or ''!r}")
     request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
@@ -101,7 +101,7 @@ def unexpected_lines(
         name = each.route.name
         unknown = [warning for warning in each.warnings if REDACTED_REASON in warning]
         if each.failures and unknown:
-            yield Line(f"cannot tell whether it matches: {unknown[0]}", Tone.NO)
+            yield Line(f"it cannot be decided whether the route matches: {unknown[0]}", Tone.NO)
         elif each.failures and name in expected:
             why = "; ".join(_result_text(result, mask) for result in each.failures)
             yield Line(f"route {name!r} was expected to match, but does not: {why}", Tone.NO)

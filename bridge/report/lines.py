@@ -1,7 +1,8 @@
-"""Line, one line of text, and Tone, its meaning; a terminal may color it."""
+"""Line, one line of text, and Tone, its meaning, which a terminal may color; and lines of a list."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum, auto
 from typing import NamedTuple
 
@@ -22,3 +23,14 @@ class Line(NamedTuple):
 
     text: str
     tone: Tone = Tone.PLAIN
+
+
+def with_heading(heading: str, lines: Iterable[str], empty: str) -> list[str]:
+    """Return the lines below their heading, or `empty` alone if there are none."""
+    rows = list(lines)
+    return [heading, *rows] if rows else [empty]
+
+
+def one_line(text: str) -> str:
+    """Return the text with a blank for each character that is not printable."""
+    return "".join(character if character.isprintable() else " " for character in text)

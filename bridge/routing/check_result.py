@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.core.errors import EvaluationError, OverBudget
-from bridge.core.event import JSON, Event
+from bridge.core.event import JSON
 from bridge.core.job import NewJob
 from bridge.core.json_text import json_text
 from bridge.expressions.expression import Expression
@@ -70,15 +70,9 @@ class Explanation:
         return min((item.failures for item in self.items), key=len)
 
 
-def skipped_source(route: Route, event: Event) -> Explanation:
-    """Explain a route of another source."""
-    result = CheckResult("source", route.source, event.source, passed=False)
-    return Explanation(route, (result,), False, (), (), ())
-
-
-def skipped_handshake(route: Route, event: Event) -> Explanation:
-    """Explain a route for a sender's test or confirmation, which no route handles."""
-    result = CheckResult("event", "no test or confirmation by the sender", event.full_name, passed=False)
+def not_evaluated(route: Route, subject: str, expected: str, actual: str) -> Explanation:
+    """Explain a route that is not evaluated for an event, by the one check that fails before."""
+    result = CheckResult(subject, expected, actual, passed=False)
     return Explanation(route, (result,), False, (), (), ())
 
 

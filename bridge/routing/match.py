@@ -164,7 +164,7 @@ class Regex(Operator):
     @classmethod
     def parse(cls, text: str) -> Self:
         if not text:
-            raise ExpressionError("regex is empty: it would match any text", 0, "leave the line out")
+            raise ExpressionError("regex is empty: it would match any text", 0, "remove the line")
         return cls(text, compile_regex(text))
 
     def matches(self, value: JSON) -> bool:

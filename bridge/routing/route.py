@@ -87,7 +87,7 @@ class Key:
         if size > MAX_KEY:
             raise EvaluationError(f"{self.label}: {size:,} bytes; at most {MAX_KEY:,} are allowed")
         if "\x00" in text:
-            raise EvaluationError(f"{self.label}: a NUL character, which the store cannot look up")
+            raise EvaluationError(f"{self.label}: a NUL character is not allowed here")
         return text
 
 

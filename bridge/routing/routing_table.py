@@ -11,7 +11,7 @@ from bridge.core.event import Event
 from bridge.core.job import NewJob
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
-from bridge.routing.check_result import CheckResult, Explanation, skipped_handshake, skipped_source
+from bridge.routing.check_result import CheckResult, Explanation, not_evaluated
 from bridge.routing.event_index import EventIndex
 from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
@@ -108,16 +108,16 @@ class RoutingTable:
     ) -> Explanation:
         """`matched` names the matching routes, which rule out an `otherwise` route."""
         if route.source != event.source:
-            return skipped_source(route, event)
+            return not_evaluated(route, "source", route.source, event.source)
         if self.sources[event.source].type.is_setup_event(event):
-            return skipped_handshake(route, event)
-        actual = ", ".join(matched) or "none"
-        otherwise = CheckResult("otherwise", "no other route that matches", actual, passed=not matched)
+            return not_evaluated(route, "event", "no test or confirmation by the sender", event.full_name)
+        wanted, others = "no other route that matches", ", ".join(matched) or "none"
         if made is None and route.otherwise and matched:
-            return Explanation(route, (otherwise,), False, (), (), ())
+            return not_evaluated(route, "otherwise", wanted, others)
         explained = route.explain(event, made or NO_JOBS)
         if not route.otherwise:
             return explained
+        otherwise = CheckResult("otherwise", wanted, others, passed=True)
         return replace(explained, results=(otherwise, *explained.results))
 
     def rebuild_jobs(self, event: Event) -> Mapping[tuple[str, str], NewJob]:

@@ -63,16 +63,6 @@ class ConnectionWorker(ThreadWorker):
     #: The idle connections, which have no thread. Used by the loop alone.
     idle: WaitingList[Connection]
 
-    @classmethod
-    def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse gunicorn's TLS and HTTP/2, which wait for clients in threads without the limit."""
-        super().check_config(cfg, log)
-        if cfg.is_ssl or "h2" in cfg.http_protocols:
-            raise SystemExit(
-                "the bridge serves HTTP/1.1 without TLS: remove certfile, keyfile and h2 from gunicorn's "
-                "settings, and put a TLS proxy in front of it"
-            )
-
     def init_process(self) -> None:
         self.watchdog = Watchdog()
         self.limiter = SlowClientLimiter(MAX_WAITING_THREADS)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-from bridge.app import build
+from bridge.app import build, warn_if_sqlite_is_unsafe
 from bridge.process.log import log_trouble
 from bridge.process.settings import Settings
 
@@ -24,6 +24,8 @@ def run(settings: Settings) -> None:
     # Blocked here and in every thread that starts from now on: `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     bridge = build(settings)
+    remedy = "stop the worker and start the server with BRIDGE_DELIVER=true, or use PostgreSQL"
+    warn_if_sqlite_is_unsafe(settings.database_url, "a worker beside the server", remedy)
     bridge.delivery.other_trouble = lambda: bridge.table_trouble or log_trouble()
     try:
         bridge.start(deliver=True)

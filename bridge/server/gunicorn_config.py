@@ -110,7 +110,9 @@ def on_starting(server: BridgeArbiter) -> None:
     try:
         server.watcher = table_watcher(_settings)
         server.last_valid_table = server.watcher.load()
-        warn_if_sqlite_is_unsafe(_settings.database_url, server.cfg.workers)
+        if (number := server.cfg.workers) > 1:
+            remedy = "set WEB_CONCURRENCY=1, and no --workers"
+            warn_if_sqlite_is_unsafe(_settings.database_url, f"{number} web processes", remedy)
         prepare_store(_settings)
     except BridgeError as error:
         raise SystemExit(str(error)) from None

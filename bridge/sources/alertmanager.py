@@ -34,22 +34,14 @@ class Alertmanager(SourceType):
             to the source's URL. Under `http_config`, set `authorization: {credentials_file: …}` to a file
             with the token.
         """,
-        example="""
-sources:
-  alerts:
-    type: alertmanager
-    bearer_token: ${{ env.ALERTMANAGER_TOKEN }}
-routes:
-  - source: alerts
-    loop: payload.alerts
-    match:
-      item.labels.severity: critical
-      item.status: firing
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ item.labels.alertname }}
-""",
+        route="""
+            loop: payload.alerts
+            match:
+              item.labels.severity: critical
+              item.status: firing
+            task_arguments:
+              - ${{ item.labels.alertname }}
+        """,
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events = {"firing": ("alerts",), "resolved": ("alerts",)}
@@ -74,7 +66,7 @@ routes:
     def route_warning(self, events: tuple[str, ...], *, loops: bool) -> tuple[str, str] | None:
         if loops and "resolved" in events:
             message = "event: resolved is the group's status; a firing group may contain resolved alerts"
-            return message, "leave event out and match item.status: resolved"
+            return message, "remove event, and match item.status: resolved"
         return None
 
     def _fingerprint(self, payload: JSON) -> str:

@@ -40,20 +40,13 @@ class AzureDevOps(SourceType):
             set *HTTP headers* to `X-Bridge-Token:…`, and write `token:` and `header: X-Bridge-Token` in the
             table.
         """,
-        example="""
-sources:
-  azure-devops:
-    basic_auth: {username: azure, password: "${{ env.AZURE_PASSWORD }}"}
-routes:
-  - source: azure-devops
-    event: build.complete
-    match:
-      payload.resource.status: failed
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.resource.buildNumber }}
-""",
+        route="""
+            event: build.complete
+            match:
+              payload.resource.status: failed
+            task_arguments:
+              - ${{ payload.resource.buildNumber }}
+        """,
     )
     events = dict.fromkeys(_EVENTS, ())
     fields = {

@@ -27,23 +27,16 @@ class Bitbucket(SourceType):
             Open Repository (or workspace) settings → Webhooks → Add webhook. Set *URL* to the source's URL
             and *Secret* to the secret. Select the triggers that your routes name.
         """,
-        example="""
-sources:
-  bitbucket:
-    secret: ${{ env.BITBUCKET_WEBHOOK_SECRET }}
-routes:
-  - source: bitbucket
-    event: repo:push
-    loop: payload.push.changes
-    when: item.new.type == "branch"
-    match:
-      item.new.name: main
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.repository.full_name }}
-      - ${{ item.new.target.hash }}
-""",
+        route="""
+            event: repo:push
+            loop: payload.push.changes
+            when: item.new.type == "branch"
+            match:
+              item.new.name: main
+            task_arguments:
+              - ${{ payload.repository.full_name }}
+              - ${{ item.new.target.hash }}
+        """,
     )
     proofs = (HmacSignature("X-Hub-Signature", "sha256", "sha256="),)
     event_header = "X-Event-Key"

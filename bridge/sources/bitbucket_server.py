@@ -33,24 +33,16 @@ class BitbucketServer(SourceType):
             basic authentication for webhooks, you can use `basic_auth:` instead. *Test connection* must
             show 200.
         """,
-        example="""
-sources:
-  bitbucket:
-    type: bitbucket-server
-    secret: ${{ env.BITBUCKET_WEBHOOK_SECRET }}
-routes:
-  - source: bitbucket
-    event: repo:refs_changed
-    loop: payload.changes
-    match:
-      item.refId: refs/heads/main
-      item.type: {not: DELETE}
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.repository.project.key }}/${{ payload.repository.slug }}
-      - ${{ item.toHash }}
-""",
+        route="""
+            event: repo:refs_changed
+            loop: payload.changes
+            match:
+              item.refId: refs/heads/main
+              item.type: {not: DELETE}
+            task_arguments:
+              - ${{ payload.repository.project.key }}/${{ payload.repository.slug }}
+              - ${{ item.toHash }}
+        """,
     )
     proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), BasicAuth(),

@@ -27,22 +27,15 @@ class CircleCI(SourceType):
             Open Project Settings → *Webhooks* → *Add Webhook*. Set *Receiver URL* to the source's URL and
             *Secret token* to the secret. Select the events that your routes name.
         """,
-        example="""
-sources:
-  circleci:
-    secret: ${{ env.CIRCLECI_WEBHOOK_SECRET }}
-routes:
-  - source: circleci
-    event: workflow-completed
-    match:
-      payload.workflow.status: success
-      payload.pipeline.vcs.branch: main
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.project.slug }}
-      - ${{ payload.pipeline.vcs.revision | default('') }}
-""",
+        route="""
+            event: workflow-completed
+            match:
+              payload.workflow.status: success
+              payload.pipeline.vcs.branch: main
+            task_arguments:
+              - ${{ payload.project.slug }}
+              - ${{ payload.pipeline.vcs.revision | default('') }}
+        """,
     )
     proofs = (HmacSignature("circleci-signature", prefix="v1=", multiple=True),)
     event_header = "circleci-event-type"

@@ -30,18 +30,11 @@ class Datadog(SourceType):
             "$EVENT_TITLE", "tags": "$TAGS"}`. Add the fields that your tasks need. Then mention the webhook
             in a monitor's message, as `@webhook-<its name>`.
         """,
-        example="""
-sources:
-  datadog:
-    bearer_token: ${{ env.DATADOG_TOKEN }}
-routes:
-  - source: datadog
-    event: "*.Triggered"
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.title }}
-""",
+        route="""
+            event: "*.Triggered"
+            task_arguments:
+              - ${{ payload.title }}
+        """,
     )
     proofs = (BearerToken(), BasicAuth(), HeaderToken("X-Token"))
     options = ("header",)

@@ -29,21 +29,14 @@ class DockerHub(SourceType):
             by `?token=` and the token. Use a token of letters and digits, such as one from `openssl rand
             -hex 32`.
         """,
-        example="""
-sources:
-  dockerhub:
-    url_token: ${{ env.DOCKERHUB_TOKEN }}
-routes:
-  - source: dockerhub
-    event: push
-    match:
-      payload.repository.repo_name: acme/api
-      payload.push_data.tag: latest
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.repository.repo_name }}:${{ payload.push_data.tag }}
-""",
+        route="""
+            event: push
+            match:
+              payload.repository.repo_name: acme/api
+              payload.push_data.tag: latest
+            task_arguments:
+              - ${{ payload.repository.repo_name }}:${{ payload.push_data.tag }}
+        """,
     )
     proofs = (UrlToken(),)
     events = {"push": ("push_data", "repository")}

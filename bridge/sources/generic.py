@@ -28,25 +28,21 @@ class Generic(SourceType):
         title="Any other sender",
         setup="""
             Send JSON with POST to the source's URL, with one of the credentials. For `secret:`, describe
-            the signature under `signature:` with `header`, `algorithm` (sha256), `encoding` (hex) and
-            `prefix`. If the time is signed too, add `timestamp_header` and `signed` (`{ts}.{body}`).
+            the signature under `signature:` with `header`, `algorithm` (default: sha256), `encoding`
+            (default: hex) and `prefix`. If the sender also signs the time, add `timestamp_header` and
+            `signed` (default: `{ts}.{body}`).
         """,
-        example="""
-sources:
-  backup:
-    type: generic
-    secret: ${{ env.BACKUP_SECRET }}
-    signature: {header: X-Signature, prefix: sha256=}
-    event: payload.kind
-    delivery_id: headers["X-Backup-Id"]
-routes:
-  - source: backup
-    event: "*.failed"
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.host }}
-""",
+        source="backup",
+        source_keys="""
+            signature: {header: X-Signature, prefix: sha256=}
+            event: payload.kind
+            delivery_id: headers["X-Backup-Id"]
+        """,
+        route="""
+            event: "*.failed"
+            task_arguments:
+              - ${{ payload.host }}
+        """,
     )
     proofs = (
         HmacSignature("X-Signature"), HeaderToken("X-Token"), BearerToken(), BasicAuth(), UrlToken(),

@@ -43,21 +43,14 @@ def guide_of(brand: str) -> Guide:
             the source's URL, *HTTP Method* (if shown) to POST, *POST Content Type* to `application/json` (a
             form also works) and *Secret* to the secret. Select the events that your routes name.
         """,
-        example=f"""
-sources:
-  {brand.lower()}:
-    secret: ${{{{ env.{brand.upper()}_WEBHOOK_SECRET }}}}
-routes:
-  - source: {brand.lower()}
-    event: push
-    match:
-      payload.ref: refs/heads/main
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{{{ env.TASK_KEY }}}}
-    task_arguments:
-      - ${{{{ payload.repository.full_name }}}}
-      - ${{{{ payload.after }}}}
-""",
+        route="""
+            event: push
+            match:
+              payload.ref: refs/heads/main
+            task_arguments:
+              - ${{ payload.repository.full_name }}
+              - ${{ payload.after }}
+        """,
     )
 
 

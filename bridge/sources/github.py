@@ -148,20 +148,13 @@ class GitHub(SourceType):
             the source's URL, *Content type* to `application/json` (a form also works) and *Secret* to the
             secret. Select the events that your routes name.
         """,
-        example="""
-sources:
-  github:
-    secret: ${{ env.GITHUB_WEBHOOK_SECRET }}
-routes:
-  - source: github
-    event: push
-    match:
-      payload.ref: refs/heads/main
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.after }}
-""",
+        route="""
+            event: push
+            match:
+              payload.ref: refs/heads/main
+            task_arguments:
+              - ${{ payload.after }}
+        """,
     )
     proofs = (HmacSignature("X-Hub-Signature-256", "sha256", "sha256="),)
     credential_headers = ("X-Hub-Signature",)

@@ -29,15 +29,6 @@ _SIGNING_ERROR = "a signing token must be whsec_ and base64; write a secret toke
 #: The header of every system hook.
 _SYSTEM = "System Hook"
 
-#: The header of project and group hooks.
-_HOOKS = (
-    "Push Hook", "Tag Push Hook", "Merge Request Hook", "Issue Hook", "Confidential Issue Hook",
-    "Work Item Hook", "Note Hook", "Confidential Note Hook", "Pipeline Hook", "Job Hook", "Deployment Hook",
-    "Release Hook", "Milestone Hook", "Wiki Page Hook", "Feature Flag Hook", "Emoji Hook", "Member Hook",
-    "Project Hook", "Subgroup Hook", "Vulnerability Hook", "Resource Access Token Hook",
-    "Resource Deploy Token Hook",
-)  # fmt: skip
-
 #: The event_name or object_kind of system hooks.
 _SYSTEM_EVENTS = (
     "push", "tag_push", "merge_request", "repository_update", "project_create", "project_destroy",
@@ -49,7 +40,7 @@ _SYSTEM_EVENTS = (
     "gitlab_subscription_member_approval", "gitlab_subscription_member_approvals",
 )  # fmt: skip
 
-#: By hook, the ``object_kind`` of its bodies.
+#: By the header of a project or group hook, the ``object_kind`` of its bodies.
 _KINDS = {
     "Push Hook": ("push",), "Tag Push Hook": ("tag_push",), "Merge Request Hook": ("merge_request",),
     "Issue Hook": ("issue", "work_item"), "Confidential Issue Hook": ("issue", "work_item"),
@@ -61,6 +52,8 @@ _KINDS = {
     "Resource Deploy Token Hook": ("deploy_token",), "Member Hook": (), "Project Hook": (),
     "Subgroup Hook": (),
 }  # fmt: skip
+#: The header of project and group hooks.
+_HOOKS = tuple(_KINDS)
 #: By hook, the ``event_name`` of its bodies.
 _EVENT_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_HOOKS, ()),
@@ -99,21 +92,14 @@ class GitLab(SourceType):
             is safer: write it as `secret:` instead of `token:`. While you move your webhooks to it, write
             both under `any_of:`.
         """,
-        example="""
-sources:
-  gitlab:
-    token: ${{ env.GITLAB_WEBHOOK_TOKEN }}
-routes:
-  - source: gitlab
-    event: Pipeline Hook.failed
-    match:
-      payload.object_attributes.ref: main
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.project.path_with_namespace }}
-      - ${{ payload.object_attributes.sha }}
-""",
+        route="""
+            event: Pipeline Hook.failed
+            match:
+              payload.object_attributes.ref: main
+            task_arguments:
+              - ${{ payload.project.path_with_namespace }}
+              - ${{ payload.object_attributes.sha }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (

@@ -26,22 +26,8 @@ class Grafana(Alertmanager):
             Authentication*. If you set the form's *Header* or *Timestamp header*, write the same names
             under `signature:` as `header` and `timestamp_header`.
         """,
-        example="""
-sources:
-  grafana:
-    secret: ${{ env.GRAFANA_SECRET }}
-    signature: {timestamp_header: X-Grafana-Alerting-Timestamp}
-routes:
-  - source: grafana
-    loop: payload.alerts
-    match:
-      item.labels.severity: critical
-      item.status: firing
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ item.labels.alertname }}
-""",
+        source_keys="signature: {timestamp_header: X-Grafana-Alerting-Timestamp}",
+        route=Alertmanager.guide.route,
     )
     proofs = (
         HmacSignature("X-Grafana-Alerting-Signature"), BearerToken(), BasicAuth(),

@@ -45,20 +45,13 @@ class Jira(SourceType):
             *Secret* to the secret. Select the events that your routes name. If your Jira has no field
             *Secret*, use `url_token:` and append `?token=…` to the URL.
         """,
-        example="""
-sources:
-  jira:
-    secret: ${{ env.JIRA_WEBHOOK_SECRET }}
-routes:
-  - source: jira
-    event: "jira:issue_updated"
-    match:
-      payload.issue.fields.status.name: Done
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.issue.key }}
-""",
+        route="""
+            event: "jira:issue_updated"
+            match:
+              payload.issue.fields.status.name: Done
+            task_arguments:
+              - ${{ payload.issue.key }}
+        """,
     )
     proofs = (
         HmacSignature("X-Hub-Signature", "sha256", "sha256="), UrlToken(),

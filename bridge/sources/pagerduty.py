@@ -27,21 +27,14 @@ class PagerDuty(SourceType):
             URL. Select the scope and the events that your routes name. PagerDuty shows the secret once,
             after you save.
         """,
-        example="""
-sources:
-  pagerduty:
-    secret: ${{ env.PAGERDUTY_WEBHOOK_SECRET }}
-routes:
-  - source: pagerduty
-    event: incident.triggered
-    match:
-      payload.event.data.urgency: high
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.event.data.id }}
-      - ${{ payload.event.data.title }}
-""",
+        route="""
+            event: incident.triggered
+            match:
+              payload.event.data.urgency: high
+            task_arguments:
+              - ${{ payload.event.data.id }}
+              - ${{ payload.event.data.title }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (HmacSignature("X-PagerDuty-Signature", prefix="v1=", multiple=True),)

@@ -43,21 +43,14 @@ class Sentry(SourceType):
             URL* to the source's URL. Select the resources under *Webhooks*, or select *Alert Rule Action*
             and choose the integration in an alert. The secret is the integration's *Client Secret*.
         """,
-        example="""
-sources:
-  sentry:
-    secret: ${{ env.SENTRY_CLIENT_SECRET }}
-routes:
-  - source: sentry
-    event: issue.created
-    match:
-      payload.data.issue.project.slug: api
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.data.issue.id }}
-      - ${{ payload.data.issue.title }}
-""",
+        route="""
+            event: issue.created
+            match:
+              payload.data.issue.project.slug: api
+            task_arguments:
+              - ${{ payload.data.issue.id }}
+              - ${{ payload.data.issue.title }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (HmacSignature("Sentry-Hook-Signature"),)

@@ -72,21 +72,14 @@ class Slack(SourceType):
             set the *Request URL* to the source's URL, under *Event Subscriptions*, *Slash Commands* or
             *Interactivity & Shortcuts*, for each of these that you use.
         """,
-        example="""
-sources:
-  slack:
-    secret: ${{ env.SLACK_SIGNING_SECRET }}
-routes:
-  - source: slack
-    event: slash_command.deploy
-    match:
-      payload.channel_name: releases
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.text }}
-      - ${{ payload.user_name }}
-""",
+        route="""
+            event: slash_command.deploy
+            match:
+              payload.channel_name: releases
+            task_arguments:
+              - ${{ payload.text }}
+              - ${{ payload.user_name }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (

@@ -103,12 +103,12 @@ class Certificates:
         # Anyone who knows a topic can cause fetches, so only a few requests may wait at once.
         if not self._waiting.acquire(blocking=False):
             raise FetchFailed(
-                f"no certificate of AWS: {WAITING_REQUESTS_LIMIT} requests wait for one already"
+                f"no certificate of AWS: {WAITING_REQUESTS_LIMIT} requests already wait for a certificate"
             )
         try:
             if not self._lock.acquire(timeout=FETCH_WAIT_TIMEOUT):
                 raise FetchFailed(
-                    f"no certificate of AWS: another is waited for longer than {FETCH_WAIT_TIMEOUT:g} s"
+                    f"no certificate of AWS: another download took longer than {FETCH_WAIT_TIMEOUT:g} s"
                 )
             try:
                 return self._found(url) or self._new(url)
@@ -218,9 +218,7 @@ class SnsSignature(Proof):
 
     def sign(self, request: Request, secret: Credential) -> Request:
         del request, secret
-        raise SettingsError(
-            "AWS alone can sign as SNS; publish to the topic, or see with explain what a message would do"
-        )
+        raise SettingsError("only AWS can sign for SNS; publish to the topic, or use `explain`")
 
 
 def _is_between(start: datetime, seconds: float, end: datetime) -> bool:
@@ -295,23 +293,14 @@ class Sns(SourceType):
             message delivery* to off. The bridge confirms subscriptions of topics that the table names, and
             refuses others.
         """,
-        example="""
-sources:
-  alarms:
-    type: sns
-    topic_arns:
-      - arn:aws:sns:us-east-1:123456789012:alarms
-routes:
-  - source: alarms
-    event: Notification
-    match:
-      payload.Subject: "ALARM: *"
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.Subject | default('') }}
-      - ${{ payload.Message }}
-""",
+        route="""
+            event: Notification
+            match:
+              payload.Subject: "ALARM: *"
+            task_arguments:
+              - ${{ payload.Subject | default('') }}
+              - ${{ payload.Message }}
+        """,
     )
     sender_issued = ("topic_arns",)
     proofs = (SnsSignature(_no_certificate, _mark_none),)

@@ -108,19 +108,12 @@ class StandardWebhooks(SourceType):
             At the sender, set the endpoint to the source's URL. The sender shows a signing secret that
             begins with `whsec_`.
         """,
-        example="""
-sources:
-  openai:
-    type: standard-webhooks
-    secret: ${{ env.OPENAI_WEBHOOK_SECRET }}
-routes:
-  - source: openai
-    event: batch.completed
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.data.id }}
-""",
+        source="openai",
+        route="""
+            event: batch.completed
+            task_arguments:
+              - ${{ payload.data.id }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (StandardSignature(),)

@@ -20,19 +20,12 @@ class Svix(StandardWebhooks):
             events that your routes name. The endpoint's page shows its *Signing Secret*, which begins with
             `whsec_`.
         """,
-        example="""
-sources:
-  clerk:
-    type: svix
-    secret: ${{ env.CLERK_WEBHOOK_SECRET }}
-routes:
-  - source: clerk
-    event: user.created
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.data.id }}
-""",
+        source="clerk",
+        route="""
+            event: user.created
+            task_arguments:
+              - ${{ payload.data.id }}
+        """,
     )
     proofs = (StandardSignature("svix-signature"),)
     id_header = "svix-id"

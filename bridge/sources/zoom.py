@@ -108,20 +108,13 @@ class Zoom(SourceType):
             Token*. Start the bridge with this token first. Then set the *Event notification endpoint URL*
             under *Event Subscriptions* to the source's URL, and press *Validate*.
         """,
-        example="""
-sources:
-  zoom:
-    secret: ${{ env.ZOOM_SECRET_TOKEN }}
-routes:
-  - source: zoom
-    event: recording.completed
-    match:
-      payload.payload.account_id: AAAAAABBBB
-    task: 5f3c9a7be4b0a1c2d3e4f501
-    secret_key: ${{ env.TASK_KEY }}
-    task_arguments:
-      - ${{ payload.payload.object.uuid }}
-""",
+        route="""
+            event: recording.completed
+            match:
+              payload.payload.account_id: AAAAAABBBB
+            task_arguments:
+              - ${{ payload.payload.object.uuid }}
+        """,
     )
     sender_issued = ("secret",)
     proofs = (

@@ -24,8 +24,8 @@ NOT_STARTED_STATUSES = (425, 429, 503)
 MAX_ERROR_BYTES = 16 * 1024
 
 _ON_HOLD = (
-    "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
-    "a task that asks for input has dropped them"
+    "the job waits at TheEye for a person. If TheEye asks for an approval, the job then runs with its "
+    "arguments. If it asks for input, the arguments are lost"
 )
 
 

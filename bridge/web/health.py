@@ -12,11 +12,15 @@ from bridge.app import Bridge
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
 from bridge.process.log import log_trouble
-from bridge.report.rows import pause_line
+from bridge.report.jobs import pause_line
 from bridge.sources.base.proofs import BearerToken
 
 #: A process that delivers counts as gone after so long without a heartbeat: three intervals.
 PROCESS_TIMEOUT_SECONDS = 30.0
+
+#: Why jobs are not delivered: by this process, or by a worker.
+_NO_THREAD = "a delivery thread of this process has stopped: restart the bridge"
+_NO_WORKER = f"no process that delivers was seen in the last {PROCESS_TIMEOUT_SECONDS:.0f} s: start a worker"
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +67,8 @@ class Readiness:
             trouble: list[str] = details.get("trouble", [])
             self._log(trouble)
         except StoreUnavailable as error:
-            status, details, trouble = 503, {"store": self._bridge.mask(str(error))}, []
-            self._log([details["store"]])
+            status, details, trouble = 503, {"database": self._bridge.mask(str(error))}, []
+            self._log([details["database"]])
         body: dict[str, Any] = {"ready": status == 200}
         token = self._bridge.settings.status_token
         # BearerToken compares in constant time.
@@ -90,11 +94,11 @@ def _details(bridge: Bridge) -> dict[str, Any]:
     trouble = {process.trouble for process in processes}
     trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble()}
     if not delivering:
-        trouble.add("a thread of delivery has ended: restart" if here else "no worker is seen: start one")
+        trouble.add(_NO_THREAD if here else _NO_WORKER)
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}
     trouble |= {pause_line(pause, tasks) for pause in bridge.outbox.paused()}
     texts = sorted(bridge.mask(text) for text in trouble if text)
-    return {"store": "answers", "delivering": delivering, **({"trouble": texts} if texts else {})}
+    return {"database": "answers", "delivering": delivering, **({"trouble": texts} if texts else {})}
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:

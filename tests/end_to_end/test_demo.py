@@ -39,7 +39,7 @@ def test_the_demo_shows_a_whole_delivery_and_ends_with_0() -> None:
         "the task's script receives ['acme/api', 'main', '3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36']",
         'NO  item.labels.severity: expected "critical", got "warning"',
         "the task's script receives ['DiskFull on db2:9100', '']",
-        "Every step did what it should.",
+        "Every step succeeded.",
     ):  # fmt: skip
         assert shown in done.stdout
     assert not re.search(r"/job/secret/[0-9a-f]", done.stdout)
@@ -138,7 +138,7 @@ def test_nothing_is_left_however_it_ends(
     """Ctrl-C is INT to the group, a closed terminal HUP to the group; the status says what ended it."""
     folder = tmp_path / "temporary"
     with running(command, folder) as process:
-        read_until(process, "The demo stays up until")
+        read_until(process, "The demo runs until")
         started = processes(folder)
         assert sum("bridge.wsgi:app" in each for each in started.values()) >= 3, started
         end(process.pid, number)
@@ -164,7 +164,7 @@ def test_nothing_is_left_where_what_it_started_was_killed_before(tmp_path: Path)
     folder = tmp_path / "temporary"
     for role in ("bridge.demo.guard", "-m gunicorn"):
         with running(DEMO, folder) as process:
-            read_until(process, "The demo stays up until")
+            read_until(process, "The demo runs until")
             pid = next(pid for pid, each in sorted(processes(folder).items()) if role in each)
             os.kill(pid, KILL)
             process.terminate()

@@ -150,7 +150,7 @@ def test_a_commit_that_was_answered_outlives_a_kill_of_the_server(
 
 def test_a_pooler_of_statements_is_refused(pgbouncer_program: None, postgresql_url: str) -> None:
     with PgBouncer(postgresql_url, mode="statement") as pooler:
-        with pytest.raises(Exception, match=r"the store cannot be read: .*statement pooling") as caught:
+        with pytest.raises(Exception, match=r"the database cannot be read: .*statement pooling") as caught:
             Outbox(pooler.url)
         assert "\n" not in str(caught.value)
 

@@ -247,7 +247,7 @@ def test_a_correction_by_two_days_gives_nothing_up(
         assert push(server.port, "before").status == 202
         wait_until(lambda: [job.window_attempts for job in outbox_of.jobs()] == [1], "the first attempt")
         wall_clock.move(2 * DAY)
-        wait_until(lambda: server.log.count("after its jump by +172800 s") == 2)
+        wait_until(lambda: server.log.count("after the clock's jump by +172800 s") == 2)
         wait_until(lambda: outbox_of.jobs()[0].retry_window_start > time.time() + DAY, "a whole retry time")
 
         tries = outbox_of.jobs()[0].window_attempts
@@ -288,7 +288,7 @@ def test_an_hour_back_holds_nothing_up(
         wait_until(lambda: [job.window_attempts for job in outbox_of.jobs()] == [1], "the first attempt")
 
         wall_clock.move(-HOUR)
-        wait_until(lambda: server.log.count("after its jump by -3600 s") == 2)
+        wait_until(lambda: server.log.count("after the clock's jump by -3600 s") == 2)
         theeye.clear()
         assert push(server.port, "after").status == 202
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -21,8 +20,8 @@ from bridge.outbox.pool import POOL_SIZE, ElasticPool
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.session import Session
 from bridge.outbox.store import Outbox
+from tests.support.forked import run_program
 from tests.support.postgresql import USER, Cluster
-from tests.support.server import CHECKOUT
 from tests.support.tables import in_threads, make_job, make_webhook, wait_until
 
 #: Connections of the role, fewer than two processes want.
@@ -100,10 +99,7 @@ def test_a_command_gets_a_connection_once_a_burst_is_over(limited_url: str) -> N
 
         in_threads([*[partial(one.write, work)] * POOL_SIZE, partial(other.write, work)])
         assert sessions(limited_url) == LIMIT
-        done = subprocess.run(
-            [sys.executable, "-m", "bridge", "db", "upgrade"],
-            cwd=CHECKOUT, env={"DATABASE_URL": limited_url}, check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        done = run_program([sys.executable, "-m", "bridge", "db", "upgrade"], {"DATABASE_URL": limited_url})
     assert done.returncode == 0, done.stderr
 
 
@@ -123,7 +119,7 @@ def test_without_room_it_says_what_to_do(limited_url: str, monkeypatch: pytest.M
         with pytest.raises(StoreUnavailable) as caught:
             database.require_writable()
         said = str(caught.value)
-        assert said.startswith("the store cannot be read: PostgreSQL accepts no more connections (")
+        assert said.startswith("the database cannot be read: PostgreSQL accepts no more connections (")
         assert said.endswith('"limited"): raise the limit, or run fewer processes; each needs up to 6')
         assert 2 <= len(tries) <= 4
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Mapping
@@ -19,8 +18,9 @@ from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import UrlToken
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options
+from tests.support.forked import run_program
 from tests.support.intake import sample, signature
-from tests.support.server import CHECKOUT, Server
+from tests.support.server import Server
 
 URL_TOKEN = "marked/url+token=7Qz"
 SIGNING = "marked-signing-secret-7Qz"
@@ -85,16 +85,14 @@ def test_a_running_server_stores_and_logs_no_credential_of_a_head(tmp_path: Path
         names = {"X-Event-Key": "backup", "Idempotency-Key": "once-7", "Authorization": f"Basic {BASIC}"}
         assert post(server, "/hooks/monitor", b"{}", {**ADDED, **names}) == 200
         server.stop()
-    shown = subprocess.run(
+    shown = run_program(
         [sys.executable, "-m", "bridge", "events", "show", "--json", "1"],
-        cwd=CHECKOUT,
-        env={"DATABASE_URL": server.database_url, "BRIDGE_CONFIG": str(config), **SECRETS},
-        capture_output=True,
-        check=True,
-    ).stdout
+        {"DATABASE_URL": server.database_url, "BRIDGE_CONFIG": str(config), **SECRETS},
+    )
+    assert shown.returncode == 0, shown.stderr
 
     files = [path for path in tmp_path.iterdir() if path != config]
-    seen = b"\n".join([shown, *(path.read_bytes() for path in files)])
+    seen = b"\n".join([shown.stdout.encode(), *(path.read_bytes() for path in files)])
     for needed in (b"kept-7", b"delivery-7", b"once-7", b'"tag": "7"'):
         assert needed in seen
     for hidden in (b"marked", quote(URL_TOKEN, safe="").encode()[-12:], BASIC.encode()):

@@ -176,7 +176,7 @@ def test_a_database_that_is_frozen_and_goes_on(tmp_path: Path, theeye: StandIn, 
         while time.monotonic() < until:
             status, told = server.get("/readyz", timeout=SOON)
             assert status == 503
-            assert re.search("did not answer within|connection was free|timeout expired", told["store"])
+            assert re.search("did not answer within|connection was free|timeout expired", told["database"])
             assert server.get("/healthz")[0] == 200
         cluster.thaw()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -21,9 +20,10 @@ from sqlalchemy import Connection, text
 from bridge.core.job import JobState
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.store import Outbox
+from tests.support.forked import run_program
 from tests.support.postgresql import Cluster
 from tests.support.pushes import DEPLOY, VARIABLES, push, stand_in, wait_until_none_waits, write_table
-from tests.support.server import CHECKOUT, Server
+from tests.support.server import Server
 from tests.support.tables import in_threads
 from tests.support.theeye import StandIn
 
@@ -197,10 +197,7 @@ def test_a_database_that_cannot_keep_the_promises_is_refused(
             "bridge db upgrade",
             "gunicorn -c python:bridge.server.gunicorn_config bridge.wsgi:app",
         ):
-            done = subprocess.run(
-                [sys.executable, "-m", *command.split()],
-                cwd=CHECKOUT, env=environ, check=False, capture_output=True, text=True, timeout=60,
-            )  # fmt: skip
+            done = run_program([sys.executable, "-m", *command.split()], environ)
             assert done.returncode != 0, command
             assert said in done.stderr.splitlines()[-1], done.stderr
             assert "Traceback" not in done.stderr

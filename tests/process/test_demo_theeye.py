@@ -18,11 +18,9 @@ import pytest
 from bridge.core.event import Headers
 from bridge.demo.agent import SCRIPT, TOO_LONG, as_json, failure, script_arguments
 from bridge.demo.arguments import (
-    LARGEST_JOB,
     Argument,
     ArgumentsType,
     StandInTask,
-    elements_of,
     job_of,
     matched,
 )
@@ -47,19 +45,13 @@ NONE = task(1)
 ONE = task(2, "commit")
 THREE = task(3, "repository", "branch", "commit")
 GAP = task(4, "repository", FIXED, "commit")
-ASKS = task(5, "commit", asks_input=True)
-HOSTLESS = task(6, "commit", has_host=False)
 BY_TYPE: dict[ArgumentsType, StandInTask] = {
     "legacy": task(7, "first", FIXED, "third"),
     "json": task(8, "first", FIXED, "third", arguments_type="json"),
     "text": task(9, "first", FIXED, "third", arguments_type="text"),
 }
-APPROVED = task(10, "commit", needs_approval=True)
-AGENTLESS = task(11, "commit", has_agent=False)
-OF_A_WORKFLOW = task(12, "commit", cannot_run="missing workflow job")
-CLOSED = task(13, "commit", has_empty_access_list=True)
 TASKS = (
-    NONE, ONE, THREE, GAP, ASKS, HOSTLESS, APPROVED, AGENTLESS, OF_A_WORKFLOW, CLOSED, *BY_TYPE.values()
+    NONE, ONE, THREE, GAP, *BY_TYPE.values()
 )  # fmt: skip
 BY_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -169,50 +161,6 @@ class TestAnswers:
         assert (job.lifecycle, job.script_arguments) == ("terminated", None)
         assert job.elements == tuple(elements)
 
-    def test_a_task_that_asks_for_input_throws_the_arguments_away(self, stand_in: StandIn) -> None:
-        reply = send_order(stand_in, ASKS, numbered("6113728f"))
-
-        assert (reply.status, reply.json["lifecycle"]) == (200, "onhold")
-        assert reply.json["task_arguments_values"] == []
-        assert (stand_in.jobs[0].values, stand_in.jobs[0].script_arguments) == ((), None)
-        with pytest.raises(KeyError):
-            stand_in.approve(reply.json["id"])
-
-    def test_but_not_by_the_token_method(self, stand_in: StandIn) -> None:
-        reply = send(stand_in, "/job", order(ASKS, numbered("6113728f")), headers=HEADERS | BY_TOKEN)
-
-        assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
-        assert stand_in.jobs[0].script_arguments == ("6113728f",)
-
-    def test_a_task_that_needs_an_approval_keeps_the_arguments_and_runs_once_approved(
-        self, stand_in: StandIn
-    ) -> None:
-        reply = send_order(stand_in, APPROVED, numbered("6113728f"))
-
-        assert (reply.status, reply.json["lifecycle"], reply.json["state"]) == (200, "onhold", "in_progress")
-        assert reply.json["task_arguments_values"] == ["6113728f"]
-        assert (stand_in.jobs[0].values, stand_in.jobs[0].script_arguments) == (("6113728f",), None)
-        stand_in.approve(reply.json["id"])
-        assert (stand_in.jobs[0].lifecycle, stand_in.jobs[0].script_arguments) == ("ready", ("6113728f",))
-        with pytest.raises(KeyError):
-            stand_in.approve(reply.json["id"])
-
-    def test_an_approval_does_not_mend_arguments_that_cannot_be_matched(self, stand_in: StandIn) -> None:
-        assert send_order(stand_in, APPROVED, [{"order": 1}]).json["lifecycle"] == "terminated"
-
-    def test_a_task_whose_host_is_gone_stays_ready_for_ever(self, stand_in: StandIn) -> None:
-        reply = send_order(stand_in, AGENTLESS, numbered("a"))
-
-        assert (reply.status, reply.json["lifecycle"], reply.json["state"]) == (200, "ready", "in_progress")
-        assert (stand_in.jobs[0].values, stand_in.jobs[0].script_arguments) == (("a",), None)
-
-    def test_a_task_of_a_workflow_is_a_200_that_never_runs(self, stand_in: StandIn) -> None:
-        reply = send_order(stand_in, OF_A_WORKFLOW, numbered("a"))
-
-        assert (reply.status, reply.json["state"]) == (200, "error")
-        assert reply.json["output"] == '"missing workflow job"'
-        assert stand_in.jobs[0].script_arguments is None
-
     @pytest.mark.parametrize(
         ("to", "given", "needed"),
         [
@@ -232,28 +180,6 @@ class TestAnswers:
         assert (reply.status, reply.json) == (400, {"statusCode": 400, "message": message})
         assert stand_in.jobs == ()
 
-    @pytest.mark.parametrize("absent", [{}, {"task_arguments": None}])
-    def test_without_task_arguments_the_whole_body_becomes_argument_0(
-        self, stand_in: StandIn, absent: dict[str, Any]
-    ) -> None:
-        body = {"task": ONE.id, "customer": "acme", **absent}
-
-        assert send(stand_in, f"/job/secret/{ONE.secret_key}", body).status == 200
-
-        assert stand_in.jobs[0].script_arguments == (json.dumps(body, separators=(",", ":")),)
-
-    def test_without_task_arguments_a_task_with_more_than_one_refuses(self, stand_in: StandIn) -> None:
-        body = {"task": THREE.id, "customer": "acme"}
-
-        assert send(stand_in, f"/job/secret/{THREE.secret_key}", body).status == 400
-
-    def test_a_body_that_is_an_array_holds_the_elements(self, stand_in: StandIn) -> None:
-        path = f"/job/secret/{THREE.secret_key}?customer=acme&task={THREE.id}"
-
-        assert send(stand_in, path, ["a", "b", "c"]).status == 200
-
-        assert stand_in.jobs[0].script_arguments == ("a", "b", "c")
-
     @pytest.mark.parametrize(("to", "gets"), [(NONE, ()), (ONE, ("a",)), (THREE, ("a", "b", "c"))])
     def test_more_arguments_than_declared_are_dropped(
         self, stand_in: StandIn, to: StandInTask, gets: tuple[str, ...]
@@ -271,22 +197,6 @@ class TestAnswers:
         assert send(stand_in, f"/job/secret/{NONE.secret_key}", body).json["lifecycle"] == "ready"
 
         assert (stand_in.jobs[0].elements, stand_in.jobs[0].script_arguments) == ((), ())
-
-    @pytest.mark.parametrize(("query", "body"), [("", {"wait_result": True}), ("?wait_result=true", {})])
-    def test_wait_result_redirects_to_a_place_that_holds_the_jobs_secret(
-        self, stand_in: StandIn, query: str, body: dict[str, Any]
-    ) -> None:
-        path = f"/job/secret/{ONE.secret_key}{query}"
-
-        reply = send(stand_in, path, order(ONE, numbered("a"), **body))
-
-        (job,) = stand_in.jobs
-        assert reply.status == 303
-        assert reply.headers["Location"].startswith(f"/job/{job.id}/secret/{job.secret}/result?")
-
-    @pytest.mark.parametrize("wait_result", [False, "true", 1])
-    def test_wait_result_is_true_and_nothing_else(self, stand_in: StandIn, wait_result: object) -> None:
-        assert send_order(stand_in, ONE, numbered("a"), wait_result=wait_result).status == 200
 
     @pytest.mark.parametrize(
         ("change", "status", "text"),
@@ -384,17 +294,6 @@ class TestAnswers:
 
         assert reply.json == "organization is required"
 
-    def test_a_task_without_a_host_is_a_500_for_ever(self, stand_in: StandIn) -> None:
-        for _ in range(2):
-            reply = send_order(stand_in, HOSTLESS, numbered("a"))
-            assert (reply.status, reply.json) == (500, "Internal Server Error")
-        assert stand_in.jobs == ()
-
-    def test_a_job_over_16_mb_is_a_500(self, stand_in: StandIn) -> None:
-        reply = send_order(stand_in, ONE, numbered("a" * LARGEST_JOB))
-
-        assert (reply.status, reply.json, stand_in.jobs) == (500, "Internal Server Error", ())
-
     @pytest.mark.parametrize(
         ("query", "headers"),
         [("", {"Authorization": f"Bearer {TOKEN}"}), (f"?access_token={TOKEN}", {})],
@@ -427,29 +326,6 @@ class TestAnswers:
         reply = send(stand_in, "/job?customer=other", body, headers=HEADERS | BY_TOKEN)
 
         assert (reply.status, reply.json["customer_name"], stand_in.jobs[0].customer) == (200, "acme", "acme")
-
-    def test_a_token_below_admin_is_never_answered_where_the_access_list_is_empty(
-        self, pool: ThreadPoolExecutor
-    ) -> None:
-        with StandIn(["acme"], TASKS, access_token=TOKEN, token_is_admin=False) as stand_in:
-            body = order(CLOSED, numbered("a"))
-            sending = pool.submit(send, stand_in, "/job", body, headers=HEADERS | BY_TOKEN)
-            stand_in.wait_for_requests(1)
-            assert is_held(sending)
-
-            for path, to in (("/job", ONE), (f"/job/secret/{CLOSED.secret_key}", CLOSED)):
-                reply = send(stand_in, path, order(to, numbered("b")), headers=HEADERS | BY_TOKEN)
-                assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
-            assert send(stand_in, "/", method="GET").status == 200
-            assert not sending.done()
-
-        with pytest.raises(http.client.RemoteDisconnected):
-            sending.result(10)
-        assert (stand_in.received[0].status, len(stand_in.jobs)) == (None, 2)
-
-    def test_an_admins_token_is_answered_there_too(self, stand_in: StandIn) -> None:
-        reply = send(stand_in, "/job", order(CLOSED, numbered("a")), headers=HEADERS | BY_TOKEN)
-        assert (reply.status, reply.json["lifecycle"]) == (200, "ready")
 
     def test_without_an_access_token_no_token_opens(self) -> None:
         with StandIn(["acme"], [ONE]) as stand_in:
@@ -571,16 +447,6 @@ class TestMatching:
         declared = [Argument("first"), Argument("fixed", fixed="F"), Argument("third")]
 
         assert matched(declared, elements, "legacy") == gets
-
-    def test_a_whole_body_cannot_be_an_argument_behind_a_fixed_one(self) -> None:
-        declared = [Argument("fixed", fixed="F"), Argument("second")]
-        elements = elements_of(declared, {"task": "x"}, {})
-
-        assert elements == ({"task": "x"},)
-        assert matched(declared, elements, "legacy") is None
-
-    def test_without_a_body_the_query_is_the_argument(self) -> None:
-        assert elements_of([Argument("only")], None, {"customer": "acme"}) == ({"customer": "acme"},)
 
     def test_the_agent_makes_null_empty_and_a_data_url_a_file(self) -> None:
         a, b, *rest = script_arguments([DATA_URL, "data:a/b;charset=x;base64,", None, 0, False, ""])

@@ -20,9 +20,10 @@ from bridge.server.connection_worker import (
     MAX_CONNECTIONS,
     MAX_WAITING_THREADS,
     THREADS,
-    ConnectionWorker,
     connection_limit,
 )
+from bridge.server.unsafe_settings import unsafe_settings
+from bridge.server.web_worker import WebWorker
 from tests.support.server import Server
 from tests.support.tables import wait_until
 
@@ -314,12 +315,17 @@ class TestLargeBodies:
         assert [each[:13] for each in answered(stalled, 1)] == [b"HTTP/1.1 408 "]
 
 
-@pytest.mark.parametrize(("name", "value"), [("certfile", "x"), ("http_protocols", "h1,h2")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("certfile", "x"), ("keyfile", "x"), ("http_protocols", "h1,h2")]
+)
 def test_tls_and_http2_are_refused_at_the_start(name: str, value: str) -> None:
     config = Config()
+    config.set("worker_class", WebWorker)
+    config.set("threads", 64)
     config.set(name, value)
-    with pytest.raises(SystemExit, match="TLS proxy in front"):
-        ConnectionWorker.check_config(config, None)
+    (line,) = unsafe_settings(config, 20.0)
+    assert line.startswith(f"gunicorn's {name} is ")
+    assert line.endswith("put a TLS proxy in front of it")
 
 
 @pytest.mark.parametrize(

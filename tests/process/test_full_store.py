@@ -88,7 +88,7 @@ class FullDisk(Trouble):
 class FileLimit(Trouble):
     """The write-ahead log may not grow: what stands for a full disk where none can be mounted."""
 
-    words = "the store cannot be written: disk I/O error"
+    words = "the database cannot be written: disk I/O error"
 
     def __init__(self, path: Path) -> None:
         self.url = f"sqlite:///{path}"
@@ -125,7 +125,7 @@ class Held(Trouble):
 class ReadOnlySessions(Trouble):
     """Sessions are made that may not write, as hosts do with a database that has outgrown its plan."""
 
-    words = "the store cannot be written: the database is read-only"
+    words = "the database cannot be written: it is read-only"
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -174,7 +174,7 @@ def mounted(folder: Path, size: int) -> Iterator[Path]:
 @pytest.fixture
 def sqlite_on_a_full_disk(tmp_path: Path) -> Iterator[Trouble]:
     with mounted(tmp_path / "disk", 4 * MIB) as disk:
-        said = "the store cannot be written: database or disk is full"
+        said = "the database cannot be written: database or disk is full"
         yield FullDisk(f"sqlite:///{disk / 'bridge.db'}", disk, said)
 
 
@@ -186,7 +186,7 @@ def sqlite_at_its_limit(tmp_path: Path) -> Trouble:
 @pytest.fixture
 def sqlite_held(tmp_path: Path) -> Trouble:
     url = f"sqlite:///{tmp_path / 'bridge.db'}"
-    return Held(url, "BEGIN IMMEDIATE", "the store cannot be written: database is locked")
+    return Held(url, "BEGIN IMMEDIATE", "the database cannot be written: database is locked")
 
 
 @pytest.fixture
@@ -217,7 +217,9 @@ def postgresql_read_only(postgresql_url: str) -> Trouble:
 @pytest.fixture
 def postgresql_held(postgresql_url: str) -> Trouble:
     hold = "LOCK TABLE events IN SHARE MODE"  # which still lets them be read
-    return Held(postgresql_url, hold, "the store cannot be written: canceling statement due to lock timeout")
+    return Held(
+        postgresql_url, hold, "the database cannot be written: canceling statement due to lock timeout"
+    )
 
 
 @pytest.fixture
@@ -279,7 +281,7 @@ def test_nothing_is_taken_that_is_not_stored_and_it_goes_on_by_itself(
         answers: list[object] = in_threads([*more, readiness])
         ((status, told),) = (answer for answer in answers if isinstance(answer, tuple))
         assert status == 503
-        assert trouble.words in told["store"]
+        assert trouble.words in told["database"]
         assert server.get("/healthz") == (200, {"alive": True})
         refused = dict(sender.refused)
         assert {(answer.status, answer.retry_after) for answer in refused.values()} == {(503, "10")}
@@ -313,7 +315,7 @@ def test_a_restart_that_cannot_write_serves_and_recovers_claims_once_it_can(
         assert server.get("/healthz") == (200, {"alive": True})
         assert not sender.push("refused")
         assert server.get("/readyz")[0] == 503
-        assert "jobs cannot be claimed: the store cannot be written" in server.log
+        assert "jobs cannot be claimed: the database cannot be written" in server.log
         assert "cannot start, next try" not in server.log
         pids = server.workers
         trouble.end(server)

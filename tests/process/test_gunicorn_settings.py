@@ -13,6 +13,7 @@ from gunicorn.config import Config
 from bridge.server.gunicorn_config import timeout as own_timeout
 from bridge.server.unsafe_settings import unsafe_settings
 from bridge.server.web_worker import WebWorker
+from tests.support.forked import run_program
 from tests.support.pushes import VARIABLES, write_table
 from tests.support.server import CHECKOUT, Server
 
@@ -22,9 +23,7 @@ def start(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.Complet
     config = write_table(tmp_path, "http://127.0.0.1:1")
     server = Server(config, tmp_path / "bridge.db", {**VARIABLES, **environ})
     command = [*server._command()[:-1], *arguments, "bridge.wsgi:app"]
-    return subprocess.run(
-        command, cwd=CHECKOUT, env=server._environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    return run_program(command, server._environ)
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -38,7 +37,7 @@ OUTSIDE = (
 REFUSED = """
 gunicorn's worker_class is ThreadWorker: remove it; only WebWorker finishes its sends when it stops
 gunicorn's reload is True: remove it; the bridge reloads its routing table by itself
-gunicorn's worker_connections is 5000: set from 1 to 1000, for the limit of open files
+gunicorn's worker_connections is 5000: set a number from 1 to 1000, because of the limit of open files
 gunicorn's graceful_timeout is 5: remove it, or set at least 20; for a faster stop, set BRIDGE_STOP_TIMEOUT
 gunicorn's timeout is 20: remove it, or set more than 20; a worker that stops may take BRIDGE_STOP_TIMEOUT
 """

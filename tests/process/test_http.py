@@ -822,7 +822,7 @@ def test_a_first_write_that_fails_may_have_written_a_part(
 
 CLOSED = "the connection was closed before the answer came"
 BROKE_OFF = "the answer broke off before its end"
-NOT_HTTP = "the answer is not HTTP that can be read"
+NOT_HTTP = "the answer is not valid HTTP"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import run_program
 from tests.support.pushes import VARIABLES, push, stand_in, write_table
 from tests.support.server import Server
 from tests.support.tables import wait_until
@@ -63,10 +64,10 @@ def test_what_is_stored_outlives_a_deleted_file(
     assert push(server.port, "refused").status == 503
     # Until the deleted log is saved, that is what is wrong.
     what = f"bridge.db{suffix} was moved or deleted"
-    wait_until(lambda: what in server.get("/readyz")[1]["store"], what)
+    wait_until(lambda: what in server.get("/readyz")[1]["database"], what)
     status, told = server.get("/readyz")
     assert status == 503
-    assert "stop the bridge and start it again" in told["store"]
+    assert "stop the bridge and start it again" in told["database"]
     server.kill()
     theeye.clear()
     server.start()
@@ -111,7 +112,7 @@ def test_another_process_that_opens_the_database_is_no_alarm(
         assert push(server.port, f"commit-{number}").status == 202
         sqlite(database, "PRAGMA wal_checkpoint(TRUNCATE)")
         sqlite(database, "SELECT count(*) FROM events")
-        subprocess.run(JOBS, check=True, env={"DATABASE_URL": server.database_url}, capture_output=True)
+        assert run_program(JOBS, {"DATABASE_URL": server.database_url}).returncode == 0
         assert server.get("/readyz")[0] == 200
     theeye.wait_for(3)
     assert "moved or deleted" not in server.log

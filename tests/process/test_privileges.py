@@ -16,6 +16,7 @@ from psycopg.errors import InsufficientPrivilege
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.store import Outbox
 from tests.support.documents import code_blocks
+from tests.support.forked import run_program
 from tests.support.postgresql import USER, Cluster
 from tests.support.pushes import VARIABLES, push, stand_in, wait_until_none_waits, write_table
 from tests.support.server import CHECKOUT, Server, Worker
@@ -63,14 +64,7 @@ def execute(url: str, statements: str) -> None:
 def command(url: str, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m bridge`` with these arguments on a database."""
     environ = {"PATH": os.environ["PATH"], "DATABASE_URL": url, "BRIDGE_CONFIG": str(config), **VARIABLES}
-    return subprocess.run(
-        [sys.executable, "-m", "bridge", *arguments],
-        cwd=CHECKOUT,
-        env=environ,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return run_program([sys.executable, "-m", "bridge", *arguments], environ)
 
 
 def succeed(url: str, config: Path, *arguments: str) -> str:

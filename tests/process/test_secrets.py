@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import http.client
 import os
-import subprocess
 import sys
 import time
 from base64 import b64encode
@@ -19,7 +18,8 @@ import pytest
 from bridge.core.job import JobState
 from bridge.demo.arguments import Argument, StandInTask
 from bridge.outbox.store import Outbox
-from tests.support.server import CHECKOUT, Server
+from tests.support.forked import run_program
+from tests.support.server import Server
 from tests.support.tables import wait_until
 from tests.support.theeye import Answer, Fault, StandIn
 
@@ -104,14 +104,8 @@ class Observed:
             **SECRETS,
             **more,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "bridge", *arguments],
-            cwd=CHECKOUT,
-            env=environ,
-            capture_output=True,
-            check=False,
-        )
-        self.texts += [done.stdout, done.stderr]
+        done = run_program([sys.executable, "-m", "bridge", *arguments], environ)
+        self.texts += [done.stdout.encode(), done.stderr.encode()]
         return done.returncode
 
     def everything(self) -> bytes:
@@ -267,7 +261,7 @@ def test_no_command_shows_the_databases_password(tmp_path: Path, theeye: StandIn
     seen = b"\n".join(observed.texts)
     assert b"marked" not in seen
     assert b"Traceback" not in seen
-    assert seen.count(b"the store cannot be read: ") + seen.count(b"DATABASE_URL") == 3
+    assert seen.count(b"the database cannot be read: ") + seen.count(b"DATABASE_URL") == 3
 
 
 def test_a_table_with_literal_secrets_is_refused_without_showing_them(

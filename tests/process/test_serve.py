@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +13,9 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.cli.serve import SETTINGS
+from tests.support.forked import run_program
 from tests.support.pushes import VARIABLES, push, write_table
-from tests.support.server import CHECKOUT, PATIENCE, Server
+from tests.support.server import PATIENCE, Server
 
 
 class ServeServer(Server):
@@ -45,9 +45,7 @@ def test_it_serves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["auto"])
 def test_an_invalid_number_of_processes_is_an_error_of_one_line(tmp_path: Path, text: str) -> None:
     server = server_of(tmp_path, WEB_CONCURRENCY=text)
-    done = subprocess.run(
-        server._command(), cwd=CHECKOUT, env=server._environ, capture_output=True, text=True, check=False
-    )
+    done = run_program(server._command(), server._environ)
     assert done.returncode == 1
     assert done.stderr == f"Error: WEB_CONCURRENCY: found '{text}'; expected a number from 1 to 64\n"
 

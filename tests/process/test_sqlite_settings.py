@@ -12,7 +12,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.outbox import sqlite
 from bridge.outbox.store import Outbox
 from tests.support.pushes import VARIABLES, stand_in, write_table
-from tests.support.server import Server
+from tests.support.server import Server, Worker
 
 
 def test_a_file_system_without_wal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +40,16 @@ def test_three_web_processes_on_an_affected_sqlite_are_warned_of_once(
         config = write_table(tmp_path, theeye.url)
         with Server(config, tmp_path / "bridge.db", {**VARIABLES, **environ}) as server:
             assert server.log.count("with 3 web processes: releases before 3.51.3 can corrupt") == 1
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info >= (3, 51, 3), reason="this SQLite has no such defect")
+def test_a_worker_on_an_affected_sqlite_warns(tmp_path: Path) -> None:
+    with stand_in() as theeye:
+        config = write_table(tmp_path, theeye.url)
+        with Worker(config, tmp_path / "bridge.db", VARIABLES) as worker:
+            assert (
+                worker.log.count("with a worker beside the server: releases before 3.51.3 can corrupt") == 1
+            )
 
 
 def test_heartbeats_need_no_writable_tmp(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_database_that_is_deleted_under_it_takes_nothing_on(tmp_path: Path) ->
         assert push(server, "two") == 503
         status, found = server.get("/readyz")
         assert status == 503
-        assert "was moved or deleted" in found["store"]
+        assert "was moved or deleted" in found["database"]
         for path in tmp_path.glob("moved-*"):
             path.rename(path.with_name(path.name.removeprefix("moved-")))
         assert push(server, "two") == 202

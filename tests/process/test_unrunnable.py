@@ -85,7 +85,7 @@ class TestOnARunningServer:
             "data:,fix the parser": "it begins like a data URL",
             "\ufeff\n DaTa:\r\nfix,the parser": "it begins like a data URL",
             "data:text/plain;base64,aGk=": "it begins like a data URL",
-            "fix\x00the parser": "it holds a NUL character",
+            "fix\x00the parser": "it contains a NUL character",
             "fix the parser'" * 8_000: "152,002 bytes of shell text",
         }
         config = self.write(tmp_path, theeye, arguments_type)

@@ -20,8 +20,12 @@ from tests.support.tables import wait_until
 from tests.support.theeye import Fault, StandIn
 
 RECEIVES_ONLY = {**VARIABLES, "BRIDGE_DELIVER": "false"}
-DELIVERING = {"ready": True, "store": "answers", "delivering": True}
-NO_WORKER = {**DELIVERING, "delivering": False, "trouble": ["no worker is seen: start one"]}
+DELIVERING = {"ready": True, "database": "answers", "delivering": True}
+NO_WORKER = {
+    **DELIVERING,
+    "delivering": False,
+    "trouble": ["no process that delivers was seen in the last 30 s: start a worker"],
+}
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_readiness_tells_strangers_no_details(config: Path, tmp_path: Path, set_
         (tmp_path / "bridge.db").rename(tmp_path / "moved.db")
         assert server.get("/readyz", token="") == (503, {"ready": False, "details": how})
         assert server.stop() == 0
-    assert "/readyz: no worker is seen: start one" in server.log
+    assert "/readyz: no process that delivers was seen in the last 30 s: start a worker" in server.log
     assert "bridge.db was moved or deleted" in server.log
     assert ("BRIDGE_STATUS_TOKEN is easily guessed" in server.log) == bool(set_token)
 

@@ -79,8 +79,8 @@ def test_limits_are_those_of_the_code() -> None:
         f"jobs of all routes | {budget.MAX_JOBS:,};",
         f"job's arguments | {MAX_SHELL_TEXT_BYTES:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
-        f"at the same time | {running}. Another {waiting} wait, ",
-        f"up to {evaluation_limiter.WAIT_TIMEOUT_SECONDS:g} s; then 503",
+        f"at the same time | {running}. Another {waiting} wait up to "
+        f"{evaluation_limiter.WAIT_TIMEOUT_SECONDS:g} s, and then get a 503",
     ):
         assert figure in limits
     expressions = DOCS["docs/reference/expressions.md"].replace("\n", " ")
@@ -96,13 +96,13 @@ def test_what_a_request_may_take_is_documented() -> None:
     processed = processing_limiter.PROCESSING_LIMIT_BYTES // 1024**2
     connections, files = connection_worker.MAX_CONNECTIONS, connection_worker.RESERVED_FILES
     for figure in (
-        f"time to arrive whole | {request_deadline.REQUEST_TIMEOUT_SECONDS:g} s",
-        f"larger than {small} MiB | share {shared} MiB",
-        f"At most {waiting} bodies wait for space, up to {patience:g} s",
-        f"stored at the same time | {processed} MiB, or one larger body",
+        f"time to arrive completely | {request_deadline.REQUEST_TIMEOUT_SECONDS:g} s",
+        f"larger than {small} MiB | {shared} MiB together",
+        f"At most {waiting} bodies wait for space up to {patience:g} s, and then get a 503",
+        f"stored at the same time | {processed} MiB together, or one larger body",
         f"smaller than {processing_limiter.UNQUEUED_BODY_BYTES // 1024} KiB do not wait",
         f"less than {large_body_limiter.PROGRESS_BYTES // 1024} KiB in a second",
-        f"head | {connection.MAX_HEAD_BYTES // 1024} KiB",
+        f"request line and headers | {connection.MAX_HEAD_BYTES // 1024} KiB",
         f"{connection_worker.MAX_WAITING_THREADS} of {connection_worker.THREADS}.",
         f"connections | {connections:,}, or {files} fewer",
     ):

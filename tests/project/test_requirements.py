@@ -67,7 +67,7 @@ def imported(folder: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module)
     names = {name.partition(".")[0] for name in found}
-    return names - sys.stdlib_module_names - {"bridge", "docs", "tests", "_typeshed"}
+    return names - sys.stdlib_module_names - {"bench", "bridge", "docs", "tests", "_typeshed"}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -126,7 +126,9 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-@pytest.mark.parametrize(("folder", "declared"), [("bridge", RUNTIME), ("tests", RUNTIME + TEST)])
+@pytest.mark.parametrize(
+    ("folder", "declared"), [("bench", RUNTIME), ("bridge", RUNTIME), ("tests", RUNTIME + TEST)]
+)
 def test_every_imported_package_is_a_direct_dependency(folder: str, declared: list[Requirement]) -> None:
     known = {canonicalize_name(requirement.name) for requirement in declared}
     distributions = packages_distributions()

@@ -11,8 +11,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import certifi
-
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import JSON
@@ -27,6 +25,7 @@ from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
+from tests.support.certificates import one_authority
 from tests.support.tables import PATIENCE, make_job, make_task, make_webhook, wait_until
 from tests.support.theeye import Received, StandIn
 
@@ -147,11 +146,8 @@ class Process:
 
 
 def quick_client(folder: Path) -> Callable[[Watchdog], HttpClient]:
-    """Makes a client that trusts one authority alone: to read them all takes longer than most tests."""
-    end = "-----END CERTIFICATE-----\n"
-    bundle = folder / "one.pem"
-    bundle.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
-    return partial(HttpClient, ca_bundle=str(bundle))
+    """Makes a client that trusts one authority alone."""
+    return partial(HttpClient, ca_bundle=str(one_authority(folder)))
 
 
 def arguments(theeye: StandIn) -> list[JSON]:

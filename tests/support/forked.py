@@ -7,6 +7,7 @@ LD_PRELOAD, need a process of their own.
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -16,26 +17,53 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bridge.http import connection
+from tests.support.certificates import one_authority
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # None of these reads the environment as it is imported, as bridge.server.gunicorn_config and bridge.wsgi do.
 _CONTEXT.set_forkserver_preload(
-    ["bridge.cli", "bridge.web.application", "bridge.server.connection_worker", "gunicorn.arbiter", __name__]
+    [
+        "bridge.cli",
+        "bridge.web.application",
+        "bridge.server.connection_worker",
+        "gunicorn.arbiter",
+        __name__,
+        # The bridge imports these when it first needs them.
+        "alembic.config",
+        "alembic.runtime.environment",
+        "alembic.script",
+        "bridge.sources.sns",
+    ]
 )
 #: Higher ones are not in use.
 _MAX_FILE = 1024
+#: Seconds that a program may run.
+_TIMEOUT = 60.0
+
+_CHECKOUT = Path(__file__).parents[2]
 
 
 class Forked:
     """A process with a session of its own, in the place of subprocess.Popen."""
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environ: Mapping[str, str], output: Path
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
-        """`command` begins with the interpreter and ``-m``; `output` is opened to append."""
+        """`command` begins with the interpreter and ``-m``. `output` and `errors`, which is by default the
+        same, are opened to append.
+        """
         _, _, module, *arguments = command
+        files = output, errors or output, one_authority(output.parent)
         self._process = _CONTEXT.Process(
-            target=_run, args=(module, arguments, folder, dict(environ), output), daemon=True
+            target=_run, args=(module, arguments, folder, dict(environ), *files), daemon=True
         )
         self._process.start()
 
@@ -70,8 +98,29 @@ class Forked:
             os.kill(self.pid, how)
 
 
+def run_program(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a Python module as a program until it ends, as subprocess.run does. Raises TimeoutExpired."""
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        process = Forked(command, _CHECKOUT, environ, output, errors)
+        try:
+            code = process.wait(_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(
+            command, code, output.read_text("utf-8"), errors.read_text("utf-8")
+        )
+
+
 def _run(
-    module: str, arguments: list[str], folder: Path, environ: dict[str, str], output: Path
+    module: str,
+    arguments: list[str],
+    folder: Path,
+    environ: dict[str, str],
+    output: Path,
+    errors: Path,
+    trusted: Path,
 ) -> None:  # pragma: no cover - in another process
     os.setsid()
     os.chdir(folder)
@@ -79,10 +128,14 @@ def _run(
     os.environ.update(environ)
     time.tzset()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 1)
-    os.dup2(1, 2)
+    for path, file in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), file)
     os.closerange(3, _MAX_FILE)
     sys.argv[1:] = arguments
+    # The collector would look through, and copy, all the memory that is shared with the fork server.
+    gc.freeze()
+    # Each thread that sends reads the bundle.
+    vars(connection)["DEFAULT_CA_BUNDLE_PATH"] = str(trusted)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -15,11 +15,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import psycopg
 
 #: Seconds that a start, a stop or one command may take on a slow machine.
 PATIENCE = 60.0
@@ -88,6 +90,11 @@ class Cluster:
     def is_running(self) -> bool:
         """Whether the postmaster lives, frozen or not."""
         return self._postmaster is not None and self._postmaster.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The postmaster, whose children are all other processes of it."""
+        return self._running().pid
 
     def url(self, database: str) -> str:
         """What DATABASE_URL holds for that database."""
@@ -248,6 +255,58 @@ class Cluster:
         )
         written = done.stdout.decode("utf-8", "replace")
         assert done.returncode == 0, f"{program} ended with {done.returncode}\n{written}"
+
+
+class StorePool:
+    """Copies of one store, each emptied and used again: a new copy costs six times as much."""
+
+    #: Differs from the original's if anything but rows was changed. Copies have the original's oids.
+    _FINGERPRINT = """
+        SELECT
+            (SELECT array_agg(concat_ws(' ', oid, relname, relnatts, relacl) ORDER BY oid)::text
+                FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+            (SELECT count(*) FROM pg_trigger),
+            (SELECT count(*) FROM pg_constraint),
+            (SELECT count(*) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'),
+            (SELECT count(*) FROM pg_db_role_setting JOIN pg_database ON setdatabase = pg_database.oid
+                WHERE datname = current_database())
+    """
+    _END_SESSIONS = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid != pg_backend_pid()
+    """
+    _TABLES = """
+        SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables
+        WHERE schemaname = 'public' AND tablename != 'alembic_version'
+    """
+
+    def __init__(self, cluster: Cluster, original: str) -> None:
+        """`original` is the URL of a store without webhooks."""
+        self._cluster = cluster
+        self._original = original
+        self._free: list[str] = []
+        with closing(psycopg.connect(original)) as connection:
+            self._fingerprint = connection.execute(self._FINGERPRINT).fetchone()
+
+    def acquire(self) -> str:
+        """Return the URL of a store without webhooks, which nobody else uses."""
+        return self._free.pop() if self._free else self._cluster.create_database(self._original)
+
+    def release(self, url: str) -> None:
+        """End every session in the store and empty it, or drop it if its tables or settings were changed."""
+        if self._empty(url):
+            self._free.append(url)
+        else:
+            self._cluster.drop(url)
+
+    def _empty(self, url: str) -> bool:
+        with closing(psycopg.connect(url, autocommit=True)) as connection:
+            if connection.execute(self._FINGERPRINT).fetchone() != self._fingerprint:
+                return False
+            connection.execute(self._END_SESSIONS)
+            (tables,) = connection.execute(self._TABLES).fetchone() or ("",)
+            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
+        return True
 
 
 class _Watched:

@@ -18,7 +18,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from bridge.core.event import Headers
 from bridge.demo import theeye
-from bridge.demo.arguments import ACCESS_LIST, ENVIRONMENT, NO_ANSWER, run
+from bridge.demo.arguments import ACCESS_LIST, ENVIRONMENT
 from bridge.demo.theeye import HOST, read_body
 
 if TYPE_CHECKING:
@@ -116,12 +116,6 @@ class Records(theeye.Jobs):
             self._received[place] = replace(self._received[place], status=status)
             self._changed.notify_all()
 
-    def approve(self, job_id: str) -> None:
-        """Let a job run that awaits a person's approval. Raises KeyError where none of this id does."""
-        with self._changed:
-            place = {job.id: place for place, job in enumerate(self._jobs) if job.awaits_approval}[job_id]
-            self._jobs[place] = run(self._jobs[place])
-
     def wait_for_requests(self, requests: int, timeout: float = 10) -> tuple[Received, ...]:
         """The requests, as soon as so many came in, answered or not. Raises TimeoutError."""
         return self._wait("requests", self._received, requests, timeout)
@@ -204,9 +198,6 @@ class StandIn(Records, theeye.StandIn):
             if fault.reset:
                 _reset(connection)
             answer = fault.answer or answer or self._true_answer(environ)
-            if answer.status == NO_ANSWER:
-                released.wait()
-                raise ConnectionAbortedError("TheEye never answers this")
             self.answered(place, answer.status)
             if fault.drip:
                 for byte in _wire(answer):

@@ -64,7 +64,7 @@ def upgrade(connection: Connection) -> tuple[str | None, str]:
                 f"not change it ({cause(error)}): run `theeye-bridge db upgrade` with a DATABASE_URL of "
                 "the role that owns the database"
             ) from error
-        log.info("upgraded the store from %s to revision %s", before or "nothing", HEAD)
+        log.info("upgraded the database from %s to revision %s", before or "nothing", HEAD)
     return before, HEAD
 
 
@@ -80,8 +80,8 @@ def _migrate(connection: Connection, before: str | None) -> None:
     known = [each.revision for each in script.walk_revisions()]
     if before is not None and before not in known:
         raise StoreUnavailable(
-            f"the store is at revision {before}, made by a newer release of the bridge or another program; "
-            f"this one knows up to {HEAD}. Deploy the newer release again, or give this one another "
+            f"the database is at revision {before}, from a newer release of the bridge or another program; "
+            f"this release knows up to {HEAD}. Deploy the newer release again, or set another "
             "DATABASE_URL"
         )
     with EnvironmentContext(Config(), script) as environment:

@@ -13,5 +13,9 @@ class Guide:
     title: str
     #: What to set at the sender.
     setup: str
-    #: A source and a route, in YAML.
-    example: str
+    #: The keys of the example's route in YAML, besides its source and its task.
+    route: str
+    #: The name of the example's source; by default, that of the type.
+    source: str = ""
+    #: Keys of the example's source in YAML, besides its type and its credential.
+    source_keys: str = ""

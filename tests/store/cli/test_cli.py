@@ -370,7 +370,7 @@ def test_a_job_that_waits_to_be_sent_again_says_when(terminal: Terminal) -> None
 def test_retry_builds_a_dead_job_again_from_todays_table(terminal: Terminal) -> None:
     job = terminal.store(None)
     result = terminal.run("jobs", "retry", str(job.id))
-    assert (result.exit_code, result.output) == (0, f"job {job.id} waits to be sent\n")
+    assert (result.exit_code, result.output) == (0, f"job {job.id} is waiting to be sent\n")
     again = terminal.job(job.id)
     assert (again.state, again.arguments, again.reason) == (JobState.WAITING, ("abc",), None)
 

@@ -119,7 +119,9 @@ class TestWhich:
         result = terminal.run("jobs", "resolve", "3", "1", "2", "--again")
 
         assert result.exit_code == 0
-        assert result.output.splitlines()[:3] == [f"job {number} waits to be sent" for number in (3, 1, 2)]
+        assert result.output.splitlines()[:3] == [
+            f"job {number} is waiting to be sent" for number in (3, 1, 2)
+        ]
         assert states(terminal, made) == [WAITING] * 3
 
     @pytest.mark.parametrize("which", [("1", "2", "3"), ("--state", "waiting", "--yes")])
@@ -290,7 +292,7 @@ class TestWhich:
         result = terminal.run(*command, *which)
 
         assert result.exit_code == 2
-        assert "select by numbers, or by options such as --since 2h, not both" in result.output
+        assert "; a filter is an option such as --since 2h" in result.output
         assert states(terminal, made) == [WAITING]
 
     @pytest.mark.parametrize("since", ["2", "2w", "-1h", "", "0h", "yesterday"])
@@ -351,7 +353,7 @@ class TestRetry:
         assert result.exit_code == 0
         assert result.output.splitlines() == [
             "2 dead jobs: send again? [y/N]: y",
-            "job 1 waits to be sent", "job 2 waits to be sent", "waits to be sent: 2",
+            "job 1 is waiting to be sent", "job 2 is waiting to be sent", "is waiting to be sent: 2",
         ]  # fmt: skip
         assert states(terminal, made) == [WAITING, WAITING, DEAD]
         assert terminal.job(made[0]).arguments == ("abc",)
@@ -367,7 +369,7 @@ class TestRetry:
 
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
-            "3 dead jobs", "job 1 waits to be sent", "waits to be sent: 1, stays dead: 2",
+            "3 dead jobs", "job 1 is waiting to be sent", "is waiting to be sent: 1, stays dead: 2",
         ]  # fmt: skip
         gone, missing = result.stderr.splitlines()
         assert gone == (
@@ -389,8 +391,8 @@ class TestRetry:
         assert result.exit_code == 1
         assert result.stderr == "job 1 stays dead: the event creates more than 2 jobs\n"
         assert result.stdout.splitlines()[1:] == [
-            "job 2 waits to be sent",
-            "stays dead: 1, waits to be sent: 1",
+            "job 2 is waiting to be sent",
+            "stays dead: 1, is waiting to be sent: 1",
         ]
         assert states(terminal, made) == [DEAD, WAITING]
 
@@ -400,7 +402,7 @@ class TestRetry:
         made = store(terminal, dead("page"), there, payload=pages)
         result = terminal.run("jobs", "retry", str(made[0]))
 
-        reason = "its route now has jobs for single items"
+        reason = "replaced: the route now created one job for each item"
         assert (result.exit_code, result.output) == (0, f"job 1 is skipped: {reason}\n")
         jobs = [terminal.job(number) for number in (1, 2, 3)]
         assert [(job.state, job.arguments) for job in jobs] == [
@@ -446,7 +448,7 @@ class TestResolve:
         made = store_unknown(terminal, 1)
         result = terminal.run("jobs", "resolve", "--again", "--route", "deploy main", stdin="y\n")
 
-        assert result.output == "1 unknown job: send again? [y/N]: y\njob 1 waits to be sent\n"
+        assert result.output == "1 unknown job: send again? [y/N]: y\njob 1 is waiting to be sent\n"
         assert states(terminal, made) == [WAITING]
 
     def test_one_that_a_newer_replaces_is_not_sent_again_and_says_so(self, terminal: Terminal) -> None:
@@ -556,7 +558,7 @@ class TestReplay:
         ]
 
 
-SINCE = r"is paused since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: its jobs wait for `resume`"
+SINCE = r"has been paused since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: its jobs wait for `resume`"
 
 
 class TestPause:
@@ -655,7 +657,10 @@ class TestPause:
         store(terminal, job(make_task(3, name="old deploy"), "an old one"))
         result = terminal.run("pause", "an old one")
 
-        assert (result.exit_code, result.stderr) == (0, "route an old one is an old one\n")
+        assert (result.exit_code, result.stderr) == (
+            0,
+            "the table has no route 'an old one'; using the route 'an old one' of the stored jobs\n",
+        )
         assert self.paused(terminal) == [("route", "an old one")]
         assert terminal.run("resume", "an old one").exit_code == 0
 
@@ -672,7 +677,7 @@ class TestPause:
 
         result = terminal.run("pause")
         assert (result.exit_code, result.stderr) == (0, "")
-        assert [line.partition(" is paused since")[0] for line in result.output.splitlines()] == [
+        assert [line.partition(" has been paused since")[0] for line in result.output.splitlines()] == [
             "route page", f"task deploy ({DEPLOY.id})", f"task {'a' * 24}",
         ]  # fmt: skip
         assert_matches(SINCE, result.output)
@@ -683,7 +688,7 @@ class TestPause:
 
         result = terminal.run("pause")
         assert result.exit_code == 0
-        assert result.output.startswith(f"task {DEPLOY.id} is paused since 20")
+        assert result.output.startswith(f"task {DEPLOY.id} has been paused since 20")
 
     BROKEN = "warning: the table is invalid (see `check`), so only names of stored jobs are known\n"
 
@@ -707,7 +712,8 @@ class TestPause:
         result = terminal.run("pause", *named)
         assert result.exit_code == 0
         assert result.stdout.startswith(f"{kind} {named[0]} is paused")
-        assert result.stderr == f"{self.BROKEN}{kind} {named[0]} is {key}\n"
+        used = f"the table has no {kind} {named[0]!r}; using the {kind} {key!r} of the stored jobs"
+        assert result.stderr == f"{self.BROKEN}{used}\n"
         assert self.paused(terminal) == [(kind, key)]
 
         result = terminal.run("resume", *named)
@@ -809,7 +815,7 @@ class TestLists:
         store(terminal, job(group="g"))
         _, second, first = terminal.run("jobs", "list").output.splitlines()
 
-        assert "behind another job of its group" in second
+        assert "waits for another job of its group" in second
         assert "behind" not in first
 
 
@@ -821,7 +827,7 @@ class TestShow:
         first = terminal.run("jobs", "show", "1").output
         assert "\n  in group 'acme/api'\n  once_key 'fp 1'\n  due 20" in first
         second = terminal.run("jobs", "show", "2").output
-        assert "\n  in group 'acme/api', behind a job that has to end first\n" in second
+        assert "\n  in group 'acme/api', waits until an earlier job of the group has ended\n" in second
         assert "once_key" not in second
         assert "ended" not in second
 

@@ -153,8 +153,8 @@ def test_what_nobody_can_know_is_not_as_expected(
     result = terminal.run("explain", str(answer.body["event"]), "--expect", "rest")
     assert result.exit_code == 1
     assert [line.partition(": payload")[0] for line in result.stderr.splitlines()] == [
-        "cannot tell whether it matches: route 'main'",
-        "cannot tell whether it matches: route 'each commit': loop",
+        "it cannot be decided whether the route matches: route 'main'",
+        "it cannot be decided whether the route matches: route 'each commit': loop",
     ]
 
 

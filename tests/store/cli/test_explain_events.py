@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bridge.cli.sender import sender_request
 from bridge.core.event import JSON
 from bridge.core.json_values import is_number
+from tests.support.examples import examples
 from tests.support.intake import Intake, sample
 from tests.support.terminal import Terminal
 
@@ -200,7 +201,7 @@ def intake(make_intake: Callable[[str], Intake]) -> Intake:
 
 
 fast = settings(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     derandomize=True,
     database=None,

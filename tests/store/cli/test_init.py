@@ -183,7 +183,7 @@ def test_it_never_overwrites(run: Run, path: Path) -> None:
     again = run("init", "--source", "gitlab")
     assert (again.exit_code, path.read_text()) == (1, before)
     assert (
-        "routes.yml exists already\n    hint: choose another file in the folder with --path" in again.output
+        "routes.yml already exists\n    hint: choose another file in the folder with --path" in again.output
     )
     assert "Traceback" not in again.output
 
@@ -218,7 +218,7 @@ def test_mistakes_that_were_there_before_are_not_laid_to_the_new_file(run: Run, 
     path.write_text(path.read_text().replace("source: github", "source: githob"))
     result = run("init", "--source", "gitlab", "--path", str(path.with_name("gitlab.yml")))
     assert result.exit_code == 0
-    assert "warning: the other files of the table have mistakes; run check\n" in result.stderr
+    assert "warning: the other files of the table have mistakes; run `check`\n" in result.stderr
     output = run("check").output
     assert "githob" in output
     assert "gitlab.yml" not in re.sub(".*warning: .*", "", output)
@@ -242,9 +242,9 @@ def test_a_table_of_one_file_has_none_beside_it(run: Run, path: Path) -> None:
     assert f"BRIDGE_CONFIG names one file, {one}; --path - prints" in beside.output
     assert not path.exists()
     again = run("init", "--source", "gitlab", BRIDGE_CONFIG=one).output
-    assert "exists already\n    hint: print the table with --path -\n" in again
+    assert "already exists\n    hint: print the table with --path -\n" in again
     Path(one).rename(path.with_name("table"))
-    assert "table exists already" in run("init", "--source", "gitlab", BRIDGE_CONFIG=one[:-5]).output
+    assert "table already exists" in run("init", "--source", "gitlab", BRIDGE_CONFIG=one[:-5]).output
 
 
 def test_what_does_not_fit_the_others_is_not_written(run: Run, path: Path) -> None:

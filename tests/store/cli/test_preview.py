@@ -150,6 +150,15 @@ def test_what_an_edit_changes(terminal: Terminal, before: str, after: str, said:
     assert terminal.run("preview", "--fail-on-change").exit_code == bool(said)
 
 
+def test_a_dead_job_that_retry_replaced_by_items_is_no_change(terminal: Terminal) -> None:
+    arrive(terminal, event="issues", list=[{"name": str(number), "on": True} for number in range(10_001)])
+    edit(terminal, "item.on: true", 'item.name: "7"')
+    assert changed(terminal)[0] == "gone     job 1 of route 'each'"
+    assert terminal.run("jobs", "retry", "1", KEY=KEY).exit_code == 0
+    assert terminal.job(1).state == "skipped"
+    assert changed(terminal) == []
+
+
 class TestOutput:
     def test_in_words(self, terminal: Terminal) -> None:
         arrive(terminal)
@@ -159,12 +168,12 @@ class TestOutput:
             "event 2  2023-11-14T22:13:20Z  push.opened of source github",
             "  new      a job of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
-            "event 1  2023-11-14T22:13:20Z  push.opened of source github; it would match nothing",
+            "event 1  2023-11-14T22:13:20Z  push.opened of source github; it would create no job",
             "  gone     job 1 of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
-            "events run: 2; with other jobs: 2 (1 new, 1 gone, 0 changed)",
-            "each has the name, action and delivery id with which it was stored",
-            "1 would match nothing, but had jobs",
+            "compared 2 events; 2 would create different jobs (1 new, 1 gone, 0 changed)",
+            "each event was evaluated with its stored name, action and delivery id",
+            "events with jobs that would now create none: 1",
         ]
 
     def test_as_json(self, terminal: Terminal) -> None:
@@ -220,9 +229,9 @@ class TestWhatIsToldHonestly:
         arrive(terminal)
         edit(terminal, "payload.ref: main", "payload.ref: dev")
         assert terminal.run("preview", "--fail-on-change").output.splitlines() == [
-            "events run: 0; with other jobs: 0 (0 new, 0 gone, 0 changed)",
-            "each has the name, action and delivery id with which it was stored",
-            "not run: 1 events, whose body is not stored",
+            "compared 0 events; 0 would create different jobs (0 new, 0 gone, 0 changed)",
+            "each event was evaluated with its stored name, action and delivery id",
+            "events without a stored body, which were not compared: 1",
         ]
 
     @pytest.mark.parametrize(
@@ -245,7 +254,7 @@ class TestWhatIsToldHonestly:
         events = [change for event in answer["events"] for change in event["changes"]]
         assert [(change["route"], change["certain"]) for change in events] == [(x, False) for x in uncertain]
         told = terminal.run("preview").output
-        assert ("uncertain: 1 jobs, because a stored field is redacted" in told) is bool(uncertain)
+        assert ("uncertain differences: 1, because a stored field is redacted" in told) is bool(uncertain)
         # And what it does not decide is sure all the same.
         edit(terminal, '"${{ payload.number }}"', '"n${{ payload.number }}"')
         sure = "deploy" not in uncertain

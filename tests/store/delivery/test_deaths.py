@@ -368,7 +368,7 @@ class TestAskedForAgain:
             dead.id, 'on_dead: {task: chat, task_arguments: ["today: ${{ job.reason }}", "${{ dead }}"]}\n'
         )
 
-        assert (result.exit_code, result.output) == (0, f"job {dead.id} waits to be sent\n")
+        assert (result.exit_code, result.output) == (0, f"job {dead.id} is waiting to be sent\n")
         after = outbox.job(dead.id)
         assert (after.state, after.arguments) == (JobState.WAITING, ("today: why", 2))
         assert (after.task_id, after.task) == (OTHER.id, "chat")

@@ -258,8 +258,8 @@ class TestOutcomes:
         found = process.wait_for(process.send(), JobState.ACCEPTED)
 
         assert found.reason == (
-            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
-            "a task that asks for input has dropped them"
+            "the job waits at TheEye for a person. If TheEye asks for an approval, the job then "
+            "runs with its arguments. If it asks for input, the arguments are lost"
         )
 
     REFUSED = (
@@ -860,7 +860,10 @@ class TestLeases:
         job = process.wait_for(process.send(), JobState.ACCEPTED)
 
         first, second = process.outbox.attempts(job.id)
-        assert (first.outcome, first.detail) == (Outcome.UNAVAILABLE, "not sent: its claim was about to end")
+        assert (first.outcome, first.detail) == (
+            Outcome.UNAVAILABLE,
+            "not sent: its claim was about to end; it will be retried",
+        )
         assert second.outcome is Outcome.ACCEPTED
         assert len(theeye.received) == 1
 

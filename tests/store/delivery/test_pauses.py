@@ -391,7 +391,7 @@ routes:
         intake.outbox.pause(Pausable.ROUTE, "any")
         intake.outbox.pause(Pausable.TASK, "5f3c9a7be4b0a1c2d3e4f599")
 
-        since = "is paused since 2023-11-14T22:13:20Z: its jobs wait for `resume`"
+        since = "has been paused since 2023-11-14T22:13:20Z: its jobs wait for `resume`"
         assert self.trouble(intake) == [
             f"route any {since}",
             f"task 5f3c9a7be4b0a1c2d3e4f599 {since}",

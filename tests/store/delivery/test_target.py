@@ -47,7 +47,7 @@ TOKEN = Secret("theeye-token-0123456789")
 #: It has no key: the token starts it.
 BY_TOKEN = make_task(5, secret_key=None)
 TABLE = make_table(tasks=[TASK, BY_TOKEN])
-SINCE = "TheEye is unreachable since 2023-11-14T22:13:20Z, circuit open: "
+SINCE = "TheEye has been unreachable since 2023-11-14T22:13:20Z, circuit open: "
 REFUSED = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
 TAKEN = AttemptResult(0.1, Outcome.ACCEPTED, 200, "", "a job")
@@ -110,7 +110,7 @@ class TestTarget:
         clock.now += 0.5
         target.probe_finished(begin(target), True, "it answers 200")
         assert target.trouble is not None
-        assert target.trouble.endswith("502; it answers again, and one job tests it")
+        assert target.trouble.endswith("502; it answers again; the bridge sends one job as a test")
         assert target.claim_limit(16) == 1
 
         target.claimed(job)
@@ -188,7 +188,7 @@ class TestTarget:
             target.attempt_finished(TABLE, job, BY_TOKEN, UNAUTHORIZED)
         end(target, job, AWAY)
         assert target.trouble is not None
-        assert target.trouble.startswith("TheEye is unreachable since ")
+        assert target.trouble.startswith("TheEye has been unreachable since ")
         assert target.trouble.endswith(f"503 maintenance; {REFUSED}")
         assert len(caplog.records) == 2
 

@@ -545,9 +545,9 @@ def test_a_command_that_needs_the_body_says_what_to_do(
     # `jobs` says of each job what became of it, which is no error of the command's own.
     error = "" if command[0] == "jobs" else "Error: "
     assert result.output == (
-        f"{error}the body of event 1 is not stored (see store_payload: of its source, and BRIDGE_RETENTION); "
-        "redeliver it from shop: that builds its dead jobs again, but no replayed ones; retry those "
-        "afterwards, if store_payload: lets the body be stored\n"
+        f"{error}the body of event 1 is not stored (store_payload, BRIDGE_RETENTION). Let the sender "
+        "redeliver it: that rebuilds the original dead jobs. If the body is then stored, retry jobs of "
+        "`events replay` with `jobs retry`\n"
     )
 
 
@@ -564,7 +564,7 @@ def test_a_dead_replayed_job_is_retried_once_the_body_has_come_again(
 
     post(intake, ORDER)
 
-    assert terminal.run("jobs", "retry", "2").output == "job 2 waits to be sent\n"
+    assert terminal.run("jobs", "retry", "2").output == "job 2 is waiting to be sent\n"
 
 
 @kept(REDACTS)
@@ -602,7 +602,7 @@ def test_a_retry_whose_route_asks_for_a_redacted_field_says_why(intake: Intake, 
 def test_a_retry_takes_a_senders_own_text_for_no_mark(intake: Intake, terminal: Terminal) -> None:
     post(intake, {**ORDER, "total": REDACTED})
     kill_job(intake)
-    assert terminal.run("jobs", "retry", "1").output == "job 1 waits to be sent\n"
+    assert terminal.run("jobs", "retry", "1").output == "job 1 is waiting to be sent\n"
 
 
 @kept(REDACTS)

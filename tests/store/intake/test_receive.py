@@ -19,16 +19,18 @@ from bridge.core.job import JobState
 from bridge.intake.receive import Answer
 from tests.support.intake import BEARER, JSON_HEADERS, TASK, Intake
 
+# Receiving goes by what the store says, and tests/store/outbox asks both kinds.
+pytestmark = pytest.mark.slow_unless(url="sqlite")
+
 MakeIntake = Callable[[str], Intake]
 
 #: What is broken there is a file.
-on_sqlite = pytest.mark.parametrize("make_intake", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def make_intake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeIntake]:
+@pytest.fixture
+def make_intake(url: str, tmp_path: Path) -> Iterator[MakeIntake]:
     """Makes the intake of one table, on a store of each kind."""
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
     with ExitStack() as made:
         yield lambda text: made.enter_context(closing(Intake(text, tmp_path, url=url)))
 

@@ -167,6 +167,7 @@ def numbered(numbers: Iterable[int], **more: Any) -> list[RefusedRequest]:
     ids=["no signature", "another signature", "no token", "another token", "unreadable", "another type",
          "an encoding", "too large"],
 )  # fmt: skip
+@pytest.mark.slow_unless(url="sqlite")
 def test_a_refused_request_is_kept(
     web: Web, path: str, body: bytes, headers: dict[str, str], expected: tuple[str, int, str, str | None]
 ) -> None:
@@ -253,6 +254,7 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
         ("POST", "/hooks/closed", {**JSON_HEADERS, **BEARER}, 200),
     ],
 )
+@pytest.mark.slow_unless(url="sqlite")
 def test_what_is_no_refusal_of_a_source_is_not_kept(
     web: Web, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
@@ -265,7 +267,7 @@ def test_what_is_no_refusal_of_a_source_is_not_kept(
 
 def test_what_could_not_be_stored_is_not_kept(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     def not_stored(*_: object) -> StoredWebhook:
-        raise StoreUnavailable("the store cannot be written")
+        raise StoreUnavailable("the database cannot be written")
 
     with monkeypatch.context() as patched:
         patched.setattr(Outbox, "store", not_stored)
@@ -301,6 +303,7 @@ def test_no_credential_of_a_request_is_kept(web: Web, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("header", ["Content-Type", "Content-Encoding"])
 @pytest.mark.parametrize(("before", "shown"), [(60, "<secret>"), (95, "a text of 111 characters")])
+@pytest.mark.slow_unless(url="sqlite")
 def test_what_a_request_said_is_shown_whole_or_not_at_all(
     web: Web, header: str, before: int, shown: str
 ) -> None:
@@ -510,7 +513,7 @@ def test_the_answer_does_not_wait_for_the_store(
     ("error", "said"),
     [
         (
-            StoreUnavailable("the store cannot be written: gone"),
+            StoreUnavailable("the database cannot be written: gone"),
             "1 refused requests are not stored: the store",
         ),
         (RuntimeError("a defect"), "1 refused requests are not stored"),

@@ -360,9 +360,9 @@ class TestHealth:
         # Delivery is not started here: it is told, and does not stop intake.
         assert orjson.loads(response.data) == {
             "ready": True,
-            "store": "answers",
+            "database": "answers",
             "delivering": False,
-            "trouble": ["a thread of delivery has ended: restart"],
+            "trouble": ["a delivery thread of this process has stopped: restart the bridge"],
         }
 
     def test_not_ready_where_the_store_does_not_answer(
@@ -374,7 +374,7 @@ class TestHealth:
         monkeypatch.setattr(intake.outbox, "ping", unreachable)
         response = client.get("/readyz", headers=STATUS)
         assert (response.status_code, response.content_type) == (503, "application/json")
-        assert orjson.loads(response.data) == {"ready": False, "store": "no answer from db:<secret>"}
+        assert orjson.loads(response.data) == {"ready": False, "database": "no answer from db:<secret>"}
         assert client.get("/healthz").status_code == 200
 
     def test_credentials_are_for_hooks_alone(self, client: FlaskClient) -> None:
@@ -419,5 +419,5 @@ class TestHealth:
             assert response.status_code == 503
             assert orjson.loads(response.data) == {"ready": False, "details": how}
         # The log has each once, however often somebody asks.
-        assert caplog.text.count("a thread of delivery has ended: restart") == 1
+        assert caplog.text.count("a delivery thread of this process has stopped: restart the bridge") == 1
         assert caplog.text.count("no answer from db:<secret>") == 1

@@ -419,6 +419,7 @@ class TestRaces:
     THREADS, WEBHOOKS, GROUPS = 4, 40, 3
 
     @pytest.mark.parametrize("latest", [False, True])
+    @pytest.mark.slow_unless(latest=True)
     def test_the_order_is_that_of_the_commits(self, reopen: Reopen, latest: bool) -> None:
         """Webhooks come in and jobs are sent at once, from two processes with several threads each."""
         outboxes = [reopen(), reopen()]

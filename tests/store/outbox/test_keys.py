@@ -22,7 +22,7 @@ from bridge.core.retry import Decision
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import Task
 from bridge.outbox.job_storage import STAYS_DEAD
-from bridge.outbox.keys import throttle
+from bridge.outbox.keys import KEYS_LIMIT, throttle
 from bridge.outbox.row_mapping import job_row
 from bridge.outbox.store import Outbox
 from bridge.theeye.request import TheEye
@@ -246,19 +246,21 @@ class TestOneEvent:
         made = ask(outbox, "1", keyed(), keyed(route="second", within=1.0))
         assert [job.state for job in made] == [JobState.WAITING] * 2
 
-    @pytest.mark.slow_unless(url="postgresql")
-    def test_as_many_items_as_an_event_may_have(self, outbox: Outbox) -> None:
+    @pytest.mark.parametrize("number", [2 * KEYS_LIMIT + 2, MAX_JOBS])
+    @pytest.mark.slow_unless(number=2 * KEYS_LIMIT + 2)
+    def test_an_event_may_have_many_items(self, outbox: Outbox, number: int) -> None:
+        keys = number - 1
         many = [
-            make_job(n, item_key=f"i{n}", once_key=f"key {n % 9_999}", once_within=WITHIN)
-            for n in range(MAX_JOBS)
+            make_job(n, item_key=f"i{n}", once_key=f"key {n % keys}", once_within=WITHIN)
+            for n in range(number)
         ]
         first = outbox.store(make_webhook(*many, delivery_id="1"))
-        assert [job.state for job in first.jobs] == [JobState.WAITING] * 9_999 + [JobState.SKIPPED]
+        assert [job.state for job in first.jobs] == [JobState.WAITING] * keys + [JobState.SKIPPED]
 
         second = outbox.store(make_webhook(*many, delivery_id="2"))
         assert {job.state for job in second.jobs} == {JobState.SKIPPED}
-        reason = outbox.job(second.jobs[9_998].id).reason
-        assert reason == f"once_within: job {first.jobs[9_998].id} of the same key is waiting"
+        reason = outbox.job(second.jobs[keys - 1].id).reason
+        assert reason == f"once_within: job {first.jobs[keys - 1].id} of the same key is waiting"
 
 
 class TestComeAgain:

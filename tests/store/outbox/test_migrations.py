@@ -23,12 +23,14 @@ from bridge.outbox import migrations, session, sqlite
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.schema import metadata
 from bridge.outbox.store import Outbox
+from tests.support.forked import Forked, run_program
 from tests.support.intake import VARIABLES, table
 from tests.support.postgresql import Cluster
 from tests.support.tables import (
     PATIENCE,
     make_job,
     make_webhook,
+    wait_until,
 )
 from tests.support.terminal import Terminal
 
@@ -58,22 +60,6 @@ down_revision = "{HEAD}"
 def upgrade():
     op.add_column("jobs", Column("added", Text))
     op.create_index("jobs_by_added", "jobs", ["added"])
-"""
-
-#: Opens the store when a line arrives, and prints the revisions before and after. A folder of migrations and
-#: its last revision may follow the URL.
-OPENS = """
-import sys
-from pathlib import Path
-from bridge.outbox import migrations
-from bridge.outbox.store import Outbox
-if len(sys.argv) > 2:
-    migrations.SCRIPTS, migrations.HEAD = Path(sys.argv[2]), sys.argv[3]
-print("ready", flush=True)
-sys.stdin.readline()
-outbox = Outbox(sys.argv[1])
-print(*outbox.revisions)
-outbox.close()
 """
 
 
@@ -225,8 +211,8 @@ def test_another_programs_table_of_a_common_name_is_not_taken_for_it(url: str) -
 
 def refuses(revision: str) -> str:
     return (
-        f"the store is at revision {revision}, made by a newer release of the bridge or another program; "
-        f"this one knows up to {HEAD}. Deploy the newer release again, or give this one another "
+        f"the database is at revision {revision}, from a newer release of the bridge or another program; "
+        f"this release knows up to {HEAD}. Deploy the newer release again, or set another "
         "DATABASE_URL"
     )
 
@@ -260,15 +246,7 @@ def environ(url: str, folder: Path) -> dict[str, str]:
 
 
 def run(command: list[str], url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=CHECKOUT,
-        env=environ(url, folder),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_program([sys.executable, "-m", *command], environ(url, folder))
 
 
 @pytest.mark.parametrize("command", [["jobs", "list"], ["events", "list", "--json"], ["db", "upgrade"]])
@@ -282,6 +260,7 @@ def test_a_command_says_so_in_one_line(url: str, tmp_path: Path, command: list[s
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {refuses(NEWER)}\n")
 
 
+@pytest.mark.slow_unless(empty_url="sqlite")
 def test_a_worker_does_not_start_on_it(url: str, tmp_path: Path) -> None:
     migrate(url)
     set_revision(url, NEWER)
@@ -293,6 +272,7 @@ def test_a_worker_does_not_start_on_it(url: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow_unless(empty_url="sqlite")
 def test_the_server_does_not_start_on_it(url: str, tmp_path: Path) -> None:
     """It ends, where it could start processes for ever that end at once."""
     migrate(url)
@@ -365,31 +345,19 @@ def test_a_migration_that_fails_leaves_a_store_as_it_was(
     assert migrate(url) == (FIRST, "next")
 
 
-def open_at_once(url: str, count: int, *release: str) -> list[str]:
-    """What so many processes say that open the store at the same moment."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPENS, url, *release],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(count)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return sorted(process.communicate(timeout=60)[0] for process in processes)
+def open_at_once(url: str, folder: Path, *release: str) -> list[str]:
+    """Return what six processes write that open the store at the same moment."""
+    gate, outputs = folder / "gate", [folder / f"opened-{number}" for number in range(6)]
+    command = [sys.executable, "-m", "tests.support.open_store", str(gate), url, *release]
+    processes = [Forked(command, CHECKOUT, {}, output) for output in outputs]
+    wait_until(lambda: all(each.exists() and each.read_text() for each in outputs), "the processes' start")
+    gate.touch()
+    assert [process.wait(PATIENCE) for process in processes] == [0] * 6
+    return sorted(output.read_text().removeprefix("ready\n") for output in outputs)
 
 
-def test_six_processes_open_an_empty_store_at_once(url: str) -> None:
-    assert open_at_once(url, 6) == [f"{HEAD} {HEAD}\n"] * 5 + [f"None {HEAD}\n"]
+def test_six_processes_open_an_empty_store_at_once(url: str, tmp_path: Path) -> None:
+    assert open_at_once(url, tmp_path) == [f"{HEAD} {HEAD}\n"] * 5 + [f"None {HEAD}\n"]
 
 
 def test_six_processes_of_the_next_release_open_a_store_at_once(
@@ -400,7 +368,7 @@ def test_six_processes_of_the_next_release_open_a_store_at_once(
     outbox.close()
     before = rows(url)
 
-    opened = open_at_once(url, 6, str(next_release), "next")
+    opened = open_at_once(url, tmp_path, str(next_release), "next")
 
     assert opened == [f"{FIRST} next\n"] + ["next next\n"] * 5
     assert rows(url) == before
@@ -409,8 +377,12 @@ def test_six_processes_of_the_next_release_open_a_store_at_once(
 # The command
 
 
+@pytest.mark.slow_unless(empty_url="sqlite")
 def test_db_upgrade_says_what_it_did(url: str, tmp_path: Path) -> None:
-    for said in (f"the database went from nothing to revision {HEAD}", f"the database is at revision {HEAD}"):
+    for said in (
+        f"upgraded the database from nothing to revision {HEAD}",
+        f"the database is at revision {HEAD}",
+    ):
         done = run(["bridge", "db", "upgrade"], url, tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{said}\n", "")
 
@@ -423,4 +395,4 @@ def test_db_upgrade_says_from_where(
 
     done = Terminal(tmp_path).run("db", "upgrade", DATABASE_URL=url)
 
-    assert (done.exit_code, done.output) == (0, f"the database went from {FIRST} to revision next\n")
+    assert (done.exit_code, done.output) == (0, f"upgraded the database from {FIRST} to revision next\n")

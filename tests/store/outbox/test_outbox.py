@@ -545,8 +545,8 @@ class TestPostgreSQL(OutboxContract):
     """The store on PostgreSQL."""
 
     @pytest.fixture
-    def url(self, postgresql_url: str) -> str:
-        return postgresql_url
+    def url(self, postgresql_store: str) -> str:
+        return postgresql_store
 
 
 class TestSQLite(OutboxContract):
@@ -612,7 +612,7 @@ class TestSQLite(OutboxContract):
         with closing(sqlite3.connect(tmp_path / "var" / "deeper" / "bridge.db")) as other:
             other.execute("DROP TABLE attempts")
 
-        with pytest.raises(StoreUnavailable, match=r"^the store cannot be read: no such table: attempts$"):
+        with pytest.raises(StoreUnavailable, match=r"^the database cannot be read: no such table: attempts$"):
             outbox.attempts(1)
 
     def test_no_request_of_the_hot_path_reads_through_the_backlog(

@@ -131,6 +131,7 @@ class TestCancel:
         assert outbox.job(made.id).state is JobState.CANCELED
 
 
+@pytest.mark.slow_unless(url="sqlite")
 class TestTheGroupOfACanceledJob:
     """The next may be sent where the canceled one was what it waited for; else nobody is woken."""
 
@@ -272,6 +273,7 @@ def replay_numbers(url: str) -> list[int]:
         return list(connection.execute(text("SELECT replay FROM jobs ORDER BY id")).scalars())
 
 
+@pytest.mark.slow_unless(url="sqlite")
 class TestReplay:
     def test_jobs_come_beside_the_earlier_ones(self, outbox: Outbox, clock: Clock, url: str) -> None:
         stored = outbox.store(make_webhook(*items(2)))

@@ -149,9 +149,9 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
     slow = partial(execute, statement="SELECT pg_sleep(1)")
     monkeypatch.setattr(Session, "answer_timeout", 0.2)
     silence = r"the database did not answer within 0\.2 s"
-    with pytest.raises(StoreUnavailable, match=rf"^the store cannot be written: {silence}$"):
+    with pytest.raises(StoreUnavailable, match=rf"^the database cannot be written: {silence}$"):
         database.write(slow)
-    with pytest.raises(StoreUnavailable, match=rf"^the store cannot be read: {silence}$"):
+    with pytest.raises(StoreUnavailable, match=rf"^the database cannot be read: {silence}$"):
         database.read(slow)
     database.upgrade(slow)
 
@@ -205,7 +205,7 @@ def test_options_of_the_url_are_used(postgresql_url: str, more: str) -> None:
         ("port=many", "DATABASE_URL cannot be used: Received non-integer port arguments: ('many',)"),
         ("autocommit=true", 'DATABASE_URL cannot be used: invalid connection option "autocommit"'),
         ("sslmode=odd",
-         'the store cannot be read: connection is bad: invalid sslmode value: "odd"'),
+         'the database cannot be read: connection is bad: invalid sslmode value: "odd"'),
     ],
 )  # fmt: skip
 def test_odd_options_are_said(options: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -234,7 +234,7 @@ def test_a_server_that_is_not_there_is_said_once_and_without_the_password(
 
     assert time.monotonic() - began < SOON
     message = str(caught.value)
-    assert message.startswith("the store cannot be read: ")
+    assert message.startswith("the database cannot be read: ")
     assert said in message
     assert "\n" not in message
     assert "ma" not in message.replace("Name", "").replace("name", "")
@@ -279,7 +279,7 @@ def test_a_deadlock_or_a_serialization_failure_is_not_stored(database: PostgreSQ
     """The sender sends again: it is the store that could not, not the request that is wrong."""
     for code in ("40P01", "40001", "57P01", "53300", "53100", "25006"):
         raises = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$"
-        with pytest.raises(StoreUnavailable, match=r"^the store cannot be written: no"):
+        with pytest.raises(StoreUnavailable, match=r"^the database cannot be written: no"):
             database.write(partial(execute, statement=raises))
 
 
@@ -288,7 +288,7 @@ def test_a_closed_store_takes_nothing(postgresql_url: str) -> None:
     assert outbox.revisions == (None, HEAD)
     outbox.close()
 
-    with pytest.raises(StoreUnavailable, match=r"^the store is closed$"):
+    with pytest.raises(StoreUnavailable, match=r"^the database is closed$"):
         outbox.store(make_webhook())
 
 

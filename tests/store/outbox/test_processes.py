@@ -33,7 +33,7 @@ routes:
   - {name: any, source: open, task: TASK, secret_key: KEY, task_arguments: []}
 """
 
-NO_WORKER = "no worker is seen: start one"
+NO_WORKER = "no process that delivers was seen in the last 30 s: start a worker"
 
 
 # In the store
@@ -157,7 +157,7 @@ def web(outbox: Outbox, tmp_path: Path) -> Web:
     return make_web(outbox, tmp_path)
 
 
-READY = {"ready": True, "store": "answers"}
+READY = {"ready": True, "database": "answers"}
 
 
 def test_without_a_worker_it_is_ready_and_says_so(web: Web) -> None:
@@ -236,10 +236,10 @@ def test_a_store_that_is_away_is_told_without_its_password(postgresql_programs: 
         status, body = web.ready()
 
         assert status == 503
-        assert set(body) == {"ready", "store"}
+        assert set(body) == {"ready", "database"}
         assert body["ready"] is False
-        assert body["store"].startswith("the store cannot be read: ")
-        assert "marked-7Qz" not in body["store"]
+        assert body["database"].startswith("the database cannot be read: ")
+        assert "marked-7Qz" not in body["database"]
         cluster.start()
         assert web.ready()[0] == 200
         outbox.close()

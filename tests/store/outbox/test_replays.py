@@ -248,6 +248,7 @@ class TestAnotherBodyUnderTheSameId:
         assert len(processes[0].jobs(limit=1000)) == 25
 
 
+@pytest.mark.slow_unless(url="sqlite")
 class TestAChosenId:
     """Where the table says where the id is found, another body is another webhook."""
 

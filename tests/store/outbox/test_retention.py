@@ -419,9 +419,9 @@ class Meeting:
 
 
 @pytest.fixture
-def on_postgresql(postgresql_url: str) -> str:
+def on_postgresql(postgresql_store: str) -> str:
     """On SQLite one unit of work has ended before the next begins."""
-    return postgresql_url
+    return postgresql_store
 
 
 @pytest.fixture
@@ -586,7 +586,7 @@ def test_an_event_whose_body_is_gone_says_what_to_do(store: Store) -> None:
 
     with pytest.raises(BodyGone) as caught:
         store.outbox.event(event_id)
-    assert str(caught.value).startswith(f"the body of event {event_id} is not stored (see store_payload: ")
+    assert str(caught.value).startswith(f"the body of event {event_id} is not stored (store_payload, ")
     rest = store.outbox.stored_event(event_id)
     assert (rest.payload, rest.body, rest.event) == (None, b"", "push")
 
@@ -811,9 +811,9 @@ def today(url: str) -> Iterator[Store]:
 def test_prune_says_what_goes_when_and_what_went(today: Store, url: str) -> None:
     assert run(url, "prune").splitlines() == [
         "BRIDGE_RETENTION deletes",
-        "  after 30d: events with jobs that have all ended, and those jobs",
-        "  after 7d: bodies, but of events with a dead job, which needs it",
-        "  after 3d: events that made no job",
+        "  after 30d: events whose jobs have all ended, with these jobs",
+        "  after 7d: bodies, except those of events with a dead job: `jobs retry` needs them",
+        "  after 3d: events that created no job",
         "deleted: 2 events, 1 jobs, 1 bodies",
     ]
     assert (today.left(), today.bodies()) == ([3, 4], [4])
@@ -822,9 +822,9 @@ def test_prune_says_what_goes_when_and_what_went(today: Store, url: str) -> None
 def test_prune_goes_by_the_setting(today: Store, url: str) -> None:
     output = run(url, "prune", BRIDGE_RETENTION="36h,1h")
     assert output.splitlines()[1:] == [
-        "  after 36h: events with jobs that have all ended, and those jobs",
-        "  after 1h: bodies, but of events with a dead job, which needs it",
-        "  after 36h: events that made no job",
+        "  after 36h: events whose jobs have all ended, with these jobs",
+        "  after 1h: bodies, except those of events with a dead job: `jobs retry` needs them",
+        "  after 36h: events that created no job",
         "deleted: 3 events, 2 jobs, 1 bodies",
     ]
     assert (today.left(), today.bodies()) == ([4], [])

@@ -242,7 +242,7 @@ class TestCommitsThatFail:
 
         for future in futures:
             with pytest.raises(
-                StoreUnavailable, match=r"^the store cannot be written: FOREIGN KEY constraint"
+                StoreUnavailable, match=r"^the database cannot be written: FOREIGN KEY constraint"
             ):
                 future.result(PATIENCE)
         assert notes(path) == []
@@ -252,7 +252,9 @@ class TestCommitsThatFail:
         group.commit()
 
         for future in futures:
-            with pytest.raises(StoreUnavailable, match=r"^the store cannot be written: no such table: gone$"):
+            with pytest.raises(
+                StoreUnavailable, match=r"^the database cannot be written: no such table: gone$"
+            ):
                 future.result(PATIENCE)
         assert notes(path) == []
 
@@ -267,7 +269,9 @@ class TestCommitsThatFail:
     def test_a_database_that_another_process_holds(self, writer: Writer, path: Path) -> None:
         with closing(sqlite3.connect(path)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreUnavailable, match=r"^the store cannot be written: database is locked$"):
+            with pytest.raises(
+                StoreUnavailable, match=r"^the database cannot be written: database is locked$"
+            ):
                 writer.write(note("a"))
             other.rollback()
 
@@ -280,7 +284,7 @@ class TestCommitsThatFail:
         caplog.set_level(logging.DEBUG)
         writer.write(statement("PRAGMA max_page_count = 8"))
         with pytest.raises(
-            StoreUnavailable, match=r"^the store cannot be written: database or disk is full$"
+            StoreUnavailable, match=r"^the database cannot be written: database or disk is full$"
         ) as caught:
             writer.write(note("payload-of-an-event " * 4000))
 
@@ -318,7 +322,7 @@ class TestClose:
 
     def test_nothing_is_taken_on_afterwards(self, writer: Writer, path: Path) -> None:
         writer.close()
-        with pytest.raises(StoreUnavailable, match=r"^the store is closed$"):
+        with pytest.raises(StoreUnavailable, match=r"^the database is closed$"):
             writer.write(note("a"))
         assert notes(path) == []
 

@@ -55,7 +55,7 @@ Table = Callable[[str], RoutingTable]
 ROUTE = "routes:\n  - source: github\n    task: deploy\n"
 
 #: Warnings about tables that are odd on purpose.
-EXPECTED = "no routes|is (?:text here|plain text)|no known event|no route runs|no known .* has"
+EXPECTED = "no routes|is (?:text: only|plain text)|no known event|no route runs|no known .* has"
 
 
 def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
@@ -142,7 +142,7 @@ routes:
     loaded = load_all(tmp_path / "table.yml", variables)
 
     assert [str(problem.severity) for problem in loaded.problems] == ["warning"]
-    assert "access_token is for trying out" in str(loaded.problems[0])
+    assert "access_token is for trials only" in str(loaded.problems[0])
     assert loaded.table.theeye.access_token == Secret("marked-token")
     assert Secret("marked-token") in loaded.secrets
     keys = [route.task.secret_key for route in loaded.table.routes]
@@ -244,7 +244,7 @@ def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
         ]
         for secret in ("123", "1234")
     }
-    end = "; make one with openssl rand -hex 32"
+    end = "; create one with openssl rand -hex 32"
     assert hints == {
         "123": [f"it is easily guessed and too short to be masked in the log{end}"],
         "1234": [f"it is easily guessed{end}"],
@@ -269,7 +269,7 @@ def test_an_address_without_tls_must_be_this_machines(table: Table, url: str) ->
 def test_a_table_without_routes_is_warned_about(tmp_path: Path) -> None:
     (tmp_path / "table.yml").write_text(START, "utf-8")
     assert [str(problem) for problem in load_all(tmp_path).problems] == [
-        f"{tmp_path}:1:1: warning: there are no routes: every webhook is stored and makes no job"
+        f"{tmp_path}:1:1: warning: there are no routes: every webhook is stored and creates no job"
     ]
 
 
@@ -663,7 +663,7 @@ def test_a_name_of_24_hex_digits_under_tasks_must_be_its_own_id(table: Table, tm
 def test_yamls_other_spellings_of_booleans_and_null_are_warned_about(tmp_path: Path, written: str) -> None:
     (tmp_path / "table.yml").write_text(START + ROUTE + f"    match: {{payload.x: {written}}}\n", "utf-8")
     (warning,) = load_all(tmp_path).problems
-    assert "is text here, as every value but true, false, null and numbers" in warning.message
+    assert "is text: only true, false, null and numbers are not text" in warning.message
 
 
 def test_a_pattern_that_ends_in_a_line_break_is_warned_about(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from bridge.core.errors import ConfigError
 from bridge.core.problem import Place, Problem, Severity
 from bridge.process.environment import Environment
 from bridge.sources.base.discovery import discover
+from tests.support.examples import examples
 
 TYPES = discover()
 
@@ -270,7 +271,8 @@ def test_the_whole_design_is_refused_for_an_unknown_key_and_for_nothing_else() -
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
     found = problems_of(path, dict.fromkeys(names, "k" * 64))
     assert told(found) == [
-        "4:17: warning: access_token is for trying out: it expires, and opens far more than one task",
+        "4:17: warning: access_token is for trials only: it expires, and permits far more than starting "
+        "one task",
         "26:5: error: unknown key 'follow_result'",
         "69:14: error: payload: 'tests/push-main.json' cannot be read: No such file or directory",
     ]
@@ -412,6 +414,9 @@ SPELLINGS = (
         "secretkey", "access_token", "tasks", "key",
     ],
 )  # fmt: skip
+@pytest.mark.slow_unless(
+    key=["secret", "secert", "secret_key", "tasks", "any_of: {basic_auth: {username: bob, password"]
+)
 def test_no_message_holds_a_literal(tmp_path: Path, key: str) -> None:
     closing = "}" * key.count("{")
     config = tmp_path / "table.yml"
@@ -573,7 +578,7 @@ def test_literal_arguments_that_are_too_long_for_the_agent(find: Find) -> None:
     """One at its own place, several at that of all."""
     part, last = "x" * 9_990, "      - ${{ payload.ref }}\n"
     assert TABLE.endswith(last)
-    table, reason = TABLE.removesuffix(last), "bytes of shell text, at most 120,000 are allowed"
+    table, reason = TABLE.removesuffix(last), "bytes of shell text, but at most 120,000 are allowed"
 
     (found,) = find(table + "      - [" + ", ".join([part] * 13) + "]\n")
     assert found.startswith(f"15:9: error: argument 0: 129,912 {reason}")
@@ -638,7 +643,9 @@ SECTIONS = st.fixed_dictionaries(
     },
 )
 
-fuzz = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @fuzz

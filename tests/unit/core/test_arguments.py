@@ -17,13 +17,14 @@ from bridge.core.task_arguments import (
 )
 from bridge.demo import agent
 from bridge.demo.arguments import Argument, matched
+from tests.support.examples import examples
 
 LEGACY, AS_JSON, TEXT = ArgumentsType
 RAW = pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])
 
 DROPPED = (
-    "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the next ones "
-    "up; put text before it"
+    "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the "
+    "following arguments up by one; put text before it"
 )
 
 
@@ -113,8 +114,8 @@ class TestDataUrls:
         assert given[0] != text
         assert judged(text, of=arguments_type, allowed=True) is None
         assert judged(text, of=arguments_type) == (
-            "argument 0: it begins like a data URL (data:…,), and TheEye's agent makes a file of it; "
-            "if you want that, set allow_data_urls: true on the route, else put text before it"
+            "argument 0: it begins like a data URL (data:…,), and TheEye's agent turns it into a file; "
+            "if you want a file, set allow_data_urls: true on the route; otherwise put text before it"
         )
 
     @pytest.mark.parametrize("text", [*DROPPED, *ODD, *FILES])
@@ -141,7 +142,7 @@ class TestNul:
     @RAW
     def test_in_a_text_it_is_refused(self, arguments_type: ArgumentsType) -> None:
         assert run(("a\x00b",), arguments_type)[1] is not None
-        flaw = "it holds a NUL character, with which TheEye's agent starts no script; remove it"
+        flaw = "it contains a NUL character: TheEye's agent cannot start a script with it; remove it"
         assert judged("fine", "a\x00b", of=arguments_type) == f"argument 1: {flaw}"
 
     @pytest.mark.parametrize("arguments_type", ArgumentsType)
@@ -182,7 +183,7 @@ class TestLength:
         assert run((character * fits,), arguments_type)[1] is None
         size = around + bytes_each * (fits + 1)
         assert str(judged(character * (fits + 1), of=arguments_type)).startswith(
-            f"argument 0: {size:,} bytes of shell text, at most 120,000 are allowed"
+            f"argument 0: {size:,} bytes of shell text, but at most 120,000 are allowed"
         )
 
     @pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])
@@ -191,9 +192,9 @@ class TestLength:
         half = "x" * ((MAX_SHELL_TEXT_BYTES - 5) // 2)
         assert judged(half, half + "x", of=arguments_type) is None
         assert str(judged(half, half + "xx", of=arguments_type)) == (
-            "the arguments together: 120,001 bytes of shell text, at most 120,000 are allowed, since "
-            "TheEye's agent starts no script with more; "
-            "send less, such as an id by which the script asks for the rest"
+            "the arguments together: 120,001 bytes of shell text, but at most 120,000 are allowed: "
+            "TheEye's agent cannot start a script with more; "
+            "send an id, and let the script fetch the rest"
         )
 
     def test_many_short_ones_count_their_quotes_and_blanks(self) -> None:
@@ -254,7 +255,7 @@ def lengthened(arguments: list[JSON]) -> tuple[JSON, ...]:
 )
 @example(arguments=["data:,x", "SAFE", "C"], arguments_type=LEGACY, allowed=False)
 @example(arguments=["LLLL"], arguments_type=LEGACY, allowed=False)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 def test_what_passes_runs_with_every_argument_at_its_place(
     arguments: list[JSON], arguments_type: ArgumentsType, allowed: bool
 ) -> None:

@@ -22,13 +22,14 @@ from bridge.core.payload import (
     parse_form,
     parse_json,
 )
+from tests.support.examples import examples
 
 MEBIBYTE = 1024 * 1024
 
 #: As large as a body may be.
 LARGE = 25 * MEBIBYTE
 
-pure = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+pure = settings(max_examples=examples(200), deadline=None, derandomize=True, database=None)
 
 
 def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:

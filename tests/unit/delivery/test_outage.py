@@ -22,6 +22,7 @@ from bridge.delivery.circuit_breaker import (
     is_alive,
     sign_of,
 )
+from tests.support.examples import examples
 from tests.support.tables import NOW
 
 HOUR = 3600.0
@@ -735,4 +736,4 @@ class Process(RuleBasedStateMachine):
 
 
 TestAnyOrder = Process.TestCase
-TestAnyOrder.settings = settings(deadline=None, max_examples=200)
+TestAnyOrder.settings = settings(deadline=None, max_examples=examples(200))

@@ -25,6 +25,7 @@ from bridge.dry_run.routing_test import ExpectedJob
 from bridge.outbox.store import Outbox
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import SourceType
+from tests.support.examples import examples
 from tests.support.tables import NOW, make_event, make_webhook
 from tests.support.terminal import PUSH, TABLE, Terminal
 from tests.unit.sources.test_sources import each_sample, event_name, json_values
@@ -115,7 +116,7 @@ def test_it_says_no_more_than_is_needed(tmp_path: Path, argument: str, said: lis
     assert lines[4:-4] == said
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(json_values.filter(lambda value: '"<<":' not in json.dumps(value)))
 def test_any_value_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, value: JSON) -> None:
     folder = tmp_path_factory.mktemp("values")
@@ -195,7 +196,7 @@ class TestCommand:
         payload_of(terminal).write_text("mine")
         result = terminal.run("record", "1")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "push-1.json exists already" in result.stderr
+        assert "push-1.json already exists" in result.stderr
         assert payload_of(terminal).read_text() == "mine"
         assert terminal.run("record", "1", "--into", str(terminal.config.parent / "a" / "b")).exit_code == 0
 
@@ -214,7 +215,7 @@ class TestCommand:
         payload_of(terminal).parent.mkdir()
         payload_of(terminal).symlink_to(tmp_path.parent / "nothing")
         store(terminal, make_event(PUSH))
-        assert "push-1.json exists already" in terminal.run("record", "1").output
+        assert "push-1.json already exists" in terminal.run("record", "1").output
 
     def test_a_file_in_place_of_the_folder_is_told(self, terminal: Terminal) -> None:
         payload_of(terminal).parent.write_text("mine")
@@ -317,7 +318,7 @@ class TestCommand:
         store(terminal, make_event({}, event="s" * 40))
         result = terminal.run("record", "1", HOOK_SECRET="s" * 40)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "it would hold a secret: - name: <secret> 1" in result.stderr
+        assert "it would contain a secret: - name: <secret> 1" in result.stderr
         assert not payload_of(terminal).parent.exists()
 
     @pytest.mark.parametrize("secret", ["s" * 40, "12345678"])

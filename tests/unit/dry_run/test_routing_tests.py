@@ -103,8 +103,8 @@ class TestExpectations:
             ("[{route: deploy, task_arguments: {commit: null, number: [5]}}]",
              ['job 1, route \'deploy\', commit: expected null, got "abc"',
               "job 1, route 'deploy', number: expected [5], got 5"]),
-            ("[]", ["job 1: expected none, got one of route 'deploy', task_arguments [\"abc\",null,5]"]),
-            ("[{route: about}, {route: deploy}]", ["jobs: expected one of route 'about', got none"]),
+            ("[]", ["job 1: expected none, got a job of route 'deploy', task_arguments [\"abc\",null,5]"]),
+            ("[{route: about}, {route: deploy}]", ["jobs: expected a job of route 'about', got none"]),
             ("[{route: deploy, error: missing}]",
              ["job 1, route 'deploy': expected an error with \"missing\", "
               'got task_arguments ["abc",null,5]']),
@@ -163,24 +163,24 @@ class TestExpectations:
         jobs = [f"{{route: each, task_arguments: [{name}]}}" for name in "abc"]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[0]}, {jobs[1]}]")) == []
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[0]}]")) == [
-            "job 2: expected none, got one of route 'each', task_arguments [\"b\"]"
+            "job 2: expected none, got a job of route 'each', task_arguments [\"b\"]"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}, {jobs[0]}]")) == [
             'job 1, route \'each\', argument 0: expected "b", got "a"',
             'job 2, route \'each\', argument 0: expected "a", got "b"',
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{', '.join(jobs)}]")) == [
-            "jobs: expected one of route 'each', task_arguments [\"c\"], got none"
+            "jobs: expected a job of route 'each', task_arguments [\"c\"], got none"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[2]}, {', '.join(jobs)}]")) == [
-            "jobs: expected one of route 'each', task_arguments [\"c\"], got none",
-            "jobs: expected one of route 'each', task_arguments [\"c\"], got none",
+            "jobs: expected a job of route 'each', task_arguments [\"c\"], got none",
+            "jobs: expected a job of route 'each', task_arguments [\"c\"], got none",
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}]")) == [
-            "job 1: expected none, got one of route 'each', task_arguments [\"a\"]"
+            "job 1: expected none, got a job of route 'each', task_arguments [\"a\"]"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{{route: each}}, {jobs[2]}, {jobs[1]}]")) == [
-            "jobs: expected one of route 'each', task_arguments [\"c\"], got none"
+            "jobs: expected a job of route 'each', task_arguments [\"c\"], got none"
         ]
 
     def test_jobs_of_two_routes_are_expected_in_the_tables_order(self, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ class TestExpectations:
             tmp_path,
             "  - {name: many, source: alerts, payload: {version: '4', status: firing, receiver: r, "
             f"groupKey: k, alerts: [{alerts}]}}, expect: [{jobs}]}}\n",
-        ) == ["jobs: expected one of route 'deploy', got none"]
+        ) == ["jobs: expected a job of route 'deploy', got none"]
 
     def test_more_jobs_than_the_server_takes_are_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -272,7 +272,7 @@ class TestWebhooks:
         [
             ("push", "{ref: r}", "a github push without before, after"),
             ("issues.closed", "{action: opened, issue: {}}",
-             "the payload is of issues.opened, the test says issues.closed"),
+             "the payload belongs to event issues.opened, but the test has event: issues.closed"),
         ],
     )  # fmt: skip
     def test_a_payload_that_the_server_would_not_read_so_fails(

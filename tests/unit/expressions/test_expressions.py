@@ -19,8 +19,9 @@ from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.expressions.expression import Language, scan
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.expressions.values import MAX_DEPTH, MAX_TEXT, MAX_TEXT_BUILT
+from tests.support.examples import examples
 
-pure = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+pure = settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
 
 ALL_NAMES = EVENT_NAMES + ITEM_NAMES
 
@@ -233,8 +234,8 @@ def test_to_json_is_compact_and_not_escaped_for_html(payload: JSON) -> None:
 def test_a_text_knows_the_names_that_it_reads() -> None:
     template = Language().template("${{ item.a ~ payload.event }} ${{ index }} source", ALL_NAMES)
 
-    assert template.names == {"item", "payload", "index"}
-    assert Language().template("payload").names == frozenset()
+    assert [each.names for each in template.expressions] == [{"item", "payload"}, {"index"}]
+    assert Language().template("payload").expressions == []
 
 
 def test_names_may_come_from_an_iterator() -> None:
@@ -640,7 +641,7 @@ def test_a_comparison_that_is_not_reached_is_not_made() -> None:
 
 
 def test_in_an_argument_an_order_comparison_of_unlike_things_is_an_error() -> None:
-    with pytest.raises(Incomparable, match="text and a number have no order"):
+    with pytest.raises(Incomparable, match="text and a number cannot be compared with <"):
         of("payload > 3", "a")
 
 
@@ -763,7 +764,10 @@ def test_there_are_no_functions(name: str) -> None:
 def test_env_is_told_to_stand_elsewhere() -> None:
     refused = refusal("payload.a ~ env.KEY")
 
-    assert "env is available only under theeye:, sources: and in tasks and keys" in refused.message
+    assert (
+        "env is available only under theeye: and sources:, as a task's id, and in secret_key"
+        in refused.message
+    )
     assert refused.offset == 12
 
 
@@ -1085,8 +1089,8 @@ def test_a_value_with_text_around_it_has_at_most_a_mebibyte() -> None:
         ("payload | join('" + "b" * 10_000 + "')", [""] * 10_000),
         ("payload ~ ''", ["a" * MAX_TEXT] * 500),
         ("payload | to_json", ["a" * MAX_TEXT] * 500),
-        ("payload | string", {str(i): "a" * MAX_TEXT for i in range(500)}),
-        ("payload | urlencode", {str(i): "a" * MAX_TEXT for i in range(500)}),
+        ("payload | string", dict.fromkeys(map(str, range(500)), "a" * MAX_TEXT)),
+        ("payload | urlencode", dict.fromkeys(map(str, range(500)), "a" * MAX_TEXT)),
     ],
 )
 def test_a_text_that_is_too_long_is_never_built(expression: str, payload: JSON) -> None:
@@ -1559,7 +1563,7 @@ def expressions(draw: st.DrawFn, depth: int = 3) -> str:
     return form.format(*(draw(expressions(depth - 1)) for _ in range(form.replace("{{", "").count("{"))))
 
 
-@settings(pure, max_examples=250)
+@settings(pure, max_examples=examples(250))
 @given(expressions(), JSON_VALUES)
 def test_any_expression_on_any_payload_gives_json_or_an_evaluation_error(text: str, payload: JSON) -> None:
     language = Language()

@@ -112,7 +112,10 @@ def test_so_many_wait_and_leave_threads_to_others() -> None:
     for thread in threads:
         thread.start()
     wait_until(lambda: slots._by_source["noisy"].admitted._value == 0, "those that wait")
-    with pytest.raises(SourceBusy, match="32 webhooks are evaluated or wait"), slots.slot("noisy"):
+    with (
+        pytest.raises(SourceBusy, match="32 webhooks are already being evaluated or waiting"),
+        slots.slot("noisy"),
+    ):
         pass
     with slots.slot("quiet"):
         pass

@@ -284,7 +284,7 @@ def test_a_blank_token_is_refused(tmp_path: Path, text: str) -> None:
     ):
         with pytest.raises(SettingsError) as caught:
             Settings.from_environ(environ)
-        assert str(caught.value) == "BRIDGE_STATUS_TOKEN: it is blank; make one with openssl rand -hex 32"
+        assert str(caught.value) == "BRIDGE_STATUS_TOKEN: it is blank; create one with openssl rand -hex 32"
 
 
 def test_what_is_private_may_stand_in_a_file(tmp_path: Path) -> None:

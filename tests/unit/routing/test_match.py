@@ -17,8 +17,9 @@ from bridge.core.json_text import display
 from bridge.core.json_values import MISSING
 from bridge.expressions.expression import Language
 from bridge.routing.match import AnyOf, Condition, EventCheck, Glob, Literal, Pattern, Regex, When
+from tests.support.examples import examples
 
-pure = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+pure = settings(max_examples=examples(200), deadline=None, derandomize=True, database=None)
 
 ALL_NAMES = EVENT_NAMES + ITEM_NAMES
 

@@ -20,6 +20,7 @@ from bridge.routing import routing_table as table_module
 from bridge.routing.check_result import CheckResult, Explanation
 from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
 from bridge.routing.routing_table import Routed, RoutingTable
+from tests.support.examples import examples
 from tests.support.tables import NOW, make_event, make_route, make_table, make_task
 
 
@@ -355,14 +356,14 @@ class TestArgumentsThatTheEyesAgentCannotRun:
     """The rules are bridge.core.task_arguments'; here, that a route goes by them."""
 
     DROPPED = (
-        "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the next "
-        "ones up; put text before it"
+        "it begins like a data URL (data:…,), and TheEye's agent drops such an argument and moves the "
+        "following arguments up by one; put text before it"
     )
     FILE = (
-        "it begins like a data URL (data:…,), and TheEye's agent makes a file of it; "
-        "if you want that, set allow_data_urls: true on the route, else put text before it"
+        "it begins like a data URL (data:…,), and TheEye's agent turns it into a file; "
+        "if you want a file, set allow_data_urls: true on the route; otherwise put text before it"
     )
-    NUL = "it holds a NUL character, with which TheEye's agent starts no script; remove it"
+    NUL = "it contains a NUL character: TheEye's agent cannot start a script with it; remove it"
 
     @pytest.mark.parametrize(
         ("text", "flaw"), [("data:,fix the parser", DROPPED), ("data:a/b;base64,aGk=", FILE), ("a\x00", NUL)]
@@ -411,7 +412,7 @@ class TestArgumentsThatTheEyesAgentCannotRun:
 
         assert job.arguments is None
         assert str(job.reason).startswith(
-            "the arguments together: 120,005 bytes of shell text, at most 120,000"
+            "the arguments together: 120,005 bytes of shell text, but at most 120,000"
         )
 
     def test_the_job_of_on_dead_too(self) -> None:
@@ -481,7 +482,7 @@ class TestKeys:
         ("payload", "said"),
         [
             ({"here": 1}, "payload.x is missing"),
-            ({"x": "a\x00b"}, "a NUL character, which the store cannot look up"),
+            ({"x": "a\x00b"}, "a NUL character is not allowed here"),
             ({"x": "a" * 1001}, "1,001 bytes; at most 1,000 are allowed"),
             ({"x": "ü" * 501}, "1,002 bytes; at most 1,000 are allowed"),
             ({"x": [0] * 500}, "1,001 bytes; at most 1,000 are allowed"),
@@ -794,7 +795,7 @@ def routes(draw: st.DrawFn) -> list[Route]:
 
 
 @given(routes=routes(), payload=PAYLOAD, source=st.sampled_from(["github", "github", "alerts"]))
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=examples(250))
 def test_explain_and_jobs_for_never_disagree(routes: list[Route], payload: JSON, source: str) -> None:
     table: RoutingTable = make_table(*routes)
     event = make_event(payload, source=source, received_at=NOW)

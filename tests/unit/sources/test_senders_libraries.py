@@ -25,6 +25,7 @@ from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options
+from tests.support.examples import examples
 from tests.support.octokit import Octokit
 
 TYPES = discover()
@@ -34,7 +35,7 @@ SECRET, ANOTHER = "It's a Secret to Everybody é", "It's a Secret to Nobody"
 WHSEC, ANOTHER_WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 few = settings(
-    max_examples=25, deadline=None, derandomize=True, database=None,
+    max_examples=examples(25), deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
@@ -233,7 +234,7 @@ class TestGitHub:
             with pytest.raises(gidgethub.ValidationFailure):
                 sansio.Event.from_http(request.headers, sent, secret=secret)
 
-    @settings(few, max_examples=5)
+    @settings(few, max_examples=examples(5))
     @given(bodies=st.lists(extras, min_size=1, max_size=20), layout=layouts)
     def test_what_octokit_signs_is_taken_on(
         self, webhooks_methods: Octokit, bodies: list[dict[str, object]], layout: int
@@ -249,7 +250,7 @@ class TestGitHub:
             with pytest.raises(NotAuthentic):
                 github_source().verify(request.with_body(body + b" "))
 
-    @settings(few, max_examples=5)
+    @settings(few, max_examples=examples(5))
     @given(bodies=st.lists(extras, min_size=1, max_size=20), layout=layouts)
     def test_octokit_accepts_what_the_bridge_signs(
         self, webhooks_methods: Octokit, bodies: list[dict[str, object]], layout: int

@@ -558,7 +558,7 @@ class TestCertificates:
             thread.start()
         assert asked.wait(20)
         wait_until(lambda: certificates._waiting._value == 0)
-        with pytest.raises(FetchFailed, match=f"{WAITING_REQUESTS_LIMIT} requests wait"):
+        with pytest.raises(FetchFailed, match=f"{WAITING_REQUESTS_LIMIT} requests already wait"):
             certificates(url_of(2))
         go.set()
         for thread in threads:
@@ -569,7 +569,7 @@ class TestCertificates:
     def test_who_waits_for_anothers_fetch_gives_up(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sns, "FETCH_WAIT_TIMEOUT", 0.05)
         certificates = Certificates(aws.fetch)
-        with certificates._lock, pytest.raises(FetchFailed, match="another is waited for"):
+        with certificates._lock, pytest.raises(FetchFailed, match="another download took longer than"):
             certificates(url_of(1))
 
     def test_a_message_that_cannot_be_verified_is_to_be_sent_again(self, aws: Aws, intake: Intake) -> None:
@@ -683,7 +683,7 @@ class TestMessage:
 
 
 def test_nobody_else_can_sign(source: Source) -> None:
-    with pytest.raises(SettingsError, match="AWS alone can sign"):
+    with pytest.raises(SettingsError, match="only AWS can sign"):
         source.sign(request(NOTIFICATION))
 
 

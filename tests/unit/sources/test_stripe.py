@@ -168,9 +168,8 @@ class TestEvent:
         snapshots = set(get_args(get_type_hints(stripe.Event)["type"]))
         assert len(snapshots) > 200
         assert {name for name in snapshots if "data" not in STRIPE.events.get(name, ())} == set()
-        assert set(thin._V2_EVENT_CLASS_LOOKUP) | set(thin._V2_EVENT_NOTIFICATION_CLASS_LOOKUP) <= set(
-            STRIPE.events
-        )
+        thin_events = {*thin._V2_EVENT_CLASS_LOOKUP, *thin._V2_EVENT_NOTIFICATION_CLASS_LOOKUP}
+        assert {name.partition(".")[0] for name in thin_events} <= set(STRIPE.events)
 
     def test_one_without_what_it_tells_of(self, intake: Intake) -> None:
         with pytest.raises(Unreadable, match=r"a stripe payment_intent.succeeded without data"):

@@ -20,6 +20,7 @@ from bridge.demo.agent import as_json, script_arguments
 from bridge.demo.arguments import Argument, elements_of, matched
 from bridge.theeye.answer import MAX_ERROR_BYTES, read_answer, read_retry_after
 from bridge.theeye.request import TheEye, job_request
+from tests.support.examples import examples
 from tests.support.tables import NOW, key_of, make_task
 
 DATA_URL = "data:text/plain;base64,aGk="
@@ -60,7 +61,7 @@ def seen_by_script(
         [Argument(f"argument {order}") for order in range(len(values))] if declared is None else declared
     )
     body = {"task": make_task().id, "customer": "acme", "task_arguments": on_the_wire(values, arguments_type)}
-    sent = elements_of(declared, body, {"customer": "acme"})
+    sent = elements_of(declared, body)
     assert sent is not None, "400: too few"
     stored = matched(declared, sent, arguments_type.value)
     assert stored is not None, "200, terminated: InvalidTaskArguments"
@@ -160,7 +161,7 @@ class TestTheArrayOnTheWire:
         arguments_type=st.sampled_from(ArgumentsType),
         order=st.integers(0, 2),
     )  # fmt: skip
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=examples(300))
     def test_whatever_the_value(self, value: JSON, arguments_type: ArgumentsType, order: int) -> None:
         values: list[JSON] = ["a", "b", "c"]
         values[order] = value
@@ -295,8 +296,8 @@ class Test200:
         verdict = answered(200, JOB | {"lifecycle": "onhold"})
         assert (verdict.outcome, verdict.theeye_job_id) == (Outcome.ACCEPTED, JOB["id"])
         assert verdict.detail == (
-            "TheEye holds the job until a person acts there: an approval runs it with its arguments, "
-            "a task that asks for input has dropped them"
+            "the job waits at TheEye for a person. If TheEye asks for an approval, the job then "
+            "runs with its arguments. If it asks for input, the arguments are lost"
         )
 
     @pytest.mark.parametrize(
@@ -463,14 +464,14 @@ class TestRetryAfter:
         assert answered(503, b"", {"retry-after": "9"}).retry_after == 9
 
     @given(text=st.text('0123456789:,-+. GMTaebcdJnov/()"\\;é\x00', max_size=40) | st.text(max_size=20))
-    @settings(deadline=None, max_examples=500)
+    @settings(deadline=None, max_examples=examples(500))
     def test_whatever_comes(self, text: str) -> None:
         found = read_retry_after({"Retry-After": text}, NOW)
         assert found is None or 0 <= found <= self.DAY
 
 
 @given(status=st.integers(100, 599), body=st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_whatever_is_answered_has_an_outcome(status: int, body: bytes) -> None:
     verdict = read_answer(status, Headers(), body, NOW, 0.25)
     assert verdict.outcome is (expected_outcome(status) if status != 200 else Outcome.UNKNOWN)

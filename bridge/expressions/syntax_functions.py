@@ -195,9 +195,9 @@ def charge_search(context: Context, text: str, part: str) -> None:
 def _ordered(context: Context, one: JSON, other: JSON) -> None:
     for side in (one, other):
         if isinstance(side, Missing) and not side:
-            raise Incomparable("a missing field has no order")
+            raise Incomparable("a missing field cannot be compared with <, <=, > or >=")
     if not (is_number(one) and is_number(other)) and not (isinstance(one, str) and isinstance(other, str)):
-        raise Incomparable(f"{json_type(one)} and {json_type(other)} have no order")
+        raise Incomparable(f"{json_type(one)} and {json_type(other)} cannot be compared with <, <=, > or >=")
     if isinstance(one, str):
         budget(context).charge(min(len(one), len(other)) // _ORDERED_PER_STEP)
 
