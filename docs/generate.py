@@ -108,11 +108,12 @@ def _commands(group: click.Group, name: str) -> Iterator[str]:
 
 
 def _leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    for each in sorted(group.commands):
-        command, full_name = group.commands[each], f"{name} {each}"
+    context = click.Context(group)
+    for each in sorted(group.list_commands(context)):
+        command, full_name = group.get_command(context, each), f"{name} {each}"
         if isinstance(command, click.Group):
             yield from _leaves(command, full_name)
-        elif not command.hidden:
+        elif command is not None and not command.hidden:
             yield full_name, command
 
 

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from bridge import __version__
-from bridge.cli.audit import audit
-from bridge.cli.check import check
-from bridge.cli.db import db
-from bridge.cli.demo import demo
-from bridge.cli.events import events
-from bridge.cli.explain import explain
-from bridge.cli.fake_theeye import fake_theeye
-from bridge.cli.init import init
-from bridge.cli.jobs import jobs
-from bridge.cli.pause import pause
-from bridge.cli.preview import preview_table
-from bridge.cli.prune import prune
-from bridge.cli.record import record_event
-from bridge.cli.resume import resume
-from bridge.cli.schema import schema
-from bridge.cli.send import send
-from bridge.cli.serve import serve
 from bridge.cli.terminal import Terminal
-from bridge.cli.test import test
-from bridge.cli.worker import worker
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.secrets import Mask
 from bridge.process.log import configure
@@ -36,13 +19,47 @@ To complete commands with Tab (also zsh_source, fish_source):
 """
 
 
+#: The commands in the order in which a new user needs them: the name of each function, in the file of the
+#: command's name.
+COMMANDS = {
+    "demo": "demo",
+    "init": "init",
+    "check": "check",
+    "explain": "explain",
+    "test": "test",
+    "record": "record_event",
+    "preview": "preview_table",
+    "schema": "schema",
+    "serve": "serve",
+    "fake-theeye": "fake_theeye",
+    "worker": "worker",
+    "send": "send",
+    "jobs": "jobs",
+    "events": "events",
+    "pause": "pause",
+    "resume": "resume",
+    "audit": "audit",
+    "db": "db",
+    "prune": "prune",
+}
+
+
 class Commands(click.Group):
-    """A group that prints an error in one line, without a traceback."""
+    """Imports a command when it is needed, and prints an error in one line, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of COMMANDS, not of the alphabet."""
         del ctx
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command: `check` and `test` need neither the web application nor the database."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"bridge.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = getattr(module, COMMANDS[cmd_name])
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -68,12 +85,3 @@ def main(ctx: click.Context) -> None:
     mask.add(ctx.obj.settings.secrets)
     if ctx.obj.settings.is_colorless:
         ctx.color = False
-
-
-#: In the order in which a new user needs them.
-COMMANDS = (
-    demo, init, check, explain, test, record_event, preview_table, schema, serve, fake_theeye, worker,
-    send, jobs, events, pause, resume, audit, db, prune,
-)  # fmt: skip
-for command in COMMANDS:
-    main.add_command(command)

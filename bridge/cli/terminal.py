@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -14,11 +14,13 @@ import orjson
 from bridge.config.load import Loaded, load
 from bridge.core.event import JSON
 from bridge.core.secrets import Mask
-from bridge.outbox.store import Outbox
 from bridge.process.log import escaped
 from bridge.process.settings import Settings
 from bridge.report.lines import Line, Tone
 from bridge.sources.base.discovery import discover
+
+if TYPE_CHECKING:
+    from bridge.outbox.store import Outbox
 
 #: The number of a stored job or event: every database can hold it.
 NUMBER = click.IntRange(1, 2**63 - 1)
@@ -92,6 +94,9 @@ class Terminal:
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
         """Open the store; a server may use it at the same time."""
+        # Here: its libraries take longer to import than `check` takes for a table.
+        from bridge.outbox.store import Outbox  # noqa: PLC0415
+
         outbox = Outbox(self.settings.database_url, beside_a_server=True)
         try:
             yield outbox

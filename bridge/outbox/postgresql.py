@@ -73,7 +73,7 @@ class PostgreSQL(Database):
 
     def _write_in_batch(self, batch: Batch[A, T], argument: A) -> T:
         if self._closed.is_set():
-            raise StoreUnavailable("the store is closed")
+            raise StoreUnavailable("the database is closed")
         with self._lock:
             if batch not in self._writers:
                 self._writers[batch] = Writer(self._engine, cause=_cause, conflicts=_CONFLICTS)

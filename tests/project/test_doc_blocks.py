@@ -177,7 +177,8 @@ class Shell:
                 arguments, target = arguments[: arguments.index(redirection)], arguments[-1]
         arguments = [str(ROOT / word) if word.startswith("bridge/demo/") else word for word in arguments]
         if arguments[0] in PROCESSES:
-            command = main.commands[arguments[0]]
+            command = main.get_command(click.Context(main), arguments[0])
+            assert command is not None
             command.make_context(arguments[0], arguments[1:])
             return
         if arguments[0] == "init":
@@ -340,8 +341,13 @@ def inline_commands() -> list[tuple[str, str]]:
 def test_a_command_in_running_text_exists_with_its_options(page: str, text: str) -> None:
     command: click.Command = main
     words = [word for word in shlex.split(text) if word != "…"]
-    while isinstance(command, click.Group) and words and words[0] in command.commands:
-        command = command.commands[words.pop(0)]
+    while (
+        isinstance(command, click.Group)
+        and words
+        and (inner := command.get_command(click.Context(command), words[0])) is not None
+    ):
+        command = inner
+        words.pop(0)
     assert command is not main, text
     assert not (isinstance(command, click.Group) and words), text
     options = {option for parameter in command.params for option in parameter.opts}
