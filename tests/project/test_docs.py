@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
+
 from bridge.cli import main
 from bridge.config.load import load
 from bridge.core import budget, payload
