@@ -52,7 +52,7 @@ def preview_table(
     with terminal.outbox() as outbox:
         for each in outbox.history(since=since, last=last):
             if not each.event.body:
-                counts["without a body"] += 1
+                counts["without_body"] += 1
                 continue
             result = preview(each.event, each.jobs, table, terminal.mask)
             _count(result, counts)
@@ -62,9 +62,9 @@ def preview_table(
             elif result.changes:
                 terminal.say(map(escaped, _preview_lines(each.id, each.event, result)))
     if in_json:
-        keys = ("tried", "without a body", "differ", *ChangeKind, "match nothing", "uncertain")
+        keys = ("compared", "without_body", "different", *map(str, ChangeKind), "unmatched", "uncertain")
         frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
-        sums = {key.replace(" ", "_"): counts[key] for key in keys}
+        sums = {key: counts[key] for key in keys}
         terminal.say_json({**sums, "warnings": frequent, "events": changed})
     else:
         terminal.say(map(escaped, _sum_lines(counts, warnings)))
@@ -74,9 +74,9 @@ def preview_table(
 
 def _count(result: Preview, counts: Counter[str]) -> None:
     certain = [change for change in result.changes if change.is_certain]
-    counts["tried"] += 1
-    counts["differ"] += bool(certain)
-    counts["match nothing"] += bool(certain) and result.matches_nothing
+    counts["compared"] += 1
+    counts["different"] += bool(certain)
+    counts["unmatched"] += bool(certain) and result.matches_nothing
     counts["certain"] += len(certain)
     counts["uncertain"] += len(result.changes) - len(certain)
     counts.update(change.kind for change in certain)
@@ -109,14 +109,14 @@ def _difference_lines(change: Change) -> Iterator[str]:
 
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind)
-    yield f"events run: {counts['tried']}; with other jobs: {counts['differ']} ({jobs})"
+    yield f"events run: {counts['compared']}; with other jobs: {counts['different']} ({jobs})"
     yield "each has the name, action and delivery id with which it was stored"
-    if counts["match nothing"]:
-        yield f"{counts['match nothing']} would match nothing, but had jobs"
+    if counts["unmatched"]:
+        yield f"{counts['unmatched']} would match nothing, but had jobs"
     if counts["uncertain"]:
         yield f"uncertain: {counts['uncertain']} jobs, because a stored field is redacted"
-    if counts["without a body"]:
-        yield f"not run: {counts['without a body']} events, whose body is not stored"
+    if counts["without_body"]:
+        yield f"not run: {counts['without_body']} events, whose body is not stored"
     for text, events in warnings.most_common(WARNINGS):
         yield f"warning: {text} (of {events} events)"
 
@@ -128,7 +128,7 @@ def _preview_json(event_id: int, event: Event, result: Preview) -> JSON:
         "event": event.event,
         "action": event.action,
         "received_at": rfc3339(event.received_at),
-        "matches_nothing": result.matches_nothing,
+        "unmatched": result.matches_nothing,
         "warnings": list(result.warnings),
         "changes": [
             {

@@ -125,7 +125,7 @@ def event_json(event: EventSummary) -> JSON:
         "action": event.action,
         "delivery_id": event.delivery_id,
         "received_at": rfc3339(event.received_at),
-        "jobs": event.jobs,
+        "job_count": event.jobs,
         "warnings": list(event.warnings),
     }
 
@@ -203,7 +203,7 @@ def refused_line(refused: RefusedRequest) -> str:
 
 def refused_json(refused: RefusedRequest) -> JSON:
     return {
-        "at": rfc3339(refused.at),
+        "received_at": rfc3339(refused.at),
         "source": refused.source,
         "event": refused.event,
         "size": refused.size,
@@ -218,7 +218,7 @@ def audit_line(entry: AuditEntry) -> str:
     action = entry.action
     via = "" if action.account in (None, action.actor) else f" ({_one_line(action.account or '')})"
     who = f"{_one_line(action.actor)}{via}"
-    target = ", ".join(f"{name} {_target(value)}" for name, value in action.target.items())
+    target = ", ".join(f"{name.replace('_', ' ')} {_target(value)}" for name, value in action.target.items())
     changed = f"{entry.changed}" if action.selected is None else f"{entry.changed} of {action.selected}"
     end = "" if entry.ended_at is not None else ", not ended"
     return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {changed}{end}"
@@ -235,8 +235,8 @@ def audit_json(entry: AuditEntry) -> JSON:
     action = entry.action
     return {
         "id": entry.id,
-        "at": rfc3339(entry.at),
-        "actor": action.actor,
+        "started_at": rfc3339(entry.at),
+        "operator": action.actor,
         "account": action.account,
         "action": action.name,
         "target": action.target,
