@@ -94,7 +94,7 @@ def _cell(text: str) -> str:
 
 def _commands(group: click.Group, name: str) -> Iterator[str]:
     """A table of all commands, then a section for each."""
-    commands = list(_leaves(group, name))
+    commands = list(leaves(group, name))
     yield "| command | |"
     yield "|---|---|"
     for full_name, command in commands:
@@ -107,12 +107,13 @@ def _commands(group: click.Group, name: str) -> Iterator[str]:
         yield from _command(full_name, command)
 
 
-def _leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+def leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield the commands that users see, in all groups, with their full names."""
     context = click.Context(group)
     for each in sorted(group.list_commands(context)):
         command, full_name = group.get_command(context, each), f"{name} {each}"
         if isinstance(command, click.Group):
-            yield from _leaves(command, full_name)
+            yield from leaves(command, full_name)
         elif command is not None and not command.hidden:
             yield full_name, command
 

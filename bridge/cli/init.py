@@ -41,7 +41,7 @@ _WIDTH = 80
 @click.option(
     "--key",
     metavar="VARIABLE",
-    help="Read the task's key from it.  [default: NAME_TASK_KEY]",
+    help="Read the key from VARIABLE.  [default: NAME_TASK_KEY]",
 )
 @click.option("--customer", help="Set the organization.  [default: env.THEEYE_CUSTOMER]")
 @click.option(

@@ -52,7 +52,7 @@ def preview_table(
     with terminal.outbox() as outbox:
         for each in outbox.history(since=since, last=last):
             if not each.event.body:
-                counts["without a body"] += 1
+                counts["without_body"] += 1
                 continue
             result = preview(each.event, each.jobs, table, terminal.mask)
             _count(result, counts)
@@ -62,9 +62,9 @@ def preview_table(
             elif result.changes:
                 terminal.say(map(escaped, _preview_lines(each.id, each.event, result)))
     if in_json:
-        keys = ("tried", "without a body", "differ", *ChangeKind, "match nothing", "uncertain")
+        keys = ("compared", "without_body", "different", *map(str, ChangeKind), "unmatched", "uncertain")
         frequent = [{"warning": text, "events": events} for text, events in warnings.most_common(WARNINGS)]
-        sums = {key.replace(" ", "_"): counts[key] for key in keys}
+        sums = {key: counts[key] for key in keys}
         terminal.say_json({**sums, "warnings": frequent, "events": changed})
     else:
         terminal.say(map(escaped, _sum_lines(counts, warnings)))
@@ -74,9 +74,9 @@ def preview_table(
 
 def _count(result: Preview, counts: Counter[str]) -> None:
     certain = [change for change in result.changes if change.is_certain]
-    counts["tried"] += 1
-    counts["differ"] += bool(certain)
-    counts["match nothing"] += bool(certain) and result.matches_nothing
+    counts["compared"] += 1
+    counts["different"] += bool(certain)
+    counts["unmatched"] += bool(certain) and result.matches_nothing
     counts["certain"] += len(certain)
     counts["uncertain"] += len(result.changes) - len(certain)
     counts.update(change.kind for change in certain)
@@ -109,15 +109,15 @@ def _difference_lines(change: Change) -> Iterator[str]:
 
 def _sum_lines(counts: Counter[str], warnings: Counter[str]) -> Iterator[str]:
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind)
-    compared = "1 event" if counts["tried"] == 1 else f"{counts['tried']} events"
-    yield f"compared {compared}; {counts['differ']} would create different jobs ({jobs})"
+    compared = "1 event" if counts["compared"] == 1 else f"{counts['compared']} events"
+    yield f"compared {compared}; {counts['different']} would create different jobs ({jobs})"
     yield "each event was evaluated with its stored name, action and delivery id"
-    if counts["match nothing"]:
-        yield f"events with jobs that would now create none: {counts['match nothing']}"
+    if counts["unmatched"]:
+        yield f"events with jobs that would now create none: {counts['unmatched']}"
     if counts["uncertain"]:
         yield f"uncertain differences: {counts['uncertain']}, because a stored field is redacted"
-    if counts["without a body"]:
-        yield f"events without a stored body, which were not compared: {counts['without a body']}"
+    if counts["without_body"]:
+        yield f"events without a stored body, which were not compared: {counts['without_body']}"
     for text, events in warnings.most_common(WARNINGS):
         yield f"warning: {text} (of {events} events)"
 
@@ -129,7 +129,7 @@ def _preview_json(event_id: int, event: Event, result: Preview) -> JSON:
         "event": event.event,
         "action": event.action,
         "received_at": rfc3339(event.received_at),
-        "matches_nothing": result.matches_nothing,
+        "unmatched": result.matches_nothing,
         "warnings": list(result.warnings),
         "changes": [
             {

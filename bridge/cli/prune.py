@@ -28,7 +28,7 @@ def prune(terminal: Terminal, in_json: bool, actor: Actor) -> None:
     if not in_json:
         terminal.say(_retention_lines(retention))
     older_than = ",".join(map(format_duration, (retention.events, retention.bodies)))
-    action = actor.action("prune", {"older than": older_than})
+    action = actor.action("prune", {"older_than": older_than})
     with terminal.outbox() as outbox, outbox.audit.recording(action) as entry:
         pruned = outbox.prune(retention, lambda: False, entry=entry)
     if in_json:

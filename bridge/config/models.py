@@ -115,7 +115,7 @@ class ProofsModel(Model):
     secret: Many[SecretText] | None = None
     """The secret with which the sender signs the body."""
     token: Many[SecretText] | None = None
-    """A token that the sender sends in a header: see the type, or header."""
+    """A token that the sender sends in a header. The type, or the key header, names the header."""
     bearer_token: Many[SecretText] | None = None
     """A token that the sender sends in the header Authorization: Bearer."""
     basic_auth: Many[BasicAuthModel] | None = None
@@ -153,7 +153,7 @@ class SourceModel(ProofsModel):
     allow_unsigned: Boolean = False
     """Accept requests without a credential. Anyone who knows the URL can then run the tasks."""
     dedupe: Dedupe = None
-    """If webhooks have no id: the time after the first in which an identical one is a duplicate, or off."""
+    """For webhooks without an id: the time in which an identical webhook is a duplicate; off for none."""
     header: HeaderName | None = None
     """The name of the header with the token."""
     event: Text | None = None
@@ -221,10 +221,10 @@ class RouteModel(TaskCallModel):
     source: Text
     """A name under sources."""
     event: Many[Text] | None = None
-    """The event or event.action, with the wildcards * and ?. In a list, any may match. Default: any event."""
+    """The event or event.action, with the wildcards * and ?, or a list of these. Default: any event."""
     match: Match | None = Field(
         default=None,
-        description="Field paths and their expected values: text with * and ?, a list for any of several, "
+        description="Field paths and their expected values: text with * and ?, a list of alternatives, "
         f"{OPERATOR_FORMS}.",
     )
     when: Text | None = None

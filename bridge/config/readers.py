@@ -264,7 +264,10 @@ def read_signed(value: Any) -> Scalar:
     if not isinstance(text, Invalid) and (
         text.count("{body}") != 1 or re.search(r"[{}]", re.sub(r"\{(ts|body)\}", "", text))
     ):
-        reject(f"found {describe(value)}, expected {{body}} once, and maybe {{ts}}", "such as '{ts}.{body}'")
+        reject(
+            f"found {describe(value)}, expected text with {{body}} once, and optionally {{ts}}",
+            "such as '{ts}.{body}'",
+        )
     return text
 
 
@@ -357,7 +360,9 @@ Arguments = Annotated[
 Signed = Annotated[
     Scalar,
     PlainValidator(read_signed),
-    _string(r"[^{}]*(\{ts\}[^{}]*)*\{body\}[^{}]*(\{ts\}[^{}]*)*", "{body} once, and maybe {ts}"),
+    _string(
+        r"[^{}]*(\{ts\}[^{}]*)*\{body\}[^{}]*(\{ts\}[^{}]*)*", "text with {body} once, and optionally {ts}"
+    ),
 ]
 Until = Annotated[None, PlainValidator(read_until), WithJsonSchema({"enum": ["accepted"]})]
 AlgorithmText = Annotated[

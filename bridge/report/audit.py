@@ -18,7 +18,7 @@ def audit_line(entry: AuditEntry) -> str:
     action = entry.action
     via = "" if action.account in (None, action.actor) else f" ({one_line(action.account or '')})"
     who = f"{one_line(action.actor)}{via}"
-    target = ", ".join(f"{name} {_target(value)}" for name, value in action.target.items())
+    target = ", ".join(f"{name.replace('_', ' ')} {_target(value)}" for name, value in action.target.items())
     changed = f"{entry.changed}" if action.selected is None else f"{entry.changed} of {action.selected}"
     end = "" if entry.ended_at is not None else ", not ended"
     return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {changed}{end}"
@@ -35,8 +35,8 @@ def audit_json(entry: AuditEntry) -> JSON:
     action = entry.action
     return {
         "id": entry.id,
-        "at": rfc3339(entry.at),
-        "actor": action.actor,
+        "started_at": rfc3339(entry.at),
+        "operator": action.actor,
         "account": action.account,
         "action": action.name,
         "target": action.target,

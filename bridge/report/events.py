@@ -36,7 +36,7 @@ def event_json(event: EventSummary) -> JSON:
         "action": event.action,
         "delivery_id": event.delivery_id,
         "received_at": rfc3339(event.received_at),
-        "jobs": event.jobs,
+        "job_count": event.jobs,
         "warnings": list(event.warnings),
     }
 
@@ -86,7 +86,7 @@ def refused_line(refused: RefusedRequest) -> str:
 
 def refused_json(refused: RefusedRequest) -> JSON:
     return {
-        "at": rfc3339(refused.at),
+        "received_at": rfc3339(refused.at),
         "source": refused.source,
         "event": refused.event,
         "size": refused.size,

@@ -60,7 +60,7 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     else:
         yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
     if job.group is not None:
-        behind = ", waits until an earlier job of the group has ended" if job.blocked else ""
+        behind = ", waits for an earlier job of the group" if job.blocked else ""
         yield f"  in group {one_line(job.group)!r}{behind}"
     if job.once_key:
         yield f"  once_key {one_line(job.once_key)!r}"

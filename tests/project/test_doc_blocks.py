@@ -322,7 +322,7 @@ def test_the_documented_fields_of_a_job_are_those_of_its_json(shell: Shell) -> N
 
 def test_the_documented_keys_of_an_explained_route_are_those_of_its_json(shell: Shell) -> None:
     page = (ROOT / "docs" / "how-to" / "test-a-change.md").read_text("utf-8")
-    (sentence,) = re.findall(r"In `--json`, each route has ([^.]*)\.", page)
+    (sentence,) = re.findall(r"With `--json`, each route has the keys ([^.]*)\.", page)
     output = CliRunner().invoke(main, ["explain", "12", "--json"], env=shell.environ).output
     for route in orjson.loads(output)["routes"]:
         assert set(route) == set(re.findall(r"`(\w+)`", sentence))

@@ -318,7 +318,7 @@ def test_refused_requests_are_listed_as_data(terminal: Terminal) -> None:
 
     assert json.loads(terminal.run("events", "list", "--refused", "--json").output) == [
         {
-            "at": "2023-11-14T22:13:20.500000Z",
+            "received_at": "2023-11-14T22:13:20.500000Z",
             "source": "github",
             "event": "push",
             "size": 12_345,

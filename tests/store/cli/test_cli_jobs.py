@@ -827,7 +827,7 @@ class TestShow:
         first = terminal.run("jobs", "show", "1").output
         assert "\n  in group 'acme/api'\n  once_key 'fp 1'\n  due 20" in first
         second = terminal.run("jobs", "show", "2").output
-        assert "\n  in group 'acme/api', waits until an earlier job of the group has ended\n" in second
+        assert "\n  in group 'acme/api', waits for an earlier job of the group\n" in second
         assert "once_key" not in second
         assert "ended" not in second
 

@@ -182,8 +182,8 @@ class TestOutput:
         answer = found(terminal)
         (event,) = answer.pop("events")
         assert answer == {
-            "tried": 1, "without_a_body": 0, "differ": 1, "new": 0, "gone": 0, "changed": 1,
-            "match_nothing": 0, "uncertain": 0, "warnings": [],
+            "compared": 1, "without_body": 0, "different": 1, "new": 0, "gone": 0, "changed": 1,
+            "unmatched": 0, "uncertain": 0, "warnings": [],
         }  # fmt: skip
         (change,) = event["changes"]
         differences = change.pop("differences")
@@ -203,14 +203,14 @@ class TestOutput:
     def test_which_events(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         for at in (NOW, NOW, time.time()):
             arrive(terminal, at=at)
-        assert found(terminal)["tried"] == 3
-        assert found(terminal, "--last", "2")["tried"] == 2
+        assert found(terminal)["compared"] == 3
+        assert found(terminal, "--last", "2")["compared"] == 2
         monkeypatch.setattr(preview, "LAST", 2)
-        assert found(terminal)["tried"] == 2
-        assert found(terminal, "--last", "3")["tried"] == 3
+        assert found(terminal)["compared"] == 2
+        assert found(terminal, "--last", "3")["compared"] == 3
         monkeypatch.setattr(preview, "LAST", 0)
-        assert found(terminal, "--since", "1h")["tried"] == 1
-        assert found(terminal, "--since", "1h", "--last", "2")["tried"] == 1
+        assert found(terminal, "--since", "1h")["compared"] == 1
+        assert found(terminal, "--since", "1h", "--last", "2")["compared"] == 1
         assert terminal.run("preview", "--last", "0").exit_code == 2
         assert terminal.run("preview", "--since", "soon").exit_code == 2
 
@@ -250,7 +250,7 @@ class TestWhatIsToldHonestly:
         edit(terminal, "allow_unsigned: true", f"allow_unsigned: true, redact: ['{redact}']")
         arrive(terminal, list=[{"name": "one", "on": True}])
         answer = found(terminal, "--fail-on-change")
-        assert (answer["differ"], answer["uncertain"]) == (0, len(uncertain))
+        assert (answer["different"], answer["uncertain"]) == (0, len(uncertain))
         events = [change for event in answer["events"] for change in event["changes"]]
         assert [(change["route"], change["certain"]) for change in events] == [(x, False) for x in uncertain]
         told = terminal.run("preview").output
@@ -264,14 +264,14 @@ class TestWhatIsToldHonestly:
         edit(terminal, "allow_unsigned: true", "allow_unsigned: true, redact: ['payload.list[*].id']")
         arrive(terminal, list=[{"name": "one", "on": True, "id": number} for number in (1, 2)])
         answer = found(terminal, "--fail-on-change")
-        assert (answer["differ"], answer["uncertain"]) == (0, 2)
+        assert (answer["different"], answer["uncertain"]) == (0, 2)
 
     def test_an_item_that_is_gone_of_a_redacted_event(self, terminal: Terminal) -> None:
         edit(terminal, "allow_unsigned: true", "allow_unsigned: true, redact: [payload.before]")
         arrive(terminal, list=[{"name": "one", "on": True}])
         edit(terminal, "item.on: true", "item.on: false")
         answer = found(terminal, "--fail-on-change")
-        assert (answer["differ"], answer["uncertain"]) == (0, 1)
+        assert (answer["different"], answer["uncertain"]) == (0, 1)
 
     def test_an_otherwise_route_that_a_redacted_field_may_keep_from_being_asked(
         self, terminal: Terminal
@@ -280,7 +280,7 @@ class TestWhatIsToldHonestly:
         edit(terminal, "event: push", "event: issues")
         arrive(terminal, "issues")
         answer = found(terminal, "--fail-on-change")
-        assert (answer["differ"], answer["uncertain"]) == (0, 2)
+        assert (answer["different"], answer["uncertain"]) == (0, 2)
 
     def test_more_routes_that_ask_for_a_redacted_field_than_warnings_are_kept(
         self, terminal: Terminal
@@ -294,7 +294,7 @@ class TestWhatIsToldHonestly:
         terminal.config.write_text(terminal.config.read_text() + routes)
         arrive(terminal, ref=f"b{MAX_WARNINGS}")
         answer = found(terminal, "--fail-on-change")
-        assert (answer["differ"], answer["uncertain"]) == (0, 1)
+        assert (answer["different"], answer["uncertain"]) == (0, 1)
 
     def test_a_job_that_was_dead_and_still_is(self, terminal: Terminal) -> None:
         edit(terminal, "payload.number", "payload.none")
@@ -324,7 +324,7 @@ class TestWhatIsToldHonestly:
     def test_no_route_is_asked_about_a_ping(self, terminal: Terminal) -> None:
         edit(terminal, "event: push\n", "event: ping\n")
         arrive(terminal, "ping")
-        assert (found(terminal)["tried"], changed(terminal)) == (1, [])
+        assert (found(terminal)["compared"], changed(terminal)) == (1, [])
 
     def test_a_source_that_is_gone(self, terminal: Terminal) -> None:
         arrive(terminal)
@@ -333,7 +333,7 @@ class TestWhatIsToldHonestly:
         assert changed(terminal)[0] == "gone     job 1 of route 'deploy'"
         assert changed(terminal)[-1] == "warning: the table has no source 'github'"
         assert "the table has no source 'github' (of 1 events)" in terminal.run("preview").output
-        assert found(terminal)["match_nothing"] == 1
+        assert found(terminal)["unmatched"] == 1
 
     def test_a_new_route_that_cannot_be_asked(self, terminal: Terminal) -> None:
         arrive(terminal)

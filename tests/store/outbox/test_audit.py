@@ -272,11 +272,14 @@ class TestTheCommands:
         done(terminal.run(*command, **KEYS))
 
         (entry,) = listed(terminal)
-        assert (entry["actor"], entry["account"]) == (ACCOUNT, ACCOUNT)
+        assert (entry["operator"], entry["account"]) == (ACCOUNT, ACCOUNT)
         assert (entry["action"], entry["target"]) == (action, target)
         assert (entry["selected"], entry["changed"]) == (1, 1)
-        assert begun - 1 < time.mktime(time.strptime(entry["at"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
-        assert entry["ended_at"] >= entry["at"]
+        assert (
+            begun - 1
+            < time.mktime(time.strptime(entry["started_at"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+        )
+        assert entry["ended_at"] >= entry["started_at"]
 
     def test_resume_and_prune_too(self, terminal: Terminal) -> None:
         terminal.store(("abc",))
@@ -289,9 +292,10 @@ class TestTheCommands:
             {"route": "deploy"},
             1,
         )
-        assert (pruned["action"], pruned["target"]) == ("prune", {"older than": "60d,10d"})
+        assert (pruned["action"], pruned["target"]) == ("prune", {"older_than": "60d,10d"})
         assert (pruned["selected"], pruned["changed"]) == (None, 0)
-        assert {entry["actor"] for entry in (pruned, resumed)} == {"Maria"}
+        assert {entry["operator"] for entry in (pruned, resumed)} == {"Maria"}
+        assert "  prune  older than 60d,10d  0\n" in terminal.run("audit").output
 
     def test_a_filter_with_since(self, terminal: Terminal) -> None:
         terminal.store(("abc",))
@@ -305,7 +309,7 @@ class TestTheCommands:
         terminal.store(("abc",))
         done(terminal.run("jobs", "cancel", "1", "--as", "María Pérez"))
         (entry,) = listed(terminal)
-        assert (entry["actor"], entry["account"]) == ("María Pérez", ACCOUNT)
+        assert (entry["operator"], entry["account"]) == ("María Pérez", ACCOUNT)
         line = terminal.run("audit").output
         assert line.endswith(f"  María Pérez ({ACCOUNT})  jobs cancel  jobs 1  1 of 1\n")
 
