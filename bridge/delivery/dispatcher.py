@@ -75,6 +75,8 @@ class Delivery:
         self._store_ahead, self._jumped_at = math.inf, -math.inf
         self._make_client = make_client
         self._table = table
+        #: When the next job is due, as of the last claim, seconds since the epoch; None if none waits.
+        self._next_due: float | None = None
         #: When a task's rate allows another start, seconds since the epoch; None where no rate is used up.
         self._next_start_at: float | None = None
         self._target = Target(table, clock)
@@ -215,7 +217,7 @@ class Delivery:
         with self._changed:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
         limit = self._target.claim_limit(free)
-        due = self._outbox.next_due() if limit else None
+        self._next_due = due = self._outbox.next_due() if limit else None
         self._next_start_at = None
         if due is None or due > self._clock():
             return 0
@@ -259,7 +261,7 @@ class Delivery:
         seconds_to_probe = self._target.seconds_to_probe
         if seconds_to_probe is not None:
             return min(POLL_INTERVAL, seconds_to_probe)
-        due = self._outbox.next_due()
+        due = self._next_due
         due = self._next_start_at if due is None or due <= asked_at else min(due, self._next_start_at or due)
         return POLL_INTERVAL if due is None else min(POLL_INTERVAL, max(0.0, due - self._clock()))
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.core.job import Job, JobState
 from bridge.outbox import audit
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import jobs, pauses
+from bridge.outbox.statement import Statement
 
 #: How many jobs one unit of work updates.
 BATCH_JOBS = 2000
 
 _ROUTES_AND_TASKS = select(jobs.c.route, jobs.c.task_id, jobs.c.task).distinct()
-_ALL = select(pauses).order_by(pauses.c.kind, pauses.c.name)
+_ALL = Statement(select(pauses).order_by(pauses.c.kind, pauses.c.name))
 
 
 class Pausable(StrEnum):
@@ -83,8 +83,4 @@ def routes_and_tasks(connection: Connection) -> list[tuple[str, str, str]]:
 
 def paused(connection: Connection) -> list[Pause]:
     """Return the pauses in force."""
-    return [_pause_of(row) for row in connection.execute(_ALL)]
-
-
-def _pause_of(row: Row[Any]) -> Pause:
-    return Pause(Pausable(row.kind), row.name, row.since)
+    return [Pause(Pausable(row.kind), row.name, row.since) for row in _ALL.rows(connection, {})]

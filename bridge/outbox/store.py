@@ -44,9 +44,12 @@ from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_
 from bridge.outbox.schema import IS_READY, attempts, events, jobs, refused_requests
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
+from bridge.outbox.statement import Statement
 from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook
 from bridge.process.settings import Retention
 from bridge.routing.route import OnDead
+
+_NEXT_DUE = Statement(select(func.min(jobs.c.due_at).label("due_at")).where(IS_READY))
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -217,7 +220,8 @@ class Outbox:
 
     def next_due(self) -> float | None:
         """Return when the next job is due that its group does not block."""
-        at: float | None = self._all(select(func.min(jobs.c.due_at)).where(IS_READY))[0][0]
+        row = self._database.read(lambda connection: _NEXT_DUE.first(connection, {}))
+        at: float | None = row.due_at
         return at
 
     def create_dead_job_alerts(self, on_dead: OnDead) -> int:

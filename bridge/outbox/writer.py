@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Batch, RunAlone, cause
+from bridge.outbox.statement import Statement
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -31,6 +33,10 @@ GROUP_LIMIT = 256
 START_TIMEOUT = 5.0
 #: The execution option of a writer's connection.
 WRITES_OPTION = "bridge_writes"
+
+_SAVEPOINT = Statement(text("SAVEPOINT unit"))
+_ROLLBACK = Statement(text("ROLLBACK TO SAVEPOINT unit"))
+_RELEASE = Statement(text("RELEASE SAVEPOINT unit"))
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +80,7 @@ class Writer:
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._commit_all, name="outbox-writer", daemon=True)
         self.is_closed = False
         self._thread.start()
@@ -154,8 +161,7 @@ class Writer:
         if not group:
             return
         try:
-            writing = self._engine.connect().execution_options(**{WRITES_OPTION: True})
-            with writing as connection, connection.begin():
+            with self._connected() as connection, connection.begin():
                 settled = self._run_batches(group, connection)
                 settled += [_run_alone(unit, connection) for unit in group if unit.batch is None]
                 self._before_commit()
@@ -167,6 +173,20 @@ class Writer:
         self._after_commit()
         for settle in settled:
             settle()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Yield a connection, which the next commit uses too if its units have arrived."""
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(**{WRITES_OPTION: True})
+        is_done = False
+        try:
+            yield self._connection
+            is_done = True
+        finally:
+            if not is_done or self._units.empty():
+                self._connection.close()
+                self._connection = None
 
     def _run_batches(self, group: list[_Unit], connection: Connection) -> list[Callable[[], None]]:
         """Run the batches of a group; return functions that give callers their results after the commit."""
@@ -190,15 +210,15 @@ class Writer:
 
 def _run_alone(unit: _Unit, connection: Connection) -> Callable[[], None]:
     """Run one unit in its savepoint; return a function that gives its caller the result after the commit."""
-    connection.exec_driver_sql("SAVEPOINT unit")
+    _SAVEPOINT.count(connection, {})
     try:
         result = unit.argument(connection)
     except OperationalError:
         # The whole group fails: SQLite may have undone the transaction.
         raise
     except Exception as error:  # noqa: BLE001 - raised in the caller
-        connection.exec_driver_sql("ROLLBACK TO unit")
-        connection.exec_driver_sql("RELEASE unit")
+        _ROLLBACK.count(connection, {})
+        _RELEASE.count(connection, {})
         return partial(unit.done.set_exception, error)
-    connection.exec_driver_sql("RELEASE unit")
+    _RELEASE.count(connection, {})
     return partial(unit.done.set_result, result)
