@@ -6,8 +6,7 @@ A page marks each such part with two comments, and the rest of the page is writt
     …
     <!-- end -->
 
-`parts` names them. Each must be on exactly one page: for a new type of source, add a section with
-``<!-- generated: source NAME -->`` to docs/reference/sources.md.
+`parts` names them. Each must be on exactly one page. A new type of source gets its section by itself.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from bridge.sources.base.source_type import SourceType
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "theeye-bridge"
+_SOURCES = ROOT / "docs" / "reference" / "sources.md"
 #: A longer list of known events is folded.
 FOLDED = 40
 
@@ -72,6 +72,20 @@ def part_names(page: str) -> list[str]:
 def filled(page: str, by_name: Mapping[str, Callable[[], str]]) -> str:
     """Return a page's text with each part as the code declares it. Raises KeyError for an unknown part."""
     return MARKED.sub(lambda part: f"{part[1]}{part[2]}\n{by_name[part[1]]().strip()}\n\n", page)
+
+
+def with_sections(page: str, types: Iterable[str]) -> str:
+    """Return the text of docs/reference/sources.md with a section for each type, in alphabetical order."""
+    present = [name.removeprefix("source ") for name in part_names(page) if name.startswith("source ")]
+    for name in sorted(set(types) - set(present)):
+        section = f"## {name}\n\n<!-- generated: source {name} -->\n<!-- end -->\n"
+        following = min((other for other in present if other > name), default=None)
+        if following is None:
+            page = f"{page}\n{section}"
+        else:
+            page = page.replace(f"\n## {following}\n", f"\n{section}\n## {following}\n", 1)
+        present.append(name)
+    return page
 
 
 def _join(lines: Iterable[str]) -> str:
@@ -338,9 +352,11 @@ def _output(arguments: tuple[str, ...], ref: str, variables: Mapping[str, str | 
 
 def write() -> None:
     """Write every page that differs, and the JSON Schema."""
-    by_name = parts()
-    texts = {page: filled(page.read_text("utf-8"), by_name) for page in pages()}
-    texts[ROOT / "config" / "schema.json"] = json_schema.document(discover().values())
+    by_name, types = parts(), discover()
+    texts = {page: page.read_text("utf-8") for page in pages()}
+    texts[_SOURCES] = with_sections(texts[_SOURCES], types)
+    texts = {page: filled(text, by_name) for page, text in texts.items()}
+    texts[ROOT / "config" / "schema.json"] = json_schema.document(types.values())
     for path, text in texts.items():
         if path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 import bridge
-from bridge import sources
-from bridge.cli import main
-from bridge.sources.base.discovery import discover
+from docs.generate import part_names, with_sections
 
 ROOT = Path(__file__).parents[2]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
@@ -35,20 +35,49 @@ def test_every_file_and_make_target_that_contributors_are_told_exists() -> None:
     assert targets <= known
 
 
-def test_the_copy_of_a_source_type_works_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first minutes of a contributor: the command of the guide, then init and check."""
-    (command,) = re.findall(r"^ +(sed .* > bridge/sources/acme\.py)$", CONTRIBUTING, re.MULTILINE)
-    copied = tmp_path / "acme.py"
-    subprocess.run(command.replace("bridge/sources/acme.py", str(copied)), shell=True, cwd=ROOT, check=True)
-    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
-    try:
-        assert discover()["acme"].guide.title == "Acme"
-        environ = {"BRIDGE_CONFIG": str(tmp_path / "config")}
-        assert CliRunner().invoke(main, ["init", "--source", "acme"], env=environ).exit_code == 0
-        checked = CliRunner().invoke(main, ["check"], env=environ)
-        assert "1 source, 1 task, 1 route; no mistakes" in checked.output
-    finally:
-        sys.modules.pop("bridge.sources.acme", None)
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this checkout, with its virtual environment."""
+    copy = tmp_path / "checkout"
+    not_copied = {".git", ".venv", "var", "node_modules"}
+    copytree(ROOT, copy, ignore=lambda _, names: not_copied & {*names})
+    (copy / ".venv").mkdir()
+    for each in Path(sys.prefix).iterdir():
+        if each.name not in (".run", ".test"):
+            (copy / ".venv" / each.name).symlink_to(each)
+    # Newer than the lock files, so make installs nothing.
+    (copy / ".venv" / ".run").touch()
+    return copy
+
+
+def test_the_steps_to_a_source_type_work_as_written(checkout: Path, tmp_path: Path) -> None:
+    """Every command of the guide runs, with step 3's samples; then the tests of the docs pass."""
+    section = CONTRIBUTING.split("## Your first source type\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    commands = textwrap.dedent("".join(blocks)).replace("/tmp/acme", str(tmp_path / "table"))
+    assert [line.split()[0] for line in commands.splitlines()][:3] == ["sed", ".venv/bin/python", "make"]
+    fixtures = checkout / "tests" / "fixtures"
+    copytree(fixtures / "circleci", fixtures / "acme")
+    tests = ".venv/bin/python -m pytest -p no:cacheprovider tests/project/test_docs.py"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "BRIDGE"))}
+    done = subprocess.run(
+        ["sh", "-ec", commands + tests],
+        check=False,
+        cwd=checkout,
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout[-5000:]}{done.stderr[-5000:]}"
+    assert "1 source, 1 task, 1 route; no mistakes" in done.stdout
+
+
+def test_a_missing_section_of_a_type_is_added_in_order() -> None:
+    page = "# Sources\n\n## b\n\n<!-- generated: source b -->\n<!-- end -->\n\nBy hand.\n"
+    added = with_sections(page, ["a", "b", "c"])
+    assert re.findall("^## (.*)$", added, re.MULTILINE) == ["a", "b", "c"]
+    assert part_names(added) == ["source a", "source b", "source c"]
+    assert with_sections(added, ["a", "b", "c"]) == added
 
 
 def test_the_hooks_are_the_linters_of_make_with_their_locked_versions() -> None:

@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -291,9 +292,11 @@ def test_the_lines_of_a_page_run_in_their_order(
 ) -> None:
     taken = set(yaml.safe_load(EXAMPLE)["sources"])
     for number, text in enumerate(code_blocks(page, "yaml")):
-        sources = set(yaml.safe_load(text).get("sources", {}))
+        table = yaml.safe_load(text)
+        sources = set(table.get("sources", {}))
         if sources and not sources & taken:
-            (shell.folder / "config" / f"{number}.yml").write_text(text)
+            table.pop("theeye", None)  # the example has one
+            (shell.folder / "config" / f"{number}.yml").write_text(yaml.safe_dump(table))
     shell.environ |= variables_of(shell.folder / "config")
     shell.environ |= {"GITHUB_SECRET_NEW": SECRET}
     lines = [line for block in blocks("sh") if block.page == page for line in lines_of(block)]
@@ -302,6 +305,50 @@ def test_the_lines_of_a_page_run_in_their_order(
     for line in lines:
         subprocess.run(["sh", "-n", "-c", line], check=True)
         shell.run(line)
+
+
+#: The guides that begin in an empty folder.
+GUIDES = [f"docs/how-to/{name}.md" for name in ("alertmanager", "any-sender", "github", "grafana")]
+
+
+@each_of("page", GUIDES)
+def test_a_guide_is_complete_in_an_empty_folder(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first table, its variables and no others, and its commands, with the bridge from `serve` on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "routes.yml").write_text(code_blocks(page, "yaml")[0])
+    environ = {"PATH": os.environ["PATH"]}
+    with ExitStack() as running:
+        for line in (line for block in blocks("sh") if block.page == page for line in lines_of(block)):
+            match line.split():
+                case ["theeye-bridge", "serve"]:
+                    check = run_bridge(["check", "--env"], environ)
+                    assert check.stdout.endswith("; no mistakes, 0 warnings\n"), check.stdout
+                    # The server of the tests runs in another folder.
+                    files = {
+                        name: str(tmp_path / environ[name]) for name in environ if name.endswith("_FILE")
+                    }
+                    values = {**environ, **files, "BRIDGE_DELIVER": "false"}
+                    server = Server(tmp_path / "config", tmp_path / "var" / "bridge.db", values)
+                    environ["PORT"] = str(running.enter_context(server).port)
+                case ["theeye-bridge", *arguments]:
+                    done = run_bridge(shlex.split(line)[1:], environ)
+                    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+                case ["export", assignment]:
+                    name, _, value = assignment.partition("=")
+                    environ[name] = value
+                case _:
+                    subprocess.run(["sh", "-ec", line], cwd=tmp_path, check=True)
+        assert "PORT" in environ, "it does not start the bridge"
+
+
+def run_bridge(arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the working directory, with these variables only."""
+    command = [sys.executable, "-m", "bridge", *arguments]
+    environ = {**environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
 
 
 def test_the_documented_hash_is_the_one_that_check_prints(shell: Shell) -> None:

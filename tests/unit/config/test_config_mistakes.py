@@ -215,7 +215,9 @@ NOT_ALLOWED = "the file contains a character that YAML does not allow"
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    assert told(problems_of(tmp_path / "none"), tmp_path) == ["none:1:1: error: no such file or folder"]
+    (problem,) = problems_of(tmp_path / "none")
+    hint = "run `theeye-bridge init`, or set BRIDGE_CONFIG to the routing table"
+    assert str(problem) == f"{tmp_path / 'none'}: error: no such file or folder\n    hint: {hint}"
 
 
 @pytest.mark.parametrize("text", ["\n", "# nothing\n", "---\n", "---\n...\n", "{}\n", "\ufeff", "\r\n"])
