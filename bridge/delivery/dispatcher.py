@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
+from functools import partial
 from uuid import uuid4
 
 from bridge.core.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from bridge.delivery.circuit_breaker import Probe
 from bridge.delivery.sender import ClaimedJob, Sender
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient
+from bridge.http.connection import tls_context
 from bridge.outbox.store import Outbox
 from bridge.process.clock import JUMP_THRESHOLD, Clock
 from bridge.process.watchdog import Watchdog
@@ -63,7 +65,7 @@ class Delivery:
         threads: int = THREADS,
         dry_run: bool = False,
         clock: Clock | None = None,
-        make_client: Callable[[Watchdog], HttpClient] = HttpClient,
+        make_client: Callable[[Watchdog], HttpClient] | None = None,
     ) -> None:
         self._outbox = outbox
         self._threads = threads
@@ -73,7 +75,7 @@ class Delivery:
         self._followed_jumps = (0, 0)
         #: How far the store's clock was ahead of ``time.monotonic()``, and when it jumped or was first read.
         self._store_ahead, self._jumped_at = math.inf, -math.inf
-        self._make_client = make_client
+        self._make_client = make_client or partial(HttpClient, trust=tls_context())
         self._table = table
         #: When the next job is due, as of the last claim, seconds since the epoch; None if none waits.
         self._next_due: float | None = None

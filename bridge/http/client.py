@@ -7,6 +7,7 @@ path or query: what `requests` and `urllib3` say is replaced.
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from requests.utils import check_header_validity
 
 from bridge import __version__
 from bridge.core.event import Headers
-from bridge.http.connection import Adapter
+from bridge.http.connection import Adapter, tls_context
 from bridge.http.encoding import decode
 from bridge.http.exchange import Exchange
 from bridge.process.watchdog import Watchdog
@@ -50,19 +51,21 @@ class HttpClient:
     """Sends one request at a time and reuses its connection. Not thread-safe; the watchdog may be shared.
 
     It follows no redirect, sends nothing twice, stores no cookie, and reads nothing from the environment
-    (proxies, netrc, certificates). `ca_bundle` is a file of certificates to trust instead of the public ones.
+    (proxies, netrc, certificates). `trust` is a file of certificates to trust instead of the public ones, or
+    what `tls_context` returned.
     """
 
     def __init__(
         self,
         watchdog: Watchdog,
-        ca_bundle: str | Literal[True] = True,
+        trust: str | Literal[True] | ssl.SSLContext = True,
         *,
         max_idle: float = IDLE_LIMIT,
         max_answer: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._watchdog = watchdog
-        self._adapter = Adapter(ca_bundle, max_idle)
+        tls = trust if isinstance(trust, ssl.SSLContext) else tls_context(trust)
+        self._adapter = Adapter(tls, max_idle)
         self._max_answer = max_answer
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpAnswer:

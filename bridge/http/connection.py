@@ -196,13 +196,24 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
+def tls_context(ca_bundle: str | Literal[True] = True) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file, or the public ones.
+
+    Threads may share it: to read the public ones takes as long as a hundred requests. `ssl` and `urllib3`
+    would read variables of the environment.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH if ca_bundle is True else ca_bundle)
+    return context
+
+
 class Adapter(HTTPAdapter):
     """Makes the connections of one client."""
 
     exchange: Exchange
 
-    def __init__(self, ca_bundle: str | Literal[True], max_idle: float) -> None:
-        self._ca_bundle = DEFAULT_CA_BUNDLE_PATH if ca_bundle is True else ca_bundle
+    def __init__(self, tls: ssl.SSLContext, max_idle: float) -> None:
+        self._tls = tls
         self._max_idle = max_idle
         #: The pool that was used last, by its origin.
         self._pools: dict[str, _Pool] = {}
@@ -211,11 +222,7 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
     ) -> None:
-        # Made once: reading a bundle takes as long as a hundred requests. Made here: `ssl` and `urllib3`
-        # would read variables of the environment.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self._ca_bundle)
-        super().init_poolmanager(connections, maxsize, block, ssl_context=context, **pool_kwargs)
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:

@@ -147,7 +147,7 @@ class Process:
 
 def quick_client(folder: Path) -> Callable[[Watchdog], HttpClient]:
     """Makes a client that trusts one authority alone."""
-    return partial(HttpClient, ca_bundle=str(one_authority(folder)))
+    return partial(HttpClient, trust=str(one_authority(folder)))
 
 
 def arguments(theeye: StandIn) -> list[JSON]:
