@@ -18,8 +18,8 @@ FETCH_TIMEOUT = 5.0
 class Fetcher:
     """GETs https URLs that its caller has checked, one at a time. It follows no redirect.
 
-    Safe to use from any thread, and after a fork if the parent has downloaded nothing. `ca_bundle` is a file of
-    certificates to trust instead of the public ones, `timeout` is in seconds.
+    Safe to use from any thread, and after a fork if the parent has downloaded nothing. `ca_bundle` is a file
+    of certificates to trust instead of the public ones, `timeout` is in seconds.
     """
 
     def __init__(self, ca_bundle: str | Literal[True] = True, timeout: float = FETCH_TIMEOUT) -> None:

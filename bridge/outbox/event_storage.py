@@ -84,17 +84,22 @@ def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, 
 
     Return what became of them, by their place in `new`; the others are left to `_store_one`.
     """
+    before = lookup.by_digest(connection, [each.webhook for each in new])
     common: dict[int, NewEvent] = {}
     seen: set[object] = set()
     for at, each in enumerate(new):
         webhook = each.webhook
-        keys = {each.delivery, each.body} if webhook.replays is not None else {each.delivery}
+        is_first_body = webhook.replays is not None and each.body not in before
+        keys = {each.delivery, each.body} if is_first_body else {each.delivery}
         has_simple_id = webhook.fingerprint is None and not webhook.has_chosen_id
         if has_simple_id and webhook.replays is not Replays.REFUSE and seen.isdisjoint(keys):
             common[at] = each
             seen |= keys
-    before = lookup.by_digest(connection, [each.webhook for each in common.values()])
-    notes = {at: _same_body(before[each.body]) for at, each in common.items() if each.body in before}
+    notes = {
+        at: _same_body(before[each.body])
+        for at, each in common.items()
+        if each.webhook.replays is not None and each.body in before
+    }
     rows = [_noted(each.row, notes.get(at)) for at, each in common.items()]
     ids = {(row.source, row.delivery_id): row.id for row in _INSERT_EVENTS.rows_for(connection, rows)}
     inserted = {at: ids[each.delivery] for at, each in common.items() if each.delivery in ids}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NoReturn, TypeAlias
 
 from sqlalchemy import (
@@ -126,7 +127,10 @@ class _Compiled:
         dialect = connection.dialect
         compiled = clause.compile(dialect=dialect)
         self.text = str(compiled)
-        self._order: Sequence[str] | None = compiled.positiontup
+        order: Sequence[str] | None = compiled.positiontup
+        # Two names at least, so that the getter returns a tuple.
+        self._values_of = itemgetter(*order) if order is not None and len(order) > 1 else None
+        self._order = order
         #: The values that the clause itself has, by the parameter's name.
         self._fixed = {name: each.value for each, name in compiled.bind_names.items() if not each.required}
         self._driver_errors = dialect.loaded_dbapi.Error
@@ -150,7 +154,9 @@ class _Compiled:
 
     def values(self, parameters: Mapping[str, Any]) -> Any:
         """Return the parameters as the driver expects them."""
-        values = {**self._fixed, **parameters}
+        values = {**self._fixed, **parameters} if self._fixed else parameters
+        if self._values_of is not None:
+            return self._values_of(values)
         return values if self._order is None else tuple(values[name] for name in self._order)
 
     def rows_of(self, cursor: Any) -> list[Any]:
