@@ -1,70 +1,103 @@
-"""``POST /hooks/<source>``."""
+"""``POST /hooks/<source>``, in front of Flask."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
+from werkzeug import Request as WerkzeugRequest
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.sansio.utils import get_content_length
 
 from bridge.core.client_network import network_of
 from bridge.core.errors import TooLarge, Unreadable
 from bridge.core.event import Headers, Request
-from bridge.intake.receive import Receiver
+from bridge.intake.receive import Answer, Receiver
 from bridge.process.settings import Settings
 from bridge.web.client_address import client_address
 from bridge.web.large_body_limiter import ArrivingBody, LargeBodyLimiter
+from bridge.web.problem import error_response
 from bridge.web.processing_limiter import ProcessingLimiter
 from bridge.web.request_deadline import finish_read, request_guard
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 #: What a chunked body may take on the wire besides twice its size: each chunk costs CPU.
 MAX_FRAMING_BYTES = 64 * 1024
 #: How much of a body is read at once.
 _READ_BYTES = 64 * 1024
+#: The path of a source, as Flask's own rule has it.
+_PATH = re.compile(r"/hooks/([^/]+)/?")
 
 
-def hooks(receiver: Receiver, settings: Settings) -> Blueprint:
-    """The URLs that senders post to."""
-    blueprint = Blueprint("hooks", __name__)
-    limiter = LargeBodyLimiter.for_process(settings.web_concurrency, settings.max_body)
-    processing = ProcessingLimiter()
+class Hooks:
+    """The WSGI application that receives webhooks, and passes every other request to Flask.
 
-    @blueprint.post("/hooks/<source>", strict_slashes=False)
-    def hook(source: str) -> Response:
-        forwarded_for = request.headers.get("X-Forwarded-For", "")
+    Flask's dispatch takes as long as everything else until a webhook is stored.
+    """
+
+    def __init__(self, receiver: Receiver, settings: Settings, flask: WSGIApplication) -> None:
+        self._receiver = receiver
+        self._settings = settings
+        self._flask = flask
+        self._limiter = LargeBodyLimiter.for_process(settings.web_concurrency, settings.max_body)
+        self._processing = ProcessingLimiter()
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
+        if path is None or environ["REQUEST_METHOD"] != "POST":
+            return self._flask(environ, start_response)
+        try:
+            answer = self._receive(environ, path[1].encode("latin-1").decode("utf-8", "replace"))
+        except Exception as error:  # noqa: BLE001 - logged, and answered without a traceback
+            return error_response(error)(environ, start_response)
+        body = orjson.dumps(answer.body)
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase.upper()}", headers)
+        return [body]
+
+    def _receive(self, environ: dict[str, Any], source: str) -> Answer:
+        request = WerkzeugRequest(environ) if environ.get("QUERY_STRING") else None
         head = Request(
             source=source,
-            headers=Headers(request.headers.items()),
-            query={name: values[-1] for name, values in request.args.lists()},
+            headers=Headers(EnvironHeaders(environ).items()),
+            query={} if request is None else {name: values[-1] for name, values in request.args.lists()},
             body=b"",
-            received_at=receiver.clock(),
-            client=client_address(request.remote_addr or "", forwarded_for, settings.trusted_proxies),
+            received_at=self._receiver.clock(),
+            client=client_address(
+                environ.get("REMOTE_ADDR", ""),
+                environ.get("HTTP_X_FORWARDED_FOR", ""),
+                self._settings.trusted_proxies,
+            ),
         )
-        answer = receiver.receive(head, body(network_of(head.client)), request.content_length)
-        return Response(orjson.dumps(answer.body), answer.status, content_type="application/json")
+        length = get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
+        return self._receiver.receive(head, self._body(environ, length, network_of(head.client)), length)
 
     @contextmanager
-    def body(network: str) -> Iterator[bytes]:
-        """Read the body of this thread's request, and free its memory at the end. Raises Refusal."""
-        length, limit = request.content_length, settings.max_body
+    def _body(self, environ: dict[str, Any], length: int | None, network: str) -> Iterator[bytes]:
+        """Read the body of a request, and free its memory at the end. Raises Refusal."""
+        limit = self._settings.max_body
         if length is not None and length > limit:
             raise TooLarge(f"the body has {length:,} bytes; expected at most {limit:,}")
-        with limiter.arriving(limit if length is None else length, network, request_guard.get()) as arriving:
-            content = _read_body(arriving, length, limit)
-            with processing.turn(len(content)):
+        largest = limit if length is None else length
+        with self._limiter.arriving(largest, network, request_guard.get()) as arriving:
+            content = _read_body(environ, arriving, length, limit)
+            with self._processing.turn(len(content)):
                 yield content
 
-    return blueprint
 
-
-def _read_body(arriving: ArrivingBody, length: int | None, limit: int) -> bytes:
+def _read_body(environ: dict[str, Any], arriving: ArrivingBody, length: int | None, limit: int) -> bytes:
     """Return the whole body. Raises Unreadable, TooLarge, RequestTimeout or BodyMemoryFull."""
     # A bytes object that grows in place: joined pieces would need the memory twice.
-    content, stream, size = BytesIO(), request.environ["wsgi.input"], 0
-    connection = request.environ.get("gunicorn.socket")
+    content, stream, size = BytesIO(), environ["wsgi.input"], 0
+    connection = environ.get("gunicorn.socket")
     # A body of unknown length is read one byte past the limit, to see that it is longer.
     end = limit + 1 if length is None else length
     try:

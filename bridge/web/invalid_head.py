@@ -13,8 +13,8 @@ from gunicorn.http.errors import (
 )
 
 from bridge.app import Bridge
-from bridge.web.application import problem_response
 from bridge.web.client_address import client_address
+from bridge.web.problem import problem_response
 
 #: All other errors of a head are a 400.
 _STATUSES: dict[type[ParseException], int] = {
