@@ -24,4 +24,4 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     if in_json:
         terminal.say_json([rows.audit_json(entry) for entry in entries])
     else:
-        terminal.say(rows.listed(rows.AUDIT_HEADING, map(rows.audit_line, entries), "no actions"))
+        terminal.say(rows.audit_lines(entries))

@@ -15,3 +15,10 @@ class Guide:
     setup: str
     #: A source and a route, in YAML.
     example: str
+    #: Whether the title names one sender. Otherwise `init` says *the sender*.
+    is_one_sender: bool = True
+
+    @property
+    def sender(self) -> str:
+        """The sender in a sentence."""
+        return self.title if self.is_one_sender else "the sender"
