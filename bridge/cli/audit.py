@@ -6,8 +6,7 @@ import click
 
 from bridge.cli.selection import audit_since
 from bridge.cli.terminal import Terminal, as_json, limited
-from bridge.report.audit import AUDIT_HEADING, audit_json, audit_line
-from bridge.report.lines import with_heading
+from bridge.report.audit import audit_json, audit_lines
 
 
 @click.command()
@@ -26,4 +25,4 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     if in_json:
         terminal.say_json([audit_json(entry) for entry in entries])
     else:
-        terminal.say(with_heading(AUDIT_HEADING, map(audit_line, entries), "no actions"))
+        terminal.say(audit_lines(entries))

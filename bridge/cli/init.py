@@ -168,8 +168,9 @@ def _write(terminal: Terminal, table: FirstTable, customer: str | None, target: 
     """Write a new file and return its table. Raises SettingsError, and ConfigError for new mistakes."""
     before = _mistakes(terminal)
     config = terminal.settings.config
-    # A problem at the first line of the table itself: there is no table, or it has no theeye.
-    if not customer and not any(place == Place(str(config), 1, 1) for place, _ in before):
+    # A problem of the table itself: there is no table, or it has no theeye.
+    of_table = {Place(str(config), line, line) for line in (0, 1)}
+    if not customer and not any(place in of_table for place, _ in before):
         table = replace(table, customer=None)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +208,7 @@ def _next_steps(table: FirstTable, hook: str, *, is_local: bool) -> Iterator[str
     proof, guide = table.proof, table.type.guide
     secret = "" if proof.key in table.type.sender_issued else secrets.token_hex(32)
     by_token = proof.key == "url_token"
-    yield from ("", f"1. Set up the webhook at {guide.title}:", "")
+    yield from ("", f"1. Set up the webhook at {guide.sender}:", "")
     yield _indented(f"URL: {hook}?token={secret}" if by_token else f"URL: {hook}")
     yield from map(_indented, [] if by_token else _credentials(proof.key, secret))
     yield _filled(guide.setup)
@@ -233,7 +234,7 @@ def _next_steps(table: FirstTable, hook: str, *, is_local: bool) -> Iterator[str
 def _looked_up(table: FirstTable, *, is_issued: bool) -> Iterator[tuple[str, str]]:
     """Yield each variable whose value a person must look up, and where."""
     if is_issued:
-        yield table.variable, f"copy it from {table.type.guide.title}"
+        yield table.variable, f"copy it from {table.type.guide.sender}"
     yield table.key, "the task's secret key, 64 characters, on the task's page at TheEye"
     if (task := env_name(table.task)) is not None:
         yield task, "the task's id, 24 hex digits, in the URL of that page"

@@ -68,7 +68,9 @@ def find_named(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | N
         known = of_table(terminal.load().table)
     except ConfigError:
         known = set()
-        terminal.warn("warning: the table is invalid (see `check`), so only names of stored jobs are known")
+        terminal.warn(
+            "warning: there is no valid table (see `check`), so only names of stored jobs are known"
+        )
     known |= {Named(each.kind, each.name, each.name) for each in outbox.paused()}
     matches = _matches(name, known, kinds)
     is_of_jobs = not matches

@@ -47,7 +47,9 @@ def send(terminal: Terminal, source: str, event: str | None, url: str | None, fi
         seen = " and ".join([*(one.proof.header for one in sender.required), "the body"])
         terminal.warn(f"warning: {seen} can be read by others on the network to {target.hostname}; use https")
     shown = urlunsplit(target)
-    answer = _post(shown, urlunsplit(target._replace(query=_query(target, request))), request)
+    where = urlunsplit(target._replace(query=_query(target, request)))
+    hint = f"start the bridge, or {'correct' if url else 'add'} --url"
+    answer = _post(shown, where, request, hint=hint)
     terminal.say([f"{answer.status} from {shown}"])
     terminal.say(map(one_line, answer.body.decode("utf-8", "replace").splitlines()))
     if not 200 <= answer.status < 300:
@@ -64,14 +66,16 @@ def _query(target: SplitResult, request: Request) -> str:
     return "&".join(filter(None, [target.query, urlencode(request.query)]))
 
 
-def _post(shown: str, url: str, request: Request) -> HttpAnswer:
-    """Return the answer of the bridge. `shown` is the URL in messages. Raises NotSent, AnswerLost."""
+def _post(shown: str, url: str, request: Request, hint: str) -> HttpAnswer:
+    """Return the answer of the bridge. `shown` is the URL in messages, `hint` for a bridge that is down.
+
+    Raises NotSent, AnswerLost.
+    """
     watchdog = Watchdog()
     client = HttpClient(watchdog)
     try:
         return client.post(url, request.headers, request.body, PATIENCE)
     except NotSent as error:
-        hint = "start the bridge, or add --url"
         raise NotSent(f"cannot send to {shown}: {error}\n    hint: {hint}") from None
     except AnswerLost as error:
         hint = "the bridge may have stored the webhook: see events list"

@@ -74,7 +74,7 @@ class Linter:
             self._problems.warning(
                 event.place,
                 message,
-                "docs/reference/sources.md lists the known events; a sender may have newer ones",
+                "the reference of sources lists the known events; a sender may have newer ones",
             )
         elif event != event.strip():
             message = f"the event {describe(event)} begins or ends with a space, as no event does"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bridge.core.event import JSON, rfc3339
 from bridge.outbox.audit import AuditEntry
 from bridge.report.lines import one_line
@@ -9,19 +11,31 @@ from bridge.report.lines import one_line
 #: The most job or event numbers in a line.
 NUMBERS_LIMIT = 10
 
-#: The heading of the list; a time has 20 characters.
-AUDIT_HEADING = f"{'ID':>6}  {'STARTED':<20}  OPERATOR  ACTION  TARGET  CHANGED"
+AUDIT_HEADING = ("ID", "STARTED", "OPERATOR", "ACTION", "TARGET", "CHANGED")
 
 
-def audit_line(entry: AuditEntry) -> str:
-    """One line of the audit."""
+def audit_lines(entries: Iterable[AuditEntry]) -> list[str]:
+    """Return the audit as a table with its heading, or that there are no actions."""
+    rows = [AUDIT_HEADING, *map(_audit_cells, entries)]
+    if len(rows) == 1:
+        return ["no actions"]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip((f"{row[0]:>6}", *row[1:]), widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _audit_cells(entry: AuditEntry) -> tuple[str, ...]:
     action = entry.action
     via = "" if action.account in (None, action.actor) else f" ({one_line(action.account or '')})"
     who = f"{one_line(action.actor)}{via}"
     target = ", ".join(f"{name.replace('_', ' ')} {_target(value)}" for name, value in action.target.items())
     changed = f"{entry.changed}" if action.selected is None else f"{entry.changed} of {action.selected}"
     end = "" if entry.ended_at is not None else ", not ended"
-    return f"{entry.id:>6}  {rfc3339(entry.at)[:19]}Z  {who}  {action.name}  {target}  {changed}{end}"
+    return f"{entry.id}", f"{rfc3339(entry.at)[:19]}Z", who, action.name, target, f"{changed}{end}"
 
 
 def _target(value: JSON) -> str:

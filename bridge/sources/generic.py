@@ -26,6 +26,7 @@ class Generic(SourceType):
     name = "generic"
     guide = Guide(
         title="Any other sender",
+        is_one_sender=False,
         setup="""
             Send JSON with POST to the source's URL, with one of the credentials. For `secret:`, describe
             the signature under `signature:` with `header`, `algorithm` (default: sha256), `encoding`

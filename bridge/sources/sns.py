@@ -288,10 +288,10 @@ class Sns(SourceType):
     guide = Guide(
         title="Amazon SNS",
         setup="""
-            Write the topic's ARN into the table and start the bridge. Then open SNS → Topics → the topic →
-            *Create subscription*. Set the protocol to HTTPS, *Endpoint* to the source's URL and *Enable raw
-            message delivery* to off. The bridge confirms subscriptions of topics that the table names, and
-            refuses others.
+            Set `topic_arns`, or the variable that it names, to the topic's ARN, and start the bridge. Then
+            open SNS → Topics → the topic → *Create subscription*. Set the protocol to HTTPS, *Endpoint* to
+            the source's URL and *Enable raw message delivery* to off. The bridge confirms subscriptions of
+            topics that the table names, and refuses others.
         """,
         route="""
             event: Notification

@@ -104,6 +104,7 @@ class StandardWebhooks(SourceType):
     name = "standard-webhooks"
     guide = Guide(
         title="Standard Webhooks (OpenAI, Clerk, Resend and others)",
+        is_one_sender=False,
         setup="""
             At the sender, set the endpoint to the source's URL. The sender shows a signing secret that
             begins with `whsec_`.

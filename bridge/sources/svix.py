@@ -15,6 +15,7 @@ class Svix(StandardWebhooks):
     name = "svix"
     guide = Guide(
         title="Senders that use Svix under its own name",
+        is_one_sender=False,
         setup="""
             In the sender's portal, open *Endpoints* → *Add Endpoint*. Enter the source's URL and select the
             events that your routes name. The endpoint's page shows its *Signing Secret*, which begins with

@@ -252,6 +252,8 @@ def test_where_nothing_listens_it_says_so(config: Path, recorder: Recorder) -> N
     why = "no connection to 127.0.0.1:1: connection refused"
     hint = "start the bridge, or add --url"
     assert result.output == f"Error: cannot send to http://127.0.0.1:1/hooks/open: {why}\n    hint: {hint}\n"
+    with_url = run(config, 1, "--source", "open", "--url", "http://127.0.0.1:1", ORDER)
+    assert with_url.output.endswith("\n    hint: start the bridge, or correct --url\n")
 
 
 def test_a_lost_answer_is_told_from_what_was_not_sent(

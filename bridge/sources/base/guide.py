@@ -19,3 +19,10 @@ class Guide:
     source: str = ""
     #: Keys of the example's source in YAML, besides its type and its credential.
     source_keys: str = ""
+    #: Whether the title names one sender. Otherwise `init` says *the sender*.
+    is_one_sender: bool = True
+
+    @property
+    def sender(self) -> str:
+        """The sender in a sentence."""
+        return self.title if self.is_one_sender else "the sender"

@@ -78,7 +78,7 @@ def test_check_annotates_for_github_actions(terminal: Terminal) -> None:
     assert line.startswith(f"::warning file={file},line=")
     assert line.partition(",col=")[2] == (
         r"12::github has no known event '100%25\r\n,:'"
-        "%0Ahint: docs/reference/sources.md lists the known events; a sender may have newer ones"
+        "%0Ahint: the reference of sources lists the known events; a sender may have newer ones"
     )
 
 

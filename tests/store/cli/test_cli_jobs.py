@@ -690,7 +690,7 @@ class TestPause:
         assert result.exit_code == 0
         assert result.output.startswith(f"task {DEPLOY.id} has been paused since 20")
 
-    BROKEN = "warning: the table is invalid (see `check`), so only names of stored jobs are known\n"
+    BROKEN = "warning: there is no valid table (see `check`), so only names of stored jobs are known\n"
 
     @pytest.mark.parametrize(
         ("named", "kind", "key"),

@@ -374,3 +374,20 @@ def test_a_secret_that_the_sender_gives_out_is_not_made_up(run: Run, name: str) 
     assert re.search(r"^    export \w+=\n", output, re.MULTILINE)
     assert re.search(r"^    \w+: copy it from ", output, re.MULTILINE)
     assert not re.search(r"[0-9a-f]{64}", output)
+
+
+@pytest.mark.parametrize(
+    ("name", "sender"), [("generic", "the sender"), ("github", "GitHub"), ("svix", "the sender")]
+)
+def test_the_sender_is_named_in_a_sentence(run: Run, name: str, sender: str) -> None:
+    result = run("init", "--source", name)
+    assert f"1. Set up the webhook at {sender}:\n" in result.output
+    assert "copy it from Senders" not in result.output
+
+
+def test_the_arn_of_sns_is_set_where_the_table_reads_it(run: Run) -> None:
+    result = run("init", "--source", "sns")
+    assert "Set `topic_arns`, or the variable that it names, to the topic's ARN" in " ".join(
+        result.output.split()
+    )
+    assert "export SNS_TOPIC_ARN=\n" in result.output

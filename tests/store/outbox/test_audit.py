@@ -295,7 +295,7 @@ class TestTheCommands:
         assert (pruned["action"], pruned["target"]) == ("prune", {"older_than": "60d,10d"})
         assert (pruned["selected"], pruned["changed"]) == (None, 0)
         assert {entry["operator"] for entry in (pruned, resumed)} == {"Maria"}
-        assert "  prune  older than 60d,10d  0\n" in terminal.run("audit").output
+        assert "  prune   older than 60d,10d  0\n" in terminal.run("audit").output
 
     def test_a_filter_with_since(self, terminal: Terminal) -> None:
         terminal.store(("abc",))
@@ -344,6 +344,18 @@ class TestTheCommands:
         terminal.run("jobs", "cancel", *numbers)
         assert "jobs 1 2 3 4 5 6 7 8 9 10 and 2 more  0 of 12" in terminal.run("audit").output
         assert listed(terminal)[0]["target"]["jobs"] == list(range(1, 13))
+
+    def test_each_column_begins_below_its_heading(self, terminal: Terminal) -> None:
+        terminal.run("jobs", "cancel", "1", "--as", "A longer name than the heading")
+        terminal.run("jobs", "cancel", "2", "3", "--as", "B")
+        heading, *lines = terminal.run("audit").output.splitlines()
+        for name, cells in {
+            "STARTED": ["20", "20"], "OPERATOR": ["B (", "A l"], "ACTION": ["jobs cancel"] * 2,
+            "TARGET": ["jobs 2 3", "jobs 1"], "CHANGED": ["0 of 2", "0 of 1"],
+        }.items():  # fmt: skip
+            at = heading.index(name)
+            assert [line[at : at + len(cell)] for line, cell in zip(lines, cells, strict=True)] == cells
+            assert {line[at - 2 : at] for line in lines} == {"  "}
 
     def test_the_list_has_limits(self, terminal: Terminal) -> None:
         for number in range(3):

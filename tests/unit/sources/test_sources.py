@@ -291,7 +291,7 @@ class TestDeclaration:
     @each_type
     def test_its_guide_is_whole(self, source_type: SourceType) -> None:
         guide = source_type.guide
-        for part in (guide.title, guide.setup, guide.route):
+        for part in (guide.title, guide.setup, guide.route, guide.sender):
             assert part.strip()
         assert f"{source_type.name}" in example(source_type)
 
