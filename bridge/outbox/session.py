@@ -42,6 +42,8 @@ _BEGIN = (
     f"SET LOCAL statement_timeout = '{ANSWER_TIMEOUT:g}s';"
     # A lower value rounds timestamps, and a due job would wait for hours.
     "SET LOCAL extra_float_digits = 3;"
+    # Otherwise the driver escapes the bytes in an array twice.
+    "SET LOCAL standard_conforming_strings = on;"
     # A crash must not lose commits.
     "SET LOCAL synchronous_commit = "
 )

@@ -17,6 +17,7 @@ from bridge.core.job import Attempt, Job, JobState, NewJob
 from bridge.core.retry import Decision
 from bridge.core.task import Rate
 from bridge.outbox import (
+    attempt_storage,
     claims,
     dead_job_alerts,
     event_storage,
@@ -180,26 +181,30 @@ class Outbox:
         """
 
         if rate is None:
-            return self._database.write_in_batch(claims.start_all, claims.Start(job, token, at))
+            return self._database.write_in_batch(
+                attempt_storage.start_all, attempt_storage.Start(job, token, at)
+            )
         # Units of work run in another order than that of their calls, and the rate counts in theirs.
         return self._database.write(
-            lambda connection: claims.start(connection, job, token, self._clock(), rate)
+            lambda connection: attempt_storage.start(connection, job, token, self._clock(), rate)
         )
 
     def record(
         self, job: Job, token: str, attempt_id: int, result: AttemptResult, decision: Decision
     ) -> bool:
-        """Commit the result of an attempt; return whether it decided the job's state. See claims.record."""
-        end = claims.Ended(job, token, attempt_id, result, decision, self._clock())
-        return self._database.write_in_batch(claims.record, end)
+        """Commit the result of an attempt; return whether it decided the job's state. See attempt_storage.record."""
+        end = attempt_storage.Ended(job, token, attempt_id, result, decision, self._clock())
+        return self._database.write_in_batch(attempt_storage.record, end)
 
     def release(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
         """Release the claim of a job that was not started: it waits again."""
-        self._write(claims.end_unstarted, job, token, JobState.WAITING, self._clock(), due_at, reason)
+        self._write(
+            attempt_storage.end_unstarted, job, token, JobState.WAITING, self._clock(), due_at, reason
+        )
 
     def end_unsent(self, job: Job, token: str, state: JobState, reason: str) -> None:
         """End a claimed job that was not started."""
-        self._write(claims.end_unstarted, job, token, state, self._clock(), reason=reason)
+        self._write(attempt_storage.end_unstarted, job, token, state, self._clock(), reason=reason)
 
     def abandoned_claims(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Return the jobs whose lease has ended, or all claimed ones, each with its unfinished attempt."""

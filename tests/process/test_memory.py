@@ -312,7 +312,7 @@ class TestBacklog:
 
 
 def is_out(server: Server) -> bool:
-    return "TheEye is unreachable" in str(server.get("/readyz")[1])
+    return "TheEye has been unreachable" in str(server.get("/readyz")[1])
 
 
 def multiply(url: str) -> None:

@@ -297,7 +297,7 @@ def test_http_to_another_machine_is_warned_of(
 ) -> None:
     monkeypatch.setattr(sending, "HttpClient", Mute)
     result = run(config, 1, "--source", "both", "--url", url, ORDER)
-    text = "warning: X-Shared and Authorization and the body can be read on the way"
+    text = "warning: X-Shared and Authorization and the body can be read by others on the network"
     assert (text in result.stderr) == warned
 
 

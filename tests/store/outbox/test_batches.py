@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import JobState, Outcome
 from bridge.core.retry import Decision
-from bridge.outbox import claims, event_storage, lookup
+from bridge.outbox import attempt_storage, claims, event_storage, lookup
 from bridge.outbox.locks import lock
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.session import connect
@@ -175,12 +175,12 @@ class TestAttempts:
     def test_starts_of_a_batch(self, outbox: Outbox, claimed: claims.Claim) -> None:
         first, second, third, fourth = claimed.jobs
         starts = [
-            claims.Start(second, claimed.token, NOW + 2),
-            claims.Start(first, "another token", NOW),
-            claims.Start(first, claimed.token, NOW + 1),
-            claims.Start(fourth, claimed.token, NOW + 4),
+            attempt_storage.Start(second, claimed.token, NOW + 2),
+            attempt_storage.Start(first, "another token", NOW),
+            attempt_storage.Start(first, claimed.token, NOW + 1),
+            attempt_storage.Start(fourth, claimed.token, NOW + 4),
         ]
-        ids = outbox._database.write(lambda connection: claims.start_all(connection, starts))
+        ids = outbox._database.write(lambda connection: attempt_storage.start_all(connection, starts))
         assert ids[1] is None
         assert outbox.attempts(third.id) == []
         for job, attempt_id, at in ((second, ids[0], 2), (first, ids[2], 1), (fourth, ids[3], 4)):
@@ -198,11 +198,11 @@ class TestAttempts:
             ),
         ]
         ended = [
-            claims.Ended(job, claimed.token, attempt, result, decision, NOW)
+            attempt_storage.Ended(job, claimed.token, attempt, result, decision, NOW)
             for job, attempt, (result, decision) in zip(claimed.jobs, attempts, results, strict=False)
         ]
-        stale = claims.Ended(claimed.jobs[3], "another token", attempts[3], *results[0], NOW)
-        done = outbox._database.write(lambda connection: claims.record(connection, [*ended, stale]))
+        stale = attempt_storage.Ended(claimed.jobs[3], "another token", attempts[3], *results[0], NOW)
+        done = outbox._database.write(lambda connection: attempt_storage.record(connection, [*ended, stale]))
         assert done == [True, True, True, True]
         jobs = [outbox.job(job.id) for job in claimed.jobs]
         assert [(job.state, job.reason, job.theeye_job_id, job.ended_at) for job in jobs[:3]] == [
@@ -211,7 +211,7 @@ class TestAttempts:
             (JobState.WAITING, "503", None, None),
         ]
         assert jobs[2].due_at == NOW + 5
-        assert jobs[3].reason == claims.LATE_ANSWER
+        assert jobs[3].reason == attempt_storage.LATE_ANSWER
         for job, (result, _) in zip(claimed.jobs, results, strict=False):
             (attempt,) = outbox.attempts(job.id)
             assert (attempt.seconds, attempt.outcome, attempt.status, attempt.detail) == (
@@ -230,7 +230,7 @@ class TestAttempts:
             return outbox.record(claimed.jobs[place], claimed.token, attempts[place], result, ACCEPTED)
 
         record(3)
-        with one_batch(outbox, claims.record) as call:
+        with one_batch(outbox, attempt_storage.record) as call:
             first, failing, third = call(*(lambda place=place: record(place) for place in range(3)))
         with pytest.raises((OverflowError, DataError)):
             failing.result(PATIENCE)

@@ -18,7 +18,7 @@ from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
-from bridge.outbox import claims
+from bridge.outbox import attempt_storage, claims
 from bridge.outbox.store import Outbox
 from tests.support.tables import (
     NOW,
@@ -324,7 +324,7 @@ class TestBesideAStart:
         begun, commits = threading.Event(), threading.Event()
 
         def start_slowly(connection: Connection) -> int | None:
-            attempt = claims.start(connection, job, token, NOW, None)
+            attempt = attempt_storage.start(connection, job, token, NOW, None)
             begun.set()
             commits.wait(5.0)
             return attempt

@@ -1,0 +1,276 @@
+"""Starting attempts and recording their results: batches of units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    ClauseElement,
+    Connection,
+    Update,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
+
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.job import Job, JobState, Outcome
+from bridge.core.retry import Decision
+from bridge.core.task import Rate
+from bridge.outbox import groups, rates
+from bridge.outbox.locks import lock, lock_all
+from bridge.outbox.row_mapping import without_nul
+from bridge.outbox.schema import attempts, jobs
+from bridge.outbox.statement import ForRows, Given, insert_rows
+
+#: Added to the reason of a job that a late answer decided.
+LATE_ANSWER = "TheEye's answer came after the claim had ended"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of an attempt of a claimed job."""
+
+    job: Job
+    token: str
+    #: Seconds since the epoch.
+    at: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of an attempt, and what it decides."""
+
+    job: Job
+    token: str
+    attempt_id: int
+    result: AttemptResult
+    decision: Decision
+    #: Seconds since the epoch.
+    now: float
+
+
+def _is_claimed(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        jobs.c.id == given["job"],
+        jobs.c.claim_token == given["token"],
+        jobs.c.state == JobState.SENDING,
+    )
+
+
+def _start(_: str, given: Given) -> Update:
+    counted = update(jobs).where(*_is_claimed(given)).values(attempt_count=jobs.c.attempt_count + 1)
+    return counted.returning(jobs.c.id, given["token"].label("token"), jobs.c.attempt_count)
+
+
+def _complete(_: str, given: Given) -> Update:
+    is_open = (attempts.c.id == given["attempt"], attempts.c.outcome.is_(None))
+    result = {name: given[name] for name in _RESULT}
+    return update(attempts).where(*is_open).values(result).returning(attempts.c.id)
+
+
+def _record(_: str, given: Given) -> Update:
+    values: dict[str, ClauseElement | None] = {name: given[name] for name in _RECORDED}
+    kept = {name: func.coalesce(given[name], jobs.c[name]) for name in ("due_at", "theeye_job_id")}
+    values |= {**kept, "claim_token": None, "lease_until": None}
+    recorded = update(jobs).where(*_is_claimed(given)).values(values)
+    return recorded.returning(given["attempt"].label("attempt"))
+
+
+_CLAIM_KEY = {"job": jobs.c.id, "token": jobs.c.claim_token}
+_RESULT = ("seconds", "outcome", "status", "detail", "theeye_job_id")
+_RECORDED = ("state", "reason", "window_attempts", "window_unknowns", "due_at", "theeye_job_id", "ended_at")
+_START = ForRows(_CLAIM_KEY, _start)
+_INSERT_ATTEMPTS = insert_rows(
+    attempts, ("job_id", "number", "started_at", "task_id"), attempts.c.id, attempts.c.job_id
+)
+_COMPLETE = ForRows({"attempt": attempts.c.id, **{name: attempts.c[name] for name in _RESULT}}, _complete)
+_RECORD = ForRows(
+    {**_CLAIM_KEY, "attempt": attempts.c.id, **{name: jobs.c[name] for name in _RECORDED}}, _record
+)
+# For an answer that arrives after the claim has ended, before another attempt starts.
+_RECORD_LATE = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.state.in_((JobState.WAITING, JobState.SENDING, JobState.UNKNOWN)),
+        jobs.c.attempt_count
+        == select(attempts.c.number).where(attempts.c.id == bindparam("attempt")).scalar_subquery(),
+    )
+    .values(claim_token=None, lease_until=None)
+)
+# An attempt may have started since the claim was read.
+_UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
+_END_UNSTARTED = (
+    update(jobs)
+    .where(*_is_claimed({"job": bindparam("job"), "token": bindparam("token")}), _UNSTARTED)
+    .values(claim_token=None, lease_until=None)
+)
+# Executed first: a statement that waits for the lock itself would not see an attempt that started meanwhile.
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
+
+
+def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | None) -> int | None:
+    """Record that an attempt starts; return its id, or None if the claim has ended.
+
+    Also None if the rate limit allows no start at `at`: the job then waits until it does.
+    """
+    if rate is not None:
+        # The claim respected the limit at its own time, and other attempts may have started since.
+        lock(connection, ("rate", job.task_id))
+        process_time, at = at, rates.store_time(connection, at)
+        if (next_at := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
+            end_unstarted(connection, job, token, JobState.WAITING, at, due_at=next_at + process_time - at)
+            return None
+    return start_all(connection, [Start(job, token, at)])[0]
+
+
+def start_all(connection: Connection, starts: Sequence[Start]) -> list[int | None]:
+    """Record that attempts start; return the id of each, or None if its claim has ended."""
+    keys = [{"job": start.job.id, "token": start.token} for start in starts]
+    numbers = {(row.id, row.token): row.attempt_count for row in _START.rows_for(connection, keys)}
+    rows = [
+        {
+            "job_id": start.job.id,
+            "number": numbers[start.job.id, start.token],
+            "started_at": start.at,
+            "task_id": start.job.task_id,
+        }
+        for start in starts
+        if (start.job.id, start.token) in numbers
+    ]
+    ids = {row.job_id: row.id for row in _INSERT_ATTEMPTS.rows_for(connection, rows)}
+    return [ids[start.job.id] if (start.job.id, start.token) in numbers else None for start in starts]
+
+
+def record(connection: Connection, ends: Sequence[Ended]) -> list[bool]:
+    """Complete attempts and update their jobs; return for each whether its result decided the job's state.
+
+    If the claim has ended, another process has recorded the attempt as unknown. The late result still
+    decides, except if it is unknown too, another attempt has started, the job has ended, or a person decided
+    otherwise.
+    """
+    _lock_groups(connection, [end.job for end in ends])
+    values = [_recorded(end) for end in ends]
+    completed = [
+        {
+            "attempt": end.attempt_id,
+            **asdict(end.result),
+            "detail": without_nul(end.result.detail),
+            "theeye_job_id": row["theeye_job_id"],
+        }
+        for end, row in zip(ends, values, strict=True)
+    ]
+    _COMPLETE.rows_for(connection, completed)
+    rows = [
+        {
+            "job": end.job.id,
+            "token": end.token,
+            "attempt": end.attempt_id,
+            **_moved(connection, end.job, end.decision.state, row, end.now),
+        }
+        for end, row in zip(ends, values, strict=True)
+    ]
+    found = {row.attempt for row in _RECORD.rows_for(connection, rows)}
+    for end, row in zip(ends, rows, strict=True):
+        if end.attempt_id in found:
+            _unblock_next(connection, end.job, row["state"], end.now)
+    return [
+        end.attempt_id in found or _record_late(connection, end, row)
+        for end, row in zip(ends, values, strict=True)
+    ]
+
+
+def _recorded(end: Ended) -> dict[str, Any]:
+    """Return the values of the job that do not depend on its group."""
+    return {
+        "window_attempts": end.job.window_attempts + 1,
+        "window_unknowns": end.job.window_unknowns + (end.result.outcome is Outcome.UNKNOWN),
+        "reason": without_nul(end.decision.reason),
+        # None leaves them as they are.
+        "due_at": end.decision.due_at,
+        "theeye_job_id": without_nul(end.result.theeye_job_id),
+    }
+
+
+def _record_late(connection: Connection, end: Ended, values: Mapping[str, Any]) -> bool:
+    job, decision, result = end.job, end.decision, end.result
+    if result.outcome is Outcome.UNKNOWN:
+        return False
+    values = {name: value for name, value in values.items() if value is not None} | {
+        "ended_at": None,
+        "reason": without_nul("; ".join(filter(None, (decision.reason, LATE_ANSWER)))),
+    }
+    # If a person has retried the job since, their decision counts, unless TheEye accepted this very job.
+    same = [jobs.c.retry_window_start == job.retry_window_start]
+    if result.outcome is Outcome.ACCEPTED:
+        same = [
+            jobs.c.task_id == job.task_id,
+            jobs.c.arguments == orjson.dumps(job.arguments),
+            jobs.c.group_name.is_not_distinct_from(job.group),
+        ]
+    condition = {"job": job.id, "attempt": end.attempt_id}
+    statement = _RECORD_LATE.where(*same)
+    return _move(connection, statement, job, condition, decision.state, values, end.now)
+
+
+def end_unstarted(
+    connection: Connection, job: Job, token: str, state: JobState, now: float,
+    due_at: float | None = None, reason: str | None = None,
+) -> None:  # fmt: skip
+    """End the claim of a job that was not started: it waits again, due as before or at `due_at`, or ends."""
+    values: dict[str, object] = {} if due_at is None else {"due_at": due_at}
+    if reason is not None:
+        values["reason"] = without_nul(reason)
+    _lock_groups(connection, [job])
+    connection.execute(_LOCK_JOB, {"job": job.id})
+    _move(connection, _END_UNSTARTED, job, {"job": job.id, "token": token}, state, values, now)
+
+
+def _move(
+    connection: Connection,
+    statement: Update,
+    job: Job,
+    condition: Mapping[str, object],
+    state: JobState,
+    values: Mapping[str, object],
+    now: float,
+) -> bool:
+    """Update a job to a state and unblock the next of its group; return whether `statement` found the job.
+
+    `condition` holds the parameters of the statement's conditions.
+    """
+    moved = _moved(connection, job, state, values, now)
+    is_found = connection.execute(statement, {**condition, **moved}).rowcount == 1
+    if is_found:
+        _unblock_next(connection, job, moved["state"], now)
+    return is_found
+
+
+def _moved(
+    connection: Connection, job: Job, state: JobState, values: Mapping[str, Any], now: float
+) -> dict[str, Any]:
+    """Return the values of a job that is to be in this state, or skipped if a later one supersedes it."""
+    by = None
+    if state is JobState.WAITING and job.group is not None:
+        by = groups.superseding_job(connection, job)
+    if by is None:
+        return {**values, "state": state, "ended_at": None if state is JobState.WAITING else now}
+    maybe = groups.MAYBE_SENT if values.get("window_unknowns", job.window_unknowns) else ""
+    reason = f"{groups.superseded_reason(by)}{maybe}"
+    return {**values, "state": JobState.SKIPPED, "reason": reason, "ended_at": now}
+
+
+def _unblock_next(connection: Connection, job: Job, state: JobState, now: float) -> None:
+    if job.group is not None and state not in groups.BLOCKING:
+        groups.unblock_head(connection, job.task_id, job.group, now)
+
+
+def _lock_groups(connection: Connection, several: Sequence[Job]) -> None:
+    names = {groups.lock_name(job.task_id, job.group) for job in several if job.group is not None}
+    lock_all(connection, names)
