@@ -28,6 +28,7 @@ from bridge.outbox import (
     rates,
     write_check,
 )
+from bridge.outbox.attempt_storage import Ended, Start, end_unstarted
 from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
 from bridge.outbox.database import Database
@@ -181,9 +182,7 @@ class Outbox:
         """
 
         if rate is None:
-            return self._database.write_in_batch(
-                attempt_storage.start_all, attempt_storage.Start(job, token, at)
-            )
+            return self._database.write_in_batch(attempt_storage.start_all, Start(job, token, at))
         # Units of work run in another order than that of their calls, and the rate counts in theirs.
         return self._database.write(
             lambda connection: attempt_storage.start(connection, job, token, self._clock(), rate)
@@ -192,19 +191,20 @@ class Outbox:
     def record(
         self, job: Job, token: str, attempt_id: int, result: AttemptResult, decision: Decision
     ) -> bool:
-        """Commit the result of an attempt; return whether it decided the job's state. See attempt_storage.record."""
-        end = attempt_storage.Ended(job, token, attempt_id, result, decision, self._clock())
+        """Commit the result of an attempt; return whether it decided the job's state.
+
+        See attempt_storage.record.
+        """
+        end = Ended(job, token, attempt_id, result, decision, self._clock())
         return self._database.write_in_batch(attempt_storage.record, end)
 
     def release(self, job: Job, token: str, due_at: float | None = None, reason: str | None = None) -> None:
         """Release the claim of a job that was not started: it waits again."""
-        self._write(
-            attempt_storage.end_unstarted, job, token, JobState.WAITING, self._clock(), due_at, reason
-        )
+        self._write(end_unstarted, job, token, JobState.WAITING, self._clock(), due_at, reason)
 
     def end_unsent(self, job: Job, token: str, state: JobState, reason: str) -> None:
         """End a claimed job that was not started."""
-        self._write(attempt_storage.end_unstarted, job, token, state, self._clock(), reason=reason)
+        self._write(end_unstarted, job, token, state, self._clock(), reason=reason)
 
     def abandoned_claims(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         """Return the jobs whose lease has ended, or all claimed ones, each with its unfinished attempt."""
