@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import orjson
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Select,
     Update,
     and_,
     bindparam,
+    func,
     or_,
     select,
     update,
@@ -40,20 +43,28 @@ class Claim:
     next_start_at: float | None = None
 
 
-def _due(dialect: str) -> Select[Any]:
+def _due(dialect: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     return (
         select(jobs)
         .where(
             IS_READY,
             jobs.c.due_at <= bindparam("now"),
-            not_listed(jobs.c.task_id, "full", dialect),
             not_listed(jobs.c.route, "paused", dialect),
+            *conditions,
         )
         .order_by(jobs.c.due_at, jobs.c.id)
-        .limit(bindparam("free"))
+        .limit(bindparam("most"))
         # A transaction that supersedes or cancels one of these jobs may wait for another of them.
         .with_for_update(skip_locked=True)
     )
+
+
+def _ready_tasks() -> Select[Any]:
+    """Select the tasks of ready jobs: one look into the index for each, however many jobs it has."""
+    first = select(func.min(jobs.c.task_id).label("task_id")).where(IS_READY).cte("tasks", recursive=True)
+    following = select(func.min(jobs.c.task_id)).where(IS_READY, jobs.c.task_id > first.c.task_id)
+    tasks = first.union_all(select(following.scalar_subquery()).where(first.c.task_id.is_not(None)))
+    return select(tasks.c.task_id).where(tasks.c.task_id.is_not(None))
 
 
 def _claim(_: str, given: Given) -> Update:
@@ -63,6 +74,8 @@ def _claim(_: str, given: Given) -> Update:
 
 
 _DUE = Statement(_due)
+_DUE_OF_TASK = Statement(lambda dialect: _due(dialect, jobs.c.task_id == bindparam("task")))
+_READY_TASKS = Statement(_ready_tasks())
 _CLAIM = ForRows({"job": jobs.c.id, "token": jobs.c.claim_token, "lease_until": jobs.c.lease_until}, _claim)
 _MAKE_DUE = (
     update(jobs)
@@ -162,9 +175,7 @@ def claim(
     until = rates.store_time(connection, now) + lease
     while len(claimed) < free:
         wanted = free - len(claimed)
-        full = orjson.dumps(sorted(limits.exhausted | never)).decode()
-        due = {"now": now, "full": full, "paused": routes, "free": wanted}
-        rows = _DUE.rows(connection, due)
+        rows = _due_rows(connection, limits, never, {"now": now, "paused": routes, "most": wanted})
         some = [
             replace(job_of(row), state=JobState.SENDING, claim_token=token, lease_until=until)
             for row in rows
@@ -177,6 +188,22 @@ def claim(
         if len(rows) < wanted:
             break
     return Claim(token, tuple(claimed), limits.next_start_at)
+
+
+def _due_rows(
+    connection: Connection, limits: _Limits, never: Collection[str], due: Mapping[str, Any]
+) -> list[Any]:
+    """Return due jobs of tasks that are neither in `never` nor at their limit, the oldest first."""
+    skipped = limits.exhausted.union(never)
+    if not skipped:
+        return _DUE.rows(connection, due)
+    # A full task may have a backlog of any length, which is older than the jobs of other tasks.
+    tasks = [row.task_id for row in _READY_TASKS.rows(connection, {}) if row.task_id not in skipped]
+    rows: list[Any] = []
+    for task in tasks:
+        most = min(due["most"], limits.left.get(task, limits.per_task))
+        rows += _DUE_OF_TASK.rows(connection, {**due, "task": task, "most": most})
+    return sorted(rows, key=attrgetter("due_at", "id"))[: due["most"]]
 
 
 def correct_future_times(connection: Connection, now: float, longest: float, lease: float) -> int:

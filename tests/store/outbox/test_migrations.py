@@ -341,8 +341,8 @@ def test_a_migration_that_fails_leaves_a_store_as_it_was(
 
     assert schema(url) == before
     with connected(url) as connection:
-        assert migrations.revision(connection) == FIRST
-    assert migrate(url) == (FIRST, "next")
+        assert migrations.revision(connection) == HEAD
+    assert migrate(url) == (HEAD, "next")
 
 
 def open_at_once(url: str, folder: Path, *release: str) -> list[str]:
@@ -370,7 +370,7 @@ def test_six_processes_of_the_next_release_open_a_store_at_once(
 
     opened = open_at_once(url, tmp_path, str(next_release), "next")
 
-    assert opened == [f"{FIRST} next\n"] + ["next next\n"] * 5
+    assert opened == [f"{HEAD} next\n"] + ["next next\n"] * 5
     assert rows(url) == before
 
 
@@ -395,4 +395,4 @@ def test_db_upgrade_says_from_where(
 
     done = Terminal(tmp_path).run("db", "upgrade", DATABASE_URL=url)
 
-    assert (done.exit_code, done.output) == (0, f"upgraded the database from {FIRST} to revision next\n")
+    assert (done.exit_code, done.output) == (0, f"upgraded the database from {HEAD} to revision next\n")
