@@ -17,7 +17,7 @@ def db() -> None:
 def upgrade(terminal: Terminal) -> None:
     """Upgrade the database to the schema of this release.
 
-    Every process also upgrades the database when it starts.
+    A process also upgrades the database when it starts, if its role owns the tables.
     """
     with terminal.outbox() as outbox:
         before, after = outbox.revisions

@@ -68,7 +68,8 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first.
 
-    STATE is waiting, sending, accepted, dead, unknown, skipped or canceled.
+    STATE is waiting, sending, accepted, dead, unknown, skipped or canceled. For a job that has not ended,
+    --since uses the time of its creation.
     """
     with terminal.outbox() as outbox:
         wanted = JobState(state) if state else None
@@ -135,7 +136,8 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     """Cancel jobs that are waiting, dead or unknown.
 
-    Give job numbers, or a filter: --state, --route or --since. The newest job is canceled first.
+    Give job numbers, or a filter: --state, --route or --since. For a job that has not ended, --since uses the
+    time of its creation. The newest job is canceled first.
     """
     default = JobState.WAITING
     # A job may have another state by now, about which the person was not asked.

@@ -61,13 +61,13 @@ def _earliest(_context: click.Context, _option: click.Parameter, text: str | Non
 
 
 def _since(which: str) -> Callable[[Any], Any]:
-    text = f"Select only {which} in the last 30m, 2h, 7d, …"
+    text = f"Select {which} in the last TIME, such as 2h."
     return click.option("--since", metavar="TIME", callback=_earliest, help=text)
 
 
 since = _since("webhooks received")
 audit_since = _since("actions started")
-jobs_since = _since("jobs ended or created")
+jobs_since = _since("jobs that ended")
 of_route = click.option("--route", help="Select only jobs of this route.")
 of_source = click.option("--source", help="Select only webhooks of this source.")
 _confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask for confirmation.")
@@ -76,12 +76,10 @@ _confirmed = click.option("--yes", "is_confirmed", is_flag=True, help="Do not as
 def some_jobs(*states: JobState) -> Callable[[Command], Command]:
     """Give the command a `selection` of jobs; `states` are those that it accepts, the default first."""
     default = states[0]
-    state = click.option(
-        "--state",
-        type=click.Choice([*map(str, states)]),
-        metavar="STATE",
-        help=f"Filter by state. Without it, a filter selects {default} jobs.",
-    )
+    text = f"Filter by state. Without it, a filter selects {default} jobs."
+    if len(states) == 1:
+        text = f"Select {default} jobs; the command accepts no other state."
+    state = click.option("--state", type=click.Choice([*map(str, states)]), metavar="STATE", help=text)
     return _selecting("job", state, of_route, jobs_since)
 
 

@@ -75,14 +75,15 @@ def test_every_state_is_documented() -> None:
 def test_limits_are_those_of_the_code() -> None:
     limits = DOCS["docs/reference/http.md"].split("## Limits")[1].replace("\n", " ")
     running, waiting = evaluation_limiter.MAX_RUNNING, evaluation_limiter.MAX_WAITING
+    patience = f"{evaluation_limiter.WAIT_TIMEOUT_SECONDS:g} s"
     for figure in (
         f"{payload.MAX_JSON_DEPTH} levels deep, {payload.MAX_JSON_VALUES:,} commas and brackets",
         f"form | {payload.MAX_FORM_FIELDS} fields",
         f"jobs of all routes | {budget.MAX_JOBS:,};",
         f"job's arguments | {MAX_SHELL_TEXT_BYTES:,} bytes",
         f"{budget.MAX_STEPS:,} steps",
-        f"at the same time | {running}. Another {waiting} wait up to "
-        f"{evaluation_limiter.WAIT_TIMEOUT_SECONDS:g} s, and then get a 503",
+        f"at the same time | {running}. {waiting} more wait, for up to {patience}. "
+        f"Any further webhook, and any that waited {patience}, gets a 503",
     ):
         assert figure in limits
     expressions = DOCS["docs/reference/expressions.md"].replace("\n", " ")
@@ -100,7 +101,7 @@ def test_what_a_request_may_take_is_documented() -> None:
     for figure in (
         f"time to arrive completely | {request_deadline.REQUEST_TIMEOUT_SECONDS:g} s",
         f"larger than {small} MiB | {shared} MiB together",
-        f"At most {waiting} bodies wait for space up to {patience:g} s, and then get a 503",
+        f"{waiting} more wait for space, for up to {patience:g} s. Any that waited {patience:g} s gets a 503",
         f"stored at the same time | {processed} MiB together, or one larger body",
         f"smaller than {processing_limiter.UNQUEUED_BODY_BYTES // 1024} KiB do not wait",
         f"less than {large_body_limiter.PROGRESS_BYTES // 1024} KiB in a second",
