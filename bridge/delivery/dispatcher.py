@@ -136,6 +136,8 @@ class Delivery:
 
     def wake(self) -> None:
         """Look for due jobs now."""
+        if self._woken:  # the dispatcher resets it before it looks
+            return
         with self._changed:
             self._woken = True
             self._changed.notify()

@@ -10,10 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,13 +38,48 @@ _RELEASE = Statement(text("RELEASE SAVEPOINT unit"))
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
 class _Unit:
-    #: The kind that shares its statements; None for a unit that runs in a savepoint of its own.
-    batch: Batch[Any, Any] | None
-    #: The unit for its batch, or what to run.
-    argument: Any
-    done: Future[Any] = field(default_factory=Future)
+    """A unit of work of a caller that waits. Two locks cost less than a future, whose waiters wake twice."""
+
+    def __init__(self, batch: Batch[Any, Any] | None, argument: Any) -> None:
+        #: The kind that shares its statements; None for a unit that runs in a savepoint of its own.
+        self.batch = batch
+        #: The unit for its batch, or what to run.
+        self.argument = argument
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._is_ended = False
+        #: Acquired by the writer that runs the unit, or by the caller that gives up.
+        self._taken = threading.Lock()
+        #: Released once there is a result or an error.
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    def take(self) -> bool:
+        """Return whether nobody else has taken the unit."""
+        return self._taken.acquire(blocking=False)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end; return whether it came in time."""
+        return self._ended.acquire(timeout=-1 if seconds is None else seconds)
+
+    def outcome(self) -> Any:
+        """Return the result, or raise the error."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def succeed(self, result: Any) -> None:
+        self._result = result
+        self._is_ended = True
+        self._ended.release()
+
+    def fail(self, error: BaseException) -> None:
+        """Do nothing if the unit has ended."""
+        if not self._is_ended:
+            self._error = error
+            self._is_ended = True
+            self._ended.release()
 
 
 class _BatchFailed(Exception):
@@ -103,14 +135,13 @@ class Writer:
         if self.is_closed:
             raise StoreUnavailable("the database is closed")
         self._units.put(unit)
-        try:
-            return unit.done.result(timeout=START_TIMEOUT)
-        except FutureTimeoutError as error:
+        if not unit.wait(START_TIMEOUT):
             # A unit that has not started must not run after its caller gave up. One that runs is waited for.
-            if unit.done.cancel():
+            if unit.take():
                 why = f"the database cannot be written: no commit started within {START_TIMEOUT:.0f} s"
-                raise StoreUnavailable(why) from error
-            return unit.done.result()
+                raise StoreUnavailable(why)
+            unit.wait()
+        return unit.outcome()
 
     def close(self) -> None:
         """Commit what is queued, then end the thread."""
@@ -128,17 +159,16 @@ class Writer:
         gathered = self._gather()
         if gathered is None:
             return False
-        group = [unit for unit in gathered if unit.done.set_running_or_notify_cancel()]
+        group = [unit for unit in gathered if unit.take()]
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
             why = f"the database cannot be written: {self._cause(error)}"
             log.error("%s", why)  # noqa: TRY400 - as above
             for unit in group:
-                if not unit.done.done():
-                    unavailable = StoreUnavailable(why)
-                    unavailable.__cause__ = error
-                    unit.done.set_exception(unavailable)
+                unavailable = StoreUnavailable(why)
+                unavailable.__cause__ = error
+                unit.fail(unavailable)
         return True
 
     def _gather(self) -> list[_Unit] | None:
@@ -167,7 +197,7 @@ class Writer:
                 self._before_commit()
         except _BatchFailed as failed:
             for unit in failed.units:
-                unit.done.set_exception(RunAlone())
+                unit.fail(RunAlone())
             self._commit([unit for unit in group if unit not in failed.units])
             return
         self._after_commit()
@@ -202,9 +232,7 @@ class Writer:
                 if isinstance(error, OperationalError) and not isinstance(error.orig, self._conflicts):
                     raise
                 raise _BatchFailed(units) from error
-            settled += [
-                partial(unit.done.set_result, result) for unit, result in zip(units, results, strict=True)
-            ]
+            settled += [partial(unit.succeed, result) for unit, result in zip(units, results, strict=True)]
         return settled
 
 
@@ -219,6 +247,6 @@ def _run_alone(unit: _Unit, connection: Connection) -> Callable[[], None]:
     except Exception as error:  # noqa: BLE001 - raised in the caller
         _ROLLBACK.count(connection, {})
         _RELEASE.count(connection, {})
-        return partial(unit.done.set_exception, error)
+        return partial(unit.fail, error)
     _RELEASE.count(connection, {})
-    return partial(unit.done.set_result, result)
+    return partial(unit.succeed, result)

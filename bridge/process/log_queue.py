@@ -7,11 +7,15 @@ import os
 import select
 import signal
 import threading
+import time
 from contextlib import suppress
 from queue import SimpleQueue
 
 #: Lines that may wait to be written. Further lines are dropped.
 QUEUE_LIMIT = 4096
+#: How long a line waits for others that are written with it, seconds: to wake a thread costs as much as to
+#: make a line. No more than PIPE_BUF bytes are written together, which other processes cannot interrupt.
+GATHER_INTERVAL = 0.005
 #: How long a process that ends waits until its lines are written, seconds.
 FLUSH_TIMEOUT = 0.5
 
@@ -79,17 +83,27 @@ class QueuedHandler(logging.Handler):
     def _write(self, items: SimpleQueue[bytes | threading.Event]) -> None:
         # A signal that this thread received would not wake the main thread, which handles signals.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        waiting: bytes | threading.Event | None = None
         while True:
-            item = items.get()
+            item = waiting or items.get()
+            waiting = None
             if isinstance(item, threading.Event):
                 item.set()
-            else:
-                with suppress(OSError):  # the log is gone, or its disk is full
-                    self._write_all(item)
+                continue
+            if items.empty():
+                time.sleep(GATHER_INTERVAL)
+            while not items.empty() and waiting is None:
+                following = items.get()
+                if isinstance(following, bytes) and len(item) + len(following) <= select.PIPE_BUF:
+                    item += following
+                else:
+                    waiting = following
+            with suppress(OSError):  # the log is gone, or its disk is full
+                self._write_all(item)
 
-    def _write_all(self, line: bytes) -> None:
-        while line:
+    def _write_all(self, lines: bytes) -> None:
+        while lines:
             try:
-                line = line[os.write(self._descriptor, line) :]
+                lines = lines[os.write(self._descriptor, lines) :]
             except BlockingIOError:  # another process has made the descriptor non-blocking
                 select.select([], [self._descriptor], [])
