@@ -44,8 +44,8 @@ def explain(
     headers or the query, write a test and run `test`.
 
     For each route, the command prints every condition with its expected and actual value, and the exact
-    requests without their keys. Routes that match come first. The other routes follow, the one that almost
-    matched first. With --expect or --expect-none, differences go to standard error. The command also prints
+    requests without their keys. Routes that match come first. The other routes follow, the
+    route that came closest to a match on top. With --expect or --expect-none, differences go to standard error. The command also prints
     the conditions that cannot be decided because a field is redacted.
     """
     if expected and expect_none:
