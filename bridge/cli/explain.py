@@ -44,9 +44,9 @@ def explain(
     headers or the query, write a test and run `test`.
 
     For each route, the command prints every condition with its expected and actual value, and the exact
-    requests without their keys. Routes that match come first. The other routes follow, the
-    route that came closest to a match on top. With --expect or --expect-none, differences go to standard error. The command also prints
-    the conditions that cannot be decided because a field is redacted.
+    requests without their keys. Routes that match come first. The other routes follow, the route that came
+    closest to a match on top. With --expect or --expect-none, differences go to standard error. The command
+    also prints the conditions that cannot be decided because a field is redacted.
     """
     if expected and expect_none:
         raise click.UsageError("--expect-none and --expect cannot be combined")

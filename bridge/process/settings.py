@@ -164,7 +164,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; if unset, see the log",
+        "the token for the details of `/readyz`, in `Authorization: Bearer …`; if unset, only the log has the details",
         _secret,
         private=True,
     ),
