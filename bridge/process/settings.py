@@ -178,7 +178,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_STOP_TIMEOUT",
         "20s",
-        "the time in which a process that stops finishes requests and sends in progress",
+        "how long a process that stops may take to finish the requests and attempts in progress",
         parse_duration,
     ),
     Variable(
