@@ -153,6 +153,8 @@ class Writer:
         # In a method of its own: no reference to the last group, which may be large, stays while this waits.
         while self._commit_next():
             pass
+        if self._connection is not None:
+            self._connection.close()
 
     def _commit_next(self) -> bool:
         """Wait for a group and commit it; return False after the last one."""

@@ -164,7 +164,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; if unset, only the log has the details",
+        "the token for the details of `/readyz`, in `Authorization: Bearer …`; without it, see the log",
         _secret,
         private=True,
     ),

@@ -13,6 +13,7 @@ import orjson
 from gunicorn.http.errors import ParseException
 from werkzeug import Request as WerkzeugRequest
 from werkzeug.datastructures import EnvironHeaders
+from werkzeug.exceptions import BadRequest
 from werkzeug.sansio.utils import get_content_length
 
 from bridge.core.client_network import network_of
@@ -64,6 +65,10 @@ class Hooks:
         return [body]
 
     def _receive(self, environ: dict[str, Any], source: str) -> Answer:
+        try:
+            environ.get("HTTP_HOST", "").encode("idna")
+        except UnicodeError as error:
+            raise BadRequest from error  # as Flask answers for its own rules
         request = WerkzeugRequest(environ) if environ.get("QUERY_STRING") else None
         head = Request(
             source=source,
