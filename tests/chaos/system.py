@@ -32,7 +32,7 @@ MAX_REQUESTS = "--max-requests 400 --max-requests-jitter 200"
 #: Bytes, of the disk of an SQLite store.
 DISK = 256 * 1024**2
 #: Seconds that a web process takes to start, at most.
-STARTS_WITHIN = 3.0
+STARTS_WITHIN = 10.0
 #: Seconds by which the clock is wrong.
 HOUR = 3600
 
