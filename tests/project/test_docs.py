@@ -101,7 +101,8 @@ def test_what_a_request_may_take_is_documented() -> None:
     for figure in (
         f"time to arrive completely | {request_deadline.REQUEST_TIMEOUT_SECONDS:g} s",
         f"larger than {small} MiB | {shared} MiB together",
-        f"{waiting} more bodies wait for space, for up to {patience:g} s. Any that waited {patience:g} s gets a 503",
+        f"{waiting} more bodies wait for space, for up to {patience:g} s. "
+        f"Any that waited {patience:g} s gets a 503",
         f"stored at the same time | {processed} MiB together, or one larger body",
         f"smaller than {processing_limiter.UNQUEUED_BODY_BYTES // 1024} KiB do not wait",
         f"less than {large_body_limiter.PROGRESS_BYTES // 1024} KiB in a second",
