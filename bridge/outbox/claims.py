@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -28,7 +27,7 @@ from bridge.outbox.locks import lock
 from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import IS_READY, attempts, jobs
-from bridge.outbox.statement import ForRows, Given, Statement, not_listed
+from bridge.outbox.statement import ForRows, Given, Statement, not_listed, texts
 from bridge.process.clock import JUMP_THRESHOLD
 
 
@@ -168,7 +167,7 @@ def claim(
     lock(connection, ("claim",))
     pauses = paused(connection)
     never = {*excluded_tasks, *(each.name for each in pauses if each.kind is Pausable.TASK)}
-    routes = orjson.dumps([each.name for each in pauses if each.kind is Pausable.ROUTE]).decode()
+    routes = texts(connection, (each.name for each in pauses if each.kind is Pausable.ROUTE))
     left = {task: per_task - count for task, count in busy.items()}
     limits = _Limits(connection, rates_of, now, per_task, left)
     claimed: list[Job] = []
