@@ -144,7 +144,7 @@ class Counting(HttpClient):
 
 
 class TestBacklog:
-    JOBS = 400
+    JOBS = 1500
     #: Seconds of each phase.
     PHASE = 3.0
 
