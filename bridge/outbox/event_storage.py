@@ -84,15 +84,14 @@ def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, 
 
     Return what became of them, by their place in `new`; the others are left to `_store_one`.
     """
-    before = lookup.by_digest(connection, [each.webhook for each in new])
+    simple = {at: each for at, each in enumerate(new) if _is_simple(each.webhook)}
+    before = lookup.by_digest(connection, [each.webhook for each in simple.values()])
     common: dict[int, NewEvent] = {}
     seen: set[object] = set()
-    for at, each in enumerate(new):
-        webhook = each.webhook
-        is_first_body = webhook.replays is not None and each.body not in before
+    for at, each in simple.items():
+        is_first_body = each.webhook.replays is not None and each.body not in before
         keys = {each.delivery, each.body} if is_first_body else {each.delivery}
-        has_simple_id = webhook.fingerprint is None and not webhook.has_chosen_id
-        if has_simple_id and webhook.replays is not Replays.REFUSE and seen.isdisjoint(keys):
+        if seen.isdisjoint(keys):
             common[at] = each
             seen |= keys
     notes = {
@@ -100,7 +99,9 @@ def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, 
         for at, each in common.items()
         if each.webhook.replays is not None and each.body in before
     }
-    rows = [_noted(each.row, notes.get(at)) for at, each in common.items()]
+    # In one order: another process's batch may wait for the same deliveries.
+    ordered = sorted(common, key=lambda at: common[at].delivery)
+    rows = [_noted(common[at].row, notes.get(at)) for at in ordered]
     ids = {(row.source, row.delivery_id): row.id for row in _INSERT_EVENTS.rows_for(connection, rows)}
     inserted = {at: ids[each.delivery] for at, each in common.items() if each.delivery in ids}
     events_jobs = [(event_id, common[at].webhook.jobs, common[at].now) for at, event_id in inserted.items()]
@@ -111,6 +112,12 @@ def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, 
         )
         for (at, event_id), of_event in zip(inserted.items(), events_jobs, strict=True)
     }
+
+
+def _is_simple(webhook: Webhook) -> bool:
+    """Return whether the delivery id alone decides whether the webhook is known."""
+    has_sender_id = webhook.fingerprint is None and not webhook.has_chosen_id
+    return has_sender_id and webhook.replays is not Replays.REFUSE
 
 
 def _store_one(connection: Connection, new: NewEvent) -> StoredWebhook:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NoReturn, TypeAlias
 
 import orjson
@@ -131,10 +130,7 @@ class _Compiled:
         dialect = connection.dialect
         compiled = clause.compile(dialect=dialect)
         self.text = str(compiled)
-        order: Sequence[str] | None = compiled.positiontup
-        # Two names at least, so that the getter returns a tuple.
-        self._values_of = itemgetter(*order) if order is not None and len(order) > 1 else None
-        self._order = order
+        self._order: Sequence[str] | None = compiled.positiontup
         #: The values that the clause itself has, by the parameter's name.
         self._fixed = {name: each.value for each, name in compiled.bind_names.items() if not each.required}
         self._driver_errors = dialect.loaded_dbapi.Error
@@ -158,10 +154,8 @@ class _Compiled:
 
     def values(self, parameters: Mapping[str, Any]) -> Any:
         """Return the parameters as the driver expects them."""
-        values = {**self._fixed, **parameters} if self._fixed else parameters
-        if self._values_of is not None:
-            return self._values_of(values)
-        return values if self._order is None else tuple(values[name] for name in self._order)
+        values = {**self._fixed, **parameters}
+        return values if self._order is None else tuple(map(values.__getitem__, self._order))
 
     def rows_of(self, cursor: Any) -> list[Any]:
         fetched = cursor.fetchall()

@@ -42,7 +42,7 @@ class _Unit:
     """A unit of work of a caller that waits. Two locks cost less than a future, whose waiters wake twice."""
 
     def __init__(self, batch: Batch[Any, Any] | None, argument: Any) -> None:
-        #: The kind that shares its statements; None for a unit that runs in a savepoint of its own.
+        #: The kind that shares its statements; None for a unit that runs in its own savepoint.
         self.batch = batch
         #: The unit for its batch, or what to run.
         self.argument = argument
@@ -166,7 +166,7 @@ class Writer:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
             why = f"the database cannot be written: {self._cause(error)}"
-            log.error("%s", why)  # noqa: TRY400 - as above
+            log.error("%s", why)  # noqa: TRY400 - the line has the cause, and a traceback its values
             for unit in group:
                 unavailable = StoreUnavailable(why)
                 unavailable.__cause__ = error
@@ -233,6 +233,7 @@ class Writer:
             except Exception as error:
                 if isinstance(error, OperationalError) and not isinstance(error.orig, self._conflicts):
                     raise
+                log.warning("%d units of work run one by one, after: %s", len(units), self._cause(error))
                 raise _BatchFailed(units) from error
             settled += [partial(unit.succeed, result) for unit, result in zip(units, results, strict=True)]
         return settled

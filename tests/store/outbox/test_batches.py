@@ -22,6 +22,7 @@ from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook, Webhook
 from bridge.outbox.writer import Writer
 from bridge.sources.base.source_type import Replays
+from tests.support.statements import executed
 from tests.support.tables import NOW, PATIENCE, claim_jobs, make_job, make_webhook, wait_until
 
 #: No database can store it as an item's index or an HTTP status.
@@ -132,7 +133,20 @@ class TestWebhooks:
         assert sorted(each.duplicate for each in stored) == [False, True]
         assert len(outbox.jobs()) == 1
 
-    def test_a_faulty_one_fails_alone(self, outbox: Outbox) -> None:
+    def test_all_batches_insert_in_one_order(self, outbox: Outbox) -> None:
+        """Two processes with the same deliveries would otherwise wait for each other."""
+        names = ["c", "a", "d", "b"]
+        with executed() as statements:
+            store_in_one_batch(outbox, *(make_webhook(delivery_id=name) for name in names))
+        inserted = [
+            value
+            for text, values in statements
+            if text.startswith("INSERT INTO events")
+            for value in (values["delivery_id"] if isinstance(values, dict) else [values[3]])
+        ]
+        assert inserted == ["first", "a", "b", "c", "d"]
+
+    def test_a_faulty_one_fails_alone(self, outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         good = [make_webhook(make_job(name), delivery_id=name) for name in "abcd"]
         faulty = make_webhook(make_job(item_index=HUGE), delivery_id="faulty")
         outbox.store(make_webhook(delivery_id="first", digest=b"first"))
@@ -141,6 +155,7 @@ class TestWebhooks:
             one, two, failing, three, four = call(*works)
         with pytest.raises((OverflowError, DataError)):
             failing.result(PATIENCE)
+        assert "5 units of work run one by one, after: " in caplog.text
         for future in (one, two, three, four):
             assert not future.result(PATIENCE).duplicate
         assert sorted(each.delivery_id for each in outbox.events()) == ["a", "b", "c", "d", "first"]

@@ -193,6 +193,16 @@ class TestCommits:
         assert len(commits) < 400
 
 
+def test_a_close_during_a_commit_leaves_no_connection_open(
+    group: Group, writer: Writer, engine: Engine, pool: ThreadPoolExecutor
+) -> None:
+    closing_writer = pool.submit(writer.close)
+    wait_until(lambda: writer._units.qsize() == 1, "the end of the queue")
+    group.commit()
+    closing_writer.result(PATIENCE)
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of SQLite's QueuePool
+
+
 class TestUnitsThatFail:
     def test_a_failing_unit_undoes_itself_and_not_its_neighbours(self, group: Group, path: Path) -> None:
         before, failing, after = group.gather(note("before"), note_and_raise("gone", Boom()), note("after"))
