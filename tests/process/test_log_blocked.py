@@ -206,3 +206,19 @@ def test_a_forked_child_writes_its_own_lines_alone(pipe: Pipe) -> None:
 
 def test_without_a_queue_the_log_has_no_trouble() -> None:
     assert log_trouble() is None
+
+
+def test_lines_are_written_together_where_other_processes_cannot_interrupt() -> None:
+    """A pipe of packets returns each write by itself; only one of PIPE_BUF bytes at most is never split."""
+    reading, writing = os.pipe2(os.O_DIRECT)
+    handler = QueuedHandler(writing)
+    lines = [f"{number} {'x' * 300}" for number in range(100)]
+    for line in lines:
+        handler.emit(logging.makeLogRecord({"msg": line}))
+    handler.flush()
+    os.close(writing)
+    packets = list(iter(lambda: os.read(reading, 1024**2), b""))
+    os.close(reading)
+    assert b"".join(packets).decode().splitlines() == lines
+    assert all(packet.endswith(b"\n") and len(packet) <= select.PIPE_BUF for packet in packets)
+    assert len(packets) < len(lines)
