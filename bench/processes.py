@@ -22,7 +22,7 @@ class StartFailed(Exception):
 
 
 class Process:
-    """One program in a session of its own, so that Ctrl-C reaches the bench alone."""
+    """One program in its own session, so that Ctrl-C reaches the bench alone."""
 
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, cwd: Path, environ: Mapping[str, str]

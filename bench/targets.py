@@ -1,4 +1,4 @@
-"""The targets: what receives the webhooks, each with a sink of its own."""
+"""The targets: what receives the webhooks, each with its own sink."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class SQLiteBridgeWithoutDelivery(SQLiteBridge):
 
 
 class PostgreSQLBridge(SQLiteBridge):
-    """The bridge on a PostgreSQL server of its own: one web process, and one worker that delivers."""
+    """The bridge on its own PostgreSQL server: one web process, and one worker that delivers."""
 
     name = "postgresql"
     title = "bridge, PostgreSQL"

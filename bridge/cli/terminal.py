@@ -94,8 +94,7 @@ class Terminal:
     @contextmanager
     def outbox(self) -> Iterator[Outbox]:
         """Open the store; a server may use it at the same time."""
-        # Here: its libraries take longer to import than `check` takes for a table.
-        from bridge.outbox.store import Outbox  # noqa: PLC0415
+        from bridge.outbox.store import Outbox  # noqa: PLC0415 - its libraries are slow to import
 
         outbox = Outbox(self.settings.database_url, beside_a_server=True)
         try:

@@ -21,5 +21,5 @@ def create_app(bridge: Bridge) -> Flask:
     )
     app.register_blueprint(health(bridge))
     app.register_error_handler(Exception, error_response)
-    app.wsgi_app = Hooks(bridge.receiver, bridge.settings, app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = Hooks(bridge.receiver, bridge.settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask adds WSGI middleware
     return app

@@ -1,4 +1,4 @@
-"""Open a store, as a program of its own: ``python -m tests.support.open_store GATE URL [SCRIPTS HEAD]``.
+"""Open a store from a separate program: ``python -m tests.support.open_store GATE URL [SCRIPTS HEAD]``.
 
 It writes "ready", waits for the file GATE, opens the store, and writes the revisions before and after.
 SCRIPTS is a folder of migrations, and HEAD its last revision.
