@@ -77,7 +77,7 @@ class Delivery:
         self._store_ahead, self._jumped_at = math.inf, -math.inf
         self._make_client = make_client or partial(HttpClient, trust=tls_context())
         self._table = table
-        #: When the next job is due, as of the last claim, seconds since the epoch; None if none waits.
+        #: When the next job is due, as of the last claim, seconds since the epoch; None if none is known.
         self._next_due: float | None = None
         #: When a task's rate allows another start, seconds since the epoch; None where no rate is used up.
         self._next_start_at: float | None = None
@@ -143,7 +143,7 @@ class Delivery:
             self._changed.notify()
 
     def stop(self, seconds: float) -> None:
-        """Stop claiming, release claims that have not started, and let attempts finish within `seconds`.
+        """Stop claiming, and let attempts finish within `seconds`.
 
         Attempts that still run then are recorded as unknown.
         """
@@ -153,7 +153,6 @@ class Delivery:
         self._stopping = True
         self.wake()
         self._dispatcher.join(timeout=seconds)
-        self._release_unstarted()
         self._probes.put(None)
         for _ in range(self._threads):
             self._claimed.put(None)
@@ -178,7 +177,7 @@ class Delivery:
                     joined = True
                 # Before a job is claimed: this process may end before the next round.
                 self._follow_clock()
-                claimed = self._claim()
+                self._claim()
                 self._send_heartbeat()
                 if time.monotonic() - before >= POLL_INTERVAL + RECOVERY_DELAY:
                     # This process was frozen. Others may have been, and record their answers first.
@@ -188,7 +187,7 @@ class Delivery:
                     self._repair()
                     self._create_dead_job_alerts()
                     recovered_at = time.monotonic()
-                wait = 0.0 if claimed else self._until_next(asked_at)
+                wait = self._until_next(asked_at)
             except StoreUnavailable as error:
                 log.warning("jobs cannot be claimed: %s", error)
                 recovered_at = time.monotonic() + RECOVERY_DELAY - POLL_INTERVAL
@@ -213,32 +212,28 @@ class Delivery:
         finally:
             self._presence.share()
 
-    def _claim(self) -> int:
-        """Claim jobs for the free threads. Return how many."""
+    def _claim(self) -> None:
+        """Claim jobs for the free threads."""
         if (probe := self._target.start_probe()) is not None:
             self._probes.put(probe)
         table = self._table
         with self._changed:
             free, busy = self._threads - self._busy.total(), dict(self._busy)
         limit = self._target.claim_limit(free)
-        self._next_due = due = self._outbox.next_due() if limit else None
-        self._next_start_at = None
-        if due is None or due > self._clock():
-            return 0
+        self._next_due = self._next_start_at = None
         claimed = self._claim_of(table, limit, busy, table.by_token)
         if table.by_token:
             # A request by token may get no answer: such jobs are claimed last, for half of the threads.
             held = sum(busy.get(task_id, 0) for task_id in table.by_token)
             limit = min(limit - claimed, self._per_task - held)
-            claimed += self._claim_of(table, limit, busy, table.tasks.keys() - table.by_token)
-        return claimed
+            self._claim_of(table, limit, busy, table.tasks.keys() - table.by_token)
 
     def _claim_of(self, table: RoutingTable, limit: int, busy: Mapping[str, int], excluded: Set[str]) -> int:
         """Claim up to `limit` jobs, none of the excluded tasks. Return how many."""
         if limit <= 0:
             return 0
-        lease = self._lease
-        lease_ends_at = time.monotonic() + lease
+        lease = table.theeye.timeout + LEASE_SLACK
+        now, lease_ends_at = self._clock(), time.monotonic() + lease
         claim = self._outbox.claim(
             free=limit,
             busy=busy,
@@ -246,21 +241,24 @@ class Delivery:
             excluded_tasks=self._target.excluded_tasks | excluded,
             rates=table.rates,
             lease=lease,
+            can_send=partial(self._sender.can_send, table),
         )
+        self._next_due = claim.next_due
         if claim.next_start_at is not None:
             self._next_start_at = min(claim.next_start_at, self._next_start_at or claim.next_start_at)
         for job in claim.jobs:
-            self._target.claimed(job)
+            claimed = ClaimedJob(job, claim.token, lease_ends_at, table, claim.attempts.get(job.id), now)
+            self._sender.expect(claimed)
             with self._changed:
                 self._busy[job.task_id] += 1
-            self._claimed.put(ClaimedJob(job, claim.token, lease_ends_at))
+            self._claimed.put(claimed)
         return len(claim.jobs)
 
     def _until_next(self, asked_at: float) -> float:
         """Return how many seconds to wait for the next job or probe.
 
-        A job that was due at `asked_at` and not claimed waits for its task's rate or for a free thread. The
-        thread wakes the dispatcher.
+        A job that was due at `asked_at` and was not claimed waits for its task's rate or for a free thread,
+        which wakes the dispatcher.
         """
         seconds_to_probe = self._target.seconds_to_probe
         if seconds_to_probe is not None:
@@ -337,15 +335,6 @@ class Delivery:
             self._outbox.unregister(self._name)
         except StoreUnavailable as error:
             log.warning("could not remove this process from the list of delivering processes: %s", error)
-
-    def _release_unstarted(self) -> None:
-        try:
-            while (claimed := self._claimed.get_nowait()) is not None:
-                self._outbox.release(claimed.job, claimed.token)
-        except queue.Empty:
-            pass
-        except StoreUnavailable as error:
-            log.warning("could not release the claims; they end when their leases expire: %s", error)
 
     # The threads that send and probe
 

@@ -1,4 +1,4 @@
-"""Sender: delivers one claimed job: prepare, start, post, classify, decide, record."""
+"""Sender: delivers one claimed job: post, classify, decide, record."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from bridge.core.attempt_result import AttemptResult
@@ -16,7 +14,6 @@ from bridge.core.errors import NotSent, SendError, StoreUnavailable
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision, decide, wait_for_task
 from bridge.core.secrets import Mask
-from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import Probe, is_alive
 from bridge.delivery.target import Target
 from bridge.http.client import HttpAnswer, HttpClient
@@ -47,21 +44,17 @@ class ClaimedJob:
     token: str
     #: Seconds of ``time.monotonic()``.
     lease_ends_at: float
-
-    def outlasts(self, timeout: float) -> bool:
-        """Whether a send that begins now ends before the claim does."""
-        return self.lease_ends_at - time.monotonic() >= timeout + LEASE_MARGIN
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A job that can be sent."""
-
-    claimed: ClaimedJob
     #: Used until the result is recorded, also if another table comes into force.
     table: RoutingTable
-    task: Task
-    request: JobRequest
+    #: The attempt that has started; None for a job that cannot be sent.
+    attempt_id: int | None
+    #: Seconds since the epoch.
+    claimed_at: float
+
+    @property
+    def is_about_to_end(self) -> bool:
+        """Whether the claim could end before a send that begins now."""
+        return self.lease_ends_at - time.monotonic() < self.table.theeye.timeout + LEASE_MARGIN
 
 
 class Sender:
@@ -85,31 +78,42 @@ class Sender:
         self._clock = clock
         self._dry_run = dry_run
         self._lock = threading.Lock()
-        #: Attempts that are not recorded, by id: what is sent, and since when in seconds since the epoch.
-        self._running: dict[int, tuple[_Prepared, float]] = {}
+        #: The attempts that are not recorded, by id.
+        self._running: dict[int, ClaimedJob] = {}
         #: Until when a result is recorded again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
+    def can_send(self, table: RoutingTable, job: Job) -> bool:
+        """Return whether an attempt of a job that is being claimed may start."""
+        return not self._dry_run and job.task_id in table.tasks and self._problem(table, job) is None
+
+    def expect(self, claimed: ClaimedJob) -> None:
+        """Note that `deliver` will be called, or `record_running`."""
+        self._target.claimed(claimed.job)
+        if claimed.attempt_id is not None:
+            with self._lock:
+                self._running[claimed.attempt_id] = claimed
+
     def deliver(self, client: HttpClient, claimed: ClaimedJob) -> None:
-        """Deliver one claimed job. Raises StoreUnavailable where its start or result cannot be stored."""
+        """Deliver one expected job. Raises StoreUnavailable where its result cannot be stored."""
         is_sent = False
         try:
-            prepared = self._prepare(claimed)
-            if prepared is None:
+            if claimed.attempt_id is None:
+                self._end_unsent(claimed)
                 return
-            with self._start(prepared) as attempt_id:
-                if attempt_id is None:
-                    return
-                posted_at = time.monotonic()
-                answer = self._post(client, prepared)
-                result = self._classify(prepared, answer, time.monotonic() - posted_at)
-                is_sent = answer is not None
-                decision = self._decide(claimed.job, prepared.table, result)
-                self._record(claimed, attempt_id, result, decision)
+            posted_at = time.monotonic()
+            answer = self._post(client, claimed)
+            result = self._classify(claimed, answer, time.monotonic() - posted_at)
+            is_sent = answer is not None
+            decision = self._decide(claimed.job, claimed.table, result)
+            self._record(claimed, claimed.attempt_id, result, decision)
         finally:
             if not is_sent:
                 # The circuit breaker would wait for this job forever.
                 self._target.not_sent(claimed.job)
+            if claimed.attempt_id is not None:
+                with self._lock:
+                    self._running.pop(claimed.attempt_id)
 
     def probe(self, client: HttpClient, probe: Probe) -> None:
         """Ask whether TheEye is reachable."""
@@ -131,12 +135,12 @@ class Sender:
         """Record the attempts that still run as unknown."""
         with self._lock:
             running = list(self._running.items())
-        for attempt_id, (prepared, started_at) in running:
-            claimed = prepared.claimed
+        for attempt_id, claimed in running:
+            job, table, at = claimed.job, claimed.table, claimed.claimed_at
             try:
-                self.record_lost(claimed.job, claimed.token, attempt_id, started_at, reason, prepared.table)
+                self.record_lost(job, claimed.token, attempt_id, at, reason, table)
             except StoreUnavailable as error:
-                log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
+                log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
 
     def record_lost(
         self,
@@ -152,9 +156,16 @@ class Sender:
         result = AttemptResult(seconds, Outcome.UNKNOWN, None, reason, None)
         self._outbox.record(job, token, attempt_id, result, self._decide(job, table or self.table, result))
 
-    def _prepare(self, claimed: ClaimedJob) -> _Prepared | None:
-        """Return what is to be sent; None where the job ends, or waits again, without an attempt."""
-        job, token, table = claimed.job, claimed.token, self.table
+    def _problem(self, table: RoutingTable, job: Job) -> str | None:
+        """Return why the job's task would not accept its arguments, or None."""
+        # The table may have changed since they were built: the task's arguments_type, what the route allows.
+        return table.tasks[job.task_id].arguments_problem(
+            job.arguments or (), allow_data_urls=job.route in table.with_data_urls
+        )
+
+    def _end_unsent(self, claimed: ClaimedJob) -> None:
+        """End a job that cannot be sent, or let it wait for a table that has its task."""
+        job, token, table = claimed.job, claimed.token, claimed.table
         task = table.tasks.get(job.task_id)
         if task is None:
             now, reason = self._clock(), f"this process's table has no task {job.task_id}"
@@ -163,56 +174,26 @@ class Sender:
                 self._outbox.end_unsent(job, token, JobState.DEAD, reason)
             else:
                 self._outbox.release(job, token, now + wait, reason)
-            return None
-        if not claimed.outlasts(table.theeye.timeout) or task.id in self._target.excluded_tasks:
-            self._outbox.release(job, token)
-            return None
-        arguments = job.arguments or ()
-        # The table may have changed since they were built: the task's arguments_type, what the route allows.
-        problem = task.arguments_problem(arguments, allow_data_urls=job.route in table.with_data_urls)
-        if problem is not None:
+        elif (problem := self._problem(table, job)) is not None:
             log.warning("job %d: now %s: %s", job.id, JobState.DEAD, problem)
             self._outbox.end_unsent(job, token, JobState.DEAD, problem)
-            return None
-        request = job_request(table.theeye, task, arguments)
-        if self._dry_run:
-            reason = f"dry run: not sent, POST {request.shown_url}"
+        else:
+            reason = f"dry run: not sent, POST {_request(claimed).shown_url}"
             log.info("job %d: %s", job.id, reason)
             self._outbox.end_unsent(job, token, JobState.SKIPPED, self._mask(reason))
-            return None
-        return _Prepared(claimed, table, task, request)
 
-    @contextmanager
-    def _start(self, prepared: _Prepared) -> Iterator[int | None]:
-        """Commit that an attempt starts and yield its id.
-
-        None where the claim is no longer held, or the task's rate is used up.
-        """
-        started_at, claimed = self._clock(), prepared.claimed
-        attempt_id = self._outbox.start(claimed.job, claimed.token, started_at, prepared.task.rate)
-        if attempt_id is None:
-            yield None
-            return
-        with self._lock:
-            self._running[attempt_id] = (prepared, started_at)
-        try:
-            yield attempt_id
-        finally:
-            with self._lock:
-                self._running.pop(attempt_id)
-
-    def _post(self, client: HttpClient, prepared: _Prepared) -> HttpAnswer | SendError | None:
+    def _post(self, client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError | None:
         """Return TheEye's answer or why there is none; None where the claim could end before the attempt."""
-        request, timeout = prepared.request, prepared.table.theeye.timeout
-        if not prepared.claimed.outlasts(timeout):
+        if claimed.is_about_to_end:
             return None
+        request = _request(claimed)
         try:
-            return client.post(request.url, request.headers, request.body, timeout)
+            return client.post(request.url, request.headers, request.body, claimed.table.theeye.timeout)
         except SendError as error:
             return error
 
     def _classify(
-        self, prepared: _Prepared, answer: HttpAnswer | SendError | None, seconds: float
+        self, claimed: ClaimedJob, answer: HttpAnswer | SendError | None, seconds: float
     ) -> AttemptResult:
         """Return the attempt's result, masked, after the target has noted it."""
         if isinstance(answer, HttpAnswer):
@@ -226,7 +207,8 @@ class Sender:
         theeye_job_id = None if result.theeye_job_id is None else self._shown(result.theeye_job_id)
         result = replace(result, detail=self._shown(result.detail), theeye_job_id=theeye_job_id)
         # Before the record, which may have to wait for the store.
-        if not self._target.attempt_finished(prepared.table, prepared.claimed.job, prepared.task, result):
+        task = claimed.table.tasks[claimed.job.task_id]
+        if not self._target.attempt_finished(claimed.table, claimed.job, task, result):
             result = replace(result, outcome=Outcome.UNAVAILABLE)
         return result
 
@@ -269,3 +251,8 @@ class Sender:
         """Return a text as it is logged and stored."""
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         return self._mask(text)[:MAX_DETAIL_LENGTH]
+
+
+def _request(claimed: ClaimedJob) -> JobRequest:
+    job, table = claimed.job, claimed.table
+    return job_request(table.theeye, table.tasks[job.task_id], job.arguments or ())

@@ -1,4 +1,4 @@
-"""Starting attempts and recording their results: batches of units of work."""
+"""Recording the results of attempts: batches of units of work."""
 
 from __future__ import annotations
 
@@ -21,25 +21,14 @@ from sqlalchemy import (
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
-from bridge.core.task import Rate
-from bridge.outbox import groups, rates
-from bridge.outbox.locks import lock, lock_all
+from bridge.outbox import groups
+from bridge.outbox.locks import lock_all
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import attempts, jobs
-from bridge.outbox.statement import ForRows, Given, insert_rows
+from bridge.outbox.statement import ForRows, Given
 
 #: Added to the reason of a job that a late answer decided.
 LATE_ANSWER = "TheEye's answer came after the claim had ended"
-
-
-@dataclass(frozen=True)
-class Start:
-    """The start of an attempt of a claimed job."""
-
-    job: Job
-    token: str
-    #: Seconds since the epoch.
-    at: float
 
 
 @dataclass(frozen=True)
@@ -63,11 +52,6 @@ def _is_claimed(given: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _start(_: str, given: Given) -> Update:
-    counted = update(jobs).where(*_is_claimed(given)).values(attempt_count=jobs.c.attempt_count + 1)
-    return counted.returning(jobs.c.id, given["token"].label("token"), jobs.c.attempt_count)
-
-
 def _complete(_: str, given: Given) -> Update:
     is_open = (attempts.c.id == given["attempt"], attempts.c.outcome.is_(None))
     result = {name: given[name] for name in _RESULT}
@@ -85,10 +69,6 @@ def _record(_: str, given: Given) -> Update:
 _CLAIM_KEY = {"job": jobs.c.id, "token": jobs.c.claim_token}
 _RESULT = ("seconds", "outcome", "status", "detail", "theeye_job_id")
 _RECORDED = ("state", "reason", "window_attempts", "window_unknowns", "due_at", "theeye_job_id", "ended_at")
-_START = ForRows(_CLAIM_KEY, _start)
-_INSERT_ATTEMPTS = insert_rows(
-    attempts, ("job_id", "number", "started_at", "task_id"), attempts.c.id, attempts.c.job_id
-)
 _COMPLETE = ForRows({"attempt": attempts.c.id, **{name: attempts.c[name] for name in _RESULT}}, _complete)
 _RECORD = ForRows(
     {**_CLAIM_KEY, "attempt": attempts.c.id, **{name: jobs.c[name] for name in _RECORDED}}, _record
@@ -104,7 +84,7 @@ _RECORD_LATE = (
     )
     .values(claim_token=None, lease_until=None)
 )
-# An attempt may have started since the claim was read.
+# A process of release 0.1 starts the attempt after its claim.
 _UNSTARTED = ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None))
 _END_UNSTARTED = (
     update(jobs)
@@ -113,39 +93,6 @@ _END_UNSTARTED = (
 )
 # Executed first: a statement that waits for the lock itself would not see an attempt that started meanwhile.
 _LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update()
-
-
-def start(connection: Connection, job: Job, token: str, at: float, rate: Rate | None) -> int | None:
-    """Record that an attempt starts; return its id, or None if the claim has ended.
-
-    Also None if the rate limit allows no start at `at`: the job then waits until it does.
-    """
-    if rate is not None:
-        # The claim respected the limit at its own time, and other attempts may have started since.
-        lock(connection, ("rate", job.task_id))
-        process_time, at = at, rates.store_time(connection, at)
-        if (next_at := rates.next_start_at(connection, job.task_id, rate, at)) is not None:
-            end_unstarted(connection, job, token, JobState.WAITING, at, due_at=next_at + process_time - at)
-            return None
-    return start_all(connection, [Start(job, token, at)])[0]
-
-
-def start_all(connection: Connection, starts: Sequence[Start]) -> list[int | None]:
-    """Record that attempts start; return the id of each, or None if its claim has ended."""
-    keys = [{"job": start.job.id, "token": start.token} for start in starts]
-    numbers = {(row.id, row.token): row.attempt_count for row in _START.rows_for(connection, keys)}
-    rows = [
-        {
-            "job_id": start.job.id,
-            "number": numbers[start.job.id, start.token],
-            "started_at": start.at,
-            "task_id": start.job.task_id,
-        }
-        for start in starts
-        if (start.job.id, start.token) in numbers
-    ]
-    ids = {row.job_id: row.id for row in _INSERT_ATTEMPTS.rows_for(connection, rows)}
-    return [ids[start.job.id] if (start.job.id, start.token) in numbers else None for start in starts]
 
 
 def record(connection: Connection, ends: Sequence[Ended]) -> list[bool]:

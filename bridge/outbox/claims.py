@@ -1,8 +1,8 @@
-"""Claiming jobs, and correcting claims: units of work."""
+"""Claiming jobs, which starts their attempts, and correcting claims: units of work."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -27,7 +27,7 @@ from bridge.outbox.locks import lock
 from bridge.outbox.pauses import Pausable, paused
 from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import IS_READY, attempts, jobs
-from bridge.outbox.statement import ForRows, Given, Statement, not_listed, texts
+from bridge.outbox.statement import ForRows, Given, Statement, insert_rows, not_listed, texts
 from bridge.process.clock import JUMP_THRESHOLD
 
 
@@ -35,9 +35,14 @@ from bridge.process.clock import JUMP_THRESHOLD
 class Claim:
     """Jobs that one process may send."""
 
-    #: Needed to start and record these jobs.
+    #: Needed to record these jobs.
     token: str
     jobs: tuple[Job, ...]
+    #: The ids of the attempts that have started, by job id; a job that cannot be sent has none.
+    attempts: Mapping[int, int]
+    #: When the next job is due that its group does not block, seconds since the epoch; None if none waits, or
+    #: as many jobs as asked for were claimed.
+    next_due: float | None
     #: When a rate limit allows more starts, seconds since the epoch; None if no limit was reached.
     next_start_at: float | None = None
 
@@ -67,15 +72,32 @@ def _ready_tasks() -> Select[Any]:
 
 
 def _claim(_: str, given: Given) -> Update:
-    values = {"state": JobState.SENDING, "claim_token": given["token"], "lease_until": given["lease_until"]}
+    values = {
+        "state": JobState.SENDING,
+        "claim_token": given["token"],
+        "lease_until": given["lease_until"],
+        "attempt_count": jobs.c.attempt_count + given["attempts"],
+    }
     waits = (jobs.c.id == given["job"], jobs.c.state == JobState.WAITING)
-    return update(jobs).where(*waits).values(values).returning(jobs.c.id)
+    return update(jobs).where(*waits).values(values).returning(jobs.c.id, jobs.c.attempt_count)
 
 
 _DUE = Statement(_due)
 _DUE_OF_TASK = Statement(lambda dialect: _due(dialect, jobs.c.task_id == bindparam("task")))
 _READY_TASKS = Statement(_ready_tasks())
-_CLAIM = ForRows({"job": jobs.c.id, "token": jobs.c.claim_token, "lease_until": jobs.c.lease_until}, _claim)
+_NEXT_DUE = Statement(select(func.min(jobs.c.due_at).label("due_at")).where(IS_READY))
+_CLAIM = ForRows(
+    {
+        "job": jobs.c.id,
+        "token": jobs.c.claim_token,
+        "lease_until": jobs.c.lease_until,
+        "attempts": jobs.c.attempt_count,
+    },
+    _claim,
+)
+_INSERT_ATTEMPTS = insert_rows(
+    attempts, ("job_id", "number", "started_at", "task_id"), attempts.c.id, attempts.c.job_id
+)
 _MAKE_DUE = (
     update(jobs)
     .where(
@@ -115,12 +137,13 @@ class _Limits:
 
     connection: Connection
     rates_of: Mapping[str, Rate]
+    #: By the process's clock, and by the store's.
     now: float
+    store_now: float
     per_task: int
     #: By task id, as far as known.
     left: dict[str, int]
     with_rate: set[str] = field(default_factory=set)
-    next_start_at: float | None = None
 
     @property
     def exhausted(self) -> set[str]:
@@ -137,13 +160,16 @@ class _Limits:
 
     def _apply_rate(self, task_id: str) -> None:
         self.with_rate.add(task_id)
-        now = rates.store_time(self.connection, self.now)
-        starts, at = rates.free_starts(self.connection, task_id, self.rates_of[task_id], now)
+        starts = rates.free_starts(self.connection, task_id, self.rates_of[task_id], self.store_now)
         self.left[task_id] = min(self.left.get(task_id, self.per_task), starts)
-        if at is not None:
-            # The dispatcher waits by the process's clock.
-            at += self.now - now
-            self.next_start_at = at if self.next_start_at is None else min(at, self.next_start_at)
+
+    def next_start_at(self) -> float | None:
+        """Return when a rate allows another start, by the process's clock; None if no rate is used up."""
+        times = [
+            rates.next_start_at(self.connection, task, self.rates_of[task], self.store_now)
+            for task in self.with_rate & self.exhausted
+        ]
+        return min((at + self.now - self.store_now for at in times if at is not None), default=None)
 
 
 def claim(
@@ -157,11 +183,13 @@ def claim(
     rates_of: Mapping[str, Rate],
     lease: float,
     token: str,
+    can_send: Callable[[Job], bool],
 ) -> Claim:
     """Claim up to `free` due jobs, the oldest first, at most `per_task` of one task including `busy` ones.
 
     Skips jobs of `excluded_tasks`, paused ones, and those whose task is at its rate limit. The jobs are
-    `sending` until the lease ends, `lease` seconds from now by the store's clock.
+    `sending` until the lease ends, `lease` seconds from now by the store's clock. An attempt starts of each
+    that `can_send` accepts.
     """
     # Two claims at once would each respect a limit that both together exceed.
     lock(connection, ("claim",))
@@ -169,24 +197,56 @@ def claim(
     never = {*excluded_tasks, *(each.name for each in pauses if each.kind is Pausable.TASK)}
     routes = texts(connection, (each.name for each in pauses if each.kind is Pausable.ROUTE))
     left = {task: per_task - count for task, count in busy.items()}
-    limits = _Limits(connection, rates_of, now, per_task, left)
+    store_now = rates.store_time(connection, now)
+    limits = _Limits(connection, rates_of, now, store_now, per_task, left)
     claimed: list[Job] = []
-    until = rates.store_time(connection, now) + lease
+    attempt_ids: dict[int, int] = {}
     while len(claimed) < free:
         wanted = free - len(claimed)
         rows = _due_rows(connection, limits, never, {"now": now, "paused": routes, "most": wanted})
         some = [
-            replace(job_of(row), state=JobState.SENDING, claim_token=token, lease_until=until)
+            replace(job_of(row), state=JobState.SENDING, claim_token=token, lease_until=store_now + lease)
             for row in rows
             if limits.take(row.task_id)
         ]
-        values = [{"job": job.id, "token": token, "lease_until": until} for job in some]
-        # A person may have canceled one meanwhile.
-        updated = {row.id for row in _CLAIM.rows_for(connection, values)}
-        claimed += [job for job in some if job.id in updated]
+        taken, started = _take(connection, some, can_send, store_now)
+        claimed += taken
+        attempt_ids |= started
         if len(rows) < wanted:
             break
-    return Claim(token, tuple(claimed), limits.next_start_at)
+    due_at = next_due(connection) if len(claimed) < free else None
+    return Claim(token, tuple(claimed), attempt_ids, due_at, limits.next_start_at())
+
+
+def _take(
+    connection: Connection, due: Sequence[Job], can_send: Callable[[Job], bool], now: float
+) -> tuple[list[Job], dict[int, int]]:
+    """Claim these jobs and start their attempts; return the jobs, and the attempts' ids by job id."""
+    sendable = {job.id for job in due if can_send(job)}
+    values = [
+        {
+            "job": job.id,
+            "token": job.claim_token,
+            "lease_until": job.lease_until,
+            "attempts": int(job.id in sendable),
+        }
+        for job in due
+    ]
+    numbers = {row.id: row.attempt_count for row in _CLAIM.rows_for(connection, values)}
+    # A person may have canceled one meanwhile.
+    claimed = [job for job in due if job.id in numbers]
+    started = [
+        {"job_id": job.id, "number": numbers[job.id], "started_at": now, "task_id": job.task_id}
+        for job in claimed
+        if job.id in sendable
+    ]
+    return claimed, {row.job_id: row.id for row in _INSERT_ATTEMPTS.rows_for(connection, started)}
+
+
+def next_due(connection: Connection) -> float | None:
+    """Return when the next job is due that its group does not block."""
+    due_at: float | None = _NEXT_DUE.first(connection, {}).due_at
+    return due_at
 
 
 def _due_rows(

@@ -5,11 +5,10 @@ Parts of units of work. They use the store's time, since the clocks of several m
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, exists, func, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
-from bridge.core.job import JobState
 from bridge.core.task import Rate
-from bridge.outbox.schema import attempts, jobs
+from bridge.outbox.schema import attempts
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 _STARTED = (
@@ -22,11 +21,6 @@ _STARTED = (
     .order_by(attempts.c.started_at.desc())
     .limit(bindparam("most"))
 )
-_UNSTARTED = select(func.count()).where(
-    jobs.c.state == JobState.SENDING,
-    jobs.c.task_id == bindparam("task"),
-    ~exists().where(attempts.c.job_id == jobs.c.id, attempts.c.outcome.is_(None)),
-)
 
 
 def store_time(connection: Connection, here: float) -> float:
@@ -36,19 +30,15 @@ def store_time(connection: Connection, here: float) -> float:
     return here
 
 
+def free_starts(connection: Connection, task_id: str, rate: Rate, now: float) -> int:
+    """Return how many attempts may start."""
+    return rate.attempts - len(_started(connection, task_id, rate, now))
+
+
 def next_start_at(connection: Connection, task_id: str, rate: Rate, now: float) -> float | None:
     """Return when the next attempt may start; None: now."""
     started = _started(connection, task_id, rate, now)
     return started[-1] + rate.span if len(started) >= rate.attempts else None
-
-
-def free_starts(connection: Connection, task_id: str, rate: Rate, now: float) -> tuple[int, float | None]:
-    """Return how many jobs may be claimed; if none, also when the next may, or None: when a claim ends."""
-    started = _started(connection, task_id, rate, now)
-    if len(started) >= rate.attempts:
-        return 0, started[-1] + rate.span
-    unstarted = connection.execute(_UNSTARTED, {"task": task_id}).scalar_one()
-    return max(0, rate.attempts - len(started) - unstarted), None
 
 
 def _started(connection: Connection, task_id: str, rate: Rate, now: float) -> list[float]:

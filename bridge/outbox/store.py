@@ -28,7 +28,7 @@ from bridge.outbox import (
     rates,
     write_check,
 )
-from bridge.outbox.attempt_storage import Ended, Start, end_unstarted
+from bridge.outbox.attempt_storage import Ended, end_unstarted
 from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
 from bridge.outbox.database import Database
@@ -43,15 +43,12 @@ from bridge.outbox.processes import Process
 from bridge.outbox.prune import Pruned, prune
 from bridge.outbox.refused_requests import RefusedRequest, refused_of, store_refused
 from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
-from bridge.outbox.schema import IS_READY, attempts, events, jobs, refused_requests
+from bridge.outbox.schema import attempts, events, jobs, refused_requests
 from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
-from bridge.outbox.statement import Statement
 from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook
 from bridge.process.settings import Retention
 from bridge.routing.route import OnDead
-
-_NEXT_DUE = Statement(select(func.min(jobs.c.due_at).label("due_at")).where(IS_READY))
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -166,27 +163,18 @@ class Outbox:
         busy: Mapping[str, int],
         per_task: int,
         lease: float,
+        can_send: Callable[[Job], bool],
         excluded_tasks: Collection[str] = (),
         rates: Mapping[str, Rate] | None = None,
     ) -> Claim:
-        """Claim up to `free` due jobs for `lease` seconds; see claims.claim. `rates` are by task id."""
+        """Claim up to `free` due jobs for `lease` seconds, and start their attempts; see claims.claim.
+
+        `rates` are by task id. `can_send` may run in another thread.
+        """
         return self._write(
             claims.claim, now=self._clock(), token=uuid4().hex, lease=lease, free=free, busy=busy,
-            per_task=per_task, excluded_tasks=excluded_tasks, rates_of=rates or {},
+            per_task=per_task, excluded_tasks=excluded_tasks, rates_of=rates or {}, can_send=can_send,
         )  # fmt: skip
-
-    def start(self, job: Job, token: str, at: float, rate: Rate | None = None) -> int | None:
-        """Commit that an attempt starts; return its id, or None if the claim has ended.
-
-        Also None if the rate limit allows no start now: the job then waits.
-        """
-
-        if rate is None:
-            return self._database.write_in_batch(attempt_storage.start_all, Start(job, token, at))
-        # Units of work run in another order than that of their calls, and the rate counts in theirs.
-        return self._database.write(
-            lambda connection: attempt_storage.start(connection, job, token, self._clock(), rate)
-        )
 
     def record(
         self, job: Job, token: str, attempt_id: int, result: AttemptResult, decision: Decision
@@ -222,12 +210,6 @@ class Outbox:
     def restart_retry_windows(self) -> None:
         """Let ``retry.for`` of all unfinished jobs start now; see claims.restart_retry_windows."""
         self._write(claims.restart_retry_windows, self._clock())
-
-    def next_due(self) -> float | None:
-        """Return when the next job is due that its group does not block."""
-        row = self._database.read(lambda connection: _NEXT_DUE.first(connection, {}))
-        at: float | None = row.due_at
-        return at
 
     def create_dead_job_alerts(self, on_dead: OnDead) -> int:
         """Create jobs of `on_dead` for dead jobs without an alert; return how many."""
