@@ -58,19 +58,24 @@ class Mask:
         self._options.log_errors = False
         self._options.case_sensitive = False
         self._options.max_mem = 64 << 20
-        self._credentials = re2.compile("|".join(_CREDENTIALS), self._options)
+        # Patterns of bytes: for text, re2 converts every offset.
+        self._credentials = re2.compile("|".join(_CREDENTIALS).encode(), self._options)
         self._spellings: frozenset[str] = frozenset()
         self._known: Any = None
+        #: Whatever is replaced: most texts have nothing of it, and need one search.
+        self._any = self._credentials
         self.add(secrets)
 
     def add(self, secrets: Iterable[Secret]) -> None:
         """Mask these secrets too from now on."""
-        texts = {_encodable(secret.reveal()) for secret in secrets}
+        texts = {_encodable(secret.reveal()).decode() for secret in secrets}
         long_enough = [text for text in texts if len(strip_invisible(text)) >= MIN_MASKED_CHARACTERS]
         self._spellings |= {spelling for text in long_enough for spelling in _spellings(text)}
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
-            self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
+            known = "|".join(re2.escape(text) for text in longest_first)
+            self._known = re2.compile(known.encode(), self._options)
+            self._any = re2.compile("|".join((known, *_CREDENTIALS)).encode(), self._options)
 
     def contains_secret(self, text: str) -> bool:
         """Whether a part of a request's head contains a known secret.
@@ -80,26 +85,26 @@ class Mask:
         """
         if self._known is None:
             return False
-        text = _encodable(text)
         forms = {text, unquote(text), unquote_plus(text)}
         if not text.isascii():
             forms.add(text.encode("latin-1", "replace").decode("utf-8", "replace"))
-        matches = (match[0] for form in forms for match in self._known.finditer(form))
-        return any(len(match) >= MIN_SECRET_CHARACTERS for match in matches)
+        matches = (match[0] for form in forms for match in self._known.finditer(_encodable(form)))
+        return any(len(match.decode()) >= MIN_SECRET_CHARACTERS for match in matches)
 
     def __call__(self, text: str) -> str:
-        text = _encodable(text)
-        if self._known is not None:
-            text = self._known.sub("<secret>", text)
-        masked: str = self._credentials.sub(
-            lambda match: (match[1] or match[2] or match[3]) + "<secret>", text
-        )
-        return masked
+        encoded = _encodable(text)
+        if self._any.search(encoded) is not None:
+            if self._known is not None:
+                encoded = self._known.sub(b"<secret>", encoded)
+            encoded = self._credentials.sub(
+                lambda match: (match[1] or match[2] or match[3]) + b"<secret>", encoded
+            )
+        return encoded.decode()
 
 
-def _encodable(text: str) -> str:
-    """Escape lone surrogates (bytes of the environment that are not UTF-8), which RE2 rejects."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _encodable(text: str) -> bytes:
+    """Return UTF-8, with lone surrogates (bytes of the environment that are not UTF-8) escaped for RE2."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _spellings(text: str) -> set[str]:
