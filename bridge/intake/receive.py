@@ -98,17 +98,16 @@ class Receiver:
     def _log_stored(
         self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
     ) -> None:
-        log.info(
+        log.log(
+            logging.INFO if stored.note is None else logging.WARNING,
             "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
             stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
             "duplicate" if stored.duplicate else "new", len(stored.jobs),
-            "".join(f"; {warning}" for warning in routed.warnings),
+            "".join(f"; {remark}" for remark in (*routed.warnings, stored.note) if remark is not None),
         )  # fmt: skip
-        if stored.note is not None:
-            log.warning("event %d: %s", stored.event_id, stored.note)
-            if stored.is_refused:
-                # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
-                self._record_refused(source, request, 200, stored.note, len(request.body))
+        if stored.note is not None and stored.is_refused:
+            # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
+            self._record_refused(source, request, 200, stored.note, len(request.body))
 
     def _confirm(self, source: Source, url: str) -> None:
         try:
