@@ -78,7 +78,7 @@ def configure(level: str, form: str, mask: Mask, *, queued: bool = False) -> Non
     root.setLevel(level)
     logging.captureWarnings(capture=True)
     # The formatter shows none of these (Logging HOWTO, "Optimization"); each record would look them up.
-    logging._srcfile = None  # noqa: SLF001 - the documented switch
+    logging._srcfile = None
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 
 
