@@ -16,7 +16,6 @@ from bridge.core.redaction import Keep, redact, without_content
 from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
-from bridge.sources.base.event_mismatch import event_mismatch
 from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
@@ -102,7 +101,7 @@ class Source:
         identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
             _check_name(what, name)
-        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, payload)
+        reason = self.type.event_matcher.mismatch(webhook.event, payload)
         if reason is not None:
             raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
