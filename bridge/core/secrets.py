@@ -25,6 +25,8 @@ _CREDENTIALS = (
     r"((?:access_)?token=)[^&\s\"'<>\\]+",
     r"((?:Bearer|Basic) )[A-Za-z0-9._~+/=-]{6,}",
 )
+#: Each such credential contains one of these, in small letters.
+_CREDENTIAL_PARTS = ("/secret/", "token=", "bearer ", "basic ")
 
 
 def strip_invisible(text: str) -> str:
@@ -58,24 +60,22 @@ class Mask:
         self._options.log_errors = False
         self._options.case_sensitive = False
         self._options.max_mem = 64 << 20
-        # Patterns of bytes: for text, re2 converts every offset.
-        self._credentials = re2.compile("|".join(_CREDENTIALS).encode(), self._options)
+        self._credentials = re2.compile("|".join(_CREDENTIALS), self._options)
         self._spellings: frozenset[str] = frozenset()
         self._known: Any = None
-        #: Whatever is replaced: most texts have nothing of it, and need one search.
-        self._any = self._credentials
+        #: The spellings as `_may_contain` needs them.
+        self._folded: tuple[str, ...] = ()
         self.add(secrets)
 
     def add(self, secrets: Iterable[Secret]) -> None:
         """Mask these secrets too from now on."""
-        texts = {_encodable(secret.reveal()).decode() for secret in secrets}
+        texts = {_encodable(secret.reveal()) for secret in secrets}
         long_enough = [text for text in texts if len(strip_invisible(text)) >= MIN_MASKED_CHARACTERS]
         self._spellings |= {spelling for text in long_enough for spelling in _spellings(text)}
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
-            known = "|".join(re2.escape(text) for text in longest_first)
-            self._known = re2.compile(known.encode(), self._options)
-            self._any = re2.compile("|".join((known, *_CREDENTIALS)).encode(), self._options)
+            self._folded = tuple({spelling.casefold() for spelling in self._spellings})
+            self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
 
     def contains_secret(self, text: str) -> bool:
         """Whether a part of a request's head contains a known secret.
@@ -85,26 +85,38 @@ class Mask:
         """
         if self._known is None:
             return False
+        text = _encodable(text)
         forms = {text, unquote(text), unquote_plus(text)}
         if not text.isascii():
             forms.add(text.encode("latin-1", "replace").decode("utf-8", "replace"))
-        matches = (match[0] for form in forms for match in self._known.finditer(_encodable(form)))
-        return any(len(match.decode()) >= MIN_SECRET_CHARACTERS for match in matches)
+        suspects = [form for form in forms if _may_contain(form, self._folded)]
+        matches = (match[0] for form in suspects for match in self._known.finditer(form))
+        return any(len(match) >= MIN_SECRET_CHARACTERS for match in matches)
 
     def __call__(self, text: str) -> str:
-        encoded = _encodable(text)
-        if self._any.search(encoded) is not None:
-            if self._known is not None:
-                encoded = self._known.sub(b"<secret>", encoded)
-            encoded = self._credentials.sub(
-                lambda match: (match[1] or match[2] or match[3]) + b"<secret>", encoded
-            )
-        return encoded.decode()
+        if not _may_contain(text, _CREDENTIAL_PARTS) and not _may_contain(text, self._folded):
+            return text
+        text = _encodable(text)
+        if self._known is not None:
+            text = self._known.sub("<secret>", text)
+        masked: str = self._credentials.sub(
+            lambda match: (match[1] or match[2] or match[3]) + "<secret>", text
+        )
+        return masked
 
 
-def _encodable(text: str) -> bytes:
-    """Return UTF-8, with lone surrogates (bytes of the environment that are not UTF-8) escaped for RE2."""
-    return text.encode("utf-8", "backslashreplace")
+def _may_contain(text: str, parts: Iterable[str]) -> bool:
+    """Return False if no regular expression of these parts, in any case, matches the text.
+
+    Nearly every text has none, and a call of RE2 takes longer than to look for a hundred parts. An ASCII text
+    has only matches whose case folding is ASCII.
+    """
+    return not text.isascii() or any(map(text.lower().__contains__, parts))
+
+
+def _encodable(text: str) -> str:
+    """Escape lone surrogates (bytes of the environment that are not UTF-8), which RE2 rejects."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _spellings(text: str) -> set[str]:
