@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 from bridge.core.event import JSON
 
@@ -31,17 +32,30 @@ class Markers:
     texts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
+class _Required(NamedTuple):
+    """The fields that each body of an event has."""
+
+    #: The event's position in the table, which is unique.
+    position: int
+    event: str
+    fields: frozenset[str]
+    #: Paths of more than one part.
+    nested: tuple[str, ...]
+
+
 class EventMatcher:
     """Compares bodies with the known events of one type of sender."""
 
     def __init__(self, events: KnownEvents, markers: Markers | None) -> None:
         self._events = events
         self._markers = markers
-        #: Positions and names of the events by the first part of their first path, which excludes most.
-        self._by_field: dict[str, list[tuple[int, str]]] = {}
+        #: The events by the first part of their first path, which excludes most.
+        self._by_field: dict[str, list[_Required]] = {}
         for position, (event, keys) in enumerate(events.items()):
+            nested = tuple(key for key in keys if "." in key)
+            required = _Required(position, event, frozenset(keys).difference(nested), nested)
             for key in keys[:1]:
-                self._by_field.setdefault(key.partition(".")[0], []).append((position, event))
+                self._by_field.setdefault(key.partition(".")[0], []).append(required)
 
     def mismatch(self, event: str, payload: JSON) -> str | None:
         """Return why a payload does not belong to this event; None if it may, or if the event is unknown.
@@ -61,8 +75,10 @@ class EventMatcher:
     def _other_event(self, markers: Markers, event: str, payload: dict[str, JSON]) -> str | None:
         similar = [events for name, events in self._by_field.items() if name in payload]
         own = None
-        for _, other in sorted(chain.from_iterable(similar)):
-            if other != event and all(_has(payload, key) for key in self._events[other]):
+        for _, other, fields, nested in sorted(chain.from_iterable(similar)):
+            if other == event or not payload.keys() >= fields:
+                continue
+            if all(_has(payload, key) for key in nested):
                 own = own or self._evidence(markers, event, payload)
                 theirs = self._evidence(markers, other, payload)
                 if own[0] < theirs[0] or (not theirs[0] and not own[0] and own[1] < theirs[1]):
