@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
 
 #: A value as orjson parses it: None, bool, int, float, str, list or dict.
 JSON = Any
@@ -31,6 +33,18 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    # The base class raises and catches a KeyError for each header that is absent.
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | T) -> str | T: ...
+    def get(self, name: str, /, default: str | T | None = None) -> str | T | None:
+        return self._values.get(name.lower(), default)
+
+    def items(self) -> ItemsView[str, str]:
+        """Return pairs of a name in lower case and its value."""
+        return self._values.items()
 
     def without(self, names: Iterable[str]) -> Headers:
         """Return the headers except those of these names."""
@@ -69,7 +83,9 @@ class Request:
 
     def with_body(self, body: bytes) -> Request:
         """Return the request with its body."""
-        return replace(self, body=body)
+        return Request(
+            self.source, self.headers, self.query, body, self.received_at, self.client, parsed=self.parsed
+        )
 
 
 @dataclass(frozen=True)

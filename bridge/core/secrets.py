@@ -25,6 +25,8 @@ _CREDENTIALS = (
     r"((?:access_)?token=)[^&\s\"'<>\\]+",
     r"((?:Bearer|Basic) )[A-Za-z0-9._~+/=-]{6,}",
 )
+#: Each such credential contains one of these, in small letters.
+_CREDENTIAL_PARTS = ("/secret/", "token=", "bearer ", "basic ")
 
 
 def strip_invisible(text: str) -> str:
@@ -61,6 +63,8 @@ class Mask:
         self._credentials = re2.compile("|".join(_CREDENTIALS), self._options)
         self._spellings: frozenset[str] = frozenset()
         self._known: Any = None
+        #: The spellings as `_may_contain` needs them.
+        self._folded: tuple[str, ...] = ()
         self.add(secrets)
 
     def add(self, secrets: Iterable[Secret]) -> None:
@@ -70,6 +74,7 @@ class Mask:
         self._spellings |= {spelling for text in long_enough for spelling in _spellings(text)}
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
+            self._folded = tuple({spelling.casefold() for spelling in self._spellings})
             self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
 
     def contains_secret(self, text: str) -> bool:
@@ -84,10 +89,13 @@ class Mask:
         forms = {text, unquote(text), unquote_plus(text)}
         if not text.isascii():
             forms.add(text.encode("latin-1", "replace").decode("utf-8", "replace"))
-        matches = (match[0] for form in forms for match in self._known.finditer(form))
+        suspects = [form for form in forms if _may_contain(form, self._folded)]
+        matches = (match[0] for form in suspects for match in self._known.finditer(form))
         return any(len(match) >= MIN_SECRET_CHARACTERS for match in matches)
 
     def __call__(self, text: str) -> str:
+        if not _may_contain(text, _CREDENTIAL_PARTS) and not _may_contain(text, self._folded):
+            return text
         text = _encodable(text)
         if self._known is not None:
             text = self._known.sub("<secret>", text)
@@ -95,6 +103,15 @@ class Mask:
             lambda match: (match[1] or match[2] or match[3]) + "<secret>", text
         )
         return masked
+
+
+def _may_contain(text: str, parts: Iterable[str]) -> bool:
+    """Return False if no regular expression of these parts, in any case, matches the text.
+
+    Nearly every text has none, and a call of RE2 takes longer than to look for a hundred parts. An ASCII text
+    has only matches whose case folding is ASCII.
+    """
+    return not text.isascii() or any(map(text.lower().__contains__, parts))
 
 
 def _encodable(text: str) -> str:

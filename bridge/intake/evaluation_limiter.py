@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import BoundedSemaphore
+import threading
+from contextlib import AbstractContextManager
 
 from bridge.core.errors import SourceBusy
 
@@ -17,9 +16,38 @@ WAIT_TIMEOUT_SECONDS = 5.0
 
 
 class _SourceLimiter:
-    def __init__(self) -> None:
-        self.admitted = BoundedSemaphore(MAX_RUNNING + MAX_WAITING)
-        self.running = BoundedSemaphore(MAX_RUNNING)
+    """The limit of one source: a context manager, inside which one webhook is evaluated."""
+
+    def __init__(self, source: str, timeout: float) -> None:
+        self._source = source
+        self._timeout = timeout
+        self._changed = threading.Condition(threading.Lock())
+        self._running = 0
+        self.waiting = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._running >= MAX_RUNNING:
+                self._wait()
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify()
+
+    def _wait(self) -> None:
+        if self.waiting >= MAX_WAITING:
+            most = MAX_RUNNING + MAX_WAITING
+            raise SourceBusy(f"source {self._source}: {most} webhooks are already being evaluated or waiting")
+        self.waiting += 1
+        try:
+            if not self._changed.wait_for(lambda: self._running < MAX_RUNNING, self._timeout):
+                raise SourceBusy(
+                    f"source {self._source}: no earlier webhook was evaluated within {self._timeout:g} s"
+                )
+        finally:
+            self.waiting -= 1
 
 
 class EvaluationLimiter:
@@ -29,24 +57,11 @@ class EvaluationLimiter:
         self._timeout = timeout
         self._by_source: dict[str, _SourceLimiter] = {}
 
-    @contextmanager
-    def slot(self, source: str) -> Iterator[None]:
+    def slot(self, source: str) -> AbstractContextManager[None]:
         """Evaluate one webhook of `source` inside.
 
-        Raises SourceBusy if too many wait already, or if none of those before it ends within the timeout.
+        To enter raises SourceBusy if too many wait already, or if none of those before it ends within the
+        timeout.
         """
-        limiter = self._by_source.get(source) or self._by_source.setdefault(source, _SourceLimiter())
-        if not limiter.admitted.acquire(blocking=False):
-            most = MAX_RUNNING + MAX_WAITING
-            raise SourceBusy(f"source {source}: {most} webhooks are already being evaluated or waiting")
-        try:
-            if not limiter.running.acquire(timeout=self._timeout):
-                raise SourceBusy(
-                    f"source {source}: no earlier webhook was evaluated within {self._timeout:g} s"
-                )
-            try:
-                yield
-            finally:
-                limiter.running.release()
-        finally:
-            limiter.admitted.release()
+        found = self._by_source.get(source)
+        return found or self._by_source.setdefault(source, _SourceLimiter(source, self._timeout))

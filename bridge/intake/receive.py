@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from bridge.core.errors import (
@@ -66,28 +66,34 @@ class Receiver:
         To enter `body` reads it within its limits, and to leave it frees its memory. Raises Refusal; nothing
         is stored then, unless it is FetchFailed.
         """
-        with self._recording_refusals(head, size):
-            table = self.table  # read once: a reload must not change it on the way
-            source = _source_of(head, table)
-            source.verify_head(head)
-            with body as content:
-                request = head.with_body(content)
-                if source.type.is_unsigned_test(request):
-                    log.debug(
-                        "unsigned connection test from %s, client %s: answered 200, not stored",
-                        source.name, request.client or "unknown",
-                    )  # fmt: skip
-                    return Answer(200, {"test": True})
-                source.verify(request)
-                event, parsed = source.read(request, self._mask)
-                with self._limiter.slot(source.name):
-                    routed = table.jobs_for(event)
-                # Commits. The answer is 2xx only after that.
-                stored = self._store(_webhook(source, request, event, parsed, routed))
-                self._log_stored(source, request, event, stored, routed)
-                if parsed.confirm_url is not None:
-                    self._confirm(source, parsed.confirm_url)
-                return _answer(source, request, event, stored)
+        try:
+            return self._receive(head, body)
+        except Refusal as refusal:
+            self._record(refusal, head, size)
+            raise
+
+    def _receive(self, head: Request, body: AbstractContextManager[bytes]) -> Answer:
+        table = self.table  # read once: a reload must not change it on the way
+        source = _source_of(head, table)
+        source.verify_head(head)
+        with body as content:
+            request = head.with_body(content)
+            if source.type.is_unsigned_test(request):
+                log.debug(
+                    "unsigned connection test from %s, client %s: answered 200, not stored",
+                    source.name, request.client or "unknown",
+                )  # fmt: skip
+                return Answer(200, {"test": True})
+            source.verify(request)
+            event, parsed = source.read(request, self._mask)
+            with self._limiter.slot(source.name):
+                routed = table.jobs_for(event)
+            # Commits. The answer is 2xx only after that.
+            stored = self._store(_webhook(source, request, event, parsed, routed))
+            self._log_stored(source, request, event, stored, routed)
+            if parsed.confirm_url is not None:
+                self._confirm(source, parsed.confirm_url)
+            return _answer(source, request, event, stored)
 
     def _store(self, webhook: Webhook) -> StoredWebhook:
         try:
@@ -98,17 +104,16 @@ class Receiver:
     def _log_stored(
         self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
     ) -> None:
-        log.info(
+        log.log(
+            logging.INFO if stored.note is None else logging.WARNING,
             "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
             stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
             "duplicate" if stored.duplicate else "new", len(stored.jobs),
-            "".join(f"; {warning}" for warning in routed.warnings),
+            "".join(f"; {remark}" for remark in (*routed.warnings, stored.note) if remark is not None),
         )  # fmt: skip
-        if stored.note is not None:
-            log.warning("event %d: %s", stored.event_id, stored.note)
-            if stored.is_refused:
-                # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
-                self._record_refused(source, request, 200, stored.note, len(request.body))
+        if stored.note is not None and stored.is_refused:
+            # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
+            self._record_refused(source, request, 200, stored.note, len(request.body))
 
     def _confirm(self, source: Source, url: str) -> None:
         try:
@@ -117,20 +122,15 @@ class Receiver:
             raise FetchFailed(f"source {source.name} cannot be confirmed: {error}") from error
         log.info("source %s is confirmed", source.name)
 
-    @contextmanager
-    def _recording_refusals(self, head: Request, size: int | None) -> Iterator[None]:
-        """Log a Refusal that is raised inside, and store it if its source is known."""
-        try:
-            yield
-        except Refusal as refusal:
-            source = self.table.sources.get(head.source)
-            name = None if source is None else source.name
-            reason = self._mask(str(refusal))
-            self._refusals.log(refusal.status, name, head.client, reason)
-            # After a 503 the sender sends again, and the store may be unavailable.
-            if source is not None and not isinstance(refusal, ServiceUnavailable):
-                self._record_refused(source, head, refusal.status, reason, size)
-            raise
+    def _record(self, refusal: Refusal, head: Request, size: int | None) -> None:
+        """Log a refusal, and store it if its source is known."""
+        source = self.table.sources.get(head.source)
+        name = None if source is None else source.name
+        reason = self._mask(str(refusal))
+        self._refusals.log(refusal.status, name, head.client, reason)
+        # After a 503 the sender sends again, and the store may be unavailable.
+        if source is not None and not isinstance(refusal, ServiceUnavailable):
+            self._record_refused(source, head, refusal.status, reason, size)
 
     def _record_refused(
         self, source: Source, head: Request, status: int, reason: str, size: int | None

@@ -49,7 +49,7 @@ def event_row(webhook: Webhook) -> dict[str, Any]:
         "action": event.action,
         "delivery_id": event.delivery_id,
         "fingerprint": webhook.fingerprint,
-        "headers": orjson.dumps(dict(event.headers)),
+        "headers": orjson.dumps(dict(event.headers.items())),
         "query": orjson.dumps(dict(event.query)),
         "body": (_REDACTED_PREFIX if is_redacted(event) else b"") + compressed(event.body),
         "received_at": event.received_at,

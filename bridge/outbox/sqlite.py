@@ -70,8 +70,8 @@ class SQLite(Database):
     def require_files(self) -> None:
         if self._writer.is_closed:  # SQLite has deleted its log
             raise StoreUnavailable("the database is closed")
-        self._files.require_database()
         if changed := self._files.changed():
+            self._files.require_database()
             self._save_log()
             raise StoreUnavailable(
                 f"{changed[0]} was moved or deleted, and everything stored is saved in {self._path}; "

@@ -77,6 +77,9 @@ def configure(level: str, form: str, mask: Mask, *, queued: bool = False) -> Non
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
+    # The formatter shows none of these (Logging HOWTO, "Optimization"); each record would look them up.
+    logging._srcfile = None
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 
 
 def log_trouble() -> str | None:

@@ -25,6 +25,6 @@ class EventIndex:
 
     def candidates(self, event: Event) -> list[Route]:
         """Return the routes whose ``event:`` may match, in the order of the table."""
-        named = (self._by_name.get(name, ()) for name in (event.event, event.full_name))
-        positions = set(self._of_any).union(*named)
+        named = self._by_name.get(event.event, ()), self._by_name.get(event.full_name, ())
+        positions = {*self._of_any, *named[0], *named[1]}
         return [self._routes[position] for position in sorted(positions)]

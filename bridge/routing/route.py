@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import ClassVar, NamedTuple, Protocol
@@ -59,13 +59,13 @@ class Argument:
         return built
 
 
-def _with_arguments(
-    job: NewJob, task: Task, arguments: Iterable[Argument], scope: Mapping[str, JSON], data_urls: bool = False
-) -> NewJob:
-    """Build the job's arguments, or give it the reason why its task cannot run. Raises EvaluationError."""
-    values = tuple(argument.build(scope) for argument in arguments)
+def _built(
+    task: Task, arguments: Iterable[Argument], scope: Mapping[str, JSON], data_urls: bool = False
+) -> tuple[tuple[JSON, ...] | None, str | None]:
+    """Build a job's arguments, or return the reason why its task cannot run. Raises EvaluationError."""
+    values = tuple([argument.build(scope) for argument in arguments])
     reason = task.arguments_problem(values, allow_data_urls=data_urls)
-    return replace(job, arguments=values) if reason is None else replace(job, reason=reason)
+    return (values, None) if reason is None else (None, reason)
 
 
 @dataclass(frozen=True)
@@ -252,17 +252,21 @@ class Route:
             yield index, item, {**scope, "item": item, "index": index}
 
     def _job(self, scope: Mapping[str, JSON], key: str, index: int | None) -> NewJob:
-        job = NewJob(self.name, self.task.id, self.task.name, key, index, None, table=self.table)
+        arguments = reason = group = once_key = once_within = None
+        latest = False
         try:
             if self.concurrency is not None:
                 group, latest = self.concurrency.group.text(scope), self.concurrency.latest
-                job = replace(job, group=group, latest=latest)
             if self.once is not None:
                 once_key = "" if self.once.key is None else self.once.key.text(scope)
-                job = replace(job, once_key=once_key, once_within=self.once.within)
-            return _with_arguments(job, self.task, self.arguments, scope, self.allow_data_urls)
+                once_within = self.once.within
+            arguments, reason = _built(self.task, self.arguments, scope, self.allow_data_urls)
         except EvaluationError as error:
-            return replace(job, reason=str(error))
+            reason = str(error)
+        return NewJob(
+            self.name, self.task.id, self.task.name, key, index, arguments, reason, group, latest, once_key,
+            self.table, once_within,
+        )  # fmt: skip
 
     def _warn(self, warning: str, warnings: list[str]) -> None:
         text = f"route {self.name!r}: {warning}"
@@ -307,11 +311,14 @@ class OnDead:
             "dead": dead,
         }
         item_key = f"{died.id}.{died.ended_at}:{dead}"
-        job = NewJob(self.NAME, self.task.id, self.task.name, item_key, None, None, table=self.table)
+        arguments = reason = None
         try:
-            return _with_arguments(job, self.task, self.arguments, scope)
+            arguments, reason = _built(self.task, self.arguments, scope)
         except (EvaluationError, OverBudget) as error:
-            return replace(job, reason=str(error))
+            reason = str(error)
+        return NewJob(
+            self.NAME, self.task.id, self.task.name, item_key, None, arguments, reason, table=self.table
+        )
 
 
 #: The most warnings stored with an event.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
+from socket import AF_INET, inet_pton
 
 
 def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
@@ -24,6 +26,9 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
 
 def _address(text: str) -> str:
     """Return the address in `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`, or empty."""
+    with suppress(OSError, ValueError):  # most are this, and the C library parses it in a tenth of the time
+        inet_pton(AF_INET, text)
+        return text
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

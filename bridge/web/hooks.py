@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from gunicorn.http.errors import ParseException
 from werkzeug import Request as WerkzeugRequest
-from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import BadRequest
 from werkzeug.sansio.utils import get_content_length
 
@@ -72,7 +71,7 @@ class Hooks:
         request = WerkzeugRequest(environ) if environ.get("QUERY_STRING") else None
         head = Request(
             source=source,
-            headers=Headers(EnvironHeaders(environ).items()),
+            headers=_headers(environ),
             query={} if request is None else {name: values[-1] for name, values in request.args.lists()},
             body=b"",
             received_at=self._receiver.clock(),
@@ -96,6 +95,19 @@ class Hooks:
             content = _read_body(environ, arriving, length, limit)
             with self._processing.turn(len(content)):
                 yield content
+
+
+def _headers(environ: dict[str, Any]) -> Headers:
+    """Return the headers of a WSGI environment (PEP 3333), as werkzeug's EnvironHeaders has them."""
+    given = {
+        key[5:].replace("_", "-"): value
+        for key, value in environ.items()
+        if key.startswith("HTTP_") and key not in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
+    }
+    for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(key):
+            given[key.replace("_", "-")] = environ[key]
+    return Headers(given.items())
 
 
 def _read_body(environ: dict[str, Any], arriving: ArrivingBody, length: int | None, limit: int) -> bytes:

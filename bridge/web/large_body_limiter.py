@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from operator import attrgetter
+from typing import Self
 
 from bridge.core.errors import BodyMemoryFull
 from bridge.process.waiting_list import WaitingList
@@ -26,7 +26,7 @@ STALL_TIMEOUT_SECONDS = 1.0
 
 
 class ArrivingBody:
-    """One body that arrives."""
+    """One body that arrives: a context manager that frees its memory at the end."""
 
     def __init__(self, limiter: LargeBodyLimiter, largest: int, network: str, guard: Guard | None) -> None:
         self._limiter = limiter
@@ -40,6 +40,12 @@ class ArrivingBody:
         #: Bytes of memory that are reserved for it.
         self.reserved = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish(0)
+
     def grow(self, size: int) -> None:
         """Record that `size` bytes have arrived. Raises BodyMemoryFull if there is no memory for the rest."""
         if size >= self._next_progress:
@@ -50,7 +56,8 @@ class ArrivingBody:
 
     def finish(self, size: int) -> None:
         """Record that the body is complete, with `size` bytes."""
-        self._limiter.release(self, size)
+        if self.reserved:
+            self._limiter.release(self, size)
 
 
 class LargeBodyLimiter:
@@ -83,17 +90,12 @@ class LargeBodyLimiter:
         shared = max(LARGE_BODIES_LIMIT_BYTES // web_processes, max_body)
         return cls(shared, SMALL_BODY_BYTES // web_processes)
 
-    @contextmanager
-    def arriving(self, largest: int, network: str, guard: Guard | None) -> Iterator[ArrivingBody]:
-        """Read and process a body of up to `largest` bytes inside.
+    def arriving(self, largest: int, network: str, guard: Guard | None) -> ArrivingBody:
+        """Return a body of up to `largest` bytes, which is read and processed inside.
 
         `network` is the client's; `guard` ends its connection if the body is evicted.
         """
-        body = ArrivingBody(self, largest, network, guard)
-        try:
-            yield body
-        finally:
-            self.release(body, 0)
+        return ArrivingBody(self, largest, network, guard)
 
     def reserve(self, body: ArrivingBody, size: int) -> None:
         """Wait for memory and reserve it. Raises BodyMemoryFull if there is none in time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from bridge.core.errors import BodyMemoryFull
 
@@ -33,12 +33,12 @@ class ProcessingLimiter:
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
 
-    @contextmanager
-    def turn(self, size: int) -> Iterator[None]:
+    def turn(self, size: int) -> AbstractContextManager[None]:
         """Process a body of `size` bytes inside. Raises BodyMemoryFull if its turn does not come in time."""
-        if size < self._unqueued:
-            yield
-            return
+        return nullcontext() if size < self._unqueued else self._queued_turn(size)
+
+    @contextmanager
+    def _queued_turn(self, size: int) -> Iterator[None]:
         needed = min(size, self._limit)
         turn = object()
         with self._changed:

@@ -13,12 +13,17 @@ _PARTS = re.compile(
     r"authori[sz]ation|token|secret|passw|credential|cookie|jwt|oidc-data|signature"
     r"|\b(access|account|api|auth|functions|private|shared|subscription)-?key\b|\bsession-?id\b|\bx-auth$"
 )
-
 #: Headers in which proxies and browsers repeat the URL with its token.
 _URLS = frozenset({
     "referer", "x-envoy-original-path", "x-forwarded-uri", "x-original-uri", "x-original-url",
     "x-request-uri", "x-rewrite-url", "x-waws-unencoded-url",
 })  # fmt: skip
+
+#: Each such name contains one of these. Most requests have none, and need no regular expression.
+_WORDS = (
+    "authori", "token", "secret", "passw", "credential", "cookie", "jwt", "oidc-data", "signature", "key",
+    "session", "x-auth", *_URLS,
+)  # fmt: skip
 
 
 def without_credentials(
@@ -28,7 +33,10 @@ def without_credentials(
 
     Names that the table reads (`read`, in lower case) stay unless they contain a secret of `mask`.
     """
-    left = {name: value for name, value in values.items() if name.lower() in read or not _is_credential(name)}
+    left = dict(values)
+    names = "\n".join(values).lower().replace("_", "-")
+    if any(map(names.__contains__, _WORDS)):
+        left = {name: left[name] for name in left if name.lower() in read or not _is_credential(name)}
     # Search all of them at once first: nearly every request has none.
     if mask is None or not mask.contains_secret("\n".join((*left, *left.values()))):
         return left

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
 
 from bridge.core.event import JSON
 
@@ -30,20 +32,64 @@ class Markers:
     texts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
-def event_mismatch(events: KnownEvents, markers: Markers | None, event: str, payload: JSON) -> str | None:
-    """Return why a payload does not belong to this event; None if it may, or if the event is unknown.
+class _Required(NamedTuple):
+    """The fields that each body of an event has."""
 
-    With `markers`, a payload belongs to the event with the most matching fields: one of `issue_comment` has
-    all fields of `issues`, and `comment` too. A field that no event declares changes nothing.
-    """
-    if event not in events:
+    #: The event's position in the table, which is unique.
+    position: int
+    event: str
+    fields: frozenset[str]
+    #: Paths of more than one part.
+    nested: tuple[str, ...]
+
+
+class EventMatcher:
+    """Compares bodies with the known events of one type of sender."""
+
+    def __init__(self, events: KnownEvents, markers: Markers | None) -> None:
+        self._events = events
+        self._markers = markers
+        #: The events by the first part of their first path, which excludes most.
+        self._by_field: dict[str, list[_Required]] = {}
+        for position, (event, keys) in enumerate(events.items()):
+            nested = tuple(key for key in keys if "." in key)
+            required = _Required(position, event, frozenset(keys).difference(nested), nested)
+            for key in keys[:1]:
+                self._by_field.setdefault(key.partition(".")[0], []).append(required)
+
+    def mismatch(self, event: str, payload: JSON) -> str | None:
+        """Return why a payload does not belong to this event; None if it may, or if the event is unknown.
+
+        With markers, a payload belongs to the event with the most matching fields: one of `issue_comment` has
+        all fields of `issues`, and `comment` too. A field that no event declares changes nothing.
+        """
+        if event not in self._events:
+            return None
+        missing = [key for key in self._events[event] if not _has(payload, key)]
+        if missing:
+            return f"without {', '.join(missing)}"
+        if self._markers is None or not isinstance(payload, dict):
+            return None
+        return _other_text(self._markers, event, payload) or self._other_event(self._markers, event, payload)
+
+    def _other_event(self, markers: Markers, event: str, payload: dict[str, JSON]) -> str | None:
+        similar = [events for name, events in self._by_field.items() if name in payload]
+        own = None
+        for _, other, fields, nested in sorted(chain.from_iterable(similar)):
+            if other == event or not payload.keys() >= fields:
+                continue
+            if all(_has(payload, key) for key in nested):
+                own = own or self._evidence(markers, event, payload)
+                theirs = self._evidence(markers, other, payload)
+                if own[0] < theirs[0] or (not theirs[0] and not own[0] and own[1] < theirs[1]):
+                    return f"whose body is that of {other}"
         return None
-    missing = [key for key in events[event] if not _has(payload, key)]
-    if missing:
-        return f"without {', '.join(missing)}"
-    if markers is None:
-        return None
-    return _other_text(markers, event, payload) or _other_event(events, markers, event, payload)
+
+    def _evidence(self, markers: Markers, event: str, payload: dict[str, JSON]) -> tuple[set[str], set[str]]:
+        """Return the fields of an event that a payload has: its own, and those of the context."""
+        keys = {*self._events[event], *markers.optional.get(event, ())} - {_ACTION}
+        there = {key for key in keys if _has(payload, key)}
+        return there.difference(markers.context), there.intersection(markers.context)
 
 
 def _other_text(markers: Markers, event: str, payload: JSON) -> str | None:
@@ -55,30 +101,11 @@ def _other_text(markers: Markers, event: str, payload: JSON) -> str | None:
     return None
 
 
-def _other_event(events: KnownEvents, markers: Markers, event: str, payload: JSON) -> str | None:
-    own = _evidence(events, markers, event, payload)
-    fields = payload.keys() if isinstance(payload, dict) else ()
-    for other, keys in events.items():
-        # The first part of the first path alone excludes most events.
-        if keys and keys[0].partition(".")[0] not in fields:
-            continue
-        if all(_has(payload, key) for key in keys):
-            theirs = _evidence(events, markers, other, payload)
-            if own[0] < theirs[0] or (not theirs[0] and not own[0] and own[1] < theirs[1]):
-                return f"whose body is that of {other}"
-    return None
-
-
-def _evidence(events: KnownEvents, markers: Markers, event: str, payload: JSON) -> tuple[set[str], set[str]]:
-    """Return the fields of an event that a payload has: its own, and those of the context."""
-    keys = {*events[event], *markers.optional.get(event, ())} - {_ACTION}
-    there = {key for key in keys if _has(payload, key)}
-    return there.difference(markers.context), there.intersection(markers.context)
-
-
 def _has(payload: JSON, path: str) -> bool:
+    if "." not in path:
+        return isinstance(payload, dict) and path in payload
     parent, _, key = path.rpartition(".")
-    holder = _at(payload, parent) if parent else payload
+    holder = _at(payload, parent)
     return isinstance(holder, dict) and key in holder
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 
 import orjson
@@ -15,7 +16,6 @@ from bridge.core.redaction import Keep, redact, without_content
 from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
-from bridge.sources.base.event_mismatch import event_mismatch
 from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
 
@@ -95,13 +95,13 @@ class Source:
         if stripped is not payload:
             payload, body = stripped, orjson.dumps(stripped)
         webhook = self.type.read_with(request, payload, self.options)
-        if not self.required:
+        if not self.required and webhook.confirm_url is not None:
             # The bridge fetches nothing for an unknown sender.
             webhook = replace(webhook, confirm_url=None)
         identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
         for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
             _check_name(what, name)
-        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, payload)
+        reason = self.type.event_matcher.mismatch(webhook.event, payload)
         if reason is not None:
             raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
@@ -117,7 +117,7 @@ class Source:
         )
         return event, webhook
 
-    @property
+    @cached_property
     def has_event_in_body(self) -> bool:
         """Return whether the body alone names the event."""
         paths = (path for path in (self.options.event, self.options.action) if path is not None)
@@ -163,23 +163,38 @@ class Source:
         if encoding.strip().lower() != "identity":
             raise UnsupportedContent(f"Content-Encoding {quoted(encoding)}; expected none")
         content = content_type(request.headers)
-        if not content and has_no_body(request):
+        accepted = self._accepted_types
+        if content in accepted or (not content and has_no_body(request)):
             return
+        if not (JSON_TYPE in accepted and content.endswith("+json")):
+            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(accepted)}")
+
+    @cached_property
+    def _accepted_types(self) -> tuple[str, ...]:
         # A browser sends forms across sites. Only a signature excludes that.
         signed = any(one.proof.needs_body for one in self.required)
-        accepted = [name for name in self.type.content_types if signed or name == JSON_TYPE]
-        if content not in accepted and not (JSON_TYPE in accepted and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(accepted)}")
+        return tuple(name for name in self.type.content_types if signed or name == JSON_TYPE)
+
+    @cached_property
+    def _credential_headers(self) -> tuple[str, ...]:
+        proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
+        return (*CREDENTIAL_HEADERS, *self.type.credential_headers, *proofs)
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """Return the request without credentials, as the type and the table's paths read it."""
-        proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
-        headers = request.headers.without([*CREDENTIAL_HEADERS, *self.type.credential_headers, *proofs])
+        headers: Mapping[str, str] = request.headers.without(self._credential_headers)
         query = {name: value for name, value in request.query.items() if name != "token"}
-        return replace(
-            request,
-            headers=Headers(without_credentials(headers, self.options.names("headers"), mask).items()),
-            query=without_credentials(query, self.options.names("query"), mask),
+        headers = without_credentials(headers, self.options.names("headers"), mask)
+        if query:
+            query = without_credentials(query, self.options.names("query"), mask)
+        return Request(
+            request.source,
+            Headers(headers.items()),
+            query,
+            request.body,
+            request.received_at,
+            request.client,
+            parsed=request.parsed,
         )
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import ClassVar
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from bridge.core.event import JSON, Event, Request
 from bridge.core.fields import Path
 from bridge.core.secrets import Secret
 from bridge.sources.base.bodies import JSON_TYPE, Body, JsonBody, read_body
-from bridge.sources.base.event_mismatch import Markers
+from bridge.sources.base.event_mismatch import EventMatcher, Markers
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import FieldTree
 from bridge.sources.base.proofs import HeaderToken, HmacSignature, Proof
@@ -118,6 +119,11 @@ class SourceType(ABC):
 
     def __init__(self, fetch: Fetch = fetch_nothing) -> None:
         self.fetch = fetch
+
+    @cached_property
+    def event_matcher(self) -> EventMatcher:
+        """What compares a body with the event that the request names."""
+        return EventMatcher(self.events, self.markers)
 
     @property
     def content_types(self) -> tuple[str, ...]:

@@ -349,7 +349,8 @@ def test_a_replay_is_noted_on_the_event_and_in_the_log(
     assert len(push(intake, "one")["jobs"]) == 1
     assert len(push(intake, "two")["jobs"]) == 1
     assert intake.outbox.summary(2).warnings == (came_before(1, "one"),)
-    assert logged(caplog) == [f"event 2: {came_before(1, 'one')}"]
+    line = f"event 2: push two from github, client unknown, new, jobs: 1; {came_before(1, 'one')}"
+    assert logged(caplog) == [line]
     assert refused(intake) == []
 
 
@@ -361,7 +362,7 @@ def test_refused_it_is_answered_200_as_a_duplicate_of_the_first(
     answer = intake.post("github", PUSH, github_headers(PUSH, delivery="two"))
     assert (answer.status, answer.body) == (200, {"event": 1, "jobs": [], "duplicate": True})
     reason = f"a replay: {came_before(1, 'one')}"
-    assert logged(caplog) == [f"event 1: {reason}"]
+    assert logged(caplog) == [f"event 1: push two from github, client unknown, duplicate, jobs: 0; {reason}"]
     assert refused(intake) == [(200, reason, "push", len(PUSH))]
 
 
@@ -376,7 +377,7 @@ def test_another_body_is_answered_200_and_listed_among_the_refused(
     assert intake.outbox.event(1).body == PUSH
     assert intake.outbox.summary(1).warnings == (ANOTHER_BODY,)
     reason = "delivery id one already belongs to another body: event 1; no job was created from this body"
-    assert logged(caplog) == [f"event 1: {reason}"]
+    assert logged(caplog) == [f"event 1: push one from github, client unknown, duplicate, jobs: 0; {reason}"]
     assert refused(intake) == [(200, reason, "push", len(other))]
 
 
@@ -597,7 +598,7 @@ def test_an_old_body_with_a_new_id_on_a_running_server(url: str, tmp_path: Path)
             status, answer = post(server, source, body, delivery)
             assert (status, answer["jobs"], answer["duplicate"]) == (200, [], True)
         server.stop()
-        assert server.log.count("the same body as event 1, delivery id one") == 1
+        assert server.log.count("new, jobs: 1; the same body as event 1, delivery id one") == 1
         assert server.log.count("a replay: the same body as event 2, delivery id one") == 1
         assert server.log.count("delivery id one already belongs to another body: event 1") == 1
     outbox = Outbox(url)

@@ -111,7 +111,7 @@ def test_so_many_wait_and_leave_threads_to_others() -> None:
     threads = [threading.Thread(target=work) for _ in range(MAX_RUNNING + MAX_WAITING)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: slots._by_source["noisy"].admitted._value == 0, "those that wait")
+    wait_until(lambda: slots._by_source["noisy"].waiting == MAX_WAITING, "those that wait")
     with (
         pytest.raises(SourceBusy, match="32 webhooks are already being evaluated or waiting"),
         slots.slot("noisy"),

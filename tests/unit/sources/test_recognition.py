@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.errors import Refusal, Unreadable
 from bridge.core.event import JSON, Headers, Request
-from bridge.sources.base.event_mismatch import Markers, event_mismatch
+from bridge.sources.base.event_mismatch import EventMatcher, Markers
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import SourceType
 from tests.support.intake import FIXTURES, Intake, changed, github_headers, sample, signature
@@ -43,7 +43,7 @@ ACCEPTED_PAIRS, ALL_PAIRS = 251, 56_628
 
 
 def reason(example: Example, event: str) -> str | None:
-    return event_mismatch(GITHUB.events, GITHUB.markers, event, example.payload)
+    return GITHUB.event_matcher.mismatch(event, example.payload)
 
 
 class TestGitHub:
@@ -76,10 +76,7 @@ class TestGitHub:
 
     def test_a_new_key_of_github_refuses_nothing(self, webhook_examples: list[Example]) -> None:
         for example in webhook_examples:
-            assert (
-                event_mismatch(GITHUB.events, GITHUB.markers, example.event, {**example.payload, "new": {}})
-                is None
-            )
+            assert GITHUB.event_matcher.mismatch(example.event, {**example.payload, "new": {}}) is None
 
     def test_a_known_key_refuses_what_looks_like_another_event(self, webhook_examples: list[Example]) -> None:
         """If GitHub adds such a key to an event, the bridge must learn of it."""
@@ -88,7 +85,7 @@ class TestGitHub:
         for example in webhook_examples:
             for key in subjects - example.payload.keys():
                 payload = {**example.payload, key: {}}
-                if event_mismatch(GITHUB.events, GITHUB.markers, example.event, payload) is not None:
+                if GITHUB.event_matcher.mismatch(example.event, payload) is not None:
                     refused.setdefault(example.event, set()).add(key)
         without_a_key_of_their_own = {name for name, keys in refused.items() if len(keys) > 40}
         assert without_a_key_of_their_own == {
@@ -257,15 +254,15 @@ class TestMisfit:
     )
 
     def why(self, event: str, *keys: str, **more: JSON) -> str | None:
-        return event_mismatch(self.EVENTS, self.MARKS, event, {**dict.fromkeys(keys), **more})
+        return EventMatcher(self.EVENTS, self.MARKS).mismatch(event, {**dict.fromkeys(keys), **more})
 
     def test_a_required_key(self) -> None:
         assert self.why("comment", "issue") == "without comment"
         assert self.why("alert", alert={}) == self.why("alert", alert="rule") == "without alert.rule"
         assert self.why("alert", alert={"rule": None}) is None
         for payload in (None, [], "issue", 5, ["issue"]):
-            assert event_mismatch(self.EVENTS, self.MARKS, "issue", payload) == "without issue"
-            assert event_mismatch(self.EVENTS, self.MARKS, "place", payload) is None
+            assert EventMatcher(self.EVENTS, self.MARKS).mismatch("issue", payload) == "without issue"
+            assert EventMatcher(self.EVENTS, self.MARKS).mismatch("place", payload) is None
 
     def test_the_event_that_explains_the_most_keys(self) -> None:
         assert self.why("issue", "issue", "comment") == "whose body is that of comment"
@@ -289,5 +286,5 @@ class TestMisfit:
 
     def test_an_event_that_is_unknown_or_a_type_without_marks(self) -> None:
         assert self.why("new", "issue") is None
-        assert event_mismatch(self.EVENTS, None, "issue", {"issue": 1, "comment": 1}) is None
-        assert event_mismatch(self.EVENTS, None, "comment", {"issue": 1}) == "without comment"
+        assert EventMatcher(self.EVENTS, None).mismatch("issue", {"issue": 1, "comment": 1}) is None
+        assert EventMatcher(self.EVENTS, None).mismatch("comment", {"issue": 1}) == "without comment"
