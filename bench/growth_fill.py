@@ -27,7 +27,7 @@ _MIXED = "(n * 2654435761 % 4294967296)"
 _AT = "(:now - :events + n * :events / :count)"
 _WAITING_JOB = {
     "item_key": "CAST(n AS TEXT)",
-    "task_id": f"'{TASK.format('')}' || n % {TASKS}",
+    "task_id": f"'{TASK.format('')}' || (n % {TASKS})",
     "due_at": "(:now - 1000 + n * 0.001)",
 }
 _EVENT = {
