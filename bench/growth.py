@@ -27,6 +27,7 @@ from bench.machine import machine, tools
 from bench.processes import StartFailed
 from bench.report import Ratio, bulleted, grid, ratio_of
 from bench.targets import ROOT, commit_of
+from bridge.core.errors import StoreUnavailable
 from tests.support.postgresql import Cluster, find_programs
 
 GROWTH = Path(__file__).parent / "GROWTH.md"
@@ -103,7 +104,7 @@ def growth(options: argparse.Namespace, folder: Path, stack: ExitStack, say: Cal
                 table, database, options, folder / f"{table.name}{database}", cluster, running
             )
             parts += [f"## By {title}", *section(table, samples)]
-        except (NothingAccepted, StartFailed) as error:
+        except (NothingAccepted, StartFailed, StoreUnavailable) as error:
             parts += [f"## By {title}", f"Not measured: {error}"]
         running.close()
     lines = [

@@ -78,6 +78,7 @@ def _copy_rows(url: str, copies: Mapping[Table, Mapping[str, str]], **values: fl
             ).replace("BYTES", "BLOB" if is_sqlite else "BYTEA")
             connection.execute(text(statement), values)
     if not is_sqlite:
-        # As autovacuum does after a while.
+        # As the server does by itself after a while.
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
+            connection.execute(text("CHECKPOINT"))
