@@ -6,6 +6,8 @@
 # make chaos   breaks everything for an hour, and prints what was survived
 # make bench   compares the bridge with bare Flask, Node-RED, Debian's webhook and the bridge of 0.1.0, and writes
 #              bench/RESULTS.md; BASE=v0.1.0 is the earlier bridge, BENCH_ARGS=--help shows the options
+# make growth  measures what becomes slower as the table, the backlog or the database grows, and writes
+#              bench/GROWTH.md; BENCH_ARGS="--fast --only routes" takes a tenth of the sizes and writes no file
 # make docs    writes the parts of the docs that the code declares, and config/schema.json
 # make lock    compiles requirements.txt and tests/requirements.txt from the ranges in pyproject.toml;
 #              LOCK_ARGS=--upgrade moves every pin to the newest release that its range admits
@@ -19,7 +21,7 @@ TEST_ARGS ?= --numprocesses 3 --dist worksteal
 # Compiled modules are stored even if the environment forbids it: each of many processes would compile them again.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: demo test quick slow lint chaos bench docs lock audit clean
+.PHONY: demo test quick slow lint chaos bench growth docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
@@ -46,6 +48,9 @@ chaos: .venv/.test
 bench: .venv/.run
 	@-npm install --prefix bench --no-package-lock --no-audit --no-fund --loglevel=error
 	@$(BIN)/python -m bench $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
+
+growth: .venv/.run
+	@$(BIN)/python -m bench --growth $(BENCH_ARGS)
 
 docs: .venv/.run
 	@$(BIN)/python -m docs.generate

@@ -1,4 +1,4 @@
-"""``python -m bench``: compare the bridge with other receivers, and write RESULTS.md."""
+"""``python -m bench``: compare the bridge with other receivers, or measure its growth."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.growth import GROWTH, TABLES, growth
 from bench.load import NothingAccepted
 from bench.machine import machine, tools
 from bench.memory import MEASURED, measure_memory
@@ -50,7 +51,7 @@ def main() -> None:
     try:
         folder = Path(tempfile.mkdtemp(prefix="bridge-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        page = report(run(options, folder, stack))
+        page = growth(options, folder, stack, say) if options.growth else report(run(options, folder, stack))
     except KeyboardInterrupt:
         sys.exit("bench: interrupted")
     finally:
@@ -60,7 +61,7 @@ def main() -> None:
         stack.close()
     print(page)
     if not options.fast:
-        RESULTS.write_text(page)
+        (GROWTH if options.growth else RESULTS).write_text(page)
 
 
 def run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Run:
@@ -116,11 +117,19 @@ def read_options() -> argparse.Namespace:
     names = [each.name for each in make_targets(Path(), BASE) if not each.name.endswith(OFF)]
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--seconds", type=int, default=5, metavar="N", help="seconds of load (default: 5)")
-    parser.add_argument("--only", metavar="NAME,NAME", help=f"some of the targets: {','.join(names)}")
+    tables = [each.name for each in TABLES]
+    parser.add_argument("--growth", action="store_true", help="measure growth instead, and write GROWTH.md")
+    parser.add_argument(
+        "--only",
+        metavar="NAME,NAME",
+        help=f"some of the targets: {','.join(names)}; of growth: {','.join(tables)}",
+    )
     parser.add_argument(
         "--base", default=BASE, metavar="COMMIT", help=f"the earlier bridge (default: {BASE})"
     )
-    parser.add_argument("--fast", action="store_true", help="two rounds of 3 s; write no file")
+    parser.add_argument(
+        "--fast", action="store_true", help="two rounds of 3 s, or with a tenth of the growth; write no file"
+    )
     parser.add_argument("--memory", action="store_true", help="also send many jobs through the bridge")
     parser.add_argument("--jobs", type=int, default=100_000, metavar="N", help="how many (default: 100000)")
     options = parser.parse_args()
@@ -128,9 +137,10 @@ def read_options() -> argparse.Namespace:
         parser.error(f"--jobs {options.jobs} is too short a run for its memory; the least is {MIN_JOBS}")
     if options.fast:
         options.rounds, options.seconds = 2, 3
+    names = tables if options.growth else names
     options.only = options.only.split(",") if options.only else names
     if unknown := set(options.only) - set(names):
-        parser.error(f"unknown target {', '.join(sorted(unknown))}; expected some of {', '.join(names)}")
+        parser.error(f"unknown name {', '.join(sorted(unknown))}; expected some of {', '.join(names)}")
     return options
 
 

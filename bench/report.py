@@ -89,6 +89,11 @@ def ratio(samples: Samples, goal: Goal) -> Ratio | None:
     of, to = (_values(samples.get(name, ()), goal.figure) for name in (goal.target, goal.other))
     if not of or not to or not all(to):
         return None
+    return ratio_of(of, to)
+
+
+def ratio_of(of: Sequence[float], to: Sequence[float]) -> Ratio:
+    """Return the ratio of the figures of the same rounds; none of `to` is 0."""
     per_round = [one / other for one, other in zip(of, to, strict=True)]
     return Ratio(statistics.median(of) / statistics.median(to), min(per_round), max(per_round))
 
@@ -109,9 +114,9 @@ class Run:
 
 def report(run: Run) -> str:
     """Return the page."""
-    parts = ["# Results of the bench", _list(run.lines)]
+    parts = ["# Results of the bench", bulleted(run.lines)]
     if run.missing:
-        parts += ["Not measured:", _list(run.missing)]
+        parts += ["Not measured:", bulleted(run.missing)]
     if any(run.samples.values()):
         parts += ["## Medians", _medians(run), EXPLANATION, "## Ratios", _ratios(run)]
     if run.memory:
@@ -120,12 +125,12 @@ def report(run: Run) -> str:
 
 
 def _medians(run: Run) -> str:
-    return _table(["", *COLUMNS], [[run.titles[name], *_cells(rows)] for name, rows in run.samples.items()])
+    return grid(["", *COLUMNS], [[run.titles[name], *_cells(rows)] for name, rows in run.samples.items()])
 
 
 def _ratios(run: Run) -> str:
     found = [(goal, ratio(run.samples, goal)) for goal in GOALS]
-    return _table(
+    return grid(
         ["", "of", "to", "ratio of the medians (range within a round)"],
         [
             [goal.title, run.titles[goal.target], run.titles[goal.other], str(value)]
@@ -142,7 +147,7 @@ def _memory(run: Run) -> str:
         figures = [*medians, max(sample.pss for sample in samples), medians[3] - medians[2]]
         cells = (f"{round(figure, 1) + 0:.1f}" for figure in figures)  # + 0: no negative zero
         rows.append([run.titles[name], str(samples[-1].jobs), *cells])
-    return _table(
+    return grid(
         ["PSS MB", "jobs", "1st quarter", "2nd", "3rd", "4th", "largest", "growth in the second half"], rows
     )
 
@@ -173,11 +178,13 @@ def _cells(samples: Sequence[Sample]) -> list[str]:
     return ["" if value is None else f"{value:.{digits}f}" for value, digits in medians]
 
 
-def _list(lines: Sequence[str]) -> str:
+def bulleted(lines: Sequence[str]) -> str:
+    """Return a list in Markdown."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     return "\n".join(
         ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)],
     )

@@ -115,6 +115,8 @@ class SQLiteBridge(Target):
 
     name = "sqlite"
     title = "bridge, SQLite"
+    #: Web processes; on PostgreSQL also workers.
+    processes = 1
 
     def version(self) -> str:
         return f"commit {commit_of(self.checkout)}, {_gunicorn()}"
@@ -146,7 +148,7 @@ class SQLiteBridge(Target):
                 "DATABASE_URL": self.database_url,
                 "BRIDGE_DELIVER": "true" if self.web_delivers else "false",
                 "BRIDGE_STOP_TIMEOUT": "5s",
-                "WEB_CONCURRENCY": "1",
+                "WEB_CONCURRENCY": str(self.processes),
                 "GITHUB_SECRET": SECRET.decode(),
                 "TASK_KEY": "k" * 64,
             },
@@ -172,14 +174,15 @@ class SQLiteBridgeWithoutDelivery(SQLiteBridge):
 
 
 class PostgreSQLBridge(SQLiteBridge):
-    """The bridge on its own PostgreSQL server: one web process, and one worker that delivers."""
+    """The bridge on its own PostgreSQL server: web processes, and as many workers, which deliver."""
 
     name = "postgresql"
     title = "bridge, PostgreSQL"
     web_delivers = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: int = 1) -> None:
         super().__init__(folder)
+        self.processes = processes
         self._stack = ExitStack()
         self._cluster: Cluster | None = None
 
@@ -195,8 +198,8 @@ class PostgreSQLBridge(SQLiteBridge):
             raise StartFailed(f"PostgreSQL is missing: {error}") from None
         self._database_url = self._cluster.create_database()
         super().start()
-        if self.delivers:
-            self.run_bridge("worker", "worker").wait_for_output('"message":"delivering"')
+        for number in range(self.processes if self.delivers else 0):
+            self.run_bridge(f"worker-{number + 1}", "worker").wait_for_output('"message":"delivering"')
 
     def stop(self) -> None:
         super().stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from bridge.core.job import Job, JobState
 from bridge.outbox import audit
@@ -52,24 +52,36 @@ def pause(connection: Connection, kind: Pausable, name: str, now: float, entry: 
     return True
 
 
-def resume(connection: Connection, kind: Pausable, name: str, entry: int | None = None) -> bool:
+def resume(connection: Connection, kind: Pausable, name: str, now: float, entry: int | None = None) -> bool:
     """End a pause; return False if there is none. Call `restart_retry_windows` until it is done first."""
+    # An attempt that ended meanwhile may have set an earlier job waiting.
+    connection.execute(update(jobs).where(*_old_windows(kind, name, now)).values(retry_window_start=now))
     gone = connection.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))
     audit.count(connection, entry, gone.rowcount)
     return gone.rowcount == 1
 
 
-def restart_retry_windows(connection: Connection, kind: Pausable, name: str, now: float) -> bool:
-    """Start the retry window of some waiting jobs now; return whether there were any.
+def restart_retry_windows(
+    connection: Connection, kind: Pausable, name: str, now: float, after: int
+) -> int | None:
+    """Start the retry window of some waiting jobs now, from the id `after`; return the last id, or None.
 
     Otherwise the first outage after a long pause would end them.
     """
+    old = (*_old_windows(kind, name, now), jobs.c.id > after)
+    # By id: from the beginning, each batch would read all jobs of the batches before it.
+    last = connection.execute(
+        select(func.max(select(jobs.c.id).where(*old).order_by(jobs.c.id).limit(BATCH_JOBS).subquery().c.id))
+    ).scalar()
+    if last is not None:
+        connection.execute(update(jobs).where(*old, jobs.c.id <= last).values(retry_window_start=now))
+    return last
+
+
+def _old_windows(kind: Pausable, name: str, now: float) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of the waiting jobs whose retry window started before now."""
     column = jobs.c.task_id if kind is Pausable.TASK else jobs.c.route
-    some = select(jobs.c.id).where(
-        jobs.c.state == JobState.WAITING, column == name, jobs.c.retry_window_start < now
-    )
-    restarted = update(jobs).where(jobs.c.id.in_(some.limit(BATCH_JOBS)), jobs.c.state == JobState.WAITING)
-    return connection.execute(restarted.values(retry_window_start=now)).rowcount > 0
+    return jobs.c.state == JobState.WAITING, column == name, jobs.c.retry_window_start < now
 
 
 def is_paused(connection: Connection, kind: Pausable, name: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, func, or_, select, tuple_, update
 
 from bridge.core.job import JobState
 from bridge.outbox.audit import count
@@ -80,9 +81,16 @@ class Candidate:
         return self.size > 0 and not self.undecided and not self.dead and self.received_at < cutoffs.bodies
 
 
+# Most old events have jobs and no body until they expire. The statement that finds them skips them.
+_MAY_EXPIRE = or_(
+    events.c.received_at < bindparam("events"),
+    func.length(events.c.body) > 0,
+    # For EXISTS, PostgreSQL would read all jobs.
+    select(jobs.c.id).where(jobs.c.event_id == events.c.id).limit(1).scalar_subquery().is_(None),
+)
 # Each statement reads few rows by an index, however many there are.
 _OLDEST = (
-    select(events.c.id, events.c.received_at)
+    select(events.c.id, events.c.received_at, _MAY_EXPIRE.label("may_expire"))
     .where(
         tuple_(events.c.received_at, events.c.id) > tuple_(bindparam("after"), bindparam("after_id")),
         events.c.received_at < bindparam("before"),
@@ -129,10 +137,16 @@ def prune(
     """
     cutoffs = Cutoffs.of(retention, now)
     pruned = Pruned()
-    place = {"after": float("-inf"), "after_id": 0, "before": max(cutoffs.bodies, cutoffs.unmatched)}
+    place = {
+        "after": float("-inf"),
+        "after_id": 0,
+        "before": max(cutoffs.bodies, cutoffs.unmatched),
+        "events": cutoffs.events,
+    }
     while not stop() and (oldest := database.read(partial(_oldest, place=place))):
-        place["after_id"], place["after"] = list(oldest.items())[-1]
-        candidates = database.read(partial(_candidates, received=oldest))
+        place["after_id"], place["after"] = oldest[-1].id, oldest[-1].received_at
+        received = {row.id: row.received_at for row in oldest if row.may_expire}
+        candidates = database.read(partial(_candidates, received=received)) if received else {}
         for some in _batches(candidates, cutoffs):
             if stop():
                 break
@@ -150,9 +164,9 @@ def _prune_audit(database: Database, before: float) -> None:
         database.write(lambda connection: connection.execute(delete(audit).where(_OLD_AUDIT), old))
 
 
-def _oldest(connection: Connection, place: Mapping[str, float]) -> dict[int, float]:
-    """Return when each of the next oldest events was received, by id."""
-    return {row.id: row.received_at for row in connection.execute(_OLDEST, place)}
+def _oldest(connection: Connection, place: Mapping[str, float]) -> Sequence[Row[Any]]:
+    """Return the next oldest events."""
+    return connection.execute(_OLDEST, place).all()
 
 
 def _candidates(connection: Connection, received: Mapping[int, float]) -> dict[int, Candidate]:

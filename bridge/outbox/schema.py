@@ -104,7 +104,7 @@ jobs = Table(
     Index("jobs_by_state", "state", "id"),
     # The state comes first: otherwise the planner uses jobs_by_state and sorts all waiting jobs.
     _partial("jobs_ready", IS_READY, "state", "due_at", "id", "task_id", "route"),
-    _partial("jobs_ready_by_task", IS_READY, "task_id", "due_at", "id"),
+    _partial("jobs_ready_by_task", IS_READY, "state", "task_id", "due_at", "id"),
     _partial("jobs_by_group", _HAS_GROUP, "task_id", "group_name", "position"),
     # Without ended jobs, of which there are many.
     _partial("jobs_blocking", BLOCKS_GROUP, "task_id", "group_name", "position"),

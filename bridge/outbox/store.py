@@ -268,9 +268,10 @@ class Outbox:
         if not self._database.read(lambda connection: pauses.is_paused(connection, kind, name)):
             return False
         # Before any of the jobs may be sent, and in batches, so that no other writer waits long.
-        while self._write(pauses.restart_retry_windows, kind, name, now):
-            pass
-        was_paused = self._write(pauses.resume, kind, name, entry)
+        after: int | None = 0
+        while after is not None:
+            after = self._write(pauses.restart_retry_windows, kind, name, now, after)
+        was_paused = self._write(pauses.resume, kind, name, now, entry)
         self._wake(waiting=True)
         return was_paused
 

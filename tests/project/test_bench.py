@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench import growth
+from bench.growth_cases import routes
 from bench.load import read_wrk, watch
 from bench.memory import MemorySample, quarters
 from bench.report import Goal, Ratio, Run, median, ratio, report
@@ -132,3 +137,37 @@ def test_the_memory_is_the_median_of_each_quarter_of_the_jobs() -> None:
 def test_the_report_has_the_growth_of_the_memory_in_the_second_half() -> None:
     page = report(Run([], {"sqlite": "bridge, SQLite"}, {}, {"sqlite": GROWTH}, []))
     assert "| bridge, SQLite | 800 | 100.5 | 102.5 | 104.5 | 107.0 | 108.0 | 2.5 |" in page
+
+
+#: Needs processes.
+NOT_IN_PROCESS = "processes"
+
+
+@pytest.mark.parametrize(
+    "table", [each for each in growth.TABLES if each.name != NOT_IN_PROCESS], ids=lambda table: table.name
+)
+def test_growth_is_measured_at_its_smallest_sizes(table: growth.Table, tmp_path: Path) -> None:
+    smallest = replace(table, sizes=table.sizes[:2])
+    options = argparse.Namespace(fast=True, rounds=2)
+    with ExitStack() as running:
+        samples = growth.measure_table(smallest, growth.SQLITE, options, tmp_path, None, running)
+    assert {size: len(rounds) for size, rounds in samples.items()} == dict.fromkeys(
+        smallest.sizes_for(fast=True), 2
+    )
+    figures = [value for rounds in samples.values() for each in rounds for value in each.values()]
+    assert figures
+    assert min(figures) > 0
+    assert not list(tmp_path.glob("*"))
+
+
+def test_a_table_of_growth_has_ratios_to_its_smallest_size_and_its_goals() -> None:
+    goals = [growth.Goal("claim, ms", 1000, 10, 1.5), growth.Goal("claim, ms", 10_000, 10, 1.5)]
+    table = growth.Table("a", "jobs", routes, (0, 10, 1000), goals=goals)
+    claims = {0: [1.0, 1.0, 1.0], 10: [2.0, 2.5, 2.0], 1000: [3.0, 2.5, 2.5]}
+    samples = {size: [{"claim, ms": value} for value in values] for size, values in claims.items()}
+    samples[10] = [{**each, "prune, ms": 120.0} for each in samples[10]]
+
+    rows, goal = growth.section(table, samples)
+
+    assert rows.splitlines()[2:] == ["| 0 | 1 (0.50) |  |", "| 10 | 2 | 120 |", "| 1,000 | 2.5 (1.25) |  |"]
+    assert goal == "- claim, ms: 1,000 to 10: 1.25 (1.00 to 1.50), goal: at most 1.5"

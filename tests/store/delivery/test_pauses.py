@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from bridge.core import retry
 from bridge.core.attempt_result import AttemptResult
@@ -19,6 +19,7 @@ from bridge.core.secrets import Mask
 from bridge.delivery import circuit_breaker
 from bridge.delivery import dispatcher as deliver
 from bridge.http.client import HttpClient
+from bridge.outbox import pauses
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
@@ -223,6 +224,43 @@ class TestResume:
         outbox.resume(Pausable.TASK, A.id)
 
         assert [job.retry_window_start for job in gone] == [NOW + FREEZE] * 3
+
+    def test_the_time_begins_anew_in_batches_each_after_the_last(
+        self, outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = [store(outbox, make_job(n, task=A))[0] for n in range(5)]
+        outbox.pause(Pausable.TASK, A.id)
+        clock.now += FREEZE
+        restart, ends = pauses.restart_retry_windows, []
+
+        def noted(*arguments: Any) -> int | None:
+            ends.append(restart(*arguments))
+            return ends[-1]
+
+        monkeypatch.setattr(pauses, "BATCH_JOBS", 2)
+        monkeypatch.setattr(pauses, "restart_retry_windows", noted)
+        outbox.resume(Pausable.TASK, A.id)
+
+        assert ends == [made[1], made[3], made[4], None]
+        assert {outbox.job(each).retry_window_start for each in made} == {NOW + FREEZE}
+
+    def test_a_job_whose_attempt_ends_meanwhile_has_its_time_too(
+        self, outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store(outbox, make_job(task=A))
+        _, (job,) = claim_jobs(outbox)
+        outbox.pause(Pausable.TASK, A.id)
+        clock.now += FREEZE
+        resume = pauses.resume
+
+        def late(connection: Connection, *arguments: Any) -> bool:
+            connection.execute(text("UPDATE jobs SET state = 'waiting', claim_token = NULL"))
+            return resume(connection, *arguments)
+
+        monkeypatch.setattr(pauses, "resume", late)
+        outbox.resume(Pausable.TASK, A.id)
+
+        assert outbox.job(job.id).retry_window_start == NOW + FREEZE
 
     def test_only_of_what_waits(self, outbox: Outbox, clock: Clock) -> None:
         store(outbox, make_job(task=A))

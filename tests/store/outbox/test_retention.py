@@ -227,6 +227,24 @@ def test_what_must_stay_holds_up_nothing_behind_it(store: Store, monkeypatch: py
     assert store.left() == stays
 
 
+def test_a_pass_examines_only_events_that_may_expire(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for age in (10 * DAY, 20 * DAY):
+        store.add_in(JobState.ACCEPTED, age)
+    dead = store.add_in(JobState.DEAD, 10 * DAY)
+    assert store.prune() == Pruned(bodies=2)
+    unmatched = store.add(age=5 * DAY)
+    examined: list[list[int]] = []
+    candidates = retention._candidates
+
+    def noted(connection: Connection, received: dict[int, float]) -> dict[int, Candidate]:
+        examined.append(list(received))
+        return candidates(connection, received)
+
+    monkeypatch.setattr(retention, "_candidates", noted)
+    assert store.prune() == Pruned(events=1)
+    assert examined == [[dead, unmatched], [unmatched]]
+
+
 # Small units
 
 

@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_index(
         "jobs_ready_by_task",
         "jobs",
-        ["task_id", "due_at", "id"],
+        ["state", "task_id", "due_at", "id"],
         sqlite_where=_READY,
         postgresql_where=_READY,
     )
