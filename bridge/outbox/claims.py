@@ -15,8 +15,10 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -66,7 +68,10 @@ def _due(dialect: str, *conditions: ColumnElement[bool]) -> Select[Any]:
 def _ready_tasks() -> Select[Any]:
     """Select the tasks of ready jobs: one look into the index for each, however many jobs it has."""
     first = select(func.min(jobs.c.task_id).label("task_id")).where(IS_READY).cte("tasks", recursive=True)
-    following = select(func.min(jobs.c.task_id)).where(IS_READY, jobs.c.task_id > first.c.task_id)
+    is_later = jobs.c.task_id > first.c.task_id
+    # And as a row: PostgreSQL ignores a state that the index implies, and would read the whole index.
+    is_later &= tuple_(jobs.c.state, jobs.c.task_id) > tuple_(literal(JobState.WAITING), first.c.task_id)
+    following = select(func.min(jobs.c.task_id)).where(IS_READY, is_later)
     tasks = first.union_all(select(following.scalar_subquery()).where(first.c.task_id.is_not(None)))
     return select(tasks.c.task_id).where(tasks.c.task_id.is_not(None))
 
