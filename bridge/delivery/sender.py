@@ -80,7 +80,7 @@ class Sender:
         self._lock = threading.Lock()
         #: The attempts that are not recorded, by id.
         self._running: dict[int, ClaimedJob] = {}
-        #: Until when a result is recorded again, seconds of ``time.monotonic()``.
+        #: Until when jobs are sent, and results are recorded again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
     def can_send(self, table: RoutingTable, job: Job) -> bool:
@@ -184,7 +184,8 @@ class Sender:
 
     def _post(self, client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError | None:
         """Return TheEye's answer or why there is none; None where the claim could end before the attempt."""
-        if claimed.is_about_to_end:
+        # After the deadline the attempt is recorded as unknown, and another process may send the job.
+        if claimed.is_about_to_end or time.monotonic() >= self.deadline:
             return None
         request = _request(claimed)
         try:

@@ -457,15 +457,15 @@ class TestDelivery:
         process.wait_for(job, JobState.ACCEPTED)
 
     def test_and_by_its_time_out(self, process: Process, theeye: StandIn) -> None:
-        """Its claim is too short for the one that comes into force when it has just started."""
+        """Its claim is too short for the table that comes into force when it has just started."""
         longer = make_table(tasks=[TASK], url=theeye.url, timeout=600.0)
-        process.outbox.before["started"] = lambda: process.delivery.use(longer)
+        process.outbox.before["claimed"] = lambda: process.delivery.use(longer)
         process.start()
         job = process.wait_for(process.send(), JobState.ACCEPTED)
         assert process.outcomes(job.id) == [Outcome.ACCEPTED]
 
     def test_a_longer_time_out_is_for_longer_claims(self, process: Process, theeye: StandIn) -> None:
-        """What was claimed for the old one goes back, and is claimed for as long as it may take now."""
+        """What is claimed from now on is claimed for as long as it may take now."""
         process.start()
         process.delivery.use(make_table(tasks=[TASK], url=theeye.url, timeout=600.0))
         job = process.wait_for(process.send(), JobState.ACCEPTED)
