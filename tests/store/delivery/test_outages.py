@@ -425,14 +425,14 @@ class TestTrial:
         monkeypatch.setattr("bridge.delivery.sender.random.random", lambda: 1.0)
         process = self.in_an_outage(make, theeye)
         job_ids = [process.send(number) for number in range(3)]
-        post = send.Sender._post
+        deliver = send.Sender.deliver
 
-        def post_late(sender: send.Sender, client: HttpClient, claimed: send.ClaimedJob) -> Any:
+        def deliver_late(sender: send.Sender, client: HttpClient, claimed: send.ClaimedJob) -> None:
             if claimed.job.id == job_ids[0]:
                 claimed = replace(claimed, lease_ends_at=time.monotonic())
-            return post(sender, client, claimed)
+            deliver(sender, client, claimed)
 
-        monkeypatch.setattr(send.Sender, "_post", post_late)
+        monkeypatch.setattr(send.Sender, "deliver", deliver_late)
         theeye.clear()
 
         for job_id in job_ids[1:]:
