@@ -80,7 +80,7 @@ class Sender:
         self._lock = threading.Lock()
         #: The attempts that are not recorded, by id.
         self._running: dict[int, ClaimedJob] = {}
-        #: Until when a result is recorded again, seconds of ``time.monotonic()``.
+        #: Until when jobs are sent, and results are recorded again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
     def can_send(self, table: RoutingTable, job: Job) -> bool:
@@ -101,10 +101,14 @@ class Sender:
             if claimed.attempt_id is None:
                 self._end_unsent(claimed)
                 return
-            posted_at = time.monotonic()
-            answer = self._post(client, claimed)
-            result = self._classify(claimed, answer, time.monotonic() - posted_at)
-            is_sent = answer is not None
+            if (why := self._why_not_sent(claimed)) is not None:
+                reason = f"not sent: {why}; it will be retried"
+                result = AttemptResult(0.0, Outcome.UNAVAILABLE, None, reason, None)
+            else:
+                posted_at = time.monotonic()
+                answer = _post(client, claimed)
+                result = self._classify(claimed, answer, time.monotonic() - posted_at)
+                is_sent = True
             decision = self._decide(claimed.job, claimed.table, result)
             self._record(claimed, claimed.attempt_id, result, decision)
         finally:
@@ -182,25 +186,19 @@ class Sender:
             log.info("job %d: %s", job.id, reason)
             self._outbox.end_unsent(job, token, JobState.SKIPPED, self._mask(reason))
 
-    def _post(self, client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError | None:
-        """Return TheEye's answer or why there is none; None where the claim could end before the attempt."""
-        if claimed.is_about_to_end:
-            return None
-        request = _request(claimed)
-        try:
-            return client.post(request.url, request.headers, request.body, claimed.table.theeye.timeout)
-        except SendError as error:
-            return error
+    def _why_not_sent(self, claimed: ClaimedJob) -> str | None:
+        """Return why an attempt that has started must not be sent after all, or None."""
+        # After the deadline the attempt is recorded as unknown, and another process may send the job.
+        if claimed.is_about_to_end or time.monotonic() >= self.deadline:
+            return "its claim was about to end"
+        if claimed.job.task_id in self._target.excluded_tasks:
+            return "TheEye refused the access token"
+        return None
 
-    def _classify(
-        self, claimed: ClaimedJob, answer: HttpAnswer | SendError | None, seconds: float
-    ) -> AttemptResult:
+    def _classify(self, claimed: ClaimedJob, answer: HttpAnswer | SendError, seconds: float) -> AttemptResult:
         """Return the attempt's result, masked, after the target has noted it."""
         if isinstance(answer, HttpAnswer):
             result = read_answer(answer.status, answer.headers, answer.body, self._clock(), seconds)
-        elif answer is None:
-            reason = "not sent: its claim was about to end; it will be retried"
-            return AttemptResult(seconds, Outcome.UNAVAILABLE, None, reason, None)
         else:
             outcome = Outcome.UNAVAILABLE if isinstance(answer, NotSent) else Outcome.UNKNOWN
             result = AttemptResult(seconds, outcome, None, str(answer), None)
@@ -251,6 +249,15 @@ class Sender:
         """Return a text as it is logged and stored."""
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         return self._mask(text)[:MAX_DETAIL_LENGTH]
+
+
+def _post(client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError:
+    """Return TheEye's answer, or why there is none."""
+    request = _request(claimed)
+    try:
+        return client.post(request.url, request.headers, request.body, claimed.table.theeye.timeout)
+    except SendError as error:
+        return error
 
 
 def _request(claimed: ClaimedJob) -> JobRequest:

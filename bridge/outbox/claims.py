@@ -180,7 +180,7 @@ class _Limits:
 def claim(
     connection: Connection,
     *,
-    now: float,
+    clock: Callable[[], float],
     free: int,
     busy: Mapping[str, int],
     per_task: int,
@@ -198,6 +198,8 @@ def claim(
     """
     # Two claims at once would each respect a limit that both together exceed.
     lock(connection, ("claim",))
+    # Not earlier: while this claim waited, others may have started attempts, which would lie in its future.
+    now = clock()
     pauses = paused(connection)
     never = {*excluded_tasks, *(each.name for each in pauses if each.kind is Pausable.TASK)}
     routes = texts(connection, (each.name for each in pauses if each.kind is Pausable.ROUTE))

@@ -55,7 +55,7 @@ class PostgreSQL(Database):
         self._announcer = Announcer(self._engine)
         self._listener: threading.Thread | None = None
         self._lock = threading.Lock()
-        #: One for each kind of batch, made when needed: a process that only receives starts no attempts.
+        #: One for each kind of batch, made when needed: a process that only receives records no results.
         self._writers: dict[Batch[Any, Any], Writer] = {}
 
     def _write(self, work: Callable[[Connection], T]) -> T:

@@ -172,7 +172,7 @@ class Outbox:
         `rates` are by task id. `can_send` may run in another thread.
         """
         return self._write(
-            claims.claim, now=self._clock(), token=uuid4().hex, lease=lease, free=free, busy=busy,
+            claims.claim, clock=self._clock, token=uuid4().hex, lease=lease, free=free, busy=busy,
             per_task=per_task, excluded_tasks=excluded_tasks, rates_of=rates or {}, can_send=can_send,
         )  # fmt: skip
 

@@ -29,6 +29,7 @@ from tests.support.server import Server as ForkedServer
 from tests.support.statements import executed
 from tests.support.tables import (
     NOW,
+    attempt_of,
     claim_jobs,
     dead_job,
     engine_of,
@@ -36,6 +37,7 @@ from tests.support.tables import (
     items,
     make_job,
     make_webhook,
+    next_due,
     wait_until,
 )
 
@@ -299,10 +301,9 @@ class TestBacklog:
         with reading(url) as read:
             with closing(Outbox(url, clock=lambda: NOW)) as outbox:
                 assert outbox.abandoned_claims(everything=True) == []
-                outbox.next_due()
+                next_due(outbox)
                 token, (job, *_) = claim_jobs(outbox, 8)
-                attempt = outbox.start(job, token, NOW)
-                assert attempt is not None
+                attempt = attempt_of(outbox, job)
                 done = AttemptResult(0.1, Outcome.ACCEPTED, 200, "", None)
                 outbox.record(job, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
                 outbox.store(make_webhook(make_job("y"), delivery_id="2"))

@@ -17,7 +17,7 @@ from bridge.core.event import JSON
 from bridge.core.job import Attempt, Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.secrets import Mask
-from bridge.core.task import Rate, Task
+from bridge.core.task import Task
 from bridge.delivery.dispatcher import Delivery
 from bridge.http.client import HttpClient
 from bridge.outbox.claims import Claim
@@ -58,13 +58,10 @@ class Broken(Outbox):
 
     def claim(self, **named: Any) -> Claim:
         self._meet("claim")
-        return super().claim(**named)
-
-    def start(self, job: Job, token: str, at: float, rate: Rate | None = None) -> int | None:
-        self._meet("start")
-        started = super().start(job, token, at, rate)
-        self._meet("started")
-        return started
+        claimed = super().claim(**named)
+        if claimed.jobs:
+            self._meet("claimed")
+        return claimed
 
     def record(self, job: Job, token: str, attempt_id: int, done: AttemptResult, decision: Decision) -> bool:
         self._meet("record")
@@ -73,10 +70,6 @@ class Broken(Outbox):
     def abandoned_claims(self, *, everything: bool) -> list[tuple[Job, Attempt | None]]:
         self._meet("abandoned_claims")
         return super().abandoned_claims(everything=everything)
-
-    def next_due(self) -> float | None:
-        self._meet("next_due")
-        return super().next_due()
 
 
 def unavailable() -> None:

@@ -35,6 +35,7 @@ from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import Source
 from bridge.web.application import create_app
 from tests.support.server import STATUS_TOKEN
+from tests.support.tables import wait_until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -219,6 +220,20 @@ def beside(url: str) -> Iterator[Connection]:
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
     with engine.begin() as connection:
         yield connection
+
+
+def wait_for_waiters(url: str, number: int) -> None:
+    """Until so many transactions wait for what another holds.
+
+    On SQLite nobody sees that; but there the second of two cannot begin before the first has ended.
+    """
+    if not url.startswith("sqlite"):
+        waiting = text(
+            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        )
+        with beside(url) as connection:
+            wait_until(lambda: connection.execute(waiting).scalar_one() >= number, "those that wait")
 
 
 def count_rows(connection: sqlite3.Connection) -> tuple[int, int]:

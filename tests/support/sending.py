@@ -11,7 +11,7 @@ from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
 from bridge.outbox.store import Outbox
-from tests.support.tables import NOW, claim_jobs, make_job, make_task, make_webhook
+from tests.support.tables import NOW, attempt_of, claim_jobs, make_job, make_task, make_webhook
 
 A, B = make_task(1), make_task(2)
 
@@ -41,8 +41,7 @@ def store(outbox: Outbox, *jobs: NewJob) -> list[int]:
 
 def end(outbox: Outbox, token: str, job: Job, state: JobState) -> None:
     """Send a claimed job, with this end."""
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
+    attempt = attempt_of(outbox, job)
     outcome, decision = ENDS[state]
     assert outbox.record(job, token, attempt, AttemptResult(0.1, outcome, None, "", None), decision)
 

@@ -22,6 +22,7 @@ from bridge.core.task import Task
 from bridge.demo.arguments import Argument as StandInArgument
 from bridge.demo.arguments import StandInTask
 from bridge.expressions.expression import Language
+from bridge.outbox import claims
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.sqlite import SQLite
 from bridge.outbox.store import Outbox
@@ -223,11 +224,28 @@ def make_webhook(
     )  # fmt: skip
 
 
-def claim_jobs(outbox: Outbox, free: int = 1, lease: float = 60.0, **more: Any) -> tuple[str, list[Job]]:
-    """A claim's token and its jobs; `more` goes to `Outbox.claim`."""
-    of_claim: dict[str, Any] = {"free": free, "busy": {}, "per_task": free, "lease": lease} | more
-    claim = outbox.claim(**of_claim)
+def claim_jobs(
+    outbox: Outbox, free: int = 1, lease: float = 60.0, *, starts: bool = True, **more: Any
+) -> tuple[str, list[Job]]:
+    """A claim's token and its jobs; `more` goes to `Outbox.claim`.
+
+    An attempt of each has started, unless `starts` is false: then it is a job that cannot be sent.
+    """
+    of_claim: dict[str, Any] = {"busy": {}, "per_task": free, "can_send": lambda _: starts} | more
+    claim = outbox.claim(free=free, lease=lease, **of_claim)
     return claim.token, list(claim.jobs)
+
+
+def attempt_of(outbox: Outbox, job: Job) -> int:
+    """The id of the attempt of a claimed job."""
+    last = outbox.attempts(job.id)[-1]
+    assert last.outcome is None, f"no attempt of job {job.id} has started"
+    return last.id
+
+
+def next_due(outbox: Outbox) -> float | None:
+    """When the next job is due, as a claim says it."""
+    return outbox._database.read(claims.next_due)
 
 
 def engine_of(outbox: Outbox) -> Engine:

@@ -16,7 +16,7 @@ from bridge.core.job import Job, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
-from tests.support.tables import claim_jobs
+from tests.support.tables import attempt_of, claim_jobs
 
 TABLE = """
 theeye:
@@ -76,8 +76,7 @@ class Terminal:
         """One attempt of the next due job, with this end."""
         outbox = Outbox(self.database_url)
         token, (job,) = claim_jobs(outbox)
-        attempt_id = outbox.start(job, token, time.time())
-        assert attempt_id is not None
+        attempt_id = attempt_of(outbox, job)
         outbox.record(job, token, attempt_id, AttemptResult(0.25, outcome, 500, "500 oh", None), decision)
         outbox.close()
 

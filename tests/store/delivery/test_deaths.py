@@ -29,6 +29,7 @@ from tests.support.delivery import Process, quick_client
 from tests.support.tables import (
     NOW,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     in_threads,
@@ -83,8 +84,7 @@ def end(outbox: Outbox, job_id: int, done: AttemptResult, decision: Decision) ->
     """One attempt of the one job that waits, with this end."""
     token, (job,) = claim_jobs(outbox)
     assert job.id == job_id
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
+    attempt = attempt_of(outbox, job)
     assert outbox.record(job, token, attempt, done, decision)
 
 
@@ -118,7 +118,7 @@ class TestWhatIsTold:
 
     def test_of_one_whose_task_is_in_no_table(self, outbox: Outbox) -> None:
         job_id = outbox.store(make_webhook(make_job())).jobs[0].id
-        token, (job,) = claim_jobs(outbox)
+        token, (job,) = claim_jobs(outbox, starts=False)
         outbox.end_unsent(job, token, JobState.DEAD, "this process's table has no task x")
         assert outbox.create_dead_job_alerts(ON_DEAD) == 1
         assert said(outbox) == [("first: this process's table has no task x", job_id, 1)]
@@ -127,7 +127,7 @@ class TestWhatIsTold:
         (lost,) = outbox.store(make_webhook(make_job(), delivery_id="1")).jobs
         end(outbox, lost.id, LOST, Decision(JobState.UNKNOWN, None, "lost"))
         more = [outbox.store(make_webhook(make_job(), delivery_id=f"next {n}")) for n in range(4)]
-        token, claimed = claim_jobs(outbox, 2)
+        token, claimed = claim_jobs(outbox, 2, starts=False)
         outbox.end_unsent(claimed[0], token, JobState.SKIPPED, "dry run")
         outbox.cancel(more[-1].jobs[0].id)
         assert set(outbox.counts()) == {

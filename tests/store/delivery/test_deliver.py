@@ -528,13 +528,13 @@ class TestThreads:
         process.store(*items(20))
         process.start()
         theeye.wait_for_requests(1)
-        wait_until(lambda: process.outbox.calls["next_due"] > 3)
+        wait_until(lambda: process.outbox.calls["claim"] > 3)
 
-        begun, before = time.monotonic(), process.outbox.calls["next_due"]
-        wait_until(lambda: process.outbox.calls["next_due"] > before + 10)
+        begun, before = time.monotonic(), process.outbox.calls["claim"]
+        wait_until(lambda: process.outbox.calls["claim"] > before + 10)
 
-        # Each round asks twice and then waits for POLL_INTERVAL.
-        assert time.monotonic() - begun > 3 * deliver.POLL_INTERVAL
+        # Each round asks once and then waits for POLL_INTERVAL.
+        assert time.monotonic() - begun > 9 * deliver.POLL_INTERVAL
         assert len(theeye.received) == 1
 
     def test_no_threads_are_left_after_stop(self, make: Make, theeye: StandIn) -> None:
@@ -612,9 +612,7 @@ class TestCrashes:
     def leave(self, process: Process, *, task: Task = TASK, started: bool) -> int:
         """A job that a process had claimed, or started to send, when it was killed."""
         job_id = process.send("left", task)
-        token, (job,) = claim_jobs(process.outbox, lease=35)
-        if started:
-            assert process.outbox.start(job, token, process.clock()) is not None
+        claim_jobs(process.outbox, lease=35, starts=started)
         return job_id
 
     @on_sqlite
@@ -715,14 +713,12 @@ class TestCrashes:
 
         def freeze() -> None:
             process.outbox.before.clear()
-            process.outbox.before["abandoned_claims"] = lambda: rounds.append(
-                process.outbox.calls["next_due"]
-            )
+            process.outbox.before["abandoned_claims"] = lambda: rounds.append(process.outbox.calls["claim"])
             time.sleep(0.8)
-            process.outbox.calls["next_due"] = 0
+            process.outbox.calls["claim"] = 0
 
         rounds: list[int] = []
-        process.outbox.before["next_due"] = freeze
+        process.outbox.before["claim"] = freeze
         wait_until(lambda: rounds, "the next look")
         assert rounds[0] > 4
 
@@ -795,10 +791,14 @@ class TestStoreThatFails:
         assert process.outcomes(job_id) == [Outcome.ACCEPTED]
         assert len(theeye.received) == 1
 
-    def test_what_cannot_be_started_is_not_sent(self, process: Process, theeye: StandIn) -> None:
-        process.outbox.before["start"] = unavailable
-        job_id = process.send(task=HOLDING)
-        wait_until(lambda: process.outbox.calls["start"])
+    @pytest.mark.parametrize("task", [HOLDING, TASK], ids=["hold", "retry"])
+    def test_what_is_claimed_and_not_known_to_be_is_not_sent(
+        self, process: Process, theeye: StandIn, task: Task
+    ) -> None:
+        """The connection is lost after the commit. Nobody can tell that from a crash after the POST."""
+        process.outbox.before["claimed"] = unavailable
+        job_id = process.send(task=task)
+        wait_until(lambda: process.outbox.calls["claimed"])
         process.outbox.before.clear()
         process.wait_for(process.send("another"), JobState.ACCEPTED)
         assert process.job(job_id).state is JobState.SENDING
@@ -806,8 +806,13 @@ class TestStoreThatFails:
 
         process.clock.offset = 36
 
-        process.wait_for(job_id, JobState.ACCEPTED)
-        assert process.outcomes(job_id) == [Outcome.ACCEPTED]
+        if task is HOLDING:
+            process.wait_for(job_id, JobState.UNKNOWN)
+            assert process.outcomes(job_id) == [Outcome.UNKNOWN]
+            assert len(theeye.received) == 1
+        else:
+            process.wait_for(job_id, JobState.ACCEPTED)
+            assert process.outcomes(job_id) == [Outcome.UNKNOWN, Outcome.ACCEPTED]
 
     def test_what_cannot_be_claimed_waits(self, process: Process, theeye: StandIn) -> None:
         process.outbox.before["claim"] = unavailable
@@ -830,7 +835,7 @@ class TestLeases:
 
         return end_leases
 
-    def test_a_claim_that_waited_too_long_is_handed_back(
+    def test_a_claim_that_waited_too_long_is_not_sent(
         self, make: Make, theeye: StandIn, end_leases: Callable[[Process], None]
     ) -> None:
         ready = threading.Event()
@@ -842,24 +847,27 @@ class TestLeases:
         end_leases(process)
         ready.set()
 
-        process.wait_for(job_id, JobState.ACCEPTED)
-        assert process.outcomes(job_id) == [Outcome.ACCEPTED]
-        assert process.outbox.calls["claim"] > 1
-        assert process.outbox.calls["start"] == 1
+        self.assert_sent_at_the_second_attempt(process, theeye, job_id)
 
     def test_a_start_whose_commit_took_too_long_is_not_sent(
-        self, process: Process, theeye: StandIn, end_leases: Callable[[Process], None]
+        self, make: Make, theeye: StandIn, end_leases: Callable[[Process], None]
     ) -> None:
         """Another process may have taken the job up by then, and send it."""
+
+        process = make(threads=1)
 
         def slow() -> None:
             process.outbox.before.clear()
             end_leases(process)
 
-        process.outbox.before["started"] = slow
-        job = process.wait_for(process.send(), JobState.ACCEPTED)
+        process.outbox.before["claimed"] = slow
+        process.start()
+        self.assert_sent_at_the_second_attempt(process, theeye, process.send())
 
-        first, second = process.outbox.attempts(job.id)
+    @staticmethod
+    def assert_sent_at_the_second_attempt(process: Process, theeye: StandIn, job_id: int) -> None:
+        process.wait_for(job_id, JobState.ACCEPTED)
+        first, second = process.outbox.attempts(job_id)
         assert (first.outcome, first.detail) == (
             Outcome.UNAVAILABLE,
             "not sent: its claim was about to end; it will be retried",
@@ -869,25 +877,56 @@ class TestLeases:
 
 
 class TestStop:
-    def test_what_is_not_started_is_handed_back(self, make: Make, theeye: StandIn) -> None:
+    @pytest.fixture
+    def ready(self) -> Iterator[threading.Event]:
+        """When the threads of `make_late` begin to send."""
         ready = threading.Event()
+        yield ready
+        ready.set()
 
+    @pytest.fixture
+    def make_late(self, make: Make, ready: threading.Event) -> Make:
         def make_client(watchdog: Watchdog) -> HttpClient:
             ready.wait(PATIENCE)
             return HttpClient(watchdog)
 
-        process = make(threads=3, make_client=make_client)
-        job_ids = process.store(*items(2), make_job("other", route="second", task=OTHER))
-        waiting = [process.job(job_id) for job_id in job_ids]
+        return partial(make, make_client=make_client)
+
+    def test_what_is_claimed_is_sent_and_no_more(
+        self, make_late: Make, theeye: StandIn, ready: threading.Event
+    ) -> None:
+        process = make_late(threads=3)
+        first, second, other = process.store(*items(2), make_job("other", route="second", task=OTHER))
+        waiting = process.job(second)
         process.start()
         wait_until(lambda: process.outbox.counts() == {JobState.SENDING: 2, JobState.WAITING: 1})
 
         stopping = process.stop_meanwhile()
-        wait_until(lambda: process.outbox.counts() == {JobState.WAITING: 3}, "the handing back")
+        wait_until(lambda: "dispatch" not in threads())
         ready.set()
         stopping.join(PATIENCE)
 
-        assert [process.job(job_id) for job_id in job_ids] == waiting
+        assert [process.outcomes(job_id) for job_id in (first, other)] == [[Outcome.ACCEPTED]] * 2
+        assert process.job(second) == waiting
+        assert len(theeye.received) == 2
+
+    def test_what_is_not_sent_by_the_end_is_not_sent_afterwards(
+        self, make_late: Make, theeye: StandIn, ready: threading.Event
+    ) -> None:
+        """Another process may send it by then."""
+        process = make_late()
+        job_id = process.send(task=HOLDING)
+        process.start()
+        process.wait_for(job_id, JobState.SENDING)
+
+        process.stop(0.05)
+        assert process.job(job_id).state is JobState.UNKNOWN
+        (attempt,) = process.outbox.attempts(job_id)
+        assert attempt.detail == "the bridge stopped before the answer came"
+
+        ready.set()
+        wait_until(lambda: not any(name.startswith("send-") for name in threads()))
+        assert process.job(job_id).state is JobState.WAITING
         assert theeye.received == ()
 
     def test_what_runs_finishes(self, process: Process, theeye: StandIn) -> None:

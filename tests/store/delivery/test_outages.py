@@ -21,9 +21,11 @@ from bridge.core.retry import RetryPolicy
 from bridge.core.secrets import Mask, Secret
 from bridge.core.task import OnUnknown
 from bridge.delivery import circuit_breaker
+from bridge.delivery import sender as send
 from bridge.delivery.dispatcher import THREADS
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
+from bridge.theeye.request import JobRequest, job_request
 from tests.support.delivery import TASK, Process, arguments, posts, probes, quick_client
 from tests.support.tables import (
     PATIENCE,
@@ -179,7 +181,7 @@ class TestBacklog:
         assert all(1 <= number <= 2 * self.PHASE + 1 for number in asked.values()), f"probes: {asked}"
         assert "connection refused" in str(told)
         assert process.outbox.calls["claim"] == claims, "the store was asked for jobs in vain"
-        assert process.outbox.calls["next_due"] < 30, f"the store was asked {process.outbox.calls} times"
+        assert claims < 30, f"the store was asked {process.outbox.calls} times"
 
         back_at = time.monotonic()
         theeye.clear()
@@ -416,30 +418,34 @@ class TestTrial:
         assert process.delivery.trouble is None
         assert {process.job(stranger).window_attempts for stranger in strangers} == {0}
 
-    def test_one_whose_claim_is_lost_makes_way_at_once(self, make: Make, theeye: StandIn) -> None:
+    def test_one_whose_claim_is_about_to_end_makes_way_at_once(
+        self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retry, "FIRST_WAIT", 600.0)
+        monkeypatch.setattr("bridge.delivery.sender.random.random", lambda: 1.0)
         process = self.in_an_outage(make, theeye)
         job_ids = [process.send(number) for number in range(3)]
+        deliver = send.Sender.deliver
 
-        def lose() -> None:
-            """Another process takes it up before it is started."""
-            process.outbox.before.clear()
-            ((job, _),) = process.outbox.abandoned_claims(everything=True)
-            assert job.claim_token is not None
-            process.outbox.release(job, job.claim_token, time.time() + 3600)
+        def deliver_late(sender: send.Sender, client: HttpClient, claimed: send.ClaimedJob) -> None:
+            if claimed.job.id == job_ids[0]:
+                claimed = replace(claimed, lease_ends_at=time.monotonic())
+            deliver(sender, client, claimed)
 
-        process.outbox.before["start"] = lose
+        monkeypatch.setattr(send.Sender, "deliver", deliver_late)
         theeye.clear()
 
         for job_id in job_ids[1:]:
             process.wait_for(job_id, JobState.ACCEPTED)
         assert process.job(job_ids[0]).state is JobState.WAITING
+        assert process.outcomes(job_ids[0]) == [Outcome.UNAVAILABLE]
         assert process.delivery.trouble is None
 
-    @pytest.mark.parametrize("where", ["start", "record"])
+    @pytest.mark.parametrize("where", ["request", "record"])
     def test_one_that_meets_a_defect_makes_way_or_counts(
-        self, make: Make, theeye: StandIn, where: str
+        self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch, where: str
     ) -> None:
-        """In the start, nothing was heard; in the record, TheEye's answer was."""
+        """Before the request, nothing was heard; in the record, TheEye's answer was."""
         process = self.in_an_outage(make, theeye)
         left = [ZeroDivisionError()]
 
@@ -447,7 +453,14 @@ class TestTrial:
             if left:
                 raise left.pop()
 
-        process.outbox.before[where] = fail
+        def request_or_fail(*of_request: Any) -> JobRequest:
+            fail()
+            return job_request(*of_request)
+
+        if where == "record":
+            process.outbox.before["record"] = fail
+        else:
+            monkeypatch.setattr(send, "job_request", request_or_fail)
         process.store(*mixed(3))
         theeye.clear()
 

@@ -29,6 +29,7 @@ from tests.support.server import STATUS
 from tests.support.tables import (
     NOW,
     Clock,
+    attempt_of,
     claim_jobs,
     in_threads,
     make_job,
@@ -63,8 +64,7 @@ def claimed(outbox: Outbox) -> list[int]:
 
 
 def end(outbox: Outbox, token: str, job: Job, decision: Decision) -> None:
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
+    attempt = attempt_of(outbox, job)
     assert outbox.record(job, token, attempt, AttemptResult(0.1, Outcome.ACCEPTED, 200, "", None), decision)
 
 

@@ -275,15 +275,21 @@ class TestTokenThatIsRefused:
         process.start()
         refused = process.wait_for(job_ids[0], JobState.DEAD)
         # Its neighbour was claimed with it, and comes to the same thread after it.
-        wait_until(lambda: process.outbox.counts().get(JobState.WAITING) == 4, "the handing back")
+        (neighbour,) = process.wait_for_attempts(job_ids[1], 1)
         self.release.set()
 
         assert refused.reason == "refused: 401 authentication failed"
         process.wait_for(process.send(), JobState.ACCEPTED)
         process.send(task=BY_TOKEN)
         process.wait_for(process.send(), JobState.ACCEPTED)
-        # Not handed back and claimed again all the time: what waits is as it was stored.
-        assert [process.job(job_id) for job_id in job_ids[1:]] == before[1:]
+        assert (neighbour.outcome, neighbour.detail) == (
+            Outcome.UNAVAILABLE,
+            "not sent: TheEye refused the access token; it will be retried",
+        )
+        # Not claimed again all the time: what waits is as it was stored.
+        assert process.job(job_ids[1]).state is JobState.WAITING
+        assert process.outbox.attempts(job_ids[1]) == [neighbour]
+        assert [process.job(job_id) for job_id in job_ids[2:]] == before[2:]
         assert [one.path for one in posts(theeye)].count("/job") == 1
         assert caplog.text.count(REFUSED) == 1
         assert TOKEN.reveal() not in caplog.text

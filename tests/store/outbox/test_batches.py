@@ -23,7 +23,7 @@ from bridge.outbox.webhook import StoredWebhook, Webhook
 from bridge.outbox.writer import Writer
 from bridge.sources.base.source_type import Replays
 from tests.support.statements import executed
-from tests.support.tables import NOW, PATIENCE, claim_jobs, make_job, make_webhook, wait_until
+from tests.support.tables import NOW, PATIENCE, make_job, make_webhook, wait_until
 
 #: No database can store it as an item's index or an HTTP status.
 HUGE = 2**70
@@ -184,26 +184,10 @@ class TestAttempts:
     def claimed(self, outbox: Outbox) -> claims.Claim:
         for number in range(4):
             outbox.store(make_webhook(make_job(number), delivery_id=str(number)))
-        token, jobs = claim_jobs(outbox, 4)
-        return claims.Claim(token, tuple(jobs))
-
-    def test_starts_of_a_batch(self, outbox: Outbox, claimed: claims.Claim) -> None:
-        first, second, third, fourth = claimed.jobs
-        starts = [
-            attempt_storage.Start(second, claimed.token, NOW + 2),
-            attempt_storage.Start(first, "another token", NOW),
-            attempt_storage.Start(first, claimed.token, NOW + 1),
-            attempt_storage.Start(fourth, claimed.token, NOW + 4),
-        ]
-        ids = outbox._database.write(lambda connection: attempt_storage.start_all(connection, starts))
-        assert ids[1] is None
-        assert outbox.attempts(third.id) == []
-        for job, attempt_id, at in ((second, ids[0], 2), (first, ids[2], 1), (fourth, ids[3], 4)):
-            (attempt,) = outbox.attempts(job.id)
-            assert (attempt.id, attempt.number, attempt.started_at) == (attempt_id, 1, NOW + at)
+        return outbox.claim(free=4, busy={}, per_task=4, lease=60.0, can_send=lambda _: True)
 
     def test_results_of_a_batch(self, outbox: Outbox, claimed: claims.Claim) -> None:
-        attempts = [outbox.start(job, claimed.token, NOW) or 0 for job in claimed.jobs]
+        attempts = [claimed.attempts[job.id] for job in claimed.jobs]
         results = [
             (AttemptResult(0.1, Outcome.ACCEPTED, 200, "ok", "theeye-1"), ACCEPTED),
             (AttemptResult(0.2, Outcome.REFUSED, 400, "no", None), Decision(JobState.DEAD, None, "refused")),
@@ -237,7 +221,7 @@ class TestAttempts:
             )
 
     def test_a_faulty_result_fails_alone(self, outbox: Outbox, claimed: claims.Claim) -> None:
-        attempts = [outbox.start(job, claimed.token, NOW) or 0 for job in claimed.jobs]
+        attempts = [claimed.attempts[job.id] for job in claimed.jobs]
         statuses = [200, HUGE, 200, 200]
 
         def record(place: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,17 +11,23 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert, update
 
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
-from bridge.outbox import attempt_storage, claims
+from bridge.outbox import claims
+from bridge.outbox.locks import lock
+from bridge.outbox.schema import attempts
+from bridge.outbox.schema import jobs as jobs_table
 from bridge.outbox.store import Outbox
+from tests.support.intake import beside, wait_for_waiters
 from tests.support.tables import (
     NOW,
+    PATIENCE,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     in_threads,
@@ -53,21 +58,45 @@ def claim(
     busy: Mapping[str, int] | None = None,
     per_task: int = 10,
     lease: float = 60.0,
+    **more: Any,
 ) -> tuple[str, list[Job]]:
-    return claim_jobs(outbox, free, lease, busy=busy or {}, per_task=per_task)
+    return claim_jobs(outbox, free, lease, busy=busy or {}, per_task=per_task, **more)
 
 
-def claim_one(outbox: Outbox, lease: float = 60.0) -> tuple[str, Job]:
-    token, (job,) = claim(outbox, free=1, lease=lease)
+def claim_unsendable(outbox: Outbox, lease: float = 60.0) -> tuple[str, Job]:
+    """Claim one of which no attempt starts."""
+    token, (job,) = claim(outbox, free=1, lease=lease, starts=False)
     return token, job
 
 
 def start(outbox: Outbox, lease: float = 60.0) -> tuple[str, Job, int]:
-    """Claim one and start it."""
-    token, job = claim_one(outbox, lease)
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
-    return token, job, attempt
+    """Claim one, whose attempt starts."""
+    token, (job,) = claim(outbox, free=1, lease=lease)
+    return token, job, attempt_of(outbox, job)
+
+
+def claim_by_0_1(url: str, job_id: int, token: str, until: float) -> None:
+    """As a process of release 0.1 does it, which starts the attempt afterwards."""
+    with beside(url) as connection:
+        connection.execute(
+            update(jobs_table)
+            .where(jobs_table.c.id == job_id, jobs_table.c.state == JobState.WAITING)
+            .values(state=JobState.SENDING, claim_token=token, lease_until=until)
+        )
+
+
+def start_by_0_1(connection: Connection, job: Job, token: str) -> int:
+    """As a process of release 0.1 starts an attempt of a job that it has claimed."""
+    is_claimed = (
+        jobs_table.c.id == job.id,
+        jobs_table.c.claim_token == token,
+        jobs_table.c.state == JobState.SENDING,
+    )
+    counted = update(jobs_table).where(*is_claimed).values(attempt_count=jobs_table.c.attempt_count + 1)
+    number = connection.execute(counted.returning(jobs_table.c.attempt_count)).scalar_one()
+    new = {"job_id": job.id, "number": number, "started_at": NOW, "task_id": job.task_id}
+    attempt: int = connection.execute(insert(attempts).values(new).returning(attempts.c.id)).scalar_one()
+    return attempt
 
 
 def ids(jobs: list[Job]) -> list[int]:
@@ -151,11 +180,11 @@ class TestWhatIsClaimed:
         stores = [outbox, reopen(), reopen(), reopen()]
         made = store(outbox, "1", count=120)
         taken: Counter[int] = Counter()
-        lock = threading.Lock()
+        guard = threading.Lock()
 
         def drain(one: Outbox) -> None:
             while claimed := claim(one, free=3)[1]:
-                with lock:
+                with guard:
                     taken.update(ids(claimed))
 
         in_threads([partial(drain, one) for one in stores * 2])
@@ -188,14 +217,35 @@ class TestWhatIsClaimed:
 
 
 class TestStart:
-    def test_it_is_an_attempt_that_runs(self, outbox: Outbox) -> None:
-        store(outbox, "1")
-        token, job = claim_one(outbox)
-        attempt = outbox.start(job, token, NOW + 0.5)
+    """An attempt of each claimed job starts in the commit of the claim."""
 
-        assert attempt is not None
+    def test_it_is_an_attempt_that_runs(self, outbox: Outbox, clock: Clock) -> None:
+        store(outbox, "1")
+        clock.now = NOW + 0.5
+        _, job, attempt = start(outbox)
+
         assert outbox.attempts(job.id) == [Attempt(attempt, job.id, 1, NOW + 0.5)]
         assert outbox.job(job.id) == job
+
+    def test_each_of_several_jobs_has_its_own(self, outbox: Outbox) -> None:
+        """The jobs have ended a different number of attempts before."""
+        made = store(outbox, "1", count=4)
+        for later in (made[1:], made[2:], made[3:]):
+            token, jobs = claim(outbox, can_send=lambda job, later=later: job.id in later)
+            for job in jobs:
+                if job.id in later:
+                    attempt = attempt_of(outbox, job)
+                    outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW, "503"))
+                else:
+                    outbox.release(job, token)
+
+        claimed = outbox.claim(free=10, busy={}, per_task=10, lease=60.0, can_send=lambda _: True)
+
+        assert ids(list(claimed.jobs)) == made
+        for before, job_id in enumerate(made):
+            last = outbox.attempts(job_id)[-1]
+            assert last == Attempt(claimed.attempts[job_id], job_id, before + 1, NOW)
+        assert claimed.attempts.keys() == set(made)
 
     def test_attempts_are_numbered_over_the_jobs_whole_life(self, outbox: Outbox) -> None:
         (made,) = store(outbox, "1")
@@ -209,23 +259,90 @@ class TestStart:
 
         assert [attempt.number for attempt in outbox.attempts(made)] == [1, 2, 3, 4, 5]
 
-    def test_not_without_the_claim(self, outbox: Outbox) -> None:
+    def test_none_of_a_job_that_cannot_be_sent(self, outbox: Outbox) -> None:
+        """Such a job is claimed, so that its sender ends it."""
+        (unsendable,) = store(outbox, "1")
+        (sendable,) = store(outbox, "2", B)
+
+        claimed = outbox.claim(
+            free=10, busy={}, per_task=10, lease=60.0, can_send=lambda job: job.task_id == B.id
+        )
+
+        assert ids(list(claimed.jobs)) == [unsendable, sendable]
+        assert claimed.attempts.keys() == {sendable}
+        assert outbox.attempts(unsendable) == []
+        outbox.release(claimed.jobs[0], claimed.token)
+        _, job, attempt = start(outbox)
+        assert outbox.attempts(job.id) == [Attempt(attempt, unsendable, 1, NOW)]
+
+    def test_a_claim_that_is_undone_starts_none(self, outbox: Outbox) -> None:
+        """A crash before the commit, or a defect: the job waits as before."""
+        first, second = store(outbox, "1", count=2)
+        before = outbox.jobs()
+
+        def can_send(job: Job) -> bool:
+            return job.id == first or 1 / 0 > 0
+
+        with pytest.raises(ZeroDivisionError):
+            claim(outbox, can_send=can_send)
+
+        assert outbox.jobs() == before
+        assert (outbox.attempts(first), outbox.attempts(second)) == ([], [])
+
+    def test_it_starts_once_other_claims_have_ended(
+        self, outbox: Outbox, url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its time would otherwise lie before attempts that started meanwhile, which no rate would count."""
         store(outbox, "1")
-        token, job = claim_one(outbox)
+        came, write = threading.Event(), outbox._database.write
 
-        assert outbox.start(job, "another token", NOW) is None
-        outbox.release(job, token)
-        assert outbox.start(job, token, NOW) is None
-        assert outbox.attempts(job.id) == []
+        def write_and_say(work: Callable[[Connection], Any]) -> Any:
+            came.set()
+            return write(work)
 
-    def test_not_with_a_claim_that_another_one_has_followed(self, outbox: Outbox) -> None:
+        monkeypatch.setattr(outbox._database, "write", write_and_say)
+        with ThreadPoolExecutor() as pool:
+            with beside(url) as other:
+                if url.startswith("sqlite"):
+                    other.exec_driver_sql("BEGIN IMMEDIATE")
+                lock(other, ("claim",))
+                starting = pool.submit(start, outbox)
+                assert came.wait(PATIENCE)
+                wait_for_waiters(url, 1)
+                clock.now = NOW + 7
+            _, job, attempt = starting.result(PATIENCE)
+
+        assert outbox.attempts(job.id) == [Attempt(attempt, job.id, 1, NOW + 7)]
+        assert outbox.job(job.id).lease_until == NOW + 67
+
+
+class TestNextDue:
+    """When a claim says that the dispatcher need not look again before."""
+
+    def test_it_is_of_the_first_that_is_left(self, outbox: Outbox, clock: Clock) -> None:
+        store(outbox, "1", count=2)
+        clock.now = NOW + 5
+        store(outbox, "2")
+        clock.now = NOW
+
+        assert self.claim(outbox, free=10).next_due == NOW + 5
+
+    def test_also_where_a_task_has_its_part(self, outbox: Outbox) -> None:
+        store(outbox, "1", count=2)
+        claimed = self.claim(outbox, free=10, per_task=1)
+        assert (len(claimed.jobs), claimed.next_due) == (1, NOW)
+
+    def test_none_where_no_thread_is_left(self, outbox: Outbox) -> None:
+        store(outbox, "1", count=2)
+        assert self.claim(outbox, free=1).next_due is None
+
+    def test_none_where_nothing_waits(self, outbox: Outbox) -> None:
         store(outbox, "1")
-        old, job = claim_one(outbox)
-        outbox.release(job, old)
-        new, _ = claim_one(outbox)
+        assert [self.claim(outbox, free=2).next_due for _ in range(2)] == [None, None]
 
-        assert outbox.start(job, old, NOW) is None
-        assert outbox.start(job, new, NOW) is not None
+    @staticmethod
+    def claim(outbox: Outbox, free: int, per_task: int = 10) -> claims.Claim:
+        return outbox.claim(free=free, busy={}, per_task=per_task, lease=60.0, can_send=lambda _: True)
 
 
 class TestRecord:
@@ -312,40 +429,41 @@ class TestRecord:
 
 
 class TestBesideAStart:
-    """A process that takes a claim for left behind meets the start of its owner, who was only slow."""
+    """A process finds the lease of a claim over, and meets the start of its owner, which was only slow.
+
+    The owner is of release 0.1, which starts an attempt after its claim: a rolling upgrade runs both.
+    """
 
     @pytest.mark.parametrize("let_go", ["release", "give_up"])
-    def test_what_starts_meanwhile_is_not_let_go(
-        self, outbox: Outbox, reopen: Callable[[], Outbox], let_go: str
-    ) -> None:
-        store(outbox, "1")
-        token, job = claim_one(outbox)
-        other = reopen()
-        begun, commits = threading.Event(), threading.Event()
-
-        def start_slowly(connection: Connection) -> int | None:
-            attempt = attempt_storage.start(connection, job, token, NOW, None)
-            begun.set()
-            commits.wait(5.0)
-            return attempt
-
-        def take_up() -> None:
-            begun.wait(5.0)
-            if let_go == "release":
-                other.release(job, token)
-            else:
-                other.end_unsent(job, token, JobState.DEAD, "its time is over")
-
+    def test_what_starts_meanwhile_is_not_let_go(self, outbox: Outbox, url: str, let_go: str) -> None:
+        (made,) = store(outbox, "1")
+        token = "of 0.1"
+        claim_by_0_1(url, made, token, NOW + 60)
+        job = outbox.job(made)
+        let_go_of = {
+            "release": partial(outbox.release, job, token),
+            "give_up": partial(outbox.end_unsent, job, token, JobState.DEAD, "its time is over"),
+        }
         with ThreadPoolExecutor() as pool:
-            starting = pool.submit(outbox._database.write, start_slowly)
-            letting_go = pool.submit(take_up)
-            begun.wait(5.0)
-            time.sleep(0.3)  # until the other has come to the row and waits for it
-            commits.set()
-            assert starting.result() is not None
-            letting_go.result()
+            with beside(url) as owner:
+                attempt = start_by_0_1(owner, job, token)
+                letting_go = pool.submit(let_go_of[let_go])
+                wait_for_waiters(url, 1)
+            letting_go.result(PATIENCE)
 
-        assert outbox.job(job.id).state is JobState.SENDING
+        assert outbox.job(made).state is JobState.SENDING
+        assert outbox.record(job, token, attempt, ACCEPTED, DONE)
+
+    def test_one_that_has_not_started_is_let_go(self, outbox: Outbox, url: str, clock: Clock) -> None:
+        (made,) = store(outbox, "1")
+        claim_by_0_1(url, made, "of 0.1", NOW + 60)
+        clock.now = NOW + 61
+        ((job, attempt),) = outbox.abandoned_claims(everything=False)
+        assert attempt is None
+
+        outbox.release(job, "of 0.1")
+
+        assert ids(claim(outbox)[1]) == [made]
 
 
 class TestLateAnswer:
@@ -395,11 +513,11 @@ class TestLateAnswer:
 
     def test_a_claim_that_has_not_started_ends(self, outbox: Outbox, late: tuple[str, Job, int]) -> None:
         self.take_up(outbox, late, JobState.WAITING)
-        token, job = claim_one(outbox)
+        token, job = claim_unsendable(outbox)
 
         assert outbox.record(*late_args(late), ACCEPTED, DONE)
 
-        assert outbox.start(job, token, NOW) is None
+        outbox.end_unsent(job, token, JobState.DEAD, "no task")
         assert outbox.job(job.id).state is JobState.ACCEPTED
 
     def test_not_once_another_attempt_has_begun(self, outbox: Outbox, late: tuple[str, Job, int]) -> None:
@@ -464,7 +582,7 @@ class TestLateAnswer:
         self, outbox: Outbox, late: tuple[str, Job, int], changed: dict[str, Any], settles: bool
     ) -> None:
         self.take_up(outbox, late, JobState.WAITING)
-        token, job = claim_one(outbox)
+        token, job = claim_unsendable(outbox)
         outbox.end_unsent(job, token, JobState.DEAD, "its arguments are refused now")
         (built,) = items(1, task=A)
         outbox.retry(job.id, replace(built, **changed))
@@ -497,7 +615,7 @@ class TestHandBack:
     def test_it_waits_as_before(self, outbox: Outbox) -> None:
         store(outbox, "1", count=3)
         waiting = outbox.jobs()
-        token, jobs = claim(outbox)
+        token, jobs = claim(outbox, starts=False)
 
         for job in jobs:
             outbox.release(job, token)
@@ -506,7 +624,7 @@ class TestHandBack:
 
     def test_or_until_when_it_is_said_and_why(self, outbox: Outbox) -> None:
         store(outbox, "1")
-        token, job = claim_one(outbox)
+        token, job = claim_unsendable(outbox)
 
         outbox.release(job, token, NOW + 30, "no task \x00")
 
@@ -521,14 +639,13 @@ class TestHandBack:
 
     def test_not_without_the_claim(self, outbox: Outbox) -> None:
         store(outbox, "1")
-        _, job = claim_one(outbox)
+        _, job = claim_unsendable(outbox)
 
         outbox.release(job, "another token")
 
         assert outbox.job(job.id) == job
 
     def test_not_once_it_is_started(self, outbox: Outbox) -> None:
-        """Two processes: one finds the claim's lease over, and the other starts it at that moment."""
         store(outbox, "1")
         token, job, attempt = start(outbox)
 
@@ -541,7 +658,7 @@ class TestHandBack:
 
     def test_what_is_given_up_is_dead(self, outbox: Outbox) -> None:
         store(outbox, "1")
-        token, job = claim_one(outbox)
+        token, job = claim_unsendable(outbox)
         outbox.end_unsent(job, "another token", JobState.DEAD, "no")
         assert outbox.job(job.id) == job
 
@@ -555,7 +672,7 @@ class TestHandBack:
 class TestLeftBehind:
     def test_a_claim_whose_lease_has_ended(self, outbox: Outbox, clock: Clock) -> None:
         store(outbox, "1")
-        _, job = claim_one(outbox, lease=35)
+        _, job = claim_unsendable(outbox, lease=35)
         clock.now = NOW + 35
         assert outbox.abandoned_claims(everything=False) == []
         clock.now = NOW + 35.01
@@ -563,8 +680,8 @@ class TestLeftBehind:
 
     def test_or_every_claim(self, outbox: Outbox) -> None:
         store(outbox, "1", count=2)
-        _, first = claim_one(outbox, lease=35)
-        _, second = claim_one(outbox, lease=3500)
+        _, first = claim_unsendable(outbox, lease=35)
+        _, second = claim_unsendable(outbox, lease=3500)
 
         assert outbox.abandoned_claims(everything=False) == []
         assert outbox.abandoned_claims(everything=True) == [(first, None), (second, None)]
@@ -575,7 +692,7 @@ class TestLeftBehind:
         outbox.record(job, token, attempt, AGAIN, Decision(JobState.WAITING, NOW - 1, "again"))
         _, job, attempt = start(outbox)
         assert job.window_attempts == 1
-        _, unstarted = claim_one(outbox)
+        _, unstarted = claim_unsendable(outbox)
 
         assert outbox.abandoned_claims(everything=True) == [
             (job, Attempt(attempt, job.id, 2, NOW)),
@@ -594,9 +711,9 @@ class TestLeftBehind:
     def test_not_with_the_attempt_of_a_claim_made_while_it_is_read(
         self, outbox: Outbox, reopen: Callable[[], Outbox], clock: Clock
     ) -> None:
-        """Another process hands it back, claims it and starts it between two statements of this one."""
+        """Another process hands it back and claims it between two statements of this one."""
         store(outbox, "1")
-        token, job = claim_one(outbox, lease=35)
+        token, job = claim_unsendable(outbox, lease=35)
         clock.now = NOW + 36
         other = reopen()
         started: list[tuple[str, Job, int]] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -22,18 +23,20 @@ from tests.support.sending import ENDS, B, Reopen, end, one, send, store
 from tests.support.tables import (
     NOW,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     in_threads,
     items,
     make_job,
     make_webhook,
+    next_due,
     wait_until,
 )
 
 
-def claim(outbox: Outbox, free: int = 10) -> tuple[str, list[Job]]:
-    return claim_jobs(outbox, free)
+def claim(outbox: Outbox, free: int = 10, **more: Any) -> tuple[str, list[Job]]:
+    return claim_jobs(outbox, free, **more)
 
 
 def claimed(outbox: Outbox) -> list[int]:
@@ -65,7 +68,7 @@ class TestOrder:
         assert send(outbox, JobState.WAITING) == [first]
 
         assert claimed(outbox) == []
-        assert outbox.next_due() == NOW + 5
+        assert next_due(outbox) == NOW + 5
         clock.now = NOW + 6
         assert [send(outbox), send(outbox)] == [[first], [second]]
 
@@ -74,7 +77,7 @@ class TestOrder:
         send(outbox, JobState.UNKNOWN)
 
         assert claimed(outbox) == []
-        assert outbox.next_due() is None
+        assert next_due(outbox) is None
         outbox.resolve(first, sent=True)
         assert claimed(outbox) == [second]
 
@@ -92,7 +95,7 @@ class TestOrder:
 
     def test_nor_does_one_that_died_unsent(self, outbox: Outbox) -> None:
         _, second = store(outbox, one(), one())
-        token, (job,) = claim(outbox)
+        token, (job,) = claim(outbox, starts=False)
         outbox.end_unsent(job, token, JobState.DEAD, "no task")
 
         assert claimed(outbox) == [second]
@@ -104,14 +107,14 @@ class TestOrder:
 
     def test_one_that_is_handed_back_stays_the_head(self, outbox: Outbox) -> None:
         first, second = store(outbox, one(), one())
-        token, (job,) = claim(outbox)
+        token, (job,) = claim(outbox, starts=False)
         outbox.release(job, token)
 
         assert [send(outbox), send(outbox)] == [[first], [second]]
 
     def test_what_a_crash_left_behind_does_too(self, outbox: Outbox, clock: Clock) -> None:
         first, second = store(outbox, one(), one())
-        claim(outbox)
+        claim(outbox, starts=False)
         clock.now += 100
         ((job, attempt),) = outbox.abandoned_claims(everything=False)
         assert attempt is None
@@ -183,8 +186,7 @@ class TestLatest:
     def test_one_that_theeye_may_have_says_so(self, outbox: Outbox) -> None:
         (first,) = store(outbox, one())
         token, (job,) = claim(outbox)
-        attempt = outbox.start(job, token, NOW)
-        assert attempt is not None
+        attempt = attempt_of(outbox, job)
         lost = AttemptResult(1.0, Outcome.UNKNOWN, None, "no answer", None)
         outbox.record(job, token, attempt, lost, Decision(JobState.WAITING, NOW + 5, "no answer"))
         (second,) = store(outbox, one(latest=True))
@@ -215,7 +217,7 @@ class TestLatest:
     @pytest.mark.parametrize("due_at", [None, NOW + 30])
     def test_or_is_handed_back(self, outbox: Outbox, due_at: float | None) -> None:
         (first,) = store(outbox, one(latest=True))
-        token, (job,) = claim(outbox)
+        token, (job,) = claim(outbox, starts=False)
         (second,) = store(outbox, one(latest=True))
         outbox.release(job, token, due_at, "no task")
 
@@ -395,8 +397,7 @@ class Sends:
                 self.broken.append(f"two of {group} at once")
             if job.id not in self.begun[group]:
                 self.begun[group].append(job.id)
-        attempt = outbox.start(job, token, NOW)
-        assert attempt is not None
+        attempt = attempt_of(outbox, job)
         with self._lock:
             self._running[group] -= 1
         outcome, decision = ENDS[JobState.DEAD if state is JobState.UNKNOWN else state]

@@ -31,6 +31,7 @@ from tests.support.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, 
 from tests.support.tables import (
     NOW,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     in_threads,
@@ -76,13 +77,12 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     if state is JobState.CANCELED:
         outbox.cancel(job_id)
         return
-    token, (job,) = claim_jobs(outbox)
+    token, (job,) = claim_jobs(outbox, starts=state is not JobState.SKIPPED)
     assert job.id == job_id
     if state is JobState.SKIPPED:
         outbox.end_unsent(job, token, state, "dry run: not sent")
     elif state is not JobState.SENDING:
-        attempt = outbox.start(job, token, NOW)
-        assert attempt is not None
+        attempt = attempt_of(outbox, job)
         assert outbox.record(job, token, attempt, DONE[state], Decision(state, None, DONE[state].detail))
 
 
@@ -147,8 +147,7 @@ class TestWhoHoldsIt:
     def test_a_job_that_waits_for_another_try(self, outbox: Outbox, clock: Clock) -> None:
         first = ask_one(outbox, "first")
         token, (job,) = claim_jobs(outbox)
-        attempt = outbox.start(job, token, NOW)
-        assert attempt is not None
+        attempt = attempt_of(outbox, job)
         away = AttemptResult(0.5, Outcome.UNAVAILABLE, 503, "503", None)
         outbox.record(job, token, attempt, away, Decision(JobState.WAITING, NOW + 3600, "503"))
         clock.now += 1800
@@ -375,8 +374,7 @@ class TestAtTheSameMoment:
         bring(outbox, first.id, JobState.SENDING)
         job = outbox.job(first.id)
         assert job.claim_token is not None
-        attempt = outbox.start(job, job.claim_token, NOW)
-        assert attempt is not None
+        attempt = attempt_of(outbox, job)
         end = partial(other.record, job, job.claim_token, attempt, DONE[to], Decision(to, None, None))
 
         new = keyed()

@@ -25,6 +25,7 @@ from tests.support.statements import executed
 from tests.support.tables import (
     NOW,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     in_threads,
@@ -33,6 +34,7 @@ from tests.support.tables import (
     make_job,
     make_task,
     make_webhook,
+    next_due,
 )
 
 Open = Callable[..., Outbox]
@@ -46,15 +48,14 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     """Bring a waiting job to `state`, as delivery does."""
     if state is JobState.WAITING:
         return
-    token, claimed = claim_jobs(outbox, 100)
+    token, claimed = claim_jobs(outbox, 100, can_send=lambda job: job.id == job_id)
     job = next(job for job in claimed if job.id == job_id)
     for other in claimed:
         if other.id != job_id:
             outbox.release(other, token)
     if state is JobState.SENDING:
         return
-    attempt = outbox.start(job, token, NOW)
-    assert attempt is not None
+    attempt = attempt_of(outbox, job)
     done = {JobState.ACCEPTED: ACCEPTED, JobState.DEAD: REFUSED, JobState.UNKNOWN: LOST}[state]
     assert outbox.record(job, token, attempt, done, Decision(state, None, done.detail or None))
 
@@ -441,7 +442,7 @@ class OutboxContract:
 
         job = outbox.job(made.id)
         assert (job.state, job.reason) == (JobState.ACCEPTED, "resolved by a person: TheEye has it")
-        assert outbox.next_due() is None
+        assert next_due(outbox) is None
 
     def test_resolved_as_not_sent_it_is_due_and_counts_anew(self, outbox: Outbox, clock: Clock) -> None:
         (made,) = outbox.store(make_webhook(make_job("old"))).jobs
@@ -508,19 +509,19 @@ class OutboxContract:
         assert outbox.counts() == {JobState.DEAD: 1, JobState.WAITING: 2, JobState.ACCEPTED: 1}
 
     def test_next_due_is_the_earliest_of_those_that_wait(self, outbox: Outbox, clock: Clock) -> None:
-        assert outbox.next_due() is None
+        assert next_due(outbox) is None
         outbox.store(make_webhook(dead_job()))
-        assert outbox.next_due() is None
+        assert next_due(outbox) is None
         clock.now = NOW + 5
         (later,) = outbox.store(make_webhook(make_job(), delivery_id="2")).jobs
         clock.now = NOW + 1
         (earlier,) = outbox.store(make_webhook(make_job(), delivery_id="3")).jobs
-        assert outbox.next_due() == NOW + 1
+        assert next_due(outbox) == NOW + 1
         bring_at = clock.now = NOW + 6
         bring(outbox, earlier.id, JobState.ACCEPTED)
-        assert outbox.next_due() == NOW + 5
+        assert next_due(outbox) == NOW + 5
         bring(outbox, later.id, JobState.SENDING)
-        assert outbox.next_due() is None
+        assert next_due(outbox) is None
         assert clock.now == bring_at
 
     def test_ping(self, outbox: Outbox) -> None:
@@ -621,11 +622,10 @@ class TestSQLite(OutboxContract):
         """What is asked for each job stays quick with any number of jobs that wait or are done."""
         outbox.store(make_webhook(*items(5)))
         with executed() as statements:
-            outbox.next_due()
+            next_due(outbox)
             token, (job,) = claim_jobs(outbox)
             claim_jobs(outbox, busy={job.task_id: 1})  # its task is at its limit
-            attempt = outbox.start(job, token, NOW)
-            assert attempt is not None
+            attempt = attempt_of(outbox, job)
             outbox.record(job, token, attempt, ACCEPTED, Decision(JobState.ACCEPTED, None, None))
             outbox.abandoned_claims(everything=False)
             outbox.store(make_webhook(make_job()))

@@ -17,27 +17,28 @@ from sqlalchemy import Connection, text
 
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
-from bridge.core.job import JobState, NewJob, Outcome
+from bridge.core.job import Job, JobState, NewJob, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox.groups import lock_name
 from bridge.outbox.locks import lock_all
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import Webhook
-from tests.support.intake import beside
+from tests.support.intake import beside, wait_for_waiters
 from tests.support.sending import ENDS, A, B, Reopen, end, one, send, store
 from tests.support.statements import run_alone
 from tests.support.tables import (
     NOW,
     PATIENCE,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     in_threads,
     items,
     make_job,
     make_webhook,
-    wait_until,
+    next_due,
 )
 
 Work = Callable[[], Any]
@@ -48,7 +49,7 @@ def bring(outbox: Outbox, job_id: int, state: JobState) -> None:
     if state is JobState.CANCELED:
         outbox.cancel(job_id)
     elif state in (JobState.SENDING, JobState.SKIPPED):
-        token, (job,) = claim_jobs(outbox)
+        token, (job,) = claim_jobs(outbox, starts=state is JobState.SENDING)
         if state is JobState.SKIPPED:
             outbox.end_unsent(job, token, state, "superseded by job 9")
     elif state is not JobState.WAITING:
@@ -119,7 +120,7 @@ class TestCancel:
             JobState.CANCELED, "canceled by a person", NOW + 100,
         )  # fmt: skip
         clock.now += 1e6
-        assert (send(outbox), outbox.next_due()) == ([], None)
+        assert (send(outbox), next_due(outbox)) == ([], None)
         assert outbox.attempts(made) == attempts
 
     def test_its_webhook_that_comes_again_leaves_it_alone(self, outbox: Outbox) -> None:
@@ -140,12 +141,12 @@ class TestTheGroupOfACanceledJob:
         """One that waits for its time to be tried again is a head, too."""
         head, second, third = store(outbox, one(), one(), one())
         send(outbox, state)
-        assert outbox.next_due() == (NOW + 5 if state is JobState.WAITING else None)
+        assert next_due(outbox) == (NOW + 5 if state is JobState.WAITING else None)
         woken = listen(outbox)
         outbox.cancel(head)
 
         assert woken == [1]
-        assert outbox.next_due() == NOW
+        assert next_due(outbox) == NOW
         assert [send(outbox), send(outbox)] == [[second], [third]]
 
     def test_also_where_it_was_never_tried(self, outbox: Outbox) -> None:
@@ -390,15 +391,14 @@ def _resolved(outbox: Outbox) -> Work:
 def _recorded(outbox: Outbox) -> Work:
     store(outbox, one())
     token, (head,) = claim_jobs(outbox)
-    attempt = outbox.start(head, token, NOW)
-    assert attempt is not None
+    attempt = attempt_of(outbox, head)
     done = AttemptResult(0.1, Outcome.ACCEPTED, None, "", None)
     return partial(outbox.record, head, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
 
 
 def _given_up(outbox: Outbox) -> Work:
     store(outbox, one())
-    token, (head,) = claim_jobs(outbox)
+    token, (head,) = claim_jobs(outbox, starts=False)
     return partial(outbox.end_unsent, head, token, JobState.DEAD, "no task")
 
 
@@ -406,20 +406,6 @@ def _given_up(outbox: Outbox) -> Work:
 HEADS: dict[str, Callable[[Outbox], Work]] = {
     "canceled": _canceled, "resolved": _resolved, "recorded": _recorded, "given up": _given_up,
 }  # fmt: skip
-
-
-def wait_for_waiters(url: str, number: int) -> None:
-    """Until so many transactions wait for what another holds.
-
-    On SQLite nobody sees that; but there the second of two cannot begin before the first has ended.
-    """
-    if not url.startswith("sqlite"):
-        waiting = text(
-            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE NOT granted AND datname = current_database()"
-        )
-        with beside(url) as connection:
-            wait_until(lambda: connection.execute(waiting).scalar_one() >= number, "those that wait")
 
 
 def one_then_other(
@@ -485,6 +471,7 @@ class TestRaces:
         assert [job.id for job in claimed[1]] == [made]
         assert canceled == f"job {made} is sending, expected waiting or dead or unknown"
         assert outbox.job(made).state is JobState.SENDING
+        assert attempt_of(outbox, claimed[1][0])
 
     @pytest.mark.parametrize("group", [None, "g"])
     def test_a_job_that_is_being_canceled_is_not_claimed(
@@ -497,6 +484,7 @@ class TestRaces:
 
         assert claimed[1] == []
         assert outbox.job(made).state is JobState.CANCELED
+        assert outbox.attempts(made) == []
 
     def test_of_many_each_is_either_canceled_or_sent(self, outbox: Outbox, reopen: Reopen) -> None:
         made = [job.id for job in outbox.store(make_webhook(*items(60))).jobs]
@@ -515,6 +503,8 @@ class TestRaces:
 
         assert sorted(job_id for job_id, _ in done) == made
         assert [outbox.job(job_id).state for job_id, _ in done] == [state for _, state in done]
+        sent = [len(outbox.attempts(job_id)) for job_id, _ in done]
+        assert sent == [int(state is JobState.SENDING) for _, state in done]
 
     @pytest.mark.parametrize("group", [None, "g"])
     def test_a_redelivery_leaves_alone_what_a_person_has_just_retried(
@@ -725,9 +715,16 @@ class Crowd:
 
     def _send(self, outbox: Outbox, choose: random.Random) -> None:
         while not self._stop.is_set():
-            token, jobs = claim_jobs(outbox, 3)
-            for job in jobs:
+            unsendable: set[int] = set()
+
+            def can_send(job: Job, unsendable: set[int] = unsendable) -> bool:
                 if choose.random() < 0.1:
+                    unsendable.add(job.id)
+                return job.id not in unsendable
+
+            token, jobs = claim_jobs(outbox, 3, can_send=can_send)
+            for job in jobs:
+                if job.id in unsendable:
                     outbox.release(job, token)
                 else:
                     end(outbox, token, job, choose.choice([*ENDS, JobState.ACCEPTED]))

@@ -38,6 +38,7 @@ from tests.support.tables import (
     NOW,
     PATIENCE,
     Clock,
+    attempt_of,
     claim_jobs,
     dead_job,
     engine_of,
@@ -859,7 +860,6 @@ def _attempt_each(outbox: Outbox) -> None:
     """One attempt of every job that waits."""
     token, claimed = claim_jobs(outbox, 100)
     for job in claimed:
-        attempt = outbox.start(job, token, NOW)
-        assert attempt is not None
+        attempt = attempt_of(outbox, job)
         done = AttemptResult(0.5, Outcome.ACCEPTED, 200, "", None)
         assert outbox.record(job, token, attempt, done, Decision(JobState.ACCEPTED, None, None))
