@@ -53,9 +53,9 @@ def fill_events(url: str, count: int, now: float, retention: Retention) -> None:
     if count:
         with closing(Outbox(url, clock=lambda: now)) as outbox:
             outbox.store(make_webhook(make_job("refs/heads/master"), payload={"a": 1}, received_at=now))
-            claim = outbox.claim(free=1, busy={}, per_task=1, lease=60)
-            attempt = outbox.start(claim.jobs[0], claim.token, now)
-            outbox.record(claim.jobs[0], claim.token, attempt or 0, ACCEPTED, DONE)
+            claim = outbox.claim(free=1, busy={}, per_task=1, lease=60, can_send=lambda _: True)
+            (job,) = claim.jobs
+            outbox.record(job, claim.token, claim.attempts[job.id], ACCEPTED, DONE)
         copies = {events: _EVENT, jobs: _JOB, attempts: _ATTEMPT}
         _copy_rows(url, copies, count=count, now=now, events=retention.events, bodies=retention.bodies)
 

@@ -349,4 +349,5 @@ class TestDelivery:
         assert most(times, self.RATE.span) <= self.RATE.attempts
         assert done[-1] < times[-1]
         assert len(posts(theeye)) == 30
-        assert claims < 40, "the store was asked for what the rate holds back"
+        # One for each job that ends and each poll; a dispatcher that asks in a loop comes to thousands.
+        assert claims < 100, "the store was asked for what the rate holds back"
