@@ -910,24 +910,39 @@ class TestStop:
         assert process.job(second) == waiting
         assert len(theeye.received) == 2
 
-    def test_what_is_not_sent_by_the_end_is_not_sent_afterwards(
-        self, make_late: Make, theeye: StandIn, ready: threading.Event
-    ) -> None:
-        """Another process may send it by then."""
+    def test_what_is_not_sent_by_the_end_is_unknown(self, make_late: Make, theeye: StandIn) -> None:
         process = make_late()
         job_id = process.send(task=HOLDING)
         process.start()
         process.wait_for(job_id, JobState.SENDING)
 
         process.stop(0.05)
+
         assert process.job(job_id).state is JobState.UNKNOWN
         (attempt,) = process.outbox.attempts(job_id)
         assert attempt.detail == "the bridge stopped before the answer came"
-
-        ready.set()
-        wait_until(lambda: not any(name.startswith("send-") for name in threads()))
-        assert process.job(job_id).state is JobState.WAITING
         assert theeye.received == ()
+
+    def test_nothing_is_sent_once_the_end_has_come(
+        self, make_late: Make, theeye: StandIn, ready: threading.Event
+    ) -> None:
+        """A thread comes up late, while attempts that still run are recorded."""
+        process = make_late()
+        job_id = process.send(task=HOLDING)
+        process.start()
+        process.wait_for(job_id, JobState.SENDING)
+
+        def come_up() -> None:
+            process.outbox.before.clear()
+            ready.set()
+            wait_until(lambda: not any(name.startswith("send-") for name in threads()))
+
+        process.outbox.before["record"] = come_up
+        process.stop(0.05)
+
+        assert theeye.received == ()
+        assert process.job(job_id).state is JobState.WAITING
+        assert process.outcomes(job_id) == [Outcome.UNAVAILABLE]
 
     def test_what_runs_finishes(self, process: Process, theeye: StandIn) -> None:
         theeye.fault(Fault(hang=LONG))
