@@ -243,7 +243,8 @@ class Delivery:
             lease=lease,
             can_send=partial(self._sender.can_send, table),
         )
-        self._next_due = claim.next_due
+        if claim.next_due is not None:
+            self._next_due = claim.next_due
         if claim.next_start_at is not None:
             self._next_start_at = min(claim.next_start_at, self._next_start_at or claim.next_start_at)
         for job in claim.jobs:

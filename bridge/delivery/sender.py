@@ -85,7 +85,12 @@ class Sender:
 
     def can_send(self, table: RoutingTable, job: Job) -> bool:
         """Return whether an attempt of a job that is being claimed may start."""
-        return not self._dry_run and job.task_id in table.tasks and self._problem(table, job) is None
+        try:
+            return not self._dry_run and job.task_id in table.tasks and self._problem(table, job) is None
+        except Exception:
+            # A defect must cost this job, and not every claim.
+            log.exception("job %d: it is not known whether it can be sent", job.id)
+            return False
 
     def expect(self, claimed: ClaimedJob) -> None:
         """Note that `deliver` will be called, or `record_running`."""

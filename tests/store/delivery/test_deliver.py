@@ -22,7 +22,7 @@ import pytest
 
 from bridge.core import retry
 from bridge.core.attempt_result import AttemptResult
-from bridge.core.job import JobState, Outcome
+from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision, RetryPolicy
 from bridge.core.secrets import Mask
 from bridge.core.task import OnUnknown, Task
@@ -35,6 +35,7 @@ from bridge.outbox import rates
 from bridge.outbox.presence import FileLock
 from bridge.outbox.store import Outbox
 from bridge.process.watchdog import Watchdog
+from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.answer import read_answer
 from tests.support.delivery import TASK, Process, Shifted, arguments, posts, quick_client, unavailable
 from tests.support.tables import (
@@ -575,6 +576,26 @@ class TestThreads:
         process.clock.offset = 0.5 + LEASE_SLACK + 1
         process.wait_for(job_ids[0], JobState.ACCEPTED)
         assert process.outcomes(job_ids[0]) == [Outcome.UNKNOWN, Outcome.ACCEPTED]
+
+    def test_a_defect_before_the_attempt_costs_one_job(
+        self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        problem = send.Sender._problem
+
+        def fail(sender: send.Sender, table: RoutingTable, job: Job) -> str | None:
+            if job.arguments == ("odd",):
+                raise ZeroDivisionError
+            return problem(sender, table, job)
+
+        monkeypatch.setattr(send.Sender, "_problem", fail)
+        process = make()
+        odd, even = process.send("odd"), process.send("even")
+        process.start()
+
+        process.wait_for(even, JobState.ACCEPTED)
+
+        assert process.outcomes(odd) == []
+        assert "not known whether it can be sent" in caplog.text
 
     def test_a_defect_does_not_end_the_dispatcher(
         self, make: Make, theeye: StandIn, caplog: pytest.LogCaptureFixture
