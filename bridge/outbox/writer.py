@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 #: The most units in one commit, so that no unit waits for too many others.
 GROUP_LIMIT = 256
+#: How long the writer waits for more units after a group of several, seconds. Fewer and larger commits cost
+#: less CPU time; PostgreSQL's commit_delay does the same. A single unit is committed at once.
+GATHER_TIME = 0.002
 #: How long a caller waits for its commit to start, seconds.
 START_TIMEOUT = 5.0
 #: The execution option of a writer's connection.
@@ -113,6 +117,7 @@ class Writer:
         self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
+        self._had_several = False
         self._thread = threading.Thread(target=self._commit_all, name="outbox-writer", daemon=True)
         self.is_closed = False
         self._thread.start()
@@ -177,6 +182,8 @@ class Writer:
         first = self._units.get()
         if first is None:
             return None
+        if self._had_several:
+            self._let_more_arrive()
         group = [first]
         while len(group) < GROUP_LIMIT:
             try:
@@ -187,7 +194,11 @@ class Writer:
                 self._units.put(None)  # for the next round
                 break
             group.append(unit)
+        self._had_several = len(group) > 1
         return group
+
+    def _let_more_arrive(self) -> None:
+        time.sleep(GATHER_TIME)
 
     def _commit(self, group: list[_Unit]) -> None:
         if not group:

@@ -159,6 +159,45 @@ class TestCommits:
         assert len(commits) == 2
         assert notes(path) == [str(number) for number in range(30)]
 
+    def test_after_several_units_more_are_waited_for(
+        self,
+        group: Group,
+        writer: Writer,
+        pool: ThreadPoolExecutor,
+        commits: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        waits, end_of_wait = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            waits.set()
+            end_of_wait.wait(PATIENCE)
+
+        monkeypatch.setattr(writer, "_let_more_arrive", wait)
+        futures = group.gather(note("a"), note("b"))
+        group.commit()
+        for future in futures:
+            future.result(PATIENCE)
+        assert not waits.is_set()
+
+        third = pool.submit(writer.write, note("c"))
+        assert waits.wait(PATIENCE)
+        fourth = pool.submit(writer.write, note("d"))
+        wait_until(lambda: writer._units.qsize() == 1, "the unit")
+        end_of_wait.set()
+
+        assert [third.result(PATIENCE), fourth.result(PATIENCE)] == ["c", "d"]
+        assert len(commits) == 3
+
+    def test_a_single_unit_is_committed_at_once(
+        self, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waited: list[bool] = []
+        monkeypatch.setattr(writer, "_let_more_arrive", lambda: waited.append(True))
+        for text in "abc":
+            writer.write(note(text))
+        assert not waited
+
     def test_a_group_has_its_limit(
         self, group: Group, commits: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
