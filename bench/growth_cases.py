@@ -22,7 +22,10 @@ from bench.load import BODY, NothingAccepted
 from bench.round import ask, warm_up
 from bench.targets import PostgreSQLBridge
 from bridge.config.load import load
+from bridge.core.attempt_result import AttemptResult
 from bridge.core.event import Headers, Request
+from bridge.core.job import JobState, Outcome
+from bridge.core.retry import Decision
 from bridge.core.secrets import Mask
 from bridge.outbox.claims import Claim
 from bridge.outbox.store import Outbox
@@ -41,6 +44,8 @@ Measure: TypeAlias = Callable[[], Figures]
 ROUTES_OF_EVENT = 10
 #: The most jobs of one claim, and of one task: as the 16 threads of a process ask for.
 FREE, PER_TASK = 16, 8
+#: The result of an attempt whose job waits again.
+AWAY = AttemptResult(0.1, Outcome.UNAVAILABLE, 503, "", None)
 #: How often a figure is taken in one round, which has the median.
 REPEATS = 7
 #: The default of BRIDGE_RETENTION, and the events that one run of `prune` deletes.
@@ -112,7 +117,8 @@ def waiting_jobs(size: int, _: Path, url: str) -> Iterator[Measure]:
         def claim(busy: Mapping[str, int]) -> float:
             milliseconds, claimed = _claim(outbox, PER_TASK, busy)
             for job in claimed.jobs:
-                outbox.release(job, claimed.token)
+                again = Decision(JobState.WAITING, job.due_at, None)
+                outbox.record(job, claimed.token, claimed.attempts[job.id], AWAY, again)
             return milliseconds
 
         def store() -> float:
