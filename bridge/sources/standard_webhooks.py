@@ -21,7 +21,7 @@ from bridge.sources.base.proofs import (
     Proof,
     any_equal,
     header_bytes,
-    is_timely,
+    seconds_flaw,
     with_headers,
 )
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
@@ -60,14 +60,23 @@ class StandardSignature(Proof):
     def secret_error(self, secret: str) -> str | None:
         return None if _key(secret) else self.error_text
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        tokens = (header_bytes(request, self.header) or b"").split(b" ")[:MAX_SIGNATURES]
+    def missing(self, request: Request) -> tuple[str, ...]:
+        names = (self.header, self.id_header, self.timestamp_header)
+        return tuple(name for name in names if not request.headers.get(name))
+
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        tokens = (header_bytes(request, self.header) or b"").split(b" ")
+        known = [token for token in tokens if token.startswith(_VERSION)][:MAX_SIGNATURES]
         identity = header_bytes(request, self.id_header)
         time = header_bytes(request, self.timestamp_header)
-        if not identity or not time or not is_timely(time, request.received_at):
+        if not identity or not time:
             return False
         expected = [_sign(identity, time, request.body, secret) for secret in secrets]
-        return any(any_equal(token, expected) for token in tokens if token.startswith(_VERSION))
+        return any(any_equal(token, expected) for token in known)
+
+    def time_flaw(self, request: Request) -> str | None:
+        time = header_bytes(request, self.timestamp_header)
+        return seconds_flaw(self.timestamp_header, time, request.received_at)
 
     def sign(self, request: Request, secret: Credential) -> Request:
         identity = request.headers.get(self.id_header) or f"msg_{uuid4().hex}"

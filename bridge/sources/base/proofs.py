@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import math
 import re
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from bridge.core.errors import quoted
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
 
@@ -24,6 +26,7 @@ MAX_SIGNATURES = 10
 
 #: Seconds since the epoch. Python's own conversions accept more.
 _SECONDS = re.compile(rb"[0-9]{1,12}")
+_MILLISECONDS = re.compile(rb"[0-9]{13,14}")
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,29 @@ class Proof(ABC):
         del secret
         return None
 
-    @abstractmethod
+    def missing(self, request: Request) -> tuple[str, ...]:
+        """Return the parts that the request lacks."""
+        return () if self.is_present(request) else (self.header,)
+
     def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        """Return whether any of `secrets` verifies the request.
+        """Return whether any of `secrets` verifies the request. Raises as `matches`."""
+        return self.flaw(request, secrets) is None
+
+    def flaw(self, request: Request, secrets: Iterable[Credential]) -> str | None:
+        """Return None if any of `secrets` verifies the request, else what a person should know.
+
+        The text is empty unless the signature is valid, so a stranger learns nothing of the clock.
+        """
+        return self.time_flaw(request) if self.matches(request, secrets) else ""
+
+    def time_flaw(self, request: Request) -> str | None:
+        """Return why the signed time of a request is refused, or None."""
+        del request
+        return None
+
+    @abstractmethod
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        """Return whether any of `secrets` made the proof, at any time.
 
         Raises ServiceUnavailable if verifying needs something that cannot be fetched.
         """
@@ -99,12 +122,31 @@ def any_equal(actual: bytes, expected: Iterable[bytes]) -> bool:
     return any(matches)
 
 
-def is_timely(seconds: bytes | None, now: float) -> bool:
-    """Return whether a signed time is near `now`. Both are seconds since the epoch."""
+def seconds_flaw(name: str, time: bytes | None, now: float) -> str | None:
+    """Return why the signed time in the header `name` is refused; None if it is near `now`.
+
+    Both times are seconds since the epoch.
+    """
+    if not time:
+        return f"{name} is empty; expected the time, such as {now:.0f}"
+    if _SECONDS.fullmatch(time):
+        return clock_flaw(name, int(time), now)
+    shown, expected = quoted(time.decode("latin-1")), f"expected seconds since the epoch, such as {now:.0f}"
+    if not _MILLISECONDS.fullmatch(time):
+        return f"{name} is {shown}; {expected}"
+    away = abs(now - int(time) / 1000)
+    return f"{name} is {shown}, which is in milliseconds (clocks differ by {away:,.0f} s); {expected}"
+
+
+def clock_flaw(name: str, seconds: float, now: float, oldest: float = TIME_TOLERANCE) -> str | None:
+    """Return why a signed time is refused, and by how much the clocks differ; None if it is near `now`."""
+    late = now - seconds
+    if -TIME_TOLERANCE <= late <= oldest:
+        return None
+    side, limit = ("behind", oldest) if late > 0 else ("ahead of", TIME_TOLERANCE)
     return (
-        seconds is not None
-        and _SECONDS.fullmatch(seconds) is not None
-        and abs(int(seconds) - now) <= TIME_TOLERANCE
+        f"{name} is {math.ceil(abs(late)):,} s {side} this machine's clock, and at most {limit:,.0f} s are "
+        "allowed; the secret is right: set both clocks (NTP), unless the request was delayed or sent again"
     )
 
 
@@ -133,12 +175,23 @@ class HmacSignature(Proof):
     def headers(self) -> tuple[str, ...]:
         return (self.header,) if self.timestamp_header is None else (self.header, self.timestamp_header)
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def missing(self, request: Request) -> tuple[str, ...]:
+        return tuple(name for name in self.headers if name not in request.headers)
+
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         time, signatures = self.time_and_signatures(request)
-        if time is None or (self.is_timed and not is_timely(time, request.received_at)):
+        if time is None:
             return False
+        # Other versions do not count, or many of them would hide the right one.
+        known = [each for each in signatures if each.startswith(self.prefix.encode())][:MAX_SIGNATURES]
         expected = [self.signature_text(request, time, secret) for secret in secrets]
-        return any(any_equal(signature, expected) for signature in signatures[:MAX_SIGNATURES])
+        return any(any_equal(signature, expected) for signature in known)
+
+    def time_flaw(self, request: Request) -> str | None:
+        if not self.is_timed:
+            return None
+        time, _ = self.time_and_signatures(request)
+        return seconds_flaw(self.timestamp_header or f"t= in {self.header}", time, request.received_at)
 
     def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at)) if self.is_timed else ""
@@ -182,7 +235,7 @@ class HeaderToken(Proof):
 
     key: ClassVar[str] = "token"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = header_bytes(request, self.header)
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
@@ -208,7 +261,7 @@ class UrlToken(Proof):
     def is_present(self, request: Request) -> bool:
         return "token" in request.query
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = request.query.get("token")
         if found is None:
             return False
@@ -236,7 +289,7 @@ class BearerToken(Proof):
 
     key: ClassVar[str] = "bearer_token"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"bearer")
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
@@ -252,7 +305,7 @@ class BasicAuth(Proof):
 
     key: ClassVar[str] = "basic_auth"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"basic")
         if found is None:
             return False
@@ -295,4 +348,7 @@ class RequiredProof:
         return next(filter(_is_whole, self.secrets), None)
 
     def verify(self, request: Request) -> bool:
-        return self.proof.verify(request, self.secrets)
+        return self.flaw(request) is None
+
+    def flaw(self, request: Request) -> str | None:
+        return self.proof.flaw(request, self.secrets)

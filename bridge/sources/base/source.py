@@ -147,16 +147,22 @@ class Source:
         )
 
     def _check(self, required: Iterable[RequiredProof], request: Request) -> None:
-        verdicts = [one.verify(request) for one in required]
-        if verdicts and not (any(verdicts) if self.any_of else all(verdicts)):
-            raise NotAuthentic(f"source {self.name}: {self._what_failed(request)}")
+        flaws = [one.flaw(request) for one in required]
+        proven = [flaw is None for flaw in flaws]
+        if flaws and not (any(proven) if self.any_of else all(proven)):
+            reason = next(filter(None, flaws), None) or self._what_failed(request)
+            raise NotAuthentic(f"source {self.name}: {reason}")
 
     def _what_failed(self, request: Request) -> str:
         """Return the reason for the log, which never says which secret failed."""
-        absent = sorted({one.proof.header for one in self.required if not one.proof.is_present(request)})
+        proofs = [one.proof for one in self.required]
+        if self.any_of:
+            # The others are not needed.
+            proofs = [proof for proof in proofs if proof.is_present(request)] or proofs
+        absent = sorted({name for proof in proofs for name in proof.missing(request)})
         if absent:
             return f"the request has no {' and no '.join(absent)}"
-        return f"{' or '.join(sorted({one.proof.header for one in self.required}))} does not match"
+        return f"{' or '.join(sorted({proof.header for proof in proofs}))} does not match"
 
     def _check_content(self, request: Request) -> None:
         encoding = request.headers.get("Content-Encoding", "identity")

@@ -604,6 +604,8 @@ class TestSeveral:
         value = value_of(proof, request)
         for other in ("v9,x", "v9=x", "\xe9", "x", "="):
             source.verify(with_value(proof, request, together(proof, [value, f"{other},{other}"])))
+        if not isinstance(proof, StripeSignature):  # its time stands before its signatures
+            source.verify(with_value(proof, request, together(proof, [*["v9,x", "v9=x"] * 12, value])))
 
 
 @each_proof_that(lambda proof: proof.is_timed)
@@ -612,8 +614,18 @@ def test_a_signed_time_that_is_too_far(source_type: SourceType, proof: Proof, se
     source = a_source(source_type, proof)
     request = a_request(source, a_sample(source_type))
     source.verify(replace(request, received_at=NOW + math.copysign(TIME_TOLERANCE - 1, seconds)))
-    with pytest.raises(NotAuthentic):
+    side = "behind" if seconds > 0 else "ahead of"
+    with pytest.raises(NotAuthentic, match=f"is {abs(seconds):,.0f} s {side} this machine's clock"):
         source.verify(replace(request, received_at=NOW + seconds))
+
+
+@each_proof_that(lambda proof: proof.is_timed)
+def test_a_stranger_learns_nothing_of_the_clock(source_type: SourceType, proof: Proof) -> None:
+    source = a_source(source_type, proof)
+    request = a_request(source, a_sample(source_type))
+    late = replace(request, body=request.body + b" ", received_at=NOW + 86400)
+    with pytest.raises(NotAuthentic, match=r"does not match$"):
+        source.verify(late)
 
 
 def forgeries(source: Source, proof: Proof) -> st.SearchStrategy[Request]:
