@@ -44,8 +44,8 @@ def rfc3339(seconds: float) -> str:
 
 
 def full_name(event: str, action: str | None) -> str:
-    """Return ``event.action``, or the event if it has no action."""
-    return f"{event}.{action}" if action else event
+    """Return ``event.action``, or the event if it has no action; ``null`` if the event has no name."""
+    return f"{event}.{action}" if action else event or "null"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Event:
     """One authentic, parsed request."""
 
     source: str
-    #: The sender's name of the event, such as ``push``.
+    #: The sender's name of the event, such as ``push``; empty if it cannot be read.
     event: str
     #: Its sub-type, such as ``opened``, if the sender has one.
     action: str | None
@@ -105,7 +105,7 @@ class Event:
             "payload": self.payload,
             "headers": self.headers,
             "query": self.query,
-            "event": self.event,
+            "event": self.event or None,
             "action": self.action,
             "source": self.source,
             "delivery_id": self.delivery_id,

@@ -31,6 +31,9 @@ from bridge.sources.base.source_type import ParsedWebhook
 
 log = logging.getLogger(__name__)
 
+#: How long the same webhook without a readable event is a duplicate.
+UNNAMED_DEDUPE_SECONDS = 86400.0
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -79,9 +82,13 @@ class Receiver:
                     )  # fmt: skip
                     return Answer(200, {"test": True})
                 source.verify(request)
-                event, parsed = source.read(request, self._mask)
+                event, parsed = source.read_any(request, self._mask)
                 with self._limiter.slot(source.name):
                     routed = table.jobs_for(event)
+                if parsed.problem is not None:
+                    problem = f"no jobs, because its event cannot be read: {parsed.problem}"
+                    advice = "if a task must run, correct the table and replay the event"
+                    routed = Routed((), (self._mask(f"{problem}; {advice}"),))
                 # Commits. The answer is 2xx only after that.
                 stored = self._store(_webhook(source, request, event, parsed, routed))
                 self._log_stored(source, request, event, stored, routed)
@@ -98,7 +105,8 @@ class Receiver:
     def _log_stored(
         self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
     ) -> None:
-        log.info(
+        log.log(
+            logging.INFO if event.event else logging.WARNING,
             "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
             stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
             "duplicate" if stored.duplicate else "new", len(stored.jobs),
@@ -163,13 +171,13 @@ def _webhook(
     return Webhook(
         event=source.stored_form(event, made_jobs=bool(routed.jobs)),
         fingerprint=None if parsed.delivery_id else parsed.fingerprint,
-        window=source.dedupe,
+        window=source.dedupe if event.event else UNNAMED_DEDUPE_SECONDS,
         jobs=routed.jobs,
         warnings=routed.warnings,
         digest=source.digest(request, event),
         # Requests without a body all have the same one.
-        replays=source.replays if request.body else None,
-        has_chosen_id=source.options.delivery_id is not None,
+        replays=source.replays if request.body and event.event else None,
+        has_chosen_id=source.options.delivery_id is not None and bool(event.event),
         has_event_in_body=source.has_event_in_body,
     )
 

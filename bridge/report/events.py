@@ -32,7 +32,7 @@ def event_json(event: EventSummary) -> JSON:
     return {
         "id": event.id,
         "source": event.source,
-        "event": event.event,
+        "event": event.event or None,
         "action": event.action,
         "delivery_id": event.delivery_id,
         "received_at": rfc3339(event.received_at),

@@ -116,7 +116,7 @@ def explanation_json(
     return {
         "event": {
             "source": event.source,
-            "event": event.event,
+            "event": event.event or None,
             "action": event.action,
             "delivery_id": event.delivery_id,
         },

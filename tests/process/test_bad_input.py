@@ -298,26 +298,41 @@ class TestBody:
     def test_a_broken_form(self, server: Server, body: bytes) -> None:
         refused(server, github(body, Content_Type=FORM["Content-Type"]), 400)
 
+
+class TestUnreadableEvent:
+    """200, stored without a name: a sender that gets a 4xx may disable its webhook."""
+
+    def stored(self, server: Server, data: bytes) -> None:
+        _, jobs = rows(server)
+        (answer,) = exchange(server, data)
+        assert answer.status == 200, answer
+        stored = orjson.loads(answer.body)
+        assert stored["jobs"] == []
+        with closing(sqlite3.connect(server.database)) as connection:
+            named = connection.execute("SELECT event FROM events WHERE id = ?", (stored["event"],)).fetchone()
+        assert named == ("",)
+        assert rows(server)[1] == jobs
+
     @pytest.mark.parametrize("key", ["ref", "before", "after"])
     def test_a_push_without_what_it_must_have(self, server: Server, key: str) -> None:
-        refused(server, github(without(PUSH, key)), 400)
+        self.stored(server, github(without(PUSH, key)))
 
     @pytest.mark.parametrize("event", ["pull_request", "ping", "", None, "x" * 256])
     def test_a_body_that_does_not_fit_its_event(self, server: Server, event: Any) -> None:
-        refused(server, github(X_GitHub_Event=event), 400)
+        self.stored(server, github(X_GitHub_Event=event))
 
-    @pytest.mark.parametrize("delivery", [None, "", "x" * 256, ["a" * 128, "b" * 128]])
+    @pytest.mark.parametrize("delivery", [None, ""])
     def test_no_delivery_id(self, server: Server, delivery: Any) -> None:
-        refused(server, github(X_GitHub_Delivery=delivery), 400)
+        self.stored(server, github(X_GitHub_Delivery=delivery))
 
     def test_nul_in_an_action(self, server: Server) -> None:
         body = changed(sample("github/issues.opened.json"), action="a\x00b")
-        refused(server, github(body, "issues"), 400)
+        self.stored(server, github(body, "issues"))
 
     @pytest.mark.parametrize("edit", [{"status": "x"}, {"alerts": {}}, {"alerts": None}])
     def test_what_alertmanager_does_not_send(self, server: Server, edit: dict[str, Any]) -> None:
         authorization = {"Authorization": basic(f"maria:{VARIABLES['PASSWORD']}")}
-        refused(server, request("/hooks/alerts", changed(FIRING, **edit), authorization), 400)
+        self.stored(server, request("/hooks/alerts", changed(FIRING, **edit), authorization))
 
 
 def test_more_jobs_than_one_event_may_make(server: Server) -> None:

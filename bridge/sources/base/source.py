@@ -24,6 +24,8 @@ CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
 
 #: The longest name of an event, action or delivery, in characters.
 MAX_NAME = 255
+#: Hashed with the body of an event without a name. With a table that reads it, the same webhook is a new one.
+_UNNAMED = b"unnamed\n"
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,24 @@ class Source:
 
     def reply(self, request: Request, event: Event) -> dict[str, JSON] | None:
         """Return the body of the 200 that the sender requires, or None if it accepts any 2xx."""
+        if not event.event:
+            return None
         return self.type.reply(
             event, self._verifying_secrets(request) if self.type.is_setup_event(event) else ()
         )
 
     def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
+        """Return the event of an authentic request as `read_any` does. Raises Unreadable."""
+        event, webhook = self.read_any(request, mask)
+        if webhook.problem is not None:
+            raise Unreadable(webhook.problem)
+        return event, webhook
+
+    def read_any(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
         """Return the event of an authentic request, without credentials and the secrets of `mask`.
 
-        Raises Unreadable.
+        If the event cannot be read, it has no name, and the webhook has the problem: an error would make
+        some senders disable the webhook. Raises Unreadable if the body cannot be parsed.
         """
         request = self._without_credentials(request, mask)
         payload, body = self.type.parse(request)
@@ -94,16 +106,12 @@ class Source:
             stripped = _without(stripped, path.split("."))
         if stripped is not payload:
             payload, body = stripped, orjson.dumps(stripped)
-        webhook = self.type.read_with(request, payload, self.options)
-        if not self.required:
-            # The bridge fetches nothing for an unknown sender.
-            webhook = replace(webhook, confirm_url=None)
+        try:
+            webhook = self._names(request, payload)
+        except Unreadable as error:
+            fingerprint = sha256(_UNNAMED + request.body).hexdigest()
+            webhook = ParsedWebhook("", fingerprint=fingerprint, problem=str(error))
         identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
-        for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
-            _check_name(what, name)
-        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, payload)
-        if reason is not None:
-            raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
             source=self.name,
             event=webhook.event,
@@ -117,6 +125,31 @@ class Source:
         )
         return event, webhook
 
+    def named(self, event: Event) -> Event:
+        """Return a stored event without a name as this table reads it."""
+        if event.event:
+            return event
+        request = Request(self.name, event.headers, event.query, event.body, event.received_at)
+        try:
+            webhook = self._names(request, event.payload)
+        except Unreadable:
+            return event
+        identity = webhook.delivery_id or event.delivery_id
+        return replace(event, event=webhook.event, action=webhook.action, delivery_id=identity)
+
+    def _names(self, request: Request, payload: JSON) -> ParsedWebhook:
+        """Return the names of an event, which its payload must fit. Raises Unreadable."""
+        webhook = self.type.read_with(request, payload, self.options)
+        if not self.required:
+            # The bridge fetches nothing for an unknown sender.
+            webhook = replace(webhook, confirm_url=None)
+        for what, name in (("event", webhook.event), ("action", webhook.action)):
+            _check_name(what, name)
+        reason = event_mismatch(self.type.events, self.type.markers, webhook.event, payload)
+        if reason is not None:
+            raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
+        return replace(webhook, delivery_id=_stored_id(webhook.delivery_id))
+
     @property
     def has_event_in_body(self) -> bool:
         """Return whether the body alone names the event."""
@@ -125,6 +158,8 @@ class Source:
 
     def digest(self, request: Request, event: Event) -> bytes:
         """Return the SHA-256 of the body as received, or of its payload without the volatile fields."""
+        if not event.event:
+            return sha256(_UNNAMED + request.body).digest()
         volatile = self.type.volatile_fields
         if not volatile or not isinstance(event.payload, dict):
             return sha256(request.body).digest()
@@ -198,6 +233,13 @@ def _without(payload: JSON, path: list[str]) -> JSON:
         return {name: value for name, value in payload.items() if name != key}
     inner = _without(payload[key], rest)
     return payload if inner is payload[key] else {**payload, key: inner}
+
+
+def _stored_id(identity: str | None) -> str | None:
+    """Return a sender's delivery id, or its hash if the store cannot index it."""
+    if identity is None or (len(identity) <= MAX_NAME and "\x00" not in identity):
+        return identity
+    return f"sha256:{sha256(identity.encode()).hexdigest()}"
 
 
 def _check_name(what: str, name: str | None) -> None:
