@@ -8,6 +8,7 @@ import orjson
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON
+from bridge.core.exact_json import loads
 
 #: How deep objects and lists may be nested.
 MAX_JSON_DEPTH = 64
@@ -30,7 +31,7 @@ def parse_json(body: bytes) -> JSON:
     if body.count(b",") + openings >= MAX_JSON_VALUES:
         raise Unreadable(f"the JSON has more than {MAX_JSON_VALUES:,} commas and brackets")
     try:
-        value = orjson.loads(body)
+        value = loads(body)
     except orjson.JSONDecodeError as error:
         raise Unreadable(f"the body is not valid JSON: {error}") from error
     if openings > MAX_JSON_DEPTH and _is_deeper(value, MAX_JSON_DEPTH):

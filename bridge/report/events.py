@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from bridge.core.event import JSON, Event, full_name, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.job import Job
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.row_mapping import EventSummary
@@ -60,7 +61,7 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     if not event.body:
         return
     yield "payload"
-    payload = orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
+    payload = dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
     yield from map(escaped, payload.split("\n"))
 
 

@@ -272,15 +272,10 @@ class TestBody:
             pytest.param(b"{", id="broken"),
             pytest.param(b'{"a":1}x', id="with-more-behind-it"),
             pytest.param(b"NaN", id="NaN"),
-            pytest.param(b"[1e999]", id="infinity"),
-            pytest.param(b"\xef\xbb\xbf{}", id="a-byte-order-mark"),
             pytest.param('{"a":1}'.encode("utf-16"), id="UTF-16"),
-            pytest.param(b'{"a":"\xff"}', id="no-UTF-8"),
             pytest.param(b'{"a":"\x00"}', id="NUL"),
             pytest.param(b"\x00" * 100_000, id="NULs"),
-            pytest.param(b'{"a":"\\ud800"}', id="a-lone-surrogate"),
-            pytest.param(b'{"\\udfff":1}', id="a-lone-surrogate-as-key"),
-            pytest.param(b'"\xed\xa0\x80"', id="a-surrogate-in-UTF-8"),
+            pytest.param(b'{"a":"\\ud800\\x"}', id="a-lone-surrogate-before-a-mistake"),
             pytest.param(b"[" * 65 + b"]" * 65, id="65-deep"),
             pytest.param(b"[" * 100_000, id="100,000-deep-open"),
             pytest.param(b"[" * 100_000 + b"]" * 100_000, id="100,000-deep"),
@@ -324,6 +319,12 @@ class TestUnreadableEvent:
     @pytest.mark.parametrize("delivery", [None, ""])
     def test_no_delivery_id(self, server: Server, delivery: Any) -> None:
         self.stored(server, github(X_GitHub_Delivery=delivery))
+
+    @pytest.mark.parametrize(
+        "body", [b"[1e999]", b"\xef\xbb\xbf{}", b'{"a":"\xff"}', b'{"\\udfff":"\\ud800"}', b'"\xed\xa0\x80"']
+    )
+    def test_json_that_orjson_does_not_read(self, server: Server, body: bytes) -> None:
+        self.stored(server, github(body))
 
     def test_nul_in_an_action(self, server: Server) -> None:
         body = changed(sample("github/issues.opened.json"), action="a\x00b")

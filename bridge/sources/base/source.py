@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-import orjson
-
 from bridge.core.errors import NotAuthentic, SettingsError, Unreadable, UnsupportedContent, quoted
 from bridge.core.event import JSON, Event, Headers, Request, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.fields import Path
 from bridge.core.redaction import Keep, redact, without_content
 from bridge.core.secrets import Mask, Secret
@@ -105,7 +104,7 @@ class Source:
         for path in self.type.credential_fields:
             stripped = _without(stripped, path.split("."))
         if stripped is not payload:
-            payload, body = stripped, orjson.dumps(stripped)
+            payload, body = stripped, dumps(stripped)
         try:
             webhook = self._names(request, payload)
         except Unreadable as error:
@@ -164,7 +163,7 @@ class Source:
         if not volatile or not isinstance(event.payload, dict):
             return sha256(request.body).digest()
         stable = {key: value for key, value in event.payload.items() if key not in volatile}
-        return sha256(orjson.dumps(stable)).digest()
+        return sha256(dumps(stable)).digest()
 
     def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
         """Return the event as it is stored: redacted, or with an empty body."""
