@@ -50,7 +50,7 @@ def full_name(event: str, action: str | None) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """The raw facts of one POST."""
+    """The raw facts of one request."""
 
     #: The last part of the URL: the name of a source.
     source: str
@@ -63,6 +63,7 @@ class Request:
     received_at: float
     #: The client's IP address; empty if unknown.
     client: str = ""
+    method: str = "POST"
     #: The JSON value of a body that was parsed. Copies of a request share it: a signature inside the body
     #: needs the value before the source reads the body.
     parsed: dict[bytes, JSON] = field(default_factory=dict, repr=False, compare=False, kw_only=True)

@@ -32,25 +32,24 @@ class LongNumber(float):
     """A JSON number that a float cannot hold: it is sent, shown and compared with the digits that arrived."""
 
     text: str
+    _exact: Decimal
 
     def __new__(cls, text: str) -> LongNumber:
         number = super().__new__(cls, text)
-        number.text = text
-        hash(Decimal(text))  # raises ArithmeticError for an exponent that no decimal has
+        number.text, number._exact = text, Decimal(text)
         return number
 
     def __str__(self) -> str:
         return self.text if len(self.text) <= MAX_DIGITS else f"a number of {len(self.text):,} characters"
 
     def __eq__(self, other: object) -> bool:
-        exact = other.text if isinstance(other, LongNumber) else other
-        return isinstance(other, int | float) and Decimal(self.text) == Decimal(exact)
+        return self._exact == (other._exact if isinstance(other, LongNumber) else other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(Decimal(self.text))
+        return hash(self._exact)
 
     def _refuse(self, *_: object) -> NoReturn:
         raise EvaluationError(f"{self} has more digits than arithmetic can keep; it can be sent and compared")

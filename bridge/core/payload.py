@@ -60,7 +60,9 @@ def parse_form(body: bytes, limit: int = MAX_FORM_FIELDS) -> dict[str, str]:
     Raises Unreadable, also for JSON: a signature does not cover the Content-Type that calls it a form.
     """
     if _JSON_START.match(body):
-        raise Unreadable("the body begins like JSON, but its Content-Type says a form; expected name=value")
+        raise Unreadable(
+            "the body begins like JSON, but its Content-Type says a form: set application/json at the sender"
+        )
     fields = body.split(b"&", limit)
     if len(fields) > limit:
         raise Unreadable(f"the form has more than {limit} field{'s' if limit > 1 else ''}")

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from bridge.core.errors import (
+    MAX_QUOTED_CHARACTERS,
     FetchFailed,
     NotStored,
     Refusal,
@@ -16,10 +17,12 @@ from bridge.core.errors import (
     ServiceUnavailable,
     StoreUnavailable,
     UnknownSource,
+    WrongMethod,
     quoted,
 )
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
+from bridge.core.suggestions import did_you_mean
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
@@ -136,18 +139,18 @@ class Receiver:
             reason = self._mask(str(refusal))
             self._refusals.log(refusal.status, name, head.client, reason)
             # After a 503 the sender sends again, and the store may be unavailable.
-            if source is not None and not isinstance(refusal, ServiceUnavailable):
+            if not isinstance(refusal, ServiceUnavailable):
                 self._record_refused(source, head, refusal.status, reason, size)
             raise
 
     def _record_refused(
-        self, source: Source, head: Request, status: int, reason: str, size: int | None
+        self, source: Source | None, head: Request, status: int, reason: str, size: int | None
     ) -> None:
-        header = source.type.event_header
+        header = None if source is None else source.type.event_header
         event = None if header is None else head.headers.get(header)
         self._refusals.record(
             RefusedRequest(
-                source=source.name,
+                source="" if source is None else source.name,
                 at=head.received_at,
                 status=status,
                 reason=reason,
@@ -160,8 +163,15 @@ class Receiver:
 
 def _source_of(request: Request, table: RoutingTable) -> Source:
     source = table.sources.get(request.source)
+    what = f"{request.method} to {quoted(request.source)}"
     if source is None:
-        raise UnknownSource(f"no source is named {quoted(request.source)}")
+        known = ", ".join(table.sources) or "none"
+        guess = did_you_mean(request.source[:MAX_QUOTED_CHARACTERS], table.sources) or f"; known: {known}"
+        what += f": no source has this name{guess}"
+    if request.method != "POST":
+        raise WrongMethod(f"{what}; a webhook is a POST: set this method at the sender")
+    if source is None:
+        raise UnknownSource(what)
     return source
 
 

@@ -209,7 +209,8 @@ class Source:
         signed = any(one.proof.needs_body for one in self.required)
         accepted = [name for name in self.type.content_types if signed or name == JSON_TYPE]
         if content not in accepted and not (JSON_TYPE in accepted and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(accepted)}")
+            expected = f"expected {' or '.join(accepted)}: set it at the sender"
+            raise UnsupportedContent(f"content type {quoted(content)}; {expected}")
 
     def _without_credentials(self, request: Request, mask: Mask | None) -> Request:
         """Return the request without credentials, as the type and the table's paths read it."""
