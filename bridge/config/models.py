@@ -138,7 +138,7 @@ class SignatureModel(Model):
     prefix: Text | None = None
     """The text before the signature in the header, such as sha256="""
     timestamp_header: HeaderName | None = None
-    """The name of the header with the time, if the sender also signs the time."""
+    """The name of the header with the time, if the sender signs the time; it may be that of the signature."""
     signed: Signed | None = None
     """The text that the sender signs, such as {ts}.{body}"""
 

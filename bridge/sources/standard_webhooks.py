@@ -26,6 +26,8 @@ from bridge.sources.base.proofs import (
 )
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
+#: The types with this signature, by its header.
+_FAMILIES = {"svix-signature": "svix", "webhook-signature": "standard-webhooks"}
 #: The version that signs with a shared secret.
 _VERSION = b"v1,"
 
@@ -61,6 +63,9 @@ class StandardSignature(Proof):
         return None if _key(secret) else self.error_text
 
     def missing(self, request: Request) -> tuple[str, ...]:
+        for other, name in _FAMILIES.items():
+            if other in request.headers and self.header not in request.headers:
+                return (f"{self.header}, but it has {other}: write type: {name}",)
         names = (self.header, self.id_header, self.timestamp_header)
         return tuple(name for name in names if not request.headers.get(name))
 
@@ -112,7 +117,7 @@ class StandardWebhooks(SourceType):
 
     name = "standard-webhooks"
     guide = Guide(
-        title="Standard Webhooks (OpenAI, Clerk, Resend and others)",
+        title="Standard Webhooks (OpenAI and others)",
         is_one_sender=False,
         setup="""
             At the sender, set the endpoint to the source's URL. The sender shows a signing secret that

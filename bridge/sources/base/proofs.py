@@ -228,6 +228,37 @@ class HmacSignature(Proof):
 
 
 @dataclass(frozen=True)
+class TimeInSignature(HmacSignature):
+    """An HmacSignature whose header also has the time: ``t=<time>,v1=<hex>`` or ``ts=<time>;h1=<hex>``.
+
+    The header may contain several signatures, and those with another prefix are ignored.
+    """
+
+    #: The characters of which any may separate the header's parts.
+    separators: str = ","
+
+    @property
+    def is_timed(self) -> bool:
+        return True
+
+    def missing(self, request: Request) -> tuple[str, ...]:
+        has_time = self.time_and_signatures(request)[0] is not None
+        return super().missing(request) or (() if has_time else (f"single t= in {self.header}",))
+
+    def sign(self, request: Request, secret: Credential) -> Request:
+        time = str(int(request.received_at))
+        signature = self.signature_text(request, time.encode(), secret).decode()
+        return with_headers(request, {self.header: f"t={time},{signature}"})
+
+    def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
+        """Return the signed time, None if it is missing or doubled, and the signatures."""
+        value = header_bytes(request, self.header) or b""
+        parts = [part.strip(b" ") for part in re.split(f"[{self.separators}]".encode(), value)]
+        times = [part.partition(b"=")[2] for part in parts if part.startswith((b"t=", b"ts="))]
+        return times[0] if len(times) == 1 else None, parts
+
+
+@dataclass(frozen=True)
 class HeaderToken(Proof):
     """A shared token in a header; the key is ``token:``."""
 

@@ -183,6 +183,23 @@ class TestSignature:
             with pytest.raises(NotAuthentic):
                 stored(intake, headers={**JSON_HEADERS, name: value})
 
+    @pytest.mark.parametrize("header", ["t={},v1={}", "v1={1}, t={0},v0=x", "ts={};v1={}", "t={},v1=x,v1={}"])
+    def test_the_time_in_the_signatures_header(self, make_intake: MakeIntake, header: str) -> None:
+        signed = "header: X-Sig, timestamp_header: x-sig, signed: '{ts}.{body}'"
+        intake = make_intake(source(f"secret: '${{{{ env.TOKEN }}}}', signature: {{{signed}}}"))
+
+        def post(at: float, header: str = header) -> None:
+            text = f"{at:.0f}.".encode() + ORDER
+            digest = hmac.new(VARIABLES["TOKEN"].encode(), text, "sha256").hexdigest()
+            stored(intake, headers={**JSON_HEADERS, "X-Sig": header.format(f"{at:.0f}", digest)})
+
+        post(intake.clock())
+        with pytest.raises(NotAuthentic, match="t= in X-Sig is 1,000 s behind this machine's clock"):
+            post(intake.clock() - 1000)
+        with pytest.raises(NotAuthentic, match="the request has no single t= in X-Sig"):
+            post(intake.clock(), "v1={1}")
+        intake.source("shop").verify(intake.source("shop").sign(intake.request("shop", ORDER)))
+
     @pytest.mark.parametrize("path", ['headers["X-Sig"]', 'headers["x-time"]'])
     def test_what_proves_is_no_name(self, make_intake: MakeIntake, path: str) -> None:
         keys = "secret: '${{ env.TOKEN }}', signature: {header: X-Sig, timestamp_header: X-Time}"

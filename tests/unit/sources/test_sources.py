@@ -42,11 +42,11 @@ from bridge.sources.base.proofs import (
     Credential,
     Proof,
     RequiredProof,
+    TimeInSignature,
 )
 from bridge.sources.base.source import CREDENTIAL_HEADERS, MAX_NAME, Source
 from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType
 from bridge.sources.standard_webhooks import StandardSignature
-from bridge.sources.stripe import StripeSignature
 from tests.support.aws import Aws, a_topic
 from tests.support.examples import examples
 from tests.support.intake import FIXTURES, Intake
@@ -211,7 +211,7 @@ def together(proof: Proof, values: list[str]) -> str:
     """Several signatures in one header, as its sender writes them; the first one's time is that of all."""
     if isinstance(proof, StandardSignature):
         return " ".join(values)
-    if isinstance(proof, StripeSignature):
+    if isinstance(proof, TimeInSignature):
         values = [values[0], *(value.partition(",")[2] for value in values[1:])]
     return ",".join(values)
 
@@ -604,7 +604,7 @@ class TestSeveral:
         value = value_of(proof, request)
         for other in ("v9,x", "v9=x", "\xe9", "x", "="):
             source.verify(with_value(proof, request, together(proof, [value, f"{other},{other}"])))
-        if not isinstance(proof, StripeSignature):  # its time stands before its signatures
+        if not isinstance(proof, TimeInSignature):  # its time stands before its signatures
             source.verify(with_value(proof, request, together(proof, [*["v9,x", "v9=x"] * 12, value])))
 
 
