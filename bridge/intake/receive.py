@@ -85,7 +85,7 @@ class Receiver:
                     )  # fmt: skip
                     return Answer(200, {"test": True})
                 source.verify(request)
-                event, parsed = source.read_any(request, self._mask)
+                event, parsed = source.read(request, self._mask, any_event=True)
                 with self._limiter.slot(source.name):
                     routed = table.jobs_for(event)
                 if parsed.problem is not None:

@@ -127,8 +127,7 @@ def seconds_flaw(name: str, time: bytes | None, now: float) -> str | None:
 
     Both times are seconds since the epoch.
     """
-    if not time:
-        return f"{name} is empty; expected the time, such as {now:.0f}"
+    time = time or b""
     if _SECONDS.fullmatch(time):
         return clock_flaw(name, int(time), now)
     shown, expected = quoted(time.decode("latin-1")), f"expected seconds since the epoch, such as {now:.0f}"

@@ -85,18 +85,13 @@ class Source:
             event, self._verifying_secrets(request) if self.type.is_setup_event(event) else ()
         )
 
-    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
-        """Return the event of an authentic request as `read_any` does. Raises Unreadable."""
-        event, webhook = self.read_any(request, mask)
-        if webhook.problem is not None:
-            raise Unreadable(webhook.problem)
-        return event, webhook
-
-    def read_any(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
+    def read(
+        self, request: Request, mask: Mask | None = None, *, any_event: bool = False
+    ) -> tuple[Event, ParsedWebhook]:
         """Return the event of an authentic request, without credentials and the secrets of `mask`.
 
-        If the event cannot be read, it has no name, and the webhook has the problem: an error would make
-        some senders disable the webhook. Raises Unreadable if the body cannot be parsed.
+        Raises Unreadable; with `any_event` only for a body that cannot be parsed. An event that cannot be
+        read then has no name, and the webhook has the problem: some senders disable a webhook after a 4xx.
         """
         request = self._without_credentials(request, mask)
         payload, body = self.type.parse(request)
@@ -108,6 +103,8 @@ class Source:
         try:
             webhook = self._names(request, payload)
         except Unreadable as error:
+            if not any_event:
+                raise
             fingerprint = sha256(_UNNAMED + request.body).hexdigest()
             webhook = ParsedWebhook("", fingerprint=fingerprint, problem=str(error))
         identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
@@ -239,7 +236,7 @@ def _stored_id(identity: str | None) -> str | None:
     """Return a sender's delivery id, or its hash if the store cannot index it."""
     if identity is None or (len(identity) <= MAX_NAME and "\x00" not in identity):
         return identity
-    return f"sha256:{sha256(identity.encode()).hexdigest()}"
+    return f"sha256:{sha256(identity.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _check_name(what: str, name: str | None) -> None:

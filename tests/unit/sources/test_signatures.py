@@ -153,7 +153,7 @@ class TestTimed:
             ("abc", "X-Time is 'abc'; expected seconds since the epoch, such as 1700000000"),
             ("2023-11-14T22:13:20Z", "X-Time is '2023-11-14T22:13:20Z'; expected seconds since the epoch"),
             ("1" * 5000, "X-Time is a text of 5000 characters; expected seconds since the epoch"),
-            ("", "X-Time is empty; expected the time, such as 1700000000"),
+            ("", "X-Time is ''; expected seconds since the epoch, such as 1700000000"),
             (None, "the request has no X-Time"),
         ],
     )
