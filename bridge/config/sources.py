@@ -170,12 +170,15 @@ class SourceBuilder:
             prefix=str(given.prefix or ("v1=" if is_shared else "")),
             encoding=given.encoding or "hex",
             timestamp_header=None if is_shared else timestamp,
+            timestamp_field=self._path("timestamp_field", given.timestamp_field, ("payload",))
+            if given.timestamp_field
+            else None,
             signed=signed,
         )
         return TimeInSignature(**vars(built), separators=",;") if is_shared else built
 
-    def _path(self, key: str, value: Scalar) -> Path | None:
-        path = self._compiler.path(value, _OPTION_NAMES)
+    def _path(self, key: str, value: Scalar, names: tuple[str, ...] = _OPTION_NAMES) -> Path | None:
+        path = self._compiler.path(value, names)
         if path is not None and Each() in path.steps:
             message = f"{key}: found [*], expected the path of one field"
             self._problems.error(value.place, message, "name one element, such as [0]")

@@ -27,7 +27,8 @@ from bridge.core.payload import parse_json
 from bridge.sources.base.bodies import JSON_TYPE, JsonBody
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
-from bridge.sources.base.proofs import TIME_TOLERANCE, Credential, Proof, clock_flaw
+from bridge.sources.base.proofs import Credential, Proof
+from bridge.sources.base.signed_time import TIME_TOLERANCE, clock_flaw
 from bridge.sources.base.source_type import Fetch, Options, ParsedWebhook, SourceType, fetch_nothing, text_at
 
 T = TypeVar("T")

@@ -21,9 +21,9 @@ from bridge.sources.base.proofs import (
     Proof,
     any_equal,
     header_bytes,
-    seconds_flaw,
     with_headers,
 )
+from bridge.sources.base.signed_time import seconds_flaw
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
 #: The types with this signature, by its header.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import binascii
 import hmac
-import math
 import re
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
@@ -15,18 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bridge.core.errors import quoted
 from bridge.core.event import Headers, Request
+from bridge.core.fields import Path
 from bridge.core.secrets import Secret
+from bridge.sources.base.signed_time import field_flaw, seconds_flaw
 
-#: Seconds that a signed time may differ from now.
-TIME_TOLERANCE = 300.0
 #: The most signatures of one request that are checked.
 MAX_SIGNATURES = 10
-
-#: Seconds since the epoch. Python's own conversions accept more.
-_SECONDS = re.compile(rb"[0-9]{1,12}")
-_MILLISECONDS = re.compile(rb"[0-9]{13,14}")
 
 
 @dataclass(frozen=True)
@@ -122,33 +116,6 @@ def any_equal(actual: bytes, expected: Iterable[bytes]) -> bool:
     return any(matches)
 
 
-def seconds_flaw(name: str, time: bytes | None, now: float) -> str | None:
-    """Return why the signed time in the header `name` is refused; None if it is near `now`.
-
-    Both times are seconds since the epoch.
-    """
-    time = time or b""
-    if _SECONDS.fullmatch(time):
-        return clock_flaw(name, int(time), now)
-    shown, expected = quoted(time.decode("latin-1")), f"expected seconds since the epoch, such as {now:.0f}"
-    if not _MILLISECONDS.fullmatch(time):
-        return f"{name} is {shown}; {expected}"
-    away = abs(now - int(time) / 1000)
-    return f"{name} is {shown}, which is in milliseconds (clocks differ by {away:,.0f} s); {expected}"
-
-
-def clock_flaw(name: str, seconds: float, now: float, oldest: float = TIME_TOLERANCE) -> str | None:
-    """Return why a signed time is refused, and by how much the clocks differ; None if it is near `now`."""
-    late = now - seconds
-    if -TIME_TOLERANCE <= late <= oldest:
-        return None
-    side, limit = ("behind", oldest) if late > 0 else ("ahead of", TIME_TOLERANCE)
-    return (
-        f"{name} is {math.ceil(abs(late)):,} s {side} this machine's clock, and at most {limit:,.0f} s are "
-        "allowed; the secret is right: set both clocks (NTP), unless the request was delayed or sent again"
-    )
-
-
 @dataclass(frozen=True)
 class HmacSignature(Proof):
     """An HMAC of the raw body in a header, such as ``sha256=<hex>``; the key is ``secret:``.
@@ -163,6 +130,8 @@ class HmacSignature(Proof):
     #: ``hex`` or ``base64``.
     encoding: str = "hex"
     timestamp_header: str | None = None
+    #: The field of the body with the time.
+    timestamp_field: Path | None = None
     #: The signed text, with ``{ts}`` and ``{body}``.
     signed: str = "{body}"
     multiple: bool = False
@@ -187,8 +156,9 @@ class HmacSignature(Proof):
         return any(any_equal(signature, expected) for signature in known)
 
     def time_flaw(self, request: Request) -> str | None:
-        if not self.is_timed:
-            return None
+        flaw = None if self.timestamp_field is None else field_flaw(self.timestamp_field, request)
+        if flaw is not None or not self.is_timed:
+            return flaw
         time, _ = self.time_and_signatures(request)
         return seconds_flaw(self.timestamp_header or f"t= in {self.header}", time, request.received_at)
 

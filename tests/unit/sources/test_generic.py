@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -182,6 +183,35 @@ class TestSignature:
         for name, value in right.items():
             with pytest.raises(NotAuthentic):
                 stored(intake, headers={**JSON_HEADERS, name: value})
+
+    @pytest.mark.parametrize(
+        ("time", "reason"),
+        [
+            (1_800_000_000, None),
+            (1_800_000_000_250, None),
+            ("1799999800", None),
+            ("2027-01-15T08:00:00Z", None),
+            ("2027-01-15T09:00:00+01:00", None),
+            (1_799_999_000, "payload.sent.at is 1,000 s behind this machine's clock"),
+            ("2027-01-15T09:00:00Z", "payload.sent.at is 3,600 s ahead of this machine's clock"),
+            ("abc", 'payload.sent.at is "abc"; expected seconds or milliseconds since the epoch'),
+            (None, "payload.sent.at is null; expected seconds"),
+            ([], "payload.sent.at is []; expected seconds"),
+        ],
+    )
+    def test_a_time_in_the_signed_body(self, make_intake: MakeIntake, time: Any, reason: str | None) -> None:
+        signed = "header: X-Sig, timestamp_field: payload.sent.at"
+        intake = make_intake(source(f"secret: '${{{{ env.TOKEN }}}}', signature: {{{signed}}}"))
+        body = orjson.dumps({"sent": {"at": time}})
+        digest = hmac.new(VARIABLES["TOKEN"].encode(), body, "sha256").hexdigest()
+        headers = {**JSON_HEADERS, "X-Sig": digest}
+        if reason is None:
+            assert stored(intake, body, headers).body == body
+        else:
+            with pytest.raises(NotAuthentic, match=f"source shop: {re.escape(reason)}"):
+                stored(intake, body, headers)
+            with pytest.raises(NotAuthentic, match="X-Sig does not match"):
+                stored(intake, body + b" ", headers)
 
     @pytest.mark.parametrize("header", ["t={},v1={}", "v1={1}, t={0},v0=x", "ts={};v1={}", "t={},v1=x,v1={}"])
     def test_the_time_in_the_signatures_header(self, make_intake: MakeIntake, header: str) -> None:

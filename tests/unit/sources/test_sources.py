@@ -37,13 +37,13 @@ from bridge.sources.base.discovery import discover
 from bridge.sources.base.known_fields import find_unknown_step
 from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
-    TIME_TOLERANCE,
     BasicCredentials,
     Credential,
     Proof,
     RequiredProof,
     TimeInSignature,
 )
+from bridge.sources.base.signed_time import TIME_TOLERANCE
 from bridge.sources.base.source import CREDENTIAL_HEADERS, MAX_NAME, Source
 from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType
 from bridge.sources.standard_webhooks import StandardSignature
