@@ -173,7 +173,8 @@ class Intake:
         Raises Unreadable, with the stored reason, for an event that is stored without a name.
         """
         answer = self.receive(self.request(source, body, headers, query))
-        summary = self.outbox.summary(answer.body["event"]) if "event" in answer.body else None
+        is_without_jobs = answer.status == 200 and "event" in answer.body
+        summary = self.outbox.summary(answer.body["event"]) if is_without_jobs else None
         if summary is not None and not summary.event:
             assert (answer.status, answer.body["jobs"], summary.jobs) == (200, [], 0)
             raise Unreadable(*summary.warnings)

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -880,7 +881,11 @@ class TestNames:
         event = self.read(**{name: "é" * length})
         assert "é" * length in (event.event, event.action, event.delivery_id)
 
-    @pytest.mark.parametrize("name", ["E", "A", "D"])
+    @pytest.mark.parametrize("value", ["x" * (MAX_NAME + 1), "a\x00b", "\x00"])
+    def test_a_delivery_beyond_it_is_its_hash(self, value: str) -> None:
+        assert self.read(D=value).delivery_id == f"sha256:{sha256(value.encode()).hexdigest()}"
+
+    @pytest.mark.parametrize("name", ["E", "A"])
     @pytest.mark.parametrize("value", ["x" * (MAX_NAME + 1), "a\x00b", "\x00"])
     def test_beyond_it_or_with_nul(self, name: str, value: str) -> None:
         with pytest.raises(Unreadable, match="1 to 255 characters without NUL"):
