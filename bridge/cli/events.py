@@ -14,6 +14,7 @@ from bridge.outbox.store import Outbox
 from bridge.report.events import (
     EVENT_HEADING,
     REFUSED_HEADING,
+    advice_lines,
     event_json,
     event_line,
     event_lines,
@@ -127,3 +128,4 @@ def _list_refused(
     else:
         lines = map(refused_line, refused)
         terminal.say(with_heading(REFUSED_HEADING, lines, "no refused requests"))
+        terminal.say(advice_lines(refused))

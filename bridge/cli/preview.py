@@ -126,7 +126,7 @@ def _preview_json(event_id: int, event: Event, result: Preview) -> JSON:
     return {
         "id": event_id,
         "source": event.source,
-        "event": event.event,
+        "event": event.event or None,
         "action": event.action,
         "received_at": rfc3339(event.received_at),
         "unmatched": result.matches_nothing,

@@ -13,6 +13,7 @@ from bridge.cli.explain import stored_event
 from bridge.cli.terminal import NUMBER, Terminal
 from bridge.core.errors import ExpressionError, Refusal
 from bridge.core.event import JSON, Event, Headers
+from bridge.core.exact_json import dumps
 from bridge.core.fields import parse_path
 from bridge.core.problem import Place
 from bridge.core.redaction import REDACTED, is_redacted, redact
@@ -104,7 +105,7 @@ def _shown(terminal: Terminal, event: Event) -> Event:
     return replace(
         event,
         payload=payload,
-        body=orjson.dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+        body=dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         headers=Headers((name, mask(value)) for name, value in event.headers.items()),
         query={name: mask(value) for name, value in event.query.items()},
         delivery_id=mask(event.delivery_id),
@@ -117,7 +118,7 @@ def _masked(value: JSON, mask: Mask) -> JSON:
         return {mask(name): _masked(inner, mask) for name, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner, mask) for inner in value]
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = value if isinstance(value, str) else dumps(value).decode()
     masked = mask(text)
     return value if masked == text else masked
 

@@ -13,6 +13,7 @@ import orjson
 
 from bridge.config.load import Loaded, load
 from bridge.core.event import JSON
+from bridge.core.exact_json import dumps
 from bridge.core.secrets import Mask
 from bridge.process.log import escaped
 from bridge.process.settings import Settings
@@ -73,7 +74,7 @@ class Terminal:
 
     def say_json(self, value: JSON) -> None:
         """Print JSON on standard output."""
-        click.echo(self.fit(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
+        click.echo(self.fit(dumps(value, option=orjson.OPT_INDENT_2).decode()))
 
     def warn(self, text: str) -> None:
         """Print a line on standard error."""

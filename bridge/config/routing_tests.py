@@ -20,6 +20,7 @@ from bridge.config.problems import Problems, guess
 from bridge.config.readers import Arguments, Text, Title, describe, read_section, read_text, reject
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Headers, Request
+from bridge.core.exact_json import dumps, loads
 from bridge.core.payload import parse_json
 from bridge.core.problem import Place
 from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
@@ -72,7 +73,7 @@ def read_json(node: Node) -> JSON:
         return WORDS[node]
     if node.plain and _NUMBER.fullmatch(node):
         with suppress(orjson.JSONDecodeError):  # a number that JSON does not allow is text
-            return orjson.loads(str(node))
+            return loads(str(node).encode())
     return str(node)
 
 
@@ -205,7 +206,7 @@ class RoutingTestBuilder:
         if isinstance(payload, Invalid):
             return None
         if not isinstance(payload, Scalar):
-            return orjson.dumps(read_json(payload))
+            return dumps(read_json(payload))
         folder = Path(payload.place.file).parent
         path = folder / payload
         try:

@@ -15,7 +15,14 @@ from bridge.core.redaction import Keep
 from bridge.core.secrets import Secret
 from bridge.core.suggestions import did_you_mean
 from bridge.sources.base.bodies import JSON_TYPE
-from bridge.sources.base.proofs import BasicCredentials, Credential, HmacSignature, Proof, RequiredProof
+from bridge.sources.base.proofs import (
+    BasicCredentials,
+    Credential,
+    HmacSignature,
+    Proof,
+    RequiredProof,
+    TimeInSignature,
+)
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options, Replays, SourceType
 
@@ -156,20 +163,22 @@ class SourceBuilder:
         if timestamp is not None and "{ts}" not in signed:
             hint = "add {ts} to signed, or remove timestamp_header: an unsigned time proves nothing"
             self._problems.error(place, "timestamp_header needs {ts} in signed", hint)
-        if timestamp is not None and timestamp.lower() == header.lower():
-            message = f"the signature and its time cannot both be in {header}"
-            self._problems.error(name.place, message, "write timestamp_header: and the header with the time")
-        return HmacSignature(
+        is_shared = timestamp is not None and timestamp.lower() == header.lower()
+        built = HmacSignature(
             header=header,
             algorithm=given.algorithm or "sha256",
-            prefix=str(given.prefix or ""),
+            prefix=str(given.prefix or ("v1=" if is_shared else "")),
             encoding=given.encoding or "hex",
-            timestamp_header=timestamp,
+            timestamp_header=None if is_shared else timestamp,
+            timestamp_field=self._path("timestamp_field", given.timestamp_field, ("payload",))
+            if given.timestamp_field
+            else None,
             signed=signed,
         )
+        return TimeInSignature(**vars(built), separators=",;") if is_shared else built
 
-    def _path(self, key: str, value: Scalar) -> Path | None:
-        path = self._compiler.path(value, _OPTION_NAMES)
+    def _path(self, key: str, value: Scalar, names: tuple[str, ...] = _OPTION_NAMES) -> Path | None:
+        path = self._compiler.path(value, names)
         if path is not None and Each() in path.steps:
             message = f"{key}: found [*], expected the path of one field"
             self._problems.error(value.place, message, "name one element, such as [0]")

@@ -98,6 +98,13 @@ class UnknownSource(Refusal):
     title = "There is no such source"
 
 
+class WrongMethod(Refusal):
+    """The request to a source is no POST."""
+
+    status = 405
+    title = "Method Not Allowed"
+
+
 class RequestTimeout(Refusal):
     """The request was incomplete at its deadline."""
 

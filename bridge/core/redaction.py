@@ -8,10 +8,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NoReturn
 
-import orjson
-
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON, Event, Headers
+from bridge.core.exact_json import dumps
 from bridge.core.fields import Each, Path, Step, child, path_text
 from bridge.core.json_values import MISSING
 
@@ -96,7 +95,7 @@ def redact(event: Event, paths: Iterable[Path]) -> Event:
     return replace(
         RedactedEvent(**{field.name: getattr(event, field.name) for field in fields(event)}),
         payload=payload,
-        body=event.body if payload is event.payload else orjson.dumps(payload),
+        body=event.body if payload is event.payload else dumps(payload),
         headers=Headers(parts["headers"].items()),
         query=parts["query"],
     )

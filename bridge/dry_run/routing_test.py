@@ -10,6 +10,7 @@ import orjson
 
 from bridge.core.errors import Refusal, Unreadable
 from bridge.core.event import JSON, Event, Headers, Request
+from bridge.core.exact_json import dumps
 from bridge.core.job import NewJob
 from bridge.core.json_text import display
 from bridge.core.problem import Place
@@ -121,7 +122,7 @@ def _failures(
 
 
 def _key(job: ExpectedJob | NewJob, by_arguments: bool) -> tuple[str, bytes]:
-    return job.route, orjson.dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
+    return job.route, dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
 
 
 def _compare_job(

@@ -13,6 +13,7 @@ import orjson
 from bridge.core.budget import BUDGET, MAX_STEPS, Budget, budget_of
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON, Event, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.job import Job, NewJob, TableVersion
 from bridge.core.json_values import json_type
 from bridge.core.task import Task
@@ -53,7 +54,7 @@ class Argument:
         try:
             built = build(self.value, scope)
             # Its shell text is made from this JSON and searched.
-            budget_of(scope).charge_text(4 * len(orjson.dumps(built)))
+            budget_of(scope).charge_text(4 * len(dumps(built)))
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built
@@ -178,7 +179,7 @@ class Route:
             one = self.loop is None
             for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):
                 jobs.append(job)
-                budget.charge_job(len(orjson.dumps(job.arguments)))
+                budget.charge_job(len(dumps(job.arguments)))
         except OverBudget as error:
             budget_of(scope).refund_jobs(len(jobs))
             dead = NewJob(
@@ -337,7 +338,7 @@ _EXPLANATION_BUDGETS = 4
 
 def item_key(identity: JSON, budget: Budget | None = None) -> str:
     """Return the hash of the canonical JSON of an item's identity. Raises OverBudget."""
-    canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    canonical = dumps(identity, option=orjson.OPT_SORT_KEYS)
     if budget is not None:
         budget.charge(_IDENTITY + len(canonical) // _HASHED_PER_STEP)
     return sha256(canonical).hexdigest()

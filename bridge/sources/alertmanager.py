@@ -9,9 +9,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import ClassVar
 
-import orjson
-
 from bridge.core.event import JSON, Request
+from bridge.core.exact_json import dumps
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
@@ -70,9 +69,9 @@ class Alertmanager(SourceType):
         return None
 
     def _fingerprint(self, payload: JSON) -> str:
-        alerts = sorted(map(orjson.dumps, map(self.item_identity, payload["alerts"])))
+        alerts = sorted(map(dumps, map(self.item_identity, payload["alerts"])))
         hashed = [payload.get("receiver"), payload.get("groupKey"), [alert.decode() for alert in alerts]]
-        return sha256(orjson.dumps(hashed)).hexdigest()
+        return sha256(dumps(hashed)).hexdigest()
 
     def item_identity(self, item: JSON) -> JSON:
         """Return the fingerprint, which covers only the labels, with the alert's times."""

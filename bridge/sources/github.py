@@ -228,7 +228,7 @@ class GitHub(SourceType):
         "repository_ruleset": ("action", "repository_ruleset"),
         "repository_vulnerability_alert": ("action", "alert.affected_range"),
         "secret_scanning_alert": ("action", "alert.secret_type"),
-        "secret_scanning_alert_location": ("action", "alert", "location"),
+        "secret_scanning_alert_location": ("alert", "location"),
         "secret_scanning_scan": ("action", "source", "type"),
         "security_advisory": ("action", "security_advisory"),
         "security_and_analysis": ("changes.from", "repository"),

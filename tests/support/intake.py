@@ -22,6 +22,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from bridge.app import table_watcher, wire
 from bridge.config.load import load
+from bridge.core.errors import Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.job import Job, JobState
 from bridge.core.secrets import Mask, Secret
@@ -168,8 +169,17 @@ class Intake:
         headers: Mapping[str, str] = JSON_HEADERS,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """As the web process does: first what needs no body, then all of it."""
-        return self.receive(self.request(source, body, headers, query))
+        """As the web process does: first what needs no body, then all of it.
+
+        Raises Unreadable, with the stored reason, for an event that is stored without a name.
+        """
+        answer = self.receive(self.request(source, body, headers, query))
+        is_without_jobs = answer.status == 200 and "event" in answer.body
+        summary = self.outbox.summary(answer.body["event"]) if is_without_jobs else None
+        if summary is not None and not summary.event:
+            assert (answer.status, answer.body["jobs"], summary.jobs) == (200, [], 0)
+            raise Unreadable(*summary.warnings)
+        return answer
 
     def receive(self, request: Request) -> Answer:
         """Receive a request whose body has arrived."""
@@ -185,8 +195,9 @@ class Intake:
         return self.outbox.jobs(limit=1_000_000)[::-1]
 
     def rows(self) -> tuple[int, int]:
-        """How many events and jobs are stored."""
-        counted = text("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs)")
+        """How many events with a name and how many jobs are stored."""
+        named = "SELECT count(*) FROM events WHERE event != ''"
+        counted = text(f"SELECT ({named}), (SELECT count(*) FROM jobs)")
         with beside(self._url) as connection:
             events, jobs = connection.execute(counted).one()
         return events, jobs

@@ -73,6 +73,8 @@ class ParsedWebhook:
     fingerprint: str | None = None
     #: A URL that the bridge must fetch before the sender sends more.
     confirm_url: str | None = None
+    #: Why the event cannot be read; its name is then empty.
+    problem: str | None = None
 
 
 class SourceType(ABC):

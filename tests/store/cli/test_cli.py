@@ -304,9 +304,11 @@ def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> Non
         "RECEIVED              REQUEST  STATUS REASON",
         "2023-11-14T22:13:21Z  alerts from 203.0.113.9  413 the body is longer than 10 bytes",
         f"2023-11-14T22:13:20Z  github push, 12,345 bytes  401 {WRONG.reason}",
+        "401: Compare the secret and its header with the sender's settings, or set the clock that is wrong.",
+        "413: Send less, or raise BRIDGE_MAX_BODY.",
     ]
     of_github = terminal.run("events", "list", "--refused", "--source", "github").output
-    assert of_github.count("\n") == 2
+    assert of_github.count("\n") == 3
     assert " 401 " in of_github
     assert " 413 " in terminal.run("events", "list", "--refused", "--limit", "1").output
     assert terminal.run("events", "list").output == "no events\n"
@@ -335,7 +337,7 @@ def test_what_a_terminal_would_act_on_is_not_shown_of_a_refused_request(terminal
     store_refused(terminal, replace(WRONG, event=acts, reason=acts))
 
     output = terminal.run("events", "list", "--refused").output
-    heading, line, end = output.split("\n")
+    heading, line, _, end = output.split("\n")
     assert (heading.partition(" ")[0], end) == ("RECEIVED", "")
     assert not [each for each in line if not each.isprintable()]
     in_json = terminal.run("events", "list", "--refused", "--json").output
