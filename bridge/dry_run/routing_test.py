@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 import orjson
 
 from bridge.core.errors import Refusal, Unreadable
-from bridge.core.event import JSON, Event, Headers, Request
+from bridge.core.event import JSON, Event, Request
 from bridge.core.job import NewJob
 from bridge.core.json_text import display
 from bridge.core.problem import Place
@@ -18,6 +18,7 @@ from bridge.dry_run.diff import describe, diff_arguments
 from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.sample import completed
 from bridge.sources.base.source import Source
 
 
@@ -59,11 +60,7 @@ class RoutingTest:
 
     def event_from(self, source: Source) -> Event:
         """Read it as the server would. Raises Refusal."""
-        given = self.request.headers
-        named = self.event or given.get(source.type.event_header or "")
-        usual = source.type.headers_for(None if named is None else named.partition(".")[0])
-        headers = Headers([*usual.items(), *given.items()])
-        event, _ = source.read(replace(self.request, headers=headers))
+        event, _ = source.read(completed(source, self.event, self.request))
         if self.event not in (None, event.event, event.full_name):
             raise Unreadable(
                 f"the payload belongs to event {event.full_name}, but the test has event: {self.event}"

@@ -11,7 +11,6 @@ import pytest
 from click.testing import Result
 from hypothesis import given, settings
 
-from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Headers
@@ -26,6 +25,7 @@ from bridge.outbox.store import Outbox
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import SourceType
 from tests.support.examples import examples
+from tests.support.intake import sender_request
 from tests.support.tables import NOW, make_event, make_webhook
 from tests.support.terminal import PUSH, TABLE, Terminal
 from tests.unit.sources.test_sources import each_sample, event_name, json_values
