@@ -7,6 +7,7 @@ import sys
 import click
 
 from bridge.cli.actor import Actor, as_actor
+from bridge.cli.names import require_source
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.core.errors import OutboxError, StoreUnavailable
@@ -44,8 +45,10 @@ def list_events(
     if refused:
         _list_refused(terminal, source, since, limit, in_json)
         return
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         listed = outbox.events(source=source, since=since, limit=limit)
+        if source is not None and not listed:
+            require_source(terminal, outbox, source)
     if in_json:
         terminal.say_json([event_json(event) for event in listed])
     else:
@@ -80,6 +83,8 @@ def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> Non
     table = terminal.load().table
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.event_ids(source=selection.source, since=selection.since)
+        if selection.source is not None and not chosen:
+            require_source(terminal, outbox, selection.source)
         selection.confirm(chosen, "event", "replay")
         if not chosen:
             return
@@ -120,8 +125,10 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
 def _list_refused(
     terminal: Terminal, source: str | None, since: float | None, limit: int, in_json: bool
 ) -> None:
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         refused = outbox.refused(source=source, since=since, limit=limit)
+        if source is not None and not refused:
+            require_source(terminal, outbox, source)
     if in_json:
         terminal.say_json([refused_json(one) for one in refused])
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import processes
@@ -30,6 +30,12 @@ def heartbeat(connection: Connection, process: str, trouble: str | None, now: fl
     if connection.execute(known).rowcount == 0:
         connection.execute(insert(processes).values(id=process, **values))
         connection.execute(delete(processes).where(processes.c.heartbeat_at < now - FORGET_AFTER))
+
+
+def seen(connection: Connection, since: float) -> list[Process]:
+    """Return the processes with a heartbeat since then."""
+    query = select(processes).where(processes.c.heartbeat_at >= since).order_by(processes.c.id)
+    return [Process(row.heartbeat_at, row.trouble) for row in connection.execute(query)]
 
 
 def unregister(connection: Connection, process: str) -> None:

@@ -52,6 +52,7 @@ class Terminal:
         self.push = folder / "push.json"
         self.push.write_text(json.dumps(PUSH))
         self.database_url = f"sqlite:///{folder / 'bridge.db'}"
+        Outbox(self.database_url).close()
         self.environ = {"BRIDGE_CONFIG": str(self.config), "DATABASE_URL": self.database_url}
 
     def run(self, *arguments: str, stdin: str | None = None, **environ: str) -> Result:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import NoStore, StoreUnavailable
 from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
@@ -66,6 +66,13 @@ def upgrade(connection: Connection) -> tuple[str | None, str]:
             ) from error
         log.info("upgraded the database from %s to revision %s", before or "nothing", HEAD)
     return before, HEAD
+
+
+def upgrade_existing(connection: Connection) -> tuple[str | None, str]:
+    """Upgrade a store like `upgrade`. Raises NoStore if the database is none."""
+    if revision(connection) is None:
+        raise NoStore("the database is empty")
+    return upgrade(connection)
 
 
 def _migrate(connection: Connection, before: str | None) -> None:

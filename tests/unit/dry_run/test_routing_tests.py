@@ -389,6 +389,7 @@ class TestCommand:
         return Terminal(tmp_path, TABLE + first + second)
 
     def test_without_a_variable_or_a_store(self, terminal: Terminal) -> None:
+        Path(terminal.database_url.removeprefix("sqlite:///")).unlink()
         result = terminal.run("test")
         assert (result.exit_code, result.output.splitlines()) == (
             1,
@@ -410,7 +411,7 @@ class TestCommand:
 
     def test_as_json(self, terminal: Terminal) -> None:
         result = terminal.run("test", "--json")
-        found = json.loads(result.output)
+        found = json.loads(result.stdout)
         assert (result.exit_code, found["failed"]) == (1, 1)
         assert [test["passed"] for test in found["tests"]] == [True, False]
         assert found["tests"][1]["differences"] == [
