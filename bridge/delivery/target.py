@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.event import rfc3339
@@ -14,10 +16,23 @@ from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import CircuitBreaker, Probe, sign_of
 from bridge.routing.routing_table import RoutingTable
 
+#: How the trouble of an outage begins; the time follows, to the second.
+OUTAGE = "TheEye has been unreachable since "
+_OUTAGE = re.compile(OUTAGE + r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
 #: The trouble after a 401 on the access token.
 UNAUTHORIZED = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
 log = logging.getLogger(__name__)
+
+
+def outage_began_before(trouble: str) -> float | None:
+    """Return a time at which the outage of this trouble had begun, seconds since the epoch; None for others.
+
+    A job that is sent later and accepted shows that the outage is over.
+    """
+    found = _OUTAGE.match(trouble)
+    # The text has whole seconds.
+    return None if found is None else datetime.fromisoformat(found[1]).timestamp() + 1
 
 
 class Target:
@@ -57,9 +72,7 @@ class Target:
         with self._lock:
             if self._breaker.is_open:
                 since = f"{rfc3339(self._opened_at)[:19]}Z"
-                reasons.append(
-                    f"TheEye has been unreachable since {since}, circuit open: {self._breaker.reason}"
-                )
+                reasons.append(f"{OUTAGE}{since}, circuit open: {self._breaker.reason}")
                 if self._breaker.claim_limit(1):
                     reasons.append("it answers again; the bridge sends one job as a test")
             if self._token_refused:

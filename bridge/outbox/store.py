@@ -79,9 +79,8 @@ class Outbox:
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
             found = self._database.read(migrations.revision)
-            up_to_date = found == migrations.HEAD
-            upgrade = migrations.upgrade if create else migrations.upgrade_existing
-            self.revisions = (found, found) if up_to_date else self._database.upgrade(upgrade)
+            upgrade = partial(migrations.upgrade, create=create)
+            self.revisions = (found, found) if found == migrations.HEAD else self._database.upgrade(upgrade)
         except BaseException:
             self._database.close()
             raise
@@ -156,8 +155,11 @@ class Outbox:
 
     def delivering(self, within: float) -> list[Process]:
         """Return the processes with a heartbeat in the last `within` seconds."""
-        since = self._clock() - within
-        return self._database.read(lambda connection: processes.seen(connection, since))
+        return self._database.read(partial(processes.seen, since=self._clock() - within))
+
+    def last_accepted_at(self) -> float:
+        """Return when the last of the accepted attempts started; 0 if none of the newest was accepted."""
+        return self._database.read(processes.last_accepted_at)
 
     def claim(
         self,

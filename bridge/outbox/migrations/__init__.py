@@ -45,13 +45,16 @@ def revision(connection: Connection) -> str | None:
     return found
 
 
-def upgrade(connection: Connection) -> tuple[str | None, str]:
+def upgrade(connection: Connection, *, create: bool = True) -> tuple[str | None, str]:
     """Upgrade the store to HEAD in the connection's transaction; return the revisions before and after.
 
-    Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema.
+    Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema, and
+    NoStore if there is none, unless `create`.
     """
     lock(connection, ("migration",))
     before = revision(connection)
+    if before is None and not create:
+        raise NoStore("the database is empty")
     if before != HEAD:
         try:
             _migrate(connection, before)
@@ -66,13 +69,6 @@ def upgrade(connection: Connection) -> tuple[str | None, str]:
             ) from error
         log.info("upgraded the database from %s to revision %s", before or "nothing", HEAD)
     return before, HEAD
-
-
-def upgrade_existing(connection: Connection) -> tuple[str | None, str]:
-    """Upgrade a store like `upgrade`. Raises NoStore if the database is none."""
-    if revision(connection) is None:
-        raise NoStore("the database is empty")
-    return upgrade(connection)
 
 
 def _migrate(connection: Connection, before: str | None) -> None:
