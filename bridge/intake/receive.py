@@ -20,6 +20,7 @@ from bridge.core.errors import (
 )
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
+from bridge.intake.dead_jobs import dead_job_lines
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
@@ -84,7 +85,7 @@ class Receiver:
                     routed = table.jobs_for(event)
                 # Commits. The answer is 2xx only after that.
                 stored = self._store(_webhook(source, request, event, parsed, routed))
-                self._log_stored(source, request, event, stored, routed)
+                self._log_stored(table, source, request, event, stored, routed)
                 if parsed.confirm_url is not None:
                     self._confirm(source, parsed.confirm_url)
                 return _answer(source, request, event, stored)
@@ -96,14 +97,17 @@ class Receiver:
             raise NotStored(str(error)) from error
 
     def _log_stored(
-        self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
-    ) -> None:
+        self, table: RoutingTable, source: Source, request: Request, event: Event, stored: StoredWebhook,
+        routed: Routed,
+    ) -> None:  # fmt: skip
         log.info(
             "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
             stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
             "duplicate" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {warning}" for warning in routed.warnings),
         )  # fmt: skip
+        for line in dead_job_lines(table, routed.jobs, stored.jobs):
+            log.warning("event %d: %s", stored.event_id, line)
         if stored.note is not None:
             log.warning("event %d: %s", stored.event_id, stored.note)
             if stored.is_refused:

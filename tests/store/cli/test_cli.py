@@ -378,7 +378,7 @@ def test_retry_of_a_job_whose_route_does_not_match_any_more_says_so(terminal: Te
     job = terminal.store(None, {**PUSH, "ref": "refs/heads/dev"})
     result = terminal.run("jobs", "retry", str(job.id))
     assert result.exit_code == 1
-    why = "argument 0: payload.after is missing"
+    why = "argument 1: payload.after is missing"
     asked = "not retried: its route was removed or no longer matches"
     assert f"stays dead: {why}; {asked}" in result.output
     assert terminal.job(job.id).state is JobState.DEAD

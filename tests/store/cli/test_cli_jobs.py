@@ -71,7 +71,7 @@ def job(task: Task = DEPLOY, route: str = "deploy main", **more: Any) -> NewJob:
 
 
 def dead(route: str = "deploy main", **more: Any) -> NewJob:
-    return dead_job("argument 0: payload.after is missing", route=route, **more)
+    return dead_job("argument 1: payload.after is missing", route=route, **more)
 
 
 def store(
@@ -373,10 +373,10 @@ class TestRetry:
         ]  # fmt: skip
         gone, missing = result.stderr.splitlines()
         assert gone == (
-            "job 2 stays dead: argument 0: payload.after is missing; "
+            "job 2 stays dead: argument 1: payload.after is missing; "
             "not retried: its route was removed or no longer matches"
         )
-        assert missing.startswith("job 3 stays dead: argument 0: item.text is missing")
+        assert missing.startswith("job 3 stays dead: argument 1: item.text is missing")
         assert states(terminal, made) == [WAITING, DEAD, DEAD]
 
     def test_an_event_of_which_the_table_makes_too_much_stops_no_other(
@@ -551,6 +551,8 @@ class TestReplay:
         assert result.stderr.splitlines() == [
             "event 1: the table has no source 'gone'",
             "event 99: there is no event 99",
+            "event 2: route 'page': job 2 is dead: the event creates more than 1 jobs "
+            f"({terminal.config}:16:5)",
         ]
         assert result.stdout.splitlines() == [
             "event 2: jobs 1 (deploy main: waiting), 2 (page: dead)",
@@ -893,7 +895,7 @@ class TestSecrets:
     def test_the_keys_of_the_table_too(self, terminal: Terminal) -> None:
         """Where a sender's payload holds one."""
         key = "k" * 64
-        store(terminal, dead_job(f"argument 0: {key} is odd", route="gone"))
+        store(terminal, dead_job(f"argument 1: {key} is odd", route="gone"))
         result = terminal.run("jobs", "retry", "3", TASK_KEY=key)
 
         assert key not in result.output

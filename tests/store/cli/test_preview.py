@@ -129,10 +129,10 @@ EDITS = [
       "new      a job of route 'each', item 1", 'page: task_arguments ["two"]']),
     ("${{ item.name }}", "${{ item.nam }}",
      ["changed  job 2 of route 'each', item 0",
-      'job: was task_arguments ["one"], would be dead: argument 0: item.nam is missing; item has: '
+      'job: was task_arguments ["one"], would be dead: argument 1: item.nam is missing; item has: '
       "name, on; did you mean item.name?"]),
     ('["${{ item.name }}"]', '["${{ item.name }}", b]',
-     ["changed  job 2 of route 'each', item 0", 'argument 1: was missing, would be "b"']),
+     ["changed  job 2 of route 'each', item 0", 'argument 2: was missing, would be "b"']),
     ("loop: payload.list", "loop: payload.list | reverse",
      []),
     ("otherwise: true\n    event: issues", "event: push",

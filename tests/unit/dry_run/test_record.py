@@ -157,7 +157,7 @@ class TestCommand:
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
         terminal.config.write_text(TABLE.replace("payload.after", "payload.before") + result.stdout)
-        assert 'argument 0: expected "abc", got "0"' in terminal.run("test").output
+        assert 'argument 1: expected "abc", got "0"' in terminal.run("test").output
 
     @pytest.mark.parametrize(
         ("path", "expect"),
@@ -295,7 +295,7 @@ class TestCommand:
             ("${{ headers['X-Url'] | length }}", ["        task_arguments: [25]"]),
             ("${{ query.q }}", ['        task_arguments: ["a<secret>"]']),
             ("${{ delivery_id }}", ['        task_arguments: ["d<secret>"]']),
-            ("${{ payload['Bearer abcdef'] }}", ['        error: "argument 0: payload[\\"Bearer "']),
+            ("${{ payload['Bearer abcdef'] }}", ['        error: "argument 1: payload[\\"Bearer "']),
         ],
     )
     def test_what_passes_for_a_secret_is_not_expected(

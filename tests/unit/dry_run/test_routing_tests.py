@@ -166,8 +166,8 @@ class TestExpectations:
             "job 2: expected none, got a job of route 'each', task_arguments [\"b\"]"
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{jobs[1]}, {jobs[0]}]")) == [
-            'job 1, route \'each\', argument 0: expected "b", got "a"',
-            'job 2, route \'each\', argument 0: expected "a", got "b"',
+            'job 1, route \'each\', argument 1: expected "b", got "a"',
+            'job 2, route \'each\', argument 1: expected "a", got "b"',
         ]
         assert misses(tmp_path, test.replace("EXPECT", f"[{', '.join(jobs)}]")) == [
             "jobs: expected a job of route 'each', task_arguments [\"c\"], got none"
