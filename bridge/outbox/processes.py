@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -24,6 +24,7 @@ class Process:
     heartbeat_at: float
     #: Why it cannot send; None if it can.
     trouble: str | None
+    name: str = field(default="", compare=False)
 
 
 def heartbeat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
@@ -38,7 +39,7 @@ def heartbeat(connection: Connection, process: str, trouble: str | None, now: fl
 def seen(connection: Connection, since: float) -> list[Process]:
     """Return the processes with a heartbeat since then."""
     query = select(processes).where(processes.c.heartbeat_at >= since).order_by(processes.c.id)
-    return [Process(row.heartbeat_at, row.trouble) for row in connection.execute(query)]
+    return [Process(row.heartbeat_at, row.trouble, row.id) for row in connection.execute(query)]
 
 
 def last_accepted_at(connection: Connection) -> float:
