@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from bridge.config.first_table import example
+from bridge.core.event import Event, Headers
+from bridge.outbox.store import Outbox
+from bridge.sources.base.discovery import discover
+from tests.support.tables import NOW, make_webhook
 from tests.support.terminal import Terminal
 
 TABLE = """
@@ -194,3 +200,25 @@ def test_a_test_without_the_event_is_an_error(terminal: Terminal) -> None:
     result = terminal.run("check")
     assert result.exit_code == 1
     assert "error: event is missing: the body of generic does not name it" in result.stdout
+
+
+def test_the_documented_table_of_any_other_sender_can_be_tried(terminal: Terminal) -> None:
+    terminal.config.write_text(f"theeye: {{customer: acme}}\n{example(discover()['generic'])}\n")
+    body = json.dumps({"kind": "daily.failed", "host": "db-1"})
+    result = terminal.run("explain", "--source", "backup", "-", stdin=body)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "route 'backup *.failed 5f3c9a7be4b0a1c2d3e4f501': 1 job\n" in result.stdout
+
+
+def test_a_recorded_event_passes_its_test(terminal: Terminal) -> None:
+    headers = Headers([("X-Shop-Topic", "orders/create"), ("X-Shop-Id", "77"), ("X-Other", "a")])
+    payload = {"id": 1}
+    event = Event(
+        "shop", "orders/create", None, "77", headers, {}, payload, NOW, json.dumps(payload).encode()
+    )
+    with closing(Outbox(terminal.database_url)) as outbox:
+        outbox.store(make_webhook(event=event))
+    recorded = terminal.run("record", "1").stdout
+    assert '    event: orders/create\n    headers:\n      "x-shop-id": "77"\n    payload: ' in recorded
+    terminal.config.write_text(terminal.config.read_text() + recorded)
+    assert terminal.run("test").stdout.endswith("1 test, 0 failed\n")
