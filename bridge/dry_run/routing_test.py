@@ -18,7 +18,7 @@ from bridge.dry_run.diff import describe, diff_arguments
 from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
-from bridge.sources.base.sample import completed
+from bridge.sources.base.sample import completed, unknown_event
 from bridge.sources.base.source import Source
 
 
@@ -39,7 +39,7 @@ class RoutingTestResult:
 
     #: Empty if the test passes.
     failures: tuple[CheckResult, ...]
-    #: Errors in conditions and loops.
+    #: An unknown event, and errors in conditions and loops.
     warnings: tuple[str, ...] = ()
 
 
@@ -75,12 +75,15 @@ class RoutingTest:
             return RoutingTestResult(
                 (CheckResult("the webhook", "an accepted request", str(error), passed=False),)
             )
+        source_type = table.sources[self.request.source].type
+        unknown = None if self.event is None else unknown_event(source_type, self.event)
         routes = {route.name: route for route in table.routes}
         made = list(enumerate(routed.jobs, 1))
         # As many jobs as expected are compared one by one.
         by_arguments = len(made) != len(self.expected)
         failures = _failures(self.expected, made, routes, mask, by_arguments=by_arguments)
-        return RoutingTestResult(tuple(failures), routed.warnings)
+        warnings = routed.warnings if unknown is None else (unknown, *routed.warnings)
+        return RoutingTestResult(tuple(failures), warnings)
 
 
 def _failures(

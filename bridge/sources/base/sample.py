@@ -41,8 +41,8 @@ def completed(source: Source, event: str | None, request: Request) -> Request:
 
 def unknown_event(source_type: SourceType, name: str) -> str | None:
     """Return a warning about an event that the type does not know, or None. Senders add events."""
-    known = source_type.events
-    if not known or any(name == each or name.startswith(f"{each}.") for each in known):
+    known = (*source_type.events, *source_type.setup_events)
+    if not source_type.events or any(name == each or name.startswith(f"{each}.") for each in known):
         return None
     guesses = (did_you_mean(word, known) for word in (name, name.partition(".")[0]))
     return f"{source_type.name} has no known event {name!r}{next(filter(None, guesses), '')}"

@@ -150,7 +150,7 @@ def test_an_unknown_event_is_warned_of_with_a_guess(terminal: Terminal, name: st
 
 
 @pytest.mark.parametrize(
-    ("source", "event"), [("github", "push"), ("github", "issues.opened"), ("shop", "x")]
+    ("source", "event"), [("github", "push"), ("github", "issues.opened"), ("github", "ping"), ("shop", "x")]
 )
 def test_other_events_are_not_warned_of(terminal: Terminal, source: str, event: str) -> None:
     result = terminal.run("explain", "--source", source, "--event", event, "-", stdin=BODY)
@@ -222,3 +222,12 @@ def test_a_recorded_event_passes_its_test(terminal: Terminal) -> None:
     assert '    event: orders/create\n    headers:\n      "x-shop-id": "77"\n    payload: ' in recorded
     terminal.config.write_text(terminal.config.read_text() + recorded)
     assert terminal.run("test").stdout.endswith("1 test, 0 failed\n")
+
+
+def test_a_test_of_an_unknown_event_says_so(terminal: Terminal) -> None:
+    test = "{name: one, source: github, event: pusj, payload: {ref: x}, expect: []}"
+    terminal.config.write_text(f"{TABLE.partition('routes:')[0]}tests: [{test}]\n")
+    result = terminal.run("test")
+    assert result.stdout.splitlines()[:2] == [
+        "ok    one", "      warning: github has no known event 'pusj'; did you mean push?",
+    ]  # fmt: skip
