@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from bridge.core.job import JobState, NewJob
-from bridge.core.problem import Place
 from bridge.outbox.webhook import StoredJob
 from bridge.routing.routing_table import RoutingTable
 
@@ -14,28 +13,19 @@ _JOBS_LIMIT, _REASONS_LIMIT = 10, 3
 
 
 def dead_job_lines(
-    table: RoutingTable, built: Iterable[NewJob], stored: Iterable[StoredJob]
+    table: RoutingTable, built: Sequence[NewJob], stored: Sequence[StoredJob]
 ) -> Iterator[str]:
     """Yield a line for each route with dead jobs: the jobs, the reasons and the lines of the table."""
-    ids: dict[str, list[str]] = {}
-    for job in stored:
-        if job.state is JobState.DEAD:
-            ids.setdefault(job.route, []).append(str(job.id))
-    if not ids:
+    dead = [job for job in stored if job.state is JobState.DEAD]
+    if not dead:  # most webhooks: a table may have many routes
         return
-    reasons: dict[str, dict[str, None]] = {}
-    for new in built:
-        if new.reason is not None:
-            reasons.setdefault(new.route, {})[new.reason] = None
     routes = {route.name: route for route in table.routes}
-    for name, dead in ids.items():
-        causes = [f"{each}{_at(routes[name].place_of(each))}" for each in reasons.get(name, ())]
-        which = f"job {dead[0]} is" if len(dead) == 1 else f"jobs {_some(dead, _JOBS_LIMIT, ', ')} are"
+    for name in dict.fromkeys(job.route for job in dead):
+        ids = [str(job.id) for job in dead if job.route == name]
+        reasons = dict.fromkeys(new.reason for new in built if new.route == name and new.reason)
+        causes = [f"{each} ({routes[name].place_of(each)})" for each in reasons]
+        which = f"job {ids[0]} is" if len(ids) == 1 else f"jobs {_some(ids, _JOBS_LIMIT, ', ')} are"
         yield f"route {name!r}: {which} dead: {_some(causes, _REASONS_LIMIT, '; ')}"
-
-
-def _at(place: Place | None) -> str:
-    return "" if place is None else f" ({place})"
 
 
 def _some(texts: list[str], limit: int, between: str) -> str:
