@@ -49,7 +49,7 @@ def preview_table(
     counts: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     changed: list[JSON] = []
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         for each in outbox.history(since=since, last=last):
             if not each.event.body:
                 counts["without_body"] += 1

@@ -35,7 +35,7 @@ _NAMED = 60
 )
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path),
-    help="Write the payload to this folder.  [default: tests]",
+    help="Write it here.  [default: tests beside the table]",
 )  # fmt: skip
 @click.pass_obj
 def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into: Path | None) -> None:
@@ -52,7 +52,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     folder = config if config.is_dir() else config.parent
     into = folder / "tests" if into is None else into
     if not into.resolve().is_relative_to(folder.resolve()):
-        message = f"expected a folder in {folder}, the folder of the table"
+        message = f"expected a folder in {folder}, the folder of the table, such as {folder / 'tests'}"
         raise click.BadParameter(message, param_hint="--into")
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", event.full_name)[:_NAMED].strip(".-") or "event"
     file = into / f"{slug}-{event_id}.json"

@@ -12,6 +12,7 @@ import click
 import orjson
 
 from bridge.config.load import Loaded, load
+from bridge.core.errors import NoStore
 from bridge.core.event import JSON
 from bridge.core.exact_json import dumps
 from bridge.core.secrets import Mask
@@ -93,11 +94,25 @@ class Terminal:
         return loaded
 
     @contextmanager
-    def outbox(self) -> Iterator[Outbox]:
-        """Open the store; a server may use it at the same time."""
-        from bridge.outbox.store import Outbox  # noqa: PLC0415 - its libraries are slow to import
+    def outbox(self, *, create: bool = False, shows_name: bool = False) -> Iterator[Outbox]:
+        """Open the store; a server may use it at the same time.
 
-        outbox = Outbox(self.settings.database_url, beside_a_server=True)
+        `shows_name` prints where it is, on standard error. Raises NoStore if there is none, unless `create`.
+        """
+        from bridge.outbox.database import store_name  # noqa: PLC0415 - its libraries are slow to import
+        from bridge.outbox.store import Outbox  # noqa: PLC0415 - the same
+
+        url = self.settings.database_url
+        try:
+            outbox = Outbox(url, beside_a_server=True, create=create)
+        except NoStore:
+            environment = self.settings.environment
+            is_set = environment.get("DATABASE_URL") or environment.get("DATABASE_URL_FILE")
+            unset = "" if is_set else ": DATABASE_URL is not set"
+            hint = "set DATABASE_URL to the store of the server; the server creates it when it starts"
+            raise NoStore(f"there is no store at {store_name(url)}{unset}\n    hint: {hint}") from None
+        if shows_name:
+            self.warn(f"store: {store_name(url)}")
         try:
             yield outbox
         finally:

@@ -49,7 +49,9 @@ class ArgumentsBuilder:
         compiled = [(label, *(read or (None, None))) for label, read in ordered]
         if task is not None:
             self._check(given, compiled, task, allow_data_urls=allow_data_urls)
-        return tuple(Argument(label, value) for label, _, value in compiled)
+        return tuple(
+            Argument(label, value, None if node is None else node.place) for label, node, value in compiled
+        )
 
     def _check(
         self,
@@ -85,7 +87,7 @@ class ArgumentsBuilder:
             return self._by_name(given, named, declared, task_is_known=task is not None)
         values = [read(item) for item in given]
         if declared is None:
-            return [(f"argument {order}", value) for order, value in enumerate(values)]
+            return [(f"argument {number}", value) for number, value in enumerate(values, 1)]
         return self._in_order(given, values, declared)
 
     def _in_order(

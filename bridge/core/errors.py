@@ -173,6 +173,10 @@ class StoreUnavailable(OutboxError):
     """The database cannot be reached, read or written."""
 
 
+class NoStore(StoreUnavailable):
+    """There is no store, and this command creates none."""
+
+
 class NoSuchEvent(OutboxError):
     """No event has that id."""
 

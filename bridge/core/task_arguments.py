@@ -81,7 +81,7 @@ def arguments_problem(
         size, problem = _size_and_problem(value, arguments_type, allow_data_urls)
         if problem is not None:
             name = names[order] if order < len(names) else None
-            return f"{name or f'argument {order}'}: {problem}"
+            return f"{name or f'argument {order + 1}'}: {problem}"
         total += size
     return None if total <= MAX_SHELL_TEXT_BYTES else f"the arguments together: {_too_long(total)}"
 

@@ -184,7 +184,9 @@ class Sender:
             else:
                 self._outbox.release(job, token, now + wait, reason)
         elif (problem := self._problem(table, job)) is not None:
-            log.warning("job %d: now %s: %s", job.id, JobState.DEAD, problem)
+            log.warning(
+                "job %d of route %r, task %s: now %s: %s", job.id, job.route, job.task, JobState.DEAD, problem
+            )
             self._outbox.end_unsent(job, token, JobState.DEAD, problem)
         else:
             reason = f"dry run: not sent, POST {_request(claimed).shown_url}"
@@ -244,7 +246,10 @@ class Sender:
         level = logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING
         reason = f": {decision.reason}" if decision.reason else ""
         lost = "" if recorded else " (not recorded: the claim is no longer held)"
-        log.log(level, "job %d: %s, now %s%s%s", job.id, result.outcome, decision.state, reason, lost)
+        log.log(
+            level, "job %d of route %r, task %s: %s, now %s%s%s",
+            job.id, job.route, job.task, result.outcome, decision.state, reason, lost,
+        )  # fmt: skip
 
     def _with_steady_age(self, job: Job, now: float) -> Job:
         """Return the job as if it was new where a jump of the clock may have made it look old."""

@@ -70,4 +70,4 @@ def describe(job: Job | NewJob, mask: Mask) -> str:
 
 def _label(route: Route | None, order: int) -> str:
     known = route is not None and order < len(route.arguments)
-    return route.arguments[order].label if route is not None and known else f"argument {order}"
+    return route.arguments[order].label if route is not None and known else f"argument {order + 1}"

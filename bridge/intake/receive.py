@@ -23,6 +23,7 @@ from bridge.core.errors import (
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
 from bridge.core.suggestions import did_you_mean
+from bridge.intake.dead_jobs import dead_job_lines
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
@@ -100,7 +101,7 @@ class Receiver:
                 routed = Routed((), (self._mask(f"{problem}; {advice}"),))
             # Commits. The answer is 2xx only after that.
             stored = self._store(_webhook(source, request, event, parsed, routed))
-            self._log_stored(source, request, event, stored, routed)
+            self._log_stored(table, source, request, event, stored, routed)
             if parsed.confirm_url is not None:
                 self._confirm(source, parsed.confirm_url)
             return _answer(source, request, event, stored)
@@ -112,8 +113,9 @@ class Receiver:
             raise NotStored(str(error)) from error
 
     def _log_stored(
-        self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
-    ) -> None:
+        self, table: RoutingTable, source: Source, request: Request, event: Event, stored: StoredWebhook,
+        routed: Routed,
+    ) -> None:  # fmt: skip
         log.log(
             logging.INFO if event.event and stored.note is None else logging.WARNING,
             "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
@@ -121,6 +123,8 @@ class Receiver:
             "duplicate" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {remark}" for remark in (*routed.warnings, stored.note) if remark is not None),
         )  # fmt: skip
+        for line in dead_job_lines(table, routed.jobs, stored.jobs):
+            log.warning("event %d: %s", stored.event_id, line)
         if stored.note is not None and stored.is_refused:
             # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
             self._record_refused(source, request, 200, stored.note, len(request.body))

@@ -16,6 +16,7 @@ from bridge.core.event import JSON, Event, rfc3339
 from bridge.core.exact_json import dumps
 from bridge.core.job import Job, NewJob, TableVersion
 from bridge.core.json_values import json_type
+from bridge.core.problem import Place
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import to_text
@@ -45,9 +46,11 @@ def build(value: Value, scope: Mapping[str, JSON]) -> JSON:
 class Argument:
     """One of a route's `task_arguments`."""
 
-    #: Its name, or ``argument 0``, for messages.
+    #: Its name, or ``argument 1``, for messages.
     label: str
     value: Value
+    #: Where the table has it.
+    place: Place | None = field(default=None, compare=False)
 
     def build(self, scope: Mapping[str, JSON]) -> JSON:
         """Raises EvaluationError that names the argument."""
@@ -148,6 +151,13 @@ class Route:
     otherwise: bool = False
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
+    #: Where the table has it.
+    place: Place | None = field(default=None, compare=False)
+
+    def place_of(self, reason: str) -> Place | None:
+        """Return the place of the argument that the reason of a dead job begins with, or of the route."""
+        named = (each.place for each in self.arguments if reason.startswith(f"{each.label}: "))
+        return next(named, None) or self.place
 
     @property
     def event_names(self) -> tuple[str, ...] | None:

@@ -362,7 +362,7 @@ def test_the_documented_fields_of_a_job_are_those_of_its_json(shell: Shell) -> N
     page = (ROOT / "docs" / "reference" / "states.md").read_text("utf-8").split("## Job fields")[1]
     documented = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)))
     (job,) = orjson.loads(
-        CliRunner().invoke(main, ["jobs", "list", "--json", "--limit", "1"], env=shell.environ).output
+        CliRunner().invoke(main, ["jobs", "list", "--json", "--limit", "1"], env=shell.environ).stdout
     )
     assert sorted(documented) == sorted(job)
 

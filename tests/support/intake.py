@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import sqlite3
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -33,6 +34,7 @@ from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
+from bridge.sources.base.sample import completed
 from bridge.sources.base.source import Source
 from bridge.web.application import create_app
 from tests.support.server import STATUS_TOKEN
@@ -87,6 +89,11 @@ def github_headers(
         "X-Hub-Signature": signature(body, algorithm="sha1"),
         "X-Hub-Signature-256": signature(body),
     }
+
+
+def sender_request(source: Source, event: str | None, body: bytes) -> Request:
+    """The webhook of this body and event, as its sender makes it, without its proofs."""
+    return completed(source, event, Request(source.name, Headers(), {}, body, time.time()))
 
 
 def basic(username: str, password: str) -> dict[str, str]:

@@ -714,7 +714,7 @@ def test_arguments_by_name_or_in_order_leave_the_fixed_one_null(table: Table, wr
 def test_arguments_of_a_task_that_names_none(route: Callable[[str], Route]) -> None:
     found = route("task_arguments: ['${{ payload.r }}', x]")
     assert arguments(found, {"r": "api"}) == ["api", "x"]
-    assert [argument.label for argument in found.arguments] == ["argument 0", "argument 1"]
+    assert [argument.label for argument in found.arguments] == ["argument 1", "argument 2"]
     assert route("").arguments == ()
     assert route("task_arguments: []").arguments == ()
 

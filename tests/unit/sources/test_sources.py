@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 import bridge.sources
-from bridge.cli.sender import sender_request
 from bridge.config.first_table import example
 from bridge.config.load import load
 from bridge.config.models import ProofsModel
@@ -50,7 +49,7 @@ from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook,
 from bridge.sources.standard_webhooks import StandardSignature
 from tests.support.aws import Aws, a_topic
 from tests.support.examples import examples
-from tests.support.intake import FIXTURES, Intake
+from tests.support.intake import FIXTURES, Intake, sender_request
 
 AWS = Aws()
 #: Signs as AWS does, with a key that AWS does not have.
