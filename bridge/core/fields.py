@@ -125,7 +125,9 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
     if root is None:
         raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
     if root[0] not in names:
-        raise ExpressionError(f"unknown name {root[0]!r}{did_you_mean(root[0], names)}", 0, _known(names))
+        raise ExpressionError(
+            f"unknown name {root[0]!r}{did_you_mean(root[0], names)}", 0, _instead(text, root[0], names)
+        )
     steps: list[Step] = []
     at = root.end()
     while at < len(text):
@@ -236,5 +238,11 @@ def _shortened(step: Step) -> Step:
     return step
 
 
-def _known(names: Iterable[str]) -> str:
-    return f"a path begins with one of {', '.join(names)}"
+def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
+    """Return what to write for a path that begins with an unknown name: of a header, or of a field."""
+    known = f"a path begins with one of {', '.join(names)}"
+    if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names):
+        return known
+    if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
+        return f"write {path_text('headers', [text])}"
+    return f"write payload.{text}; {known}" if "payload" in names else known

@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "PASSWORD": "marked-password",
     "KEY": KEY,
     "CUSTOMER": "acme inc",
-    "URL": "https://theeye.example/base/",
+    "URL": "https://theeye.example/",
     "ID": ID,
 }
 
@@ -254,13 +254,13 @@ def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
 def test_the_parts_of_theeye(table: Table) -> None:
     text = "theeye:\n  customer: ${{ env.CUSTOMER }}\n  url: ${{env.URL}}\n  timeout: 5s\n"
     found = table(f"{text}  retry: {{for: 7d, longest_wait: 10m}}\n")
-    assert found.theeye == TheEye("acme inc", "https://theeye.example/base", 5.0)
+    assert found.theeye == TheEye("acme inc", "https://theeye.example", 5.0)
     assert found.retry == RetryPolicy(7 * 86400.0, 600.0)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://localhost:8080", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:8080", "https://x.example/a"],
+    ["http://localhost:8080", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:8080", "https://x.example"],
 )  # fmt: skip
 def test_an_address_without_tls_must_be_this_machines(table: Table, url: str) -> None:
     assert table(f"theeye: {{customer: acme, url: '{url}'}}").theeye.url == url
