@@ -256,5 +256,5 @@ class TableBuilder:
         secret = self._environment.secret(scalar)
         if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
             message = "an access token must be letters, digits and ._~+/-, found other characters"
-            self._problems.error(scalar.place, message, "copy it from TheEye, without spaces")
+            self._environment.check_form(scalar, secret, message, "copy it from TheEye, without spaces")
         return secret or _UNSET

@@ -274,13 +274,14 @@ class SourceBuilder:
     def _secret(self, proof: Proof, scalar: Scalar) -> Secret | None:
         secret = self._environment.secret(scalar)
         flaw = None if secret is None else proof.secret_error(secret.reveal())
-        if flaw is not None:
-            self._problems.error(scalar.place, flaw, "copy it from the sender's settings, without spaces")
+        hint = "copy it from the sender's settings, without spaces"
+        self._environment.check_form(scalar, secret, flaw, hint)
         return secret
 
     def _credentials(self, model: BasicAuthModel) -> BasicCredentials | None:
         username = self._environment.text(model.username)
         password = self._environment.secret(model.password)
+        self._environment.check_form(model.password, password)
         if username is None or password is None:
             return None
         if ":" in username:

@@ -151,7 +151,8 @@ class TaskBuilder:
         if length != SECRET_KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
             counted = "other characters" if length == SECRET_KEY_LENGTH else f"{length} characters"
             message = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
-            self._problems.error(scalar.place, message, "copy it from the task at TheEye, without spaces")
+            hint = "copy it from the task at TheEye, without spaces"
+            self._environment.check_form(scalar, secret, message, hint)
         return secret
 
 
