@@ -52,6 +52,8 @@ class Rewriter(NodeTransformer):
         self.used: set[str] = set()
         self.paths: list[Path] = []
         self.optional: list[Path] = []
+        #: Fields that are compared with a constant by ==.
+        self.compared: list[tuple[Path, Any]] = []
         self._optional_node: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
@@ -183,7 +185,11 @@ class Rewriter(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
-        return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
+        before, is_field = len(self.paths), isinstance(node.expr, nodes.Getattr | nodes.Getitem)
+        first = self.visit(node.expr)
+        if is_field and operators == ("eq",) and isinstance(others[0], nodes.Const):
+            self.compared += [(path, others[0].value) for path in self.paths[before:]]
+        return self._function(".compare", first, [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
         call = nodes.Filter(first, name, others, [], None, None, lineno=1)
