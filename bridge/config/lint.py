@@ -124,7 +124,8 @@ class Linter:
         """Yield every field that match or when compares, with the place and the text of its pattern."""
         for key, node in (model.match or {}).items():
             path = self._compiler.path(key, names)
-            yield from ((scalar.place, path, str(scalar)) for scalar in _patterns(node) if path is not None)
+            for one in () if path is None else path.alternatives():
+                yield from ((scalar.place, one, str(scalar)) for scalar in _patterns(node))
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is not None and expression is not None:
             for path, value in expression.compared:
@@ -163,8 +164,7 @@ class Linter:
         """Yield every path that the route reads, with its scalar, and whether the field may be missing."""
         for key in model.match or ():
             path = self._compiler.path(key, names)
-            if path is not None:
-                yield key, path, False
+            yield from ((key, one, False) for one in (() if path is None else path.alternatives()))
         if model.when is not None:
             yield from _paths(model.when, self._compiler.condition(model.when, names))
         group = None if model.concurrency is None else model.concurrency.group

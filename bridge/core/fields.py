@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import islice
+from itertools import islice, product
 
 from bridge.core.budget import Budget, budget_of
 from bridge.core.errors import ExpressionError
@@ -22,6 +22,7 @@ ITEM_NAMES = ("item", "index")
 _CONTAINERS = {"payload", "headers", "query", "item"}
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NAMES = re.compile(r"\.\{([A-Za-z_]\w*(?:, *[A-Za-z_]\w*)+)\}", re.ASCII)
 _INDEX = re.compile(r"\[(-?\d{1,9})\]", re.ASCII)
 _QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
 
@@ -46,7 +47,8 @@ class Each:
     """The step ``[*]``: every element of a list."""
 
 
-Step = str | int | Each
+#: A name, an index, every element, or any of several names.
+Step = str | int | Each | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Path:
     text: str
     root: str
     steps: tuple[Step, ...]
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether it leads to one field: it has neither [*] nor several names."""
+        return not any(isinstance(step, Each | tuple) for step in self.steps)
+
+    def alternatives(self) -> list[Path]:
+        """Return a path for each choice of its names."""
+        choices = [step if isinstance(step, tuple) else (step,) for step in self.steps]
+        return [Path(path_text(self.root, steps), self.root, steps) for steps in product(*choices)]
 
     def is_inside(self, other: Path) -> bool:
         """Return whether it leads to the other's field, or to a field inside it."""
@@ -88,15 +100,21 @@ class Path:
                 budget.charge(sum(map(len, lists)))
                 values = [element for value in lists for element in value]
             else:
+                names = step if isinstance(step, tuple) else (step,)
                 if starred:
-                    budget.charge(len(values))
-                values = [inner for value in values if (inner := child(value, step)) is not MISSING]
+                    budget.charge(len(values) * len(names))
+                values = [
+                    inner
+                    for value in values
+                    for name in names
+                    if (inner := child(value, name)) is not MISSING
+                ]
                 if not starred and not values:
                     return MISSING
         return MISSING if values and values[0] is MISSING else values
 
 
-def child(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
+def child(value: JSON | Absent, step: Step) -> JSON | Absent:
     """Return a field of an object, an element of a list, or a header; or MISSING."""
     if isinstance(step, str):
         if isinstance(value, dict | Headers):
@@ -144,6 +162,8 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         return Each(), at + 3
     if index := _INDEX.match(text, at):
         return int(index[1]), index.end()
+    if several := _NAMES.match(text, at):
+        return tuple(re.split(", *", several[1])), several.end()
     if quoted := _QUOTED.match(text, at):
         inner = quoted[1] if quoted[1] is not None else quoted[2]
         return re.sub(r"\\(.)", r"\1", inner), quoted.end()
@@ -169,6 +189,8 @@ def path_text(root: str, steps: Iterable[Step]) -> str:
     for step in steps:
         if isinstance(step, Each):
             text += "[*]"
+        elif isinstance(step, tuple):
+            text += f".{{{','.join(step)}}}"
         elif isinstance(step, int):
             text += f"[{step}]"
         elif _NAME.fullmatch(step):

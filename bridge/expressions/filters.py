@@ -203,6 +203,8 @@ def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
 def _sum(context: Context, value: JSON, attribute: str | None = None, start: int = 0) -> int | float:
     items = require_elements(value, "sum", budget(context), 2)
     numbers = [start, *map(attribute_getter(context, attribute, items), items)]
+    if any(isinstance(number, list) for number in numbers):
+        raise EvaluationError("sum adds numbers, got a list; match reads lists of lists: payload.a[*].b[*]")
     return sum(_number_of(number, "sum") for number in numbers)
 
 

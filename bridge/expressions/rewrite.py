@@ -158,6 +158,11 @@ class Rewriter(NodeTransformer):
         if node.name in ("default", "d") and len(node.args) != 1:
             self._refuse("default needs one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
+        if node.name == "sum" and any(isinstance(each.value, nodes.List) for each in node.kwargs):
+            hint = (
+                "for any file of several lists write in match payload.commits[*].{added,modified}[*]: src/*"
+            )
+            self._refuse("sum adds numbers, not lists", node.name, hint, after="|")
         self._note_optional(node)
         self.generic_visit(node)
         return node
@@ -186,6 +191,7 @@ class Rewriter(NodeTransformer):
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
         before, is_field = len(self.paths), isinstance(node.expr, nodes.Getattr | nodes.Getitem)
+        is_field = is_field and not isinstance(getattr(node.expr, "arg", None), nodes.Slice)
         first = self.visit(node.expr)
         if is_field and operators == ("eq",) and isinstance(others[0], nodes.Const):
             self.compared += [(path, others[0].value) for path in self.paths[before:]]

@@ -38,6 +38,7 @@ class Generic(SourceType):
             signature: {header: X-Signature, prefix: sha256=}
             event: payload.kind
             delivery_id: headers["X-Backup-Id"]
+            replays: note
         """,
         route="""
             event: "*.failed"

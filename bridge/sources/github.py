@@ -265,6 +265,9 @@ class GitHub(SourceType):
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
+    retired_events = (
+        "content_reference", "project", "project_card", "project_column", "repository_vulnerability_alert",
+    )  # fmt: skip
     markers = Markers(context=_CONTEXT, optional=_OPTIONAL)
     fields = _FIELDS
     actions = _ACTIONS

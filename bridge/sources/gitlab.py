@@ -47,7 +47,8 @@ _KINDS = {
     "Push Hook": ("push",), "Tag Push Hook": ("tag_push",), "Merge Request Hook": ("merge_request",),
     "Issue Hook": ("issue", "work_item"), "Confidential Issue Hook": ("issue", "work_item"),
     "Work Item Hook": ("issue", "work_item"), "Note Hook": ("note",), "Confidential Note Hook": ("note",),
-    "Pipeline Hook": ("pipeline",), "Job Hook": ("build",), "Deployment Hook": ("deployment",),
+    "Pipeline Hook": ("pipeline",), "Job Hook": ("build",), "Build Hook": ("build",),
+    "Deployment Hook": ("deployment",),
     "Release Hook": ("release",), "Milestone Hook": ("milestone",), "Wiki Page Hook": ("wiki_page",),
     "Feature Flag Hook": ("feature_flag",), "Emoji Hook": ("emoji",),
     "Vulnerability Hook": ("vulnerability",), "Resource Access Token Hook": ("access_token",),
@@ -120,7 +121,8 @@ class GitLab(SourceType):
     )  # fmt: skip
     event_header = "X-Gitlab-Event"
     id_header = "webhook-id"
-    events = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
+    events = dict.fromkeys((*_HOOKS, "Service Hook", *_SYSTEM_EVENTS), ())
+    retired_events = ("Build Hook",)
     markers = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
     actions = _NAMED_ACTIONS
     fields: ClassVar[Mapping[str, FieldTree]] = {

@@ -236,6 +236,21 @@ def test_a_secret_with_blanks_around_it_is_not_blank(tmp_path: Path) -> None:
         assert load(tmp_path, {"BLANK": secret}, TYPES).secrets == (Secret(secret),)
 
 
+def test_two_sources_with_one_variable_for_their_tasks_are_warned_about(tmp_path: Path) -> None:
+    sources = "sources: {github: {secret: '${{ env.SECRET }}'}, gitlab: {token: '${{ env.TOKEN }}'}}\n"
+    routes = "".join(
+        f"  - {{source: {name}, task: '${{{{ env.ID }}}}', secret_key: '${{{{ env.KEY }}}}'}}\n"
+        for name in ("github", "gitlab")
+    )
+    (tmp_path / "table.yml").write_text(f"{HEAD}{sources}routes:\n{routes}", "utf-8")
+    for environment in (ENVIRONMENT, {}):
+        problems = load(tmp_path, Environment(environment), TYPES, require_env=False).problems
+        shared = [each for each in problems if "is not set" not in each.message]
+        assert [(each.place.line, each.message) for each in shared] == [
+            (5, f"a route of source gitlab runs the task of source github, at {tmp_path}/table.yml:4:28")
+        ]
+
+
 #: Secrets that were copied with something around them, and what is odd about each.
 ODD_SECRETS = {
     "marked-secret\n": "ends with a line break", "marked-secret\r\n \n": "ends with a line break",
