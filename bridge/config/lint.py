@@ -148,10 +148,14 @@ class Linter:
 
         A `guarded` field may be missing, so only a misspelt one is reported.
         """
-        stops = [find_unknown_step(payload, (*before, *path.steps)) for payload in payloads]
-        if None in stops:
-            return
-        stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
+        stops: list[UnknownStep] = []
+        for (
+            payload
+        ) in payloads:  # of a route for every event there are many, and the first few usually suffice
+            if (unknown := find_unknown_step(payload, (*before, *path.steps))) is None:
+                return
+            stops.append(unknown)
+        stop = max(stops, key=lambda each: each.steps)
         if stop.steps < len(before):
             return  # the loop's own path is reported
         if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):

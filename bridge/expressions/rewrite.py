@@ -159,9 +159,7 @@ class Rewriter(NodeTransformer):
             self._refuse("default needs one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
         if node.name == "sum" and any(isinstance(each.value, nodes.List) for each in node.kwargs):
-            hint = (
-                "for any file of several lists write in match payload.commits[*].{added,modified}[*]: src/*"
-            )
+            hint = "in match, payload.commits[*].{added,modified,removed}[*]: src/* asks for any file"
             self._refuse("sum adds numbers, not lists", node.name, hint, after="|")
         self._note_optional(node)
         self.generic_visit(node)
