@@ -177,7 +177,10 @@ def check_url(text: str) -> None:
     if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
         reject("the URL may have no user, query or fragment")
     if parts.path.strip("/"):
-        reject("the URL may have no path: the bridge adds /job/secret/…", f"write {text[: -len(parts.path)]}")
+        reject(
+            "the URL may have no path: the bridge adds the path of the API",
+            f"write {text[: -len(parts.path)]}",
+        )
     if parts.scheme == "http" and not is_loopback(host):
         reject("found http, expected https: task keys are in the URL's path", "write https://")
 
