@@ -24,6 +24,8 @@ Steps = tuple[Step, ...]
 
 #: Special characters of an event pattern.
 _SPECIAL = re.compile(r"[*?\\]|\$\{\{")
+#: How a branch or a tag may begin in other tools.
+_REF_START = re.compile(r"/?(?:refs/)?(?:(?:heads?|branch(?:es)?|tags?|(?:remotes/)?origin)/)?")
 #: Words of people and other senders for known values.
 _OTHER_WORDS = {
     "created": "opened", "failed": "failure",
@@ -125,7 +127,7 @@ class Linter:
         for key, node in (model.match or {}).items():
             path = self._compiler.path(key, names)
             for one in () if path is None else path.alternatives():
-                yield from ((scalar.place, one, str(scalar)) for scalar in _patterns(node))
+                yield from ((at, one, glob) for at, glob in _patterns(node))
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is not None and expression is not None:
             for path, value in expression.compared:
@@ -235,19 +237,23 @@ def _payload(event: str, source: Source) -> FieldTree:
 def _unknown_action(event: str, source: Source) -> str | None:
     """Return what to write for ``event.action`` if the event has no such action."""
     name, _, action = event.rpartition(".")
+    if source.type.actions.get(name) == ():
+        return f"write {name}: it has no actions"
     hint = _misfit(action, source.type.actions.get(name), "action")
     return hint and hint.replace("write ", f"write {name}.")
 
 
-def _patterns(node: Node) -> Iterator[Scalar]:
-    """Yield the texts of a line of match, without null and operators."""
+def _patterns(node: Node) -> Iterator[tuple[Place, str]]:
+    """Yield the texts of a line of match, without null; of regular expressions those that are only text."""
     if isinstance(node, Items):
         for inner in node:
             yield from _patterns(inner)
     elif isinstance(node, Section):
         yield from () if NOT not in node else _patterns(node.named(NOT))
+        if start := re.fullmatch(r"\^([\w/-]+)(\$?)", str(node.get("regex", ""))):  # type: ignore[call-overload]
+            yield node.named("regex").place, start[1] + ("" if start[2] else "*")
     elif not isinstance(node, Invalid) and "${{" not in node and not (node.plain and node in WORDS):
-        yield node
+        yield node.place, str(node)
 
 
 def _misfit(glob: str, known: FieldTree, path: str) -> str | None:
@@ -262,7 +268,7 @@ def _misfit(glob: str, known: FieldTree, path: str) -> str | None:
     if known[0].startswith("!"):
         return f"write {re.sub(r'^refs/(heads|tags)/|^.*/', '', glob)}"
     if "*" in known[0]:
-        return f"write {known[0].rpartition('*')[0]}{glob}"
+        return f"write {known[0].rpartition('*')[0]}{_REF_START.sub('', glob, 1)}"
     meant = _OTHER_WORDS.get(glob, "")
     if meant.partition(",")[0] not in known:
         meant = closest_match(glob, known, cutoff=0.8) or ""

@@ -19,7 +19,7 @@ EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "deli
 ITEM_NAMES = ("item", "index")
 
 #: Of these, the names of values with fields.
-_CONTAINERS = {"payload", "headers", "query", "item"}
+CONTAINERS = {"payload", "headers", "query", "item"}
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _NAMES = re.compile(r"\.\{([A-Za-z_]\w*(?:, *[A-Za-z_]\w*)+)\}", re.ASCII)
@@ -144,7 +144,9 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
         raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
     if root[0] not in names:
         raise ExpressionError(
-            f"unknown name {root[0]!r}{did_you_mean(root[0], names)}", 0, _instead(text, root[0], names)
+            f"unknown name {root[0]!r}{did_you_mean(root[0], names, sure=True)}",
+            0,
+            _instead(text, root[0], names),
         )
     steps: list[Step] = []
     at = root.end()
@@ -152,7 +154,7 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
         step, end = _parse_step(text, at)
         steps.append(step)
         at = end
-    if steps and root[0] not in _CONTAINERS:
+    if steps and root[0] not in CONTAINERS:
         raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end())
     return Path(text, root[0], tuple(steps))
 
@@ -263,7 +265,7 @@ def _shortened(step: Step) -> Step:
 def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
     """Return what to write for a path that begins with an unknown name: of a header, or of a field."""
     known = f"a path begins with one of {', '.join(names)}"
-    if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names):
+    if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names, sure=True):
         return known
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"

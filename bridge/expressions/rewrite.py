@@ -16,7 +16,7 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import Path, Step, path_text, reject_lone_surrogates
+from bridge.core.fields import CONTAINERS, EVENT_NAMES, Path, Step, path_text, reject_lone_surrogates
 from bridge.core.regex import compile_regex, compile_replacement
 from bridge.core.suggestions import did_you_mean
 from bridge.expressions.filters import (
@@ -52,7 +52,7 @@ class Rewriter(NodeTransformer):
         self.used: set[str] = set()
         self.paths: list[Path] = []
         self.optional: list[Path] = []
-        #: Fields that are compared with a constant by ==.
+        #: Fields that are compared with a constant by ==, != or in.
         self.compared: list[tuple[Path, Any]] = []
         self._optional_node: nodes.Expr | None = None
 
@@ -75,7 +75,7 @@ class Rewriter(NodeTransformer):
                 "write a fixed argument as plain text",
             )  # fmt: skip
         if node.name not in self._names:
-            guess = did_you_mean(node.name, self._names)
+            guess = did_you_mean(node.name, self._names, sure=True)
             if node.name in ("item", "index"):
                 guess = "; it exists only in a route with loop"
             hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
@@ -188,12 +188,12 @@ class Rewriter(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
-        before, is_field = len(self.paths), isinstance(node.expr, nodes.Getattr | nodes.Getitem)
-        is_field = is_field and not isinstance(getattr(node.expr, "arg", None), nodes.Slice)
-        first = self.visit(node.expr)
-        if is_field and operators == ("eq",) and isinstance(others[0], nodes.Const):
-            self.compared += [(path, others[0].value) for path in self.paths[before:]]
-        return self._function(".compare", first, [nodes.Const(operators), *others])
+        for field, constant in ((node.expr, node.ops[0].expr), (node.ops[0].expr, node.expr)):
+            values = constant.items if isinstance(constant, nodes.List) else [constant]
+            wanted = ("in",) if isinstance(constant, nodes.List) else ("eq", "ne")
+            if (path := _constant_path(field)) is not None and len(operators) == 1 and operators[0] in wanted:
+                self.compared += [(path, value.value) for value in values if isinstance(value, nodes.Const)]
+        return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
         call = nodes.Filter(first, name, others, [], None, None, lineno=1)
@@ -214,6 +214,9 @@ class Rewriter(NodeTransformer):
             steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
+        if root in EVENT_NAMES and root not in CONTAINERS:
+            hint = "a field of the webhook is written payload.…"
+            self._refuse(f"{root} has no fields: it is text or a number", root, hint)
         if root != VALUE:
             path: list[Step] = []
             for step in map(_constant_step, steps[::-1]):
@@ -327,6 +330,20 @@ def _for_function(name: str) -> str | None:
         if ours.replace("_", "") == name.replace("_", "").lower():
             return f"write it as a filter: x | {ours}"
     return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
+
+
+def _constant_path(node: nodes.Expr) -> Path | None:
+    """Return the path of an expression that is only a field."""
+    steps: list[Step] = []
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        step = node.attr if isinstance(node, nodes.Getattr) else _constant_step(node.arg)
+        if step is None:
+            return None
+        steps.insert(0, step)
+        node = node.node
+    return (
+        Path(path_text(node.name, steps), node.name, tuple(steps)) if isinstance(node, nodes.Name) else None
+    )
 
 
 def _constant_step(node: nodes.Expr) -> Step | None:

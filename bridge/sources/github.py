@@ -66,6 +66,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
         "review_requested synchronize unassigned unlabeled unlocked"
     ),
     "pull_request_review": ("dismissed", "edited", "submitted"),
+    "push": (),
     "release": names("created deleted edited prereleased published released unpublished"),
     "workflow_job": ("queued", "in_progress", "completed", "waiting"),
     "workflow_run": ("requested", "in_progress", "completed"),

@@ -88,7 +88,7 @@ MATCHES = [
 ]  # fmt: skip
 
 CONDITIONS = [
-    "payload.ref == 'refs/heads/main'", "payload.ref != 'main'", "payload.ref | upper == 'MAIN'",
+    "payload.ref == 'refs/heads/main'", "payload.ref != 'refs/heads/main'", "payload.ref | upper == 'MAIN'",
     "payload.ref.removeprefix('refs/heads/') == 'main'", "payload.ref[11:] == 'main'",
     "payload.repository.name == 'api' or payload.after == payload.before",
     "payload.commits | map(attribute='distinct') | map('int') | sum > 1",
