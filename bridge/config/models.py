@@ -90,7 +90,7 @@ class TheEyeModel(Model):
     """TheEye, which runs the tasks."""
 
     url: Url | None = None
-    """The URL of TheEye's API. It must be https, except for a loopback address. Default: https://api.theeye.io"""
+    """The URL of TheEye's API without a path. It must be https, except for a loopback address. Default: https://api.theeye.io"""
     customer: Line
     """Your organization's exact name at TheEye, or ${{ env.NAME }}."""
     access_token: SecretText | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON, Event, Headers
@@ -126,5 +126,5 @@ def _replaced(value: JSON, steps: list[Step]) -> JSON:
         return value
     if isinstance(value, dict):
         return {**value, step: new}
-    at = int(step) % len(value)
+    at = cast(int, step) % len(value)
     return [*value[:at], new, *value[at + 1 :]]

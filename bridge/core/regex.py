@@ -13,7 +13,17 @@ from bridge.core.errors import ExpressionError
 from bridge.core.fields import reject_lone_surrogates
 
 _REPLACEMENT = re.compile(r"\\(.?)|[^\\]+", re.DOTALL)
-
+#: What RE2 rejects although other engines accept it, and what to write instead.
+_NOT_IN_RE2 = (
+    (
+        r"\(\?<?[!=]",
+        "RE2 has no lookahead or lookbehind: in match write {not: …}, in an expression and not …",
+    ),
+    (r"\\[1-9]|\\k<|\(\?P=", "RE2 has no backreferences: write out what may repeat"),
+    (r"\(\?>|[*+?}]\+", "RE2 has no possessive or atomic groups: remove the + or ?>"),
+    (r"\\[ZGR]|\(\?#", r"the syntax is RE2's: write \z for the end of the text"),
+    (r"^[*?]", "in match, write only the text for * and ?; in a regular expression, write .*"),
+)
 
 #: Budget steps for a call of RE2, and for each group of the pattern.
 _CALL = 16
@@ -60,7 +70,8 @@ def compile_regex(text: str) -> CompiledRegex:
     except re2.error as error:
         cause = error.args[0]
         cause = cause.decode("utf-8", "replace") if isinstance(cause, bytes) else str(cause)
-        raise ExpressionError(f"invalid regular expression {text!r}: {cause}") from error
+        hint = next((hint for part, hint in _NOT_IN_RE2 if re.search(part, text)), None)
+        raise ExpressionError(f"invalid regular expression {text!r}: {cause}", hint=hint) from error
 
 
 def compile_replacement(text: str, regex: CompiledRegex) -> tuple[str | int, ...]:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from bridge.core.event import JSON, Request
 from bridge.core.exact_json import dumps
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import fields
+from bridge.sources.base.known_fields import ALERT, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
@@ -46,9 +46,10 @@ class Alertmanager(SourceType):
     events = {"firing": ("alerts",), "resolved": ("alerts",)}
     fields = {
         EVERY_EVENT: fields(
-            "receiver status groupLabels commonLabels commonAnnotations externalURL version groupKey "
+            "receiver groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts notification_reason routeLabels",
-            alerts=[fields("status labels annotations startsAt endsAt generatorURL fingerprint")],
+            status=ALERT,
+            alerts=[fields("labels annotations startsAt endsAt generatorURL fingerprint", status=ALERT)],
         )
     }
     dedupe = 30.0

@@ -40,6 +40,7 @@ class Generic(SourceType):
             signature: {header: X-Signature, prefix: sha256=}
             event: payload.kind
             delivery_id: headers["X-Backup-Id"]
+            replays: note
         """,
         route="""
             event: "*.failed"

@@ -314,8 +314,9 @@ class Sns(SourceType):
     events = dict.fromkeys(_SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type"))
     fields = {
         "Notification": fields(
-            "Type MessageId TopicArn Subject Message Timestamp SignatureVersion Signature SigningCertURL "
-            "UnsubscribeURL MessageAttributes"
+            "Type MessageId TopicArn Subject Timestamp SignatureVersion Signature SigningCertURL "
+            "UnsubscribeURL MessageAttributes",
+            Message=("*",),
         )
     }
 

@@ -131,8 +131,8 @@ def test_yaml_loads_without_mistakes(block: Block, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, "utf-8")
     problems = load(tmp_path, {}, discover(), require_env=False).problems
     assert all(problem.severity is Severity.WARNING for problem in problems), problems
-    about_fields = [problem for problem in problems if re.search(r"\b(payload|item)\.", problem.message)]
-    assert not about_fields
+    incomplete = re.compile("is not set|there are no routes")
+    assert [str(problem) for problem in problems if not incomplete.search(problem.message)] == []
 
 
 def test_alertmanagers_yaml_names_the_source_of_its_page() -> None:

@@ -106,6 +106,10 @@ class SourceType(ABC):
     default_signed_content: ClassVar[str] = "{ts}.{body}"
     #: Known events and the fields that their bodies must have. `check` warns about an unknown event.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Those of `events` that only older releases of the sender send. The docs mark them.
+    retired_events: ClassVar[tuple[str, ...]] = ()
+    #: By event, its known actions. `check` warns about others.
+    actions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: More evidence for the event of a body, if the sender does not sign the event's name.
     markers: ClassVar[Markers | None] = None
     #: The payload fields of known events, or of EVERY_EVENT. `check` warns about an unknown field.

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +35,7 @@ from bridge.core.fields import Step, path_text
 from bridge.core.secrets import Secret
 from bridge.routing.route import item_key
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.known_fields import find_unknown_step
+from bridge.sources.base.known_fields import find_unknown_step, known_at
 from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
     BasicCredentials,
@@ -138,6 +139,11 @@ def not_among(source_type: SourceType, event: str, payload: Any) -> set[str]:
         for steps in all_steps(kept)
         if find_unknown_step(inside, steps) is not None
     }
+
+
+def fits(text: str, form: str) -> bool:
+    """Whether a text has this form of FieldTree."""
+    return fnmatchcase(text, form.removeprefix("!")) is not form.startswith("!")
 
 
 def all_steps(value: Any) -> Iterator[tuple[Step, ...]]:
@@ -258,6 +264,24 @@ class TestDeclaration:
                 event = events.get(path.stem, path.stem)
                 payload = orjson.loads(path.read_bytes())
                 assert not_among(source_type, event, payload) == set(), path
+        assert checked > 20
+
+    def test_the_values_of_a_sample_have_their_known_forms(self) -> None:
+        checked = 0
+        for source_type, path in all_samples():
+            payload = orjson.loads(path.read_bytes()) if path.suffix == ".json" else None
+            event = full_name(path)
+            tree = source_type.fields.get(EVERY_EVENT) or source_type.fields.get(
+                event.rpartition(".")[0] or event
+            )
+            for steps in all_steps(payload) if tree else ():
+                value: Any = payload
+                for step in steps:
+                    value = value[step]
+                forms = known_at(tree, steps)
+                if isinstance(forms, tuple) and value is not None:
+                    assert any(fits(str(value), form) for form in forms), (path, steps, value, forms)
+                    checked += 1
         assert checked > 20
 
     def test_of_what_has_fields_there_is_a_fixture(self) -> None:
