@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import NoReturn
 
@@ -32,11 +33,14 @@ class LongNumber(float):
     """A JSON number that a float cannot hold: it is sent, shown and compared with the digits that arrived."""
 
     text: str
-    _exact: Decimal
+    #: A tuple of the text, if its exponent is too long even for a Decimal.
+    _exact: Decimal | tuple[str]
 
     def __new__(cls, text: str) -> LongNumber:
         number = super().__new__(cls, text)
-        number.text, number._exact = text, Decimal(text)
+        number.text, number._exact = text, (text,)
+        with suppress(InvalidOperation):
+            number._exact = Decimal(text)
         return number
 
     def __str__(self) -> str:
@@ -77,7 +81,7 @@ def loads(body: bytes) -> JSON:
     except orjson.JSONDecodeError:
         try:
             return _exact(body)
-        except (ValueError, RecursionError, ArithmeticError):
+        except (ValueError, RecursionError):
             pass
         raise
     # The first test is cheap, and nearly every body passes it.
@@ -97,8 +101,9 @@ def _integer(text: str) -> int | LongNumber:
 
 def _float(text: str) -> float:
     number = float(text)
-    is_exact = isfinite(number) and (len(text) <= _FLOAT_DIGITS or Decimal(text) == Decimal(repr(number)))
-    return number if is_exact else LongNumber(text)
+    if isfinite(number) and (len(text) <= _FLOAT_DIGITS or LongNumber(text) == Decimal(repr(number))):
+        return number
+    return LongNumber(text)
 
 
 def _no_constant(name: str) -> NoReturn:

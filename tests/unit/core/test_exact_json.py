@@ -39,7 +39,7 @@ routes:
 @pytest.mark.parametrize(
     "text",
     [LONG, f"-{LONG}", "18446744073709551616", "-9223372036854775809", "0.12345678901234567890", "1e400",
-     "123456789012345678901234567890e-5", "9007199254740993.0"],
+     "123456789012345678901234567890e-5", "9007199254740993.0", f"1e{LONG}", f"1111111111111111e-{LONG}"],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", "[{}]", '{{"a":{}}}', '[1, {},"x"]', '{{"a":\n\t{}}}'])
 def test_the_digits_are_those_that_arrived(text: str, around: str) -> None:
@@ -58,6 +58,7 @@ def test_other_numbers_are_as_orjson_reads_them(text: str) -> None:
 def test_they_equal_what_has_the_same_value() -> None:
     value = LongNumber(LONG)
     assert value == int(LONG)
+    assert LongNumber(f"1e{LONG}") == LongNumber(f"1e{LONG}") != f"1e{LONG}"
     assert int(LONG) == value
     assert value == LongNumber(f"{LONG}.0")
     assert len({value, int(LONG), LongNumber(f"{LONG}.0")}) == 1
