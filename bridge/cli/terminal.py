@@ -12,7 +12,7 @@ import click
 import orjson
 
 from bridge.config.load import Loaded, load
-from bridge.core.errors import NoStore
+from bridge.core.errors import EmptyStore, NoStore
 from bridge.core.event import JSON
 from bridge.core.exact_json import dumps
 from bridge.core.secrets import Mask
@@ -95,7 +95,7 @@ class Terminal:
 
     @contextmanager
     def outbox(self, *, create: bool = False, shows_name: bool = False) -> Iterator[Outbox]:
-        """Open the store; a server may use it at the same time.
+        """Open the database; a server may use it at the same time.
 
         `shows_name` prints where it is, on standard error. Raises NoStore if there is none, unless `create`.
         """
@@ -105,14 +105,18 @@ class Terminal:
         url = self.settings.database_url
         try:
             outbox = Outbox(url, beside_a_server=True, create=create)
-        except NoStore:
+        except NoStore as error:
             environment = self.settings.environment
             is_set = environment.get("DATABASE_URL") or environment.get("DATABASE_URL_FILE")
             unset = "" if is_set else ": DATABASE_URL is not set"
-            hint = "set DATABASE_URL to the store of the server; the server creates it when it starts"
-            raise NoStore(f"there is no store at {store_name(url)}{unset}\n    hint: {hint}") from None
+            message = f"there is no database at {store_name(url)}{unset}"
+            hint = "set DATABASE_URL to the database of the server; the server creates it when it starts"
+            if isinstance(error, EmptyStore):
+                message = f"the database {store_name(url)} is empty{unset}"
+                hint = "run `theeye-bridge db upgrade`, or set DATABASE_URL to the database of the server"
+            raise NoStore(f"{message}\n    hint: {hint}") from None
         if shows_name:
-            self.warn(f"store: {store_name(url)}")
+            self.warn(f"database: {store_name(url)}")
         try:
             yield outbox
         finally:

@@ -99,7 +99,7 @@ class UnknownSource(Refusal):
 
 
 class WrongMethod(Refusal):
-    """The request to a source is no POST."""
+    """The method of the request is not POST."""
 
     status = 405
     title = "Method Not Allowed"
@@ -174,7 +174,11 @@ class StoreUnavailable(OutboxError):
 
 
 class NoStore(StoreUnavailable):
-    """There is no store, and this command creates none."""
+    """There is no database, and this command creates none."""
+
+
+class EmptyStore(NoStore):
+    """The database has no tables, and this command creates none."""
 
 
 class NoSuchEvent(OutboxError):

@@ -22,7 +22,8 @@ OTHERS = [
     ("prune",), ("record", "1"), ("explain", "1"),
 ]  # fmt: skip
 
-HINT = "    hint: set DATABASE_URL to the store of the server; the server creates it when it starts\n"
+HINT = "    hint: set DATABASE_URL to the database of the server; the server creates it when it starts\n"
+EMPTY_HINT = "    hint: run `theeye-bridge db upgrade`, or set DATABASE_URL to the database of the server\n"
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_no_command_creates_a_store(terminal: Terminal, tmp_path: Path, command:
     missing = tmp_path / "gone" / "other.db"
     result = terminal.run(*command, DATABASE_URL=f"sqlite:///{missing}")
     assert result.exit_code == 2
-    assert result.stderr == f"Error: there is no store at {missing}\n{HINT}"
+    assert result.stderr == f"Error: there is no database at {missing}\n{HINT}"
     assert not missing.parent.exists()
 
 
@@ -45,7 +46,7 @@ def test_a_default_is_named_as_one_with_the_whole_path(
     monkeypatch.chdir(tmp_path)
     result = terminal.run("jobs", "list", DATABASE_URL="")
     path = tmp_path / "var" / "bridge.db"
-    assert result.stderr == f"Error: there is no store at {path}: DATABASE_URL is not set\n{HINT}"
+    assert result.stderr == f"Error: there is no database at {path}: DATABASE_URL is not set\n{HINT}"
     assert not path.parent.exists()
 
 
@@ -53,13 +54,14 @@ def test_an_empty_file_is_no_store(terminal: Terminal, tmp_path: Path) -> None:
     empty = tmp_path / "empty.db"
     empty.touch()
     result = terminal.run("events", "list", DATABASE_URL=f"sqlite:///{empty}")
-    assert (result.exit_code, result.stderr) == (2, f"Error: there is no store at {empty}\n{HINT}")
+    assert (result.exit_code, result.stderr) == (2, f"Error: the database {empty} is empty\n{EMPTY_HINT}")
 
 
 def test_an_empty_database_is_no_store_and_stays_empty(terminal: Terminal, postgresql_url: str) -> None:
     result = terminal.run("jobs", "list", DATABASE_URL=postgresql_url)
     assert result.exit_code == 2
-    assert "Error: there is no store at postgresql://" in result.stderr
+    assert result.stderr.startswith("Error: the database postgresql://")
+    assert result.stderr.endswith(f" is empty\n{EMPTY_HINT}")
     engine = create_engine(postgresql_url.replace("postgresql://", "postgresql+psycopg://", 1))
     assert inspect(engine).get_table_names() == []
     engine.dispose()
@@ -71,8 +73,8 @@ def test_a_list_says_which_store_it_read(terminal: Terminal, command: tuple[str,
     more = ("--json",) if in_json and command != ("pause",) else ()
     result = terminal.run(*command, *more)
     assert result.exit_code == 0, result.output
-    assert f"store: {terminal.database_url.removeprefix('sqlite:///')}\n" in result.stderr
-    assert "store:" not in result.stdout
+    assert f"database: {terminal.database_url.removeprefix('sqlite:///')}\n" in result.stderr
+    assert "database:" not in result.stdout
 
 
 def test_a_store_on_a_server_is_named_without_user_and_password(
@@ -81,7 +83,7 @@ def test_a_store_on_a_server_is_named_without_user_and_password(
     url = f"{postgresql_store}{'&' if '?' in postgresql_store else '?'}application_name=marked"
     result = terminal.run("jobs", "list", DATABASE_URL=url)
     (line,) = result.stderr.splitlines()
-    assert line.startswith("store: postgresql://")
+    assert line.startswith("database: postgresql://")
     assert line.endswith(f"/{url.partition('?')[0].rpartition('/')[2]}")
     assert "@" not in line
     assert "marked" not in line
