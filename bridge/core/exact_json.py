@@ -56,7 +56,7 @@ class LongNumber(float):
         return hash(self._exact)
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise EvaluationError(f"{self} has more digits than arithmetic can keep; it can be sent and compared")
+        raise EvaluationError(f"{self} has too many digits for arithmetic; you can only send or compare it")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _refuse
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __neg__ = __abs__ = __round__ = _refuse

@@ -89,7 +89,7 @@ class Sender:
             return not self._dry_run and job.task_id in table.tasks and self._problem(table, job) is None
         except Exception:
             # A defect must cost this job, and not every claim.
-            log.exception("job %d: it is not known whether it can be sent", job.id)
+            log.exception("job %d: the check before sending failed; the job is not sent", job.id)
             return False
 
     def expect(self, claimed: ClaimedJob) -> None:
@@ -195,9 +195,11 @@ class Sender:
 
     def _why_not_sent(self, claimed: ClaimedJob) -> str | None:
         """Return why an attempt that has started must not be sent after all, or None."""
+        if claimed.is_about_to_end:
+            return "its lease is about to expire"
         # After the deadline the attempt is recorded as unknown, and another process may send the job.
-        if claimed.is_about_to_end or time.monotonic() >= self.deadline:
-            return "its claim was about to end"
+        if time.monotonic() >= self.deadline:
+            return "the bridge is stopping"
         if claimed.job.task_id in self._target.excluded_tasks:
             return "TheEye refused the access token"
         return None

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def outage_began_before(trouble: str) -> float | None:
-    """Return a time at which the outage of this trouble had begun, seconds since the epoch; None for others.
+    """Return a time at which the outage had begun, seconds since the epoch; None for other troubles.
 
     A job that is sent later and accepted shows that the outage is over.
     """

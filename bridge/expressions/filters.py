@@ -199,12 +199,17 @@ def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
     return jinja2.filters.do_round(_number_of(value, "round"), precision, cast(Any, method))
 
 
+#: A ``sum`` of lists, and the hint.
+SUM_OF_LISTS = "sum adds numbers, not lists"
+SUM_HINT = "to match any changed file, write payload.commits[*].{added,modified,removed}[*]: under match"
+
+
 @pass_context
 def _sum(context: Context, value: JSON, attribute: str | None = None, start: int = 0) -> int | float:
     items = require_elements(value, "sum", budget(context), 2)
     numbers = [start, *map(attribute_getter(context, attribute, items), items)]
     if any(isinstance(number, list) for number in numbers):
-        raise EvaluationError("sum adds numbers, got a list; match reads lists of lists: payload.a[*].b[*]")
+        raise EvaluationError(f"{SUM_OF_LISTS}: {SUM_HINT}")
     return sum(_number_of(number, "sum") for number in numbers)
 
 

@@ -24,6 +24,8 @@ from bridge.expressions.filters import (
     NAMING_FILTERS,
     REGEX_FILTERS,
     REGEX_TESTS,
+    SUM_HINT,
+    SUM_OF_LISTS,
     TESTS,
     TEXT_METHODS,
 )
@@ -159,8 +161,7 @@ class Rewriter(NodeTransformer):
             self._refuse("default needs one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
         if node.name == "sum" and any(isinstance(each.value, nodes.List) for each in node.kwargs):
-            hint = "in match, payload.commits[*].{added,modified,removed}[*]: src/* asks for any file"
-            self._refuse("sum adds numbers, not lists", node.name, hint, after="|")
+            self._refuse(SUM_OF_LISTS, node.name, SUM_HINT, after="|")
         self._note_optional(node)
         self.generic_visit(node)
         return node

@@ -164,7 +164,8 @@ def _number(value: int | float) -> int | float:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise EvaluationError("a whole number of more than 64 bits")
     if isinstance(value, LongNumber) and (not math.isfinite(value) or len(value.text) > MAX_DIGITS):
-        raise EvaluationError(f"{value} is too large: TheEye cannot read it")
+        expected = f"a number of at most {MAX_DIGITS} characters that fits a float"
+        raise EvaluationError(f"{value} cannot be sent: expected {expected}")
     if isinstance(value, float) and not math.isfinite(value):
         raise EvaluationError(f"{value} is not a JSON number")
     return value

@@ -97,7 +97,10 @@ class Receiver:
                 routed = table.jobs_for(event)
             if parsed.problem is not None:
                 problem = f"no jobs, because its event cannot be read: {parsed.problem}"
-                advice = "if a task must run, correct the table and replay the event"
+                advice = (
+                    "if a task must run, correct the table and replay the event; "
+                    "if a header is missing, repair the proxy and send the webhook again"
+                )
                 routed = Routed((), (self._mask(f"{problem}; {advice}"),))
             # Commits. The answer is 2xx only after that.
             stored = self._store(_webhook(source, request, event, parsed, routed))

@@ -21,9 +21,9 @@ REFUSED_HEADING = f"{'RECEIVED':<20}  REQUEST  STATUS REASON"
 
 #: What to do about a refused request, by its status.
 _ADVICE = {
-    200: "Accepted without a job: see `replays` and the delivery id of the source.",
+    200: "Not stored: its body or delivery id was seen before. See the source's `replays` and `delivery_id`.",
     400: "At the sender, correct the body or its content type, and send the webhook again.",
-    401: "Compare the secret and its header with the sender's settings, or set the clock that is wrong.",
+    401: "Compare the secret and its header with the sender's settings. If a time is wrong, set the clock.",
     404: "Correct the URL at the sender, or add the source to the table.",
     405: "Set the method POST at the sender. A browser that opens the URL sends GET.",
     408: "Look for a slow connection between the sender and the bridge; the sender may send again.",

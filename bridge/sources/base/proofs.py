@@ -214,7 +214,7 @@ class TimeInSignature(HmacSignature):
 
     def missing(self, request: Request) -> tuple[str, ...]:
         has_time = self.time_and_signatures(request)[0] is not None
-        return super().missing(request) or (() if has_time else (f"single t= in {self.header}",))
+        return super().missing(request) or (() if has_time else (f"{self.header} with exactly one t=",))
 
     def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at))

@@ -128,7 +128,7 @@ class SourceType(ABC):
 
     @cached_property
     def event_matcher(self) -> EventMatcher:
-        """What compares a body with the event that the request names."""
+        """Return the matcher that compares a body with the event that the request names."""
         return EventMatcher(self.events, self.markers)
 
     @property

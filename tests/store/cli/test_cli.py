@@ -303,7 +303,8 @@ def test_refused_requests_are_listed_the_newest_first(terminal: Terminal) -> Non
         "RECEIVED              REQUEST  STATUS REASON",
         "2023-11-14T22:13:21Z  alerts from 203.0.113.9  413 the body is longer than 10 bytes",
         f"2023-11-14T22:13:20Z  github push, 12,345 bytes  401 {WRONG.reason}",
-        "401: Compare the secret and its header with the sender's settings, or set the clock that is wrong.",
+        "401: Compare the secret and its header with the sender's settings. "
+        "If a time is wrong, set the clock.",
         "413: Send less, or raise BRIDGE_MAX_BODY.",
     ]
     of_github = terminal.run("events", "list", "--refused", "--source", "github").stdout
