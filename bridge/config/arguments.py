@@ -90,7 +90,7 @@ class ArgumentsBuilder:
         names = [keys[0] for keys in shapes if len(keys) == 1]
         if len(set(names)) == len(given) > 1:
             message = f"each argument is an object with one name: {', '.join(names)}"
-            hint = "to name arguments, remove the dashes, and write arguments: with the names on the task"
+            hint = "to name arguments, remove the dashes, and list the names under arguments: of the task"
             self._problems.warning(given.place, message, hint)
 
     def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:

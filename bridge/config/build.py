@@ -69,7 +69,7 @@ class TableBuilder:
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
-        #: By id, the source, place and number of arguments of the first route with a task of its own.
+        #: By id, the source, place and number of arguments of the first route that defines its task inline.
         self._inline_tasks: dict[str, tuple[str, Place, int]] = {}
         #: Sources that no route uses.
         self._unused_sources: dict[str, Place] = {}
@@ -213,7 +213,10 @@ class TableBuilder:
         )
         if source != model.source and (env_name(model.task) is not None or count != arguments):
             message = f"a route of source {model.source} runs the task of source {source}, at {place}"
-            hint = "write the id of its own task; to share a task, define it under tasks: and name it in both"
+            hint = (
+                "correct the task id of one route; to share the task, define it under tasks: "
+                "and use its name in both routes"
+            )
             self._problems.warning(model.task.place, message, hint)
 
     def advise(self) -> None:

@@ -105,7 +105,7 @@ class Compiler:
             if isinstance(operand, Scalar):
                 parse = OPERATORS[key].parse
                 if _SLASHES.fullmatch(operand):
-                    message = f"the slashes around {key}: are part of the regular expression"
+                    message = f"the slashes in {key}: are part of the regular expression"
                     self._problems.warning(operand.place, message, f"write {operand[1:].rpartition('/')[0]}")
                 return None if self._is_expression(operand) else self._try(operand, lambda: parse(operand))
         self._problems.error(

@@ -11,7 +11,7 @@ from bridge.config.readers import env_name
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import MIN_MASKED_CHARACTERS, MIN_SECRET_CHARACTERS, Secret, strip_invisible
 
-#: What is odd about a secret that was copied with something around it.
+#: Patterns of a secret that was copied with something around it, and a description of each.
 _ODD_SECRETS = tuple(
     (re.compile(looks, re.DOTALL), what)
     for looks, what in (
@@ -103,7 +103,7 @@ class Environment:
         if flaw is not None:
             self._problems.error(scalar.place, flaw, hint if odd is None else f"the value in {name} {odd}")
         elif odd is not None:
-            hint = f"if the sender's secret is without it, set {name}, or the file of {name}_FILE, without it"
+            hint = f"set {name}, or the file that {name}_FILE names, to exactly the sender's secret"
             self._problems.warning(scalar.place, f"the secret in {name} {odd}", hint)
 
     def _read(self, name: str, scalar: Scalar) -> str | None:

@@ -29,7 +29,7 @@ _REF_START = re.compile(r"/?(?:refs/)?(?:(?:heads?|branch(?:es)?|tags?|(?:remote
 #: Words of people and other senders for known values.
 _OTHER_WORDS = {
     "created": "opened", "failed": "failure",
-    "merged": "closed, and below match payload.pull_request.merged: true",
+    "merged": "closed, and add payload.pull_request.merged: true under match:",
 }  # fmt: skip
 
 
@@ -151,9 +151,7 @@ class Linter:
         A `guarded` field may be missing, so only a misspelt one is reported.
         """
         stops: list[UnknownStep] = []
-        for (
-            payload
-        ) in payloads:  # of a route for every event there are many, and the first few usually suffice
+        for payload in payloads:  # a route for every event has many, and the first few usually suffice
             if (unknown := find_unknown_step(payload, (*before, *path.steps))) is None:
                 return
             stops.append(unknown)

@@ -26,7 +26,7 @@ _ELSEWHERE = tuple(
 )
 _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
-#: What is no plain text in other tools' patterns: how it looks, what it is, and what to write instead.
+#: Syntax of other tools' patterns: a regular expression for it, its name, and the hint.
 _PATTERNS = (
     (
         re.compile(r"==?[ ~]?\S.*|[<>]=? ?-?\d.*", re.DOTALL), "a comparison",
@@ -54,7 +54,7 @@ _PATTERNS = (
 def looks_like_an_expression(
     text: str, names: Iterable[str], is_expression: Callable[[str], bool]
 ) -> tuple[str, str] | None:
-    """Return what a literal text looks like and what to write instead, or None if it may be meant.
+    """Return the kind of expression that a literal text looks like, and the hint, or None if it is text.
 
     `is_expression` says whether a text is an expression that reads a field.
     """

@@ -138,7 +138,7 @@ class SignatureModel(Model):
     prefix: Text | None = None
     """The text before the signature in the header, such as sha256="""
     timestamp_header: HeaderName | None = None
-    """The name of the header with the time, if the sender signs the time; it may be that of the signature."""
+    """The name of the header with the time, if the sender signs it. It can be the signature's header."""
     timestamp_field: Text | None = None
     """The path of the field with the time, such as payload.sent_at, if the signed body has one."""
     signed: Signed | None = None

@@ -184,7 +184,7 @@ class RoutingTestBuilder:
         try:
             completed(source, None, Request(source.name, Headers(headers.items()), query, b"", _RECEIVED_AT))
         except Unreadable:
-            message = f"event is missing: the body of {source.type.name} does not name it"
+            message = f"event is required: the body of {source.type.name} does not name the event"
             self._problems.error(place, message, "write event: and its name, such as push")
 
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:

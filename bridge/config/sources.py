@@ -32,7 +32,7 @@ _OPTION_NAMES = ("payload", "headers", "query")
 
 Given = Scalar | BasicAuthModel
 
-#: What a webhook may be about, with or without _id.
+#: Names of objects that a webhook may be about, with or without _id.
 _SUBJECT = re.compile(
     r"(?i)(?:alert|build|case|deployment|fingerprint|group|dedup|host|incident|invoice|issue|job|monitor|order|"
     r"pipeline|problem|(?:pull|merge)_?request|run|service|ticket|user)(?:[_-]?(?:id|key|number|uuid))?"
@@ -138,17 +138,23 @@ class SourceBuilder:
             return
         *before, last = [str(step) for step in path.steps] or [""]
         last = before[-1] if before and last.lower() in ("id", "iid", "key", "number", "uuid") else last
-        is_timed = model.signature is not None and model.signature.timestamp_header is not None
+        signature = model.signature
+        is_timed = signature is not None and bool(signature.timestamp_header or signature.timestamp_field)
         if path.root == "payload" and _SUBJECT.fullmatch(last):
             message = (
-                f"{path.text} identifies what the webhook is about: later webhooks about it have this id, too"
+                f"{path.text} identifies an object, such as an alert, and not the webhook: "
+                "later webhooks about it would count as duplicates"
             )
-            hint = "name a field that differs in each webhook, or remove delivery_id"
+            hint = (
+                "name a field that identifies one webhook and that only a retry repeats, "
+                "or remove delivery_id"
+            )
             self._problems.warning(scalar.place, message, hint)
         elif path.root != "payload" and "secret" in _given(model) and not is_timed and model.replays is None:
             message = f"{path.text} is not signed: a copied webhook with another id runs its tasks again"
             hint = (
-                "name a field of the body, or write timestamp_header:, or replays: refuse, or replays: note"
+                "set delivery_id to a field of the body, set timestamp_header or timestamp_field, "
+                "or set replays to refuse or note"
             )
             self._problems.warning(scalar.place, message, hint)
 

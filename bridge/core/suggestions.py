@@ -15,7 +15,10 @@ def did_you_mean(word: str, among: Iterable[str], *, sure: bool = False) -> str:
 def closest_match(
     word: str, among: Iterable[str], *, sure: bool = False, cutoff: float | None = None
 ) -> str | None:
-    """Return the one of `among` closest to `word`, or begins with it; with `sure` only a very close one."""
+    """Return the word of `among` that is closest to `word`, or that begins with it.
+
+    With `sure`, return only a very close word.
+    """
     among = list(among)
     longer = [each for each in among if len(word) > 2 and each.startswith(word) and not (sure or cutoff)]
     cutoff = cutoff or (0.75 if sure else 0.6)

@@ -199,7 +199,7 @@ def test_a_test_without_the_event_is_an_error(terminal: Terminal) -> None:
     terminal.config.write_text(TABLE + TESTS.replace("    event: orders/create\n", ""))
     result = terminal.run("check")
     assert result.exit_code == 1
-    assert "error: event is missing: the body of generic does not name it" in result.stdout
+    assert "error: event is required: the body of generic does not name the event" in result.stdout
 
 
 def test_the_documented_table_of_any_other_sender_can_be_tried(terminal: Terminal) -> None:

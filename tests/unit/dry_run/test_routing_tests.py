@@ -290,7 +290,7 @@ class TestWebhooks:
         assert one.run(loaded.table, Mask()).failures == ()
 
 
-MISSING_EVENT = "event is missing: the body of github does not name it"
+MISSING_EVENT = "event is required: the body of github does not name the event"
 A_FILE = "expected the name of a file, or the payload itself"
 NO_JSON = "invalid literal, expected 'true': line 1 column 1 (char 0)"
 NO_NAMES = "task_arguments is a mapping, but the task has no argument names"
