@@ -24,7 +24,7 @@ from bridge.sources.base.source import Source
     "expected",
     metavar="ROUTE",
     multiple=True,
-    help="Exit with 1 unless exactly these match. Repeatable.",
+    help="Exit 1 unless exactly these routes match. Repeatable.",
 )
 @click.option("--expect-none", is_flag=True, help="Exit with 1 if any route matches.")
 @as_json

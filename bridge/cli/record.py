@@ -35,7 +35,7 @@ _NAMED = 60
 )
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path),
-    help="Write it here.  [default: tests beside the table]",
+    help="Write the payload here.  [default: tests beside the table]",
 )  # fmt: skip
 @click.pass_obj
 def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into: Path | None) -> None:

@@ -26,7 +26,7 @@ PATIENCE = 30.0
 @click.command()
 @click.option("--source", required=True, help="Sign as the sender of this source.")
 @sent_webhook
-@click.option("--url", help="Post here.  [default: http://127.0.0.1:$PORT]")
+@click.option("--url", help="Post to this URL.  [default: http://127.0.0.1:$PORT]")
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def send(terminal: Terminal, source: str, sent: Sent, url: str | None, file: IO[bytes]) -> None:

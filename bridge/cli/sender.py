@@ -25,7 +25,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\t\x20-\x7e\xa0-\xff]*")
 
 @dataclass(frozen=True)
 class Sent:
-    """What the options say of a webhook besides its body."""
+    """The parts of a webhook besides its body, as the options give them."""
 
     event: str | None
     headers: tuple[tuple[str, str], ...]

@@ -104,7 +104,7 @@ def _details(bridge: Bridge) -> dict[str, Any]:
 
 
 def _current(bridge: Bridge, trouble: Iterable[str]) -> Iterator[str]:
-    """Yield the troubles with one outage at most: the longest that no process has seen the end of."""
+    """Yield the troubles, with at most one outage: the longest that has not ended for any process."""
     outages: list[str] = []
     for text in trouble:
         if outage_began_before(text) is None:
