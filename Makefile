@@ -75,6 +75,8 @@ clean:
 	@$(PYTHON) -m venv .venv || \
 		{ echo "Python's venv module is needed: on Debian, apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@# With this, python -m bridge runs in any folder.
+	@pwd > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bridge.pth"
 	@touch $@
 
 .venv/.test: tests/requirements.txt .venv/.run

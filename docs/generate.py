@@ -295,7 +295,8 @@ def _source(source_type: SourceType) -> Iterator[str]:
     if source_type.replayable:
         yield "- **Replays:** this type accepts `replays:`. See [Replays](#replays)."
     if source_type.events:
-        yield from _known_events([f"`{name}`" for name in source_type.events])
+        retired = dict.fromkeys(source_type.retired_events, " (retired)")
+        yield from _known_events([f"`{name}`{retired.get(name, '')}" for name in source_type.events])
 
 
 def _place(source_type: SourceType, proof: Proof) -> str:

@@ -20,7 +20,7 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     The actions are retries, cancels, resolves, replays, pauses, resumes and prunes. Each action has the
     operator's name.
     """
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         entries = outbox.audit.entries(since=since, limit=limit)
     if in_json:
         terminal.say_json([audit_json(entry) for entry in entries])

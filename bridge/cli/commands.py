@@ -8,7 +8,7 @@ import click
 
 from bridge import __version__
 from bridge.cli.terminal import Terminal
-from bridge.core.errors import BridgeError, ConfigError
+from bridge.core.errors import BridgeError, ConfigError, NoStore
 from bridge.core.secrets import Mask
 from bridge.process.log import configure
 from bridge.process.settings import Settings
@@ -69,7 +69,7 @@ class Commands(click.Group):
             # Each problem of a table has its own place and severity.
             text = str(error) if isinstance(error, ConfigError) else f"Error: {error}"
             click.echo(text if terminal is None else terminal.fit(text), err=True)
-            ctx.exit(1)
+            ctx.exit(2 if isinstance(error, NoStore) else 1)
 
 
 @click.group("theeye-bridge", cls=Commands, epilog=COMPLETION)

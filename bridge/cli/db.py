@@ -19,7 +19,7 @@ def upgrade(terminal: Terminal) -> None:
 
     A process also upgrades the database when it starts, if its role owns the tables.
     """
-    with terminal.outbox() as outbox:
+    with terminal.outbox(create=True) as outbox:
         before, after = outbox.revisions
     if before == after:
         terminal.say([f"the database is at revision {after}"])

@@ -7,13 +7,16 @@ import sys
 import click
 
 from bridge.cli.actor import Actor, as_actor
+from bridge.cli.names import require_source
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.core.errors import OutboxError, StoreUnavailable
+from bridge.intake.dead_jobs import dead_job_lines
 from bridge.outbox.store import Outbox
 from bridge.report.events import (
     EVENT_HEADING,
     REFUSED_HEADING,
+    advice_lines,
     event_json,
     event_line,
     event_lines,
@@ -44,8 +47,10 @@ def list_events(
     if refused:
         _list_refused(terminal, source, since, limit, in_json)
         return
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         listed = outbox.events(source=source, since=since, limit=limit)
+        if source is not None and not listed:
+            require_source(terminal, outbox, source)
     if in_json:
         terminal.say_json([event_json(event) for event in listed])
     else:
@@ -80,6 +85,8 @@ def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> Non
     table = terminal.load().table
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.event_ids(source=selection.source, since=selection.since)
+        if selection.source is not None and not chosen:
+            require_source(terminal, outbox, selection.source)
         selection.confirm(chosen, "event", "replay")
         if not chosen:
             return
@@ -112,7 +119,7 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
         return False
     created = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
     terminal.say([f"event {event_id}: {f'jobs {created}' if made else 'no jobs'}"])
-    for warning in routed.warnings:
+    for warning in (*dead_job_lines(table, routed.jobs, made), *routed.warnings):
         terminal.warn(f"event {event_id}: {warning}")
     return True
 
@@ -120,10 +127,13 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
 def _list_refused(
     terminal: Terminal, source: str | None, since: float | None, limit: int, in_json: bool
 ) -> None:
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         refused = outbox.refused(source=source, since=since, limit=limit)
+        if source is not None and not refused:
+            require_source(terminal, outbox, source)
     if in_json:
         terminal.say_json([refused_json(one) for one in refused])
     else:
         lines = map(refused_line, refused)
         terminal.say(with_heading(REFUSED_HEADING, lines, "no refused requests"))
+        terminal.say(advice_lines(refused))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from bridge.cli.sender import find_source, named_event, sender_request
+from bridge.cli.sender import Sent, find_source, sent_webhook
 from bridge.cli.terminal import NUMBER, Terminal, as_json
+from bridge.config.problems import guess
 from bridge.core.errors import UnknownSource
 from bridge.core.event import Event
 from bridge.core.suggestions import did_you_mean
@@ -16,14 +17,14 @@ from bridge.sources.base.source import Source
 
 @click.command()
 @click.option("--source", help="Read FILE as a webhook of this source.")
-@named_event
+@sent_webhook
 @click.argument("what", metavar="FILE|EVENT_ID")
 @click.option(
     "--expect",
     "expected",
     metavar="ROUTE",
     multiple=True,
-    help="Exit with 1 unless exactly these routes match. Repeatable.",
+    help="Exit 1 unless exactly these routes match. Repeatable.",
 )
 @click.option("--expect-none", is_flag=True, help="Exit with 1 if any route matches.")
 @as_json
@@ -31,7 +32,7 @@ from bridge.sources.base.source import Source
 def explain(
     ctx: click.Context,
     source: str | None,
-    event: str | None,
+    sent: Sent,
     what: str,
     expected: tuple[str, ...],
     expect_none: bool,
@@ -40,8 +41,8 @@ def explain(
     """Show which routes a webhook matches, and why others do not.
 
     Give the number of a stored event, or --source and FILE: the body of a webhook (- for standard input).
-    With FILE, the webhook has no query and only the headers that name its event. If a route reads other
-    headers or the query, write a test and run `test`.
+    With FILE, the command adds the headers that name the event and the webhook's id. If a route reads other
+    headers or the query, add --header or --query.
 
     For each route, the command prints every condition with its expected and actual value, and the exact
     requests without their keys. Routes that match come first. The other routes follow, the route that came
@@ -54,9 +55,10 @@ def explain(
     if source is not None:
         body = click.File("rb")(what, None, ctx).read()
         table = terminal.load().table
-        subject = _sent(find_source(table, source), event, body)
-    elif event is not None:
-        raise click.UsageError("use --event only with --source; a stored event already has its event name")
+        subject = _sent(find_source(table, source), sent, body, terminal)
+    elif sent:
+        message = "use --event, --header and --query only with --source; a stored event already has these"
+        raise click.UsageError(message)
     elif not what.isdecimal():
         raise click.UsageError(f"add --source for a file: {what!r} is not the number of an event")
     else:
@@ -85,12 +87,12 @@ def _find_routes(table: RoutingTable, names: tuple[str, ...]) -> None:
             raise click.BadParameter(message, param_hint="--expect")
 
 
-def _sent(source: Source, event: str | None, body: bytes) -> Event:
+def _sent(source: Source, sent: Sent, body: bytes, terminal: Terminal) -> Event:
     """Return the event that the server would create from this body."""
-    sent, _ = source.read(sender_request(source, event, body))
-    if event is not None and event not in (sent.event, sent.full_name):
-        raise click.BadParameter(f"the body is of event {sent.full_name}", param_hint="--event")
-    return sent
+    event, _ = source.read(sent.request(source, body, terminal))
+    if sent.event not in (None, event.event, event.full_name):
+        raise click.BadParameter(f"the body is of event {event.full_name}", param_hint="--event")
+    return event
 
 
 def stored_event(terminal: Terminal, event_id: int, table: RoutingTable) -> Event:
@@ -98,9 +100,9 @@ def stored_event(terminal: Terminal, event_id: int, table: RoutingTable) -> Even
     with terminal.outbox() as outbox:
         stored = outbox.event(event_id)
     if stored.source not in table.sources:
-        there = ", ".join(table.sources) or "none"
+        meant, known = guess(stored.source, table.sources)
         raise UnknownSource(
             f"event {event_id} is from source {stored.source!r}, which the table does not have; "
-            f"known: {there}"
+            f"known: {known}{meant}"
         )
     return stored

@@ -71,7 +71,7 @@ def list_jobs(
     STATE is waiting, sending, accepted, dead, unknown, skipped or canceled. For a job that has not ended,
     --since uses the time of its creation.
     """
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         wanted = JobState(state) if state else None
         listed = outbox.jobs(state=wanted, route=route, since=since, limit=limit)
         if route is not None and not listed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import click
 
+from bridge.cli.sender import find_source
 from bridge.cli.terminal import Terminal
 from bridge.config.problems import guess
 from bridge.core.errors import ConfigError
@@ -55,6 +56,14 @@ def require_route(terminal: Terminal, outbox: Outbox, name: str) -> None:
         known |= of_table(terminal.load().table)
     if Named(Pausable.ROUTE, name, name) not in known:
         raise click.UsageError(_unknown(name, known, {Pausable.ROUTE}))
+
+
+def require_source(terminal: Terminal, outbox: Outbox, name: str) -> None:
+    """Raise UsageError if neither the table nor a stored event has a source of this name."""
+    if outbox.event_ids(source=name, since=None):
+        return
+    with suppress(ConfigError):  # without a table no name is known to be wrong
+        find_source(terminal.load().table, name)
 
 
 def find_named(terminal: Terminal, outbox: Outbox, name: str, is_route: bool | None) -> tuple[Pausable, str]:

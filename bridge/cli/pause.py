@@ -23,7 +23,7 @@ def pause(terminal: Terminal, name: str | None, is_route: bool | None, actor: Ac
     NAME is the name or id of a task, or the name of a route. Without NAME, the command lists the paused
     tasks and routes. While a task or route is paused, the bridge still receives webhooks and stores jobs.
     """
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=name is None) as outbox:
         if name is None:
             _say_paused(terminal, outbox)
             return

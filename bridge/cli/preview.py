@@ -49,7 +49,7 @@ def preview_table(
     counts: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     changed: list[JSON] = []
-    with terminal.outbox() as outbox:
+    with terminal.outbox(shows_name=True) as outbox:
         for each in outbox.history(since=since, last=last):
             if not each.event.body:
                 counts["without_body"] += 1
@@ -126,7 +126,7 @@ def _preview_json(event_id: int, event: Event, result: Preview) -> JSON:
     return {
         "id": event_id,
         "source": event.source,
-        "event": event.event,
+        "event": event.event or None,
         "action": event.action,
         "received_at": rfc3339(event.received_at),
         "unmatched": result.matches_nothing,

@@ -13,6 +13,7 @@ from bridge.cli.explain import stored_event
 from bridge.cli.terminal import NUMBER, Terminal
 from bridge.core.errors import ExpressionError, Refusal
 from bridge.core.event import JSON, Event, Headers
+from bridge.core.exact_json import dumps
 from bridge.core.fields import parse_path
 from bridge.core.problem import Place
 from bridge.core.redaction import REDACTED, is_redacted, redact
@@ -34,7 +35,7 @@ _NAMED = 60
 )
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path),
-    help="Write the payload to this folder.  [default: tests]",
+    help="Write the payload here.  [default: tests beside the table]",
 )  # fmt: skip
 @click.pass_obj
 def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into: Path | None) -> None:
@@ -51,7 +52,7 @@ def record_event(terminal: Terminal, event_id: int, paths: tuple[str, ...], into
     folder = config if config.is_dir() else config.parent
     into = folder / "tests" if into is None else into
     if not into.resolve().is_relative_to(folder.resolve()):
-        message = f"expected a folder in {folder}, the folder of the table"
+        message = f"expected a folder in {folder}, the folder of the table, such as {folder / 'tests'}"
         raise click.BadParameter(message, param_hint="--into")
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", event.full_name)[:_NAMED].strip(".-") or "event"
     file = into / f"{slug}-{event_id}.json"
@@ -104,7 +105,7 @@ def _shown(terminal: Terminal, event: Event) -> Event:
     return replace(
         event,
         payload=payload,
-        body=orjson.dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+        body=dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         headers=Headers((name, mask(value)) for name, value in event.headers.items()),
         query={name: mask(value) for name, value in event.query.items()},
         delivery_id=mask(event.delivery_id),
@@ -117,7 +118,7 @@ def _masked(value: JSON, mask: Mask) -> JSON:
         return {mask(name): _masked(inner, mask) for name, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner, mask) for inner in value]
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = value if isinstance(value, str) else dumps(value).decode()
     masked = mask(text)
     return value if masked == text else masked
 

@@ -9,11 +9,11 @@ from urllib.parse import SplitResult, urlencode, urlunsplit
 
 import click
 
-from bridge.cli.sender import find_source, hook_url, named_event, sender_request
+from bridge.cli.sender import Sent, find_source, hook_url, sent_webhook
 from bridge.cli.terminal import Terminal
 from bridge.config.readers import is_loopback
 from bridge.core.errors import AnswerLost, NotSent, SettingsError
-from bridge.core.event import Request
+from bridge.core.event import Headers, Request
 from bridge.core.problem import Problem
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog
@@ -25,24 +25,28 @@ PATIENCE = 30.0
 
 @click.command()
 @click.option("--source", required=True, help="Sign as the sender of this source.")
-@named_event
-@click.option("--url", help="Post to this address.  [default: http://127.0.0.1:$PORT]")
+@sent_webhook
+@click.option("--url", help="Post to this URL.  [default: http://127.0.0.1:$PORT]")
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
-def send(terminal: Terminal, source: str, event: str | None, url: str | None, file: IO[bytes]) -> None:
+def send(terminal: Terminal, source: str, sent: Sent, url: str | None, file: IO[bytes]) -> None:
     """Sign a webhook as its sender would, and post it.
 
-    FILE holds the body (- for standard input). --url is the address of the bridge, or the whole URL of the
-    webhook. The exit status is 0 if the answer is 2xx, else 1.
+    FILE holds the body (- for standard input). The command adds the headers that the sender adds. --url is
+    the address of the bridge, or the whole URL of the webhook. The exit status is 0 if the answer is 2xx,
+    else 1.
     """
     target = hook_url(url or f"http://127.0.0.1:{terminal.settings.port}", source)
     loaded = terminal.load()
     sender = find_source(loaded.table, source)
-    request = sender_request(sender, event, file.read())
+    request = sent.request(sender, file.read(), terminal)
     try:
         request = sender.sign(request)
     except SettingsError as error:
         raise SettingsError("\n".join([f"source {source}: {error}", *_unset(loaded.problems)])) from None
+    for given, made in ((Headers(sent.headers), request.headers), (sent.query, request.query)):
+        if replaced := [name for name, value in given.items() if made[name] != value]:
+            raise click.UsageError(f"the command sets {', '.join(replaced)} itself: remove the option")
     if target.scheme == "http" and not is_loopback(target.hostname or ""):
         seen = " and ".join([*(one.proof.header for one in sender.required), "the body"])
         terminal.warn(f"warning: {seen} can be read by others on the network to {target.hostname}; use https")

@@ -12,7 +12,9 @@ import click
 import orjson
 
 from bridge.config.load import Loaded, load
+from bridge.core.errors import EmptyStore, NoStore
 from bridge.core.event import JSON
+from bridge.core.exact_json import dumps
 from bridge.core.secrets import Mask
 from bridge.process.log import escaped
 from bridge.process.settings import Settings
@@ -73,7 +75,7 @@ class Terminal:
 
     def say_json(self, value: JSON) -> None:
         """Print JSON on standard output."""
-        click.echo(self.fit(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
+        click.echo(self.fit(dumps(value, option=orjson.OPT_INDENT_2).decode()))
 
     def warn(self, text: str) -> None:
         """Print a line on standard error."""
@@ -92,11 +94,29 @@ class Terminal:
         return loaded
 
     @contextmanager
-    def outbox(self) -> Iterator[Outbox]:
-        """Open the store; a server may use it at the same time."""
-        from bridge.outbox.store import Outbox  # noqa: PLC0415 - its libraries are slow to import
+    def outbox(self, *, create: bool = False, shows_name: bool = False) -> Iterator[Outbox]:
+        """Open the database; a server may use it at the same time.
 
-        outbox = Outbox(self.settings.database_url, beside_a_server=True)
+        `shows_name` prints where it is, on standard error. Raises NoStore if there is none, unless `create`.
+        """
+        from bridge.outbox.database import store_name  # noqa: PLC0415 - its libraries are slow to import
+        from bridge.outbox.store import Outbox  # noqa: PLC0415 - the same
+
+        url = self.settings.database_url
+        try:
+            outbox = Outbox(url, beside_a_server=True, create=create)
+        except NoStore as error:
+            environment = self.settings.environment
+            is_set = environment.get("DATABASE_URL") or environment.get("DATABASE_URL_FILE")
+            unset = "" if is_set else ": DATABASE_URL is not set"
+            message = f"there is no database at {store_name(url)}{unset}"
+            hint = "set DATABASE_URL to the database of the server; the server creates it when it starts"
+            if isinstance(error, EmptyStore):
+                message = f"the database {store_name(url)} is empty{unset}"
+                hint = "run `theeye-bridge db upgrade`, or set DATABASE_URL to the database of the server"
+            raise NoStore(f"{message}\n    hint: {hint}") from None
+        if shows_name:
+            self.warn(f"database: {store_name(url)}")
         try:
             yield outbox
         finally:

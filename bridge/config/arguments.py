@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from bridge.config.compile import Compiler
-from bridge.config.document import Invalid, Items, Node, Section
+from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.models import TaskCallModel
 from bridge.config.problems import Problems
 from bridge.core.event import JSON
@@ -17,6 +17,9 @@ from bridge.expressions.expression import Template
 from bridge.routing.route import Argument, Value
 
 T = TypeVar("T")
+
+#: The keys of an argument in TheEye's Job API.
+_API_KEYS = {"id", "label", "order", "type", "value"}
 
 
 class ArgumentsBuilder:
@@ -38,6 +41,8 @@ class ArgumentsBuilder:
         given = model.task_arguments
         if isinstance(given, Invalid):
             return ()
+        if isinstance(given, Items):
+            self._check_shape(given)
         if given is None:
             declared = () if task is None else task.arguments or ()
             wanted = [name for name in declared if name is not None]
@@ -49,7 +54,9 @@ class ArgumentsBuilder:
         compiled = [(label, *(read or (None, None))) for label, read in ordered]
         if task is not None:
             self._check(given, compiled, task, allow_data_urls=allow_data_urls)
-        return tuple(Argument(label, value) for label, _, value in compiled)
+        return tuple(
+            Argument(label, value, None if node is None else node.place) for label, node, value in compiled
+        )
 
     def _check(
         self,
@@ -71,6 +78,21 @@ class ArgumentsBuilder:
         if together is not None and not any(flaws):
             self._problems.error(given.place, together)
 
+    def _check_shape(self, given: Items) -> None:
+        """Warn about arguments as TheEye's API writes them, and about a mapping by name with dashes."""
+        shapes = [tuple(item) if isinstance(item, Section) else () for item in given]
+        for item, keys in zip(given, shapes, strict=True):
+            if "value" in keys and {"order", "label"} & {*keys} and {*keys} <= _API_KEYS:
+                message = "the argument is an object, with TheEye's order, label and value inside"
+                value = item.named("value")
+                line = f"- {value}" if isinstance(value, Scalar) else "only the value"
+                self._problems.warning(item.place, message, f"write {line}")
+        names = [keys[0] for keys in shapes if len(keys) == 1]
+        if len(set(names)) == len(given) > 1:
+            message = f"each argument is an object with one name: {', '.join(names)}"
+            hint = "to name arguments, remove the dashes, and list the names under arguments: of the task"
+            self._problems.warning(given.place, message, hint)
+
     def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:
         """Return the arguments that a test expects, in TheEye's order, each through `read`."""
         return tuple(value for _, value in self._ordered(given, task, read))
@@ -85,7 +107,7 @@ class ArgumentsBuilder:
             return self._by_name(given, named, declared, task_is_known=task is not None)
         values = [read(item) for item in given]
         if declared is None:
-            return [(f"argument {order}", value) for order, value in enumerate(values)]
+            return [(f"argument {number}", value) for number, value in enumerate(values, 1)]
         return self._in_order(given, values, declared)
 
     def _in_order(

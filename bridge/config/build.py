@@ -12,7 +12,7 @@ from bridge.config.env import Environment
 from bridge.config.lint import Linter
 from bridge.config.models import RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import check_url, describe
+from bridge.config.readers import check_url, describe, env_name
 from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestModel
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
@@ -69,6 +69,8 @@ class TableBuilder:
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
+        #: By id, the source, place and number of arguments of the first route that defines its task inline.
+        self._inline_tasks: dict[str, tuple[str, Place, int]] = {}
         #: Sources that no route uses.
         self._unused_sources: dict[str, Place] = {}
         #: Names of all routes, valid or not; complete if `_routes_are_named`.
@@ -176,6 +178,8 @@ class TableBuilder:
         allow_data_urls = bool(model.allow_data_urls)
         arguments = self._arguments.build(model, task, names, allow_data_urls=allow_data_urls)
         concurrency, once = self._concurrency(model, names), self._once(model, names)
+        if task is not None and task.name == task.id:
+            self._check_sharing(model, task.id, len(arguments))
         if source is not None:
             self._linter.check_route(place, model, source, names)
         if model.name is not None and not isinstance(model.name, Invalid):
@@ -198,8 +202,22 @@ class TableBuilder:
             name, str(model.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
             concurrency=concurrency, once=once, otherwise=bool(model.otherwise), table=self._version,
+            place=place,
         )  # fmt: skip
         self._routes[name] = (route, place)
+
+    def _check_sharing(self, model: RouteModel, task_id: str, arguments: int) -> None:
+        """Warn about a task that routes of two sources define, probably by accident."""
+        source, place, count = self._inline_tasks.setdefault(
+            task_id, (str(model.source), model.task.place, arguments)
+        )
+        if source != model.source and (env_name(model.task) is not None or count != arguments):
+            message = f"a route of source {model.source} runs the task of source {source}, at {place}"
+            hint = (
+                "correct the task id of one route; to share the task, define it under tasks: "
+                "and use its name in both routes"
+            )
+            self._problems.warning(model.task.place, message, hint)
 
     def advise(self) -> None:
         """Warn about unused sources and tasks."""
@@ -256,5 +274,5 @@ class TableBuilder:
         secret = self._environment.secret(scalar)
         if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
             message = "an access token must be letters, digits and ._~+/-, found other characters"
-            self._problems.error(scalar.place, message, "copy it from TheEye, without spaces")
+            self._environment.check_form(scalar, secret, message, "copy it from TheEye, without spaces")
         return secret or _UNSET

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
+from bridge.config.literals import looks_like_a_pattern, looks_like_an_expression
 from bridge.config.problems import Problems
 from bridge.config.readers import describe
 from bridge.core.errors import EvaluationError, ExpressionError
@@ -34,23 +35,10 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 #: A pattern need not fit into 64 bits.
 _PATTERN_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
-_BRACES = re.compile(r"(?<!\$)\{\{.*\}\}")
+#: A regular expression as other languages write it.
+_SLASHES = re.compile(r"/(?:\^.*|.*\$)/[gims]*|/.+/[gi]+", re.DOTALL)
 #: What YAML has for true, false and null in other files.
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
-_ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
-#: What is no plain text in other tools: how it looks, what it is, and what to write instead.
-_FOREIGN = (
-    (
-        re.compile(r"!.+", re.DOTALL), "! at the beginning",
-        "to exclude a value, write {not: x} as the whole value; "
-        "to match a text that begins with !, write {regex: '^!x'}",
-    ),
-    (
-        re.compile(rf"\^\D.*|/.*[|()\[\]^$+\\].*/|.*\({_ALTERNATIVES}\).*", re.DOTALL),
-        "a regular expression", "write {regex: '…'}, without slashes around it",
-    ),
-    (re.compile(_ALTERNATIVES), "|", "to match any of several values, write a list: [first, second]"),
-)  # fmt: skip
 #: What a pattern's key is called in other tools, and what to write instead.
 _ELSEWHERE = {
     "in": "write only the list, such as [a, b]; it matches any of its elements",
@@ -116,6 +104,9 @@ class Compiler:
             operand = node.named(key)
             if isinstance(operand, Scalar):
                 parse = OPERATORS[key].parse
+                if _SLASHES.fullmatch(operand):
+                    message = f"the slashes in {key}: are part of the regular expression"
+                    self._problems.warning(operand.place, message, f"write {operand[1:].rpartition('/')[0]}")
                 return None if self._is_expression(operand) else self._try(operand, lambda: parse(operand))
         self._problems.error(
             node.place,
@@ -137,10 +128,12 @@ class Compiler:
                 self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
         if scalar.endswith("\n"):
             self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")
-        for looks, what, hint in _FOREIGN:
-            if looks.fullmatch(scalar):
-                self._problems.warning(scalar.place, f"{what} is plain text in a pattern", hint)
-                break
+        elif literal := looks_like_an_expression(scalar, (), self._reads_a_field):
+            self._problems.warning(
+                scalar.place, literal[0], "to compare with a field, write a condition under when:"
+            )
+        elif foreign := looks_like_a_pattern(scalar):
+            self._problems.warning(scalar.place, *foreign)
         return self._glob(scalar)
 
     def _glob(self, scalar: Scalar) -> Glob | None:
@@ -156,7 +149,7 @@ class Compiler:
 
     def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:
         """Compile text with expressions: a group, a once_key."""
-        self._look_for_braces(scalar)
+        self._check_literal(scalar, names)
         return self._try(scalar, lambda: self._template(scalar, names))
 
     def value(self, node: Node, names: tuple[str, ...]) -> Value:
@@ -169,16 +162,21 @@ class Compiler:
             return WORDS[node]
         if node.plain and _INTEGER.fullmatch(node):
             return int(node)
+        self._check_literal(node, names)
         if "${{" not in node:
-            self._look_for_braces(node)
             return self._template(node, names)
         return self._try(node, lambda: self._template(node, names))
 
-    def _look_for_braces(self, scalar: Scalar) -> None:
-        """Warn about {{ }}, which is an expression in other tools."""
-        if _BRACES.search(scalar):
-            hint = "an expression is written ${{ … }}"
-            self._problems.warning(scalar.place, "{{ }} without a leading $ is plain text", hint)
+    def _check_literal(self, scalar: Scalar, names: tuple[str, ...]) -> None:
+        """Warn about text that is probably meant as an expression."""
+        if literal := looks_like_an_expression(scalar, names, lambda text: self._reads_a_field(text, names)):
+            self._problems.warning(scalar.place, *literal)
+
+    def _reads_a_field(self, text: str, names: tuple[str, ...] = EVENT_NAMES) -> bool:
+        try:
+            return bool(self._condition(text, names).paths)
+        except ExpressionError:
+            return False
 
     def _try(self, scalar: Scalar, compile_it: Callable[[], T]) -> T | None:
         if isinstance(scalar, Invalid):

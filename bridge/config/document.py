@@ -28,10 +28,13 @@ _ODD_BLANK = re.compile(r":([^\S \t\r\n])")
 _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
 #: A value, up to its closing quote.
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
+#: Brackets that belong to a value, as in a regular expression.
+_BRACKETS_IN_A_VALUE = re.compile(r"[\w)/.^-][\[{]|[\]}][+*?$]")
 
 _BRACES_HINT = "put quotes around a value that begins with { or [; write an expression as ${{ … }}"
 _PATH_HINT = 'inside { }, put quotes around a key with [ ]: \'…\' if the key contains ", otherwise "…"'
 _FLOW_HINT = 'inside [ ] and { }, put quotes around an expression: ["${{ payload.after }}"]'
+_FLOW_VALUE_HINT = "inside [ ] and { }, put quotes around a value that has brackets: {regex: '^v[0-9]+$'}"
 _COLON_HINT = "YAML reads ': ' as a key; put quotes around the whole value"
 _BLANK_HINT = "write a value, such as null, or remove the key"
 _MARK_HINT = "put quotes around the value, or remove the anchor"
@@ -374,6 +377,8 @@ def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | N
         return _INDENTATION_HINT if _KEY_ALONE.fullmatch(before) else _COLON_HINT
     if "flow" in context and "${{" in before + after:
         return _FLOW_HINT
+    if "flow" in context and _BRACKETS_IN_A_VALUE.search(before + after):
+        return _FLOW_VALUE_HINT
     if "cannot start any token" in problem or "an alias" in context or "a directive" in context:
         return "put quotes around a value that begins with @, `, % or *"
     if "an anchor" in context:

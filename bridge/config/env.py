@@ -11,6 +11,23 @@ from bridge.config.readers import env_name
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import MIN_MASKED_CHARACTERS, MIN_SECRET_CHARACTERS, Secret, strip_invisible
 
+#: Patterns of a secret that was copied with something around it, and a description of each.
+_ODD_SECRETS = tuple(
+    (re.compile(looks, re.DOTALL), what)
+    for looks, what in (
+        (r"[\r\n]\s*\Z", "ends with a line break"),
+        (r"\A\s", "begins with a blank"),
+        (r"\s\Z", "ends with a blank"),
+        (r"[^\S ]", "has a line break, a tab or an odd blank"),
+        (r"\A(?:([\"'`]).*\1|\u201c.*\u201d|\u2018.*\u2019)\Z", "is in quotes"),
+        (r"\A(?:\$[({].*[)}]|\{\{.*\}\}|\$[A-Z_]{3,})\Z", "is a variable or a command that was not replaced"),
+        (r"\A<[^<>]+>\Z", "is a placeholder in < >"),
+        (r"\A(?i:bearer|basic|token) ", "begins with Bearer, Basic or Token"),
+        (r"\A(?i:sha(?:1|256|512)=)", "begins like a signature, with sha…="),
+        (r"\A(?:export )?[A-Z][A-Z0-9]*_[A-Z0-9_]+=.", "begins with the name of a variable and ="),
+    )
+)
+
 
 def variable_name(name: str, key: str) -> str:
     """Return a variable's name for a key of the source or task `name`."""
@@ -73,6 +90,21 @@ class Environment:
             hint = f"it is easily guessed{masked}; create one with openssl rand -hex 32"
             self._problems.warning(scalar.place, message, hint)
         return secret
+
+    def check_form(
+        self, scalar: Scalar, secret: Secret | None, flaw: str | None = None, hint: str = ""
+    ) -> None:
+        """Report a flaw of the secret, or warn about one that was copied with something around it."""
+        text = "" if secret is None else secret.reveal()
+        odd = next((what for looks, what in _ODD_SECRETS if looks.search(text)), None)
+        if odd is None and strip_invisible(text) != text.replace(" ", ""):
+            odd = "has an invisible character"
+        name = env_name(scalar)
+        if flaw is not None:
+            self._problems.error(scalar.place, flaw, hint if odd is None else f"the value in {name} {odd}")
+        elif odd is not None:
+            hint = f"set {name}, or the file that {name}_FILE names, to exactly the sender's secret"
+            self._problems.warning(scalar.place, f"the secret in {name} {odd}", hint)
 
     def _read(self, name: str, scalar: Scalar) -> str | None:
         try:

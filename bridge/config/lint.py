@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from bridge.config.compile import Compiler
+from bridge.config.compile import WORDS, Compiler
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.models import RouteModel
 from bridge.config.problems import Problems, guess
@@ -15,7 +15,8 @@ from bridge.core.fields import EVENT_NAMES, Each, Path, Step, path_text
 from bridge.core.problem import Place
 from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.expressions.expression import Expression, Template
-from bridge.sources.base.known_fields import FieldTree, UnknownStep, find_unknown_step
+from bridge.routing.match import NOT, Glob
+from bridge.sources.base.known_fields import ANY, FieldTree, UnknownStep, find_unknown_step, known_at
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import EVERY_EVENT
 
@@ -23,6 +24,13 @@ Steps = tuple[Step, ...]
 
 #: Special characters of an event pattern.
 _SPECIAL = re.compile(r"[*?\\]|\$\{\{")
+#: How a branch or a tag may begin in other tools.
+_REF_START = re.compile(r"/?(?:refs/)?(?:(?:heads?|branch(?:es)?|tags?|(?:remotes/)?origin)/)?")
+#: Words of people and other senders for known values.
+_OTHER_WORDS = {
+    "created": "opened", "failed": "failure",
+    "merged": "closed, and add payload.pull_request.merged: true under match:",
+}  # fmt: skip
 
 
 class Linter:
@@ -76,6 +84,8 @@ class Linter:
                 message,
                 "the reference of sources lists the known events; a sender may have newer ones",
             )
+        elif instead := _unknown_action(event, source):
+            self._problems.warning(event.place, f"{source.type.name} has no known event {event}", instead)
         elif event != event.strip():
             message = f"the event {describe(event)} begins or ends with a space, as no event does"
             self._problems.warning(event.place, message, "remove the space")
@@ -99,11 +109,30 @@ class Linter:
         looped = None if model.loop is None else self._items(model.loop)
         if model.loop is not None and looped is not None:
             self._check_field(model.loop, looped, (), payloads, what)
+        for place, path, glob in self._compared(model, names):
+            before = looped.steps if looped is not None and path.root == "item" else ()
+            if path.root == "payload" or before:
+                known = [known_at(payload, (*before, *path.steps)) for payload in payloads]
+                hints = [_misfit(glob, values, path.text) for values in known]
+                if None not in hints and not self._problems.has_problem_at(place):
+                    self._problems.warning(place, f"no known {what} has {glob} as {path.text}", hints[0])
         for scalar, path, guarded in self._read(model, names):
             if path.root == "payload":
                 self._check_field(scalar, path, (), payloads, what, guarded=guarded)
             elif path.root == "item" and looped is not None:
                 self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
+
+    def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, str]]:
+        """Yield every field that match or when compares, with the place and the text of its pattern."""
+        for key, node in (model.match or {}).items():
+            path = self._compiler.path(key, names)
+            for one in () if path is None else path.alternatives():
+                yield from ((at, one, glob) for at, glob in _patterns(node))
+        expression = None if model.when is None else self._compiler.condition(model.when, names)
+        if model.when is not None and expression is not None:
+            for path, value in expression.compared:
+                if isinstance(value, str) and not _SPECIAL.search(value):
+                    yield model.when.at(max(model.when.find(value), 0)), path, value
 
     def _items(self, loop: Scalar) -> Path | None:
         """Return the path of a loop's items, if the loop is only a field of the payload."""
@@ -121,10 +150,12 @@ class Linter:
 
         A `guarded` field may be missing, so only a misspelt one is reported.
         """
-        stops = [find_unknown_step(payload, (*before, *path.steps)) for payload in payloads]
-        if None in stops:
-            return
-        stop = max((stop for stop in stops if stop is not None), key=lambda each: each.steps)
+        stops: list[UnknownStep] = []
+        for payload in payloads:  # a route for every event has many, and the first few usually suffice
+            if (unknown := find_unknown_step(payload, (*before, *path.steps))) is None:
+                return
+            stops.append(unknown)
+        stop = max(stops, key=lambda each: each.steps)
         if stop.steps < len(before):
             return  # the loop's own path is reported
         if guarded and _may_be_there(path.steps[stop.steps - len(before)], stop):
@@ -137,8 +168,7 @@ class Linter:
         """Yield every path that the route reads, with its scalar, and whether the field may be missing."""
         for key in model.match or ():
             path = self._compiler.path(key, names)
-            if path is not None:
-                yield key, path, False
+            yield from ((key, one, False) for one in (() if path is None else path.alternatives()))
         if model.when is not None:
             yield from _paths(model.when, self._compiler.condition(model.when, names))
         group = None if model.concurrency is None else model.concurrency.group
@@ -154,7 +184,7 @@ def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple
 
 def _may_be_there(step: Step, stop: UnknownStep) -> bool:
     """Return whether some webhook could have this field: it is not misspelt."""
-    if isinstance(stop.holder, list) or not isinstance(step, str):
+    if not isinstance(stop.holder, Mapping) or not isinstance(step, str):
         return False
     return closest_match(step, stop.holder, sure=True) is None
 
@@ -186,19 +216,88 @@ def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[FieldTr
     if EVERY_EVENT in fields:
         return [fields[EVERY_EVENT]]
     wanted = events or [event for event in source.type.events if event not in source.type.setup_events]
-    payloads = [fields.get(event) or fields.get(event.rpartition(".")[0]) for event in wanted]
+    payloads = [_payload(event, source) for event in wanted]
     return [] if None in payloads else payloads
+
+
+def _payload(event: str, source: Source) -> FieldTree:
+    """Return what is known of an event, at least the fields that its bodies must have."""
+    known, markers = source.type.events, source.type.markers
+    for name in (event, event.rpartition(".")[0]):
+        if name in source.type.fields:
+            return source.type.fields[name]
+        if name in known:
+            more = () if markers is None else (*markers.optional.get(name, ()), *markers.context)
+            return dict.fromkeys((ANY, *(path.partition(".")[0] for path in (*known[name], *more))))
+    return None
+
+
+def _unknown_action(event: str, source: Source) -> str | None:
+    """Return what to write for ``event.action`` if the event has no such action."""
+    name, _, action = event.rpartition(".")
+    if source.type.actions.get(name) == ():
+        return f"write {name}: it has no actions"
+    hint = _misfit(action, source.type.actions.get(name), "action")
+    return hint and hint.replace("write ", f"write {name}.")
+
+
+def _patterns(node: Node) -> Iterator[tuple[Place, str]]:
+    """Yield the texts of a line of match, without null; of regular expressions those that are only text."""
+    if isinstance(node, Items):
+        for inner in node:
+            yield from _patterns(inner)
+    elif isinstance(node, Section):
+        yield from () if NOT not in node else _patterns(node.named(NOT))
+        if start := re.fullmatch(r"\^([\w/-]+)(\$?)", str(node.get("regex", ""))):  # type: ignore[call-overload]
+            yield node.named("regex").place, start[1] + ("" if start[2] else "*")
+    elif not isinstance(node, Invalid) and "${{" not in node and not (node.plain and node in WORDS):
+        yield node.place, str(node)
+
+
+def _misfit(glob: str, known: FieldTree, path: str) -> str | None:
+    """Return what to write instead of a pattern that no known value matches, or None."""
+    if isinstance(known, list):
+        return f"it is a list: write {path}[*]"
+    if isinstance(known, Mapping):
+        field = next((name for name in ("full_name", "name", "login", "id") if name in known), "…")
+        return f"it is an object: write one of its fields, such as {path}.{field}"
+    if known is None or any(_overlap(glob, form) for form in known):
+        return None
+    if known[0].startswith("!"):
+        return f"write {re.sub(r'^refs/(heads|tags)/|^.*/', '', glob)}"
+    if "*" in known[0]:
+        return f"write {known[0].rpartition('*')[0]}{_REF_START.sub('', glob, 1)}"
+    meant = _OTHER_WORDS.get(glob, "")
+    if meant.partition(",")[0] not in known:
+        meant = closest_match(glob, known, cutoff=0.8) or ""
+    return f"write {meant}" if meant else f"known: {', '.join(known)}"
+
+
+def _overlap(glob: str, form: str) -> bool:
+    """Return whether some text matches both."""
+    if form.startswith("!"):
+        return not Glob.parse(form[1:]).matches(glob)
+    if not _SPECIAL.search(glob):
+        return Glob.parse(form).matches(glob)
+    ours, theirs = (re.split(r"[*?\\]", text)[0] for text in (glob, form))
+    near = ours.startswith(theirs) or theirs.startswith(ours)
+    return near and ("*" in form or Glob.parse(glob).matches(form))
 
 
 def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
     """Return the warning, and what to write instead. The first `there` steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
+    if isinstance(stop.holder, tuple):
+        return (
+            f"{holder} is text in every known {what}",
+            f"for JSON in it write ({holder} | from_json){path_text('', [step])}",
+        )
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
         return f"{holder} is a list in every known {what}", hint
     if not isinstance(step, str):
         return f"{holder} is not a list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
-    meant, known = guess(step, stop.holder)
+    meant, known = guess(step, {*stop.holder} - {ANY})
     return f"no known {what} has {path_text(holder, [step])}{meant}", f"{holder} has: {known}"
 
 

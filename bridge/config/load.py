@@ -152,8 +152,9 @@ def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
         problems.error(place, f"the routing table cannot be read: {error.strerror}")
         return []
     if not config.exists():
+        where = "" if config.is_absolute() else f" in {Path.cwd()}"
         hint = "run `theeye-bridge init`, or set BRIDGE_CONFIG to the routing table"
-        problems.error(Place(str(config), 0, 0), "no such file or folder", hint)
+        problems.error(Place(str(config), 0, 0), f"no such file or folder{where}", hint)
     elif not paths:
         problems.error(place, "the folder has no .yml or .yaml file", "put the routing table there")
     return paths

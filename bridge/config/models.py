@@ -90,7 +90,7 @@ class TheEyeModel(Model):
     """TheEye, which runs the tasks."""
 
     url: Url | None = None
-    """The URL of TheEye's API. It must be https, except for a loopback address. Default: https://api.theeye.io"""
+    """The URL of TheEye's API without a path. It must be https, except for a loopback address. Default: https://api.theeye.io"""
     customer: Line
     """Your organization's exact name at TheEye, or ${{ env.NAME }}."""
     access_token: SecretText | None = None
@@ -138,7 +138,9 @@ class SignatureModel(Model):
     prefix: Text | None = None
     """The text before the signature in the header, such as sha256="""
     timestamp_header: HeaderName | None = None
-    """The name of the header with the time, if the sender also signs the time."""
+    """The name of the header with the time, if the sender signs it. It can be the signature's header."""
+    timestamp_field: Text | None = None
+    """The path of the field with the time, such as payload.sent_at, if the signed body has one."""
     signed: Signed | None = None
     """The text that the sender signs, such as {ts}.{body}"""
 

@@ -36,6 +36,9 @@ class Problems:
             for problem in self._found.values()
         )
 
+    def has_problem_at(self, place: Place) -> bool:
+        return any(problem.place == place for problem in self._found.values())
+
     def sorted(self) -> tuple[Problem, ...]:
         """Return the problems by file and place."""
         return tuple(

@@ -38,6 +38,8 @@ E = TypeVar("E", bound=StrEnum)
 _ENV = re.compile(r"\s*\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+#: The path of a header, where only its name is expected.
+_HEADER_PATH = re.compile(r"""(?:\$\{\{ *)?headers(?:\.|\[['"])([A-Za-z0-9-]+)(?:['"]\])?(?: *\}\})?""")
 _RATE = re.compile(r"([1-9][0-9]{0,4})/([smhd])")
 #: The most attempts of a rate, which the store counts.
 _RATE_ATTEMPTS_LIMIT = 10_000
@@ -94,6 +96,8 @@ def read_name(value: Any) -> Scalar:
 
 def read_header_name(value: Any) -> Scalar:
     text = read_text(value)
+    if path := _HEADER_PATH.fullmatch(text):
+        reject(f"found the path {describe(value)}, expected only the header's name", f"write {path[1]}")
     if not isinstance(text, Invalid) and not _HEADER_NAME.fullmatch(text):
         hint = "the server drops headers with _ in their names, as nginx does" if "_" in text else None
         reject(f"found {describe(value)}, expected a header's name of letters, digits, - and .", hint)
@@ -172,6 +176,11 @@ def check_url(text: str) -> None:
         reject("found no URL, expected one such as https://api.theeye.io")
     if "@" in parts.netloc or "?" in text or "#" in text or "\\" in text:
         reject("the URL may have no user, query or fragment")
+    if parts.path.strip("/"):
+        reject(
+            "the URL may have no path: the bridge adds the path of the API",
+            f"write {text[: -len(parts.path)]}",
+        )
     if parts.scheme == "http" and not is_loopback(host):
         reject("found http, expected https: task keys are in the URL's path", "write https://")
 

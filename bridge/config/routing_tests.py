@@ -20,10 +20,12 @@ from bridge.config.problems import Problems, guess
 from bridge.config.readers import Arguments, Text, Title, describe, read_section, read_text, reject
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Headers, Request
+from bridge.core.exact_json import dumps, loads
 from bridge.core.payload import parse_json
 from bridge.core.problem import Place
 from bridge.dry_run.routing_test import ExpectedJob, RoutingTest
 from bridge.routing.route import Route
+from bridge.sources.base.sample import completed
 from bridge.sources.base.source import Source
 
 #: The default of `received_at`.
@@ -72,7 +74,7 @@ def read_json(node: Node) -> JSON:
         return WORDS[node]
     if node.plain and _NUMBER.fullmatch(node):
         with suppress(orjson.JSONDecodeError):  # a number that JSON does not allow is text
-            return orjson.loads(str(node))
+            return loads(str(node).encode())
     return str(node)
 
 
@@ -152,10 +154,7 @@ class RoutingTestBuilder:
         body = self._body(model.payload) if self._read_payloads else None
         if body is None:
             return
-        headers, query = (
-            {str(name): str(value) for name, value in (given or {}).items()}
-            for given in (model.headers, model.query)
-        )
+        headers, query = _texts(model.headers), _texts(model.query)
         request = Request(
             str(model.source), Headers(headers.items()), query, body, model.received_at or _RECEIVED_AT
         )
@@ -179,15 +178,13 @@ class RoutingTestBuilder:
             self._problems.error(name.place, message, "change one of the names")
 
     def _check_event(self, place: Place, model: RoutingTestModel, source: Source) -> None:
-        header = source.type.event_header
-        if model.event is not None or any(
-            header and name.lower() == header.lower() for name in model.headers or ()
-        ):
+        if model.event is not None:
             return
+        headers, query = _texts(model.headers), _texts(model.query)
         try:
-            source.type.headers_for(None)
+            completed(source, None, Request(source.name, Headers(headers.items()), query, b"", _RECEIVED_AT))
         except Unreadable:
-            message = f"event is missing: {source.type.name} names it in a header"
+            message = f"event is required: the body of {source.type.name} does not name the event"
             self._problems.error(place, message, "write event: and its name, such as push")
 
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
@@ -205,7 +202,7 @@ class RoutingTestBuilder:
         if isinstance(payload, Invalid):
             return None
         if not isinstance(payload, Scalar):
-            return orjson.dumps(read_json(payload))
+            return dumps(read_json(payload))
         folder = Path(payload.place.file).parent
         path = folder / payload
         try:
@@ -226,3 +223,7 @@ class RoutingTestBuilder:
             self._problems.error(payload.place, f"payload: {describe(payload)}: {error}")
             return None
         return body
+
+
+def _texts(given: Texts | None) -> dict[str, str]:
+    return {str(name): str(value) for name, value in (given or {}).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from bridge.config.compile import Compiler
@@ -15,7 +16,14 @@ from bridge.core.redaction import Keep
 from bridge.core.secrets import Secret
 from bridge.core.suggestions import did_you_mean
 from bridge.sources.base.bodies import JSON_TYPE
-from bridge.sources.base.proofs import BasicCredentials, Credential, HmacSignature, Proof, RequiredProof
+from bridge.sources.base.proofs import (
+    BasicCredentials,
+    Credential,
+    HmacSignature,
+    Proof,
+    RequiredProof,
+    TimeInSignature,
+)
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import Options, Replays, SourceType
 
@@ -23,6 +31,12 @@ from bridge.sources.base.source_type import Options, Replays, SourceType
 _OPTION_NAMES = ("payload", "headers", "query")
 
 Given = Scalar | BasicAuthModel
+
+#: Names of objects that a webhook may be about, with or without _id.
+_SUBJECT = re.compile(
+    r"(?i)(?:alert|build|case|deployment|fingerprint|group|dedup|host|incident|invoice|issue|job|monitor|order|"
+    r"pipeline|problem|(?:pull|merge)_?request|run|service|ticket|user)(?:[_-]?(?:id|key|number|uuid))?"
+)
 
 _KEYS = tuple(ProofsModel.model_fields)
 
@@ -105,6 +119,8 @@ class SourceBuilder:
                 message = f"{source_type.name} does not support {key}"
                 self._problems.error(value.place, message, "remove it, or use type: generic")
         paths = {key: self._path(key, value) for key, value in values.items() if key != "header"}
+        if model.delivery_id is not None:
+            self._check_delivery_id(model.delivery_id, paths.get("delivery_id"), model)
         given = _given(model)
         if "header" in source_type.options and "token" in given and model.header is None:
             self._problems.error(
@@ -115,6 +131,32 @@ class SourceBuilder:
         if header and "header" in source_type.options and "token" not in given:
             self._problems.error(header.place, "header needs token", "remove it")
         return Options(header=str(header) if header else None, signature=signature, **paths)
+
+    def _check_delivery_id(self, scalar: Scalar, path: Path | None, model: SourceModel) -> None:
+        """Warn about an id of what the webhook is about, and about one that a stranger can change."""
+        if path is None:
+            return
+        *before, last = [str(step) for step in path.steps] or [""]
+        last = before[-1] if before and last.lower() in ("id", "iid", "key", "number", "uuid") else last
+        signature = model.signature
+        is_timed = signature is not None and bool(signature.timestamp_header or signature.timestamp_field)
+        if path.root == "payload" and _SUBJECT.fullmatch(last):
+            message = (
+                f"{path.text} identifies an object, such as an alert, and not the webhook: "
+                "later webhooks about it would count as duplicates"
+            )
+            hint = (
+                "name a field that identifies one webhook and that only a retry repeats, "
+                "or remove delivery_id"
+            )
+            self._problems.warning(scalar.place, message, hint)
+        elif path.root != "payload" and "secret" in _given(model) and not is_timed and model.replays is None:
+            message = f"{path.text} is not signed: a copied webhook with another id runs its tasks again"
+            hint = (
+                "set delivery_id to a field of the body, set timestamp_header or timestamp_field, "
+                "or set replays to refuse or note"
+            )
+            self._problems.warning(scalar.place, message, hint)
 
     def _signature(self, name: Scalar, model: SourceModel, source_type: SourceType) -> HmacSignature | None:
         """Return the signature format that the table sets, or None."""
@@ -156,22 +198,25 @@ class SourceBuilder:
         if timestamp is not None and "{ts}" not in signed:
             hint = "add {ts} to signed, or remove timestamp_header: an unsigned time proves nothing"
             self._problems.error(place, "timestamp_header needs {ts} in signed", hint)
-        if timestamp is not None and timestamp.lower() == header.lower():
-            message = f"the signature and its time cannot both be in {header}"
-            self._problems.error(name.place, message, "write timestamp_header: and the header with the time")
-        return HmacSignature(
+        is_shared = timestamp is not None and timestamp.lower() == header.lower()
+        built = HmacSignature(
             header=header,
             algorithm=given.algorithm or "sha256",
-            prefix=str(given.prefix or ""),
+            prefix=str(given.prefix or ("v1=" if is_shared else "")),
             encoding=given.encoding or "hex",
-            timestamp_header=timestamp,
+            timestamp_header=None if is_shared else timestamp,
+            timestamp_field=self._path("timestamp_field", given.timestamp_field, ("payload",))
+            if given.timestamp_field
+            else None,
             signed=signed,
         )
+        return TimeInSignature(**vars(built), separators=",;") if is_shared else built
 
-    def _path(self, key: str, value: Scalar) -> Path | None:
-        path = self._compiler.path(value, _OPTION_NAMES)
-        if path is not None and Each() in path.steps:
-            message = f"{key}: found [*], expected the path of one field"
+    def _path(self, key: str, value: Scalar, names: tuple[str, ...] = _OPTION_NAMES) -> Path | None:
+        path = self._compiler.path(value, names)
+        if path is not None and not path.is_single:
+            found = "[*]" if Each() in path.steps else "several names"
+            message = f"{key}: found {found}, expected the path of one field"
             self._problems.error(value.place, message, "name one element, such as [0]")
         return path
 
@@ -186,6 +231,9 @@ class SourceBuilder:
         path = self._compiler.path(value, _OPTION_NAMES)
         if path is None:
             return None
+        if any(isinstance(step, tuple) for step in path.steps):
+            message = "redact: found several names, expected the path of a field"
+            self._problems.error(value.place, message, "write a path for each of them")
         if not path.steps:
             message = f"redact: found all of {path.root}, expected the path of a field"
             self._problems.error(
@@ -274,13 +322,14 @@ class SourceBuilder:
     def _secret(self, proof: Proof, scalar: Scalar) -> Secret | None:
         secret = self._environment.secret(scalar)
         flaw = None if secret is None else proof.secret_error(secret.reveal())
-        if flaw is not None:
-            self._problems.error(scalar.place, flaw, "copy it from the sender's settings, without spaces")
+        hint = "copy it from the sender's settings, without spaces"
+        self._environment.check_form(scalar, secret, flaw, hint)
         return secret
 
     def _credentials(self, model: BasicAuthModel) -> BasicCredentials | None:
         username = self._environment.text(model.username)
         password = self._environment.secret(model.password)
+        self._environment.check_form(model.password, password)
         if username is None or password is None:
             return None
         if ":" in username:

@@ -66,6 +66,11 @@ class TaskBuilder:
         if task_id is None:
             self._broken.add(str(name))
         else:
+            if task_id in self._by_id:
+                other, place = self._by_id[task_id]
+                message = f"task {name} has the id of task {other.name}, at {place}"
+                hint = "correct the id, or remove one of them and name the other in the routes"
+                self._problems.warning(model.id.place, message, hint)
             self._by_name[str(name)] = self._own_task(task_id, str(name), key, model, name.place)
             self.unused[str(name)] = name.place
 
@@ -151,7 +156,8 @@ class TaskBuilder:
         if length != SECRET_KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
             counted = "other characters" if length == SECRET_KEY_LENGTH else f"{length} characters"
             message = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
-            self._problems.error(scalar.place, message, "copy it from the task at TheEye, without spaces")
+            hint = "copy it from the task at TheEye, without spaces"
+            self._environment.check_form(scalar, secret, message, hint)
         return secret
 
 

@@ -98,6 +98,13 @@ class UnknownSource(Refusal):
     title = "There is no such source"
 
 
+class WrongMethod(Refusal):
+    """The method of the request is not POST."""
+
+    status = 405
+    title = "Method Not Allowed"
+
+
 class RequestTimeout(Refusal):
     """The request was incomplete at its deadline."""
 
@@ -164,6 +171,14 @@ class OutboxError(BridgeError):
 
 class StoreUnavailable(OutboxError):
     """The database cannot be reached, read or written."""
+
+
+class NoStore(StoreUnavailable):
+    """There is no database, and this command creates none."""
+
+
+class EmptyStore(NoStore):
+    """The database has no tables, and this command creates none."""
 
 
 class NoSuchEvent(OutboxError):

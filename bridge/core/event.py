@@ -58,13 +58,13 @@ def rfc3339(seconds: float) -> str:
 
 
 def full_name(event: str, action: str | None) -> str:
-    """Return ``event.action``, or the event if it has no action."""
-    return f"{event}.{action}" if action else event
+    """Return ``event.action``, or the event if it has no action; ``null`` if the event has no name."""
+    return f"{event}.{action}" if action else event or "null"
 
 
 @dataclass(frozen=True)
 class Request:
-    """The raw facts of one POST."""
+    """The raw facts of one request."""
 
     #: The last part of the URL: the name of a source.
     source: str
@@ -77,6 +77,7 @@ class Request:
     received_at: float
     #: The client's IP address; empty if unknown.
     client: str = ""
+    method: str = "POST"
     #: The JSON value of a body that was parsed. Copies of a request share it: a signature inside the body
     #: needs the value before the source reads the body.
     parsed: dict[bytes, JSON] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
@@ -93,7 +94,7 @@ class Event:
     """One authentic, parsed request."""
 
     source: str
-    #: The sender's name of the event, such as ``push``.
+    #: The sender's name of the event, such as ``push``; empty if it cannot be read.
     event: str
     #: Its sub-type, such as ``opened``, if the sender has one.
     action: str | None
@@ -121,7 +122,7 @@ class Event:
             "payload": self.payload,
             "headers": self.headers,
             "query": self.query,
-            "event": self.event,
+            "event": self.event or None,
             "action": self.action,
             "source": self.source,
             "delivery_id": self.delivery_id,

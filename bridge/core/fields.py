@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import islice
+from itertools import islice, product
 
 from bridge.core.budget import Budget, budget_of
 from bridge.core.errors import ExpressionError
@@ -19,9 +19,10 @@ EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "deli
 ITEM_NAMES = ("item", "index")
 
 #: Of these, the names of values with fields.
-_CONTAINERS = {"payload", "headers", "query", "item"}
+CONTAINERS = {"payload", "headers", "query", "item"}
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NAMES = re.compile(r"\.\{([A-Za-z_]\w*(?:, *[A-Za-z_]\w*)+)\}", re.ASCII)
 _INDEX = re.compile(r"\[(-?\d{1,9})\]", re.ASCII)
 _QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""")
 
@@ -46,7 +47,8 @@ class Each:
     """The step ``[*]``: every element of a list."""
 
 
-Step = str | int | Each
+#: A name, an index, every element, or any of several names.
+Step = str | int | Each | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Path:
     text: str
     root: str
     steps: tuple[Step, ...]
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether it leads to one field: it has neither [*] nor several names."""
+        return not any(isinstance(step, Each | tuple) for step in self.steps)
+
+    def alternatives(self) -> list[Path]:
+        """Return a path for each choice of its names."""
+        choices = [step if isinstance(step, tuple) else (step,) for step in self.steps]
+        return [Path(path_text(self.root, steps), self.root, steps) for steps in product(*choices)]
 
     def is_inside(self, other: Path) -> bool:
         """Return whether it leads to the other's field, or to a field inside it."""
@@ -88,15 +100,21 @@ class Path:
                 budget.charge(sum(map(len, lists)))
                 values = [element for value in lists for element in value]
             else:
+                names = step if isinstance(step, tuple) else (step,)
                 if starred:
-                    budget.charge(len(values))
-                values = [inner for value in values if (inner := child(value, step)) is not MISSING]
+                    budget.charge(len(values) * len(names))
+                values = [
+                    inner
+                    for value in values
+                    for name in names
+                    if (inner := child(value, name)) is not MISSING
+                ]
                 if not starred and not values:
                     return MISSING
         return MISSING if values and values[0] is MISSING else values
 
 
-def child(value: JSON | Absent, step: str | int | Each) -> JSON | Absent:
+def child(value: JSON | Absent, step: Step) -> JSON | Absent:
     """Return a field of an object, an element of a list, or a header; or MISSING."""
     if isinstance(step, str):
         if isinstance(value, dict | Headers):
@@ -125,14 +143,18 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
     if root is None:
         raise ExpressionError(f"found {text!r}, expected a field path such as payload.ref")
     if root[0] not in names:
-        raise ExpressionError(f"unknown name {root[0]!r}{did_you_mean(root[0], names)}", 0, _known(names))
+        raise ExpressionError(
+            f"unknown name {root[0]!r}{did_you_mean(root[0], names, sure=True)}",
+            0,
+            _instead(text, root[0], names),
+        )
     steps: list[Step] = []
     at = root.end()
     while at < len(text):
         step, end = _parse_step(text, at)
         steps.append(step)
         at = end
-    if steps and root[0] not in _CONTAINERS:
+    if steps and root[0] not in CONTAINERS:
         raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end())
     return Path(text, root[0], tuple(steps))
 
@@ -142,6 +164,8 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
         return Each(), at + 3
     if index := _INDEX.match(text, at):
         return int(index[1]), index.end()
+    if several := _NAMES.match(text, at):
+        return tuple(re.split(", *", several[1])), several.end()
     if quoted := _QUOTED.match(text, at):
         inner = quoted[1] if quoted[1] is not None else quoted[2]
         return re.sub(r"\\(.)", r"\1", inner), quoted.end()
@@ -167,6 +191,8 @@ def path_text(root: str, steps: Iterable[Step]) -> str:
     for step in steps:
         if isinstance(step, Each):
             text += "[*]"
+        elif isinstance(step, tuple):
+            text += f".{{{','.join(step)}}}"
         elif isinstance(step, int):
             text += f"[{step}]"
         elif _NAME.fullmatch(step):
@@ -236,5 +262,11 @@ def _shortened(step: Step) -> Step:
     return step
 
 
-def _known(names: Iterable[str]) -> str:
-    return f"a path begins with one of {', '.join(names)}"
+def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
+    """Return what to write for a path that begins with an unknown name: of a header, or of a field."""
+    known = f"a path begins with one of {', '.join(names)}"
+    if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names, sure=True):
+        return known
+    if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
+        return f"write {path_text('headers', [text])}"
+    return f"write payload.{text}; {known}" if "payload" in names else known

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import orjson
 
 from bridge.core.event import JSON, Headers
+from bridge.core.exact_json import digits
 from bridge.core.json_values import MISSING, Absent
 from bridge.core.redaction import REDACTED, Redacted
 
@@ -28,5 +29,7 @@ def shorten(text: str) -> str:
     return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}… ({len(text)} characters)"
 
 
-def _to_json(value: Headers | Redacted) -> JSON:
-    return REDACTED if isinstance(value, Redacted) else dict(value)
+def _to_json(value: object) -> JSON:
+    if isinstance(value, Redacted):
+        return REDACTED
+    return dict(value) if isinstance(value, Headers) else digits(value)

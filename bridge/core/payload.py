@@ -8,6 +8,7 @@ import orjson
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON
+from bridge.core.exact_json import loads
 
 #: How deep objects and lists may be nested.
 MAX_JSON_DEPTH = 64
@@ -30,7 +31,7 @@ def parse_json(body: bytes) -> JSON:
     if body.count(b",") + openings >= MAX_JSON_VALUES:
         raise Unreadable(f"the JSON has more than {MAX_JSON_VALUES:,} commas and brackets")
     try:
-        value = orjson.loads(body)
+        value = loads(body)
     except orjson.JSONDecodeError as error:
         raise Unreadable(f"the body is not valid JSON: {error}") from error
     if openings > MAX_JSON_DEPTH and _is_deeper(value, MAX_JSON_DEPTH):
@@ -59,7 +60,9 @@ def parse_form(body: bytes, limit: int = MAX_FORM_FIELDS) -> dict[str, str]:
     Raises Unreadable, also for JSON: a signature does not cover the Content-Type that calls it a form.
     """
     if _JSON_START.match(body):
-        raise Unreadable("the body begins like JSON, but its Content-Type says a form; expected name=value")
+        raise Unreadable(
+            "the body begins like JSON, but its Content-Type says a form: set application/json at the sender"
+        )
     fields = body.split(b"&", limit)
     if len(fields) > limit:
         raise Unreadable(f"the form has more than {limit} field{'s' if limit > 1 else ''}")

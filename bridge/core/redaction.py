@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any, NoReturn, cast
 
 from bridge.core.errors import EvaluationError
 from bridge.core.event import JSON, Event, Headers
+from bridge.core.exact_json import dumps
 from bridge.core.fields import Each, Path, Step, child, path_text
 from bridge.core.json_values import MISSING
 
@@ -96,7 +95,7 @@ def redact(event: Event, paths: Iterable[Path]) -> Event:
     return replace(
         RedactedEvent(**{field.name: getattr(event, field.name) for field in fields(event)}),
         payload=payload,
-        body=event.body if payload is event.payload else orjson.dumps(payload),
+        body=event.body if payload is event.payload else dumps(payload),
         headers=Headers(parts["headers"].items()),
         query=parts["query"],
     )
@@ -127,5 +126,5 @@ def _replaced(value: JSON, steps: list[Step]) -> JSON:
         return value
     if isinstance(value, dict):
         return {**value, step: new}
-    at = int(step) % len(value)
+    at = cast(int, step) % len(value)
     return [*value[:at], new, *value[at + 1 :]]

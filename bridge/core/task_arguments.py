@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-import orjson
-
 from bridge.core.event import JSON
+from bridge.core.exact_json import LongNumber, dumps
 
 #: The longest shell text of a job's arguments together. Linux starts no command of 131,072 bytes or more, and
 #: the script's path counts, too.
@@ -59,10 +58,11 @@ def _wire_value(value: JSON, arguments_type: ArgumentsType) -> JSON:
     A text task needs text for everything but null. A legacy task rounds large numbers.
     """
     if arguments_type is ArgumentsType.TEXT and value is not None and not isinstance(value, str):
-        return orjson.dumps(value).decode()
-    if arguments_type is ArgumentsType.LEGACY and isinstance(value, int) and abs(value) > MAX_EXACT_INTEGER:
-        return str(value)
-    return value
+        return dumps(value).decode()
+    if arguments_type is not ArgumentsType.LEGACY:
+        return value
+    is_long = isinstance(value, int) and abs(value) > MAX_EXACT_INTEGER
+    return str(value) if is_long or isinstance(value, LongNumber) else value
 
 
 def arguments_problem(
@@ -81,7 +81,7 @@ def arguments_problem(
         size, problem = _size_and_problem(value, arguments_type, allow_data_urls)
         if problem is not None:
             name = names[order] if order < len(names) else None
-            return f"{name or f'argument {order}'}: {problem}"
+            return f"{name or f'argument {order + 1}'}: {problem}"
         total += size
     return None if total <= MAX_SHELL_TEXT_BYTES else f"the arguments together: {_too_long(total)}"
 
@@ -117,7 +117,7 @@ def _script_text(wire_value: JSON, arguments_type: ArgumentsType) -> str:
             return wire_value
         if wire_value is None and arguments_type is ArgumentsType.LEGACY:
             return ""
-    return orjson.dumps(wire_value).decode()
+    return dumps(wire_value).decode()
 
 
 def _too_long(size: int) -> str:

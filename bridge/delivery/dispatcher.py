@@ -81,12 +81,12 @@ class Delivery:
         self._next_due: float | None = None
         #: When a task's rate allows another start, seconds since the epoch; None where no rate is used up.
         self._next_start_at: float | None = None
-        self._target = Target(table, clock)
+        self._name = uuid4().hex
+        self._target = Target(table, clock, outbox, self._name)
         self._sender = Sender(table, outbox, mask, self._target, clock, dry_run=dry_run)
         self._dry_run = dry_run
         #: Returns what else is wrong with this process, masked; for one without a `/readyz`.
         self.other_trouble: Callable[[], str | None] = lambda: None
-        self._name = uuid4().hex
         self._heartbeat_at = -HEARTBEAT_INTERVAL
         self._repaired_at = -REPAIR_INTERVAL
         #: When the dispatcher's last round began, by ``time.monotonic()``.

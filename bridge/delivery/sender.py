@@ -89,7 +89,7 @@ class Sender:
             return not self._dry_run and job.task_id in table.tasks and self._problem(table, job) is None
         except Exception:
             # A defect must cost this job, and not every claim.
-            log.exception("job %d: it is not known whether it can be sent", job.id)
+            log.exception("job %d: the check before sending failed; the job is not sent", job.id)
             return False
 
     def expect(self, claimed: ClaimedJob) -> None:
@@ -184,7 +184,9 @@ class Sender:
             else:
                 self._outbox.release(job, token, now + wait, reason)
         elif (problem := self._problem(table, job)) is not None:
-            log.warning("job %d: now %s: %s", job.id, JobState.DEAD, problem)
+            log.warning(
+                "job %d of route %r, task %s: now %s: %s", job.id, job.route, job.task, JobState.DEAD, problem
+            )
             self._outbox.end_unsent(job, token, JobState.DEAD, problem)
         else:
             reason = f"dry run: not sent, POST {_request(claimed).shown_url}"
@@ -193,9 +195,11 @@ class Sender:
 
     def _why_not_sent(self, claimed: ClaimedJob) -> str | None:
         """Return why an attempt that has started must not be sent after all, or None."""
+        if claimed.is_about_to_end:
+            return "its lease is about to expire"
         # After the deadline the attempt is recorded as unknown, and another process may send the job.
-        if claimed.is_about_to_end or time.monotonic() >= self.deadline:
-            return "its claim was about to end"
+        if time.monotonic() >= self.deadline:
+            return "the bridge is stopping"
         if claimed.job.task_id in self._target.excluded_tasks:
             return "TheEye refused the access token"
         return None
@@ -244,7 +248,10 @@ class Sender:
         level = logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING
         reason = f": {decision.reason}" if decision.reason else ""
         lost = "" if recorded else " (not recorded: the claim is no longer held)"
-        log.log(level, "job %d: %s, now %s%s%s", job.id, result.outcome, decision.state, reason, lost)
+        log.log(
+            level, "job %d of route %r, task %s: %s, now %s%s%s",
+            job.id, job.route, job.task, result.outcome, decision.state, reason, lost,
+        )  # fmt: skip
 
     def _with_steady_age(self, job: Job, now: float) -> Job:
         """Return the job as if it was new where a jump of the clock may have made it look old."""

@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.event import rfc3339
 from bridge.core.job import Job
 from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import CircuitBreaker, Probe, sign_of
+from bridge.outbox.store import Outbox
 from bridge.routing.routing_table import RoutingTable
 
+#: How the trouble of an outage begins; the time follows, to the second.
+OUTAGE = "TheEye has been unreachable since "
+_OUTAGE = re.compile(OUTAGE + r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
 #: The trouble after a 401 on the access token.
 UNAUTHORIZED = "TheEye refused the access token: set another, then restart or send SIGHUP"
 
+#: Seconds between two looks at the other processes during an outage, and how long a heartbeat counts.
+PEERS_INTERVAL, PEERS_TIMEOUT = 2.0, 30.0
+#: How long one process probes for all, seconds.
+TURN_SECONDS = 60.0
+
 log = logging.getLogger(__name__)
+
+
+def outage_began_before(trouble: str) -> float | None:
+    """Return a time at which the outage had begun, seconds since the epoch; None for other troubles.
+
+    A job that is sent later and accepted shows that the outage is over.
+    """
+    found = _OUTAGE.match(trouble)
+    # The text has whole seconds.
+    return None if found is None else datetime.fromisoformat(found[1]).timestamp() + 1
 
 
 class Target:
     """Whether TheEye is reachable, and whether it accepts the access token. Safe to use from any thread."""
 
-    def __init__(self, table: RoutingTable, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        table: RoutingTable,
+        clock: Callable[[], float] = time.time,
+        outbox: Outbox | None = None,
+        name: str = "",
+    ) -> None:
+        """`name` is that of this process's heartbeat in the store. Without a store it probes alone."""
         self._table = table
         self._clock = clock
+        self._outbox = outbox
+        self._name = name
+        #: Whether it is this process's turn to probe, and when to ask the store again, ``time.monotonic()``.
+        self._has_turn, self._ask_at = True, 0.0
         self._lock = threading.Lock()
         self._breaker = CircuitBreaker(table.theeye.timeout)
         #: When the circuit opened, for people: seconds since the epoch.
@@ -57,9 +89,7 @@ class Target:
         with self._lock:
             if self._breaker.is_open:
                 since = f"{rfc3339(self._opened_at)[:19]}Z"
-                reasons.append(
-                    f"TheEye has been unreachable since {since}, circuit open: {self._breaker.reason}"
-                )
+                reasons.append(f"{OUTAGE}{since}, circuit open: {self._breaker.reason}")
                 if self._breaker.claim_limit(1):
                     reasons.append("it answers again; the bridge sends one job as a test")
             if self._token_refused:
@@ -104,15 +134,41 @@ class Target:
 
     @property
     def seconds_to_probe(self) -> float | None:
-        """The seconds until a probe is due; None where none is."""
+        """The seconds until a probe, or the turn to probe, may be due; None where none is."""
         with self._lock:
             at = self._breaker.next_probe_at
+        if at is not None and not self._has_turn:
+            at = max(at, self._ask_at)
         return None if at is None else max(0.0, at - time.monotonic())
 
     def start_probe(self) -> Probe | None:
-        """Start a probe if one is due. `probe_finished` must follow."""
+        """Start a probe if one is due and it is this process's turn. `probe_finished` must follow.
+
+        Raises StoreUnavailable.
+        """
+        now = time.monotonic()
+        if self._outbox is not None and self._breaker.is_open and now >= self._ask_at:
+            self._ask_at = now + PEERS_INTERVAL
+            self._ask_peers(self._outbox)
         with self._lock:
-            return self._breaker.start_probe(time.monotonic())
+            return self._breaker.start_probe(now) if self._has_turn else None
+
+    def _ask_peers(self, outbox: Outbox) -> None:
+        """End the outage if another process has delivered since it began; else find out whose turn it is.
+
+        The turn changes: one process may be cut off while TheEye answers the others.
+        """
+        last = outbox.last_accepted_at()
+        seen = outbox.delivering(PEERS_TIMEOUT)
+        out = sorted({self._name, *(each.name for each in seen if _OUTAGE.match(each.trouble or ""))})
+        self._has_turn = out[int(self._clock() // TURN_SECONDS) % len(out)] == self._name
+        with self._lock:
+            is_over = self._breaker.is_open and last > self._opened_at
+            if is_over:
+                # As for a new target: what is still in flight says nothing.
+                self._breaker.reconfigure(self._table.theeye.timeout, is_new_target=True)
+        if is_over:
+            log.info("TheEye is reachable again: another process has delivered; sending continues")
 
     def probe_finished(self, probe: Probe, alive: bool, detail: str) -> None:
         """Note how a probe ended; `detail` is masked."""

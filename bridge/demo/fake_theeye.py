@@ -39,7 +39,7 @@ def _stand_in(task: Task, table: RoutingTable) -> StandInTask:
         counts.append(len(table.on_dead.arguments))
     names = task.arguments
     if names is None:
-        names = tuple(f"argument {number}" for number in range(max(counts, default=0)))
+        names = tuple(f"argument {number + 1}" for number in range(max(counts, default=0)))
     return StandInTask(
         id=task.id,
         # A task without a key starts by the access token; nobody knows this key.

@@ -9,6 +9,7 @@ from itertools import zip_longest
 import orjson
 
 from bridge.core.event import JSON
+from bridge.core.exact_json import dumps
 from bridge.core.job import Job, NewJob
 from bridge.core.json_text import display, json_text
 from bridge.core.json_values import MISSING, Absent, json_equal
@@ -36,7 +37,7 @@ def diff_arguments(
 
 def equal_when_sent(one: JSON | Absent, other: JSON | Absent) -> bool:
     """Compare two values as a task sees them: 5 and 5.0 differ."""
-    as_sent = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+    as_sent = partial(dumps, option=orjson.OPT_SORT_KEYS)
     return json_equal(one, other) and as_sent(one) == as_sent(other)
 
 
@@ -69,4 +70,4 @@ def describe(job: Job | NewJob, mask: Mask) -> str:
 
 def _label(route: Route | None, order: int) -> str:
     known = route is not None and order < len(route.arguments)
-    return route.arguments[order].label if route is not None and known else f"argument {order}"
+    return route.arguments[order].label if route is not None and known else f"argument {order + 1}"

@@ -8,10 +8,9 @@ from dataclasses import fields, replace
 from decimal import Decimal
 from functools import partial
 
-import orjson
-
 from bridge.core.errors import Refusal, Unreadable
 from bridge.core.event import JSON, Event, Headers, Request, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.job import NewJob
 from bridge.core.problem import Place
 from bridge.core.secrets import Mask
@@ -68,7 +67,7 @@ def _expected(job: NewJob, mask: Mask) -> ExpectedJob:
     """Expect of a job what may be shown and can be written in a table."""
     if job.arguments is None:
         return ExpectedJob(job.route, error=mask(job.reason or "").partition("<secret>")[0])
-    text = orjson.dumps(job.arguments).decode()
+    text = dumps(job.arguments).decode()
     fits = mask(text) == text and all(_fits(value, _DEPTH) for value in job.arguments)
     return ExpectedJob(job.route, job.arguments if fits else None)
 
@@ -139,7 +138,7 @@ def _text(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """Quote as JSON, which is YAML, too; unprintable characters have YAML's escapes."""
-    quoted = orjson.dumps(text).decode()
+    quoted = dumps(text).decode()
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
 
 
@@ -152,4 +151,4 @@ def _value(value: JSON) -> str:
     if isinstance(value, float):  # without an exponent: a commit's hash may look like one
         text = format(Decimal(repr(value)), "f")
         return text if "." in text else f"{text}.0"
-    return _quoted(value) if isinstance(value, str) else orjson.dumps(value).decode()
+    return _quoted(value) if isinstance(value, str) else dumps(value).decode()

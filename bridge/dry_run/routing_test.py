@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 import orjson
 
 from bridge.core.errors import Refusal, Unreadable
-from bridge.core.event import JSON, Event, Headers, Request
+from bridge.core.event import JSON, Event, Request
+from bridge.core.exact_json import dumps
 from bridge.core.job import NewJob
 from bridge.core.json_text import display
 from bridge.core.problem import Place
@@ -18,6 +19,7 @@ from bridge.dry_run.diff import describe, diff_arguments
 from bridge.routing.check_result import CheckResult
 from bridge.routing.route import Route
 from bridge.routing.routing_table import RoutingTable
+from bridge.sources.base.sample import completed, unknown_event
 from bridge.sources.base.source import Source
 
 
@@ -38,7 +40,7 @@ class RoutingTestResult:
 
     #: Empty if the test passes.
     failures: tuple[CheckResult, ...]
-    #: Errors in conditions and loops.
+    #: An unknown event, and errors in conditions and loops.
     warnings: tuple[str, ...] = ()
 
 
@@ -59,11 +61,7 @@ class RoutingTest:
 
     def event_from(self, source: Source) -> Event:
         """Read it as the server would. Raises Refusal."""
-        given = self.request.headers
-        named = self.event or given.get(source.type.event_header or "")
-        usual = source.type.headers_for(None if named is None else named.partition(".")[0])
-        headers = Headers([*usual.items(), *given.items()])
-        event, _ = source.read(replace(self.request, headers=headers))
+        event, _ = source.read(completed(source, self.event, self.request))
         if self.event not in (None, event.event, event.full_name):
             raise Unreadable(
                 f"the payload belongs to event {event.full_name}, but the test has event: {self.event}"
@@ -78,12 +76,15 @@ class RoutingTest:
             return RoutingTestResult(
                 (CheckResult("the webhook", "an accepted request", str(error), passed=False),)
             )
+        source_type = table.sources[self.request.source].type
+        unknown = None if self.event is None else unknown_event(source_type, self.event)
         routes = {route.name: route for route in table.routes}
         made = list(enumerate(routed.jobs, 1))
         # As many jobs as expected are compared one by one.
         by_arguments = len(made) != len(self.expected)
         failures = _failures(self.expected, made, routes, mask, by_arguments=by_arguments)
-        return RoutingTestResult(tuple(failures), routed.warnings)
+        warnings = routed.warnings if unknown is None else (unknown, *routed.warnings)
+        return RoutingTestResult(tuple(failures), warnings)
 
 
 def _failures(
@@ -121,7 +122,7 @@ def _failures(
 
 
 def _key(job: ExpectedJob | NewJob, by_arguments: bool) -> tuple[str, bytes]:
-    return job.route, orjson.dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
+    return job.route, dumps(job.arguments, option=orjson.OPT_SORT_KEYS) if by_arguments else b""
 
 
 def _compare_job(

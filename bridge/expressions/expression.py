@@ -136,6 +136,8 @@ class Expression:
     paths: tuple[Path, ...]
     #: The paths that may be missing, since `default` or `is defined` follows, and those inside them.
     optional: frozenset[Path]
+    #: The fields that it compares with a constant by ``==``, ``!=`` or ``in``.
+    compared: tuple[tuple[Path, JSON], ...]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
     #: The budget steps of its evaluation, besides those of its operations.
@@ -270,7 +272,8 @@ class Language:
         only = _only_field(rewritten, rewriter)
         steps = _EVALUATION if only is None else _LOOK_UP
         steps += sum(1 for _ in rewritten.find_all(nodes.Expr))
-        made = Expression(stripped, used, paths, optional, sandbox, code, steps, only)
+        compared = tuple(rewriter.compared)
+        made = Expression(stripped, used, paths, optional, compared, sandbox, code, steps, only)
         self._compiled[sandbox, stripped, names] = made
         return made
 

@@ -15,9 +15,10 @@ import jinja2
 from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
-from bridge.core.errors import EvaluationError
+from bridge.core.errors import EvaluationError, Unreadable
 from bridge.core.event import JSON
 from bridge.core.json_values import MISSING, is_number, json_type
+from bridge.core.payload import parse_json
 from bridge.core.regex import CompiledRegex, compile_replacement
 from bridge.expressions.lists import LIST_FILTERS, attribute_getter
 from bridge.expressions.syntax_functions import (
@@ -62,6 +63,8 @@ _CASED_PER_STEP = 2
 _STRIPPED_PER_STEP = 4
 #: Characters of a URL written in one step.
 _QUOTED_PER_STEP = 16
+#: Budget steps for each value that `from_json` reads.
+_PARSED_VALUE = 2
 #: Characters of a number read in one step.
 _DIGITS_PER_STEP = 16
 
@@ -131,6 +134,18 @@ def _to_json(context: Context, value: JSON) -> str:
 
 
 @pass_context
+def _from_json(context: Context, value: JSON) -> JSON:
+    text = require_text(value, "from_json")
+    charge_text(context, len(text))
+    # Each value but the first follows one of these, so a refused text costs no memory.
+    budget(context).charge(_PARSED_VALUE * sum(map(text.count, ",[{")))
+    try:
+        return parse_json(text.encode())
+    except Unreadable as error:
+        raise EvaluationError(f"from_json: {str(error).replace('the body', 'the text')}") from error
+
+
+@pass_context
 def _urlencode(context: Context, value: JSON) -> str:
     if isinstance(require_present(value), dict):
         left = budget(context)
@@ -184,10 +199,17 @@ def _round(value: JSON, precision: int = 0, method: str = "common") -> float:
     return jinja2.filters.do_round(_number_of(value, "round"), precision, cast(Any, method))
 
 
+#: A ``sum`` of lists, and the hint.
+SUM_OF_LISTS = "sum adds numbers, not lists"
+SUM_HINT = "to match any changed file, write payload.commits[*].{added,modified,removed}[*]: under match"
+
+
 @pass_context
 def _sum(context: Context, value: JSON, attribute: str | None = None, start: int = 0) -> int | float:
     items = require_elements(value, "sum", budget(context), 2)
     numbers = [start, *map(attribute_getter(context, attribute, items), items)]
+    if any(isinstance(number, list) for number in numbers):
+        raise EvaluationError(f"{SUM_OF_LISTS}: {SUM_HINT}")
     return sum(_number_of(number, "sum") for number in numbers)
 
 
@@ -306,6 +328,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "d": _default,
     "default": _default,
     "float": _number("float", float),
+    "from_json": _from_json,
     "int": _number("int", int),
     "length": _length,
     "regex_replace": _regex_replace,

@@ -13,6 +13,7 @@ from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
 from bridge.core.event import JSON
+from bridge.core.exact_json import dumps
 from bridge.core.json_values import is_number, json_type
 from bridge.expressions.syntax_functions import budget, charge_text, join_texts, limit, missing_field
 from bridge.expressions.values import (
@@ -139,7 +140,7 @@ def _unique(
         if isinstance(key, str) and not case_sensitive:
             key = key.lower()
         # In Python true equals 1; as JSON text 1 differs from 1.0.
-        identity = key if is_number(key) else orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+        identity = key if is_number(key) else dumps(key, option=orjson.OPT_SORT_KEYS)
         unique.setdefault(identity, item)
     return list(unique.values())
 

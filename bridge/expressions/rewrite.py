@@ -16,7 +16,7 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import Path, Step, path_text, reject_lone_surrogates
+from bridge.core.fields import CONTAINERS, EVENT_NAMES, Path, Step, path_text, reject_lone_surrogates
 from bridge.core.regex import compile_regex, compile_replacement
 from bridge.core.suggestions import did_you_mean
 from bridge.expressions.filters import (
@@ -24,6 +24,8 @@ from bridge.expressions.filters import (
     NAMING_FILTERS,
     REGEX_FILTERS,
     REGEX_TESTS,
+    SUM_HINT,
+    SUM_OF_LISTS,
     TESTS,
     TEXT_METHODS,
 )
@@ -52,6 +54,8 @@ class Rewriter(NodeTransformer):
         self.used: set[str] = set()
         self.paths: list[Path] = []
         self.optional: list[Path] = []
+        #: Fields that are compared with a constant by ==, != or in.
+        self.compared: list[tuple[Path, Any]] = []
         self._optional_node: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
@@ -73,7 +77,7 @@ class Rewriter(NodeTransformer):
                 "write a fixed argument as plain text",
             )  # fmt: skip
         if node.name not in self._names:
-            guess = did_you_mean(node.name, self._names)
+            guess = did_you_mean(node.name, self._names, sure=True)
             if node.name in ("item", "index"):
                 guess = "; it exists only in a route with loop"
             hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
@@ -156,6 +160,8 @@ class Rewriter(NodeTransformer):
         if node.name in ("default", "d") and len(node.args) != 1:
             self._refuse("default needs one value, as in x | default('')", node.name, after="|")
         self._arguments(node, FILTERS[node.name])
+        if node.name == "sum" and any(isinstance(each.value, nodes.List) for each in node.kwargs):
+            self._refuse(SUM_OF_LISTS, node.name, SUM_HINT, after="|")
         self._note_optional(node)
         self.generic_visit(node)
         return node
@@ -183,6 +189,11 @@ class Rewriter(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
+        for field, constant in ((node.expr, node.ops[0].expr), (node.ops[0].expr, node.expr)):
+            values = constant.items if isinstance(constant, nodes.List) else [constant]
+            wanted = ("in",) if isinstance(constant, nodes.List) else ("eq", "ne")
+            if (path := _constant_path(field)) is not None and len(operators) == 1 and operators[0] in wanted:
+                self.compared += [(path, value.value) for value in values if isinstance(value, nodes.Const)]
         return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
@@ -204,6 +215,9 @@ class Rewriter(NodeTransformer):
             steps.append(nodes.Const(at.attr) if isinstance(at, nodes.Getattr) else self.visit(at.arg))
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
+        if root in EVENT_NAMES and root not in CONTAINERS:
+            hint = "a field of the webhook is written payload.…"
+            self._refuse(f"{root} has no fields: it is text or a number", root, hint)
         if root != VALUE:
             path: list[Step] = []
             for step in map(_constant_step, steps[::-1]):
@@ -317,6 +331,20 @@ def _for_function(name: str) -> str | None:
         if ours.replace("_", "") == name.replace("_", "").lower():
             return f"write it as a filter: x | {ours}"
     return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
+
+
+def _constant_path(node: nodes.Expr) -> Path | None:
+    """Return the path of an expression that is only a field."""
+    steps: list[Step] = []
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        step = node.attr if isinstance(node, nodes.Getattr) else _constant_step(node.arg)
+        if step is None:
+            return None
+        steps.insert(0, step)
+        node = node.node
+    return (
+        Path(path_text(node.name, steps), node.name, tuple(steps)) if isinstance(node, nodes.Name) else None
+    )
 
 
 def _constant_step(node: nodes.Expr) -> Step | None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jinja2
-import orjson
 
 from bridge.core.budget import Budget
 from bridge.core.errors import EvaluationError, MissingField
 from bridge.core.event import JSON
+from bridge.core.exact_json import MAX_DIGITS, LongNumber, dumps
 from bridge.core.json_values import json_type
 
 #: The longest intermediate text, in characters.
@@ -127,7 +127,7 @@ def to_json_text(value: JSON, budget: Budget) -> str:
     Raises MissingField, OverBudget, or EvaluationError before a text too long is built.
     """
     budget.charge(_CONTAINER)
-    return orjson.dumps(to_json_value(value, budget, TextLimit(MAX_TEXT))).decode()
+    return dumps(to_json_value(value, budget, TextLimit(MAX_TEXT))).decode()
 
 
 def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, depth: int = 0) -> JSON:
@@ -142,7 +142,7 @@ def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, d
         return _text(value, budget, limit)
     if value is None or exact is bool:
         return value
-    if exact is int or exact is float:
+    if exact is int or exact is float or exact is LongNumber:
         return _number(value)
     if exact is not list and exact is not dict and isinstance(require_present(value), str):
         return _text(value, budget, limit)
@@ -163,6 +163,9 @@ def to_json_value(value: JSON, budget: Budget, limit: TextLimit | None = None, d
 def _number(value: int | float) -> int | float:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise EvaluationError("a whole number of more than 64 bits")
+    if isinstance(value, LongNumber) and (not math.isfinite(value) or len(value.text) > MAX_DIGITS):
+        expected = f"a number of at most {MAX_DIGITS} characters that fits a float"
+        raise EvaluationError(f"{value} cannot be sent: expected {expected}")
     if isinstance(value, float) and not math.isfinite(value):
         raise EvaluationError(f"{value} is not a JSON number")
     return value

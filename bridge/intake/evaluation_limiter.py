@@ -60,7 +60,7 @@ class EvaluationLimiter:
     def slot(self, source: str) -> AbstractContextManager[None]:
         """Evaluate one webhook of `source` inside.
 
-        To enter raises SourceBusy if too many wait already, or if none of those before it ends within the
+        Entering raises SourceBusy if too many webhooks wait already, or if no earlier one ends within the
         timeout.
         """
         found = self._by_source.get(source)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from bridge.core.errors import (
+    MAX_QUOTED_CHARACTERS,
     FetchFailed,
     NotStored,
     Refusal,
@@ -16,10 +17,13 @@ from bridge.core.errors import (
     ServiceUnavailable,
     StoreUnavailable,
     UnknownSource,
+    WrongMethod,
     quoted,
 )
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
+from bridge.core.suggestions import did_you_mean
+from bridge.intake.dead_jobs import dead_job_lines
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
@@ -30,6 +34,9 @@ from bridge.sources.base.source import MAX_NAME, Source
 from bridge.sources.base.source_type import ParsedWebhook
 
 log = logging.getLogger(__name__)
+
+#: How long the same webhook without a readable event is a duplicate.
+UNNAMED_DEDUPE_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,19 @@ class Receiver:
                 )  # fmt: skip
                 return Answer(200, {"test": True})
             source.verify(request)
-            event, parsed = source.read(request, self._mask)
+            event, parsed = source.read(request, self._mask, any_event=True)
             with self._limiter.slot(source.name):
                 routed = table.jobs_for(event)
+            if parsed.problem is not None:
+                problem = f"no jobs, because its event cannot be read: {parsed.problem}"
+                advice = (
+                    "if a task must run, correct the table and replay the event; "
+                    "if a header is missing, repair the proxy and send the webhook again"
+                )
+                routed = Routed((), (self._mask(f"{problem}; {advice}"),))
             # Commits. The answer is 2xx only after that.
             stored = self._store(_webhook(source, request, event, parsed, routed))
-            self._log_stored(source, request, event, stored, routed)
+            self._log_stored(table, source, request, event, stored, routed)
             if parsed.confirm_url is not None:
                 self._confirm(source, parsed.confirm_url)
             return _answer(source, request, event, stored)
@@ -102,15 +116,18 @@ class Receiver:
             raise NotStored(str(error)) from error
 
     def _log_stored(
-        self, source: Source, request: Request, event: Event, stored: StoredWebhook, routed: Routed
-    ) -> None:
+        self, table: RoutingTable, source: Source, request: Request, event: Event, stored: StoredWebhook,
+        routed: Routed,
+    ) -> None:  # fmt: skip
         log.log(
-            logging.INFO if stored.note is None else logging.WARNING,
+            logging.INFO if event.event and stored.note is None else logging.WARNING,
             "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
             stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
             "duplicate" if stored.duplicate else "new", len(stored.jobs),
             "".join(f"; {remark}" for remark in (*routed.warnings, stored.note) if remark is not None),
         )  # fmt: skip
+        for line in dead_job_lines(table, routed.jobs, stored.jobs):
+            log.warning("event %d: %s", stored.event_id, line)
         if stored.note is not None and stored.is_refused:
             # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
             self._record_refused(source, request, 200, stored.note, len(request.body))
@@ -123,23 +140,23 @@ class Receiver:
         log.info("source %s is confirmed", source.name)
 
     def _record(self, refusal: Refusal, head: Request, size: int | None) -> None:
-        """Log a refusal, and store it if its source is known."""
+        """Log a refusal, and store it."""
         source = self.table.sources.get(head.source)
         name = None if source is None else source.name
         reason = self._mask(str(refusal))
         self._refusals.log(refusal.status, name, head.client, reason)
         # After a 503 the sender sends again, and the store may be unavailable.
-        if source is not None and not isinstance(refusal, ServiceUnavailable):
+        if not isinstance(refusal, ServiceUnavailable):
             self._record_refused(source, head, refusal.status, reason, size)
 
     def _record_refused(
-        self, source: Source, head: Request, status: int, reason: str, size: int | None
+        self, source: Source | None, head: Request, status: int, reason: str, size: int | None
     ) -> None:
-        header = source.type.event_header
+        header = None if source is None else source.type.event_header
         event = None if header is None else head.headers.get(header)
         self._refusals.record(
             RefusedRequest(
-                source=source.name,
+                source="" if source is None else source.name,
                 at=head.received_at,
                 status=status,
                 reason=reason,
@@ -152,8 +169,15 @@ class Receiver:
 
 def _source_of(request: Request, table: RoutingTable) -> Source:
     source = table.sources.get(request.source)
+    what = f"{request.method} to {quoted(request.source)}"
     if source is None:
-        raise UnknownSource(f"no source is named {quoted(request.source)}")
+        known = ", ".join(table.sources) or "none"
+        guess = did_you_mean(request.source[:MAX_QUOTED_CHARACTERS], table.sources) or f"; known: {known}"
+        what += f": no source has this name{guess}"
+    if request.method != "POST":
+        raise WrongMethod(f"{what}; a webhook is a POST: set this method at the sender")
+    if source is None:
+        raise UnknownSource(what)
     return source
 
 
@@ -163,13 +187,13 @@ def _webhook(
     return Webhook(
         event=source.stored_form(event, made_jobs=bool(routed.jobs)),
         fingerprint=None if parsed.delivery_id else parsed.fingerprint,
-        window=source.dedupe,
+        window=source.dedupe if event.event else UNNAMED_DEDUPE_SECONDS,
         jobs=routed.jobs,
         warnings=routed.warnings,
         digest=source.digest(request, event),
         # Requests without a body all have the same one.
-        replays=source.replays if request.body else None,
-        has_chosen_id=source.options.delivery_id is not None,
+        replays=source.replays if request.body and event.event else None,
+        has_chosen_id=source.options.delivery_id is not None and bool(event.event),
         has_event_in_body=source.has_event_in_body,
     )
 

@@ -44,7 +44,7 @@ class Refusals:
             log.warning("%s", line)
 
     def record(self, refused: RefusedRequest) -> None:
-        """Store a refusal, soon. Its source must be in the table, or the number of sources has no limit."""
+        """Store a refusal, soon. Its source must be in the table or empty, or sources have no limit."""
         with self._changed:
             if self._closed:
                 return

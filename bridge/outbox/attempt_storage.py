@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     ClauseElement,
     Connection,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 )
 
 from bridge.core.attempt_result import AttemptResult
+from bridge.core.exact_json import dumps
 from bridge.core.job import Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.outbox import groups
@@ -158,7 +158,7 @@ def _record_late(connection: Connection, end: Ended, values: Mapping[str, Any]) 
     if result.outcome is Outcome.ACCEPTED:
         same = [
             jobs.c.task_id == job.task_id,
-            jobs.c.arguments == orjson.dumps(job.arguments),
+            jobs.c.arguments == dumps(job.arguments),
             jobs.c.group_name.is_not_distinct_from(job.group),
         ]
     condition = {"job": job.id, "attempt": end.attempt_id}

@@ -193,8 +193,8 @@ def claim(
     """Claim up to `free` due jobs, the oldest first, at most `per_task` of one task including `busy` ones.
 
     Skips jobs of `excluded_tasks`, paused ones, and those whose task is at its rate limit. The jobs are
-    `sending` until the lease ends, `lease` seconds from now by the store's clock. An attempt starts of each
-    that `can_send` accepts.
+    `sending` until the lease ends, `lease` seconds from now by the store's clock. An attempt of each job
+    that `can_send` accepts starts.
     """
     # Two claims at once would each respect a limit that both together exceed.
     lock(connection, ("claim",))
@@ -251,7 +251,7 @@ def _take(
 
 
 def next_due(connection: Connection) -> float | None:
-    """Return when the next job is due that its group does not block."""
+    """Return when the next job that its group does not block is due."""
     due_at: float | None = _NEXT_DUE.first(connection, {}).due_at
     return due_at
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.core.errors import BridgeError, StoreUnavailable
@@ -18,6 +19,16 @@ T = TypeVar("T")
 
 #: Units of work of one kind that share their statements: each argument is one unit, each result one's result.
 Batch: TypeAlias = Callable[[Connection, Sequence[A]], Sequence[T]]
+
+
+def store_name(url: str) -> str:
+    """Return the place of a store: the path of its file, or its URL without user, password and options."""
+    parts = make_url(url)
+    if parts.drivername.startswith("sqlite"):
+        return str(Path(parts.database or "").resolve())
+    return URL.create(
+        "postgresql", host=parts.host, port=parts.port, database=parts.database
+    ).render_as_string()
 
 
 class RunAlone(Exception):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
+from bridge.core.job import Outcome
 from bridge.outbox.row_mapping import without_nul
-from bridge.outbox.schema import processes
+from bridge.outbox.schema import attempts, processes
 
 #: The age of a heartbeat, in seconds, after which its process is deleted.
 FORGET_AFTER = 3600.0
+#: How many of the newest attempts are searched for an accepted one.
+NEWEST_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Process:
     heartbeat_at: float
     #: Why it cannot send; None if it can.
     trouble: str | None
+    name: str = field(default="", compare=False)
 
 
 def heartbeat(connection: Connection, process: str, trouble: str | None, now: float) -> None:
@@ -30,6 +34,20 @@ def heartbeat(connection: Connection, process: str, trouble: str | None, now: fl
     if connection.execute(known).rowcount == 0:
         connection.execute(insert(processes).values(id=process, **values))
         connection.execute(delete(processes).where(processes.c.heartbeat_at < now - FORGET_AFTER))
+
+
+def seen(connection: Connection, since: float) -> list[Process]:
+    """Return the processes with a heartbeat since then."""
+    query = select(processes).where(processes.c.heartbeat_at >= since).order_by(processes.c.id)
+    return [Process(row.heartbeat_at, row.trouble, row.id) for row in connection.execute(query)]
+
+
+def last_accepted_at(connection: Connection) -> float:
+    """Return when the last accepted one of the newest attempts started, seconds since the epoch; else 0."""
+    newest = select(attempts.c.outcome, attempts.c.started_at).order_by(attempts.c.id.desc())
+    found = newest.limit(NEWEST_ATTEMPTS).subquery()
+    last = select(func.max(found.c.started_at)).where(found.c.outcome == Outcome.ACCEPTED)
+    return connection.execute(last).scalar_one() or 0.0
 
 
 def unregister(connection: Connection, process: str) -> None:

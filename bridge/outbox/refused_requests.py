@@ -22,6 +22,7 @@ _LARGEST = 2**63 - 1
 class RefusedRequest:
     """A refused request, without its body."""
 
+    #: Empty for a name that is not in the table.
     source: str
     #: Seconds since the epoch.
     at: float

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Row, Table
 
 from bridge.core.event import Event, Headers
+from bridge.core.exact_json import dumps, loads
 from bridge.core.job import Attempt, Job, JobContent, JobState, NewJob, Outcome, TableVersion
 from bridge.core.redaction import RedactedEvent, is_redacted
 from bridge.outbox.schema import attempts, events, jobs
@@ -70,7 +71,7 @@ def event_of(row: Row[Any]) -> Event:
         delivery_id=sender_delivery_id(row.delivery_id, row.event, row.action, row.digest),
         headers=Headers(orjson.loads(row.headers).items()),
         query=orjson.loads(row.query),
-        payload=orjson.loads(body) if body else None,
+        payload=loads(body) if body else None,
         received_at=row.received_at,
         body=body,
     )
@@ -130,7 +131,7 @@ def initial_values(job: NewJob, now: float) -> dict[str, Any]:
     dead = job.arguments is None
     return {
         **{name: getattr(job, name) for name in _BUILT},
-        "arguments": None if job.arguments is None else orjson.dumps(job.arguments),
+        "arguments": None if job.arguments is None else dumps(job.arguments),
         "reason": without_nul(job.reason),
         "group_name": job.group,
         "table_hash": None if job.table is None else job.table.hash,
@@ -151,7 +152,7 @@ def job_of(row: Row[Any]) -> Job:
     return Job(
         **{name: getattr(row, name) for name in _JOB},
         state=JobState(row.state),
-        arguments=None if row.arguments is None else tuple(orjson.loads(row.arguments)),
+        arguments=None if row.arguments is None else tuple(loads(row.arguments)),
         group=row.group_name,
         table=None if row.table_hash is None else TableVersion(row.table_hash, row.table_commit),
     )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import NoStore, StoreUnavailable
 from bridge.outbox.database import Batch, Database, cause
 from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES_OPTION, Writer
@@ -35,8 +35,10 @@ SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 class SQLite(Database):
     """An SQLite file. Without `checkpoints` the process leaves checkpoints to the server beside it."""
 
-    def __init__(self, url: str, *, checkpoints: bool) -> None:
+    def __init__(self, url: str, *, checkpoints: bool, create: bool = True) -> None:
         self._path = Path(make_url(url).database or "")
+        if not create and not self._path.exists():
+            raise NoStore(f"{self._path} does not exist")
         try:
             self._engine = connect(url, checkpoints=checkpoints)
             with self._engine.connect() as connection:  # fails if it is not a database

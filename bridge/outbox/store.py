@@ -44,7 +44,6 @@ from bridge.outbox.prune import Pruned, prune
 from bridge.outbox.refused_requests import RefusedRequest, refused_of, store_refused
 from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.schema import attempts, events, jobs, refused_requests
-from bridge.outbox.schema import processes as processes_table
 from bridge.outbox.sqlite import SQLite
 from bridge.outbox.webhook import StoredJob, StoredWebhook, Webhook
 from bridge.process.settings import Retention
@@ -61,23 +60,24 @@ class Outbox:
     """
 
     def __init__(
-        self, url: str, *, beside_a_server: bool = False, clock: Callable[[], float] = time.time
-    ) -> None:
-        """Open the store and upgrade its schema; `revisions` are those before and after."""
+        self, url: str, *, beside_a_server: bool = False, create: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """Open the store, or `create` it, and upgrade its schema; `revisions` are those before and after."""
         self._clock = clock
         self._on_waiting_job: Callable[[], None] = lambda: None
         self._database: Database
         if url.startswith("postgres"):
             self._database = PostgreSQL(url)
         else:
-            self._database = SQLite(url, checkpoints=not beside_a_server)
+            self._database = SQLite(url, checkpoints=not beside_a_server, create=create)
         #: The record of people's actions.
         self.audit = Audit(self._database, clock)
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
             found = self._database.read(migrations.revision)
-            up_to_date = found == migrations.HEAD
-            self.revisions = (found, found) if up_to_date else self._database.upgrade(migrations.upgrade)
+            upgrade = partial(migrations.upgrade, create=create)
+            self.revisions = (found, found) if found == migrations.HEAD else self._database.upgrade(upgrade)
         except BaseException:
             self._database.close()
             raise
@@ -152,9 +152,11 @@ class Outbox:
 
     def delivering(self, within: float) -> list[Process]:
         """Return the processes with a heartbeat in the last `within` seconds."""
-        seen = processes_table.c.heartbeat_at >= self._clock() - within
-        query = select(processes_table).where(seen).order_by(processes_table.c.id)
-        return [Process(row.heartbeat_at, row.trouble) for row in self._all(query)]
+        return self._database.read(partial(processes.seen, since=self._clock() - within))
+
+    def last_accepted_at(self) -> float:
+        """Return when the last of the accepted attempts started; 0 if none of the newest was accepted."""
+        return self._database.read(processes.last_accepted_at)
 
     def claim(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, strip_invisible
+from bridge.core.suggestions import did_you_mean
 from bridge.core.units import parse_byte_count, parse_duration
 from bridge.process.environment import Environment
 
@@ -32,24 +33,33 @@ PLATFORMS = {"DYNO": 1, "K_SERVICE": 1, "RAILWAY_ENVIRONMENT": 1, "RENDER": 2, "
 _POSTGRESQL = re.compile(
     r"postgres(?:ql)?(?:\+psycopg)?://"
     r"((?:[^\s:/@]*(?::[^\s@]*)?@)?"  # user and password
-    r"(?:[^\s:/?@\[\]]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"  # host and port
+    r"(?P<host>[^\s:/?@\[\]]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"  # host and port
     r"/[^\s/?@]+(?:\?[^\s@]*)?)"  # name and options
 )
+_SHAPE = "postgresql://user:password@host:port/name"
 
 
 def _database_url(text: str) -> str:
+    if text.strip(" \t\r\n\"'") != text:
+        raise ValueError("it begins or ends with a blank, a line break or a quote: remove it")
     if found := _POSTGRESQL.fullmatch(text):
+        if not found["host"] and not re.search(r"[?&](host|hostaddr|service)=", found[1]):
+            raise ValueError("the host is missing; write localhost, or ?host=/run/postgresql for a socket")
         return f"postgresql://{found[1]}"
-    if text.startswith("postgres"):
-        raise ValueError(
-            "expected postgresql://user:password@host:port/name; percent-encode signs such as @ in the "
-            "password: %40"
-        )
+    scheme, _, rest = text.partition(":")
+    if text.startswith("postgres") and scheme.partition("+")[0] in ("postgres", "postgresql"):
+        raise ValueError(f"expected {_SHAPE}; percent-encode signs such as @ in the password: %40")
     if text == "sqlite:///:memory:":
         raise ValueError("a database in memory loses webhooks; use sqlite:///path/to/file.db")
-    if not re.fullmatch(r"sqlite:///[^?]+", text):
-        raise ValueError("expected sqlite:///path/to/file.db or postgresql://user:password@host:port/name")
-    return text
+    if re.fullmatch(r"sqlite:///[^?]*[^?/]", text):
+        return text
+    if scheme == "sqlite":
+        raise ValueError("expected sqlite:///path/to/file.db, or sqlite:////path for an absolute path")
+    # Only a scheme is shown: what follows may be a password.
+    if re.fullmatch("[A-Za-z][A-Za-z0-9+.-]{1,20}", scheme) and rest.startswith("//"):
+        guess = did_you_mean(scheme.lower(), ("sqlite", "postgresql"))
+        raise ValueError(f"unknown scheme {scheme!r}{guess}; expected sqlite:///path/to/file.db or {_SHAPE}")
+    raise ValueError(f"it has no scheme; expected {_SHAPE}, or sqlite:/// before the path of a file")
 
 
 def _boolean(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from bridge.core.event import JSON, Event, full_name, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.job import Job
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.row_mapping import EventSummary
@@ -17,6 +18,18 @@ from bridge.report.lines import one_line
 #: The headings of lists; a time has 20 characters.
 EVENT_HEADING = f"{'ID':>6}  {'RECEIVED':<20}  SOURCE EVENT  JOBS  DELIVERY"
 REFUSED_HEADING = f"{'RECEIVED':<20}  REQUEST  STATUS REASON"
+
+#: What to do about a refused request, by its status.
+_ADVICE = {
+    200: "Not stored: its body or delivery id was seen before. See the source's `replays` and `delivery_id`.",
+    400: "At the sender, correct the body or its content type, and send the webhook again.",
+    401: "Compare the secret and its header with the sender's settings. If a time is wrong, set the clock.",
+    404: "Correct the URL at the sender, or add the source to the table.",
+    405: "Set the method POST at the sender. A browser that opens the URL sends GET.",
+    408: "Look for a slow connection between the sender and the bridge; the sender may send again.",
+    413: "Send less, or raise BRIDGE_MAX_BODY.",
+    415: "Set the expected content type at the sender, and send the webhook again.",
+}
 
 
 def event_line(event: EventSummary) -> str:
@@ -32,7 +45,7 @@ def event_json(event: EventSummary) -> JSON:
     return {
         "id": event.id,
         "source": event.source,
-        "event": event.event,
+        "event": event.event or None,
         "action": event.action,
         "delivery_id": event.delivery_id,
         "received_at": rfc3339(event.received_at),
@@ -60,7 +73,7 @@ def event_lines(summary: EventSummary, event: Event, jobs: Iterable[Job]) -> Ite
     if not event.body:
         return
     yield "payload"
-    payload = orjson.dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
+    payload = dumps(event.payload, option=orjson.OPT_INDENT_2).decode()
     yield from map(escaped, payload.split("\n"))
 
 
@@ -80,14 +93,20 @@ def refused_line(refused: RefusedRequest) -> str:
     event = "" if refused.event is None else f" {one_line(refused.event)}"
     size = "" if refused.size is None else f", {refused.size:,} bytes"
     client = "" if refused.client is None else f" from {one_line(refused.client)}"
-    what = f"{refused.source}{event}{size}{client}"
+    what = f"{refused.source or 'unknown source'}{event}{size}{client}"
     return f"{rfc3339(refused.at)[:19]}Z  {what}  {refused.status} {one_line(refused.reason)}"
+
+
+def advice_lines(refused: Iterable[RefusedRequest]) -> Iterator[str]:
+    """Say what to do about refused requests, a line for each status."""
+    statuses = {each.status for each in refused}
+    yield from (f"{status}: {advice}" for status, advice in _ADVICE.items() if status in statuses)
 
 
 def refused_json(refused: RefusedRequest) -> JSON:
     return {
         "received_at": rfc3339(refused.at),
-        "source": refused.source,
+        "source": refused.source or None,
         "event": refused.event,
         "size": refused.size,
         "client": refused.client,

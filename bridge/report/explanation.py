@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-import orjson
-
 from bridge.core.event import JSON, Event
+from bridge.core.exact_json import loads
 from bridge.core.job import NewJob
 from bridge.core.json_text import shorten
 from bridge.core.redaction import REDACTED_REASON
@@ -116,7 +115,7 @@ def explanation_json(
     return {
         "event": {
             "source": event.source,
-            "event": event.event,
+            "event": event.event or None,
             "action": event.action,
             "delivery_id": event.delivery_id,
         },
@@ -156,5 +155,5 @@ def _new_job_json(job: NewJob, table: RoutingTable) -> JSON:
         return {**shown, "reason": job.reason}
     request = job_request(table.theeye, table.tasks[job.task_id], job.arguments)
     shown |= {"group": job.group, "latest": job.latest, "once_key": job.once_key}
-    sent = {"method": "POST", "url": request.shown_url, "body": orjson.loads(request.body)}
+    sent = {"method": "POST", "url": request.shown_url, "body": loads(request.body)}
     return {**shown, "task_arguments": list(job.arguments), "request": sent}

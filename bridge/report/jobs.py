@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import orjson
-
 from bridge.core.event import JSON, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.job import Attempt, Job
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.report.lines import one_line
@@ -58,7 +57,7 @@ def job_lines(job: Job, attempts: Iterable[Attempt]) -> Iterator[str]:
     if job.arguments is None:
         yield "  arguments could not be built"
     else:
-        yield f"  task_arguments {orjson.dumps(job.arguments).decode()}"
+        yield f"  task_arguments {dumps(job.arguments).decode()}"
     if job.group is not None:
         behind = ", waits for an earlier job of the group" if job.blocked else ""
         yield f"  in group {one_line(job.group)!r}{behind}"

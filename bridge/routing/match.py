@@ -15,7 +15,7 @@ import re2
 from bridge.core.budget import budget_of
 from bridge.core.errors import EvaluationError, ExpressionError
 from bridge.core.event import JSON, full_name
-from bridge.core.fields import ITEM_NAMES, Each, Path, missing_message, reject_lone_surrogates
+from bridge.core.fields import ITEM_NAMES, Path, missing_message, reject_lone_surrogates
 from bridge.core.json_text import display, json_text
 from bridge.core.json_values import Absent, json_equal
 from bridge.core.regex import CompiledRegex, compile_regex
@@ -246,7 +246,7 @@ class Condition:
             return str(error)
         if isinstance(values, Absent):
             return missing_message(self.path, scope)
-        return json_text(values if Each() in self.path.steps else values[0])
+        return json_text(values[0] if self.path.is_single else values)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ import orjson
 from bridge.core.budget import BUDGET, MAX_STEPS, Budget, budget_of
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON, Event, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.job import Job, NewJob, TableVersion
 from bridge.core.json_values import json_type
+from bridge.core.problem import Place
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import to_text
@@ -44,16 +46,18 @@ def build(value: Value, scope: Mapping[str, JSON]) -> JSON:
 class Argument:
     """One of a route's `task_arguments`."""
 
-    #: Its name, or ``argument 0``, for messages.
+    #: Its name, or ``argument 1``, for messages.
     label: str
     value: Value
+    #: Where the table has it.
+    place: Place | None = field(default=None, compare=False)
 
     def build(self, scope: Mapping[str, JSON]) -> JSON:
         """Raises EvaluationError that names the argument."""
         try:
             built = build(self.value, scope)
             # Its shell text is made from this JSON and searched.
-            budget_of(scope).charge_text(4 * len(orjson.dumps(built)))
+            budget_of(scope).charge_text(4 * len(dumps(built)))
         except (EvaluationError, orjson.JSONEncodeError) as error:
             raise EvaluationError(f"{self.label}: {error}") from error
         return built
@@ -147,6 +151,13 @@ class Route:
     otherwise: bool = False
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
+    #: Where the table has it.
+    place: Place | None = field(default=None, compare=False)
+
+    def place_of(self, reason: str) -> Place | None:
+        """Return the place of the argument that the reason of a dead job begins with, or of the route."""
+        named = (each.place for each in self.arguments if reason.startswith(f"{each.label}: "))
+        return next(named, None) or self.place
 
     @property
     def event_names(self) -> tuple[str, ...] | None:
@@ -178,7 +189,7 @@ class Route:
             one = self.loop is None
             for job in [self._job(scope, "", None)] if one else self._item_jobs(scope, identity, warnings):
                 jobs.append(job)
-                budget.charge_job(len(orjson.dumps(job.arguments)))
+                budget.charge_job(len(dumps(job.arguments)))
         except OverBudget as error:
             budget_of(scope).refund_jobs(len(jobs))
             dead = NewJob(
@@ -337,7 +348,7 @@ _EXPLANATION_BUDGETS = 4
 
 def item_key(identity: JSON, budget: Budget | None = None) -> str:
     """Return the hash of the canonical JSON of an item's identity. Raises OverBudget."""
-    canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    canonical = dumps(identity, option=orjson.OPT_SORT_KEYS)
     if budget is not None:
         budget.charge(_IDENTITY + len(canonical) // _HASHED_PER_STEP)
     return sha256(canonical).hexdigest()

@@ -64,12 +64,12 @@ class RoutingTable:
     def jobs_for(self, event: Event) -> Routed:
         """Return every matching route's jobs, in the order of the table; `otherwise` routes are last.
 
-        A sender's test or confirmation creates none. All routes share one budget; a route that exceeds it
-        creates a dead job.
+        A sender's test or confirmation creates none, nor does an event without a name. All routes share one
+        budget; a route that exceeds it creates a dead job.
         """
         jobs: list[NewJob] = []
         warnings: list[str] = []
-        for each in self._evaluated(event).values():
+        for each in self._evaluated(self.sources[event.source].named(event)).values():
             jobs += each.jobs
             warnings += each.warnings
         return Routed(tuple(jobs), tuple(warnings[:MAX_WARNINGS]))
@@ -78,7 +78,7 @@ class RoutingTable:
         """Evaluate the routes whose ``event:`` may match; by name, in the order of evaluation."""
         identity = self.sources[event.source].type
         made: dict[str, Evaluation] = {}
-        if identity.is_setup_event(event):
+        if not event.event or identity.is_setup_event(event):
             return made
         routes = self._indexes[event.source].candidates(event)
         scope = {**event.scope, BUDGET: Budget(MAX_STEPS, MAX_JOBS)}
@@ -95,6 +95,7 @@ class RoutingTable:
 
     def explain(self, event: Event) -> tuple[Explanation, ...]:
         """Explain each route for the event, in the order of the table, by the server's own functions."""
+        event = self.sources[event.source].named(event)
         made = self._evaluated(event)
         matched = [
             route.name
@@ -109,6 +110,8 @@ class RoutingTable:
         """`matched` names the matching routes, which rule out an `otherwise` route."""
         if route.source != event.source:
             return not_evaluated(route, "source", route.source, event.source)
+        if not event.event:
+            return not_evaluated(route, "event", "an event that can be read", event.full_name)
         if self.sources[event.source].type.is_setup_event(event):
             return not_evaluated(route, "event", "no test or confirmation by the sender", event.full_name)
         wanted, others = "no other route that matches", ", ".join(matched) or "none"

@@ -9,11 +9,10 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import ClassVar
 
-import orjson
-
 from bridge.core.event import JSON, Request
+from bridge.core.exact_json import dumps
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import fields
+from bridge.sources.base.known_fields import ALERT, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
@@ -47,9 +46,10 @@ class Alertmanager(SourceType):
     events = {"firing": ("alerts",), "resolved": ("alerts",)}
     fields = {
         EVERY_EVENT: fields(
-            "receiver status groupLabels commonLabels commonAnnotations externalURL version groupKey "
+            "receiver groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts notification_reason routeLabels",
-            alerts=[fields("status labels annotations startsAt endsAt generatorURL fingerprint")],
+            status=ALERT,
+            alerts=[fields("labels annotations startsAt endsAt generatorURL fingerprint", status=ALERT)],
         )
     }
     dedupe = 30.0
@@ -70,9 +70,9 @@ class Alertmanager(SourceType):
         return None
 
     def _fingerprint(self, payload: JSON) -> str:
-        alerts = sorted(map(orjson.dumps, map(self.item_identity, payload["alerts"])))
+        alerts = sorted(map(dumps, map(self.item_identity, payload["alerts"])))
         hashed = [payload.get("receiver"), payload.get("groupKey"), [alert.decode() for alert in alerts]]
-        return sha256(orjson.dumps(hashed)).hexdigest()
+        return sha256(dumps(hashed)).hexdigest()
 
     def item_identity(self, item: JSON) -> JSON:
         """Return the fingerprint, which covers only the labels, with the alert's times."""

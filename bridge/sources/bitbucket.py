@@ -9,9 +9,12 @@ from __future__ import annotations
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import fields
+from bridge.sources.base.known_fields import ANY, BRANCH, FieldTree, fields
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
+
+#: A branch or tag before or after a push.
+_REF: FieldTree = {ANY: None, "name": BRANCH}
 
 
 class Bitbucket(SourceType):
@@ -85,7 +88,7 @@ class Bitbucket(SourceType):
     fields = {
         "repo:push": fields(
             "actor repository",
-            push={"changes": [fields("old new created closed forced commits truncated links")]},
+            push={"changes": [fields("created closed forced commits truncated links", old=_REF, new=_REF)]},
         )
     }
 

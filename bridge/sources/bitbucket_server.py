@@ -9,7 +9,7 @@ from __future__ import annotations
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import fields
+from bridge.sources.base.known_fields import BRANCH, REF, fields
 from bridge.sources.base.proofs import BasicAuth, HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
@@ -79,7 +79,14 @@ class BitbucketServer(SourceType):
     fields = {
         "repo:refs_changed": fields(
             "eventKey date actor repository commits toCommit",
-            changes=[fields("refId fromHash toHash type", ref=fields("id displayId type"))],
+            changes=[
+                fields(
+                    "fromHash toHash",
+                    refId=REF,
+                    type=("ADD", "DELETE", "UPDATE"),
+                    ref=fields("type", id=REF, displayId=BRANCH),
+                )
+            ],
         )
     }
 

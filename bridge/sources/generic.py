@@ -31,13 +31,16 @@ class Generic(SourceType):
             Send JSON with POST to the source's URL, with one of the credentials. For `secret:`, describe
             the signature under `signature:` with `header`, `algorithm` (default: sha256), `encoding`
             (default: hex) and `prefix`. If the sender also signs the time, add `timestamp_header` and
-            `signed` (default: `{ts}.{body}`).
+            `signed` (default: `{ts}.{body}`). For a single header such as `t=1767225600,v1=…`, write its
+            name as `header` and as `timestamp_header`, and set `prefix: v1=`. If the body has the time,
+            add `timestamp_field`.
         """,
         source="backup",
         source_keys="""
             signature: {header: X-Signature, prefix: sha256=}
             event: payload.kind
             delivery_id: headers["X-Backup-Id"]
+            replays: note
         """,
         route="""
             event: "*.failed"

@@ -15,7 +15,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import fields
+from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, fields, names
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -124,9 +124,19 @@ class Gitea(SourceType):
     markers = MARKERS
     fields = {
         "push": fields(
-            "ref before after compare_url total_commits commits head_commit repository pusher sender"
-        )
+            "before after compare_url total_commits head_commit repository pusher sender",
+            ref=REF,
+            commits=[{ANY: None, **FILES}],
+        ),
+        "pull_request": {ANY: None, "pull_request": {ANY: None, "base": {ANY: None, "ref": BRANCH}}},
     }
+    actions = dict.fromkeys(
+        ("issues", "pull_request"),
+        names(
+            "assigned closed deleted demilestoned edited label_cleared label_updated milestoned opened "
+            "reopened review_request_removed review_requested synchronized unassigned"
+        ),
+    )
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         name = str(self.event_header)

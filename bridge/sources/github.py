@@ -11,7 +11,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import FieldTree, fields
+from bridge.sources.base.known_fields import BRANCH, FILES, NAME, REF, FieldTree, fields, names
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -40,40 +40,61 @@ _REPOSITORY = fields(
     subscription_url svn_url tags_url teams_url temp_clone_token topics trees_url updated_at url
     use_squash_pr_title_as_default visibility watchers watchers_count web_commit_signoff_required
     """,
-    owner=_USER,
-)
+    owner=_USER, full_name=("*/*",), name=NAME, default_branch=BRANCH,
+)  # fmt: skip
 _PERSON = fields("name email username date")
-_COMMIT = fields(
-    "id tree_id distinct message timestamp url added removed modified", author=_PERSON, committer=_PERSON
-)
+_COMMIT = fields("id tree_id distinct message timestamp url", author=_PERSON, committer=_PERSON, **FILES)
 _LABEL = fields("id node_id url name color default description")
-_BRANCH = fields("label ref sha", user=_USER, repo=_REPOSITORY)
+_BRANCH = fields("label sha", ref=BRANCH, user=_USER, repo=_REPOSITORY)
 #: Fields of every event.
 _ALL = fields("installation enterprise organization", repository=_REPOSITORY, sender=_USER)
+_CONCLUSION = names(
+    "success failure neutral cancelled skipped timed_out action_required stale startup_failure"
+)  # fmt: skip
+#: By event, https://docs.github.com/webhooks/webhook-events-and-payloads
+_ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "check_run": ("created", "completed", "rerequested", "requested_action"),
+    "check_suite": ("completed", "requested", "rerequested"),
+    "issue_comment": ("created", "deleted", "edited", "pinned", "unpinned"),
+    "issues": names(
+        "assigned closed deleted demilestoned edited field_added field_removed labeled locked milestoned "
+        "opened pinned reopened transferred typed unassigned unlabeled unlocked unpinned untyped"
+    ),
+    "pull_request": names(
+        "assigned auto_merge_disabled auto_merge_enabled closed converted_to_draft demilestoned dequeued "
+        "edited enqueued labeled locked milestoned opened ready_for_review reopened review_request_removed "
+        "review_requested synchronize unassigned unlabeled unlocked"
+    ),
+    "pull_request_review": ("dismissed", "edited", "submitted"),
+    "push": (),
+    "release": names("created deleted edited prereleased published released unpublished"),
+    "workflow_job": ("queued", "in_progress", "completed", "waiting"),
+    "workflow_run": ("requested", "in_progress", "completed"),
+}  # fmt: skip
 #: By event, the fields of all its actions.
 _FIELDS: Mapping[str, FieldTree] = {
     "push": fields(
-        "ref before after base_ref compare created deleted forced",
+        "before after base_ref compare created deleted forced", ref=REF,
         commits=[_COMMIT], head_commit=_COMMIT, pusher=_PERSON, **_ALL,
     ),
     "pull_request": fields(
-        "action after assignee before changes label milestone number reason requested_reviewer "
-        "requested_team",
+        "after assignee before changes label milestone number reason requested_reviewer requested_team",
+        action=_ACTIONS["pull_request"],
         pull_request=fields(
             """
             _links active_lock_reason additions assignee author_association auto_merge body changed_files
             closed_at comments comments_url commits commits_url created_at deletions diff_url draft
             html_url id issue_url locked maintainer_can_modify merge_commit_sha mergeable mergeable_state
             merged merged_at merged_by milestone node_id number patch_url performed_via_github_app
-            rebaseable review_comment_url review_comments review_comments_url state statuses_url title
+            rebaseable review_comment_url review_comments review_comments_url statuses_url title
             updated_at url
             """,
-            user=_USER, head=_BRANCH, base=_BRANCH, assignees=[_USER], labels=[_LABEL],
-            requested_reviewers=[None], requested_teams=[None],
+            state=("open", "closed"), user=_USER, head=_BRANCH, base=_BRANCH, assignees=[_USER],
+            labels=[_LABEL], requested_reviewers=[None], requested_teams=[None],
         ), **_ALL,
     ),
     "issues": fields(
-        "action assignee label milestone changes type performed_via_github_app",
+        "assignee label milestone changes type performed_via_github_app", action=_ACTIONS["issues"],
         issue=fields(
             """
             active_lock_reason assignee author_association body closed_at closed_by comments comments_url
@@ -86,27 +107,28 @@ _FIELDS: Mapping[str, FieldTree] = {
         ), **_ALL,
     ),
     "release": fields(
-        "action changes",
+        "changes", action=_ACTIONS["release"],
         release=fields(
             """
             assets_url body created_at discussion_url draft html_url id immutable
             is_short_description_html_truncated mentions_count name node_id prerelease published_at
-            reactions short_description_html tag_name tarball_url target_commitish updated_at upload_url
+            reactions short_description_html tarball_url target_commitish updated_at upload_url
             url zipball_url
             """,
-            author=_USER, assets=[None],
+            tag_name=BRANCH, author=_USER, assets=[None],
         ), **_ALL,
     ),
     "workflow_run": fields(
-        "action workflow",
+        "workflow", action=_ACTIONS["workflow_run"],
         workflow_run=fields(
             """
-            artifacts_url cancel_url check_suite_id check_suite_node_id check_suite_url conclusion
-            created_at display_title event head_branch head_sha html_url id jobs_url logs_url name
+            artifacts_url cancel_url check_suite_id check_suite_node_id check_suite_url
+            created_at display_title event head_sha html_url id jobs_url logs_url name
             node_id path previous_attempt_url referenced_workflows rerun_url run_attempt run_number
             run_started_at status updated_at url workflow_id workflow_url
             """,
-            actor=_USER, triggering_actor=_USER, head_commit=_COMMIT, repository=None, head_repository=None,
+            conclusion=_CONCLUSION, head_branch=BRANCH, actor=_USER, triggering_actor=_USER,
+            head_commit=_COMMIT, repository=None, head_repository=None,
             pull_requests=[None],
         ), **_ALL,
     ),
@@ -228,7 +250,7 @@ class GitHub(SourceType):
         "repository_ruleset": ("action", "repository_ruleset"),
         "repository_vulnerability_alert": ("action", "alert.affected_range"),
         "secret_scanning_alert": ("action", "alert.secret_type"),
-        "secret_scanning_alert_location": ("action", "alert", "location"),
+        "secret_scanning_alert_location": ("alert", "location"),
         "secret_scanning_scan": ("action", "source", "type"),
         "security_advisory": ("action", "security_advisory"),
         "security_and_analysis": ("changes.from", "repository"),
@@ -244,8 +266,12 @@ class GitHub(SourceType):
         "workflow_job": ("action", "workflow_job"),
         "workflow_run": ("action", "workflow_run"),
     }
+    retired_events = (
+        "content_reference", "project", "project_card", "project_column", "repository_vulnerability_alert",
+    )  # fmt: skip
     markers = Markers(context=_CONTEXT, optional=_OPTIONAL)
     fields = _FIELDS
+    actions = _ACTIONS
 
     def read(self, request: Request, payload: JSON) -> ParsedWebhook:
         event, delivery = required_headers(request, "X-GitHub-Event", "X-GitHub-Delivery")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
+from typing import ClassVar
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
+from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, FieldTree, names
 from bridge.sources.base.proofs import HeaderToken
 from bridge.sources.base.source_type import (
     Options,
@@ -45,7 +47,8 @@ _KINDS = {
     "Push Hook": ("push",), "Tag Push Hook": ("tag_push",), "Merge Request Hook": ("merge_request",),
     "Issue Hook": ("issue", "work_item"), "Confidential Issue Hook": ("issue", "work_item"),
     "Work Item Hook": ("issue", "work_item"), "Note Hook": ("note",), "Confidential Note Hook": ("note",),
-    "Pipeline Hook": ("pipeline",), "Job Hook": ("build",), "Deployment Hook": ("deployment",),
+    "Pipeline Hook": ("pipeline",), "Job Hook": ("build",), "Build Hook": ("build",),
+    "Deployment Hook": ("deployment",),
     "Release Hook": ("release",), "Milestone Hook": ("milestone",), "Wiki Page Hook": ("wiki_page",),
     "Feature Flag Hook": ("feature_flag",), "Emoji Hook": ("emoji",),
     "Vulnerability Hook": ("vulnerability",), "Resource Access Token Hook": ("access_token",),
@@ -65,6 +68,17 @@ _EVENT_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "Project Hook": ("project_create", "project_destroy"),
     "Subgroup Hook": ("subgroup_create", "subgroup_destroy"),
+}  # fmt: skip
+
+_NAMED_ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "Issue Hook": ("open", "close", "reopen", "update"),
+    "Merge Request Hook": names(
+        "open close reopen update approved unapproved approval unapproval merge"
+    ),
+    "Pipeline Hook": names(
+        "created waiting_for_resource preparing pending running success failed canceled canceling skipped "
+        "manual scheduled waiting_for_callback"
+    ),
 }  # fmt: skip
 
 #: Fields with the action or the state: the first that exists.
@@ -107,8 +121,21 @@ class GitLab(SourceType):
     )  # fmt: skip
     event_header = "X-Gitlab-Event"
     id_header = "webhook-id"
-    events = dict.fromkeys((*_HOOKS, *_SYSTEM_EVENTS), ())
+    events = dict.fromkeys((*_HOOKS, "Service Hook", *_SYSTEM_EVENTS), ())
+    retired_events = ("Build Hook",)
     markers = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
+    actions = _NAMED_ACTIONS
+    fields: ClassVar[Mapping[str, FieldTree]] = {
+        "Push Hook": {ANY: None, "ref": REF[:1], "commits": [{ANY: None, **FILES}]},
+        "Tag Push Hook": {ANY: None, "ref": REF[1:]},
+        "Merge Request Hook": {
+            ANY: None, "object_attributes": {ANY: None, "source_branch": BRANCH, "target_branch": BRANCH}
+        },
+        "Pipeline Hook": {
+            ANY: None,
+            "object_attributes": {ANY: None, "ref": BRANCH, "status": _NAMED_ACTIONS["Pipeline Hook"]},
+        },
+    }  # fmt: skip
     dedupe = 30.0
     replayable = True
 

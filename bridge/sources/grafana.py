@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bridge.sources.alertmanager import Alertmanager
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import fields
+from bridge.sources.base.known_fields import ALERT, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature
 from bridge.sources.base.source_type import EVERY_EVENT
 
@@ -37,12 +37,14 @@ class Grafana(Alertmanager):
     default_signed_content = "{ts}:{body}"
     fields = {
         EVERY_EVENT: fields(
-            "receiver status orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
+            "receiver orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
             "truncatedAlerts title state message appVersion extra",
+            status=ALERT,
             alerts=[
                 fields(
-                    "status labels annotations startsAt endsAt values valueString generatorURL fingerprint "
-                    "silenceURL dashboardURL panelURL imageURL orgId ruleUID extra"
+                    "labels annotations startsAt endsAt values valueString generatorURL fingerprint "
+                    "silenceURL dashboardURL panelURL imageURL orgId ruleUID extra",
+                    status=ALERT,
                 )
             ],
         )

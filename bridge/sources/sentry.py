@@ -12,6 +12,7 @@ from uuid import uuid4
 import orjson
 
 from bridge.core.event import JSON, Request
+from bridge.core.exact_json import dumps
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import HmacSignature
@@ -82,4 +83,4 @@ def _fingerprint(resource: str, action: str | None, payload: JSON) -> str:
     """Return a hash over what is equal in all attempts: Sentry may read an issue again."""
     event = text_at(payload, "data", _RESOURCE_KEYS.get(resource, ""), "event_id")
     hashed = payload if event is None else [event, text_at(payload, "data", "triggered_rule")]
-    return sha256(orjson.dumps([resource, action, hashed], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return sha256(dumps([resource, action, hashed], option=orjson.OPT_SORT_KEYS)).hexdigest()

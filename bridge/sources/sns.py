@@ -27,7 +27,8 @@ from bridge.core.payload import parse_json
 from bridge.sources.base.bodies import JSON_TYPE, JsonBody
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields
-from bridge.sources.base.proofs import TIME_TOLERANCE, Credential, Proof
+from bridge.sources.base.proofs import Credential, Proof
+from bridge.sources.base.signed_time import TIME_TOLERANCE, clock_flaw
 from bridge.sources.base.source_type import Fetch, Options, ParsedWebhook, SourceType, fetch_nothing, text_at
 
 T = TypeVar("T")
@@ -183,7 +184,7 @@ class SnsSignature(Proof):
             return None
         return "a topic must be an ARN such as arn:aws:sns:us-east-1:123456789012:alarms"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         topics = [str(topic) for topic in secrets]
         # JSON escapes no character of an ARN. Without an allowed topic, the body is not parsed.
         if not self.is_present(request) or not any(f'"{topic}"'.encode() in request.body for topic in topics):
@@ -196,8 +197,9 @@ class SnsSignature(Proof):
         url = _CERTIFICATE_URL.fullmatch(text_at(message, "SigningCertURL") or "")
         if algorithm is None or not signature or url is None:
             return False
-        if not _is_timely(text_at(message, "Timestamp") or "", request.received_at):
-            return False
+        signed_at = _seconds(text_at(message, "Timestamp") or "")
+        if signed_at is None:
+            return False  # SNS signs no such time, so nothing is fetched
         if url[1].lower().split(".")[1] != message["TopicArn"].split(":")[3]:
             return False  # the topic's region must sign
         content = _content(message)
@@ -207,7 +209,7 @@ class SnsSignature(Proof):
         certificate = self.certificate(address)
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         key = certificate.public_key()
-        if not isinstance(key, RSAPublicKey) or not _is_between(start, request.received_at, end):
+        if not isinstance(key, RSAPublicKey) or not _is_between(start, signed_at, end):
             return False
         try:
             key.verify(signature, content, PKCS1v15(), algorithm())
@@ -215,6 +217,10 @@ class SnsSignature(Proof):
             return False
         self.mark_proven(address, certificate)
         return True
+
+    def time_flaw(self, request: Request) -> str | None:
+        seconds = _seconds(text_at(_message(request), "Timestamp") or "") or 0.0
+        return clock_flaw("the body's Timestamp", seconds, request.received_at, MESSAGE_AGE_LIMIT)
 
     def sign(self, request: Request, secret: Credential) -> Request:
         del request, secret
@@ -225,15 +231,12 @@ def _is_between(start: datetime, seconds: float, end: datetime) -> bool:
     return start.timestamp() <= seconds <= end.timestamp()
 
 
-def _is_timely(timestamp: str, now: float) -> bool:
-    """Return whether a time such as ``2012-04-26T20:45:04.751Z`` is recent enough."""
-    if not _TIMESTAMP.fullmatch(timestamp):
-        return False
+def _seconds(timestamp: str) -> float | None:
+    """Return a time such as ``2012-04-26T20:45:04.751Z`` in seconds since the epoch, or None."""
     try:
-        age = now - datetime.fromisoformat(timestamp).timestamp()
+        return datetime.fromisoformat(timestamp).timestamp() if _TIMESTAMP.fullmatch(timestamp) else None
     except ValueError:
-        return False  # such as the 13th month
-    return -TIME_TOLERANCE <= age <= MESSAGE_AGE_LIMIT
+        return None  # such as the 13th month
 
 
 def _message(request: Request) -> JSON:
@@ -311,8 +314,9 @@ class Sns(SourceType):
     events = dict.fromkeys(_SIGNED, ("Message", "MessageId", "Timestamp", "TopicArn", "Type"))
     fields = {
         "Notification": fields(
-            "Type MessageId TopicArn Subject Message Timestamp SignatureVersion Signature SigningCertURL "
-            "UnsubscribeURL MessageAttributes"
+            "Type MessageId TopicArn Subject Timestamp SignatureVersion Signature SigningCertURL "
+            "UnsubscribeURL MessageAttributes",
+            Message=("*",),
         )
     }
 

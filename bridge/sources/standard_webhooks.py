@@ -21,11 +21,13 @@ from bridge.sources.base.proofs import (
     Proof,
     any_equal,
     header_bytes,
-    is_timely,
     with_headers,
 )
+from bridge.sources.base.signed_time import seconds_flaw
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
+#: The types with this signature, by its header.
+_FAMILIES = {"svix-signature": "svix", "webhook-signature": "standard-webhooks"}
 #: The version that signs with a shared secret.
 _VERSION = b"v1,"
 
@@ -60,14 +62,26 @@ class StandardSignature(Proof):
     def secret_error(self, secret: str) -> str | None:
         return None if _key(secret) else self.error_text
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        tokens = (header_bytes(request, self.header) or b"").split(b" ")[:MAX_SIGNATURES]
+    def missing(self, request: Request) -> tuple[str, ...]:
+        for other, name in _FAMILIES.items():
+            if other in request.headers and self.header not in request.headers:
+                return (f"{self.header}, but it has {other}: write type: {name}",)
+        names = (self.header, self.id_header, self.timestamp_header)
+        return tuple(name for name in names if not request.headers.get(name))
+
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        tokens = (header_bytes(request, self.header) or b"").split(b" ")
+        known = [token for token in tokens if token.startswith(_VERSION)][:MAX_SIGNATURES]
         identity = header_bytes(request, self.id_header)
         time = header_bytes(request, self.timestamp_header)
-        if not identity or not time or not is_timely(time, request.received_at):
+        if not identity or not time:
             return False
         expected = [_sign(identity, time, request.body, secret) for secret in secrets]
-        return any(any_equal(token, expected) for token in tokens if token.startswith(_VERSION))
+        return any(any_equal(token, expected) for token in known)
+
+    def time_flaw(self, request: Request) -> str | None:
+        time = header_bytes(request, self.timestamp_header)
+        return seconds_flaw(self.timestamp_header, time, request.received_at)
 
     def sign(self, request: Request, secret: Credential) -> Request:
         identity = request.headers.get(self.id_header) or f"msg_{uuid4().hex}"
@@ -103,7 +117,7 @@ class StandardWebhooks(SourceType):
 
     name = "standard-webhooks"
     guide = Guide(
-        title="Standard Webhooks (OpenAI, Clerk, Resend and others)",
+        title="Standard Webhooks (OpenAI and others)",
         is_one_sender=False,
         setup="""
             At the sender, set the endpoint to the source's URL. The sender shows a signing secret that

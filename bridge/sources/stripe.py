@@ -5,12 +5,10 @@ Source of the rules: https://docs.stripe.com/webhooks (signatures, best practice
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields, names
-from bridge.sources.base.proofs import Credential, HmacSignature, header_bytes, with_headers
+from bridge.sources.base.proofs import TimeInSignature
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
 
 #: The events that an endpoint can subscribe to: https://docs.stripe.com/api/events/types
@@ -72,36 +70,6 @@ _EVENTS = names(
 _THIN = ("v1", "v2")
 
 
-@dataclass(frozen=True)
-class StripeSignature(HmacSignature):
-    """``t=<time>,v1=<hex>[,v1=<hex>…]`` in one header, over ``<time>.<body>``; the key is ``secret:``.
-
-    The secret includes ``whsec_``. ``v0`` of old test events is ignored.
-    """
-
-    header: str = "Stripe-Signature"
-    prefix: str = "v1="
-    signed: str = "{ts}.{body}"
-    multiple: bool = True
-
-    @property
-    def is_timed(self) -> bool:
-        return True
-
-    def sign(self, request: Request, secret: Credential) -> Request:
-        time = str(int(request.received_at))
-        signature = self.signature_text(request, time.encode(), secret).decode()
-        return with_headers(request, {self.header: f"t={time},{signature}"})
-
-    def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
-        """Return the signed time, None if it is missing or doubled, and the signatures."""
-        value = header_bytes(request, self.header) or b""
-        parts = [part.strip(b" ") for part in value.split(b",")]
-        times = [part.removeprefix(b"t=") for part in parts if part.startswith(b"t=")]
-        signatures = [part for part in parts if part.startswith(self.prefix.encode())]
-        return times[0] if len(times) == 1 else None, signatures
-
-
 class Stripe(SourceType):
     """The event is the body's ``type``, its id the body's ``id``; also of a thin event."""
 
@@ -132,7 +100,7 @@ class Stripe(SourceType):
             "related_object request snapshot_api_version type"
         )
     }
-    proofs = (StripeSignature(),)
+    proofs = (TimeInSignature("Stripe-Signature", prefix="v1=", signed="{ts}.{body}", multiple=True),)
     #: The number of endpoints that have not answered yet.
     volatile_fields = ("pending_webhooks",)
 

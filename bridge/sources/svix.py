@@ -14,7 +14,7 @@ class Svix(StandardWebhooks):
 
     name = "svix"
     guide = Guide(
-        title="Senders that use Svix under its own name",
+        title="Svix (Clerk, Resend and others)",
         is_one_sender=False,
         setup="""
             In the sender's portal, open *Endpoints* → *Add Endpoint*. Enter the source's URL and select the

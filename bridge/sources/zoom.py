@@ -12,6 +12,7 @@ import orjson
 
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Request
+from bridge.core.exact_json import dumps
 from bridge.core.secrets import Secret
 from bridge.sources.base.guide import Guide
 from bridge.sources.base.known_fields import fields, names
@@ -139,7 +140,7 @@ class Zoom(SourceType):
         if event == _VALIDATION and text_at(payload, "payload", "plainToken") is None:
             raise Unreadable(f"a Zoom {_VALIDATION} must have a text as payload.plainToken")
         hashed = [event, payload.get("event_ts"), payload.get("payload")]
-        fingerprint = sha256(orjson.dumps(hashed, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        fingerprint = sha256(dumps(hashed, option=orjson.OPT_SORT_KEYS)).hexdigest()
         return ParsedWebhook(event, fingerprint=fingerprint)
 
     def reply(self, event: Event, secrets: tuple[Secret, ...]) -> dict[str, JSON] | None:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-import orjson
-
 from bridge.core.event import JSON
+from bridge.core.exact_json import dumps
 from bridge.core.secrets import Secret
 from bridge.core.task import Task
 from bridge.core.task_arguments import wire_arguments
@@ -57,4 +56,4 @@ def job_request(theeye: TheEye, task: Task, arguments: tuple[JSON, ...]) -> JobR
     else:
         url = f"{theeye.url}/job/secret/{quote(task.secret_key.reveal(), safe='')}?{query}"
         shown_url = f"{theeye.url}/job/secret/{task.secret_key}?{query}"
-    return JobRequest(url, shown_url, headers, orjson.dumps(body))
+    return JobRequest(url, shown_url, headers, dumps(body))

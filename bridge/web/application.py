@@ -15,7 +15,7 @@ def create_app(bridge: Bridge) -> Flask:
     app = Flask(__name__, static_folder=None)
     # Otherwise Flask redirects /hooks//github, which some senders count as delivered.
     app.url_map.merge_slashes = False
-    # For the answers to other methods alone: Hooks answers a POST.
+    # For OPTIONS alone: Hooks answers the other methods.
     app.add_url_rule(
         "/hooks/<source>", "hooks", lambda **_: abort(405), methods=["POST"], strict_slashes=False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from flask import Blueprint, Response, request
 from bridge.app import Bridge
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
+from bridge.delivery.target import outage_began_before
 from bridge.process.log import log_trouble
 from bridge.report.jobs import pause_line
 from bridge.sources.base.proofs import BearerToken
@@ -97,8 +99,21 @@ def _details(bridge: Bridge) -> dict[str, Any]:
         trouble.add(_NO_THREAD if here else _NO_WORKER)
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}
     trouble |= {pause_line(pause, tasks) for pause in bridge.outbox.paused()}
-    texts = sorted(bridge.mask(text) for text in trouble if text)
+    texts = sorted(map(bridge.mask, _current(bridge, filter(None, trouble))))
     return {"database": "answers", "delivering": delivering, **({"trouble": texts} if texts else {})}
+
+
+def _current(bridge: Bridge, trouble: Iterable[str]) -> Iterator[str]:
+    """Yield the troubles, with at most one outage: the longest that has not ended for any process."""
+    outages: list[str] = []
+    for text in trouble:
+        if outage_began_before(text) is None:
+            yield text
+        else:
+            outages.append(text)
+    if outages:
+        last = bridge.outbox.last_accepted_at()
+        yield from sorted(text for text in outages if (outage_began_before(text) or 0.0) > last)[:1]
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:

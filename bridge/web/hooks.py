@@ -1,4 +1,4 @@
-"""``POST /hooks/<source>``, in front of Flask."""
+"""``/hooks/<source>``, in front of Flask."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Hooks:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
-        if path is None or environ["REQUEST_METHOD"] != "POST":
+        if path is None or environ["REQUEST_METHOD"] == "OPTIONS":
             return self._flask(environ, start_response)
         try:
             answer = self._receive(environ, path[1].encode("latin-1").decode("utf-8", "replace"))
@@ -80,6 +80,7 @@ class Hooks:
                 environ.get("HTTP_X_FORWARDED_FOR", ""),
                 self._settings.trusted_proxies,
             ),
+            method=environ["REQUEST_METHOD"],
         )
         length = get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
         return self._receiver.receive(head, self._body(environ, length, network_of(head.client)), length)

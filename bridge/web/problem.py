@@ -8,7 +8,7 @@ import orjson
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from bridge.core.errors import Refusal, ServiceUnavailable
+from bridge.core.errors import Refusal, ServiceUnavailable, WrongMethod
 
 #: The Retry-After of a 503.
 RETRY_AFTER_SECONDS = 10
@@ -27,6 +27,7 @@ def error_response(error: Exception) -> Response:
     if isinstance(error, Refusal):
         is_later = isinstance(error, ServiceUnavailable)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if is_later else None
+        headers = {"Allow": "POST, OPTIONS"} if isinstance(error, WrongMethod) else headers
         return problem_response(error.status, error.title, headers)
     if isinstance(error, HTTPException):
         response = problem_response(error.code or 500, error.name)

@@ -272,15 +272,10 @@ class TestBody:
             pytest.param(b"{", id="broken"),
             pytest.param(b'{"a":1}x', id="with-more-behind-it"),
             pytest.param(b"NaN", id="NaN"),
-            pytest.param(b"[1e999]", id="infinity"),
-            pytest.param(b"\xef\xbb\xbf{}", id="a-byte-order-mark"),
             pytest.param('{"a":1}'.encode("utf-16"), id="UTF-16"),
-            pytest.param(b'{"a":"\xff"}', id="no-UTF-8"),
             pytest.param(b'{"a":"\x00"}', id="NUL"),
             pytest.param(b"\x00" * 100_000, id="NULs"),
-            pytest.param(b'{"a":"\\ud800"}', id="a-lone-surrogate"),
-            pytest.param(b'{"\\udfff":1}', id="a-lone-surrogate-as-key"),
-            pytest.param(b'"\xed\xa0\x80"', id="a-surrogate-in-UTF-8"),
+            pytest.param(b'{"a":"\\ud800\\x"}', id="a-lone-surrogate-before-a-mistake"),
             pytest.param(b"[" * 65 + b"]" * 65, id="65-deep"),
             pytest.param(b"[" * 100_000, id="100,000-deep-open"),
             pytest.param(b"[" * 100_000 + b"]" * 100_000, id="100,000-deep"),
@@ -298,26 +293,47 @@ class TestBody:
     def test_a_broken_form(self, server: Server, body: bytes) -> None:
         refused(server, github(body, Content_Type=FORM["Content-Type"]), 400)
 
+
+class TestUnreadableEvent:
+    """200, stored without a name: a sender that gets a 4xx may disable its webhook."""
+
+    def stored(self, server: Server, data: bytes) -> None:
+        _, jobs = rows(server)
+        (answer,) = exchange(server, data)
+        assert answer.status == 200, answer
+        stored = orjson.loads(answer.body)
+        assert stored["jobs"] == []
+        with closing(sqlite3.connect(server.database)) as connection:
+            named = connection.execute("SELECT event FROM events WHERE id = ?", (stored["event"],)).fetchone()
+        assert named == ("",)
+        assert rows(server)[1] == jobs
+
     @pytest.mark.parametrize("key", ["ref", "before", "after"])
     def test_a_push_without_what_it_must_have(self, server: Server, key: str) -> None:
-        refused(server, github(without(PUSH, key)), 400)
+        self.stored(server, github(without(PUSH, key)))
 
     @pytest.mark.parametrize("event", ["pull_request", "ping", "", None, "x" * 256])
     def test_a_body_that_does_not_fit_its_event(self, server: Server, event: Any) -> None:
-        refused(server, github(X_GitHub_Event=event), 400)
+        self.stored(server, github(X_GitHub_Event=event))
 
-    @pytest.mark.parametrize("delivery", [None, "", "x" * 256, ["a" * 128, "b" * 128]])
+    @pytest.mark.parametrize("delivery", [None, ""])
     def test_no_delivery_id(self, server: Server, delivery: Any) -> None:
-        refused(server, github(X_GitHub_Delivery=delivery), 400)
+        self.stored(server, github(X_GitHub_Delivery=delivery))
+
+    @pytest.mark.parametrize(
+        "body", [b"[1e999]", b"\xef\xbb\xbf{}", b'{"a":"\xff"}', b'{"\\udfff":"\\ud800"}', b'"\xed\xa0\x80"']
+    )
+    def test_json_that_orjson_does_not_read(self, server: Server, body: bytes) -> None:
+        self.stored(server, github(body))
 
     def test_nul_in_an_action(self, server: Server) -> None:
         body = changed(sample("github/issues.opened.json"), action="a\x00b")
-        refused(server, github(body, "issues"), 400)
+        self.stored(server, github(body, "issues"))
 
     @pytest.mark.parametrize("edit", [{"status": "x"}, {"alerts": {}}, {"alerts": None}])
     def test_what_alertmanager_does_not_send(self, server: Server, edit: dict[str, Any]) -> None:
         authorization = {"Authorization": basic(f"maria:{VARIABLES['PASSWORD']}")}
-        refused(server, request("/hooks/alerts", changed(FIRING, **edit), authorization), 400)
+        self.stored(server, request("/hooks/alerts", changed(FIRING, **edit), authorization))
 
 
 def test_more_jobs_than_one_event_may_make(server: Server) -> None:

@@ -113,7 +113,7 @@ def test_a_task_has_the_arguments_of_the_table(tmp_path: Path) -> None:
         task.name: [argument.fixed or argument.name for argument in task.arguments] for task in theeye._tasks
     }
     assert declared == {
-        "deploy": ["what", FIXED, "who"], "tell": ["argument 0", "argument 1"], "trial": ["argument 0"],
+        "deploy": ["what", FIXED, "who"], "tell": ["argument 1", "argument 2"], "trial": ["argument 1"],
     }  # fmt: skip
     assert theeye._access_token == "token-of-a-user"
 

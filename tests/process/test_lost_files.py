@@ -98,7 +98,7 @@ def test_an_answer_that_comes_after_the_deletion_is_recorded(
     delete(database, "-wal")
     assert push(server.port, "refused").status == 503
     theeye.clear()
-    wait_until(lambda: f"job {job_id}: accepted" in server.log, "the record")
+    wait_until(lambda: f"job {job_id} of route" in server.log, "the record")
     server.kill()
     server.start()
     assert push(server.port, "two").status == 202

@@ -198,7 +198,7 @@ def test_whatever_fails_no_secret_is_seen(tmp_path: Path, theeye: StandIn) -> No
         assert observed.push("push", body, "refused connection") == 202
         wait_for_outcomes(observed.database, 9)
         refused_requests(observed, body)
-        wait_until(lambda: refused_ones(observed) == [400, 401, 401, 401, 415])
+        wait_until(lambda: refused_ones(observed) == [400, 401, 401, 401, 404, 415])
         assert theeye.received, "nothing was sent"
     look_with_every_command(observed)
     assert "no connection to" in observed.server.log
@@ -206,7 +206,7 @@ def test_whatever_fails_no_secret_is_seen(tmp_path: Path, theeye: StandIn) -> No
 
 
 def refused_ones(observed: Observed) -> list[int]:
-    """The status of each refused request that is kept; the one of an unknown source is not."""
+    """The status of each refused request that is kept."""
     outbox = Outbox(f"sqlite:///{observed.database}", beside_a_server=True)
     statuses = sorted(refused.status for refused in outbox.refused())
     outbox.close()

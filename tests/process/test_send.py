@@ -305,6 +305,6 @@ def test_what_cannot_be_sent_says_why(config: Path, recorder: Recorder) -> None:
     assert "add --event and its name" in run(config, recorder.port, "--source", "github", PUSH).output
     nobody = run(config, recorder.port, "--source", "nobody", PUSH)
     assert nobody.exit_code == 2
-    assert "no source is named 'nobody'; known: github, alerts" in nobody.output
+    assert "no source is named 'nobody'; known: alerts, alerts-basic" in nobody.output
     assert run(config, recorder.port, "--source", "open", "nowhere.json").exit_code == 2
     assert recorder.came == []

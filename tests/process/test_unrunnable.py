@@ -164,7 +164,7 @@ class TestWhenItIsSent:
 
         assert job.state is (JobState.ACCEPTED if runs else JobState.DEAD)
         assert (len(posts(theeye)), len(process.outbox.attempts(job_id))) == (runs, runs)
-        assert str(job.reason).startswith("argument 0: ") is not runs
+        assert str(job.reason).startswith("argument 1: ") is not runs
         assert (job.claim_token, job.arguments) == (None, (argument,))
 
     def test_its_group_goes_on(self, process: Process, theeye: StandIn) -> None:

@@ -131,8 +131,8 @@ def test_yaml_loads_without_mistakes(block: Block, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, "utf-8")
     problems = load(tmp_path, {}, discover(), require_env=False).problems
     assert all(problem.severity is Severity.WARNING for problem in problems), problems
-    about_fields = [problem for problem in problems if re.search(r"\b(payload|item)\.", problem.message)]
-    assert not about_fields
+    incomplete = re.compile("is not set|there are no routes")
+    assert [str(problem) for problem in problems if not incomplete.search(problem.message)] == []
 
 
 def test_alertmanagers_yaml_names_the_source_of_its_page() -> None:
@@ -362,7 +362,7 @@ def test_the_documented_fields_of_a_job_are_those_of_its_json(shell: Shell) -> N
     page = (ROOT / "docs" / "reference" / "states.md").read_text("utf-8").split("## Job fields")[1]
     documented = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)))
     (job,) = orjson.loads(
-        CliRunner().invoke(main, ["jobs", "list", "--json", "--limit", "1"], env=shell.environ).output
+        CliRunner().invoke(main, ["jobs", "list", "--json", "--limit", "1"], env=shell.environ).stdout
     )
     assert sorted(documented) == sorted(job)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import sqlite3
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -22,6 +23,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from bridge.app import table_watcher, wire
 from bridge.config.load import load
+from bridge.core.errors import Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.job import Job, JobState
 from bridge.core.secrets import Mask, Secret
@@ -32,6 +34,7 @@ from bridge.outbox.store import Outbox
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
+from bridge.sources.base.sample import completed
 from bridge.sources.base.source import Source
 from bridge.web.application import create_app
 from tests.support.server import STATUS_TOKEN
@@ -86,6 +89,11 @@ def github_headers(
         "X-Hub-Signature": signature(body, algorithm="sha1"),
         "X-Hub-Signature-256": signature(body),
     }
+
+
+def sender_request(source: Source, event: str | None, body: bytes) -> Request:
+    """The webhook of this body and event, as its sender makes it, without its proofs."""
+    return completed(source, event, Request(source.name, Headers(), {}, body, time.time()))
 
 
 def basic(username: str, password: str) -> dict[str, str]:
@@ -168,8 +176,17 @@ class Intake:
         headers: Mapping[str, str] = JSON_HEADERS,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """As the web process does: first what needs no body, then all of it."""
-        return self.receive(self.request(source, body, headers, query))
+        """As the web process does: first what needs no body, then all of it.
+
+        Raises Unreadable, with the stored reason, for an event that is stored without a name.
+        """
+        answer = self.receive(self.request(source, body, headers, query))
+        is_without_jobs = answer.status == 200 and "event" in answer.body
+        summary = self.outbox.summary(answer.body["event"]) if is_without_jobs else None
+        if summary is not None and not summary.event:
+            assert (answer.status, answer.body["jobs"], summary.jobs) == (200, [], 0)
+            raise Unreadable(*summary.warnings)
+        return answer
 
     def receive(self, request: Request) -> Answer:
         """Receive a request whose body has arrived."""
@@ -185,8 +202,9 @@ class Intake:
         return self.outbox.jobs(limit=1_000_000)[::-1]
 
     def rows(self) -> tuple[int, int]:
-        """How many events and jobs are stored."""
-        counted = text("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs)")
+        """How many events with a name and how many jobs are stored."""
+        named = "SELECT count(*) FROM events WHERE event != ''"
+        counted = text(f"SELECT ({named}), (SELECT count(*) FROM jobs)")
         with beside(self._url) as connection:
             events, jobs = connection.execute(counted).one()
         return events, jobs

@@ -103,7 +103,7 @@ def key_of(task: Task) -> str:
 
 def stand_in_task(task: Task, arguments: int = 1, **more: Any) -> StandInTask:
     """The same task at the stand-in, with so many arguments."""
-    declared = tuple(StandInArgument(f"argument {order}") for order in range(arguments))
+    declared = tuple(StandInArgument(f"argument {order + 1}") for order in range(arguments))
     same = StandInTask(
         id=task.id,
         secret_key=key_of(task),
@@ -196,7 +196,7 @@ def make_job(*arguments: JSON, task: Task | None = None, **more: Any) -> NewJob:
     return replace(NewJob("first", task.id, task.name, "", None, arguments), **more)
 
 
-def dead_job(reason: str = "argument 0: payload.x is missing", **more: Any) -> NewJob:
+def dead_job(reason: str = "argument 1: payload.x is missing", **more: Any) -> NewJob:
     """A job whose arguments could not be built."""
     return make_job(**{"arguments": None, "reason": reason} | more)
 

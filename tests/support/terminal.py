@@ -52,6 +52,7 @@ class Terminal:
         self.push = folder / "push.json"
         self.push.write_text(json.dumps(PUSH))
         self.database_url = f"sqlite:///{folder / 'bridge.db'}"
+        Outbox(self.database_url).close()
         self.environ = {"BRIDGE_CONFIG": str(self.config), "DATABASE_URL": self.database_url}
 
     def run(self, *arguments: str, stdin: str | None = None, **environ: str) -> Result:
@@ -65,7 +66,7 @@ class Terminal:
             "github", "push", "made", f"d{time.time_ns()}",
             Headers([("X-GitHub-Event", "push")]), {"team": "a"}, payload, time.time(), body,
         )  # fmt: skip
-        reason = None if arguments is not None else "argument 0: payload.after is missing"
+        reason = None if arguments is not None else "argument 1: payload.after is missing"
         new = NewJob("deploy", "5f3c9a7be4b0a1c2d3e4f501", "deploy", "", None, arguments, reason)
         stored = outbox.store(Webhook(event, None, None, (new,), ("route 'deploy': when: odd",), b""))
         job = outbox.job(stored.jobs[0].id)

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import EmptyStore, StoreUnavailable
 from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
@@ -45,13 +45,16 @@ def revision(connection: Connection) -> str | None:
     return found
 
 
-def upgrade(connection: Connection) -> tuple[str | None, str]:
+def upgrade(connection: Connection, *, create: bool = True) -> tuple[str | None, str]:
     """Upgrade the store to HEAD in the connection's transaction; return the revisions before and after.
 
-    Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema.
+    Raises StoreUnavailable if a newer release has upgraded it, or this role may not change the schema, and
+    EmptyStore if it has no tables, unless `create`.
     """
     lock(connection, ("migration",))
     before = revision(connection)
+    if before is None and not create:
+        raise EmptyStore("the database is empty")
     if before != HEAD:
         try:
             _migrate(connection, before)

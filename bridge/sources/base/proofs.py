@@ -15,15 +15,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bridge.core.event import Headers, Request
+from bridge.core.fields import Path
 from bridge.core.secrets import Secret
+from bridge.sources.base.signed_time import field_flaw, seconds_flaw
 
-#: Seconds that a signed time may differ from now.
-TIME_TOLERANCE = 300.0
 #: The most signatures of one request that are checked.
 MAX_SIGNATURES = 10
-
-#: Seconds since the epoch. Python's own conversions accept more.
-_SECONDS = re.compile(rb"[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
@@ -70,9 +67,29 @@ class Proof(ABC):
         del secret
         return None
 
-    @abstractmethod
+    def missing(self, request: Request) -> tuple[str, ...]:
+        """Return the parts that the request lacks."""
+        return () if self.is_present(request) else (self.header,)
+
     def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        """Return whether any of `secrets` verifies the request.
+        """Return whether any of `secrets` verifies the request. Raises as `matches`."""
+        return self.flaw(request, secrets) is None
+
+    def flaw(self, request: Request, secrets: Iterable[Credential]) -> str | None:
+        """Return None if any of `secrets` verifies the request, else what a person should know.
+
+        The text is empty unless the signature is valid, so a stranger learns nothing of the clock.
+        """
+        return self.time_flaw(request) if self.matches(request, secrets) else ""
+
+    def time_flaw(self, request: Request) -> str | None:
+        """Return why the signed time of a request is refused, or None."""
+        del request
+        return None
+
+    @abstractmethod
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
+        """Return whether any of `secrets` made the proof, at any time.
 
         Raises ServiceUnavailable if verifying needs something that cannot be fetched.
         """
@@ -99,15 +116,6 @@ def any_equal(actual: bytes, expected: Iterable[bytes]) -> bool:
     return any(matches)
 
 
-def is_timely(seconds: bytes | None, now: float) -> bool:
-    """Return whether a signed time is near `now`. Both are seconds since the epoch."""
-    return (
-        seconds is not None
-        and _SECONDS.fullmatch(seconds) is not None
-        and abs(int(seconds) - now) <= TIME_TOLERANCE
-    )
-
-
 @dataclass(frozen=True)
 class HmacSignature(Proof):
     """An HMAC of the raw body in a header, such as ``sha256=<hex>``; the key is ``secret:``.
@@ -122,6 +130,8 @@ class HmacSignature(Proof):
     #: ``hex`` or ``base64``.
     encoding: str = "hex"
     timestamp_header: str | None = None
+    #: The field of the body with the time.
+    timestamp_field: Path | None = None
     #: The signed text, with ``{ts}`` and ``{body}``.
     signed: str = "{body}"
     multiple: bool = False
@@ -133,12 +143,24 @@ class HmacSignature(Proof):
     def headers(self) -> tuple[str, ...]:
         return (self.header,) if self.timestamp_header is None else (self.header, self.timestamp_header)
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def missing(self, request: Request) -> tuple[str, ...]:
+        return tuple(name for name in self.headers if name not in request.headers)
+
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         time, signatures = self.time_and_signatures(request)
-        if time is None or (self.is_timed and not is_timely(time, request.received_at)):
+        if time is None:
             return False
+        # Other versions do not count, or many of them would hide the right one.
+        known = [each for each in signatures if each.startswith(self.prefix.encode())][:MAX_SIGNATURES]
         expected = [self.signature_text(request, time, secret) for secret in secrets]
-        return any(any_equal(signature, expected) for signature in signatures[:MAX_SIGNATURES])
+        return any(any_equal(signature, expected) for signature in known)
+
+    def time_flaw(self, request: Request) -> str | None:
+        flaw = None if self.timestamp_field is None else field_flaw(self.timestamp_field, request)
+        if flaw is not None or not self.is_timed:
+            return flaw
+        time, _ = self.time_and_signatures(request)
+        return seconds_flaw(self.timestamp_header or f"t= in {self.header}", time, request.received_at)
 
     def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at)) if self.is_timed else ""
@@ -177,6 +199,37 @@ class HmacSignature(Proof):
 
 
 @dataclass(frozen=True)
+class TimeInSignature(HmacSignature):
+    """An HmacSignature whose header also has the time: ``t=<time>,v1=<hex>`` or ``ts=<time>;h1=<hex>``.
+
+    The header may contain several signatures, and those with another prefix are ignored.
+    """
+
+    #: The characters of which any may separate the header's parts.
+    separators: str = ","
+
+    @property
+    def is_timed(self) -> bool:
+        return True
+
+    def missing(self, request: Request) -> tuple[str, ...]:
+        has_time = self.time_and_signatures(request)[0] is not None
+        return super().missing(request) or (() if has_time else (f"{self.header} with exactly one t=",))
+
+    def sign(self, request: Request, secret: Credential) -> Request:
+        time = str(int(request.received_at))
+        signature = self.signature_text(request, time.encode(), secret).decode()
+        return with_headers(request, {self.header: f"t={time},{signature}"})
+
+    def time_and_signatures(self, request: Request) -> tuple[bytes | None, list[bytes]]:
+        """Return the signed time, None if it is missing or doubled, and the signatures."""
+        value = header_bytes(request, self.header) or b""
+        parts = [part.strip(b" ") for part in re.split(f"[{self.separators}]".encode(), value)]
+        times = [part.partition(b"=")[2] for part in parts if part.startswith((b"t=", b"ts="))]
+        return times[0] if len(times) == 1 else None, parts
+
+
+@dataclass(frozen=True)
 class HeaderToken(Proof):
     """A shared token in a header; the key is ``token:``."""
 
@@ -184,7 +237,7 @@ class HeaderToken(Proof):
 
     key: ClassVar[str] = "token"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = header_bytes(request, self.header)
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
@@ -210,7 +263,7 @@ class UrlToken(Proof):
     def is_present(self, request: Request) -> bool:
         return "token" in request.query
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = request.query.get("token")
         if found is None:
             return False
@@ -238,7 +291,7 @@ class BearerToken(Proof):
 
     key: ClassVar[str] = "bearer_token"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"bearer")
         return found is not None and any_equal(found, map(secret_bytes, secrets))
 
@@ -254,7 +307,7 @@ class BasicAuth(Proof):
 
     key: ClassVar[str] = "basic_auth"
 
-    def verify(self, request: Request, secrets: Iterable[Credential]) -> bool:
+    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"basic")
         if found is None:
             return False
@@ -297,4 +350,7 @@ class RequiredProof:
         return next(filter(_is_whole, self.secrets), None)
 
     def verify(self, request: Request) -> bool:
-        return self.proof.verify(request, self.secrets)
+        return self.flaw(request) is None
+
+    def flaw(self, request: Request) -> str | None:
+        return self.proof.flaw(request, self.secrets)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 
-import orjson
-
 from bridge.core.errors import NotAuthentic, SettingsError, Unreadable, UnsupportedContent, quoted
 from bridge.core.event import JSON, Event, Headers, Request, rfc3339
+from bridge.core.exact_json import dumps
 from bridge.core.fields import Path
 from bridge.core.redaction import Keep, redact, without_content
 from bridge.core.secrets import Mask, Secret
@@ -24,6 +23,8 @@ CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
 
 #: The longest name of an event, action or delivery, in characters.
 MAX_NAME = 255
+#: Hashed with the body of an event without a name. With a table that reads it, the same webhook is a new one.
+_UNNAMED = b"unnamed\n"
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,19 @@ class Source:
 
     def reply(self, request: Request, event: Event) -> dict[str, JSON] | None:
         """Return the body of the 200 that the sender requires, or None if it accepts any 2xx."""
+        if not event.event:
+            return None
         return self.type.reply(
             event, self._verifying_secrets(request) if self.type.is_setup_event(event) else ()
         )
 
-    def read(self, request: Request, mask: Mask | None = None) -> tuple[Event, ParsedWebhook]:
+    def read(
+        self, request: Request, mask: Mask | None = None, *, any_event: bool = False
+    ) -> tuple[Event, ParsedWebhook]:
         """Return the event of an authentic request, without credentials and the secrets of `mask`.
 
-        Raises Unreadable.
+        Raises Unreadable; with `any_event` only for a body that cannot be parsed. An event that cannot be
+        read then has no name, and the webhook has the problem: some senders disable a webhook after a 4xx.
         """
         request = self._without_credentials(request, mask)
         payload, body = self.type.parse(request)
@@ -93,17 +99,15 @@ class Source:
         for path in self.type.credential_fields:
             stripped = _without(stripped, path.split("."))
         if stripped is not payload:
-            payload, body = stripped, orjson.dumps(stripped)
-        webhook = self.type.read_with(request, payload, self.options)
-        if not self.required and webhook.confirm_url is not None:
-            # The bridge fetches nothing for an unknown sender.
-            webhook = replace(webhook, confirm_url=None)
+            payload, body = stripped, dumps(stripped)
+        try:
+            webhook = self._names(request, payload)
+        except Unreadable as error:
+            if not any_event:
+                raise
+            fingerprint = sha256(_UNNAMED + request.body).hexdigest()
+            webhook = ParsedWebhook("", fingerprint=fingerprint, problem=str(error))
         identity = webhook.delivery_id or f"{webhook.fingerprint}@{rfc3339(request.received_at)}"
-        for what, name in (("event", webhook.event), ("action", webhook.action), ("delivery id", identity)):
-            _check_name(what, name)
-        reason = self.type.event_matcher.mismatch(webhook.event, payload)
-        if reason is not None:
-            raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
         event = Event(
             source=self.name,
             event=webhook.event,
@@ -117,6 +121,32 @@ class Source:
         )
         return event, webhook
 
+    def named(self, event: Event) -> Event:
+        """Return a stored event without a name as this table reads it."""
+        if event.event:
+            return event
+        request = Request(self.name, event.headers, event.query, event.body, event.received_at)
+        try:
+            webhook = self._names(request, event.payload)
+        except Unreadable:
+            return event
+        identity = webhook.delivery_id or event.delivery_id
+        return replace(event, event=webhook.event, action=webhook.action, delivery_id=identity)
+
+    def _names(self, request: Request, payload: JSON) -> ParsedWebhook:
+        """Return the names of an event, which its payload must fit. Raises Unreadable."""
+        webhook = self.type.read_with(request, payload, self.options)
+        if not self.required and webhook.confirm_url is not None:
+            # The bridge fetches nothing for an unknown sender.
+            webhook = replace(webhook, confirm_url=None)
+        for what, name in (("event", webhook.event), ("action", webhook.action)):
+            _check_name(what, name)
+        reason = self.type.event_matcher.mismatch(webhook.event, payload)
+        if reason is not None:
+            raise Unreadable(f"a {self.type.name} {webhook.event} {reason}")
+        stored_id = _stored_id(webhook.delivery_id)
+        return webhook if stored_id == webhook.delivery_id else replace(webhook, delivery_id=stored_id)
+
     @cached_property
     def has_event_in_body(self) -> bool:
         """Return whether the body alone names the event."""
@@ -125,11 +155,13 @@ class Source:
 
     def digest(self, request: Request, event: Event) -> bytes:
         """Return the SHA-256 of the body as received, or of its payload without the volatile fields."""
+        if not event.event:
+            return sha256(_UNNAMED + request.body).digest()
         volatile = self.type.volatile_fields
         if not volatile or not isinstance(event.payload, dict):
             return sha256(request.body).digest()
         stable = {key: value for key, value in event.payload.items() if key not in volatile}
-        return sha256(orjson.dumps(stable)).digest()
+        return sha256(dumps(stable)).digest()
 
     def stored_form(self, event: Event, *, made_jobs: bool) -> Event:
         """Return the event as it is stored: redacted, or with an empty body."""
@@ -147,16 +179,22 @@ class Source:
         )
 
     def _check(self, required: Iterable[RequiredProof], request: Request) -> None:
-        verdicts = [one.verify(request) for one in required]
-        if verdicts and not (any(verdicts) if self.any_of else all(verdicts)):
-            raise NotAuthentic(f"source {self.name}: {self._what_failed(request)}")
+        flaws = [one.flaw(request) for one in required]
+        proven = [flaw is None for flaw in flaws]
+        if flaws and not (any(proven) if self.any_of else all(proven)):
+            reason = next(filter(None, flaws), None) or self._what_failed(request)
+            raise NotAuthentic(f"source {self.name}: {reason}")
 
     def _what_failed(self, request: Request) -> str:
         """Return the reason for the log, which never says which secret failed."""
-        absent = sorted({one.proof.header for one in self.required if not one.proof.is_present(request)})
+        proofs = [one.proof for one in self.required]
+        if self.any_of:
+            # The others are not needed.
+            proofs = [proof for proof in proofs if proof.is_present(request)] or proofs
+        absent = sorted({name for proof in proofs for name in proof.missing(request)})
         if absent:
             return f"the request has no {' and no '.join(absent)}"
-        return f"{' or '.join(sorted({one.proof.header for one in self.required}))} does not match"
+        return f"{' or '.join(sorted({proof.header for proof in proofs}))} does not match"
 
     def _check_content(self, request: Request) -> None:
         encoding = request.headers.get("Content-Encoding", "identity")
@@ -167,7 +205,8 @@ class Source:
         if content in accepted or (not content and has_no_body(request)):
             return
         if not (JSON_TYPE in accepted and content.endswith("+json")):
-            raise UnsupportedContent(f"content type {quoted(content)}; expected {' or '.join(accepted)}")
+            expected = f"expected {' or '.join(accepted)}: set it at the sender"
+            raise UnsupportedContent(f"content type {quoted(content)}; {expected}")
 
     @cached_property
     def _accepted_types(self) -> tuple[str, ...]:
@@ -207,6 +246,13 @@ def _without(payload: JSON, path: list[str]) -> JSON:
         return {name: value for name, value in payload.items() if name != key}
     inner = _without(payload[key], rest)
     return payload if inner is payload[key] else {**payload, key: inner}
+
+
+def _stored_id(identity: str | None) -> str | None:
+    """Return a sender's delivery id, or its hash if the store cannot index it."""
+    if identity is None or (len(identity) <= MAX_NAME and "\x00" not in identity):
+        return identity
+    return f"sha256:{sha256(identity.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _check_name(what: str, name: str | None) -> None:

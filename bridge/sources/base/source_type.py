@@ -73,6 +73,8 @@ class ParsedWebhook:
     fingerprint: str | None = None
     #: A URL that the bridge must fetch before the sender sends more.
     confirm_url: str | None = None
+    #: Why the event cannot be read; its name is then empty.
+    problem: str | None = None
 
 
 class SourceType(ABC):
@@ -104,6 +106,10 @@ class SourceType(ABC):
     default_signed_content: ClassVar[str] = "{ts}.{body}"
     #: Known events and the fields that their bodies must have. `check` warns about an unknown event.
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Those of `events` that only older releases of the sender send. The docs mark them.
+    retired_events: ClassVar[tuple[str, ...]] = ()
+    #: By event, its known actions. `check` warns about others.
+    actions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: More evidence for the event of a body, if the sender does not sign the event's name.
     markers: ClassVar[Markers | None] = None
     #: The payload fields of known events, or of EVERY_EVENT. `check` warns about an unknown field.
@@ -122,7 +128,7 @@ class SourceType(ABC):
 
     @cached_property
     def event_matcher(self) -> EventMatcher:
-        """What compares a body with the event that the request names."""
+        """Return the matcher that compares a body with the event that the request names."""
         return EventMatcher(self.events, self.markers)
 
     @property

@@ -245,7 +245,7 @@ def test_a_terminal_shows_it_in_colour_and_nothing_else_does(routes: Terminal) -
         "\x1b[32mroute 'main': 1 job\x1b[0m\n",
         '\x1b[31m  NO  payload.ref: expected "dev", got "refs/heads/main"\x1b[0m\n',
         "\x1b[32m  yes event: expected push, got push\x1b[0m\n",
-        "\x1b[31m  DEAD: argument 0: payload.gone is missing",
+        "\x1b[31m  DEAD: argument 1: payload.gone is missing",
         "\x1b[2mroutes of other sources: 'backup'\x1b[0m\n",
     ):
         assert styled in shown

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.cli.sender import sender_request
 from bridge.core.event import JSON
 from bridge.core.json_values import is_number
 from tests.support.examples import examples
-from tests.support.intake import Intake, sample
+from tests.support.intake import Intake, sample, sender_request
 from tests.support.terminal import Terminal
 
 

@@ -12,14 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
-from bridge.cli.sender import sender_request
 from bridge.config.load import load
 from bridge.core.event import Request
 from bridge.core.job import JobState
 from bridge.core.secrets import Mask, Secret
 from bridge.intake.receive import Receiver
 from bridge.sources.base.source_type import SourceType
-from tests.support.intake import TASK, Intake
+from tests.support.intake import TASK, Intake, sender_request
 from tests.unit.config.test_schema import SCHEMA, as_an_editor_reads, read
 from tests.unit.sources.test_sources import (
     AWS,

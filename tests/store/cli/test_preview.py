@@ -87,7 +87,7 @@ def edit(terminal: Terminal, before: str, after: str) -> None:
 
 def changed(terminal: Terminal, *arguments: str) -> list[str]:
     """What it says, without the lines of the events themselves and the sum."""
-    output = terminal.run("preview", *arguments).output.splitlines()
+    output = terminal.run("preview", *arguments).stdout.splitlines()
     return [line.strip() for line in output if line.startswith("  ")]
 
 
@@ -129,10 +129,10 @@ EDITS = [
       "new      a job of route 'each', item 1", 'page: task_arguments ["two"]']),
     ("${{ item.name }}", "${{ item.nam }}",
      ["changed  job 2 of route 'each', item 0",
-      'job: was task_arguments ["one"], would be dead: argument 0: item.nam is missing; item has: '
+      'job: was task_arguments ["one"], would be dead: argument 1: item.nam is missing; item has: '
       "name, on; did you mean item.name?"]),
     ('["${{ item.name }}"]', '["${{ item.name }}", b]',
-     ["changed  job 2 of route 'each', item 0", 'argument 1: was missing, would be "b"']),
+     ["changed  job 2 of route 'each', item 0", 'argument 2: was missing, would be "b"']),
     ("loop: payload.list", "loop: payload.list | reverse",
      []),
     ("otherwise: true\n    event: issues", "event: push",
@@ -164,7 +164,7 @@ class TestOutput:
         arrive(terminal)
         arrive(terminal, ref="dev")
         edit(terminal, "payload.ref: main", "payload.ref: dev")
-        assert terminal.run("preview").output.splitlines() == [
+        assert terminal.run("preview").stdout.splitlines() == [
             "event 2  2023-11-14T22:13:20Z  push.opened of source github",
             "  new      a job of route 'deploy'",
             '           deploy: task_arguments ["abc",5]',
@@ -228,7 +228,7 @@ class TestWhatIsToldHonestly:
         edit(terminal, "allow_unsigned: true", "allow_unsigned: true, store_payload: none")
         arrive(terminal)
         edit(terminal, "payload.ref: main", "payload.ref: dev")
-        assert terminal.run("preview", "--fail-on-change").output.splitlines() == [
+        assert terminal.run("preview", "--fail-on-change").stdout.splitlines() == [
             "compared 0 events; 0 would create different jobs (0 new, 0 gone, 0 changed)",
             "each event was evaluated with its stored name, action and delivery id",
             "events without a stored body, which were not compared: 1",
@@ -253,7 +253,7 @@ class TestWhatIsToldHonestly:
         assert (answer["different"], answer["uncertain"]) == (0, len(uncertain))
         events = [change for event in answer["events"] for change in event["changes"]]
         assert [(change["route"], change["certain"]) for change in events] == [(x, False) for x in uncertain]
-        told = terminal.run("preview").output
+        told = terminal.run("preview").stdout
         assert ("uncertain differences: 1, because a stored field is redacted" in told) is bool(uncertain)
         # And what it does not decide is sure all the same.
         edit(terminal, '"${{ payload.number }}"', '"n${{ payload.number }}"')
@@ -332,7 +332,7 @@ class TestWhatIsToldHonestly:
         edit(terminal, "source: github", "source: other")
         assert changed(terminal)[0] == "gone     job 1 of route 'deploy'"
         assert changed(terminal)[-1] == "warning: the table has no source 'github'"
-        assert "the table has no source 'github' (of 1 events)" in terminal.run("preview").output
+        assert "the table has no source 'github' (of 1 events)" in terminal.run("preview").stdout
         assert found(terminal)["unmatched"] == 1
 
     def test_a_new_route_that_cannot_be_asked(self, terminal: Terminal) -> None:
@@ -340,7 +340,7 @@ class TestWhatIsToldHonestly:
         arrive(terminal)
         edit(terminal, "otherwise: true\n    event: issues", "when: payload.after / 2 > 1")
         text = "route 'rest': when: / does not support text and a number"
-        assert terminal.run("preview").output.splitlines()[-1] == f"warning: {text} (of 2 events)"
+        assert terminal.run("preview").stdout.splitlines()[-1] == f"warning: {text} (of 2 events)"
         assert found(terminal)["warnings"] == [{"warning": text, "events": 2}]
 
     def test_more_jobs_than_the_server_takes(
@@ -353,7 +353,7 @@ class TestWhatIsToldHonestly:
     def test_what_an_event_holds_does_not_act_on_the_terminal(self, terminal: Terminal) -> None:
         arrive(terminal, after="\x1b[2J\x9b")
         edit(terminal, "payload.after", "payload.before")
-        assert terminal.run("preview").output.replace("\n", "").isprintable()
+        assert terminal.run("preview").stdout.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_no_part_of_a_secret_is_shown_where_a_value_is_cut(
     arrive(terminal, after=f"{'x' * filling}{secret}{'y' * 90}")
     edit(terminal, before, after)
     edit(terminal, "allow_unsigned: true", 'secret: "${{ env.HOOK_SECRET }}"')
-    output = terminal.run("preview", HOOK_SECRET=secret).output
+    output = terminal.run("preview", HOOK_SECRET=secret).stdout
     assert "xxx<secret>" in output
     assert "S3cr3t" not in output
 

@@ -135,7 +135,7 @@ class TestJobs:
         lines = terminal.run("jobs", "show", "1").output.splitlines()
         assert f"  built by table {hash_of(TABLE)} of commit abc123" in lines
         for command in (["jobs", "show", "1", "--json"], ["jobs", "list", "--json"]):
-            found = json.loads(terminal.run(*command).output)
+            found = json.loads(terminal.run(*command).stdout)
             found = found[0] if isinstance(found, list) else found
             assert (found["table_hash"], found["table_commit"]) == (hash_of(TABLE), "abc123")
 

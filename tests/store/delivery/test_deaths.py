@@ -57,7 +57,7 @@ def telling(*texts: str) -> OnDead:
     return OnDead(
         CHAT,
         tuple(
-            Argument(f"argument {order}", language.template(text, OnDead.NAMES))
+            Argument(f"argument {order + 1}", language.template(text, OnDead.NAMES))
             for order, text in enumerate(texts)
         ),
     )
@@ -100,14 +100,14 @@ def said(outbox: Outbox) -> list[Any]:
 
 class TestWhatIsTold:
     def test_of_a_job_that_could_not_be_built(self, outbox: Outbox) -> None:
-        dead = die(outbox, "1", reason="argument 0: payload.x is missing")
+        dead = die(outbox, "1", reason="argument 1: payload.x is missing")
 
         assert outbox.create_dead_job_alerts(ON_DEAD) == 1
 
         (job,) = tellings(outbox)
         assert (job.state, job.due_at, job.event_id) == (JobState.WAITING, NOW, outbox.job(dead).event_id)
         assert (job.task_id, job.task, job.item_index) == (CHAT.id, CHAT.name, None)
-        assert job.arguments == ("first: argument 0: payload.x is missing", dead, 1)
+        assert job.arguments == ("first: argument 1: payload.x is missing", dead, 1)
 
     @pytest.mark.parametrize("reason", ["refused: 403 invalid secret", "gave up after 86400 s: 503"])
     def test_of_one_that_was_refused_or_given_up(self, outbox: Outbox, reason: str) -> None:
@@ -154,7 +154,7 @@ class TestWhatIsTold:
         assert outbox.create_dead_job_alerts(telling("${{ job.route.x }}")) == 1
         (job,) = tellings(outbox)
         assert (job.state, job.arguments) == (JobState.DEAD, None)
-        assert str(job.reason).startswith("argument 0: job.route.x is missing")
+        assert str(job.reason).startswith("argument 1: job.route.x is missing")
         clock.now += ALERT_INTERVAL
         assert outbox.create_dead_job_alerts(ON_DEAD) == 0
 

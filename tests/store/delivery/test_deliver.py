@@ -595,7 +595,7 @@ class TestThreads:
         process.wait_for(even, JobState.ACCEPTED)
 
         assert process.outcomes(odd) == []
-        assert "not known whether it can be sent" in caplog.text
+        assert "the check before sending failed" in caplog.text
 
     def test_a_defect_does_not_end_the_dispatcher(
         self, make: Make, theeye: StandIn, caplog: pytest.LogCaptureFixture
@@ -891,7 +891,7 @@ class TestLeases:
         first, second = process.outbox.attempts(job_id)
         assert (first.outcome, first.detail) == (
             Outcome.UNAVAILABLE,
-            "not sent: its claim was about to end; it will be retried",
+            "not sent: its lease is about to expire; it will be retried",
         )
         assert second.outcome is Outcome.ACCEPTED
         assert len(theeye.received) == 1
@@ -963,7 +963,9 @@ class TestStop:
 
         assert theeye.received == ()
         assert process.job(job_id).state is JobState.WAITING
-        assert process.outcomes(job_id) == [Outcome.UNAVAILABLE]
+        (attempt,) = process.outbox.attempts(job_id)
+        assert attempt.outcome is Outcome.UNAVAILABLE
+        assert attempt.detail == "not sent: the bridge is stopping; it will be retried"
 
     def test_what_runs_finishes(self, process: Process, theeye: StandIn) -> None:
         theeye.fault(Fault(hang=LONG))

@@ -344,14 +344,14 @@ class TestMessages:
 
         reasons = [job.reason or "" for job in jobs]
         assert [reason for reason in reasons if "did you mean" in reason] == reasons[:DETAILED_MESSAGES]
-        short = "argument 0: payload.labels.instance_name is missing; payload.labels has 1000 fields"
+        short = "argument 1: payload.labels.instance_name is missing; payload.labels has 1000 fields"
         assert set(reasons[DETAILED_MESSAGES:]) == {short}
 
     def test_a_few_fields_are_always_listed(self) -> None:
         route = make_route(loop="payload.items", arguments=["${{ item.name }}"])
         jobs = jobs_of({"items": [{"n": number} for number in range(9)]}, route)
         assert {(job.reason or "").partition("; did")[0] for job in jobs} == {
-            "argument 0: item.name is missing; item has: n"
+            "argument 1: item.name is missing; item has: n"
         }
 
     def test_one_failure_of_many_items_is_one_warning(self) -> None:

@@ -303,7 +303,7 @@ def test_of_any_payload_every_value_that_the_path_finds_is_redacted(payload: JSO
 
 
 def argument(expression: str) -> Argument:
-    return Argument("argument 0", Language().template(expression))
+    return Argument("argument 1", Language().template(expression))
 
 
 HIDDEN = ("payload.user.email", "payload.list[*].email", "payload.number", "payload.tags[*]", "payload.owner")
@@ -352,7 +352,7 @@ EVENT = redact(make_event(holding(MARK)), map(parse_path, HIDDEN))
 def test_an_argument_that_uses_a_redacted_field_is_not_built(expression: str) -> None:
     with pytest.raises(EvaluationError) as caught:
         argument(expression).build(EVENT.scope)
-    assert str(caught.value).startswith("argument 0: ")
+    assert str(caught.value).startswith("argument 1: ")
     assert str(caught.value).endswith(REDACTED_REASON)
 
 
@@ -583,7 +583,7 @@ def test_a_retry_that_needs_a_redacted_argument_stays_dead_and_says_why(
     kill_job(intake)
     terminal.use(TABLE.replace("KEPT", REDACTS).replace('match: {payload.user.email: "*@example.com"}', ""))
     result = terminal.run("jobs", "retry", "1")
-    why = f"argument 0: payload.user.email {REDACTED_REASON}"
+    why = f"argument 1: payload.user.email {REDACTED_REASON}"
     assert (result.exit_code, result.output) == (1, f"job 1 stays dead: {why}\n")
 
 

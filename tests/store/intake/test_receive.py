@@ -390,3 +390,19 @@ class TestWake:
         assert all(events == 1 for events, _ in calls)
         intake.post("shop", body)  # comes again, and sets nothing waiting
         assert len(calls) == woken
+
+
+def test_an_id_of_the_table_with_another_body_is_another_webhook(make_intake: MakeIntake) -> None:
+    """An incident that opens and closes under one id: neither is lost, and each may be sent again."""
+    text = TABLE.replace("event: payload.type", "event: payload.state").replace("event: order", "event: '*'")
+    intake = make_intake(text.replace('"${{ payload.total }}"', '"${{ event }}"'))
+    opened, closed = b'{"id":"i-1","state":"open"}', b'{"id":"i-1","state":"closed"}'
+    events = []
+    for body in (opened, closed):
+        answer = intake.post("shop", body)
+        events.append(answer.body["event"])
+        assert (answer.status, answer.body["duplicate"], len(answer.body["jobs"])) == (202, False, 2)
+    assert [job.arguments for job in intake.jobs()] == [("open",), ("two",), ("closed",), ("two",)]
+    for number, body in zip(events, (opened, closed), strict=True):
+        assert intake.post("shop", body) == Answer(200, {"event": number, "jobs": [], "duplicate": True})
+    assert "its delivery id already belongs to another body" in intake.outbox.summary(events[1]).warnings[0]

@@ -28,6 +28,7 @@ from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook
 from bridge.process.settings import Settings
 from bridge.process.watchdog import Guard
+from bridge.report.events import refused_json
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source import MAX_NAME, Source
 from bridge.web.application import create_app
@@ -40,7 +41,6 @@ from tests.support.intake import (
     sample,
     signature,
     table,
-    without,
 )
 from tests.support.tables import NOW, PATIENCE, Clock, in_threads, wait_until
 
@@ -141,9 +141,9 @@ def numbered(numbers: Iterable[int], **more: Any) -> list[RefusedRequest]:
         ),
         (
             "/hooks/github",
-            without(PUSH, "after"),
-            github_headers(without(PUSH, "after")),
-            ("github", 400, "a github push without after", "push"),
+            b"{",
+            github_headers(b"{"),
+            ("github", 400, "the body is not valid JSON", "push"),
         ),
         (
             "/hooks/github",
@@ -216,8 +216,8 @@ def test_a_request_that_does_not_come_whole_in_time_is_kept(web: Web) -> None:
     ]
 
 
-def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None that is added later goes without: 404 has no source, and after a 503 the sender comes again."""
+def test_every_class_of_refusal_is_kept_but_one(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None that is added later goes without: only after a 503 the sender comes again."""
 
     def leaves(kind: type[Refusal]) -> list[type[Refusal]]:
         below = kind.__subclasses__()
@@ -230,12 +230,12 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(Source, "verify_head", refuse)
         assert web.client.post("/hooks/open", data=b"{}", headers=JSON_HEADERS).status_code == kind.status
-        web.client.post("/hooks/nowhere", data=b"{}", headers=JSON_HEADERS)
 
     assert {(kept.status, kept.reason) for kept in web.kept()} == {
         (400, "as Unreadable"),
         (401, "as NotAuthentic"),
-        (404, "as UnknownSource"),  # raised by hand: of a known source there is none
+        (404, "as UnknownSource"),
+        (405, "as WrongMethod"),
         (408, "as RequestTimeout"),
         (413, "as TooLarge"),
         (415, "as UnsupportedContent"),
@@ -243,13 +243,43 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "status", "source", "reason"),
+    [
+        ("POST", "/hooks/opem", 404, "", "POST to 'opem': no source has this name; did you mean open?"),
+        ("GET", "/hooks/x", 405, "", "GET to 'x': no source has this name; known: github, closed, open; a"),
+        ("POST", "/hooks/" + "a" * 4000, 404, "", "POST to a text of 4000 characters: no source has this"),
+        ("GET", "/hooks/open", 405, "open", "GET to 'open'; a webhook is a POST: set this method at"),
+        ("PUT", "/hooks/open/", 405, "open", "PUT to 'open'; a webhook is a POST: set this method at"),
+        ("HEAD", "/hooks/open", 405, "open", "HEAD to 'open'; a webhook is a POST: set this method at"),
+    ],
+)
+@pytest.mark.slow_unless(url="sqlite")
+def test_a_wrong_name_or_method_is_kept_and_logged(
+    web: Web, caplog: pytest.LogCaptureFixture, method: str, path: str, status: int, source: str, reason: str
+) -> None:
+    response = web.client.open(path, method=method, data=b"{}", headers=JSON_HEADERS)
+
+    assert response.status_code == status
+    assert response.headers.get("Allow") == ("POST, OPTIONS" if status == 405 else None)
+    (kept,) = web.kept()
+    assert kept.reason.startswith(reason)
+    assert (kept.source, kept.status) == (source, status)
+    assert refused_json(kept)["source"] == (source or None)
+    assert f"refused with {status}: {reason}" in caplog.text
+
+
+def test_only_the_last_ones_of_all_unknown_names_are_kept(web: Web) -> None:
+    """Who asks for sources that there are not would fill the store without end."""
+    for number in range(LIMIT_PER_SOURCE + 5):
+        web.client.post(f"/hooks/nowhere-{number}", data=b"{}", headers=JSON_HEADERS)
+    assert len(web.kept()) == LIMIT_PER_SOURCE
+
+
+@pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
-        ("POST", "/hooks/nowhere", JSON_HEADERS, 404),
-        ("POST", "/hooks/nowhere", {}, 404),
-        ("POST", "/hooks/" + "a" * 4000, JSON_HEADERS, 404),
         ("POST", "/elsewhere", JSON_HEADERS, 404),
-        ("GET", "/hooks/open", JSON_HEADERS, 405),
+        ("OPTIONS", "/hooks/open", JSON_HEADERS, 200),
         ("POST", "/hooks/open", JSON_HEADERS, 202),
         ("POST", "/hooks/closed", {**JSON_HEADERS, **BEARER}, 200),
     ],
@@ -258,11 +288,29 @@ def test_every_class_of_refusal_is_kept_but_two(web: Web, monkeypatch: pytest.Mo
 def test_what_is_no_refusal_of_a_source_is_not_kept(
     web: Web, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """Who asks for sources that there are not would fill the store without end."""
     response = web.client.open(path, method=method, data=b"{}", headers=headers)
 
     assert response.status_code == status
     assert web.kept() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "reason"),
+    [
+        (
+            "/hooks/github",
+            github_headers(PUSH),
+            "begins like JSON, but its Content-Type says a form: set",
+        ),
+        ("/hooks/open", {}, "expected application/json: set it at the sender"),
+    ],
+)
+def test_json_sent_as_a_form_says_what_to_do(
+    web: Web, path: str, headers: dict[str, str], reason: str
+) -> None:
+    form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    web.client.post(path, data=PUSH, headers=form)
+    assert reason in web.kept()[0].reason
 
 
 def test_what_could_not_be_stored_is_not_kept(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ ACCOUNT = pwd.getpwuid(os.getuid()).pw_name
 def listed(terminal: Terminal) -> list[dict[str, Any]]:
     result = terminal.run("audit", "--json")
     assert result.exit_code == 0, result.output
-    found: list[dict[str, Any]] = json.loads(result.output)
+    found: list[dict[str, Any]] = json.loads(result.stdout)
     return found
 
 
@@ -295,7 +295,7 @@ class TestTheCommands:
         assert (pruned["action"], pruned["target"]) == ("prune", {"older_than": "60d,10d"})
         assert (pruned["selected"], pruned["changed"]) == (None, 0)
         assert {entry["operator"] for entry in (pruned, resumed)} == {"Maria"}
-        assert "  prune   older than 60d,10d  0\n" in terminal.run("audit").output
+        assert "  prune   older than 60d,10d  0\n" in terminal.run("audit").stdout
 
     def test_a_filter_with_since(self, terminal: Terminal) -> None:
         terminal.store(("abc",))
@@ -310,7 +310,7 @@ class TestTheCommands:
         done(terminal.run("jobs", "cancel", "1", "--as", "María Pérez"))
         (entry,) = listed(terminal)
         assert (entry["operator"], entry["account"]) == ("María Pérez", ACCOUNT)
-        line = terminal.run("audit").output
+        line = terminal.run("audit").stdout
         assert line.endswith(f"  María Pérez ({ACCOUNT})  jobs cancel  jobs 1  1 of 1\n")
 
     @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[2Jb", "x" * 101])
@@ -337,18 +337,18 @@ class TestTheCommands:
         done(terminal.run("events", "replay", "--source", "github", "--yes", **KEYS))
         terminal.store(("abc",))
         assert terminal.run("jobs", "cancel", "--state", "waiting", stdin="n\n").exit_code == 1
-        assert terminal.run("audit").output == "no actions\n"
+        assert terminal.run("audit").stdout == "no actions\n"
 
     def test_many_numbers_are_cut_in_a_line(self, terminal: Terminal) -> None:
         numbers = [str(number) for number in range(1, 13)]
         terminal.run("jobs", "cancel", *numbers)
-        assert "jobs 1 2 3 4 5 6 7 8 9 10 and 2 more  0 of 12" in terminal.run("audit").output
+        assert "jobs 1 2 3 4 5 6 7 8 9 10 and 2 more  0 of 12" in terminal.run("audit").stdout
         assert listed(terminal)[0]["target"]["jobs"] == list(range(1, 13))
 
     def test_each_column_begins_below_its_heading(self, terminal: Terminal) -> None:
         terminal.run("jobs", "cancel", "1", "--as", "A longer name than the heading")
         terminal.run("jobs", "cancel", "2", "3", "--as", "B")
-        heading, *lines = terminal.run("audit").output.splitlines()
+        heading, *lines = terminal.run("audit").stdout.splitlines()
         for name, cells in {
             "STARTED": ["20", "20"], "OPERATOR": ["B (", "A l"], "ACTION": ["jobs cancel"] * 2,
             "TARGET": ["jobs 2 3", "jobs 1"], "CHANGED": ["0 of 2", "0 of 1"],
@@ -363,14 +363,14 @@ class TestTheCommands:
         with beside(terminal.database_url) as connection:
             connection.execute(text("UPDATE audit SET at = at - 7200 WHERE id = 1"))
         assert [entry["id"] for entry in listed(terminal)] == [3, 2, 1]
-        assert len(terminal.run("audit", "--limit", "2").output.splitlines()[1:]) == 2
-        assert len(terminal.run("audit", "--since", "1h").output.splitlines()[1:]) == 2
+        assert len(terminal.run("audit", "--limit", "2").stdout.splitlines()[1:]) == 2
+        assert len(terminal.run("audit", "--since", "1h").stdout.splitlines()[1:]) == 2
 
     def test_one_that_did_not_end_says_so(self, terminal: Terminal) -> None:
         terminal.run("jobs", "cancel", "1")
         with beside(terminal.database_url) as connection:
             connection.execute(text("UPDATE audit SET ended_at = NULL"))
-        assert terminal.run("audit").output.endswith("0 of 1, not ended\n")
+        assert terminal.run("audit").stdout.endswith("0 of 1, not ended\n")
 
     def test_a_terminal_is_not_acted_on(self, terminal: Terminal) -> None:
         """A route's name, which was once in the table, is as free as any text."""
@@ -378,7 +378,7 @@ class TestTheCommands:
         with outbox.audit.recording(Action("a\x1b[2J", "b\n", "pause", {"route": "x\x1b]0;\x07"}, 1)):
             pass
         outbox.close()
-        shown = terminal.run("audit").output
+        shown = terminal.run("audit").stdout
         assert shown.count("\n") == 2
         assert not any(character in shown for character in "\x1b\x07")
 

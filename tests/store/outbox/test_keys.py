@@ -125,8 +125,8 @@ class TestWhoHoldsIt:
 
     def test_what_cannot_be_built_is_dead_and_not_skipped(self, outbox: Outbox) -> None:
         was(outbox, JobState.ACCEPTED)
-        second = ask_one(outbox, "second", dead_job("argument 0: no", once_key="k", once_within=WITHIN))
-        assert (second.state, second.reason) == (JobState.DEAD, "argument 0: no")
+        second = ask_one(outbox, "second", dead_job("argument 1: no", once_key="k", once_within=WITHIN))
+        assert (second.state, second.reason) == (JobState.DEAD, "argument 1: no")
 
     @pytest.mark.parametrize("state", HOLDING)
     def test_only_of_the_same_route_and_key(self, outbox: Outbox, state: JobState) -> None:

@@ -390,9 +390,10 @@ def test_db_upgrade_says_what_it_did(url: str, tmp_path: Path) -> None:
 def test_db_upgrade_says_from_where(
     url: str, monkeypatch: pytest.MonkeyPatch, next_release: Path, tmp_path: Path
 ) -> None:
+    terminal = Terminal(tmp_path)
     migrate(url)
     use_next(monkeypatch, next_release)
 
-    done = Terminal(tmp_path).run("db", "upgrade", DATABASE_URL=url)
+    done = terminal.run("db", "upgrade", DATABASE_URL=url)
 
     assert (done.exit_code, done.output) == (0, f"upgraded the database from {HEAD} to revision next\n")

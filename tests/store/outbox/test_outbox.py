@@ -128,7 +128,7 @@ class OutboxContract:
     def test_its_jobs_are_stored_with_it(self, outbox: Outbox) -> None:
         arguments: tuple[JSON, ...] = ("main", "", None, 0, False, 1.5, [], {"k": [1]}, "\x00ä😀", 2**64 - 1)
         made = make_job(*arguments, route="deploy", item_key="k", item_index=3)
-        dead = dead_job(reason="argument 0: \x00 is missing", route="page", task=make_task(2))
+        dead = dead_job(reason="argument 1: \x00 is missing", route="page", task=make_task(2))
 
         stored = outbox.store(make_webhook(made, dead))
 
@@ -147,7 +147,7 @@ class OutboxContract:
             None,
             None,
         )
-        assert (second.arguments, second.reason) == (None, "argument 0: \\u0000 is missing")
+        assert (second.arguments, second.reason) == (None, "argument 1: \\u0000 is missing")
 
     def test_many_jobs_keep_their_order(self, outbox: Outbox) -> None:
         stored = outbox.store(make_webhook(*items(2_500)))
@@ -397,7 +397,7 @@ class OutboxContract:
         ("again", "reason"),
         [
             (None, "payload.x is missing; not retried: its route was removed or no longer matches"),
-            (dead_job("argument 1: payload.y is missing"), "argument 1: payload.y is missing"),
+            (dead_job("argument 2: payload.y is missing"), "argument 2: payload.y is missing"),
         ],
         ids=["its route is gone", "it cannot be built"],
     )

@@ -12,6 +12,8 @@ import pytest
 
 from bridge.app import Bridge, table_watcher, wire
 from bridge.config.load import load
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.job import JobState
 from bridge.core.problem import Place, Problem, Severity
 from bridge.core.secrets import Mask, Secret
 from bridge.delivery.dispatcher import HEARTBEAT_INTERVAL
@@ -23,8 +25,19 @@ from bridge.web.application import create_app
 from bridge.web.health import PROCESS_TIMEOUT_SECONDS
 from tests.support.intake import VARIABLES, table
 from tests.support.postgresql import Cluster
+from tests.support.sending import ENDS
 from tests.support.server import STATUS, STATUS_TOKEN
-from tests.support.tables import NOW, PATIENCE, Clock, in_threads, wait_until
+from tests.support.tables import (
+    NOW,
+    PATIENCE,
+    Clock,
+    attempt_of,
+    claim_jobs,
+    in_threads,
+    make_job,
+    make_webhook,
+    wait_until,
+)
 
 TABLE = """
 sources:
@@ -182,6 +195,57 @@ def test_a_worker_that_was_killed_is_missed_after_three_beats(
     clock.now += HEARTBEAT_INTERVAL
 
     assert web.ready() == (200, {**READY, "delivering": False, "trouble": [NO_WORKER]})
+
+
+OUTAGE = "TheEye has been unreachable since 2023-11-14T22:13:{}Z, circuit open: {}"
+FIRST, SECOND = OUTAGE.format(20, "answered 503"), OUTAGE.format(25, "no connection to 10.0.0.7")
+
+
+def accept(outbox: Outbox, clock: Clock, at: float) -> None:
+    """Let a job be accepted whose attempt starts at this time."""
+    clock.now = at
+    outbox.store(make_webhook(make_job(), delivery_id=f"accepted at {at}"))
+    end(outbox, JobState.ACCEPTED)
+
+
+def end(outbox: Outbox, state: JobState) -> None:
+    token, (job,) = claim_jobs(outbox)
+    attempt = attempt_of(outbox, job)
+    outcome, decision = ENDS[state]
+    outbox.record(job, token, attempt, AttemptResult(0.1, outcome, 200, "", None), decision)
+
+
+def test_an_outage_is_told_once_from_its_beginning(web: Web, outbox: Outbox, clock: Clock) -> None:
+    accept(outbox, clock, NOW - 5)
+    clock.now = NOW + 10
+    for name, trouble in (("a", SECOND), ("b", FIRST), ("c", None), ("d", SECOND), ("e", "another trouble")):
+        outbox.heartbeat(name, trouble)
+
+    assert web.ready()[1]["trouble"] == [FIRST, "another trouble"]
+
+
+def test_an_outage_is_over_once_any_process_has_delivered(web: Web, outbox: Outbox, clock: Clock) -> None:
+    for name, trouble in (("a", SECOND), ("b", FIRST)):
+        outbox.heartbeat(name, trouble)
+    accept(outbox, clock, NOW + 3)
+    assert web.ready()[1]["trouble"] == [SECOND]
+    accept(outbox, clock, NOW + 5.5)
+    assert web.ready()[1]["trouble"] == [SECOND]  # it may have begun later in this second
+    outbox.store(make_webhook(make_job(), delivery_id="refused"))
+    clock.now = NOW + 7
+    end(outbox, JobState.DEAD)
+    assert web.ready()[1]["trouble"] == [SECOND]  # a refusal may come from a proxy
+    accept(outbox, clock, NOW + 8)
+    assert "trouble" not in web.ready()[1]
+
+
+@pytest.mark.parametrize(
+    "text", ["TheEye has been unreachable since 2023-13-", "TheEye has been unreachable since"]
+)
+def test_another_text_is_no_outage(web: Web, outbox: Outbox, clock: Clock, text: str) -> None:
+    accept(outbox, clock, NOW + 8)
+    outbox.heartbeat("a", text)
+    assert web.ready()[1]["trouble"] == [text]
 
 
 def test_what_troubles_any_worker_is_told_once_and_masked(web: Web, reopen: Callable[[], Outbox]) -> None:

@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "PASSWORD": "marked-password",
     "KEY": KEY,
     "CUSTOMER": "acme inc",
-    "URL": "https://theeye.example/base/",
+    "URL": "https://theeye.example/",
     "ID": ID,
 }
 
@@ -236,6 +236,76 @@ def test_a_secret_with_blanks_around_it_is_not_blank(tmp_path: Path) -> None:
         assert load(tmp_path, {"BLANK": secret}, TYPES).secrets == (Secret(secret),)
 
 
+def test_two_sources_with_one_variable_for_their_tasks_are_warned_about(tmp_path: Path) -> None:
+    sources = "sources: {github: {secret: '${{ env.SECRET }}'}, gitlab: {token: '${{ env.TOKEN }}'}}\n"
+    routes = "".join(
+        f"  - {{source: {name}, task: '${{{{ env.ID }}}}', secret_key: '${{{{ env.KEY }}}}'}}\n"
+        for name in ("github", "gitlab")
+    )
+    (tmp_path / "table.yml").write_text(f"{HEAD}{sources}routes:\n{routes}", "utf-8")
+    for environment in (ENVIRONMENT, {}):
+        problems = load(tmp_path, Environment(environment), TYPES, require_env=False).problems
+        shared = [each for each in problems if "is not set" not in each.message]
+        assert [(each.place.line, each.message) for each in shared] == [
+            (5, f"a route of source gitlab runs the task of source github, at {tmp_path}/table.yml:4:28")
+        ]
+
+
+#: Secrets that were copied with something around them, and what is odd about each.
+ODD_SECRETS = {
+    "marked-secret\n": "ends with a line break", "marked-secret\r\n \n": "ends with a line break",
+    " marked-secret": "begins with a blank", "marked-secret ": "ends with a blank",
+    "marked-secret\u00a0": "ends with a blank", "marked\nsecret": "has a line break, a tab or an odd blank",
+    '"marked-secret"': "is in quotes", "'marked-secret'": "is in quotes", "“marked-secret”": "is in quotes",
+    "${MARKED_SECRET}": "is a variable or a command that was not replaced",
+    "$MARKED_SECRET": "is a variable or a command that was not replaced",
+    "$(cat marked-secret)": "is a variable or a command that was not replaced",
+    "{{ marked.secret }}": "is a variable or a command that was not replaced",
+    "<marked-secret>": "is a placeholder in < >",
+    "Bearer marked-secret": "begins with Bearer, Basic or Token",
+    "sha256=marked-secret": "begins like a signature, with sha…=",
+    "GITHUB_SECRET=marked-secret": "begins with the name of a variable and =",
+    "export GITHUB_SECRET=marked-secret": "begins with the name of a variable and =",
+    "marked-secret\u200b": "has an invisible character", "\ufeffmarked-secret": "has an invisible character",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", [place for place in SECRET_PLACES if place != "secret_key"])
+def test_a_secret_that_was_copied_with_something_around_it_is_warned_about(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES[place] + "\n", "utf-8")
+    for secret, odd in ODD_SECRETS.items():
+        found = load(tmp_path, {"SECRET": "marked-secret", "BLANK": secret}, TYPES).problems
+        texts = [str(each) for each in found if "routes" not in each.message]
+        assert len(texts) == 1, (secret, texts)
+        assert f"warning: the secret in BLANK {odd}\n" in texts[0]
+        assert "marked" not in texts[0].lower()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["correct horse battery staple", "tokens are $5", "a=b", "it's", '"a" and "b', "sha256", "x<y>z",
+     "whsec_YWJj", "A1B2=", "k" * 64, "${", "ümläut"],
+)  # fmt: skip
+def test_a_secret_that_only_looks_odd_is_not_warned_about(tmp_path: Path, secret: str) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
+    found = load(tmp_path, {"BLANK": secret.ljust(8, "x")}, TYPES).problems
+    assert [str(each) for each in found if "routes" not in each.message] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "odd"), [(f'"{KEY}"', "is in quotes"), (f"{KEY}\n", "ends with a line break")]
+)
+def test_a_key_that_was_copied_with_something_around_it_has_one_hint(
+    tmp_path: Path, key: str, odd: str
+) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret_key"] + "\n", "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {"BLANK": key}, TYPES)
+    assert [each.hint for each in caught.value.problems] == [f"the value in BLANK {odd}"]
+
+
 def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
     (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
     hints = {
@@ -254,13 +324,13 @@ def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
 def test_the_parts_of_theeye(table: Table) -> None:
     text = "theeye:\n  customer: ${{ env.CUSTOMER }}\n  url: ${{env.URL}}\n  timeout: 5s\n"
     found = table(f"{text}  retry: {{for: 7d, longest_wait: 10m}}\n")
-    assert found.theeye == TheEye("acme inc", "https://theeye.example/base", 5.0)
+    assert found.theeye == TheEye("acme inc", "https://theeye.example", 5.0)
     assert found.retry == RetryPolicy(7 * 86400.0, 600.0)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://localhost:8080", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:8080", "https://x.example/a"],
+    ["http://localhost:8080", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:8080", "https://x.example"],
 )  # fmt: skip
 def test_an_address_without_tls_must_be_this_machines(table: Table, url: str) -> None:
     assert table(f"theeye: {{customer: acme, url: '{url}'}}").theeye.url == url
@@ -714,7 +784,7 @@ def test_arguments_by_name_or_in_order_leave_the_fixed_one_null(table: Table, wr
 def test_arguments_of_a_task_that_names_none(route: Callable[[str], Route]) -> None:
     found = route("task_arguments: ['${{ payload.r }}', x]")
     assert arguments(found, {"r": "api"}) == ["api", "x"]
-    assert [argument.label for argument in found.arguments] == ["argument 0", "argument 1"]
+    assert [argument.label for argument in found.arguments] == ["argument 1", "argument 2"]
     assert route("").arguments == ()
     assert route("task_arguments: []").arguments == ()
 

@@ -583,7 +583,7 @@ def test_literal_arguments_that_are_too_long_for_the_agent(find: Find) -> None:
     table, reason = TABLE.removesuffix(last), "bytes of shell text, but at most 120,000 are allowed"
 
     (found,) = find(table + "      - [" + ", ".join([part] * 13) + "]\n")
-    assert found.startswith(f"15:9: error: argument 0: 129,912 {reason}")
+    assert found.startswith(f"15:9: error: argument 1: 129,912 {reason}")
     (found,) = find(table + f"      - {part}\n" * 13)
     assert found.startswith(f"15:7: error: the arguments together: 129,908 {reason}")
     assert find(table + f"      - {part}\n" * 12) == []
@@ -592,7 +592,7 @@ def test_literal_arguments_that_are_too_long_for_the_agent(find: Find) -> None:
 def test_arguments_of_on_dead_that_the_agent_cannot_run(find: Find) -> None:
     on_dead = "on_dead: {task: deploy, task_arguments: ['data:${{ dead }},x', 'data:,${{ dead }}']}\n"
     (found,) = find(TABLE + on_dead)
-    assert found.startswith("16:64: error: argument 1: it begins like a data URL (data:…,)")
+    assert found.startswith("16:64: error: argument 2: it begins like a data URL (data:…,)")
 
 
 def test_a_text_with_expressions_has_a_longest_length(find: Find) -> None:

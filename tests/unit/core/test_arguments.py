@@ -94,8 +94,8 @@ class TestDataUrls:
     @pytest.mark.parametrize("text", DROPPED)
     def test_one_that_the_agent_drops_is_refused(self, text: str, arguments_type: ArgumentsType) -> None:
         assert run((text, "SAFE", "C"), arguments_type) == (("SAFE", "C"), None)
-        assert judged("A", text, "C", of=arguments_type) == f"argument 1: {DROPPED}"
-        only = f"argument 1: {DROPPED}, or send data:<media type>;base64,<base64>"
+        assert judged("A", text, "C", of=arguments_type) == f"argument 2: {DROPPED}"
+        only = f"argument 2: {DROPPED}, or send data:<media type>;base64,<base64>"
         assert judged("A", text, "C", of=arguments_type, allowed=True) == only
 
     @RAW
@@ -104,7 +104,7 @@ class TestDataUrls:
     def test_one_that_may_be_dropped_is_refused(
         self, text: str, arguments_type: ArgumentsType, allowed: bool
     ) -> None:
-        assert str(judged(text, of=arguments_type, allowed=allowed)).startswith(f"argument 0: {DROPPED}")
+        assert str(judged(text, of=arguments_type, allowed=allowed)).startswith(f"argument 1: {DROPPED}")
 
     @RAW
     @pytest.mark.parametrize("text", FILES)
@@ -114,7 +114,7 @@ class TestDataUrls:
         assert given[0] != text
         assert judged(text, of=arguments_type, allowed=True) is None
         assert judged(text, of=arguments_type) == (
-            "argument 0: it begins like a data URL (data:…,), and TheEye's agent turns it into a file; "
+            "argument 1: it begins like a data URL (data:…,), and TheEye's agent turns it into a file; "
             "if you want a file, set allow_data_urls: true on the route; otherwise put text before it"
         )
 
@@ -143,7 +143,7 @@ class TestNul:
     def test_in_a_text_it_is_refused(self, arguments_type: ArgumentsType) -> None:
         assert run(("a\x00b",), arguments_type)[1] is not None
         flaw = "it contains a NUL character: TheEye's agent cannot start a script with it; remove it"
-        assert judged("fine", "a\x00b", of=arguments_type) == f"argument 1: {flaw}"
+        assert judged("fine", "a\x00b", of=arguments_type) == f"argument 2: {flaw}"
 
     @pytest.mark.parametrize("arguments_type", ArgumentsType)
     @pytest.mark.parametrize("value", [["\x00"], {"\x00": 1}, {"a": ["b\x00"]}], ids=repr)
@@ -183,7 +183,7 @@ class TestLength:
         assert run((character * fits,), arguments_type)[1] is None
         size = around + bytes_each * (fits + 1)
         assert str(judged(character * (fits + 1), of=arguments_type)).startswith(
-            f"argument 0: {size:,} bytes of shell text, but at most 120,000 are allowed"
+            f"argument 1: {size:,} bytes of shell text, but at most 120,000 are allowed"
         )
 
     @pytest.mark.parametrize("arguments_type", [LEGACY, TEXT])
@@ -272,7 +272,7 @@ def test_the_reason_names_the_argument_as_far_as_the_task_does() -> None:
         "commit: it begins"
     )
     assert str(arguments_problem(("a", *bad), ("commit",), LEGACY, allow_data_urls=False)).startswith(
-        "argument 1: "
+        "argument 2: "
     )
     assert str(argument_problem("data:,", LEGACY, allow_data_urls=False)).startswith("it begins")
     assert argument_problem("fine", LEGACY, allow_data_urls=False) is None

@@ -44,6 +44,34 @@ def scope(payload: JSON, **more: JSON) -> dict[str, JSON]:
     return {**event.scope, **more}
 
 
+# Several names.
+
+
+PUSH: JSON = {"commits": [{"added": ["a"], "removed": []}, {"added": [], "modified": ["b", "c"]}, {}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("payload.commits[*].{added,modified,removed}[*]", ["a", "b", "c"]),
+        ("payload.commits[0].{added,removed}", [["a"], []]),
+        ("payload.commits[2].{added,removed}", MISSING),
+        ("payload.commits[*].{x,y}[*]", []),
+    ],
+)
+def test_several_names_lead_to_each_of_their_fields(text: str, values: JSON) -> None:
+    assert parse_path(text).values(scope(PUSH)) == values
+
+
+def test_each_choice_of_several_names_is_a_path() -> None:
+    path = parse_path("payload.{a,b}[*].{c,d}")
+    texts = ["payload.a[*].c", "payload.a[*].d", "payload.b[*].c", "payload.b[*].d"]
+
+    assert [each.text for each in path.alternatives()] == texts
+    assert path_text(path.root, path.steps) == path.text
+    assert (path.is_single, parse_path("payload.a[0].b").is_single) == (False, True)
+
+
 # Reading a path.
 
 
@@ -69,6 +97,8 @@ def scope(payload: JSON, **more: JSON) -> dict[str, JSON]:
         ("payload[*].b[*]", "payload", (Each(), "b", Each())),
         ('headers["X-GitHub-Event"]', "headers", ("X-GitHub-Event",)),
         ('payload.a.b[0]["c.d"]', "payload", ("a", "b", 0, "c.d")),
+        ("payload.a[*].{b,c}[*]", "payload", ("a", Each(), ("b", "c"), Each())),
+        ("payload.{b, c, d}.e", "payload", (("b", "c", "d"), "e")),
     ],
 )
 def test_a_path_is_names_after_dots_and_the_rest_in_brackets(

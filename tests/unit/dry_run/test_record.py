@@ -11,7 +11,6 @@ import pytest
 from click.testing import Result
 from hypothesis import given, settings
 
-from bridge.cli.sender import sender_request
 from bridge.config.load import Loaded, load
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Event, Headers
@@ -26,6 +25,7 @@ from bridge.outbox.store import Outbox
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import SourceType
 from tests.support.examples import examples
+from tests.support.intake import sender_request
 from tests.support.tables import NOW, make_event, make_webhook
 from tests.support.terminal import PUSH, TABLE, Terminal
 from tests.unit.sources.test_sources import each_sample, event_name, json_values
@@ -157,7 +157,7 @@ class TestCommand:
         terminal.config.write_text(TABLE + result.stdout)
         assert terminal.run("test").output == "ok    push 1\n1 test, 0 failed\n"
         terminal.config.write_text(TABLE.replace("payload.after", "payload.before") + result.stdout)
-        assert 'argument 0: expected "abc", got "0"' in terminal.run("test").output
+        assert 'argument 1: expected "abc", got "0"' in terminal.run("test").output
 
     @pytest.mark.parametrize(
         ("path", "expect"),
@@ -263,7 +263,11 @@ class TestCommand:
         assert [path.name for path in (terminal.config.parent / "tests").iterdir()] == ["2J-a-1.json"]
         assert result.stdout.replace("\n", "").isprintable()
         terminal.config.write_text(TABLE + result.stdout)
-        assert terminal.run("test").output == "ok    2J-a 1\n1 test, 0 failed\n"
+        assert terminal.run("test").output.splitlines() == [
+            "ok    2J-a 1",
+            f"      warning: github has no known event {name!r}",
+            "1 test, 0 failed",
+        ]
 
     @pytest.mark.parametrize(
         ("value", "is_said"),
@@ -295,7 +299,7 @@ class TestCommand:
             ("${{ headers['X-Url'] | length }}", ["        task_arguments: [25]"]),
             ("${{ query.q }}", ['        task_arguments: ["a<secret>"]']),
             ("${{ delivery_id }}", ['        task_arguments: ["d<secret>"]']),
-            ("${{ payload['Bearer abcdef'] }}", ['        error: "argument 0: payload[\\"Bearer "']),
+            ("${{ payload['Bearer abcdef'] }}", ['        error: "argument 1: payload[\\"Bearer "']),
         ],
     )
     def test_what_passes_for_a_secret_is_not_expected(

@@ -231,6 +231,41 @@ def test_to_json_is_compact_and_not_escaped_for_html(payload: JSON) -> None:
     assert of("'<é&>' | to_json") == '"<é&>"'
 
 
+@pytest.mark.parametrize("payload", EVERY_TYPE, ids=repr)
+def test_from_json_reads_what_to_json_writes(payload: JSON) -> None:
+    assert of("payload | to_json | from_json", payload) == payload
+
+
+def test_a_field_of_json_text_is_read_with_from_json() -> None:
+    message = {"Message": orjson.dumps({"AlarmName": 'disk "db1" full', "lines": [1]}).decode()}
+
+    assert of("(payload.Message | from_json).AlarmName", message) == 'disk "db1" full'
+    assert of("(payload.Message | from_json).lines[0]", message) == 1
+    assert of("(payload.Message | from_json).None | default('-')", message) == "-"
+    assert holds("(payload.Message | from_json).AlarmName is search('db1')", message) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("disk full", "from_json: the text is not valid JSON: "),
+        ("", "from_json: the text is not valid JSON: "),
+        ("[" * 65 + "]" * 65, "from_json: the JSON is nested more than 64 deep"),
+        (["a"], "from_json needs text, got a list"),
+    ],
+)
+def test_a_text_that_is_not_json_says_so(text: JSON, message: str) -> None:
+    assert failure("payload | from_json", text).startswith(message)
+
+
+def test_from_json_of_many_values_is_charged_before_it_is_read() -> None:
+    def attempt() -> None:
+        with pytest.raises(OverBudget):
+            of("payload | map('from_json') | length", ["[" + "[]," * 300_000 + "1]"] * 5)
+
+    assert memory(attempt) < 64 * MAX_TEXT
+
+
 def test_a_text_knows_the_names_that_it_reads() -> None:
     template = Language().template("${{ item.a ~ payload.event }} ${{ index }} source", ALL_NAMES)
 
@@ -468,8 +503,8 @@ def test_in_an_argument_what_is_missing_is_an_error_with_its_path(expression: st
 
 NO_ARGUMENTS = [
     "abs", "capitalize", "count", "first", "float", "int", "join", "last", "length", "list", "lower",
-    "max", "min", "reverse", "round", "sort", "string", "sum", "title", "to_json", "trim", "unique",
-    "upper", "urlencode", "select", "map('upper')", "replace('a', 'b')", "regex_replace('a', 'b')",
+    "from_json", "max", "min", "reverse", "round", "sort", "string", "sum", "title", "to_json", "trim",
+    "unique", "upper", "urlencode", "select", "map('upper')", "replace('a', 'b')", "regex_replace('a', 'b')",
     "regex_search('a')", "reject", "int(0)", "rejectattr('a')", "selectattr('a')", "map(attribute='a')",
 ]  # fmt: skip
 
@@ -1157,7 +1192,7 @@ def test_one_value_is_not_multiplied_by_a_long_list(written: str, payload: dict[
             "payload.a | trim(payload.b)",
             {"a": "z" * MAX_TEXT, "b": "".join(map(chr, range(1000, 50_000))) * 20 + "z"},
         ),
-        ("payload.a | sum(start=[])", {"a": [[1]] * 200_000}),
+        ("payload.a | sum(start=payload.b)", {"a": [[1]] * 200_000, "b": []}),
         ("5 | round(-30000000)", None),
         ("1.5 | round(20000000, 'floor')", None),
         ("payload.a | round(payload.b)", {"a": 5, "b": -1_000_000_000}),

@@ -24,6 +24,10 @@ from bridge.sources.base.proofs import BasicCredentials
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"
+#: The same for SQLite, and what is said of other texts.
+SQLITE = "sqlite:///path/to/file.db"
+SLASHES = f"expected {SQLITE}, or sqlite:////path for an absolute path"
+NO_SCHEME = f"it has no scheme; expected {POSTGRESQL}, or sqlite:/// before the path of a file"
 
 #: Seconds.
 DAY = 86_400.0
@@ -144,10 +148,35 @@ def test_the_defaults_are_read_as_one_would_write_them() -> None:
         ("LOG_FORMAT", "xml", "found 'xml'; expected one of json, text"),
         ("BRIDGE_DELIVER", "no", "found 'no'; expected true or false"),
         ("BRIDGE_DELIVER", "1", "found '1'; expected true or false"),
-        ("DATABASE_URL", "mysql://bob:marked@db/x", f"expected sqlite:///path/to/file.db or {POSTGRESQL}"),
-        ("DATABASE_URL", "sqlite://", f"expected sqlite:///path/to/file.db or {POSTGRESQL}"),
-        ("DATABASE_URL", "sqlite:///x.db?mode=memory",
-         f"expected sqlite:///path/to/file.db or {POSTGRESQL}"),
+        ("DATABASE_URL", "mysql://bob:marked@db/x",
+         f"unknown scheme 'mysql'; expected {SQLITE} or {POSTGRESQL}"),
+        ("DATABASE_URL", "postgress://bob:marked@db/x",
+         f"unknown scheme 'postgress'; did you mean postgresql?; expected {SQLITE} or {POSTGRESQL}"),
+        ("DATABASE_URL", "PostgreSQL://bob:marked@db/x",
+         f"unknown scheme 'PostgreSQL'; did you mean postgresql?; expected {SQLITE} or {POSTGRESQL}"),
+        ("DATABASE_URL", "sqllite:///x.db",
+         f"unknown scheme 'sqllite'; did you mean sqlite?; expected {SQLITE} or {POSTGRESQL}"),
+        ("DATABASE_URL", "sqlite://", SLASHES),
+        ("DATABASE_URL", "sqlite:var/bridge.db", SLASHES),
+        ("DATABASE_URL", "sqlite:///var/", SLASHES),
+        ("DATABASE_URL", "sqlite://var/bridge.db", SLASHES),
+        ("DATABASE_URL", "sqlite:///x.db?mode=memory", SLASHES),
+        ("DATABASE_URL", "/var/lib/bridge.db", NO_SCHEME),
+        ("DATABASE_URL", "bridge.db", NO_SCHEME),
+        ("DATABASE_URL", "bob:marked@db/x", NO_SCHEME),
+        ("DATABASE_URL", "marked:1234@db:5432/x", NO_SCHEME),
+        ("DATABASE_URL", "//bob:marked@db/x", NO_SCHEME),
+        *(
+            ("DATABASE_URL", text, "it begins or ends with a blank, a line break or a quote: remove it")
+            for text in ('"sqlite:///x.db"', "sqlite:///x.db\n", " postgresql://bob:marked@db/x", "'",
+                         "postgresql://bob:marked@db/x\n")
+        ),
+        *(
+            ("DATABASE_URL", text,
+             "the host is missing; write localhost, or ?host=/run/postgresql for a socket")
+            for text in ("postgresql:///x", "postgresql://bob:marked@/x", "postgres://bob:ma/rked@:5432/x",
+                         "postgresql:///x?sslmode=require")
+        ),
         ("DATABASE_URL", "sqlite:///:memory:",
          "a database in memory loses webhooks; use sqlite:///path/to/file.db"),
     ],
@@ -185,10 +214,10 @@ def test_a_url_of_postgresql(written: str, read: str) -> None:
     "url",
     [
         "postgres://bob:ma@rked@db/x", "postgresql://bob:marked@db", "postgresql://bob:marked@db/",
-        "postgresql://bob:marked@db/x\n", "postgresql://bob:mar ked@db/x", "postgresql://bob:marked@db:pg/x",
+        "postgresql://bob:mar ked@db/x", "postgresql://bob:marked@db:pg/x",
         "postgresql://bob:marked@a:5432,b:5432/x", "postgresql://bob:marked@[host]/x", "postgresql:",
         "postgresql:/bob:marked@db/x", "postgresql+asyncpg://bob:marked@db/x", "postgres", "postgresql://",
-        "postgresql://bob:marked@db/x?host=a@b", "postgresqls://bob:marked@db/x",
+        "postgresql://bob:marked@db/x?host=a@b",
         "postgresql://bob:marked@db:/x",
     ],
 )  # fmt: skip

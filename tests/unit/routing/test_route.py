@@ -328,7 +328,7 @@ class TestArguments:
 
         assert dead.arguments is None
         assert dead.reason is not None
-        assert dead.reason.startswith("argument 1: payload.gone is missing")
+        assert dead.reason.startswith("argument 2: payload.gone is missing")
         assert "here" in dead.reason
         assert (other.arguments, other.reason) == (("x",), None)
 
@@ -340,16 +340,16 @@ class TestArguments:
         assert jobs[1].item_key
 
     def test_an_expression_that_fails_makes_the_job_dead(self) -> None:
-        with pytest.raises(EvaluationError, match=r"^argument 0: .*division by zero"):
+        with pytest.raises(EvaluationError, match=r"^argument 1: .*division by zero"):
             argument_of({}, "${{ 1 / 0 }}")
 
     def test_what_is_no_json_makes_the_job_dead(self) -> None:
         deep: Any = 1
         for _ in range(300):
             deep = (deep,)
-        (job,) = jobs_of({}, replace(make_route(), arguments=(Argument("argument 0", deep),)))
+        (job,) = jobs_of({}, replace(make_route(), arguments=(Argument("argument 1", deep),)))
         assert job.arguments is None
-        assert (job.reason or "").startswith("argument 0: ")
+        assert (job.reason or "").startswith("argument 1: ")
 
 
 class TestArgumentsThatTheEyesAgentCannotRun:
@@ -376,7 +376,7 @@ class TestArgumentsThatTheEyesAgentCannotRun:
 
         dead, other = jobs_of({"text": text, "after": "x"}, *routes)
 
-        assert (dead.arguments, dead.reason) == (None, f"argument 1: {flaw}")
+        assert (dead.arguments, dead.reason) == (None, f"argument 2: {flaw}")
         assert (other.arguments, other.reason) == (("text: x",), None)
 
     def test_the_reason_names_the_argument_as_the_table_does(self) -> None:
@@ -422,9 +422,9 @@ class TestArgumentsThatTheEyesAgentCannotRun:
             created_at=NOW, due_at=NOW, retry_window_start=NOW, window_attempts=0, window_unknowns=0,
         )  # fmt: skip
 
-        job = OnDead(make_task(), (Argument("argument 0", template),)).job_for(died, 1)
+        job = OnDead(make_task(), (Argument("argument 1", template),)).job_for(died, 1)
 
-        assert (job.arguments, job.reason) == (None, f"argument 0: {self.DROPPED}")
+        assert (job.arguments, job.reason) == (None, f"argument 1: {self.DROPPED}")
 
 
 def keyed(text: str, **more: Any) -> Route:

@@ -113,7 +113,7 @@ class TestTimed:
 
     def sent(self, time: str | None, signed_time: str | None = None, now: float = NOW) -> Request:
         """As a sender would send it at `time`, with the standard library alone."""
-        text = f"v0:{signed_time or time}:".encode("latin-1") + BODY
+        text = f"v0:{time if signed_time is None else signed_time}:".encode("latin-1") + BODY
         headers = {"X-Sig": "v0=" + hmac.new(b"key", text, hashlib.sha256).hexdigest()}
         if time is not None:
             headers["X-Time"] = time
@@ -143,6 +143,29 @@ class TestTimed:
     )  # fmt: skip
     def test_what_is_no_time_opens_nothing_and_never_raises(self, time: str | None) -> None:
         assert not self.holds(self.sent(time))
+
+    @pytest.mark.parametrize(
+        ("time", "reason"),
+        [
+            ("1699999000", "X-Time is 1,000 s behind this machine's clock, and at most 300 s are allowed"),
+            ("1700001000", "X-Time is 1,000 s ahead of this machine's clock, and at most 300 s are allowed"),
+            ("1700000002000", "X-Time is '1700000002000', which is in milliseconds (clocks differ by 2 s);"),
+            ("abc", "X-Time is 'abc'; expected seconds since the epoch, such as 1700000000"),
+            ("2023-11-14T22:13:20Z", "X-Time is '2023-11-14T22:13:20Z'; expected seconds since the epoch"),
+            ("1" * 5000, "X-Time is a text of 5000 characters; expected seconds since the epoch"),
+            ("", "X-Time is ''; expected seconds since the epoch, such as 1700000000"),
+            (None, "the request has no X-Time"),
+        ],
+    )
+    def test_the_reason_is_the_time(self, time: str | None, reason: str) -> None:
+        request = self.sent(time, signed_time="" if time == "" else None)
+        source = Source("here", discover()["slack"], (RequiredProof(self.PROOF, (Secret("key"),)),))
+        with pytest.raises(NotAuthentic) as refused:
+            source.verify(request)
+        assert str(refused.value).startswith(f"source here: {reason}")
+        other = Source("here", discover()["slack"], (RequiredProof(self.PROOF, (Secret("another"),)),))
+        with pytest.raises(NotAuthentic, match=r"does not match$|has no X-Time$"):
+            other.verify(request)
 
     def test_what_is_signed_may_stand_before_and_after_the_body(self) -> None:
         proof = HmacSignature("X-Sig", timestamp_header="X-Time", signed="<{ts}>{body}<{ts}>")
@@ -179,8 +202,11 @@ class TestSeveralSignatures:
         assert not self.holds(self.right.removeprefix("v1="))
 
     def test_only_so_many_are_looked_at(self) -> None:
-        assert self.holds(*["x"] * (MAX_SIGNATURES - 1), self.right)
-        assert not self.holds(*["x"] * MAX_SIGNATURES, self.right)
+        assert self.holds(*["v1=x"] * (MAX_SIGNATURES - 1), self.right)
+        assert not self.holds(*["v1=x"] * MAX_SIGNATURES, self.right)
+
+    def test_other_versions_do_not_count(self) -> None:
+        assert self.holds(*["v2=x"] * 1000, self.right)
 
     def test_base64(self) -> None:
         digest = b64encode(hmac.new(b"key", BODY, hashlib.sha256).digest()).decode()

@@ -247,8 +247,14 @@ class TestSignature:
         if holds:
             source.verify(request(signed, NOW + age))
         else:
-            refused(source, signed, NOW + age)
-            assert aws.fetched == []
+            side = "behind" if age > 0 else "ahead of"
+            with pytest.raises(NotAuthentic, match=f"the body's Timestamp is {abs(age):,} s {side}"):
+                source.verify(request(signed, NOW + age))
+
+    def test_the_time_of_a_forged_message_is_not_named(self, aws: Aws, source: Source) -> None:
+        signed = {**aws.sign(NOTIFICATION), "Message": "another"}
+        with pytest.raises(NotAuthentic, match="does not match"):
+            source.verify(request(signed, NOW + 10_000))
 
     @pytest.mark.parametrize(
         "timestamp",

@@ -11,6 +11,8 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -24,7 +26,6 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 import bridge.sources
-from bridge.cli.sender import sender_request
 from bridge.config.first_table import example
 from bridge.config.load import load
 from bridge.config.models import ProofsModel
@@ -34,22 +35,22 @@ from bridge.core.fields import Step, path_text
 from bridge.core.secrets import Secret
 from bridge.routing.route import item_key
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.known_fields import find_unknown_step
+from bridge.sources.base.known_fields import find_unknown_step, known_at
 from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
-    TIME_TOLERANCE,
     BasicCredentials,
     Credential,
     Proof,
     RequiredProof,
+    TimeInSignature,
 )
+from bridge.sources.base.signed_time import TIME_TOLERANCE
 from bridge.sources.base.source import CREDENTIAL_HEADERS, MAX_NAME, Source
 from bridge.sources.base.source_type import EVERY_EVENT, Options, ParsedWebhook, SourceType
 from bridge.sources.standard_webhooks import StandardSignature
-from bridge.sources.stripe import StripeSignature
 from tests.support.aws import Aws, a_topic
 from tests.support.examples import examples
-from tests.support.intake import FIXTURES, Intake
+from tests.support.intake import FIXTURES, Intake, sender_request
 
 AWS = Aws()
 #: Signs as AWS does, with a key that AWS does not have.
@@ -140,6 +141,11 @@ def not_among(source_type: SourceType, event: str, payload: Any) -> set[str]:
     }
 
 
+def fits(text: str, form: str) -> bool:
+    """Whether a text has this form of FieldTree."""
+    return fnmatchcase(text, form.removeprefix("!")) is not form.startswith("!")
+
+
 def all_steps(value: Any) -> Iterator[tuple[Step, ...]]:
     """The way to everything in a JSON value."""
     yield ()
@@ -211,7 +217,7 @@ def together(proof: Proof, values: list[str]) -> str:
     """Several signatures in one header, as its sender writes them; the first one's time is that of all."""
     if isinstance(proof, StandardSignature):
         return " ".join(values)
-    if isinstance(proof, StripeSignature):
+    if isinstance(proof, TimeInSignature):
         values = [values[0], *(value.partition(",")[2] for value in values[1:])]
     return ",".join(values)
 
@@ -258,6 +264,24 @@ class TestDeclaration:
                 event = events.get(path.stem, path.stem)
                 payload = orjson.loads(path.read_bytes())
                 assert not_among(source_type, event, payload) == set(), path
+        assert checked > 20
+
+    def test_the_values_of_a_sample_have_their_known_forms(self) -> None:
+        checked = 0
+        for source_type, path in all_samples():
+            payload = orjson.loads(path.read_bytes()) if path.suffix == ".json" else None
+            event = full_name(path)
+            tree = source_type.fields.get(EVERY_EVENT) or source_type.fields.get(
+                event.rpartition(".")[0] or event
+            )
+            for steps in all_steps(payload) if tree else ():
+                value: Any = payload
+                for step in steps:
+                    value = value[step]
+                forms = known_at(tree, steps)
+                if isinstance(forms, tuple) and value is not None:
+                    assert any(fits(str(value), form) for form in forms), (path, steps, value, forms)
+                    checked += 1
         assert checked > 20
 
     def test_of_what_has_fields_there_is_a_fixture(self) -> None:
@@ -604,6 +628,8 @@ class TestSeveral:
         value = value_of(proof, request)
         for other in ("v9,x", "v9=x", "\xe9", "x", "="):
             source.verify(with_value(proof, request, together(proof, [value, f"{other},{other}"])))
+        if not isinstance(proof, TimeInSignature):  # its time stands before its signatures
+            source.verify(with_value(proof, request, together(proof, [*["v9,x", "v9=x"] * 12, value])))
 
 
 @each_proof_that(lambda proof: proof.is_timed)
@@ -612,8 +638,18 @@ def test_a_signed_time_that_is_too_far(source_type: SourceType, proof: Proof, se
     source = a_source(source_type, proof)
     request = a_request(source, a_sample(source_type))
     source.verify(replace(request, received_at=NOW + math.copysign(TIME_TOLERANCE - 1, seconds)))
-    with pytest.raises(NotAuthentic):
+    side = "behind" if seconds > 0 else "ahead of"
+    with pytest.raises(NotAuthentic, match=f"is {abs(seconds):,.0f} s {side} this machine's clock"):
         source.verify(replace(request, received_at=NOW + seconds))
+
+
+@each_proof_that(lambda proof: proof.is_timed)
+def test_a_stranger_learns_nothing_of_the_clock(source_type: SourceType, proof: Proof) -> None:
+    source = a_source(source_type, proof)
+    request = a_request(source, a_sample(source_type))
+    late = replace(request, body=request.body + b" ", received_at=NOW + 86400)
+    with pytest.raises(NotAuthentic, match=r"does not match$"):
+        source.verify(late)
 
 
 def forgeries(source: Source, proof: Proof) -> st.SearchStrategy[Request]:
@@ -868,7 +904,11 @@ class TestNames:
         event = self.read(**{name: "é" * length})
         assert "é" * length in (event.event, event.action, event.delivery_id)
 
-    @pytest.mark.parametrize("name", ["E", "A", "D"])
+    @pytest.mark.parametrize("value", ["x" * (MAX_NAME + 1), "a\x00b", "\x00"])
+    def test_a_delivery_beyond_it_is_its_hash(self, value: str) -> None:
+        assert self.read(D=value).delivery_id == f"sha256:{sha256(value.encode()).hexdigest()}"
+
+    @pytest.mark.parametrize("name", ["E", "A"])
     @pytest.mark.parametrize("value", ["x" * (MAX_NAME + 1), "a\x00b", "\x00"])
     def test_beyond_it_or_with_nul(self, name: str, value: str) -> None:
         with pytest.raises(Unreadable, match="1 to 255 characters without NUL"):

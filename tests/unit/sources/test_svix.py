@@ -132,3 +132,10 @@ def test_the_samples_of_the_standard_are_read(senders: Path) -> None:
         request = signed(path.read_bytes())
         source().verify(request)
         assert source().read(request)[0].event == path.stem
+
+
+def test_the_other_types_headers_name_the_type_to_write() -> None:
+    other = {name.replace("svix", "webhook"): value for name, value in HEADERS.items()}
+    expected = "has no svix-signature, but it has webhook-signature: write type: standard-webhooks"
+    with pytest.raises(NotAuthentic, match=expected):
+        verify(headers=other)
