@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from bridge import __version__
 from bridge.core.errors import AnswerLost, NotSent, SendError
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.http.encoding import decode
@@ -371,7 +372,7 @@ def test_what_is_sent_is_what_was_given_and_nothing_odd(client: HttpClient, serv
     client.post(server.url, {}, b"", LONG)
     client.get(server.url, {"user-agent": "probe"}, LONG)
     host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
-    common = b"User-Agent: theeye-bridge/0.1.0\r\nAccept-Encoding: identity\r\n"
+    common = f"User-Agent: theeye-bridge/{__version__}\r\nAccept-Encoding: identity\r\n".encode()
     assert requests == [
         b"POST " + PATH.encode() + b" HTTP/1.1\r\n" + host + common
         + b"Accept: application/json\r\nContent-Type: application/json\r\n"
