@@ -216,7 +216,9 @@ def claim(
             for row in rows
             if limits.take(row.task_id)
         ]
-        taken, started = _take(connection, some, can_send, store_now)
+        # Not earlier: the end of an attempt may have unblocked one of these jobs since.
+        started_at = rates.store_time(connection, clock())
+        taken, started = _take(connection, some, can_send, started_at)
         claimed += taken
         attempt_ids |= started
         if len(rows) < wanted:

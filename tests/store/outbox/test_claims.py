@@ -17,7 +17,7 @@ from bridge.core.attempt_result import AttemptResult
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.core.retry import Decision
 from bridge.core.task import Task
-from bridge.outbox import claims
+from bridge.outbox import claims, rates
 from bridge.outbox.locks import lock
 from bridge.outbox.schema import attempts
 from bridge.outbox.schema import jobs as jobs_table
@@ -226,6 +226,22 @@ class TestStart:
 
         assert outbox.attempts(job.id) == [Attempt(attempt, job.id, 1, NOW + 0.5)]
         assert outbox.job(job.id) == job
+
+    def test_it_starts_after_the_look_at_the_jobs(
+        self, outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An attempt that ends while a claim runs unblocks the next job of its group, which starts later."""
+        monkeypatch.setattr(rates, "store_time", lambda connection, here: here)
+        look = claims._due_rows
+
+        def look_later(*arguments: Any) -> list[Any]:
+            clock.now = NOW + 5
+            return look(*arguments)
+
+        monkeypatch.setattr(claims, "_due_rows", look_later)
+        store(outbox, "1")
+        _, job, _ = start(outbox)
+        assert [one.started_at for one in outbox.attempts(job.id)] == [NOW + 5]
 
     def test_each_of_several_jobs_has_its_own(self, outbox: Outbox) -> None:
         """The jobs have ended a different number of attempts before."""
