@@ -192,6 +192,11 @@ class CircuitBreaker:
         self._probes += 1
         return Probe(self._probes, min(self._share_of_age(now, MIN_PROBE_TIMEOUT), self._max_probe_timeout))
 
+    def hasten_probe(self, now: float) -> None:
+        """Make the next probe due now, if one is to be sent."""
+        if self.next_probe_at is not None:
+            self.next_probe_at = min(self.next_probe_at, now)
+
     def probe_finished(self, probe: Probe, alive: bool, now: float, detail: str) -> None:
         """Note how a probe ended: `alive` if its answer `is_alive`; `detail`, masked, says how.
 

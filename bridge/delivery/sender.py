@@ -80,13 +80,16 @@ class Sender:
         self._lock = threading.Lock()
         #: The attempts that are not recorded, by id.
         self._running: dict[int, ClaimedJob] = {}
+        #: How those have ended that have, and what it decides.
+        self._ended: dict[int, tuple[AttemptResult, Decision]] = {}
         #: Until when jobs are sent, and results are recorded again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
     def can_send(self, table: RoutingTable, job: Job) -> bool:
         """Return whether an attempt of a job that is being claimed may start."""
         try:
-            return not self._dry_run and job.task_id in table.tasks and self._problem(table, job) is None
+            is_sendable = job.task_id in table.tasks and self._problem(table, job) is None
+            return is_sendable and not self._dry_run and time.monotonic() < self.deadline
         except Exception:
             # A defect must cost this job, and not every claim.
             log.exception("job %d: the check before sending failed; the job is not sent", job.id)
@@ -109,12 +112,16 @@ class Sender:
             if (why := self._why_not_sent(claimed)) is not None:
                 reason = f"not sent: {why}; it will be retried"
                 result = AttemptResult(0.0, Outcome.UNAVAILABLE, None, reason, None)
+                # However old the job is: nothing was tried.
+                decision = Decision(JobState.WAITING, claimed.job.due_at, reason)
             else:
                 posted_at = time.monotonic()
                 answer = _post(client, claimed)
                 result = self._classify(claimed, answer, time.monotonic() - posted_at)
                 is_sent = True
-            decision = self._decide(claimed.job, claimed.table, result)
+                decision = self._decide(claimed.job, claimed.table, result)
+            with self._lock:
+                self._ended[claimed.attempt_id] = (result, decision)
             self._record(claimed, claimed.attempt_id, result, decision)
         finally:
             if not is_sent:
@@ -123,6 +130,7 @@ class Sender:
             if claimed.attempt_id is not None:
                 with self._lock:
                     self._running.pop(claimed.attempt_id)
+                    self._ended.pop(claimed.attempt_id, None)
 
     def probe(self, client: HttpClient, probe: Probe) -> None:
         """Ask whether TheEye is reachable."""
@@ -141,13 +149,16 @@ class Sender:
             return attempt_id in self._running
 
     def record_running(self, reason: str) -> None:
-        """Record the attempts that still run as unknown."""
+        """Record the attempts that still run as unknown, and those that have ended as they have."""
         with self._lock:
-            running = list(self._running.items())
+            running, ended = list(self._running.items()), dict(self._ended)
         for attempt_id, claimed in running:
             job, table, at = claimed.job, claimed.table, claimed.claimed_at
             try:
-                self.record_lost(job, claimed.token, attempt_id, at, reason, table)
+                if attempt_id in ended:
+                    self._outbox.record(job, claimed.token, attempt_id, *ended[attempt_id])
+                else:
+                    self.record_lost(job, claimed.token, attempt_id, at, reason, table)
             except StoreUnavailable as error:
                 log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
 

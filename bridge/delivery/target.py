@@ -154,21 +154,19 @@ class Target:
             return self._breaker.start_probe(now) if self._has_turn else None
 
     def _ask_peers(self, outbox: Outbox) -> None:
-        """End the outage if another process has delivered since it began; else find out whose turn it is.
+        """Probe now if another process has delivered since the outage began; else find out whose turn it is.
 
-        The turn changes: one process may be cut off while TheEye answers the others.
+        The turn changes, and only this process's own trial ends its outage: it may be cut off while TheEye
+        answers the others.
         """
         last = outbox.last_accepted_at()
         seen = outbox.delivering(PEERS_TIMEOUT)
         out = sorted({self._name, *(each.name for each in seen if _OUTAGE.match(each.trouble or ""))})
         self._has_turn = out[int(self._clock() // TURN_SECONDS) % len(out)] == self._name
-        with self._lock:
-            is_over = self._breaker.is_open and last > self._opened_at
-            if is_over:
-                # As for a new target: what is still in flight says nothing.
-                self._breaker.reconfigure(self._table.theeye.timeout, is_new_target=True)
-        if is_over:
-            log.info("TheEye is reachable again: another process has delivered; sending continues")
+        if last > self._opened_at:
+            self._has_turn = True
+            with self._lock:
+                self._breaker.hasten_probe(time.monotonic())
 
     def probe_finished(self, probe: Probe, alive: bool, detail: str) -> None:
         """Note how a probe ended; `detail` is masked."""

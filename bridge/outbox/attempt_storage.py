@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import (
@@ -102,6 +103,14 @@ def record(connection: Connection, ends: Sequence[Ended]) -> list[bool]:
     decides, except if it is unknown too, another attempt has started, the job has ended, or a person decided
     otherwise.
     """
+    # An answer may come just when its attempt is recorded as unknown, at the deadline of a stop: it decides.
+    answered = {end.attempt_id for end in ends if end.result.outcome is not Outcome.UNKNOWN}
+    counts = [end.result.outcome is not Outcome.UNKNOWN or end.attempt_id not in answered for end in ends]
+    decided = iter(_record_all(connection, list(compress(ends, counts))))
+    return [is_counted and next(decided) for is_counted in counts]
+
+
+def _record_all(connection: Connection, ends: Sequence[Ended]) -> list[bool]:
     _lock_groups(connection, [end.job for end in ends])
     values = [_recorded(end) for end in ends]
     completed = [

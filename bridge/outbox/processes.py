@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bridge.core.job import Outcome
+from bridge.outbox import rates
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import attempts, processes
 
@@ -42,11 +43,15 @@ def seen(connection: Connection, since: float) -> list[Process]:
     return [Process(row.heartbeat_at, row.trouble, row.id) for row in connection.execute(query)]
 
 
-def last_accepted_at(connection: Connection) -> float:
-    """Return when the last accepted one of the newest attempts started, seconds since the epoch; else 0."""
+def last_accepted_at(connection: Connection, now: float) -> float:
+    """Return when the last accepted one of the newest attempts started, seconds since the epoch; else 0.
+
+    A start in the future comes from a clock that was ahead, and does not count.
+    """
     newest = select(attempts.c.outcome, attempts.c.started_at).order_by(attempts.c.id.desc())
     found = newest.limit(NEWEST_ATTEMPTS).subquery()
-    last = select(func.max(found.c.started_at)).where(found.c.outcome == Outcome.ACCEPTED)
+    is_past = found.c.started_at <= rates.store_time(connection, now) + 1.0
+    last = select(func.max(found.c.started_at)).where(found.c.outcome == Outcome.ACCEPTED, is_past)
     return connection.execute(last).scalar_one() or 0.0
 
 

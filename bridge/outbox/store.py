@@ -156,7 +156,7 @@ class Outbox:
 
     def last_accepted_at(self) -> float:
         """Return when the last of the accepted attempts started; 0 if none of the newest was accepted."""
-        return self._database.read(processes.last_accepted_at)
+        return self._database.read(partial(processes.last_accepted_at, now=self._clock()))
 
     def claim(
         self,

@@ -51,11 +51,15 @@ class EventMatcher:
         self._markers = markers
         #: The events by the first part of their first path, which excludes most.
         self._by_field: dict[str, list[_Required]] = {}
+        #: Those that only fields which may be absent mark.
+        self._of_any: list[_Required] = []
         for position, (event, keys) in enumerate(events.items()):
             nested = tuple(key for key in keys if "." in key)
             required = _Required(position, event, frozenset(keys).difference(nested), nested)
             for key in keys[:1]:
                 self._by_field.setdefault(key.partition(".")[0], []).append(required)
+            if not keys and markers is not None and markers.optional.get(event):
+                self._of_any.append(required)
 
     def mismatch(self, event: str, payload: JSON) -> str | None:
         """Return why a payload does not belong to this event; None if it may, or if the event is unknown.
@@ -75,7 +79,7 @@ class EventMatcher:
     def _other_event(self, markers: Markers, event: str, payload: dict[str, JSON]) -> str | None:
         similar = [events for name, events in self._by_field.items() if name in payload]
         own = None
-        for _, other, fields, nested in sorted(chain.from_iterable(similar)):
+        for _, other, fields, nested in sorted(chain(self._of_any, *similar)):
             if other == event or not payload.keys() >= fields:
                 continue
             if all(_has(payload, key) for key in nested):

@@ -873,9 +873,8 @@ class TestLeases:
     def test_a_start_whose_commit_took_too_long_is_not_sent(
         self, make: Make, theeye: StandIn, end_leases: Callable[[Process], None]
     ) -> None:
-        """Another process may have taken the job up by then, and send it."""
-
-        process = make(threads=1)
+        """Another process may have taken the job up by then, and send it. However old, the job waits."""
+        process = make(threads=1, retry_for=0.0)
 
         def slow() -> None:
             process.outbox.before.clear()
@@ -966,6 +965,35 @@ class TestStop:
         (attempt,) = process.outbox.attempts(job_id)
         assert attempt.outcome is Outcome.UNAVAILABLE
         assert attempt.detail == "not sent: the bridge is stopping; it will be retried"
+
+    def test_an_answer_that_the_store_refused_is_recorded_at_the_end(
+        self, process: Process, theeye: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(send, "RECORD_RETRY_INTERVAL", 1.0)
+        process.outbox.before["record"] = unavailable
+        job_id = process.send(task=HOLDING)
+        wait_until(lambda: process.outbox.calls["record"])
+        process.outbox.before.clear()
+
+        process.stop(0.05)
+
+        assert process.job(job_id).state is JobState.ACCEPTED
+        assert process.outcomes(job_id) == [Outcome.ACCEPTED]
+        wait_until(lambda: not any(name.startswith("send-") for name in threads()))
+
+    def test_a_claim_after_the_end_starts_no_attempt(self, make: Make, theeye: StandIn) -> None:
+        process, go_on = make(), threading.Event()
+        job_id = process.send(task=HOLDING)
+        process.outbox.before["claim"] = partial(wait_for, go_on)
+        process.start()
+        wait_until(lambda: process.outbox.calls["claim"])
+
+        process.stop(0.05)
+        go_on.set()
+
+        process.wait_for(job_id, JobState.SENDING)
+        assert process.outcomes(job_id) == []
+        assert theeye.received == ()
 
     def test_what_runs_finishes(self, process: Process, theeye: StandIn) -> None:
         theeye.fault(Fault(hang=LONG))

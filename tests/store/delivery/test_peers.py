@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import pytest
@@ -27,8 +26,9 @@ class Fleet:
 
     def __init__(self, outbox: Outbox, clock: Clock, names: str) -> None:
         self.outbox, self.clock = outbox, clock
-        clock.now = START
+        clock.now = START - 10
         (stored,) = outbox.store(make_webhook(make_job("main"))).jobs
+        clock.now = START
         self.job: Job = outbox.job(stored.id)
         self.targets = {name: Target(TABLE, clock, outbox, name) for name in names}
         for target in self.targets.values():
@@ -113,19 +113,23 @@ def accept(fleet: Fleet, at: float) -> None:
     fleet.outbox.record(job, token, attempt, AttemptResult(0.1, outcome, 200, "", None), decision)
 
 
-def test_once_one_has_delivered_the_others_do_too(
-    fleet: Callable[[str], Fleet], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+def test_once_one_has_delivered_the_others_probe_at_once(fleet: Callable[[str], Fleet]) -> None:
+    """Only their own trial ends their outage: one of them may be cut off."""
     two = fleet("ab")
     two.clock.now += 1
     accept(two, START + 0.5)
+    assert two.probing() == "ab"
     for target in two.targets.values():
-        assert target.start_probe() is None
-        assert (target.trouble, target.claim_limit(16)) == (None, 16)
-    assert [each.getMessage() for each in caplog.records][-1] == (
-        "TheEye is reachable again: another process has delivered; sending continues"
-    )
+        assert target.trouble is not None
+        assert target.claim_limit(16) == 0
+
+
+def test_what_was_delivered_in_the_future_proves_nothing(fleet: Callable[[str], Fleet]) -> None:
+    """A clock that was ahead recorded it."""
+    two = fleet("ab")
+    two.clock.now += 1
+    accept(two, START + 3600)
+    assert two.probing() == "a"
 
 
 def test_what_was_delivered_before_proves_nothing(fleet: Callable[[str], Fleet]) -> None:

@@ -220,6 +220,26 @@ class TestAttempts:
                 result.detail,
             )
 
+    @pytest.mark.parametrize("order", [1, -1], ids=["answer first", "unknown first"])
+    def test_an_answer_beside_the_end_of_its_attempt_decides(
+        self, outbox: Outbox, claimed: claims.Claim, order: int
+    ) -> None:
+        """At the deadline of a stop, what still runs is recorded as unknown."""
+        job = claimed.jobs[0]
+        again = Decision(JobState.WAITING, NOW + 5, "the bridge stopped")
+        ends = [
+            attempt_storage.Ended(job, claimed.token, claimed.attempts[job.id], result, decision, NOW)
+            for result, decision in (
+                (AttemptResult(0.1, Outcome.ACCEPTED, 200, "", "theeye-1"), ACCEPTED),
+                (AttemptResult(0.1, Outcome.UNKNOWN, None, "the bridge stopped", None), again),
+            )
+        ]
+        done = outbox._database.write(lambda connection: attempt_storage.record(connection, ends[::order]))
+
+        assert done[::order] == [True, False]
+        (attempt,) = outbox.attempts(job.id)
+        assert (outbox.job(job.id).state, attempt.outcome) == (JobState.ACCEPTED, Outcome.ACCEPTED)
+
     def test_a_faulty_result_fails_alone(self, outbox: Outbox, claimed: claims.Claim) -> None:
         attempts = [claimed.attempts[job.id] for job in claimed.jobs]
         statuses = [200, HUGE, 200, 200]

@@ -253,12 +253,13 @@ class TestMisfit:
         "issue": ("issue",),
         "comment": ("issue", "comment"),
         "place": (),
+        "page": (),
         "job": ("job",),
         "alert": ("alert.rule",),
     }
     MARKS = Markers(
         context=("repository",),
-        optional={"place": ("repository",), "job": ("issue",)},
+        optional={"place": ("repository",), "page": ("title",), "job": ("issue",)},
         texts={"state": {"issue": ("open",), "comment": ("closed", "open")}},
     )
 
@@ -284,6 +285,7 @@ class TestMisfit:
         assert self.why("issue", "issue", "repository") is None
         assert self.why("place", "repository") is None
         assert self.why("place", "repository", "issue") == "whose body is that of issue"
+        assert self.why("place", "repository", "title") == "whose body is that of page"
 
     def test_a_text_of_another_event(self) -> None:
         assert self.why("issue", "issue", state="closed") == "whose state is closed"
