@@ -233,7 +233,7 @@ class Delivery:
         if limit <= 0:
             return 0
         lease = table.theeye.timeout + LEASE_SLACK
-        now, lease_ends_at = self._clock(), time.monotonic() + lease
+        lease_ends_at = time.monotonic() + lease
         claim = self._outbox.claim(
             free=limit,
             busy=busy,
@@ -247,6 +247,8 @@ class Delivery:
             self._next_due = claim.next_due
         if claim.next_start_at is not None:
             self._next_start_at = min(claim.next_start_at, self._next_start_at or claim.next_start_at)
+        # After the claim, so that an attempt without an answer does not seem longer than it was.
+        now = self._clock()
         for job in claim.jobs:
             claimed = ClaimedJob(job, claim.token, lease_ends_at, table, claim.attempts.get(job.id), now)
             self._sender.expect(claimed)
