@@ -87,6 +87,13 @@ class ArgumentsBuilder:
                 value = item.named("value")
                 line = f"- {value}" if isinstance(value, Scalar) else "only the value"
                 self._problems.warning(item.place, message, f"write {line}")
+        (only, *others) = given or [None]
+        if isinstance(only, Section) and not others and len(only) == 1:
+            (key,) = only
+            # Braces say that an object is meant.
+            if only.place == key.place and isinstance(only[key], Scalar) and "${{" in str(only[key]):
+                message = f"the argument is an object with the name {key}"
+                self._problems.warning(only.place, message, f"write - {only[key]}")
         names = [keys[0] for keys in shapes if len(keys) == 1]
         if len(set(names)) == len(given) > 1:
             message = f"each argument is an object with one name: {', '.join(names)}"

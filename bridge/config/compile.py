@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
-from bridge.config.literals import looks_like_a_pattern, looks_like_an_expression
+from bridge.config.literals import (
+    instead_of_any_text,
+    looks_like_a_pattern,
+    looks_like_an_expression,
+    looks_like_slashes,
+)
 from bridge.config.problems import Problems
 from bridge.config.readers import describe
 from bridge.core.errors import EvaluationError, ExpressionError
@@ -35,8 +40,6 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 #: A pattern need not fit into 64 bits.
 _PATTERN_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
-#: A regular expression as other languages write it.
-_SLASHES = re.compile(r"/(?:\^.*|.*\$)/[gims]*|/.+/[gi]+", re.DOTALL)
 #: What YAML has for true, false and null in other files.
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 #: What a pattern's key is called in other tools, and what to write instead.
@@ -82,32 +85,30 @@ class Compiler:
         """One line of ``match:``."""
         path = self.path(key, names)
         negated = isinstance(node, Section) and set(node) == {NOT}
-        pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node)
+        field = "" if path is None else next((each for each in path.steps[::-1] if isinstance(each, str)), "")
+        pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node, field)
         return None if path is None or pattern is None else Condition(path, pattern, negated)
 
-    def _any(self, node: Node) -> Pattern | None:
+    def _any(self, node: Node, field: str) -> Pattern | None:
+        """Compile the patterns for a field of this name."""
         if not isinstance(node, Items):
-            return self._pattern(node)
+            return self._pattern(node, field)
         if not node:
             self._problems.error(node.place, "found an empty list, expected at least one pattern")
             return None
-        patterns = [self._pattern(item) for item in node]
+        patterns = [self._pattern(item, field) for item in node]
         return AnyOf(tuple(pattern for pattern in patterns if pattern is not None))
 
-    def _pattern(self, node: Node) -> Pattern | None:
+    def _pattern(self, node: Node, field: str) -> Pattern | None:
         if isinstance(node, Invalid):
             return None
         if isinstance(node, Scalar):
-            return self._scalar_pattern(node)
+            return self._scalar_pattern(node, field)
         key = next(iter(node), "") if isinstance(node, Section) else ""
         if isinstance(node, Section) and set(node) == {key} and key in OPERATORS:
             operand = node.named(key)
             if isinstance(operand, Scalar):
-                parse = OPERATORS[key].parse
-                if _SLASHES.fullmatch(operand):
-                    message = f"the slashes in {key}: are part of the regular expression"
-                    self._problems.warning(operand.place, message, f"write {operand[1:].rpartition('/')[0]}")
-                return None if self._is_expression(operand) else self._try(operand, lambda: parse(operand))
+                return None if self._is_expression(operand) else self._operator(key, operand, field)
         self._problems.error(
             node.place,
             f"found {describe(node)}, expected a pattern",
@@ -115,7 +116,18 @@ class Compiler:
         )
         return None
 
-    def _scalar_pattern(self, scalar: Scalar) -> Pattern | None:
+    def _operator(self, key: str, operand: Scalar, field: str) -> Pattern | None:
+        """Compile a regular expression, and warn about one that is probably not what it should be."""
+        pattern = self._try(operand, lambda: OPERATORS[key].parse(operand))
+        if looks_like_slashes(operand, field):
+            message = f"the slashes in {key}: are part of the regular expression"
+            self._problems.warning(operand.place, message, f"write {operand[1:].rpartition('/')[0]}")
+        elif pattern and operand.strip("^$") != ".*" and pattern.matches("") and pattern.matches("\x7f"):
+            message = "this regular expression matches every text"
+            self._problems.warning(operand.place, message, instead_of_any_text(operand))
+        return pattern
+
+    def _scalar_pattern(self, scalar: Scalar, field: str) -> Pattern | None:
         if scalar.plain:
             if scalar in WORDS:
                 return Literal(WORDS[scalar], str(scalar))
@@ -132,7 +144,7 @@ class Compiler:
             self._problems.warning(
                 scalar.place, literal[0], "to compare with a field, write a condition under when:"
             )
-        elif foreign := looks_like_a_pattern(scalar):
+        elif foreign := looks_like_a_pattern(scalar, field):
             self._problems.warning(scalar.place, *foreign)
         return self._glob(scalar)
 
@@ -142,9 +154,9 @@ class Compiler:
     def _is_expression(self, scalar: Scalar) -> bool:
         """Whether it is one where none is evaluated, which is reported."""
         if "${{" in scalar and not scalar.cut:
-            self._problems.error(
-                scalar.place, "found an expression, expected a pattern", "for an expression use when:"
-            )
+            is_env = re.search(r"\benv\.", scalar)
+            hint = "write the value itself in the table" if is_env else "for an expression use when:"
+            self._problems.error(scalar.place, "found an expression, expected a pattern", hint)
         return "${{" in scalar
 
     def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:

@@ -24,6 +24,8 @@ Steps = tuple[Step, ...]
 
 #: Special characters of an event pattern.
 _SPECIAL = re.compile(r"[*?\\]|\$\{\{")
+#: A name that differs for each item of a loop.
+_ITEM = re.compile(r"\b(?:item|index)\b")
 #: How a branch or a tag may begin in other tools.
 _REF_START = re.compile(r"/?(?:refs/)?(?:(?:heads?|branch(?:es)?|tags?|(?:remotes/)?origin)/)?")
 #: Words of people and other senders for known values.
@@ -54,6 +56,8 @@ class Linter:
         if model.when is not None:
             self._check_when(model.when, names)
         self._check_fields(model, source, names)
+        if model.loop is not None:
+            self._check_items(model, model.loop, source, names)
 
     def check_test(self, event: Scalar, source: Source) -> None:
         """Warn about a test's event: a test that expects no job would pass with any name."""
@@ -73,6 +77,11 @@ class Linter:
         elif several := _several(event, known):
             hint = f"for several events, write a list: [{', '.join(several)}]"
             self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
+        elif known and (excluded := re.fullmatch(r"(?:!|not )\s*([^.\s]+)(?:\.(.+))?", event)):
+            name, action = excluded.groups()
+            when = f"not (event == '{name}' and action == '{action}')" if action else f"event != '{name}'"
+            message = f"found {describe(event)}, but event cannot exclude a name"
+            self._problems.warning(event.place, message, f"remove it, and write when: {when}")
         elif known and not _is_known(event, known):
             # Names of several words share words, so more of them look close.
             words = (event, event.partition(".")[0])
@@ -133,6 +142,30 @@ class Linter:
             for path, value in expression.compared:
                 if isinstance(value, str) and not _SPECIAL.search(value):
                     yield model.when.at(max(model.when.find(value), 0)), path, value
+
+    def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
+        """Warn about items that share what should differ: their once_key, or their arguments."""
+        looped = self._items(loop)
+        if model.once_within is not None and not _ITEM.search(model.once_key or ""):
+            known = (
+                [known_at(tree, looped.steps) for tree in _payloads(model.event, source)] if looped else []
+            )
+            field = "fingerprint" if any("fingerprint" in (tree or ()) for tree in known) else "id"
+            message = "all items have the same once_key: only one of them runs in the time of once_within"
+            hint = f"write once_key: ${{{{ item.{field} }}}}, or another field that differs for each item"
+            self._problems.warning((model.once_key or loop).place, message, hint)
+        arguments = [text for text in _scalars([model.task_arguments]) if "${{" in text]
+        if looped is None or any(map(_ITEM.search, arguments)):
+            return
+        length = len(looped.steps)
+        for scalar in arguments:
+            for _, path, _ in _paths(scalar, self._compiler.template(scalar, names)):
+                is_inside = (path.root, path.steps[: length - 1]) == (looped.root, looped.steps[:-1])
+                if is_inside and any(isinstance(step, int) for step in path.steps[length - 1 : length]):
+                    element = path_text(path.root, path.steps[:length])
+                    hint = f"write {path_text('item', path.steps[length:])}"
+                    message = f"{element} is the same for every item of the loop"
+                    self._problems.warning(scalar.place, message, hint)
 
     def _items(self, loop: Scalar) -> Path | None:
         """Return the path of a loop's items, if the loop is only a field of the payload."""
@@ -263,10 +296,18 @@ def _misfit(glob: str, known: FieldTree, path: str) -> str | None:
         return f"it is an object: write one of its fields, such as {path}.{field}"
     if known is None or any(_overlap(glob, form) for form in known):
         return None
+    if not known:
+        return f"it is true or false: write {glob if glob in WORDS else 'true or false'}, without quotes"
     if known[0].startswith("!"):
         return f"write {re.sub(r'^refs/(heads|tags)/|^.*/', '', glob)}"
     if "*" in known[0]:
-        return f"write {known[0].rpartition('*')[0]}{_REF_START.sub('', glob, 1)}"
+        rest = _REF_START.sub("", glob, 1)
+        forms = [f"{form.rpartition('*')[0]}{rest}" for form in known]
+        if len(forms) > 1 and re.match(r"(?:refs/)?tags?/", glob.lstrip("/")):
+            return f"write {forms[1]}"
+        if len(forms) > 1 and re.match(r"v?[\d*?]", rest):
+            return f"write {forms[0]} for a branch, {forms[1]} for a tag"
+        return f"write {forms[0]}"
     meant = _OTHER_WORDS.get(glob, "")
     if meant.partition(",")[0] not in known:
         meant = closest_match(glob, known, cutoff=0.8) or ""
@@ -287,7 +328,7 @@ def _overlap(glob: str, form: str) -> bool:
 def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
     """Return the warning, and what to write instead. The first `there` steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
-    if isinstance(stop.holder, tuple):
+    if isinstance(stop.holder, tuple) and stop.holder:
         return (
             f"{holder} is text in every known {what}",
             f"for JSON in it write ({holder} | from_json){path_text('', [step])}",
@@ -295,6 +336,8 @@ def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tupl
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
         return f"{holder} is a list in every known {what}", hint
+    if isinstance(stop.holder, tuple):
+        return f"{holder} is true or false in every known {what}", f"write {holder}"
     if not isinstance(step, str):
         return f"{holder} is not a list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
     meant, known = guess(step, {*stop.holder} - {ANY})

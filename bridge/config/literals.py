@@ -24,10 +24,20 @@ _ELSEWHERE = tuple(
         (rf"\{{({_FIELD})\}}|<({_FIELD})>|({_FIELD})", _BARE),
     )
 )
+#: A regular expression as other languages write it.
+_SLASHES = re.compile(r"/(?:\^.*|.*\$)/[gims]*|/.+/[gi]+", re.DOTALL)
 _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
-#: Syntax of other tools' patterns: a regular expression for it, its name, and the hint.
+#: Fields whose values are single words: without a space, a dot or a slash.
+_WORDS = {"alertname", "env", "environment", "job", "level", "namespace", "priority", "severity", "team"}
+#: Fields of files, whose names may have any sign before an extension.
+_FILES = {"added", "file", "filename", "files", "modified", "path", "paths", "removed"}
+#: Syntax of other tools' patterns: a regular expression for it, its name, and the hint. In it, … is the
+#: group `inside`.
 _PATTERNS = (
+    (re.compile(r"=~ ?([\"']?)(?P<inside>.+)\1", re.DOTALL), "=~", "write {regex: '^…$'}"),
+    (re.compile(r"!~ ?([\"']?)(?P<inside>.+)\1", re.DOTALL), "!~", "write {not: {regex: '^…$'}}"),
+    (re.compile(r"([\"'])(?P<inside>[^\"']+)\1"), "the inner pair of quotes", "write …"),
     (
         re.compile(r"==?[ ~]?\S.*|[<>]=? ?-?\d.*", re.DOTALL), "a comparison",
         "write only the text that must be equal; for any other comparison write a condition under when:",
@@ -78,9 +88,32 @@ def looks_like_an_expression(
     return None
 
 
-def looks_like_a_pattern(text: str) -> tuple[str, str] | None:
-    """Return what a pattern is in other tools and what to write instead, or None."""
+def looks_like_a_pattern(text: str, field: str = "") -> tuple[str, str] | None:
+    """Return what a pattern is in other tools and what to write instead, or None.
+
+    `field` is the name of the field that it is compared with.
+    """
     for looks, what, hint in _PATTERNS:
-        if looks.fullmatch(text):
-            return f"{what} is plain text in a pattern", hint
+        if found := looks.fullmatch(text):
+            inside = found.groupdict().get("inside", "…")
+            alternatives = f"({inside})" if "|" in inside and "regex" in hint else inside
+            return f"{what} is plain text in a pattern", hint.replace("…", alternatives)
+    if (excluded := re.fullmatch(r"(?i:not) +(\S+)", text)) and (field in _WORDS or "/" in excluded[1]):
+        return "not is plain text in a pattern", f"write {{not: {excluded[1]}}}"
+    before = "" if field in _WORDS else r"(?<![^-_:])"
+    if re.search(r"\.\+" if field in _FILES else rf"{before}\.\*|\.\+", text):
+        glob = text.replace(".*", "*").replace(".+", "?*")
+        return "a regular expression is plain text in a pattern", f"write {glob}, or {{regex: '^{text}$'}}"
     return None
+
+
+def looks_like_slashes(regex: str, field: str) -> bool:
+    """Return whether slashes around a regular expression are probably those of other languages."""
+    return bool(_SLASHES.fullmatch(regex) or (field in _WORDS and re.fullmatch("/.+/", regex)))
+
+
+def instead_of_any_text(regex: str) -> str:
+    """Return what to write for a regular expression that matches every text."""
+    if re.fullmatch(r"[\w./*-]+", regex):
+        return f"write {regex} without regex:, as a pattern for the whole text"
+    return f"to match the whole text, write ^(?:{regex})$"

@@ -58,7 +58,7 @@ _INSTEAD = {
     (
         "match",
         "text",
-    ): "write a field and its value, such as payload.ref: main, or an expression under when:",
+    ): "write a field and its value, such as payload.ref: refs/heads/main, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
 }
 

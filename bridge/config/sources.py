@@ -38,6 +38,9 @@ _SUBJECT = re.compile(
     r"pipeline|problem|(?:pull|merge)_?request|run|service|ticket|user)(?:[_-]?(?:id|key|number|uuid))?"
 )
 
+#: The name of an algorithm or a version, which senders end with =.
+_BARE_PREFIX = re.compile(r"(?i)(?:hmac[-_]?)?sha-?\d+|v\d")
+
 _KEYS = tuple(ProofsModel.model_fields)
 
 
@@ -130,6 +133,10 @@ class SourceBuilder:
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
             self._problems.error(header.place, "header needs token", "remove it")
+        elif header and header.lower() == "authorization":
+            message = "the token must be the whole header Authorization, with a word such as Bearer"
+            hint = "for Authorization: Bearer, write bearer_token: instead of token: and header:"
+            self._problems.warning(header.place, message, hint)
         return Options(header=str(header) if header else None, signature=signature, **paths)
 
     def _check_delivery_id(self, scalar: Scalar, path: Path | None, model: SourceModel) -> None:
@@ -198,6 +205,9 @@ class SourceBuilder:
         if timestamp is not None and "{ts}" not in signed:
             hint = "add {ts} to signed, or remove timestamp_header: an unsigned time proves nothing"
             self._problems.error(place, "timestamp_header needs {ts} in signed", hint)
+        if given.prefix and _BARE_PREFIX.fullmatch(given.prefix):
+            message = f"the prefix {given.prefix} has no = at its end, as senders have"
+            self._problems.warning(given.prefix.place, message, f"write prefix: {given.prefix}=")
         is_shared = timestamp is not None and timestamp.lower() == header.lower()
         built = HmacSignature(
             header=header,

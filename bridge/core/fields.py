@@ -269,4 +269,8 @@ def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
         return known
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"
+    if "item" in names:
+        if root in ("alertname", "severity", "labels"):
+            return f"write item.{'' if root == 'labels' else 'labels.'}{text}; {known}"
+        return f"write item.{text} for a field of the item, or payload.{text}; {known}"
     return f"write payload.{text}; {known}" if "payload" in names else known

@@ -74,7 +74,7 @@ class Rewriter(NodeTransformer):
         if node.name == "env":
             self._refuse(
                 "env is available only under theeye: and sources:, as a task's id, and in secret_key", "env",
-                "write a fixed argument as plain text",
+                "write the value itself in the table",
             )  # fmt: skip
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names, sure=True)

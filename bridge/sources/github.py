@@ -11,7 +11,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import BRANCH, FILES, NAME, REF, FieldTree, fields, names
+from bridge.sources.base.known_fields import BOOLEAN, BRANCH, FILES, NAME, REF, FieldTree, fields, names
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -74,7 +74,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 #: By event, the fields of all its actions.
 _FIELDS: Mapping[str, FieldTree] = {
     "push": fields(
-        "before after base_ref compare created deleted forced", ref=REF,
+        "before after base_ref compare", created=BOOLEAN, deleted=BOOLEAN, forced=BOOLEAN, ref=REF,
         commits=[_COMMIT], head_commit=_COMMIT, pusher=_PERSON, **_ALL,
     ),
     "pull_request": fields(
@@ -83,14 +83,14 @@ _FIELDS: Mapping[str, FieldTree] = {
         pull_request=fields(
             """
             _links active_lock_reason additions assignee author_association auto_merge body changed_files
-            closed_at comments comments_url commits commits_url created_at deletions diff_url draft
+            closed_at comments comments_url commits commits_url created_at deletions diff_url
             html_url id issue_url locked maintainer_can_modify merge_commit_sha mergeable mergeable_state
-            merged merged_at merged_by milestone node_id number patch_url performed_via_github_app
+            merged_at merged_by milestone node_id number patch_url performed_via_github_app
             rebaseable review_comment_url review_comments review_comments_url statuses_url title
             updated_at url
             """,
-            state=("open", "closed"), user=_USER, head=_BRANCH, base=_BRANCH, assignees=[_USER],
-            labels=[_LABEL], requested_reviewers=[None], requested_teams=[None],
+            draft=BOOLEAN, merged=BOOLEAN, state=("open", "closed"), user=_USER, head=_BRANCH, base=_BRANCH,
+            assignees=[_USER], labels=[_LABEL], requested_reviewers=[None], requested_teams=[None],
         ), **_ALL,
     ),
     "issues": fields(

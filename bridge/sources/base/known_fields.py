@@ -17,6 +17,8 @@ FieldTree = Mapping[str, "FieldTree"] | list["FieldTree"] | tuple[str, ...] | No
 ANY = "*"
 #: A full ref of git, a branch or tag alone, and a name without its owner.
 REF, BRANCH, NAME = ("refs/heads/*", "refs/tags/*"), ("!refs/*",), ("!*/*",)
+#: A value that is true or false: no pattern of text matches it.
+BOOLEAN: FieldTree = ()
 #: A commit's files, and the states of an alert.
 FILES: Mapping[str, FieldTree] = {key: [None] for key in ("added", "removed", "modified")}
 ALERT = ("firing", "resolved")

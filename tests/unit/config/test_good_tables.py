@@ -32,7 +32,8 @@ ARGUMENTS = [
     "/srv/payload.zip", "query.sql", "item.csv", "costs $5", "US$", "5$", "a$b", "100%", "'{a,b}'",
     "'{\"a\": 1}'", "'[0-9]'", "a|b", "/a/b/", "^x$", "'*'", "'#1'", "https://example.org/payload/after?x={y}",
     "my-payload.after", "payload-after", "the payload", "true", "null", "5", "-1", "'5'", "[a, b]",
-    "{a: b}", "{name: x, value: y}", "{value: 1}", "${{ payload.after }}", "--ref=${{ payload.ref }}",
+    "{a: b}", "{name: x, value: y}", "{value: 1}", "{ref: '${{ payload.ref }}'}", "${{ payload.after }}",
+    "--ref=${{ payload.ref }}",
     "'{\"ref\": \"${{ payload.ref }}\"}'", "${{ payload.ref.removeprefix('refs/heads/') }}",
     "${{ (payload.after ~ 'x')[:7] }}", "a@b.example", "C:\\data\\w", "'$'", "$1", "<none>", "=5", "'!x'",
 ]  # fmt: skip
@@ -84,6 +85,15 @@ MATCHES = [
     ("bitbucket-server", "repo:refs_changed", '"payload.changes[*].ref.displayId": main'),
     ("alertmanager", "firing", "payload.commonLabels.severity: critical"),
     ("alertmanager", "firing", '"payload.alerts[*].status": resolved'),
+    ("github", "push", "payload.deleted: true"), ("github", "push", "payload.ref: {regex: '.*'}"),
+    ("github", "push", "payload.base_ref: {regex: '^(refs/heads/.*)?$'}"),
+    ("github", "push", '"payload.commits[*].modified[*]": ".*"'),
+    ("github", "push", '"payload.commits[*].added[*]": "src/__init__.*"'),
+    ("github", "push", "payload.head_commit.message: not found"),
+    ("alertmanager", "firing", '"payload.alerts[*].labels.instance": node1.*'),
+    ("alertmanager", "firing", '"payload.alerts[*].labels.severity": crit*'),
+    ("alertmanager", "firing", '"payload.alerts[*].labels.severity": {regex: "crit.*"}'),
+    ("alertmanager", "firing", "payload.commonAnnotations.summary: not ready"),
     ("shop", "order.created", "payload.ref: main"), ("shop", "'*'", "payload.file: payload.json"),
 ]  # fmt: skip
 
@@ -93,6 +103,14 @@ CONDITIONS = [
     "payload.repository.name == 'api' or payload.after == payload.before",
     "payload.commits | map(attribute='distinct') | map('int') | sum > 1",
     "payload.commits | map(attribute='id') | list == []", "'main' in payload.ref",
+    "payload.deleted == true", "not payload.deleted",
+]  # fmt: skip
+
+#: Loops of a route for Alertmanager.
+LOOPS = [
+    "once_within: 5m\n    once_key: ${{ item.fingerprint }}", "once_within: 5m\n    once_key: ${{ index }}",
+    "task_arguments: ['${{ payload.alerts[0].startsAt }}', '${{ item.labels.alertname }}']",
+    "task_arguments: ['${{ payload.groupKey }}']",
 ]  # fmt: skip
 
 #: Sources of the type generic.
@@ -105,6 +123,8 @@ SOURCES = [
     "{type: generic, secret: S, signature: {header: X-S, timestamp_header: X-T}, delivery_id: headers.id}",
     "{type: generic, token: S, header: X-Token, event: 'headers[\"X-Topic\"]'}",
     "{type: generic, token: S, header: Headers-Of-Mine}",
+    "{type: generic, secret: S, signature: {header: X-S, prefix: sha256=}}",
+    "{type: generic, secret: S, signature: {header: X-S, prefix: 'HMAC '}}",
 ]
 
 
@@ -119,6 +139,11 @@ def tables() -> dict[str, str]:
         made[f"{source} {event} {line}"] = HEAD + route.format(source, event, f"match: {{{line}}}")
     for text in CONDITIONS:
         made[f"when {text}"] = HEAD + route.format("github", "push", f'when: "{text}"')
+    for text in LOOPS:
+        more = "" if "task_arguments" in text else "\n    task_arguments: []"
+        made[f"loop {text}"] = (
+            f"{HEAD}  - source: alertmanager\n    loop: payload.alerts\n    task: deploy{more}\n    {text}\n"
+        )
     for text in SOURCES:
         given = text.replace("S,", '"${{ env.SECRET }}",', 1).replace(" S}", ' "${{ env.SECRET }}"}')
         made[f"source {text}"] = HEAD.replace("tasks:", f"  own: {given}\ntasks:") + route.format(

@@ -35,7 +35,7 @@ from bridge.core.fields import Step, path_text
 from bridge.core.secrets import Secret
 from bridge.routing.route import item_key
 from bridge.sources.base.discovery import discover
-from bridge.sources.base.known_fields import find_unknown_step, known_at
+from bridge.sources.base.known_fields import BOOLEAN, find_unknown_step, known_at
 from bridge.sources.base.proofs import (
     MAX_SIGNATURES,
     BasicCredentials,
@@ -279,7 +279,9 @@ class TestDeclaration:
                 for step in steps:
                     value = value[step]
                 forms = known_at(tree, steps)
-                if isinstance(forms, tuple) and value is not None:
+                if forms == BOOLEAN:
+                    assert isinstance(value, bool | None), (path, steps, value)
+                elif isinstance(forms, tuple) and value is not None:
                     assert any(fits(str(value), form) for form in forms), (path, steps, value, forms)
                     checked += 1
         assert checked > 20
