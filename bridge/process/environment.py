@@ -24,8 +24,11 @@ class Environment(Mapping[str, str]):
         self._environ = environ
         #: The files that were requested so far, whether they exist or not.
         self.files: frozenset[Path] = frozenset()
+        #: The variables that were requested so far, whether they are set or not.
+        self.requested: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> str:
+        self.requested |= {name}
         value = self._environ.get(name, "")
         if not value and (path := self._environ.get(f"{name}_FILE", "")):
             self.files |= {Path(path)}
