@@ -126,7 +126,8 @@ def test_an_empty_variable_is_unset() -> None:
 def test_a_variable_that_nothing_reads_is_reported_with_the_nearest_name() -> None:
     environ = {
         "BRIDGE_DRYRUN": "true", "BRIDGE_RETENTON": "3d", "BRIDGE_CONFIG_FILE": "x", "BRIDGE_ODD": "x",
-        "BRIDGE_DELIVER": "true", "BRIDGE_STATUS_TOKEN": "a-token", "BRIDGE_STATUS_TOKEN_FILE": "token", "BRIDGE_SECRET": "x",
+        "BRIDGE_DELIVER": "true", "BRIDGE_STATUS_TOKEN": "a-token", "BRIDGE_STATUS_TOKEN_FILE": "token",
+        "BRIDGE_SECRET": "x",
         "BRIDGE_KEY_FILE": "key", "BRIDGE_SERVICE_HOST": "10.0.0.1", "BRIDGE_PORT": "tcp://10.0.0.1:80",
         "BRIDGE_PORT_80_TCP_ADDR": "10.0.0.1", "BRIDGE_SERVICE_PORT_HTTP": "80",
     }  # fmt: skip
