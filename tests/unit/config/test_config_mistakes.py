@@ -457,6 +457,35 @@ def test_no_message_holds_what_a_variable_holds(tmp_path: Path) -> None:
             assert "ooo" not in shown
 
 
+@pytest.mark.parametrize(
+    ("place", "line", "message", "hint"),
+    [
+        ("route", "branches: [main]", "unknown key 'branches'", "match: {payload.ref: refs/heads/main}"),
+        ("route", "types: [opened]", "unknown key 'types'", "event: pull_request.opened"),
+        ("route", "paths: [src/*]", "unknown key 'paths'", "{added,modified,removed}[*]: src/*"),
+        ("route", "receiver: team", "unknown key 'receiver'", "write task:"),
+        ("route", "group_by: [x]", "unknown key 'group_by'", "write concurrency: {group: …}"),
+        ("route", "with_items: [x]", "unknown key 'with_items'", "write loop: payload.alerts"),
+        ("route", "match: {payload.sender.login: !dependabot[bot]}", "scanning a tag", "write {not: …}"),
+        ("source", "type: alertmanager\n    dedupe: false", "dedupe: found 'false'", "write dedupe: off"),
+        ("source", "secret_file: /run/marked", "unknown key 'secret_file'; did you mean secret?",
+         "write secret: ${{ env.GITHUB_SECRET }} and set the variable GITHUB_SECRET_FILE to the path"),
+        ("source", "any_of: {token_file: /run/marked}", "unknown key 'token_file'; did you mean token?",
+         "set the variable GITHUB_TOKEN_FILE to the path"),
+    ],
+)  # fmt: skip
+def test_a_key_or_value_of_another_tool_has_what_to_write(
+    tmp_path: Path, place: str, line: str, message: str, hint: str
+) -> None:
+    before = "    event: push\n" if place == "route" else "    secret: ${{ env.GITHUB_SECRET }}\n"
+    kept = before if place == "route" else ""
+    (tmp_path / "table.yml").write_text(TABLE.replace(before, f"{kept}    {line}\n"), "utf-8")
+    found = problems_of(tmp_path / "table.yml")
+    (problem,) = [each for each in found if message in each.message]
+    assert problem.hint is not None and hint in problem.hint
+    assert not any("marked" in str(each) or "literal" in each.message for each in found)
+
+
 def test_the_line_to_write_names_a_variable_that_can_be_written(tmp_path: Path) -> None:
     config = tmp_path / "table.yml"
     for name in ("github", "my-hub", "9lives", "grün", "a b"):
