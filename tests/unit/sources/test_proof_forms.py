@@ -47,7 +47,7 @@ def test_an_event_without_its_fields_names_the_event_that_its_body_looks_like() 
         "pusher": {},
         "forced": False,
     }
-    reason = matcher.mismatch("pull_request", {**push, "created": False, "deleted": False, "compare": "",
-                                               "base_ref": None, "head_commit": None, "repository": {}})  # fmt: skip
+    more = {"created": False, "deleted": False, "compare": "", "base_ref": None, "head_commit": None}
+    reason = matcher.mismatch("pull_request", {**push, **more, "repository": {}})
     assert reason is not None
     assert reason.endswith("; the body looks like that of push")
