@@ -127,7 +127,7 @@ class Environment:
             value = self._variables[name]
             if base != name:
                 self._problems.warning(scalar.place, f"the value of {name} is a path", hint)
-            elif f"{name}_FILE" in self._variables:
+            elif {name, f"{name}_FILE"} <= {*self._variables}:
                 message = f"{name} and {name}_FILE are both set: the bridge uses {name}"
                 self._problems.warning(scalar.place, message, "unset one of them")
         except KeyError:

@@ -47,10 +47,10 @@ class Environment(Mapping[str, str]):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._environ)
+        return (name for name, value in self._environ.items() if value)
 
     def __len__(self) -> int:
-        return len(self._environ)
+        return sum(1 for _ in self)
 
 
 def _read_secret_file(path: str) -> str:
