@@ -117,6 +117,9 @@ def build(settings: Settings) -> Bridge:
     log.info("the active routing table: %s, routes: %d", loaded.version, len(loaded.table.routes))
     if table_refused:
         log_rejected_table(table_refused)
+    else:
+        for line in settings.unknown_variables():
+            log.warning("%s", line)
     token = settings.status_token
     if token is not None and len(strip_invisible(token.reveal())) < MIN_SECRET_CHARACTERS:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; create one with openssl rand -hex 32")

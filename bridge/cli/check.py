@@ -34,6 +34,9 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
         problems, table, version = loaded.problems, loaded.table, loaded.version
     except ConfigError as error:
         problems = error.problems
+    if require_env and table is not None:
+        for line in terminal.settings.unknown_variables():
+            terminal.warn(f"warning: {line}")
     if in_json:
         terminal.say_json([problem_json(problem) for problem in problems])
     else:

@@ -56,6 +56,10 @@ def send(terminal: Terminal, source: str, sent: Sent, url: str | None, file: IO[
     answer = _post(shown, where, request, hint=hint)
     terminal.say([f"{answer.status} from {shown}"])
     terminal.say(map(one_line, answer.body.decode("utf-8", "replace").splitlines()))
+    if answer.status == 401:
+        terminal.warn(
+            "hint: this shell's secret may differ from the server's: see events list --refused at the server"
+        )
     if not 200 <= answer.status < 300:
         sys.exit(1)
 
@@ -80,6 +84,8 @@ def _post(shown: str, url: str, request: Request, hint: str) -> HttpAnswer:
     try:
         return client.post(url, request.headers, request.body, PATIENCE)
     except NotSent as error:
+        if "wrong version number" in str(error):
+            hint = "the port answers without TLS: write http:// in --url"
         raise NotSent(f"cannot send to {shown}: {error}\n    hint: {hint}") from None
     except AnswerLost as error:
         hint = "the bridge may have stored the webhook: see events list"

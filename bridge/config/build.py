@@ -271,7 +271,7 @@ class TableBuilder:
             return _UNSET
         message = "access_token is for trials only: it expires, and permits far more than starting one task"
         self._problems.warning(scalar.place, message, "give each task its secret_key")
-        secret = self._environment.secret(scalar)
+        secret = self._environment.secret(scalar, "TheEye")
         if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
             message = "an access token must be letters, digits and ._~+/-, found other characters"
             self._environment.check_form(scalar, secret, message, "copy it from TheEye, without spaces")

@@ -383,6 +383,8 @@ def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | N
         return "put quotes around a value that begins with @, `, % or *"
     if "an anchor" in context:
         return _AND_HINT
+    if "a tag" in context:
+        return _TAG_HINT
     if "could not find expected ':'" in problem:
         return "write key: value, with a space after the colon"
     if "did not find expected" in problem and _QUOTED_START.search(before):

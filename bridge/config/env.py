@@ -24,6 +24,9 @@ _ODD_SECRETS = tuple(
         (r"\A<[^<>]+>\Z", "is a placeholder in < >"),
         (r"\A(?i:bearer|basic|token) ", "begins with Bearer, Basic or Token"),
         (r"\A(?i:sha(?:1|256|512)=)", "begins like a signature, with sha…="),
+        (r"\A(?:~|/(?:app|etc|home|mnt|opt|root|run|secrets|srv|tmp|usr|var|vault))/[\w./-]+\Z", "is a path"),
+        (r"\A([0xX*])\1+\Z", "is a placeholder"),
+        (r"\A(?i:change[-_ ]?(?:me|it)|replace[-_ ]?me|my[-_ ]?secret|placeholder)\Z", "is a placeholder"),
         (r"\A(?:export )?[A-Z][A-Z0-9]*_[A-Z0-9_]+=.", "begins with the name of a variable and ="),
     )
 )
@@ -43,6 +46,8 @@ class Environment:
         self._problems = problems
         self._required = required
         self.secrets: list[Secret] = []
+        #: By secret, who uses it first.
+        self._users: dict[str, str] = {}
 
     def text(self, scalar: Scalar) -> str | None:
         """Return a literal value or that of ``${{ env.NAME }}``, or None if it is unset, which is reported.
@@ -68,8 +73,11 @@ class Environment:
         """Return whether `text` is the placeholder of an unset variable."""
         return text == f"<{env_name(scalar)}>"
 
-    def secret(self, scalar: Scalar) -> Secret | None:
-        """Return the secret of ``${{ env.NAME }}``, or None if it is unset or blank, which is reported."""
+    def secret(self, scalar: Scalar, user: str = "a source") -> Secret | None:
+        """Return the secret of ``${{ env.NAME }}``, or None if it is unset or blank, which is reported.
+
+        `user` is a source or TheEye. They never share a secret.
+        """
         value = None if isinstance(scalar, Invalid) else self._read(env_name(scalar) or "", scalar)
         if value is None:
             return None
@@ -84,6 +92,10 @@ class Environment:
             return None
         secret = Secret(value)
         self.secrets.append(secret)
+        other = self._users.setdefault(value, user)
+        if other != user:
+            message = f"the secret in {name} is also the secret of {other}"
+            self._problems.warning(scalar.place, message, f"copy the secret of {user} from its own page")
         if characters < MIN_SECRET_CHARACTERS:
             message = f"the secret in {name} has {len(value)} characters"
             masked = "" if characters >= MIN_MASKED_CHARACTERS else " and too short to be masked in the log"
@@ -96,22 +108,33 @@ class Environment:
     ) -> None:
         """Report a flaw of the secret, or warn about one that was copied with something around it."""
         text = "" if secret is None else secret.reveal()
+        name = env_name(scalar) or ""
         odd = next((what for looks, what in _ODD_SECRETS if looks.search(text)), None)
         if odd is None and strip_invisible(text) != text.replace(" ", ""):
             odd = "has an invisible character"
-        name = env_name(scalar)
         if flaw is not None:
             self._problems.error(scalar.place, flaw, hint if odd is None else f"the value in {name} {odd}")
-        elif odd is not None:
+        elif odd is not None and not name.endswith("_FILE"):  # then _read has warned
             hint = f"set {name}, or the file that {name}_FILE names, to exactly the sender's secret"
+            hint = f"set {name}_FILE to the path, instead of {name}" if odd == "is a path" else hint
             self._problems.warning(scalar.place, f"the secret in {name} {odd}", hint)
 
     def _read(self, name: str, scalar: Scalar) -> str | None:
+        hint, base = f"set {name}, or {name}_FILE", name.removesuffix("_FILE")
+        if base != name:
+            hint = f"write env.{base}: the bridge reads the file that {name} names"
         try:
-            return self._variables[name]
+            value = self._variables[name]
+            if base != name:
+                self._problems.warning(scalar.place, f"the value of {name} is a path", hint)
+            elif {name, f"{name}_FILE"} <= {*self._variables}:
+                message = f"{name} and {name}_FILE are both set: the bridge uses {name}"
+                self._problems.warning(scalar.place, message, "unset one of them")
         except KeyError:
             report = self._problems.error if self._required else self._problems.warning
-            report(scalar.place, f"the variable {name} is not set", f"set {name}, or {name}_FILE")
+            report(scalar.place, f"the variable {name} is not set", hint)
         except SettingsError as error:
             self._problems.error(scalar.place, str(error))
+        else:
+            return value
         return None

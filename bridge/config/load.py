@@ -51,6 +51,18 @@ _ELSEWHERE = {
     "on": "event", "if": "when", "key": "secret_key",
     **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
 }  # fmt: skip
+#: What to write instead of keys of GitHub Actions, Alertmanager and Ansible that no key here is named after.
+_REPLACED = {
+    "branches": "write match: {payload.ref: refs/heads/main}",
+    "tags": "write match: {payload.ref: refs/tags/v*}",
+    "types": "write the action after the event, such as event: pull_request.opened",
+    "paths": "write match: and below it payload.commits[*].{added,modified,removed}[*]: src/*",
+    "cancel-in-progress": "write concurrency: {group: …, latest: true}",
+    "receiver": "write task: and the task that the route runs",
+    "group_by": "write concurrency: {group: …} to order jobs, or once_key: to drop repeated ones",
+    "repeat_interval": "write once_within: 4h",
+    **dict.fromkeys(("with_items", "for_each", "foreach"), "write loop: payload.alerts"),
+}
 #: What to write instead of values that other tools allow.
 _INSTEAD = {
     ("when", "a list"): "write one text, with and between the conditions",
@@ -244,7 +256,7 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
         # Unknown keys first: a key that seems missing may be misspelt.
         unknown = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]
         for mistake in unknown:
-            guessed |= _correct_key(mistake, node, model, problems)
+            guessed |= _correct_key(mistake, node, model, name, problems)
         if unknown:
             continue
         for mistake in mistakes:
@@ -254,7 +266,9 @@ def _read(model: type[M], node: Node | None, where: str, name: str, problems: Pr
             return None
 
 
-def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], problems: Problems) -> set[str]:
+def _correct_key(
+    mistake: ErrorDetails, node: Section, model: type[Model], name: str, problems: Problems
+) -> set[str]:
     """Report an unknown key, and rename it to the key that it probably means, or remove it.
 
     Return that key.
@@ -269,12 +283,21 @@ def _correct_key(mistake: ErrorDetails, node: Section, model: type[Model], probl
         "expect": ExpectedJobModel,
     }  # fmt: skip
     owner = next((inner[part] for part in reversed(path) if part in inner), model)
-    known = [each.alias or name for name, each in owner.model_fields.items()]
+    known = [each.alias or field for field, each in owner.model_fields.items()]
+    expected, base = f"expected {', '.join(known)}", key.removesuffix("_file")
+    if owner is RouteModel and key in _REPLACED:
+        problems.error(place, f"unknown key {key!r}", _REPLACED[key])
+        holder.remove(key)
+        return set()
+    if base != key and base in known:
+        variable = variable_name(name, base)
+        expected = f"write {base}: ${{{{ env.{variable} }}}} and set the variable {variable}_FILE to the path"
+        holder[holder.key(key)] = Invalid.at_place(place)
     meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest_match(key, known)
     # An unknown key beside credentials may itself be a secret.
     shown = f" {key!r}" if meant or owner not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
     guess = f"; did you mean {meant}?" if meant else ""
-    problems.error(place, f"unknown key{shown}{guess}", f"expected {', '.join(known)}")
+    problems.error(place, f"unknown key{shown}{guess}", expected)
     if meant is None or meant in holder:
         holder.remove(key)
         return set()

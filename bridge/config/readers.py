@@ -124,6 +124,8 @@ def read_duration(value: Any) -> float:
 
 def read_dedupe(value: Any) -> float | None:
     """Read a duration, or ``off`` as None."""
+    if isinstance(value, Scalar) and value in ("false", "no", "never", "none", "null", "0", "0s"):
+        reject(f"found {describe(value)}, expected off or a duration", "write dedupe: off")
     return None if isinstance(value, Scalar) and value == "off" else read_duration(value)
 
 

@@ -85,7 +85,7 @@ class SourceBuilder:
         if given in self._types:
             return self._types[given]
         if model.type is None:
-            hint = f"add type: one of {known}"
+            hint = f"add type: generic for any other sender, or one of {known}"
             self._problems.error(name.place, f"source {name} has no type, and its name is not a type", hint)
         else:
             guess = did_you_mean(given, self._types)

@@ -149,7 +149,7 @@ class TaskBuilder:
     def _key(self, scalar: Scalar | None) -> Secret | None:
         if scalar is None:
             return None
-        secret = self._environment.secret(scalar)
+        secret = self._environment.secret(scalar, "TheEye")
         if secret is None:
             return _UNSET
         length = len(secret.reveal())

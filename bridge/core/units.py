@@ -17,7 +17,8 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     seconds = int(match[1]) * SECONDS_BY_UNIT[match[2]] if match else 0
     if not seconds:
-        raise ValueError("a duration is a number and s, m, h or d, such as 30s, 10m, 24h, 7d")
+        number = "a number above 0" if match else "a number"
+        raise ValueError(f"a duration is {number} and s, m, h or d, such as 30s, 10m, 24h, 7d")
     if seconds > MAX_DURATION_SECONDS:
         raise ValueError(f"a duration is at most {MAX_DURATION_SECONDS // 86400}d")
     return float(seconds)

@@ -22,7 +22,7 @@ from bridge.core.errors import (
 )
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
-from bridge.core.suggestions import did_you_mean
+from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.intake.dead_jobs import dead_job_lines
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
@@ -78,6 +78,15 @@ class Receiver:
         except Refusal as refusal:
             self._record(refusal, head, size)
             raise
+
+    def refuse_path(self, head: Request, path: str, status: int, size: int | None) -> None:
+        """Record a POST to a path that is not a webhook's, which was answered with `status`, 404 or 405."""
+        near = closest_match(path.strip("/").rpartition("/")[2][:MAX_QUOTED_CHARACTERS], self.table.sources)
+        meant = "" if near is None else f"; did you mean /hooks/{near}?"
+        reason = f"POST to {quoted(path)}: a webhook's path is /hooks/<source>{meant}"
+        self._record(
+            UnknownSource(reason) if status == UnknownSource.status else WrongMethod(reason), head, size
+        )
 
     def _receive(self, head: Request, body: AbstractContextManager[bytes]) -> Answer:
         table = self.table  # read once: a reload must not change it on the way

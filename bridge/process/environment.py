@@ -24,8 +24,11 @@ class Environment(Mapping[str, str]):
         self._environ = environ
         #: The files that were requested so far, whether they exist or not.
         self.files: frozenset[Path] = frozenset()
+        #: The variables that were requested so far, whether they are set or not.
+        self.requested: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> str:
+        self.requested |= {name}
         value = self._environ.get(name, "")
         if not value and (path := self._environ.get(f"{name}_FILE", "")):
             self.files |= {Path(path)}
@@ -44,10 +47,10 @@ class Environment(Mapping[str, str]):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._environ)
+        return (name for name, value in self._environ.items() if value)
 
     def __len__(self) -> int:
-        return len(self._environ)
+        return sum(1 for _ in self)
 
 
 def _read_secret_file(path: str) -> str:

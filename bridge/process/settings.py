@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, strip_invisible
-from bridge.core.suggestions import did_you_mean
+from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.core.units import parse_byte_count, parse_duration
 from bridge.process.environment import Environment
 
@@ -205,6 +205,10 @@ COMMIT_VARIABLES = (
     "SOURCE_VERSION", "HEROKU_BUILD_COMMIT", "HEROKU_SLUG_COMMIT", "RENDER_GIT_COMMIT",
     "RAILWAY_GIT_COMMIT_SHA", "KOYEB_GIT_SHA", "CC_COMMIT_ID", "GIT_REV", "GIT_COMMIT", "COMMIT_SHA",
 )  # fmt: skip
+#: A variable that Kubernetes sets in every pod beside a service named `bridge`.
+_SERVICE_LINK = re.compile(
+    r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
+)
 #: A commit or a tag.
 _COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/+-]{0,99}")
 
@@ -253,6 +257,24 @@ class Settings:
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets among the settings, for the mask."""
         return () if self.status_token is None else (self.status_token,)
+
+    def unknown_variables(self) -> list[str]:
+        """Return a line for each variable that begins like one of the bridge and that nothing reads.
+
+        The table must be loaded before: it may read such a variable.
+        """
+        names = {variable.name: variable.name.removeprefix("BRIDGE_") for variable in VARIABLES}
+        private = [variable.name for variable in VARIABLES if variable.private]
+        read = {*names, *self.environment.requested}
+        read |= {f"{name}_FILE" for name in (*private, *self.environment.requested)}
+        lines = []
+        for name in sorted(self.environment):
+            if name.startswith("BRIDGE_") and name not in read and not _SERVICE_LINK.search(name):
+                # The prefix alone would make every name similar.
+                near = closest_match(name.removeprefix("BRIDGE_"), names.values())
+                meant = "".join(f"; did you mean {each}?" for each, short in names.items() if short == near)
+                lines.append(f"the bridge has no variable {name} and ignores it{meant}")
+        return lines
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -25,7 +25,7 @@ _ADVICE = {
     400: "At the sender, correct the body or its content type, and send the webhook again.",
     401: "Compare the secret and its header with the sender's settings. If a time is wrong, set the clock.",
     404: "Correct the URL at the sender, or add the source to the table.",
-    405: "Set the method POST at the sender. A browser that opens the URL sends GET.",
+    405: "At the sender, set the method POST and the URL /hooks/<source>. A browser that opens it sends GET.",
     408: "Look for a slow connection between the sender and the bridge; the sender may send again.",
     413: "Send less, or raise BRIDGE_MAX_BODY.",
     415: "Set the expected content type at the sender, and send the webhook again.",

@@ -52,6 +52,8 @@ class Hooks:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
+        if path is None and environ["REQUEST_METHOD"] == "POST":
+            return self._flask(environ, self._recording(environ, start_response))
         if path is None or environ["REQUEST_METHOD"] == "OPTIONS":
             return self._flask(environ, start_response)
         try:
@@ -63,13 +65,28 @@ class Hooks:
         start_response(f"{answer.status} {HTTPStatus(answer.status).phrase.upper()}", headers)
         return [body]
 
+    def _recording(self, environ: dict[str, Any], start_response: StartResponse) -> StartResponse:
+        """Return a `start_response` that also records a refused webhook with the wrong path."""
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            if status[:3] in ("404", "405"):
+                path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+                self._receiver.refuse_path(self._head(environ, ""), path, int(status[:3]), _length(environ))
+            return start_response(status, headers, *rest)
+
+        return start
+
     def _receive(self, environ: dict[str, Any], source: str) -> Answer:
         try:
             environ.get("HTTP_HOST", "").encode("idna")
         except UnicodeError as error:
             raise BadRequest from error  # as Flask answers for its own rules
+        head, length = self._head(environ, source), _length(environ)
+        return self._receiver.receive(head, self._body(environ, length, network_of(head.client)), length)
+
+    def _head(self, environ: dict[str, Any], source: str) -> Request:
         request = WerkzeugRequest(environ) if environ.get("QUERY_STRING") else None
-        head = Request(
+        return Request(
             source=source,
             headers=_headers(environ),
             query={} if request is None else {name: values[-1] for name, values in request.args.lists()},
@@ -82,8 +99,6 @@ class Hooks:
             ),
             method=environ["REQUEST_METHOD"],
         )
-        length = get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
-        return self._receiver.receive(head, self._body(environ, length, network_of(head.client)), length)
 
     @contextmanager
     def _body(self, environ: dict[str, Any], length: int | None, network: str) -> Iterator[bytes]:
@@ -96,6 +111,10 @@ class Hooks:
             content = _read_body(environ, arriving, length, limit)
             with self._processing.turn(len(content)):
                 yield content
+
+
+def _length(environ: dict[str, Any]) -> int | None:
+    return get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
 
 
 def _headers(environ: dict[str, Any]) -> Headers:

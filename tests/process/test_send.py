@@ -137,6 +137,7 @@ def test_a_wrong_secret_is_refused(
     wrong = {**{name: f"not {value}" for name, value in SECRETS.items()}, "TASK_KEY": VARIABLES["TASK_KEY"]}
     result = run(config, server.port, "--source", source, *options, file, environ=wrong)
     assert result.output.startswith(f"401 from {server.url}/hooks/{source}\n"), result.output
+    assert "hint: this shell's secret may differ from the server's" in result.stderr
     assert "The request is not authentic" in result.output
     assert result.exit_code == 1
     assert "not <secret>" not in result.output

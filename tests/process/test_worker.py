@@ -66,7 +66,7 @@ def test_readiness_tells_whether_a_worker_is_there(config: Path, database: Path 
 @pytest.mark.slow_unless(set_token="short-7")
 def test_readiness_tells_strangers_no_details(config: Path, tmp_path: Path, set_token: str) -> None:
     """Behind a proxy, everybody comes from this machine, as this test does."""
-    environ = {**RECEIVES_ONLY, "BRIDGE_STATUS_TOKEN": set_token}
+    environ = {**RECEIVES_ONLY, "BRIDGE_STATUS_TOKEN": set_token, "BRIDGE_DRYRUN": "true"}
     with Server(config, tmp_path / "bridge.db", environ) as server:
         how = "send BRIDGE_STATUS_TOKEN as Authorization: Bearer" if set_token else "set BRIDGE_STATUS_TOKEN"
         for token in ("", "wrong", f"{set_token}x"):
@@ -80,6 +80,7 @@ def test_readiness_tells_strangers_no_details(config: Path, tmp_path: Path, set_
     assert "/readyz: no process that delivers was seen in the last 30 s: start a worker" in server.log
     assert "bridge.db was moved or deleted" in server.log
     assert ("BRIDGE_STATUS_TOKEN is easily guessed" in server.log) == bool(set_token)
+    assert "no variable BRIDGE_DRYRUN and ignores it; did you mean BRIDGE_DRY_RUN?" in server.log
 
 
 def test_a_server_with_a_blank_token_does_not_start(config: Path, tmp_path: Path) -> None:

@@ -71,10 +71,18 @@ class EventMatcher:
             return None
         missing = [key for key in self._events[event] if not _has(payload, key)]
         if missing:
-            return f"without {', '.join(missing)}"
+            return f"without {', '.join(missing)}{self._lookalike(payload)}"
         if self._markers is None or not isinstance(payload, dict):
             return None
         return _other_text(self._markers, event, payload) or self._other_event(self._markers, event, payload)
+
+    def _lookalike(self, payload: JSON) -> str:
+        """Return the event with the most required fields, all of which the payload has, for a message."""
+        keys = ((len(keys), event) for event, keys in self._events.items() if len(keys) > 1)
+        fits = [
+            (size, event) for size, event in keys if all(_has(payload, key) for key in self._events[event])
+        ]
+        return f"; the body looks like that of {max(fits)[1]}" if fits else ""
 
     def _other_event(self, markers: Markers, event: str, payload: dict[str, JSON]) -> str | None:
         similar = [events for name, events in self._by_field.items() if name in payload]

@@ -87,6 +87,11 @@ class Proof(ABC):
         del request
         return None
 
+    def form_flaw(self, request: Request) -> str | None:
+        """Return how the form of the proof differs from the expected one, without its value, for the log."""
+        del request
+        return None
+
     @abstractmethod
     def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         """Return whether any of `secrets` made the proof, at any time.
@@ -161,6 +166,22 @@ class HmacSignature(Proof):
             return flaw
         time, _ = self.time_and_signatures(request)
         return seconds_flaw(self.timestamp_header or f"t= in {self.header}", time, request.received_at)
+
+    def form_flaw(self, request: Request) -> str | None:
+        size = hmac.new(b"", digestmod=self.algorithm).digest_size
+        length, unit = (
+            (2 * size, "hex digits") if self.encoding == "hex" else (-(-size // 3) * 4, "base64 digits")
+        )
+        form = rb"[0-9a-f]+" if self.encoding == "hex" else rb"[0-9A-Za-z+/]+=*"
+        prefix = self.prefix.encode()
+        _, signatures = self.time_and_signatures(request)
+        known = [each.removeprefix(prefix) for each in signatures if each.startswith(prefix)]
+        if not signatures or any(len(each) == length and re.fullmatch(form, each) for each in known):
+            return None
+        after = f"{self.prefix} and " if prefix else ""
+        without = f" without {self.prefix}" if prefix and not known else ""
+        found = len(known[0]) if known else len(signatures[0])
+        return f"expected {after}{length} {unit}, found {found} characters{without}"
 
     def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at)) if self.is_timed else ""
@@ -283,6 +304,16 @@ def _authorization(request: Request, header: str, scheme: bytes) -> bytes | None
     return credentials.strip(b" ") if found.lower() == scheme else None
 
 
+def _scheme_flaw(request: Request, header: str, scheme: str) -> str | None:
+    """Return how the scheme of an ``Authorization`` header is wrong. An unknown one may be a secret."""
+    words = [word.lower() for word in (header_bytes(request, header) or b"").split()]
+    known = {word.encode(): word.title() for word in ("bearer", "basic", "token", "digest", "apikey")}
+    found = known.get(words[0] if words else b"", "no known scheme")
+    if found != scheme:
+        return f"expected {scheme}, found {found}"
+    return f"found {scheme} twice" if words[1:2] == words[:1] else None
+
+
 @dataclass(frozen=True)
 class BearerToken(Proof):
     """``Authorization: Bearer <token>`` (RFC 6750 2.1); the key is ``bearer_token:``."""
@@ -290,6 +321,9 @@ class BearerToken(Proof):
     header: str = "Authorization"
 
     key: ClassVar[str] = "bearer_token"
+
+    def form_flaw(self, request: Request) -> str | None:
+        return _scheme_flaw(request, self.header, "Bearer")
 
     def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"bearer")
@@ -306,6 +340,9 @@ class BasicAuth(Proof):
     header: str = "Authorization"
 
     key: ClassVar[str] = "basic_auth"
+
+    def form_flaw(self, request: Request) -> str | None:
+        return _scheme_flaw(request, self.header, "Basic")
 
     def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
         found = _authorization(request, self.header, b"basic")

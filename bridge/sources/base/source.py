@@ -194,7 +194,10 @@ class Source:
         absent = sorted({name for proof in proofs for name in proof.missing(request)})
         if absent:
             return f"the request has no {' and no '.join(absent)}"
-        return f"{' or '.join(sorted({proof.header for proof in proofs}))} does not match"
+        forms = "".join(
+            f"; {flaw}" for flaw in dict.fromkeys(proof.form_flaw(request) for proof in proofs) if flaw
+        )
+        return f"{' or '.join(sorted({proof.header for proof in proofs}))} does not match{forms}"
 
     def _check_content(self, request: Request) -> None:
         encoding = request.headers.get("Content-Encoding", "identity")

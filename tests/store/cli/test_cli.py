@@ -35,6 +35,16 @@ def test_check_warns_of_unset_variables_and_refuses_them_with_env(terminal: Term
     assert "table.yml:6:13: error: the variable HOOK_SECRET is not set" in strict.output
 
 
+@pytest.mark.parametrize("options", [(), ("--env",)])
+def test_check_env_warns_of_a_variable_that_nothing_reads(
+    terminal: Terminal, options: tuple[str, ...]
+) -> None:
+    environ = {"HOOK_SECRET": "a-secret", "TASK_KEY": "k" * 64, "BRIDGE_DRYRUN": "1"}
+    result = terminal.run("check", *options, **environ)
+    line = "warning: the bridge has no variable BRIDGE_DRYRUN and ignores it; did you mean BRIDGE_DRY_RUN?"
+    assert (line in result.stderr, result.exit_code) == (bool(options), 0)
+
+
 def test_check_says_every_mistake_and_ends_with_1(terminal: Terminal) -> None:
     terminal.config.write_text(TABLE.replace("event:", "evnt:").replace("after }}", "after | uper }}"))
     result = terminal.run("check")

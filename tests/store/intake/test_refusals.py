@@ -242,6 +242,9 @@ def test_every_class_of_refusal_is_kept_but_one(web: Web, monkeypatch: pytest.Mo
     }
 
 
+WRONG_PATH = ": a webhook's path is /hooks/<source>"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "source", "reason"),
     [
@@ -251,6 +254,11 @@ def test_every_class_of_refusal_is_kept_but_one(web: Web, monkeypatch: pytest.Mo
         ("GET", "/hooks/open", 405, "open", "GET to 'open'; a webhook is a POST: set this method at"),
         ("PUT", "/hooks/open/", 405, "open", "PUT to 'open'; a webhook is a POST: set this method at"),
         ("HEAD", "/hooks/open", 405, "open", "HEAD to 'open'; a webhook is a POST: set this method at"),
+        ("POST", "/open", 404, "", f"POST to '/open'{WRONG_PATH}; did you mean /hooks/open?"),
+        ("POST", "/hook/opem/", 404, "", f"POST to '/hook/opem/'{WRONG_PATH}; did you mean /hooks/open?"),
+        ("POST", "/hooks/open/x", 404, "", f"POST to '/hooks/open/x'{WRONG_PATH}; client"),
+        ("POST", "/" + "a" * 4000, 404, "", f"POST to a text of 4001 characters{WRONG_PATH}; client"),
+        ("POST", "/", 405, "", f"POST to '/'{WRONG_PATH}; client"),
     ],
 )
 @pytest.mark.slow_unless(url="sqlite")
@@ -260,9 +268,10 @@ def test_a_wrong_name_or_method_is_kept_and_logged(
     response = web.client.open(path, method=method, data=b"{}", headers=JSON_HEADERS)
 
     assert response.status_code == status
-    assert response.headers.get("Allow") == ("POST, OPTIONS" if status == 405 else None)
+    if path != "/":
+        assert response.headers.get("Allow") == ("POST, OPTIONS" if status == 405 else None)
     (kept,) = web.kept()
-    assert kept.reason.startswith(reason)
+    assert kept.reason.startswith(reason.removesuffix("; client"))
     assert (kept.source, kept.status) == (source, status)
     assert refused_json(kept)["source"] == (source or None)
     assert f"refused with {status}: {reason}" in caplog.text
@@ -272,13 +281,15 @@ def test_only_the_last_ones_of_all_unknown_names_are_kept(web: Web) -> None:
     """Who asks for sources that there are not would fill the store without end."""
     for number in range(LIMIT_PER_SOURCE + 5):
         web.client.post(f"/hooks/nowhere-{number}", data=b"{}", headers=JSON_HEADERS)
+        web.client.post(f"/nowhere-{number}", data=b"{}", headers=JSON_HEADERS)
     assert len(web.kept()) == LIMIT_PER_SOURCE
 
 
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
-        ("POST", "/elsewhere", JSON_HEADERS, 404),
+        ("GET", "/elsewhere", {}, 404),
+        ("GET", "/", {}, 200),
         ("OPTIONS", "/hooks/open", JSON_HEADERS, 200),
         ("POST", "/hooks/open", JSON_HEADERS, 202),
         ("POST", "/hooks/closed", {**JSON_HEADERS, **BEARER}, 200),

@@ -30,7 +30,7 @@ from bridge.theeye.request import TheEye
 TYPES = discover()
 ID = "5f3c9a7be4b0a1c2d3e4f501"
 OTHER_ID = "5f3c9a7be4b0a1c2d3e4f502"
-KEY = "k" * 64
+KEY = "k1" * 32
 
 ENVIRONMENT = {
     "SECRET": "marked-secret",
@@ -266,6 +266,8 @@ ODD_SECRETS = {
     "sha256=marked-secret": "begins like a signature, with sha…=",
     "GITHUB_SECRET=marked-secret": "begins with the name of a variable and =",
     "export GITHUB_SECRET=marked-secret": "begins with the name of a variable and =",
+    "/run/secrets/marked-secret": "is a path", "~/marked/secret": "is a path",
+    "changeme": "is a placeholder", "Replace-Me": "is a placeholder", "0" * 64: "is a placeholder",
     "marked-secret\u200b": "has an invisible character", "\ufeffmarked-secret": "has an invisible character",
 }  # fmt: skip
 
@@ -286,12 +288,50 @@ def test_a_secret_that_was_copied_with_something_around_it_is_warned_about(
 @pytest.mark.parametrize(
     "secret",
     ["correct horse battery staple", "tokens are $5", "a=b", "it's", '"a" and "b', "sha256", "x<y>z",
-     "whsec_YWJj", "A1B2=", "k" * 64, "${", "ümläut"],
+     "whsec_YWJj", "A1B2=", "k" * 63 + "j", "${", "ümläut", "/3tc/q9Zk2a", "changeme-9f3a6c"],
 )  # fmt: skip
 def test_a_secret_that_only_looks_odd_is_not_warned_about(tmp_path: Path, secret: str) -> None:
     (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
     found = load(tmp_path, {"BLANK": secret.ljust(8, "x")}, TYPES).problems
     assert [str(each) for each in found if "routes" not in each.message] == []
+
+
+def test_a_variable_of_a_file_is_not_the_secret(tmp_path: Path) -> None:
+    line = SECRET_PLACES["secret"].replace("BLANK", "BLANK_FILE")
+    (tmp_path / "table.yml").write_text(HEAD + line + "\n", "utf-8")
+    hint = "write env.BLANK: the bridge reads the file that BLANK_FILE names"
+    for variables, message in (
+        ({}, "the variable BLANK_FILE is not set"),
+        ({"BLANK_FILE": "/run/secrets/blank"}, "the value of BLANK_FILE is a path"),
+    ):
+        found = load(tmp_path, variables, TYPES, require_env=False).problems
+        assert [(each.message, each.hint) for each in found if "routes" not in each.message] == [
+            (message, hint)
+        ]
+
+
+def test_a_variable_beside_its_file_wins_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
+    (tmp_path / "secret").write_text("of-the-file")
+    environment = Environment({"BLANK": "of-the-variable", "BLANK_FILE": str(tmp_path / "secret")})
+    found = load(tmp_path, environment, TYPES)
+    assert [each.reveal() for each in found.secrets] == ["of-the-variable"]
+    assert [each.message for each in found.problems if "routes" not in each.message] == [
+        "BLANK and BLANK_FILE are both set: the bridge uses BLANK"
+    ]
+
+
+def test_a_source_and_a_task_with_the_same_secret_are_warned_about(tmp_path: Path) -> None:
+    task = "tasks: {t: {id: 5f3c9a7be4b0a1c2d3e4f501, secret_key: '${{ env.TASK }}'}}\n"
+    sources = "sources: {github: {secret: '${{ env.A }}'}, gitea: {secret: '${{ env.B }}'}}\n"
+    (tmp_path / "table.yml").write_text(f"theeye: {{customer: acme}}\n{sources}{task}")
+    for variables, expected in (
+        ({"A": KEY, "B": "b-secret", "TASK": KEY}, ["the secret in TASK is also the secret of a source"]),
+        ({"A": "a-secret", "B": "a-secret", "TASK": KEY}, []),
+    ):
+        found = load(tmp_path, variables, TYPES).problems
+        assert [each.message for each in found if "secret" in each.message] == expected
+        assert KEY not in "".join(map(str, found))
 
 
 @pytest.mark.parametrize(

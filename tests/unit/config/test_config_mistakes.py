@@ -149,7 +149,10 @@ def test_bad_table(path: Path) -> None:
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_good_table(path: Path) -> None:
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
-    assert problems_of(path, dict.fromkeys(names, "k" * 64)) == ()
+    assert (
+        problems_of(path, {name: ("k" if re.search("KEY|THEEYE", name) else "s") * 64 for name in names})
+        == ()
+    )
 
 
 def test_the_table_that_these_tests_change_has_no_mistake(find: Find) -> None:
@@ -271,7 +274,7 @@ def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
 def test_the_whole_design_is_refused_for_an_unknown_key_and_for_nothing_else() -> None:
     path = HERE / "later.yml"
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
-    found = problems_of(path, dict.fromkeys(names, "k" * 64))
+    found = problems_of(path, {name: ("k" if re.search("KEY|THEEYE", name) else "s") * 64 for name in names})
     assert told(found) == [
         "4:17: warning: access_token is for trials only: it expires, and permits far more than starting "
         "one task",
@@ -454,6 +457,35 @@ def test_no_message_holds_what_a_variable_holds(tmp_path: Path) -> None:
             assert "ooo" not in shown
 
 
+@pytest.mark.parametrize(
+    ("place", "line", "message", "hint"),
+    [
+        ("route", "branches: [main]", "unknown key 'branches'", "match: {payload.ref: refs/heads/main}"),
+        ("route", "types: [opened]", "unknown key 'types'", "event: pull_request.opened"),
+        ("route", "paths: [src/*]", "unknown key 'paths'", "{added,modified,removed}[*]: src/*"),
+        ("route", "receiver: team", "unknown key 'receiver'", "write task:"),
+        ("route", "group_by: [x]", "unknown key 'group_by'", "write concurrency: {group: …}"),
+        ("route", "with_items: [x]", "unknown key 'with_items'", "write loop: payload.alerts"),
+        ("route", "match: {payload.sender.login: !dependabot[bot]}", "scanning a tag", "write {not: …}"),
+        ("source", "type: alertmanager\n    dedupe: false", "dedupe: found 'false'", "write dedupe: off"),
+        ("source", "secret_file: /run/marked", "unknown key 'secret_file'; did you mean secret?",
+         "write secret: ${{ env.GITHUB_SECRET }} and set the variable GITHUB_SECRET_FILE to the path"),
+        ("source", "any_of: {token_file: /run/marked}", "unknown key 'token_file'; did you mean token?",
+         "set the variable GITHUB_TOKEN_FILE to the path"),
+    ],
+)  # fmt: skip
+def test_a_key_or_value_of_another_tool_has_what_to_write(
+    tmp_path: Path, place: str, line: str, message: str, hint: str
+) -> None:
+    before = "    event: push\n" if place == "route" else "    secret: ${{ env.GITHUB_SECRET }}\n"
+    kept = before if place == "route" else ""
+    (tmp_path / "table.yml").write_text(TABLE.replace(before, f"{kept}    {line}\n"), "utf-8")
+    found = problems_of(tmp_path / "table.yml")
+    (problem,) = [each for each in found if message in each.message]
+    assert problem.hint is not None and hint in problem.hint
+    assert not any("marked" in str(each) or "literal" in each.message for each in found)
+
+
 def test_the_line_to_write_names_a_variable_that_can_be_written(tmp_path: Path) -> None:
     config = tmp_path / "table.yml"
     for name in ("github", "my-hub", "9lives", "grün", "a b"):
@@ -467,7 +499,7 @@ def test_the_line_to_write_names_a_variable_that_can_be_written(tmp_path: Path) 
         config.write_text(table.replace("${{ env.GITHUB_SECRET }}", line[1]), "utf-8")
         assert [
             each
-            for each in problems_of(config, {**ENVIRONMENT, line[2]: "x" * 8})
+            for each in problems_of(config, {**ENVIRONMENT, line[2]: "a-secret"})
             if "secret" in each.message
         ] == []
 

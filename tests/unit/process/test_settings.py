@@ -123,6 +123,27 @@ def test_an_empty_variable_is_unset() -> None:
     ]
 
 
+def test_a_variable_that_nothing_reads_is_reported_with_the_nearest_name() -> None:
+    environ = {
+        "BRIDGE_DRYRUN": "true", "BRIDGE_RETENTON": "3d", "BRIDGE_CONFIG_FILE": "x", "BRIDGE_ODD": "x",
+        "BRIDGE_DELIVER": "true", "BRIDGE_STATUS_TOKEN": "a-token", "BRIDGE_STATUS_TOKEN_FILE": "token",
+        "BRIDGE_SECRET": "x",
+        "BRIDGE_KEY_FILE": "key", "BRIDGE_SERVICE_HOST": "10.0.0.1", "BRIDGE_PORT": "tcp://10.0.0.1:80",
+        "BRIDGE_PORT_80_TCP_ADDR": "10.0.0.1", "BRIDGE_SERVICE_PORT_HTTP": "80",
+    }  # fmt: skip
+    settings = Settings.from_environ(environ)
+    settings.environment.get("BRIDGE_SECRET")
+    with pytest.raises(SettingsError, match="BRIDGE_KEY_FILE"):
+        settings.environment.get("BRIDGE_KEY")
+    unknown = "the bridge has no variable BRIDGE_{} and ignores it{}"
+    assert settings.unknown_variables() == [
+        unknown.format("CONFIG_FILE", "; did you mean BRIDGE_CONFIG?"),
+        unknown.format("DRYRUN", "; did you mean BRIDGE_DRY_RUN?"),
+        unknown.format("ODD", ""),
+        unknown.format("RETENTON", "; did you mean BRIDGE_RETENTION?"),
+    ]
+
+
 def test_the_defaults_are_read_as_one_would_write_them() -> None:
     for variable in VARIABLES:
         variable.read(variable.default)
