@@ -305,7 +305,8 @@ class TestWhich:
         result = terminal.run(*command, f"--since={since}")
 
         assert result.exit_code == 2
-        form = "a duration is a number and s, m, h or d, such as 30s, 10m, 24h, 7d"
+        number = "a number above 0" if since == "0h" else "a number"
+        form = f"a duration is {number} and s, m, h or d, such as 30s, 10m, 24h, 7d"
         assert f"Invalid value for '--since': {since!r}: {form}" in result.output
 
     @pytest.mark.parametrize(
