@@ -23,9 +23,9 @@ from tests.support.tables import Clock
 from tests.support.terminal import Terminal
 
 #: The senders' vectors and samples, where they are there: the project passes its tests without them.
-SHARED = Path(os.environ.get("BRIDGE_TEST_SHARED", Path(__file__).parents[2] / "shared"))
+SHARED = Path(os.environ.get("TESTS_SHARED", Path(__file__).parents[2] / "shared"))
 
-#: Programs that some tests need and a machine may lack, by the names that BRIDGE_TEST_REQUIRED takes.
+#: Programs that some tests need and a machine may lack, by the names that TESTS_REQUIRED takes.
 LACKING = {
     "postgresql": "no PostgreSQL on this machine (on Debian: apt-get install postgresql)",
     "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
@@ -37,14 +37,14 @@ LACKING = {
 }
 
 #: Those without which the tests fail; without the others they are skipped.
-REQUIRED = frozenset(filter(None, os.environ.get("BRIDGE_TEST_REQUIRED", "").split(",")))
+REQUIRED = frozenset(filter(None, os.environ.get("TESTS_REQUIRED", "").split(",")))
 
 
 def pytest_configure() -> None:
     unknown = REQUIRED - LACKING.keys()
     if unknown:
         names = ", ".join(sorted(unknown))
-        raise pytest.UsageError(f"BRIDGE_TEST_REQUIRED names {names}; it takes {','.join(LACKING)}")
+        raise pytest.UsageError(f"TESTS_REQUIRED names {names}; it takes {','.join(LACKING)}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def lacks(program: str) -> None:
     """Skip the test, or fail it where the program is required."""
     if program in REQUIRED:
-        pytest.fail(f"{LACKING[program]}, and BRIDGE_TEST_REQUIRED names {program}", pytrace=False)
+        pytest.fail(f"{LACKING[program]}, and TESTS_REQUIRED names {program}", pytrace=False)
     pytest.skip(LACKING[program])
 
 

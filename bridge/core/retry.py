@@ -83,6 +83,13 @@ def decide(
     return Decision(JobState.WAITING, now + wait, detail)
 
 
+def not_sent(job: Job, reason: str, policy: RetryPolicy, *, now: float, random: float) -> Decision:
+    """Return what happens to a job whose attempt started and was not sent: it waits, however old it is."""
+    return Decision(
+        JobState.WAITING, now + backoff(job.window_attempts + 1, policy.longest_wait, random), reason
+    )
+
+
 def wait_for_task(job: Job, policy: RetryPolicy, *, now: float) -> float | None:
     """Return how many seconds a job waits for a table that has its task; None once its time is over.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import NotSent, SendError, StoreUnavailable
 from bridge.core.job import Job, JobState, Outcome
-from bridge.core.retry import Decision, decide, wait_for_task
+from bridge.core.retry import Decision, decide, not_sent, wait_for_task
 from bridge.core.secrets import Mask
 from bridge.delivery.circuit_breaker import Probe, is_alive
 from bridge.delivery.target import Target
@@ -112,8 +112,9 @@ class Sender:
             if (why := self._why_not_sent(claimed)) is not None:
                 reason = f"not sent: {why}; it will be retried"
                 result = AttemptResult(0.0, Outcome.UNAVAILABLE, None, reason, None)
-                # However old the job is: nothing was tried.
-                decision = Decision(JobState.WAITING, claimed.job.due_at, reason)
+                decision = not_sent(
+                    claimed.job, reason, claimed.table.retry, now=self._clock(), random=_random()
+                )
             else:
                 posted_at = time.monotonic()
                 answer = _post(client, claimed)
@@ -238,7 +239,7 @@ class Sender:
             table.retry,
             None if task is None else task.on_unknown,
             now=now,
-            random=random.random(),  # noqa: S311 - jitter needs no secrecy
+            random=_random(),
         )
 
     def _record(
@@ -272,6 +273,10 @@ class Sender:
         """Return a text as it is logged and stored."""
         # Masked before it is cut: a cut could leave a part of a key that no mask knows.
         return self._mask(text)[:MAX_DETAIL_LENGTH]
+
+
+def _random() -> float:
+    return random.random()  # noqa: S311 - jitter needs no secrecy
 
 
 def _post(client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,12 +54,17 @@ def test_a_worker_on_an_affected_sqlite_warns(tmp_path: Path) -> None:
             )
 
 
+def open_files(pid: int) -> Iterator[str]:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            yield str(file.readlink())
+
+
 def test_heartbeats_need_no_writable_tmp(tmp_path: Path) -> None:
     """A read-only root has none, and gunicorn would not start."""
     with stand_in() as theeye:
         config = write_table(tmp_path, theeye.url)
         with Server(config, tmp_path / "bridge.db", VARIABLES) as server:
-            files = Path(f"/proc/{server.workers[0]}/fd").iterdir()
-            heartbeats = [link for link in map(os.readlink, files) if "wgunicorn-" in link]
+            heartbeats = [link for link in open_files(server.workers[0]) if "wgunicorn-" in link]
     folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
     assert [Path(link).parent for link in heartbeats] == [Path(folder)] * len(heartbeats) != []
