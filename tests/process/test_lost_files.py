@@ -45,8 +45,9 @@ def sqlite(database: Path, statement: str) -> str:
     """Run a statement from another process, as a person with SQLite's shell does."""
     code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall())"
     ran = subprocess.run(
-        [sys.executable, "-c", code, str(database), statement], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, str(database), statement], check=False, capture_output=True, text=True
     )
+    assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 
 
