@@ -227,6 +227,15 @@ def _shown(path: Path) -> Path:
 
 
 def _stay_up(stage: Stage, say: Say) -> None:
+    try:
+        _invite(stage, say)
+        signal.pause()
+    except KeyboardInterrupt:
+        say("")
+
+
+def _invite(stage: Stage, say: Say) -> None:
+    """Print how to send another push."""
     url = f"{stage.bridge.url}/hooks/github"
     say("")
     say("The demo runs until you press Ctrl-C. Send another push, signed as GitHub signs it:")
@@ -242,7 +251,3 @@ def _stay_up(stage: Stage, say: Say) -> None:
     say(f"  DATABASE_URL={stage.database_url} {sys.executable} -m bridge jobs list")
     say("")
     say(f"The log of the bridge is {stage.bridge.log}.")
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        say("")
