@@ -59,7 +59,7 @@ class Table:
     title: str
     case: Case
     sizes: Sequence[int]
-    #: The databases to measure it on; empty if it uses none, or one of its own.
+    #: The databases to measure it on; empty if it uses none, or starts one itself.
     databases: Sequence[str] = (SQLITE, POSTGRESQL)
     goals: Sequence[Goal] = ()
     #: Formats a size.

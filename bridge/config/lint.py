@@ -281,8 +281,9 @@ def _patterns(node: Node) -> Iterator[tuple[Place, str]]:
             yield from _patterns(inner)
     elif isinstance(node, Section):
         yield from () if NOT not in node else _patterns(node.named(NOT))
-        if start := re.fullmatch(r"\^([\w/-]+)(\$?)", str(node.get("regex", ""))):  # type: ignore[call-overload]
-            yield node.named("regex").place, start[1] + ("" if start[2] else "*")
+        regex = node.named("regex") if "regex" in node else None
+        if isinstance(regex, Scalar) and (start := re.fullmatch(r"\^([\w/-]+)(\$?)", regex)):
+            yield regex.place, start[1] + ("" if start[2] else "*")
     elif not isinstance(node, Invalid) and "${{" not in node and not (node.plain and node in WORDS):
         yield node.place, str(node)
 

@@ -242,7 +242,7 @@ def _take(
         for job in due
     ]
     numbers = {row.id: row.attempt_count for row in _CLAIM.rows_for(connection, values)}
-    # All of them, since their rows are locked. What is sent by mistake cannot be undone, so both are checked.
+    # All of them, since their rows are locked. The state is checked all the same: no POST can be undone.
     claimed = [job for job in due if job.id in numbers]
     started = [
         {"job_id": job.id, "number": numbers[job.id], "started_at": now, "task_id": job.task_id}
