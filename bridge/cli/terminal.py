@@ -100,7 +100,7 @@ class Terminal:
         `shows_name` prints where it is, on standard error. Raises NoStore if there is none, unless `create`.
         """
         from bridge.outbox.database import store_name  # noqa: PLC0415 - its libraries are slow to import
-        from bridge.outbox.store import Outbox  # noqa: PLC0415 - the same
+        from bridge.outbox.store import Outbox  # noqa: PLC0415 - so are the store's
 
         url = self.settings.database_url
         try:

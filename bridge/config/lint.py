@@ -254,7 +254,7 @@ def _payloads(events: tuple[Scalar, ...] | None, source: Source) -> list[FieldTr
 
 
 def _payload(event: str, source: Source) -> FieldTree:
-    """Return what is known of an event, at least the fields that its bodies must have."""
+    """Return the known fields of an event: at least those that its bodies must have."""
     known, markers = source.type.events, source.type.markers
     for name in (event, event.rpartition(".")[0]):
         if name in source.type.fields:

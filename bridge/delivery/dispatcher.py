@@ -232,7 +232,7 @@ class Delivery:
         """Claim up to `limit` jobs, none of the excluded tasks. Return how many."""
         if limit <= 0:
             return 0
-        lease = table.theeye.timeout + LEASE_SLACK
+        lease = _lease(table)
         lease_ends_at = time.monotonic() + lease
         claim = self._outbox.claim(
             free=limit,
@@ -270,11 +270,6 @@ class Delivery:
         due = self._next_start_at if due is None or due <= asked_at else min(due, self._next_start_at or due)
         return POLL_INTERVAL if due is None else min(POLL_INTERVAL, max(0.0, due - self._clock()))
 
-    @property
-    def _lease(self) -> float:
-        """How long a claim lasts, seconds."""
-        return self._table.theeye.timeout + LEASE_SLACK
-
     def _follow_clock(self) -> None:
         """After the clock was corrected, keep jobs from becoming dead or waiting for long because of it."""
         jumps = (self._clock.forward_jumps, self._clock.backward_jumps)
@@ -282,13 +277,13 @@ class Delivery:
             return
         self._outbox.restart_retry_windows()
         if jumps[1] != self._followed_jumps[1]:
-            self._correct_future_times(self._lease)
+            self._correct_future_times(_lease(self._table))
         self._followed_jumps = jumps
 
     def _correct_future_times(self, longest: float) -> None:
         """Shorten waits of over `longest` seconds (or the longest wait), and leases that are too long."""
         longest = max(longest, self._table.retry.longest_wait)
-        if corrected := self._outbox.correct_future_times(longest, max(self._lease, MAX_LEASE)):
+        if corrected := self._outbox.correct_future_times(longest, max(_lease(self._table), MAX_LEASE)):
             log.warning("corrected future times of %d jobs: a clock was ahead", corrected)
 
     def _recover_abandoned(self, *, everything: bool) -> None:
@@ -300,7 +295,7 @@ class Delivery:
         if abs(ahead - self._store_ahead) > JUMP_THRESHOLD:
             self._jumped_at = now
         self._store_ahead = ahead
-        if not everything and now - self._jumped_at < self._lease:
+        if not everything and now - self._jumped_at < _lease(self._table):
             return
         for job, attempt in left:
             if job.claim_token is None or (attempt is not None and self._sender.is_running(attempt.id)):
@@ -367,3 +362,8 @@ class Delivery:
                 log.exception("probing TheEye failed")
             self.wake()
         client.close()
+
+
+def _lease(table: RoutingTable) -> float:
+    """Return how long a claim lasts, seconds."""
+    return table.theeye.timeout + LEASE_SLACK

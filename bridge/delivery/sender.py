@@ -78,10 +78,8 @@ class Sender:
         self._clock = clock
         self._dry_run = dry_run
         self._lock = threading.Lock()
-        #: The attempts that are not recorded, by id.
-        self._running: dict[int, ClaimedJob] = {}
-        #: How those have ended that have, and what it decides.
-        self._ended: dict[int, tuple[AttemptResult, Decision]] = {}
+        #: The attempts that are not recorded, by id; for one that has ended, its result and decision, too.
+        self._running: dict[int, tuple[ClaimedJob, tuple[AttemptResult, Decision] | None]] = {}
         #: Until when jobs are sent, and results are recorded again, seconds of ``time.monotonic()``.
         self.deadline = math.inf
 
@@ -100,7 +98,7 @@ class Sender:
         self._target.claimed(claimed.job)
         if claimed.attempt_id is not None:
             with self._lock:
-                self._running[claimed.attempt_id] = claimed
+                self._running[claimed.attempt_id] = (claimed, None)
 
     def deliver(self, client: HttpClient, claimed: ClaimedJob) -> None:
         """Deliver one expected job. Raises StoreUnavailable where its result cannot be stored."""
@@ -122,7 +120,7 @@ class Sender:
                 is_sent = True
                 decision = self._decide(claimed.job, claimed.table, result)
             with self._lock:
-                self._ended[claimed.attempt_id] = (result, decision)
+                self._running[claimed.attempt_id] = (claimed, (result, decision))
             self._record(claimed, claimed.attempt_id, result, decision)
         finally:
             if not is_sent:
@@ -131,7 +129,6 @@ class Sender:
             if claimed.attempt_id is not None:
                 with self._lock:
                     self._running.pop(claimed.attempt_id)
-                    self._ended.pop(claimed.attempt_id, None)
 
     def probe(self, client: HttpClient, probe: Probe) -> None:
         """Ask whether TheEye is reachable."""
@@ -152,12 +149,12 @@ class Sender:
     def record_running(self, reason: str) -> None:
         """Record the attempts that still run as unknown, and those that have ended as they have."""
         with self._lock:
-            running, ended = list(self._running.items()), dict(self._ended)
-        for attempt_id, claimed in running:
+            running = list(self._running.items())
+        for attempt_id, (claimed, ended) in running:
             job, table, at = claimed.job, claimed.table, claimed.claimed_at
             try:
-                if attempt_id in ended:
-                    self._outbox.record(job, claimed.token, attempt_id, *ended[attempt_id])
+                if ended is not None:
+                    self._outbox.record(job, claimed.token, attempt_id, *ended)
                 else:
                     self.record_lost(job, claimed.token, attempt_id, at, reason, table)
             except StoreUnavailable as error:

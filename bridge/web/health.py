@@ -105,15 +105,12 @@ def _details(bridge: Bridge) -> dict[str, Any]:
 
 def _current(bridge: Bridge, trouble: Iterable[str]) -> Iterator[str]:
     """Yield the troubles, with at most one outage: the longest that has not ended for any process."""
-    outages: list[str] = []
-    for text in trouble:
-        if outage_began_before(text) is None:
-            yield text
-        else:
-            outages.append(text)
+    began = {text: outage_began_before(text) for text in trouble}
+    yield from (text for text, at in began.items() if at is None)
+    outages = sorted((at, text) for text, at in began.items() if at is not None)
     if outages:
         last = bridge.outbox.last_accepted_at()
-        yield from sorted(text for text in outages if (outage_began_before(text) or 0.0) > last)[:1]
+        yield from [text for at, text in outages if at > last][:1]
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:

@@ -467,7 +467,7 @@ class TestDelivery:
         assert process.outcomes(job.id) == [Outcome.ACCEPTED]
 
     def test_a_longer_time_out_is_for_longer_claims(self, process: Process, theeye: StandIn) -> None:
-        """What is claimed from now on is claimed for as long as it may take now."""
+        """The lease of a later claim is as long as the new time-out requires."""
         process.start()
         process.delivery.use(make_table(tasks=[TASK], url=theeye.url, timeout=600.0))
         job = process.wait_for(process.send(), JobState.ACCEPTED)

@@ -71,7 +71,7 @@ def _may_have(known: Mapping[str, FieldTree], step: str) -> bool:
 
 
 def known_at(known: FieldTree, steps: Iterable[Step]) -> FieldTree:
-    """Return what is known of the field at these steps."""
+    """Return the tree at these steps, or None if it is unknown."""
     for step in steps:
         if isinstance(known, list) and not isinstance(step, str):
             known = known[0]

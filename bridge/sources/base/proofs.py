@@ -210,11 +210,9 @@ class HmacSignature(Proof):
         """Return the signature in the header's format."""
         before, _, after = self.signed.partition("{body}")
         signer = hmac.new(secret_bytes(secret), digestmod=self.algorithm)
-        if before:
-            signer.update(before.encode().replace(b"{ts}", time))
+        signer.update(before.encode().replace(b"{ts}", time))
         signer.update(self.content(request))
-        if after:
-            signer.update(after.encode().replace(b"{ts}", time))
+        signer.update(after.encode().replace(b"{ts}", time))
         encoded = signer.hexdigest().encode() if self.encoding == "hex" else b64encode(signer.digest())
         return self.prefix.encode() + encoded
 

@@ -253,8 +253,8 @@ class TestWhatIsToldHonestly:
         assert (answer["different"], answer["uncertain"]) == (0, len(uncertain))
         events = [change for event in answer["events"] for change in event["changes"]]
         assert [(change["route"], change["certain"]) for change in events] == [(x, False) for x in uncertain]
-        told = terminal.run("preview").stdout
-        assert ("uncertain differences: 1, because a stored field is redacted" in told) is bool(uncertain)
+        output = terminal.run("preview").stdout
+        assert ("uncertain differences: 1, because a stored field is redacted" in output) is bool(uncertain)
         # And what it does not decide is sure all the same.
         edit(terminal, '"${{ payload.number }}"', '"n${{ payload.number }}"')
         sure = "deploy" not in uncertain

@@ -445,7 +445,7 @@ class TestTrial:
     def test_one_that_meets_a_defect_makes_way_or_counts(
         self, make: Make, theeye: StandIn, monkeypatch: pytest.MonkeyPatch, where: str
     ) -> None:
-        """Before the request, nothing was heard; in the record, TheEye's answer was."""
+        """A defect before the request leaves no answer; one in the record comes after TheEye's answer."""
         process = self.in_an_outage(make, theeye)
         left = [ZeroDivisionError()]
 

@@ -217,7 +217,7 @@ def test_a_request_that_does_not_come_whole_in_time_is_kept(web: Web) -> None:
 
 
 def test_every_class_of_refusal_is_kept_but_one(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None that is added later goes without: only after a 503 the sender comes again."""
+    """Every class of refusal is stored, except those with 503: after these, the sender sends again."""
 
     def leaves(kind: type[Refusal]) -> list[type[Refusal]]:
         below = kind.__subclasses__()

@@ -445,7 +445,7 @@ class TestRecord:
 
 
 class TestBesideAStart:
-    """A process finds the lease of a claim over, and meets the start of its owner, which was only slow.
+    """A process ends a claim whose lease has expired, while the claim's slow owner starts the attempt.
 
     The owner is of release 0.1, which starts an attempt after its claim: a rolling upgrade runs both.
     """

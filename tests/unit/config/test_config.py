@@ -251,7 +251,7 @@ def test_two_sources_with_one_variable_for_their_tasks_are_warned_about(tmp_path
         ]
 
 
-#: Secrets that were copied with something around them, and what is odd about each.
+#: Secrets that were copied with something around them, and the warning for each.
 ODD_SECRETS = {
     "marked-secret\n": "ends with a line break", "marked-secret\r\n \n": "ends with a line break",
     " marked-secret": "begins with a blank", "marked-secret ": "ends with a blank",

@@ -24,7 +24,7 @@ from bridge.sources.base.proofs import BasicCredentials
 
 #: How a message writes a URL of PostgreSQL.
 POSTGRESQL = "postgresql://user:password@host:port/name"
-#: The same for SQLite, and what is said of other texts.
+#: The same for SQLite, and the errors for other texts.
 SQLITE = "sqlite:///path/to/file.db"
 SLASHES = f"expected {SQLITE}, or sqlite:////path for an absolute path"
 NO_SCHEME = f"it has no scheme; expected {POSTGRESQL}, or sqlite:/// before the path of a file"

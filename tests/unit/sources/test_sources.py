@@ -630,7 +630,7 @@ class TestSeveral:
         value = value_of(proof, request)
         for other in ("v9,x", "v9=x", "\xe9", "x", "="):
             source.verify(with_value(proof, request, together(proof, [value, f"{other},{other}"])))
-        if not isinstance(proof, TimeInSignature):  # its time stands before its signatures
+        if not isinstance(proof, TimeInSignature):  # its header begins with the time
             source.verify(with_value(proof, request, together(proof, [*["v9,x", "v9=x"] * 12, value])))
 
 
