@@ -195,15 +195,6 @@ class TestUsedUp:
         clock.now = NOW + 61
         assert ids(claim(outbox)) == [fourth.id]
 
-    def test_and_keeps_why_it_waited_before(self, outbox: Outbox) -> None:
-        (job_id,) = store(outbox, "1", 1)
-        for _ in range(3):
-            retry(outbox, claim(outbox, rate=None))
-        assert ids(claim(outbox)) == []
-
-        after = outbox.job(job_id)
-        assert (after.state, after.reason, after.window_attempts) == (JobState.WAITING, "503 busy", 3)
-
     def test_at_the_very_end_of_the_span_is_too_early(
         self, outbox: Outbox, clock: Clock, fourth: Job
     ) -> None:
