@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -89,6 +90,12 @@ def table_watcher(settings: Settings) -> TableWatcher:
         lambda: load(settings.config, variables, discover(Fetcher()), commit=settings.commit),
         lambda: variables.files,
     )
+
+
+def load_with(settings: Settings, added: Mapping[str, bytes]) -> Loaded:
+    """Return the table on disk with further files, by name, also if variables are unset. Raises ConfigError."""
+    types = discover(Fetcher())
+    return load(settings.config, settings.environment, types, require_env=False, added=added)
 
 
 def prepare_store(settings: Settings) -> None:

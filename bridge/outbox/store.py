@@ -28,6 +28,7 @@ from bridge.outbox import (
     rates,
     write_check,
 )
+from bridge.outbox.activity import Activity
 from bridge.outbox.attempt_storage import Ended, end_unstarted
 from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
@@ -35,6 +36,7 @@ from bridge.outbox.database import Database
 from bridge.outbox.event_storage import NewEvent
 from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.history import EventWithJobs, history
+from bridge.outbox.listing import Listing
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.postgresql import PostgreSQL
@@ -73,6 +75,9 @@ class Outbox:
             self._database = SQLite(url, checkpoints=not beside_a_server, create=create)
         #: The record of people's actions.
         self.audit = Audit(self._database, clock)
+        #: Lists with filters and pages.
+        self.listing = Listing(self._database)
+        self.activity = Activity(self._database)
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
             found = self._database.read(migrations.revision)

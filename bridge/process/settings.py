@@ -74,6 +74,12 @@ def _secret(text: str) -> Secret | None:
     return Secret(text) if text else None
 
 
+def _public_url(text: str) -> str | None:
+    if text and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#]*)?", text):
+        raise ValueError("expected an address such as https://bridge.example.org")
+    return text.rstrip("/") or None
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         for word in words:
@@ -179,6 +185,20 @@ VARIABLES = (
         private=True,
     ),
     Variable(
+        "BRIDGE_ADMIN_PASSWORD",
+        "",
+        "the password of the page; without it, the page is closed",
+        _secret,
+        private=True,
+    ),
+    Variable(
+        "BRIDGE_PUBLIC_URL",
+        "",
+        "the address of the bridge for links, such as https://bridge.example.org",
+        _public_url,
+        otherwise="the address of the request",
+    ),
+    Variable(
         "BRIDGE_TRUSTED_PROXIES",
         "0",
         "the number of proxies that append to X-Forwarded-For",
@@ -238,6 +258,10 @@ class Settings:
     retention: Retention
     #: Shows the details of ``/readyz``; None: only the log has them.
     status_token: Secret | None
+    #: The password of the page; None: the page is closed.
+    admin_password: Secret | None
+    #: Without a slash at its end.
+    public_url: str | None
     #: Seconds.
     stop_timeout: float
     web_concurrency: int
@@ -256,7 +280,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets among the settings, for the mask."""
-        return () if self.status_token is None else (self.status_token,)
+        return tuple(each for each in (self.status_token, self.admin_password) if each is not None)
 
     def unknown_variables(self) -> list[str]:
         """Return a line for each variable that begins like one of the bridge and that nothing reads.

@@ -23,13 +23,18 @@ def explanation_lines(
     title = f"event {event.full_name} of source {event.source}, delivery {event.delivery_id}"
     yield Line(title, Tone.TITLE)
     explanations = list(explanations)
-    for each in sorted((one for one in explanations if one.route.source == event.source), key=_distance):
+    for each in nearest_first(one for one in explanations if one.route.source == event.source):
         yield Line("")
         yield from _route_lines(each, table, mask)
     others = [repr(one.route.name) for one in explanations if one.route.source != event.source]
     if others:
         yield Line("")
         yield Line(f"routes of other sources: {', '.join(others)}", Tone.ASIDE)
+
+
+def nearest_first(explanations: Iterable[Explanation]) -> list[Explanation]:
+    """Return the routes that match, then the others, the nearest miss first."""
+    return sorted(explanations, key=_distance)
 
 
 def _distance(each: Explanation) -> tuple[int, int, int]:
