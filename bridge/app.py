@@ -93,7 +93,7 @@ def table_watcher(settings: Settings) -> TableWatcher:
 
 
 def load_with(settings: Settings, added: Mapping[str, bytes]) -> Loaded:
-    """Return the table on disk with further files, by name, also if variables are unset. Raises ConfigError."""
+    """Return the table on disk with further files, by name; variables may be unset. Raises ConfigError."""
     types = discover(Fetcher())
     return load(settings.config, settings.environment, types, require_env=False, added=added)
 
