@@ -157,9 +157,10 @@ def _needy(connection: Connection) -> list[Needy]:
 
 
 def _minutes(connection: Connection, window: Window) -> list[Minute]:
-    number = cast((jobs.c.created_at - window.since) / MINUTE, Integer)
+    # PostgreSQL rounds to the second, SQLite cuts.
+    number = cast(jobs.c.created_at - window.since, Integer) // MINUTE
     conditions = window_conditions(connection, jobs, jobs.c.created_at, window)
-    query = select(func.floor(number).label("minute"), jobs.c.state, func.count().label("jobs"))
+    query = select(number.label("minute"), jobs.c.state, func.count().label("jobs"))
     query = query.where(*conditions).group_by("minute", jobs.c.state)
     end = window.since if window.until is None else window.until
     counts: list[dict[str, int]] = [{} for _ in range(max(0, round((end - window.since) / MINUTE)))]

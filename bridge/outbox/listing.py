@@ -312,17 +312,16 @@ def window_conditions(
     connection: Connection, table: Table, time: ColumnElement[float], window: Window
 ) -> list[Condition]:
     """Return the conditions on a row's time. Its id bounds it too, so that no index has the time."""
-    first = first_id(connection, table, time, window.since)
+    first = first_id(connection, table, time, window.since - DISORDER_SECONDS)
     conditions: list[Condition] = [table.c.id >= first, time >= window.since]
     if window.until is not None:
-        last = first_id(connection, table, time, window.until + 2 * DISORDER_SECONDS)
+        last = first_id(connection, table, time, window.until + DISORDER_SECONDS)
         conditions += [table.c.id <= last, time < window.until]
     return conditions
 
 
 def first_id(connection: Connection, table: Table, time: ColumnElement[float], since: float) -> int:
-    """Return an id before which no row is as late as `since`, by a search in the primary key."""
-    since -= DISORDER_SECONDS
+    """Return the first id whose row is about as late as `since`, by a search in the primary key."""
     low, high = 0, connection.execute(select(func.max(table.c.id))).scalar_one() or 0
     while low < high:
         middle = (low + high) // 2
@@ -331,4 +330,4 @@ def first_id(connection: Connection, table: Table, time: ColumnElement[float], s
             low = middle + 1
         else:
             high = middle
-    return low
+    return low + 1

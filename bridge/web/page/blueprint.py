@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, redirect, render_template, request, session, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 from bridge.app import Bridge
 from bridge.core.errors import NoSuchEvent, NoSuchJob, StoreUnavailable
+from bridge.core.secrets import Mask
 from bridge.web.page.change_views import add_change_views
 from bridge.web.page.event_views import add_event_views
 from bridge.web.page.format import FILTERS
@@ -58,6 +61,8 @@ def add_page(app: Flask, bridge: Bridge) -> None:
     for name, function in FILTERS.items():
         blueprint.add_app_template_filter(function, name)
     blueprint.after_request(_with_headers)
+    # A payload may hold a secret. It is masked before it is escaped: later, its letters may differ.
+    app.jinja_env.finalize = partial(_masked, bridge.mask)
     for error in (BadQuery, NoSuchEvent, NoSuchJob, StoreUnavailable, CSRFError):
         blueprint.register_error_handler(error, _error_page)
     assets = {
@@ -146,6 +151,10 @@ def _require_session() -> BaseResponse | None:
     if request.method != "GET" or request.path == "/":
         return redirect(url_for("page.sign_in_form"), 303)
     return redirect(url_for("page.sign_in_form", next=request.full_path.rstrip("?")), 303)
+
+
+def _masked(mask: Mask, value: object) -> object:
+    return mask(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _with_headers(response: Response) -> Response:

@@ -11,6 +11,8 @@ from bridge.report.verdict import GLYPHS
 
 #: The longest text of a cell, in characters.
 CELL_CHARACTERS = 160
+#: The longest text of several lines, in characters.
+LINES_CHARACTERS = 20_000
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -39,6 +41,12 @@ def visible(text: object, limit: int = CELL_CHARACTERS) -> str:
     return shown if len(str(text)) <= limit else f"{shown}…"
 
 
+def visible_lines(text: str, limit: int = LINES_CHARACTERS) -> str:
+    """Return several lines from outside without such characters, and cut."""
+    shown = "\n".join(map(escaped, text[:limit].split("\n")))
+    return shown if len(text) <= limit else f"{shown}…"
+
+
 def grouped(count: int) -> str:
     return f"{count:,}"
 
@@ -64,6 +72,6 @@ def size(count: int) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "ago": ago, "span": span, "utc": utc, "visible": visible, "grouped": grouped, "capped": capped,
-    "glyph": glyph, "size": size,
+    "ago": ago, "span": span, "utc": utc, "visible": visible, "visible_lines": visible_lines,
+    "grouped": grouped, "capped": capped, "glyph": glyph, "size": size,
 }  # fmt: skip

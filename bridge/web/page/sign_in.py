@@ -81,7 +81,7 @@ def session_key(password: Secret) -> bytes:
 
     Slow, so that a cookie does not help to guess the password.
     """
-    return scrypt(password.reveal().encode(), salt=b"theeye-bridge session", n=2**14, r=8, p=1, dklen=32)
+    return scrypt(_encoded(password.reveal()), salt=b"theeye-bridge session", n=2**14, r=8, p=1, dklen=32)
 
 
 class CookieSessions(SecureCookieSessionInterface):
@@ -111,8 +111,12 @@ def address_of(asked: Request, settings: Settings) -> str:
 
 def is_password(given: str, password: Secret) -> bool:
     """Compare in constant time."""
-    digests = (sha256(text.encode()).digest() for text in (given, password.reveal()))
+    digests = (sha256(_encoded(text)).digest() for text in (given, password.reveal()))
     return hmac.compare_digest(*digests)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a variable may hold bytes that are not UTF-8
 
 
 def sign_in(now: float, name: str) -> None:
