@@ -102,7 +102,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/change")
     def confirm() -> str:
-        selection = _selection(Query(request.args.to_dict()))
+        selection = _selection(Query.of(request.args))
         ids = selection.ids(bridge)
         target = {**selection.target, "newest": max(ids, default=0)}
         return render_template(
@@ -112,7 +112,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.post("/change")
     def begin() -> BaseResponse:
-        selection = _selection(Query(request.form.to_dict()))
+        selection = _selection(Query.of(request.form))
         count = len(selection.ids(bridge))
         entry = audit.begin(_action(selection.audit_name, selection.target, count))
         return redirect(url_for("page.change", number=entry), 303)

@@ -101,7 +101,7 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/events")
     def events() -> str:
-        query = Query(request.args.to_dict())
+        query = Query.of(request.args)
         wanted = query.events(tuple(bridge.table.sources))
         listing = bridge.outbox.listing
         page = listing.events(wanted, query.before)
@@ -114,7 +114,7 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
     @blueprint.get("/events/newer")
     def newer_events() -> str:
         """How many events have arrived since the list was shown."""
-        query = Query(request.args.to_dict())
+        query = Query.of(request.args)
         page = bridge.outbox.listing.events(query.events(tuple(bridge.table.sources)))
         newest = int(request.args.get("upto", "0") or 0)
         count = sum(1 for each in page.rows if each.summary.id > newest)

@@ -19,7 +19,7 @@ def add_job_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/jobs")
     def jobs() -> str:
-        query = Query(request.args.to_dict())
+        query = Query.of(request.args)
         wanted = query.jobs()
         page = bridge.outbox.listing.jobs(wanted, query.before)
         return render_template(
@@ -32,7 +32,7 @@ def add_job_views(blueprint: Blueprint, bridge: Bridge) -> None:
     @blueprint.get("/jobs/newer")
     def newer_jobs() -> str:
         """How many jobs were created since the list was shown."""
-        query = Query(request.args.to_dict())
+        query = Query.of(request.args)
         page = bridge.outbox.listing.jobs(query.jobs())
         newest = int(request.args.get("upto", "0") or 0)
         count = sum(1 for each in page.rows if each.id > newest)

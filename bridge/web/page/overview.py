@@ -123,5 +123,5 @@ def _needs(bridge: Bridge, sources: Mapping[str, SourceActivity], trouble: Itera
         # A good webhook after it shows that the sender was set right.
         if source.refused_at is not None and source.refused_at > (source.last_at or 0.0):
             count = f"{source.refused}{'+' if source.refused >= LIMIT_PER_SOURCE else ''} refused"
-            url = url_for("page.refused", source=name)
+            url = url_for("page.refused", source=name) if name else url_for("page.refused", unknown=1)
             yield Need("dead", count, name or "unknown source", source.reason or "", url, "What to do →")

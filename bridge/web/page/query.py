@@ -36,6 +36,11 @@ class Query:
 
     values: Mapping[str, str]
 
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> Query:
+        """A form sends its empty fields, too."""
+        return cls({key: value for key, value in values.items() if value})
+
     def get(self, key: str) -> str | None:
         return self.values.get(key)
 

@@ -25,7 +25,7 @@ def add_table_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/routes")
     def routes() -> str:
-        query = Query(request.args.to_dict())
+        query = Query.of(request.args)
         wanted = (query.get("q") or "").casefold()
         found = [each for each in bridge.table.routes if wanted in f"{each.name} {each.source}".casefold()]
         start = query.number("after") or 0
@@ -48,8 +48,9 @@ def add_table_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/refused")
     def refused() -> str:
-        query = Query(request.args.to_dict())
-        found = bridge.outbox.refused(source=query.get("source"), limit=REFUSED_LIMIT)
+        query = Query.of(request.args)
+        source = "" if query.get("unknown") else query.get("source")
+        found = bridge.outbox.refused(source=source, limit=REFUSED_LIMIT)
         return render_template("refused.html", query=query, refused=found, advice=advice_for)
 
     @blueprint.get("/audit")
