@@ -14,8 +14,6 @@ from bridge.outbox.listing import SCANNED, Window, first_id, window_conditions
 from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import NEEDS_PERSON, events, jobs, refused_requests
 
-#: How many jobs that need a person are looked at.
-NEEDY_SCANNED = 10_000
 MINUTE = 60
 
 
@@ -89,7 +87,7 @@ class Activity:
         return self._database.read(partial(_sources, names=tuple(names), window=window))
 
     def needy(self) -> list[Needy]:
-        """Return the routes with dead or unknown jobs, of the newest NEEDY_SCANNED; the newest first."""
+        """Return the routes with dead or unknown jobs, that of the newest job first."""
         return self._database.read(_needy)
 
     def minutes(self, window: Window) -> list[Minute]:
@@ -141,15 +139,11 @@ def _sources(connection: Connection, names: tuple[str, ...], window: Window) -> 
 
 
 def _needy(connection: Connection) -> list[Needy]:
-    some = (
-        (select(jobs.c.route, jobs.c.state, jobs.c.id).where(NEEDS_PERSON).order_by(jobs.c.id.desc()))
-        .limit(NEEDY_SCANNED)
-        .subquery()
-    )
+    # An index has all that this reads.
     grouped = select(
-        some.c.route, some.c.state, func.count().label("jobs"), func.max(some.c.id).label("newest")
+        jobs.c.route, jobs.c.state, func.count().label("jobs"), func.max(jobs.c.id).label("newest")
     )
-    rows = connection.execute(grouped.group_by(some.c.route, some.c.state)).all()
+    rows = connection.execute(grouped.where(NEEDS_PERSON).group_by(jobs.c.state, jobs.c.route)).all()
     newest = select(jobs).where(jobs.c.id.in_([row.newest for row in rows]))
     by_id = {row.id: job_of(row) for row in connection.execute(newest)}
     found = [Needy(row.route, JobState(row.state), row.jobs, by_id[row.newest]) for row in rows]

@@ -107,7 +107,7 @@ jobs = Table(
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_route", "route", "id"),
     Index("jobs_by_task", "task_id", "id"),
-    _partial("jobs_of_route_for_person", NEEDS_PERSON, "route", "id"),
+    _partial("jobs_for_person", NEEDS_PERSON, "state", "route", "id"),
     # The state comes first: otherwise the planner uses jobs_by_state and sorts all waiting jobs.
     _partial("jobs_ready", IS_READY, "state", "due_at", "id", "task_id", "route"),
     _partial("jobs_ready_by_task", IS_READY, "state", "task_id", "due_at", "id"),

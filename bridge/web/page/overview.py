@@ -11,7 +11,7 @@ from flask import Blueprint, render_template, url_for
 
 from bridge.app import Bridge
 from bridge.core.job import TableVersion
-from bridge.outbox.activity import MINUTE, NEEDY_SCANNED, Minute, SourceActivity
+from bridge.outbox.activity import MINUTE, Minute, SourceActivity
 from bridge.outbox.listing import SCANNED, EventFilter, Window
 from bridge.outbox.refused_requests import LIMIT_PER_SOURCE
 from bridge.web.health import troubles
@@ -115,7 +115,7 @@ def _needs(bridge: Bridge, sources: Mapping[str, SourceActivity], trouble: Itera
     for text in trouble:
         yield Need("unknown", "problem", "", text, url_for("page.table"), "Table →")
     for each in bridge.outbox.activity.needy():
-        count = f"{each.count:,}{'+' if each.count >= NEEDY_SCANNED else ''} {each.state}"
+        count = f"{each.count:,} {each.state}"
         url = url_for("page.jobs", state=each.state, route=each.route, last="30d")
         reason = each.newest.reason or "the answer was lost: say whether TheEye has it"
         yield Need(each.state, count, each.route, reason, url, "Look at them →")

@@ -18,6 +18,6 @@ def upgrade() -> None:
     op.create_index("jobs_by_route", "jobs", ["route", "id"])
     op.create_index("jobs_by_task", "jobs", ["task_id", "id"])
     op.create_index(
-        "jobs_of_route_for_person", "jobs", ["route", "id"],
+        "jobs_for_person", "jobs", ["state", "route", "id"],
         sqlite_where=_NEEDS_PERSON, postgresql_where=_NEEDS_PERSON,
     )  # fmt: skip
