@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from flask import Request
+from gunicorn.http.errors import ParseException
 
 from bridge.core.errors import quoted
 from bridge.core.event import JSON
@@ -48,14 +49,14 @@ def read_call(request: Request, declared: Mapping[str, Any], token: ApiToken) ->
     if "requestBody" in declared:
         body = declared["requestBody"]["content"]["application/json"]["schema"]
         shapes |= body["properties"]
-        given |= {**dict.fromkeys(body.get("required", ())), **_object(request.get_data())}
+        given |= {**dict.fromkeys(body.get("required", ())), **_object(request)}
     return Call(request.path, Query({key: _text(key, each, shapes) for key, each in given.items()}), token)
 
 
-def _object(raw: bytes) -> dict[str, JSON]:
+def _object(request: Request) -> dict[str, JSON]:
     try:
-        body = orjson.loads(raw or b"{}")
-    except orjson.JSONDecodeError:
+        body = orjson.loads(request.get_data() or b"{}")
+    except (ParseException, orjson.JSONDecodeError):  # the first: of invalid chunks
         raise BadQuery("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise BadQuery("the body is not an object")

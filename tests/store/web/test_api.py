@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import shlex
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 import pytest
 from flask import Flask
+from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 from sqlalchemy import text
 
 from bridge.core.attempt_result import AttemptResult
@@ -398,6 +400,18 @@ class TestMistakes:
         found = orjson.loads(response.data)
         assert (response.status_code, found["code"], found["detail"]) == (400, "invalid_parameter", detail)
         assert intake.outbox.audit.entries() == []
+
+    @pytest.mark.parametrize("error", [ConnectionResetError(), NoMoreData(), InvalidChunkSize(b"zz")])
+    def test_a_body_that_does_not_arrive(self, intake: Intake, app: Flask, error: Exception) -> None:
+        class Broken(io.RawIOBase):
+            def readinto(self, _: Any) -> int:
+                raise error
+
+        response = app.test_client().post(
+            f"{ROOT}/jobs/1/retry", headers={"Authorization": f"Bearer {WRITE}"},
+            environ_overrides={"wsgi.input": Broken(), "wsgi.input_terminated": True},
+        )  # fmt: skip
+        assert (response.status_code, orjson.loads(response.data)["code"]) == (400, "invalid_parameter")
 
     @pytest.mark.parametrize(
         "path", ["nothing", "jobs/0x1", "jobs/-1", f"jobs/{2**63}", "jobs/1/", "pauses/source/x"]
