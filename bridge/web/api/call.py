@@ -46,10 +46,11 @@ def read_call(request: Request, declared: Mapping[str, Any], token: ApiToken) ->
     shapes = {each["name"]: each["schema"] for each in declared["parameters"] if each["in"] == "query"}
     # A list fails as any other value that is not text.
     given: dict[str, JSON] = {key: each if each[1:] else each[0] for key, each in request.args.lists()}
+    given |= _object(request)
     if "requestBody" in declared:
         body = declared["requestBody"]["content"]["application/json"]["schema"]
         shapes |= body["properties"]
-        given |= {**dict.fromkeys(body.get("required", ())), **_object(request)}
+        given = {**dict.fromkeys(body.get("required", ())), **given}
     return Call(request.path, Query({key: _text(key, each, shapes) for key, each in given.items()}), token)
 
 

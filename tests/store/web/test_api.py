@@ -266,8 +266,9 @@ class TestChanging:
         assert orjson.loads(response.data)["result"] == f"task {name} is resumed"
         assert self.audited(api)[1:] == ("bot", None, "resume", {"task": TASK}, 1, 1, "done")
         assert intake.outbox.paused() == []
-        response = api.send("DELETE", f"/pauses/task/{name}")
-        assert orjson.loads(response.data)["result"] == f"task {name} was already resumed"
+        again = api.change("DELETE", f"/pauses/task/{name}", reason="again")
+        assert again["result"] == f"task {name} was already resumed"
+        assert self.audited(api)[-2:] == (0, "again")
 
     def test_a_route_with_a_slash_that_the_table_no_longer_has(self, intake: Intake, api: Api) -> None:
         api.change("POST", "/pauses", kind="route", name="each/one")
@@ -400,6 +401,10 @@ class TestMistakes:
         found = orjson.loads(response.data)
         assert (response.status_code, found["code"], found["detail"]) == (400, "invalid_parameter", detail)
         assert intake.outbox.audit.entries() == []
+
+    def test_a_body_of_an_operation_that_has_none(self, api: Api) -> None:
+        unknown = (400, "invalid_parameter", "'reason' is unknown; expected none")
+        assert api.problem("GET", "/status", {"reason": "why"}) == unknown
 
     @pytest.mark.parametrize("error", [ConnectionResetError(), NoMoreData(), InvalidChunkSize(b"zz")])
     def test_a_body_that_does_not_arrive(self, intake: Intake, app: Flask, error: Exception) -> None:
