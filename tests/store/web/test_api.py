@@ -186,13 +186,15 @@ class TestReading:
         assert {(each["source"], each["status"]) for each in reader.get("/refused")["refused"]} == {
             ("open", 400), (None, 404),
         }  # fmt: skip
-        assert len(reader.get("/refused", source="open", limit=1)["refused"]) == 1
+        assert [each["source"] for each in reader.get("/refused", source="open")["refused"]] == ["open"]
+        assert len(reader.get("/refused", limit=1)["refused"]) == 1
 
     def test_the_audit_in_pages(self, intake: Intake, api: Api, reader: Api) -> None:
         for name in ("deploy", "broken", "each/one"):
             api.change("POST", "/pauses", kind="route", name=name, reason=f"why {name}")
         first = reader.get("/audit", limit=2)
         assert [each["reason"] for each in first["audit"]] == ["why each/one", "why broken"]
+        assert first["next"] == f"{ROOT}/audit?limit=2&before={first['audit'][-1]['id']}"
         second = reader.get("/audit", limit=2, before=first["audit"][-1]["id"])
         assert ([each["target"] for each in second["audit"]], second["next"]) == ([{"route": "deploy"}], None)
 
