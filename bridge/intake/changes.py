@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, WrongState
+from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, OutboxError, WrongState
 from bridge.core.job import Job, JobState, NewJob
 from bridge.core.redaction import is_redacted
 from bridge.intake.dead_jobs import dead_job_lines
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
+from bridge.outbox.webhook import StoredJob
 from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
@@ -26,9 +27,16 @@ class Changed:
     text: str
     #: Whether it is the result that the person wants.
     is_done: bool
-    is_changed: bool = True
+    #: Why it was not changed.
+    error: OutboxError | None = None
+    #: The jobs that a replay created.
+    jobs: tuple[StoredJob, ...] = ()
     #: For each job of a replay that is dead, and each route that could not be evaluated, why.
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        return self.error is None
 
     def line(self, subject: str) -> str:
         """Return the result as a line."""
@@ -80,14 +88,14 @@ class Changes:
                 return Changed("is canceled", is_done=True)
             return self._resolve(job_id, entry, sent=order == "sent")
         except (BodyGone, NoSuchJob, WrongState) as error:
-            return Changed(str(error), is_done=False, is_changed=False)
+            return Changed(str(error), is_done=False, error=error)
 
     def replay(self, event_id: int, entry: int) -> Changed:
         """Create an event's jobs again; its existing jobs do not change."""
         try:
             event = self._outbox.event(event_id)
         except (BodyGone, NoSuchEvent) as error:
-            return Changed(str(error), is_done=False)
+            return Changed(str(error), is_done=False, error=error)
         source = self._table.sources.get(event.source)
         if source is None:
             return Changed(f"the table has no source {event.source!r}", is_done=False)
@@ -99,7 +107,7 @@ class Changes:
         made = self._outbox.replay(event_id, routed.jobs, entry=entry)
         created = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
         warnings = (*dead_job_lines(self._table, routed.jobs, made), *routed.warnings)
-        return Changed(f"jobs {created}" if made else "no jobs", is_done=True, warnings=warnings)
+        return Changed(f"jobs {created}" if made else "no jobs", is_done=True, jobs=made, warnings=warnings)
 
     @property
     def _table(self) -> RoutingTable:

@@ -108,10 +108,13 @@ class Audit:
         newest = self.entries(limit=NAMING_SCANNED)
         return [each for each in newest if number in (each.action.target.get(what) or ())][:limit]
 
-    def entries(self, *, since: float | None = None, limit: int = 50) -> list[AuditEntry]:
-        """Return the newest entries first; `since` is their earliest start in seconds since the epoch."""
+    def entries(
+        self, *, since: float | None = None, before: int | None = None, limit: int = 50
+    ) -> list[AuditEntry]:
+        """Return the newest entries with ids below `before`; `since` is their earliest start, in seconds."""
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
         query = query if since is None else query.where(audit.c.at >= since)
+        query = query if before is None else query.where(audit.c.id < before)
         rows = self._database.read(lambda connection: connection.execute(query).all())
         return [_entry_of(row) for row in rows]
 

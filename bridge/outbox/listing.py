@@ -102,17 +102,19 @@ class Listing:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def events(self, wanted: EventFilter, before: int | None = None) -> Page[ListedEvent]:
+    def events(
+        self, wanted: EventFilter, before: int | None = None, limit: int = PAGE_ROWS
+    ) -> Page[ListedEvent]:
         """Return one page of events, each with its jobs: those with ids below `before`."""
-        return self._database.read(partial(_list_events, wanted=wanted, before=before))
+        return self._database.read(partial(_list_events, wanted=wanted, before=before, limit=limit))
 
     def count_events(self, wanted: EventFilter) -> Counter[str]:
         """Count the newest SCANNED events: ``all``, ``jobs`` (with), ``none`` (without), ``failed``."""
         return self._database.read(partial(_count_events, wanted=wanted))
 
-    def jobs(self, wanted: JobFilter, before: int | None = None) -> Page[Job]:
+    def jobs(self, wanted: JobFilter, before: int | None = None, limit: int = PAGE_ROWS) -> Page[Job]:
         """Return one page of jobs: those with ids below `before`."""
-        return self._database.read(partial(_list_jobs, wanted=wanted, before=before))
+        return self._database.read(partial(_list_jobs, wanted=wanted, before=before, limit=limit))
 
     def count_jobs(self, wanted: JobFilter) -> dict[JobState, int]:
         """Return how many of the jobs of any state are in each state; SCANNED stands for more."""
@@ -147,12 +149,14 @@ class Listing:
         return {row.id: event_of(row) for row in found}
 
 
-def _list_events(connection: Connection, wanted: EventFilter, before: int | None) -> Page[ListedEvent]:
+def _list_events(
+    connection: Connection, wanted: EventFilter, before: int | None, limit: int
+) -> Page[ListedEvent]:
     query, is_partial = _event_query(connection, wanted)
     query = query if before is None else query.where(events.c.id < before)
-    ids = _matching(connection, query, wanted.matches, PAGE_ROWS + 1)
-    shown = ids[:PAGE_ROWS]
-    return Page(_listed(connection, shown), shown[-1] if len(ids) > PAGE_ROWS else None, is_partial)
+    ids = _matching(connection, query, wanted.matches, limit + 1)
+    shown = ids[:limit]
+    return Page(_listed(connection, shown), shown[-1] if len(ids) > limit else None, is_partial)
 
 
 def _event_query(connection: Connection, wanted: EventFilter) -> tuple[Select[Any], bool]:
@@ -221,12 +225,12 @@ def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list
     return indexed, rest
 
 
-def _list_jobs(connection: Connection, wanted: JobFilter, before: int | None) -> Page[Job]:
+def _list_jobs(connection: Connection, wanted: JobFilter, before: int | None, limit: int) -> Page[Job]:
     query, is_partial = _job_query(connection, wanted)
     query = query if before is None else query.where(jobs.c.id < before)
-    found = [job_of(row) for row in connection.execute(query.limit(PAGE_ROWS + 1))]
-    shown = tuple(found[:PAGE_ROWS])
-    return Page(shown, shown[-1].id if len(found) > PAGE_ROWS else None, is_partial)
+    found = [job_of(row) for row in connection.execute(query.limit(limit + 1))]
+    shown = tuple(found[:limit])
+    return Page(shown, shown[-1].id if len(found) > limit else None, is_partial)
 
 
 def _job_query(connection: Connection, wanted: JobFilter) -> tuple[Select[Any], bool]:

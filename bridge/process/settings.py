@@ -13,6 +13,7 @@ from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, strip_invisible
 from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.core.units import parse_byte_count, parse_duration
+from bridge.process.api_tokens import ApiToken, parse_api_tokens
 from bridge.process.environment import Environment
 
 
@@ -192,6 +193,13 @@ VARIABLES = (
         private=True,
     ),
     Variable(
+        "BRIDGE_API_TOKENS",
+        "",
+        "the tokens of the [API](api.md): `name:read:token` or `name:write:token`, separated by commas",
+        parse_api_tokens,
+        private=True,
+    ),
+    Variable(
         "BRIDGE_PUBLIC_URL",
         "",
         "the address of the bridge for links, such as https://bridge.example.org",
@@ -260,6 +268,8 @@ class Settings:
     status_token: Secret | None
     #: The password of the page; None: the page is closed.
     admin_password: Secret | None
+    #: Without any, the API is closed.
+    api_tokens: tuple[ApiToken, ...]
     #: Without a slash at its end.
     public_url: str | None
     #: Seconds.
@@ -280,7 +290,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets among the settings, for the mask."""
-        return tuple(each for each in (self.status_token, self.admin_password) if each is not None)
+        single = (each for each in (self.status_token, self.admin_password) if each is not None)
+        return *single, *(each.secret for each in self.api_tokens)
 
     def unknown_variables(self) -> list[str]:
         """Return a line for each variable that begins like one of the bridge and that nothing reads.

@@ -54,6 +54,7 @@ def audit_json(entry: AuditEntry) -> JSON:
         "account": action.account,
         "action": action.name,
         "target": action.target,
+        "reason": action.reason,
         "selected": action.selected,
         "changed": entry.changed,
         "ended_at": None if entry.ended_at is None else rfc3339(entry.ended_at),

@@ -22,7 +22,6 @@ from bridge.web.page.event_views import add_event_views
 from bridge.web.page.format import FILTERS
 from bridge.web.page.job_views import add_job_views
 from bridge.web.page.overview import add_overview
-from bridge.web.page.query import BadQuery
 from bridge.web.page.sign_in import (
     CookieSessions,
     TryLimiter,
@@ -34,6 +33,7 @@ from bridge.web.page.sign_in import (
 )
 from bridge.web.page.table_views import add_table_views
 from bridge.web.page.try_views import add_try_views
+from bridge.web.query import BadQuery
 
 #: No inline script or style, and nothing from another host: https://www.w3.org/TR/CSP3/
 _POLICY = (

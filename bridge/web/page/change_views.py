@@ -15,7 +15,7 @@ from bridge.core.job import JobState
 from bridge.intake.changes import ORDERS, Changed, Changes
 from bridge.outbox.audit import Action, AuditEntry
 from bridge.outbox.pauses import Pausable
-from bridge.web.page.query import BadQuery, Query
+from bridge.web.query import BadQuery, Query
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as BaseResponse

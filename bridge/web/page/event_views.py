@@ -20,7 +20,7 @@ from bridge.report.explanation import nearest_first
 from bridge.report.verdict import Miss, Verdict, nearest_miss, verdict_of_jobs
 from bridge.routing.routing_table import RoutingTable
 from bridge.web.page.payload_tree import tree
-from bridge.web.page.query import EVENT_TABS, SPANS, Query
+from bridge.web.query import EVENT_TABS, SPANS, Query
 
 #: How long one list may take to find out why events made no job, seconds.
 EXPLAIN_SECONDS = 0.1

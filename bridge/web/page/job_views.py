@@ -8,7 +8,7 @@ from bridge.app import Bridge
 from bridge.core.exact_json import dumps
 from bridge.outbox.listing import SCANNED
 from bridge.report.verdict import URGENT_FIRST, arguments_text
-from bridge.web.page.query import SPANS, Query
+from bridge.web.query import SPANS, Query
 
 #: How many jobs of a group a job's page lists.
 GROUP_LIMIT = 20

@@ -12,7 +12,7 @@ from bridge.outbox.pauses import Pausable
 from bridge.report.events import advice_for
 from bridge.web.health import troubles
 from bridge.web.page.overview import DAY, table_version
-from bridge.web.page.query import Query
+from bridge.web.query import Query
 
 #: How many routes, requests and entries a page lists.
 ROUTES_LIMIT = 100

@@ -23,7 +23,7 @@ from bridge.report.verdict import arguments_text
 from bridge.routing.route import Route
 from bridge.sources.base.sample import completed, unknown_event
 from bridge.web.page.payload_tree import tree
-from bridge.web.page.query import BadQuery
+from bridge.web.query import BadQuery
 
 #: How many events a new route is tried on.
 TRIED_EVENTS = 50
