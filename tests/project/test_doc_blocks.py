@@ -65,9 +65,11 @@ NOT_RUN = {
     "heroku": "needs an account",
     "rm": "the table that it removes is another here",
     "curl": "needs the deployed bridge",
+    "pg_dump": "needs a server; test_db.py runs it",
+    "pg_restore": "needs a server; test_db.py runs it",
 }
 #: Programs that are run.
-LOCAL = {"cat", "echo", "mkdir", "openssl"}
+LOCAL = {"cat", "chmod", "cp", "echo", "mkdir", "mv", "openssl"}
 
 KEY, SECRET = "k" * 64, "s" * 32
 PUSH = ROOT / "bridge" / "demo" / "push.json"
@@ -270,10 +272,12 @@ def variables_of(config: Path) -> dict[str, str]:
 def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     config = tmp_path / "config"
     (config / "tests").mkdir(parents=True)
-    for path in ("config/routes.yml", "config/tests/push-main.json", "bridge.db"):
+    for path in ("config/routes.yml", "config/tests/push-main.json"):
         copy(table_and_store / path, tmp_path / path)
+    (tmp_path / "var").mkdir()
+    copy(table_and_store / "bridge.db", tmp_path / "var")
     monkeypatch.chdir(tmp_path)
-    environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'bridge.db'}"}
+    environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'var' / 'bridge.db'}"}
     return Shell(tmp_path, environ)
 
 
