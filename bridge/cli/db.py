@@ -66,8 +66,8 @@ def backup(terminal: Terminal, file: Path | None) -> None:
     if url.startswith("postgres"):
         raise click.UsageError(f"db backup copies only SQLite; for PostgreSQL, run\n{pg_dump_command(url)}")
     with terminal.hints_without_store(url):
-        made = back_up(url, file, time.time())
-    terminal.say([f"backup: {made.path}", f"{made.size:,} bytes, {made.events} events, {made.jobs} jobs"])
+        path, events, jobs = back_up(url, file, time.time())
+    terminal.say([f"backup: {path}", f"{path.stat().st_size:,} bytes, {events} events, {jobs} jobs"])
 
 
 def _status_lines(found: Status) -> list[str]:

@@ -8,7 +8,6 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,19 @@ from sqlalchemy.engine import make_url
 
 from bridge.core.errors import EmptyStore, StoreUnavailable
 from bridge.outbox import migrations
-from bridge.outbox.sqlite import file_of, read_only
+from bridge.outbox.database import store_name
+from bridge.outbox.sqlite import read_only
 
 _COUNTS = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs)"
 
 
-@dataclass(frozen=True)
-class Backup:
-    """A copy of the database, as it was at one moment; `size` is in bytes."""
-
-    path: Path
-    size: int
-    events: int
-    jobs: int
-
-
-def back_up(url: str, target: Path | None, now: float) -> Backup:
+def back_up(url: str, target: Path | None, now: float) -> tuple[Path, int, int]:
     """Copy an SQLite database into a new file that only this user can read.
 
-    `target` is the file, or a folder (by default the database's) for a file with the time in its name. Raises
-    NoStore, StoreUnavailable.
+    `target` is the file, or a folder (by default the database's) for a file with the time in its name. Return
+    the file, and how many events and jobs it has. Raises NoStore, StoreUnavailable.
     """
-    path = file_of(url)
+    path = Path(store_name(url))
     with read_only(url) as source:
         if migrations.revision(source) is None:
             raise EmptyStore("the database is empty")
@@ -48,12 +38,12 @@ def back_up(url: str, target: Path | None, now: float) -> Backup:
         if target.exists():
             raise StoreUnavailable(f"{target} exists: name another file")
         try:
-            return _copy(source, target)
+            return target, *_copy(source, target)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{path} cannot be backed up to {target}: {error}") from error
 
 
-def _copy(source: Connection, target: Path) -> Backup:
+def _copy(source: Connection, target: Path) -> tuple[int, int]:
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(descriptor)
     copy = Path(name)
@@ -62,16 +52,16 @@ def _copy(source: Connection, target: Path) -> Backup:
             session: Any = source.connection.driver_connection
             # In one step: between steps, SQLite begins again whenever another process has written.
             session.backup(destination)
-        events, jobs = _verified(copy)
+        counts = _verified(copy)
         copy.rename(target)
     finally:
         copy.unlink(missing_ok=True)
-    return Backup(target, target.stat().st_size, events, jobs)
+    return counts
 
 
 def _verified(copy: Path) -> tuple[int, int]:
     """Return how many events and jobs the copy has. Raises StoreUnavailable if it is damaged."""
-    # The copy is in WAL mode, too: if it were not immutable, SQLite would create a log beside it.
+    # The copy is in WAL mode, too. Immutable, it needs no log, which some file systems do not support.
     with closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as connection:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":

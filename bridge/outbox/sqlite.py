@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.core.errors import NoStore, StoreUnavailable
-from bridge.outbox.database import Batch, Database, cause
+from bridge.outbox.database import Batch, Database, cause, store_name
 from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES_OPTION, Writer
 
@@ -213,7 +213,7 @@ def read_only(url: str) -> Iterator[Connection]:
     It is safe beside any other process with any release of SQLite. It never checkpoints, not even when it is
     the last connection to close: that needs a lock that a file opened to read cannot have.
     """
-    path = file_of(url)
+    path = Path(store_name(url))
     if not path.exists():
         raise NoStore(f"{path} does not exist")
     address = f"{path.as_uri()}?mode=ro"
@@ -228,11 +228,6 @@ def read_only(url: str) -> Iterator[Connection]:
             yield connection
     except SQLAlchemyError as error:
         raise StoreUnavailable(f"{path} cannot be read: {cause(error)}") from error
-
-
-def file_of(url: str) -> Path:
-    """Return the whole path of the database file that a URL names."""
-    return Path(make_url(url).database or "").resolve()
 
 
 def _files(path: Path) -> tuple[Path, ...]:
