@@ -71,8 +71,8 @@ NOT_RUN = {
     "install": "changes the machine, too",
     "sudo": "needs that user",
     "systemctl": "needs systemd as the init",
-    "pg_dump": "needs a server; test_db.py runs it",
-    "pg_restore": "needs a server; test_db.py runs it",
+    "pg_dump": "needs a server; test_privileges.py runs it",
+    "pg_restore": "needs a server; test_privileges.py runs it",
 }
 #: Programs that are run.
 LOCAL = {"cat", "chmod", "cp", "echo", "mkdir", "mv", "openssl"}
