@@ -32,6 +32,7 @@ LACKING = {
     "nginx": "no nginx on this machine (on Debian: apt-get install nginx-light)",
     "pgbouncer": "no PgBouncer on this machine (on Debian: apt-get install pgbouncer)",
     "mount": "no file system may be mounted here (on Linux: as root)",
+    "systemd": "no systemd-analyze on this machine (on Debian: apt-get install systemd)",
     "cc": "no C compiler on this machine (on Debian: apt-get install gcc libc6-dev)",
     "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }

@@ -6,17 +6,17 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.core.errors import NoStore, StoreUnavailable
-from bridge.outbox.database import Batch, Database, cause
+from bridge.outbox.database import Batch, Database, cause, store_name
 from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES_OPTION, Writer
 
@@ -204,6 +204,30 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[Connection]:
+    """Yield a connection to an existing file that cannot write. Raises NoStore, StoreUnavailable.
+
+    It is safe beside any other process with any release of SQLite. It never checkpoints, not even when it is
+    the last connection to close: that needs a lock that a file opened to read cannot have.
+    """
+    path = Path(store_name(url))
+    if not path.exists():
+        raise NoStore(f"{path} does not exist")
+    address = f"{path.as_uri()}?mode=ro"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(f"{path} cannot be read: {cause(error)}") from error
 
 
 def _files(path: Path) -> tuple[Path, ...]:

@@ -46,6 +46,7 @@ KINDS = {
     "json": "parsed here",
     "nginx": "run by test_nginx.py",
     "sql": "run by test_privileges.py",
+    "ini": "a part of a systemd unit, which test_systemd.py verifies",
     "mermaid": "compared with the states of jobs by test_docs.py",
     "text": "not code: a diagram, a usage line or an output; see TEXT",
 }
@@ -65,9 +66,16 @@ NOT_RUN = {
     "heroku": "needs an account",
     "rm": "the table that it removes is another here",
     "curl": "needs the deployed bridge",
+    "docker": "needs an engine; test_docker.py runs the steps of the image without one",
+    "useradd": "changes the machine; test_systemd.py runs the unit's commands",
+    "install": "changes the machine, too",
+    "sudo": "needs that user",
+    "systemctl": "needs systemd as the init",
+    "pg_dump": "needs a server; test_privileges.py runs it",
+    "pg_restore": "needs a server; test_privileges.py runs it",
 }
 #: Programs that are run.
-LOCAL = {"cat", "echo", "mkdir", "openssl"}
+LOCAL = {"cat", "chmod", "cp", "echo", "mkdir", "mv", "openssl"}
 
 KEY, SECRET = "k" * 64, "s" * 32
 PUSH = ROOT / "bridge" / "demo" / "push.json"
@@ -87,6 +95,7 @@ def test_every_block_is_of_a_known_kind() -> None:
     pages = {language: {block.page for block in blocks(language)} for language in KINDS}
     assert pages["nginx"] == {"docs/how-to/nginx.md"}
     assert pages["sql"] == {"docs/how-to/database.md"}
+    assert pages["ini"] == {"docs/how-to/systemd.md"}
     assert pages["mermaid"] == {"docs/explanation/architecture.md"}
 
 
@@ -166,6 +175,10 @@ class Shell:
                 self._export(assignments)
             case ["make", target]:
                 assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+            case [program, *_] if program.startswith("/opt/"):
+                assert Path(program).name in ("pip", "theeye-bridge"), line
+            case ["openssl" | "echo", *_] if words[-1].startswith("/etc/"):
+                pass  # the page's own files, of which test_systemd.py has others
             case [program, *_] if program in LOCAL or program.startswith("("):
                 self._sh(line)
             case [program, *_]:
@@ -270,10 +283,12 @@ def variables_of(config: Path) -> dict[str, str]:
 def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     config = tmp_path / "config"
     (config / "tests").mkdir(parents=True)
-    for path in ("config/routes.yml", "config/tests/push-main.json", "bridge.db"):
+    for path in ("config/routes.yml", "config/tests/push-main.json"):
         copy(table_and_store / path, tmp_path / path)
+    (tmp_path / "var").mkdir()
+    copy(table_and_store / "bridge.db", tmp_path / "var")
     monkeypatch.chdir(tmp_path)
-    environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'bridge.db'}"}
+    environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'var' / 'bridge.db'}"}
     return Shell(tmp_path, environ)
 
 
