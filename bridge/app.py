@@ -19,7 +19,7 @@ from bridge.intake.refusals import Refusals
 from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
-from bridge.process.log import configure
+from bridge.process.log import configure_server
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
@@ -111,7 +111,7 @@ def build(settings: Settings) -> Bridge:
             raise
         loaded, table_refused = last, error.problems
     mask = Mask([*loaded.secrets, *settings.secrets])
-    configure(settings.log_level, settings.log_format, mask, queued=True)
+    configure_server(settings, mask)
     for problem in loaded.problems:
         log.warning("%s", problem)
     log.info("the active routing table: %s, routes: %d", loaded.version, len(loaded.table.routes))

@@ -10,7 +10,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from bridge.core.secrets import Mask, Secret
-from bridge.process.log import configure
+from bridge.process.log import configure_server
 from bridge.process.settings import Settings
 
 #: gunicorn's log settings that the bridge ignores: each would write lines past the mask, or parts of requests
@@ -39,7 +39,7 @@ class GunicornLogger(Logger):
         if cfg.env:  # at DEBUG, gunicorn logs its settings, and --env may set a secret
             settings = Settings.from_environ()
             mask = Mask([*settings.secrets, *map(Secret, cfg.env.values())])
-            configure(settings.log_level, settings.log_format, mask, queued=True)
+            configure_server(settings, mask)
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
         neutral = {name: (cfg.settings[name].default, "-") for name in UNUSED_LOG_SETTINGS}
         unused = [name for name, values in neutral.items() if getattr(cfg, name) not in values]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import pty
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ import pytest
 from bridge.core.secrets import Mask, Secret
 from bridge.process.log import MaskedFormatter, configure
 
+CHECKOUT = Path(__file__).parents[3]
 MARK = "marked-secret"
 KEY = "k" * 64
 
@@ -69,6 +74,54 @@ def test_a_record_as_text() -> None:
     assert formatted("text", "job %d sent to %s", 7, "TheEye") == (
         "2023-11-14T22:13:20.250000Z WARNING bridge.delivery.dispatcher: job 7 sent to TheEye"
     )
+
+
+#: A process that logs one line as servers do.
+LOGS = """
+import logging
+from bridge.core.secrets import Mask
+from bridge.process.log import configure_server
+from bridge.process.settings import Settings
+
+configure_server(Settings.from_environ(), Mask())
+logging.getLogger("bridge").warning("stopped")
+"""
+JSON_LINE, TEXT_LINE = '"logger":"bridge","message":"stopped"}', "Z WARNING bridge: stopped"
+
+
+def logged_by_a_process(stderr: int, **environ: str) -> None:
+    environ = {"TERM": "xterm", **environ}
+    done = subprocess.run([sys.executable, "-c", LOGS], cwd=CHECKOUT, env=environ, stderr=stderr, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "end"),
+    [
+        ({}, "Z \x1b[33mWARNING\x1b[0m bridge: stopped"),
+        ({"LOG_FORMAT": "text"}, "Z \x1b[33mWARNING\x1b[0m bridge: stopped"),
+        ({"NO_COLOR": "1"}, TEXT_LINE),
+        ({"TERM": "dumb"}, TEXT_LINE),
+        ({"LOG_FORMAT": "json"}, JSON_LINE),
+    ],
+)
+def test_on_a_terminal_the_log_is_text(environ: dict[str, str], end: str) -> None:
+    reading, terminal = pty.openpty()
+    logged_by_a_process(terminal, **environ)
+    os.close(terminal)
+    shown = os.read(reading, 4096).decode()
+    os.close(reading)
+    assert shown.endswith(f"{end}\r\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "end"),
+    [({}, JSON_LINE), ({"LOG_FORMAT": ""}, JSON_LINE), ({"LOG_FORMAT": "text"}, TEXT_LINE)],
+)
+def test_elsewhere_the_log_is_json(environ: dict[str, str], end: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        logged_by_a_process(log.fileno(), **environ)
+    assert (tmp_path / "log").read_text().endswith(f"{end}\n")
 
 
 @FORMS
