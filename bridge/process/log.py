@@ -13,6 +13,7 @@ import orjson
 
 from bridge.core.event import rfc3339
 from bridge.core.secrets import Mask
+from bridge.process.log_fields import Fields, Value
 from bridge.process.log_queue import QueuedHandler
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The file descriptor of standard error.
 _STANDARD_ERROR = 2
+#: A longer field is cut, characters.
+MAX_FIELD_LENGTH = 200
 #: The colours of levels on a terminal (ECMA-48, SGR).
 _COLORS = {"DEBUG": 36, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
 
@@ -37,20 +40,52 @@ class MaskedFormatter(logging.Formatter):
         self._is_colored = is_colored
 
     def format(self, record: logging.LogRecord) -> str:
-        message = self._mask(_message(record))
+        shown = self._shown(record)
         trace = self._mask(self.formatException(record.exc_info)) if record.exc_info else None
         time, level = rfc3339(record.created), record.levelname
-        if not self._json:
-            line = f"{record.name}: {message}"
-            whole = line if trace is None else f"{line}\n{trace}"
-            if self._is_colored:
-                level = f"\x1b[{_COLORS.get(level, 0)}m{level}\x1b[0m"
-            # Indented, so that an event's text cannot look like a record.
-            return f"{time} {level} " + "\n    ".join(map(escaped, whole.split("\n")))
-        fields = {"time": time, "level": level.lower(), "logger": record.name, "message": message}
-        if trace is not None:
-            fields["exception"] = trace
-        return escaped(orjson.dumps(fields).decode())
+        if self._json:
+            line = {"time": time, "level": level.lower(), "logger": record.name, **shown}
+            if trace is not None:
+                line["exception"] = trace
+            return escaped(orjson.dumps(line).decode())
+        whole = _text(record, shown) if trace is None else f"{_text(record, shown)}\n{trace}"
+        if self._is_colored:
+            level = f"\x1b[{_COLORS.get(level, 0)}m{level}\x1b[0m"
+        # Indented, so that an event's text cannot look like a record.
+        return f"{time} {level} " + "\n    ".join(map(escaped, whole.split("\n")))
+
+    def _shown(self, record: logging.LogRecord) -> dict[str, Value]:
+        """Return the action, the message and the fields, masked. A field is cut after that, never before."""
+        shown: dict[str, Value] = {"action": "library", "message": _message(record)}
+        if isinstance(record.args, Fields):
+            shown |= {name: value for name, value in record.args.items() if value is not None}
+        texts = {name: str(value) for name, value in shown.items() if not isinstance(value, (int, float))}
+        together = "\n".join(texts.values())
+        if self._mask(together) != together:  # one call, for the many records without a secret
+            texts = {name: self._mask(text) for name, text in texts.items()}
+        shown |= texts
+        for name, text in texts.items():
+            if len(text) > MAX_FIELD_LENGTH and name != "message":
+                shown[name] = f"{text[:MAX_FIELD_LENGTH]}…"
+        return shown
+
+
+def _text(record: logging.LogRecord, shown: dict[str, Value]) -> str:
+    """Return the message, and each field that it does not contain; it says in words what is true or false."""
+    if not isinstance(record.args, Fields):
+        return f"{record.name}: {shown['message']}"
+    more = [
+        f" {name}={_quoted(str(value))}"
+        for name, value in shown.items()
+        if name not in ("action", "message")
+        and f"%({name})" not in record.msg
+        and not isinstance(value, bool)
+    ]
+    return f"{shown['action']}: {shown['message']}{''.join(more)}"
+
+
+def _quoted(text: str) -> str:
+    return text if text.isprintable() and not set(' "=') & set(text) else orjson.dumps(text).decode()
 
 
 def escaped(line: str) -> str:

@@ -67,7 +67,7 @@ NOT_RUN = {
     "curl": "needs the deployed bridge",
 }
 #: Programs that are run.
-LOCAL = {"cat", "echo", "mkdir", "openssl"}
+LOCAL = {"cat", "echo", "grep", "mkdir", "openssl"}
 
 KEY, SECRET = "k" * 64, "s" * 32
 PUSH = ROOT / "bridge" / "demo" / "push.json"
@@ -273,6 +273,8 @@ def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for path in ("config/routes.yml", "config/tests/push-main.json", "bridge.db"):
         copy(table_and_store / path, tmp_path / path)
     monkeypatch.chdir(tmp_path)
+    lines = [orjson.dumps(orjson.loads(text)) for text in code_blocks("docs/reference/logs.md", "json")]
+    (tmp_path / "bridge.log").write_bytes(b"\n".join((*lines, b"")))
     environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'bridge.db'}"}
     return Shell(tmp_path, environ)
 
