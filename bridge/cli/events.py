@@ -11,7 +11,7 @@ from bridge.cli.names import require_source
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
 from bridge.core.errors import OutboxError, StoreUnavailable
-from bridge.intake.dead_jobs import dead_job_lines
+from bridge.intake.dead_jobs import dead_jobs
 from bridge.outbox.store import Outbox
 from bridge.report.events import (
     EVENT_HEADING,
@@ -119,7 +119,8 @@ def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: i
         return False
     created = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
     terminal.say([f"event {event_id}: {f'jobs {created}' if made else 'no jobs'}"])
-    for warning in (*dead_job_lines(table, routed.jobs, made), *routed.warnings):
+    dead = [text % fields for text, fields in dead_jobs(table, event_id, routed.jobs, made)]
+    for warning in (*dead, *routed.warnings):
         terminal.warn(f"event {event_id}: {warning}")
     return True
 

@@ -15,6 +15,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.intake.refusal_log import RefusalLog
 from bridge.outbox.refused_requests import LIMIT_PER_SOURCE, RefusedRequest
 from bridge.outbox.store import Outbox
+from bridge.process.log_fields import Fields
 
 #: How long refused requests accumulate before they are written.
 WRITE_INTERVAL_SECONDS = 1.0
@@ -37,11 +38,11 @@ class Refusals:
     def log(self, status: int, source: str | None, client: str, reason: str) -> None:
         """Log a refusal, at once or as one of many. For the arguments see RefusalLog.add."""
         with self._changed:
-            line = self._log.add(status, source, client, reason, time.monotonic())
-            if line is not None:
+            fields = self._log.add(status, source, client, reason, time.monotonic())
+            if fields is not None:
                 self._wake()  # its count has to end
-        if line is not None:
-            log.warning("%s", line)
+        if fields is not None:
+            log.warning("refused with %(status)d: %(reason)s; client %(client)s", fields)
 
     def record(self, refused: RefusedRequest) -> None:
         """Store a refusal, soon. Its source must be in the table or empty, or sources have no limit."""
@@ -78,8 +79,9 @@ class Refusals:
                 pending, self._pending = self._pending, {}
                 is_last = self._closed
                 lines = self._log.pop_ended(time.monotonic(), everything=is_last)
-            for line in lines:
-                log.warning("%s", line)
+            for fields in lines:
+                text = "refused with %(status)d: %(requests)d more of these in the last %(seconds).0f s"
+                log.warning(text, fields)
             self._write([refused for of_source in pending.values() for refused in of_source])
 
     def _write(self, refused: list[RefusedRequest]) -> None:
@@ -87,7 +89,9 @@ class Refusals:
             if refused:
                 self._outbox.store_refused(refused)
         except StoreUnavailable as error:
-            log.warning("%d refused requests are not stored: %s", len(refused), error)
+            text = f"{len(refused)} refused requests are not stored: %(reason)s"
+            log.warning(text, Fields("store", reason=error))
         except Exception:
             # A defect costs these requests, never the thread.
-            log.exception("%d refused requests are not stored", len(refused))
+            text = f"{len(refused)} refused requests are not stored"
+            log.exception(text, Fields("defect"))

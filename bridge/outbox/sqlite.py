@@ -19,6 +19,7 @@ from bridge.core.errors import NoStore, StoreUnavailable
 from bridge.outbox.database import Batch, Database, cause, store_name
 from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES_OPTION, Writer
+from bridge.process.log_fields import Fields
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -252,7 +253,8 @@ def _close_to_others(path: Path) -> None:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.warning("%s is open to other users; run chmod 600 on it: %s", file, error.strerror)
+            why = f"{file} is open to other users; run chmod 600 on it: {error.strerror}"
+            log.warning("%(reason)s", Fields("store", reason=why))
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:

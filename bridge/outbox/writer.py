@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.database import Batch, RunAlone, cause
 from bridge.outbox.statement import Statement
+from bridge.process.log_fields import Fields
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -171,7 +172,8 @@ class Writer:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
             why = f"the database cannot be written: {self._cause(error)}"
-            log.error("%s", why)  # noqa: TRY400 - the line has the cause, and a traceback its values
+            fields = Fields("store", reason=why)
+            log.error("%(reason)s", fields)  # noqa: TRY400 - a traceback would have the values, too
             for unit in group:
                 unavailable = StoreUnavailable(why)
                 unavailable.__cause__ = error
@@ -244,7 +246,8 @@ class Writer:
             except Exception as error:
                 if isinstance(error, OperationalError) and not isinstance(error.orig, self._conflicts):
                     raise
-                log.warning("%d units of work run one by one, after: %s", len(units), self._cause(error))
+                message = f"{len(units)} units of work run one by one, after: %(reason)s"
+                log.warning(message, Fields("store", reason=self._cause(error)))
                 raise _BatchFailed(units) from error
             settled += [partial(unit.succeed, result) for unit, result in zip(units, results, strict=True)]
         return settled

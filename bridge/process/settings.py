@@ -79,7 +79,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
         for word in words:
             if text.lower() == word.lower():
                 return word
-        raise ValueError(f"expected one of {', '.join(words)}")
+        raise ValueError(f"expected one of {', '.join(filter(None, words))}")
 
     return read
 
@@ -197,7 +197,9 @@ VARIABLES = (
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
-    Variable("LOG_FORMAT", "json", "json (one object for each line) or text", _one_of("json", "text")),
+    Variable(
+        "LOG_FORMAT", "", "json or text; unset: text on a terminal, else json", _one_of("json", "text", "")
+    ),
 )
 
 #: Variables in which platforms name the deployed commit; the first that is set counts.
@@ -242,6 +244,7 @@ class Settings:
     stop_timeout: float
     web_concurrency: int
     log_level: str
+    #: Empty: it depends on whether standard error is a terminal.
     log_format: str
     #: The deployed commit, if the platform names it.
     commit: str | None

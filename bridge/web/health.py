@@ -14,6 +14,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
 from bridge.delivery.target import outage_began_before
 from bridge.process.log import log_trouble
+from bridge.process.log_fields import Fields
 from bridge.report.jobs import pause_line
 from bridge.sources.base.proofs import BearerToken
 
@@ -85,7 +86,7 @@ class Readiness:
         before, self._logged = self._logged, trouble
         for text in trouble:
             if text not in before:
-                log.warning("/readyz: %s", text)
+                log.warning("/readyz: %(reason)s", Fields("trouble", reason=text))
 
 
 def _details(bridge: Bridge) -> dict[str, Any]:

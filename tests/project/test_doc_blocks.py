@@ -75,7 +75,7 @@ NOT_RUN = {
     "pg_restore": "needs a server; test_privileges.py runs it",
 }
 #: Programs that are run.
-LOCAL = {"cat", "chmod", "cp", "echo", "mkdir", "mv", "openssl"}
+LOCAL = {"cat", "chmod", "cp", "echo", "grep", "mkdir", "mv", "openssl"}
 
 KEY, SECRET = "k" * 64, "s" * 32
 PUSH = ROOT / "bridge" / "demo" / "push.json"
@@ -288,6 +288,8 @@ def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "var").mkdir()
     copy(table_and_store / "bridge.db", tmp_path / "var")
     monkeypatch.chdir(tmp_path)
+    lines = [orjson.dumps(orjson.loads(text)) for text in code_blocks("docs/reference/logs.md", "json")]
+    (tmp_path / "bridge.log").write_bytes(b"\n".join((*lines, b"")))
     environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'var' / 'bridge.db'}"}
     return Shell(tmp_path, environ)
 

@@ -88,7 +88,7 @@ def test_the_defaults() -> None:
     assert settings.web_concurrency == 1
     assert settings.retention == Retention(30 * DAY, 7 * DAY)
     assert settings.retention.unmatched == 3 * DAY
-    assert (settings.log_level, settings.log_format) == ("INFO", "json")
+    assert (settings.log_level, settings.log_format) == ("INFO", "")
 
 
 def test_every_variable_is_read() -> None:
