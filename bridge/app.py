@@ -19,6 +19,7 @@ from bridge.intake.refusals import Refusals
 from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
+from bridge.process.database_disk import disk_trouble
 from bridge.process.log import configure
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
@@ -125,6 +126,8 @@ def build(settings: Settings) -> Bridge:
         log.warning("BRIDGE_STATUS_TOKEN is easily guessed; create one with openssl rand -hex 32")
     if settings.dry_run:
         log.warning("%s", DRY_RUN_NOTICE)
+    if trouble := disk_trouble(settings):
+        log.warning("%s", trouble)
     clock = Clock()
     outbox = Outbox(settings.database_url, clock=clock)
     return wire(settings, watcher, loaded, outbox, mask, table_refused, clock)

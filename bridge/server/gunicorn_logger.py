@@ -52,11 +52,12 @@ class GunicornLogger(Logger):
         del req
         if not self.access_log_enabled:
             return
+        address = str(environ.get("REMOTE_ADDR") or "-").removeprefix("::ffff:")  # on a socket of IPv6
         # An encoded ? may begin a query that was encoded twice. WSGI decodes a path as Latin-1, in which the
         # mask would not find a secret.
         path = str(environ.get("PATH_INFO", "-")).partition("?")[0].encode("latin-1")
         self.access_log.info(
             "%s %s %s %s, %s bytes, %.3f s",
-            environ.get("REMOTE_ADDR") or "-", environ.get("REQUEST_METHOD"), path.decode("utf-8", "replace"),
+            address, environ.get("REQUEST_METHOD"), path.decode("utf-8", "replace"),
             str(resp.status).partition(" ")[0], getattr(resp, "sent", 0), request_time.total_seconds(),
         )  # fmt: skip
