@@ -63,6 +63,7 @@ NOT_RUN = {
     "pip": "changes that environment, and needs a network",
     "git": "needs a remote repository",
     "heroku": "needs an account",
+    "dokku": "needs a server with Dokku",
     "rm": "the table that it removes is another here",
     "curl": "needs the deployed bridge",
 }
