@@ -14,9 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.budget import MAX_JOBS
 from bridge.core.job import JobState
 from bridge.outbox.store import Outbox
 from tests.conftest import lacks
+from tests.process.test_memory import TABLE as ALERTS
+from tests.process.test_memory import notification, post
+from tests.support.intake import VARIABLES as SENDERS
+from tests.support.intake import table
 from tests.support.pushes import VARIABLES, push, stand_in, write_table
 from tests.support.server import PATIENCE, Server
 from tests.support.tables import wait_until
@@ -146,6 +151,16 @@ def test_it_runs_with_a_read_only_root(
             assert [job.values[0] for job in theeye.wait_for(1)] == ["one"]
             assert "Traceback" not in server.log
             assert server.stop() == 0
+
+
+def test_a_large_webhook_needs_no_other_folder(tmp_path: Path, volume: Path) -> None:
+    """SQLite would write the journal of a long statement into a temporary folder."""
+    config = tmp_path / "table.yml"
+    config.write_text(table(ALERTS))
+    with ReadOnlyServer(config, volume / "bridge.db", SENDERS) as server:
+        status, answer = post(server, "alerts", notification(MAX_JOBS))
+        assert status == 202, server.log[-1000:]
+        assert len(answer["jobs"]) == MAX_JOBS
 
 
 # The stop
