@@ -22,6 +22,7 @@ from bridge.outbox.daily_prune import Pruner
 from bridge.outbox.database import store_name
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
+from bridge.process.database_disk import disk_trouble
 from bridge.process.log import configure_server
 from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
@@ -133,6 +134,8 @@ def build(settings: Settings) -> Bridge:
         log.warning(text, Fields("setting"))
     if settings.dry_run:
         log.warning(DRY_RUN_NOTICE, Fields("setting"))
+    if trouble := disk_trouble(settings):
+        log.warning("%(reason)s", Fields("setting", reason=trouble))
     clock = Clock()
     outbox = Outbox(settings.database_url, clock=clock)
     return wire(settings, watcher, loaded, outbox, mask, table_refused, clock)

@@ -189,6 +189,7 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")  # no other folder need be writable
         for name, expected in SETTINGS.items():
             (actual,) = cursor.execute(f"PRAGMA {name}").fetchone()
             if actual != expected:

@@ -25,6 +25,7 @@ from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
 from bridge.server.connection_worker import THREADS, connection_limit, raise_file_limit
 from bridge.server.gunicorn_logger import GunicornLogger
+from bridge.server.listen_address import every_interface
 from bridge.server.unsafe_settings import unsafe_settings
 from bridge.server.web_worker import STOP_SIGNALS, WebWorker
 
@@ -70,7 +71,7 @@ _settings = _read_settings()
 _return_freed_memory()
 configure_server(_settings, Mask(_settings.secrets))
 
-bind = f"0.0.0.0:{_settings.port}"
+bind = _settings.bind or every_interface(_settings.port)
 workers = _settings.web_concurrency
 worker_class = WebWorker
 threads = THREADS

@@ -53,13 +53,14 @@ class GunicornLogger(Logger):
         del req
         if not self.access_log_enabled:
             return
+        address = str(environ.get("REMOTE_ADDR") or "-").removeprefix("::ffff:")  # on a socket of IPv6
         # An encoded ? may begin a query that was encoded twice. WSGI decodes a path as Latin-1, in which the
         # mask would not find a secret.
         path = str(environ.get("PATH_INFO", "-")).partition("?")[0].encode("latin-1")
         self.access_log.info(
             "%(client)s %(method)s %(path)s %(status)s, %(bytes)s bytes, %(seconds).3f s",
             Fields(
-                "access", client=environ.get("REMOTE_ADDR") or "-", method=environ.get("REQUEST_METHOD"),
+                "access", client=address, method=environ.get("REQUEST_METHOD"),
                 path=path.decode("utf-8", "replace"), status=resp.status_code, bytes=resp.sent,
                 seconds=round(request_time.total_seconds(), 3),
             ),

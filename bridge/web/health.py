@@ -13,6 +13,7 @@ from bridge.app import Bridge
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
 from bridge.delivery.target import outage_began_before
+from bridge.process.database_disk import disk_trouble
 from bridge.process.log import log_trouble
 from bridge.process.log_fields import Fields
 from bridge.report.jobs import pause_line
@@ -95,7 +96,7 @@ def _details(bridge: Bridge) -> dict[str, Any]:
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
     trouble = {process.trouble for process in processes}
-    trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble()}
+    trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble(), disk_trouble(bridge.settings)}
     if not delivering:
         trouble.add(_NO_THREAD if here else _NO_WORKER)
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}

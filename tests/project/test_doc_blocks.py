@@ -64,6 +64,7 @@ NOT_RUN = {
     "pip": "changes that environment, and needs a network",
     "git": "needs a remote repository",
     "heroku": "needs an account",
+    "dokku": "needs a server with Dokku",
     "rm": "the table that it removes is another here",
     "curl": "needs the deployed bridge",
     "docker": "needs an engine; test_docker.py runs the steps of the image without one",

@@ -71,6 +71,8 @@ class Program(ABC):
 
     #: Whether it may share memory with the tests, and start sooner.
     may_fork = True
+    #: Where it runs.
+    folder = CHECKOUT
 
     def __init__(
         self, name: str, config: Path, database: Path | str, environ: Mapping[str, str] | None
@@ -137,11 +139,11 @@ class Program(ABC):
     def _started(self) -> subprocess.Popen[bytes] | Forked:
         command = self._command()
         if self.may_fork and Forked.can_run(command, self._environ):
-            return Forked(command, CHECKOUT, self._environ, self._output)
+            return Forked(command, self.folder, self._environ, self._output)
         with self._output.open("ab") as log:
             return subprocess.Popen(
                 command,
-                cwd=CHECKOUT,
+                cwd=self.folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

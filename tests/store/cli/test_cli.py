@@ -45,6 +45,17 @@ def test_check_env_warns_of_a_variable_that_nothing_reads(
     assert (line in result.stderr, result.exit_code) == (bool(options), 0)
 
 
+def test_check_warns_of_a_database_that_the_platform_deletes(terminal: Terminal) -> None:
+    """A release command prints it where the deploy is seen."""
+    variables = {"HOOK_SECRET": "s" * 32, "TASK_KEY": "k" * 64, "DYNO": "release.1"}
+    found = terminal.run("check", "--env", **variables)
+    assert found.exit_code == 0
+    assert (
+        f"warning: the SQLite database {terminal.config.with_name('bridge.db')} is on a disk" in found.stderr
+    )
+    assert "is on a disk" not in terminal.run("check", **variables).output
+
+
 def test_check_says_every_mistake_and_ends_with_1(terminal: Terminal) -> None:
     terminal.config.write_text(TABLE.replace("event:", "evnt:").replace("after }}", "after | uper }}"))
     result = terminal.run("check")
