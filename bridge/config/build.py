@@ -12,10 +12,11 @@ from bridge.config.env import Environment
 from bridge.config.lint import Linter
 from bridge.config.models import RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import check_url, describe, env_name
+from bridge.config.readers import describe, env_name
 from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestModel
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
+from bridge.config.theeye import TheEyeBuilder
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place
@@ -29,14 +30,8 @@ from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import SourceType
 from bridge.theeye.request import TheEye
 
-#: RFC 6750 2.1.
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-
 #: Characters of a route's name, by which the store finds jobs.
 _NAME_LENGTH_LIMIT = 200
-
-#: The placeholder of a token whose variable is not set, where that is only a warning.
-_UNSET = Secret("")
 
 
 class TableBuilder:
@@ -104,18 +99,9 @@ class TableBuilder:
     def add_theeye(self, model: TheEyeModel | None) -> None:
         """Add TheEye, first of all; without a model, one that could not be read."""
         self._tasks.by_token = model is None or model.access_token is not None
-        if model is None:
-            return
-        customer = self._environment.text(model.customer)
-        url = self._environment.text(model.url) if model.url is not None else TheEye.url
-        if url is not None and model.url is not None and not self._environment.is_placeholder(url, model.url):
-            try:
-                check_url(url)
-            except ValueError as error:
-                self._problems.error(model.url.place, f"url: {error}")
-        token = None if model.access_token is None else self._token(model.access_token)
-        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), model.timeout, token)
-        self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
+        if model is not None:
+            self._theeye = TheEyeBuilder(self._environment, self._problems).build(model)
+            self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
 
     def add_source(self, name: Scalar, model: SourceModel | None) -> None:
         """Add one; without a model, it could not be read."""
@@ -265,14 +251,3 @@ class TableBuilder:
             return Once(model.once_within)
         template = self._compiler.template(model.once_key, names)
         return None if template is None else Once(model.once_within, Key("once_key", template))
-
-    def _token(self, scalar: Scalar) -> Secret:
-        if isinstance(scalar, Invalid):
-            return _UNSET
-        message = "access_token is for trials only: it expires, and permits far more than starting one task"
-        self._problems.warning(scalar.place, message, "give each task its secret_key")
-        secret = self._environment.secret(scalar, "TheEye")
-        if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
-            message = "an access token must be letters, digits and ._~+/-, found other characters"
-            self._environment.check_form(scalar, secret, message, "copy it from TheEye, without spaces")
-        return secret or _UNSET

@@ -98,6 +98,12 @@ class TheEyeModel(Model):
     timeout: Duration = TheEye.timeout
     """The longest time that one attempt may take."""
     retry: RetryModel = RetryModel()
+    ca_file: Line | None = None
+    """A PEM file, relative to this YAML file, with the CAs to trust instead of the public ones."""
+    proxy: Line | None = None
+    """The HTTP proxy for requests to TheEye: http://host:port, or ${{ env.NAME }} with a password."""
+    allow_http: Boolean = False
+    """Allow a url with http in a local network. Anyone in that network can then read the task keys."""
 
 
 class BasicAuthModel(Model):
