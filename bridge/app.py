@@ -141,6 +141,7 @@ def wire(
 ) -> Bridge:
     """Connect the parts of one process to an open store, with `loaded` as the active table."""
     clock = clock or Clock()
+    outbox.expectations.use(loaded.table.expectations)
     refusals = Refusals(outbox)
     receiver = Receiver(loaded.table, outbox, refusals, mask)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
@@ -149,6 +150,7 @@ def wire(
         mask.add(loaded.secrets)
         for problem in loaded.problems:
             log.warning("%s", problem)
+        outbox.expectations.use(loaded.table.expectations)
         # First, so that delivery knows the tasks of the first new job.
         delivery.use(loaded.table)
         receiver.table = loaded.table

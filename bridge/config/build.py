@@ -26,6 +26,7 @@ from bridge.dry_run.routing_test import RoutingTest
 from bridge.routing.match import Check, When
 from bridge.routing.route import Concurrency, Key, Once, OnDead, Route
 from bridge.routing.routing_table import RoutingTable
+from bridge.routing.silence import OnSilence
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import SourceType
 from bridge.theeye.request import TheEye
@@ -61,6 +62,7 @@ class TableBuilder:
         self._retry = RetryPolicy()
         self._sources: dict[str, Source] = {}
         self._on_dead: OnDead | None = None
+        self._on_silence: OnSilence | None = None
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
@@ -94,6 +96,7 @@ class TableBuilder:
             tasks=self._tasks.by_id,
             routes=tuple(route for route, _ in self._routes.values()),
             on_dead=self._on_dead,
+            on_silence=self._on_silence,
         )
 
     def add_theeye(self, model: TheEyeModel | None) -> None:
@@ -121,14 +124,23 @@ class TableBuilder:
         """Add one; without a model, it could not be read."""
         self._tasks.add(name, model)
 
-    def add_on_dead(self, model: TaskCallModel | None) -> None:
-        """Add one; without a model, it could not be read."""
+    def add_alert(self, name: str, model: TaskCallModel | None) -> None:
+        """Add on_dead or on_silence, after all routes; without a model, it could not be read."""
         if model is None:
             return
         task = self._tasks.task_of(model)
-        arguments = self._arguments.build(model, task, OnDead.NAMES)
-        if task is not None:
-            self._on_dead = OnDead(task, arguments, self._version)
+        if name == OnDead.NAME:
+            arguments = self._arguments.build(model, task, OnDead.NAMES)
+            self._on_dead = None if task is None else OnDead(task, arguments, self._version)
+            return
+        arguments = self._arguments.build(model, task, EVENT_NAMES)
+        self._on_silence = None if task is None else OnSilence(task, arguments, self._version)
+        expected = [source.expect_every for source in self._sources.values()]
+        expected += [route.expect_every for route, _ in self._routes.values()]
+        if self._complete and not any(expected):
+            message = "on_silence needs expect_every, which no source and no route has"
+            hint = "write expect_every: 26h on a source or a route"
+            self._problems.error(model.task.place, message, hint)
 
     def add_test(self, place: Place, model: RoutingTestModel) -> None:
         """To be added once all routes are."""
@@ -187,8 +199,8 @@ class TableBuilder:
         route = Route(
             name, str(model.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
-            concurrency=concurrency, once=once, otherwise=bool(model.otherwise), table=self._version,
-            place=place,
+            concurrency=concurrency, once=once, otherwise=bool(model.otherwise),
+            expect_every=model.expect_every, table=self._version, place=place,
         )  # fmt: skip
         self._routes[name] = (route, place)
 
@@ -215,7 +227,7 @@ class TableBuilder:
             self._problems.warning(place, f"no route runs task {name}", hint)
 
     def _check_name(self, name: str, at: Place) -> None:
-        if name == OnDead.NAME:
+        if name in (OnDead.NAME, OnSilence.NAME):
             message = f"the name {name} is reserved for jobs of {name}:"
             self._problems.error(at, message, "choose another name:")
         if len(name) > _NAME_LENGTH_LIMIT:

@@ -121,6 +121,13 @@ def read_duration(value: Any) -> float:
         reject(f"found {describe(value)}; {error}")
 
 
+def read_period(value: Any) -> float:
+    seconds = read_duration(value)
+    if 0 < seconds < 60:
+        reject(f"found {describe(value)}, expected at least 1m")
+    return seconds
+
+
 def read_dedupe(value: Any) -> float | None:
     """Read a duration, or ``off`` as None."""
     if isinstance(value, Scalar) and value in ("false", "no", "never", "none", "null", "0", "0s"):
@@ -324,6 +331,7 @@ Url = Annotated[
 ]
 Boolean = Annotated[bool | None, PlainValidator(read_boolean), WithJsonSchema({"type": "boolean"})]
 Duration = Annotated[float, PlainValidator(read_duration), _string(_DURATION, _A_DURATION)]
+Period = Annotated[float, PlainValidator(read_period), _string(_DURATION, f"{_A_DURATION}, at least 1m")]
 Dedupe = Annotated[
     float | None, PlainValidator(read_dedupe), _string(f"off|{_DURATION}", f"off, or {_A_DURATION}")
 ]

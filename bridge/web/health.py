@@ -94,6 +94,7 @@ def _details(bridge: Bridge) -> dict[str, Any]:
     here = bridge.settings.deliver
     delivering = bridge.delivery.is_alive if here else bool(processes)
     trouble = {process.trouble for process in processes}
+    trouble |= {each.trouble for each in bridge.outbox.expectations.watched() if each.is_overdue}
     trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble()}
     if not delivering:
         trouble.add(_NO_THREAD if here else _NO_WORKER)

@@ -114,7 +114,7 @@ def completed(block: str) -> dict[str, str]:
     rest: dict[str, object] = {} if "theeye" in table else {"theeye": example["theeye"]}
     for section in ("sources", "tasks"):
         named = {each.get(section[:-1]) for each in table.get("routes", []) + table.get("tests", [])}
-        named |= {table.get("on_dead", {}).get(section[:-1])}
+        named |= {table.get(alert, {}).get(section[:-1]) for alert in ("on_dead", "on_silence")}
         lacking = named & set(example[section]) - set(table.get(section, {}))
         if lacking:
             rest[section] = {name: example[section][name] for name in lacking}
