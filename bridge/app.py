@@ -152,6 +152,7 @@ def wire(
 ) -> Bridge:
     """Connect the parts of one process to an open store, with `loaded` as the active table."""
     clock = clock or Clock()
+    outbox.expectations.use(loaded.table.expectations)
     refusals = Refusals(outbox)
     receiver = Receiver(loaded.table, outbox, refusals, mask)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
@@ -159,6 +160,7 @@ def wire(
     def use(loaded: Loaded) -> None:
         mask.add(loaded.secrets)
         _log_problems(loaded)
+        outbox.expectations.use(loaded.table.expectations)
         # First, so that delivery knows the tasks of the first new job.
         delivery.use(loaded.table)
         receiver.table = loaded.table

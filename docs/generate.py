@@ -187,6 +187,7 @@ _SECTIONS = {
     "tasks": ("properties", "tasks", "additionalProperties"),
     "routes": ("properties", "routes", "items"),
     "on_dead": ("properties", "on_dead"),
+    "on_silence": ("properties", "on_silence"),
     "tests": ("properties", "tests", "items"),
 }
 
@@ -195,8 +196,8 @@ def _key_tables(whole: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]
     """Each section's name, and the lines of the table of its keys."""
     shapes = {name: _resolved(_at(whole, *path), whole) for name, path in _SECTIONS.items()}
     for name, shape in shapes.items():
-        # A route and on_dead may have the keys of their task, which are in one table only.
-        elsewhere = shapes["tasks"]["properties"] if name in ("routes", "on_dead") else ()
+        # A route and an alert may have the keys of their task, which are in one table only.
+        elsewhere = shapes["tasks"]["properties"] if name in ("routes", "on_dead", "on_silence") else ()
         yield name, _keys(shape, whole, elsewhere)
 
 

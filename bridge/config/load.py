@@ -226,9 +226,8 @@ def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) ->
     for node in sections.lists["tests"]:
         if (test := _read(RoutingTestModel, node, "a test", "test", problems)) is not None:
             builder.add_test(node.place, test)
-    builder.add_on_dead(
-        _read(TaskCallModel, sections.mappings.get("on_dead"), "on_dead", "on_dead", problems)
-    )
+    for alert in ("on_dead", "on_silence"):
+        builder.add_alert(alert, _read(TaskCallModel, sections.mappings.get(alert), alert, alert, problems))
     if not sections.lists["routes"] and not problems.has_errors:
         problems.warning(sections.place, "there are no routes: every webhook is stored and creates no job")
     elif not problems.has_errors:

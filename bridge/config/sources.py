@@ -75,6 +75,7 @@ class SourceBuilder:
             store_payload=model.store_payload or Keep.FULL,
             redact=self._redact(model),
             replays=self._replays(name, model, source_type, options),
+            expect_every=model.expect_every,
         )
 
     def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:

@@ -38,7 +38,7 @@ POLL_INTERVAL = 2.0
 LEASE_SLACK = 30.0
 #: Seconds between two heartbeats in the store.
 HEARTBEAT_INTERVAL = 10.0
-#: Seconds between two searches for blocked groups and for times too far in the future.
+#: Seconds between two searches for silences and for times too far in the future.
 REPAIR_INTERVAL = 60.0
 #: The longest lease of any process, seconds: another one's table may have a longer time-out.
 MAX_LEASE = 300.0
@@ -310,11 +310,16 @@ class Delivery:
             log.warning("job %(job)d: recovered an abandoned claim", job_fields("reclaim", job))
 
     def _repair(self) -> None:
-        """Shorten waits that are too long, once in each REPAIR_INTERVAL."""
+        """Shorten waits that are too long, and look for silences, once in each REPAIR_INTERVAL."""
         now = time.monotonic()
         if now - self._repaired_at >= REPAIR_INTERVAL:
             # Clocks of machines differ a little.
             self._correct_future_times(MAX_RETRY_AFTER + JUMP_THRESHOLD)
+            for silent in self._outbox.expectations.alert(self._table.on_silence):
+                log.warning(
+                    "created a job of on_silence: %(reason)s", Fields("silence", reason=silent.trouble)
+                )
+                self.wake()
             self._repaired_at = now
 
     def _create_dead_job_alerts(self) -> None:

@@ -138,7 +138,9 @@ class Sender:
         """Ask whether TheEye is reachable."""
         alive, detail = False, "asking failed"
         try:
-            status = client.get(f"{self.table.theeye.url}/", {}, probe.timeout).status
+            theeye = self.table.theeye
+            client.use(theeye.trust, theeye.proxy)
+            status = client.get(f"{theeye.url}/", {}, probe.timeout).status
             alive, detail = is_alive(status), f"it answers {status}"
         except SendError as error:
             detail = self._mask(str(error))
@@ -298,9 +300,10 @@ def _random() -> float:
 
 def _post(client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError:
     """Return TheEye's answer, or why there is none."""
-    request = _request(claimed)
+    request, theeye = _request(claimed), claimed.table.theeye
     try:
-        return client.post(request.url, request.headers, request.body, claimed.table.theeye.timeout)
+        client.use(theeye.trust, theeye.proxy)
+        return client.post(request.url, request.headers, request.body, theeye.timeout)
     except SendError as error:
         return error
 

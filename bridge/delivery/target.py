@@ -66,9 +66,10 @@ class Target:
         self._token_refused = False
 
     def use(self, table: RoutingTable) -> None:
-        """Use another table: its token is tried again, and a new URL closes the circuit."""
+        """Use another table: its token is tried again, and a new URL, CA or proxy closes the circuit."""
         with self._lock:
-            is_new_target = table.theeye.url != self._table.theeye.url
+            new, old = table.theeye, self._table.theeye
+            is_new_target = (new.url, new.trust, new.proxy) != (old.url, old.trust, old.proxy)
             self._breaker.reconfigure(table.theeye.timeout, is_new_target=is_new_target)
             self._table = table
             self._token_refused = False

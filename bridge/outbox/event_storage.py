@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from bridge.core.event import rfc3339
 from bridge.core.job import JobState
-from bridge.outbox import lookup
+from bridge.outbox import expectations, lookup
 from bridge.outbox.job_storage import (
     insert_independent_jobs,
     insert_jobs,
@@ -58,6 +58,8 @@ class NewEvent:
     row: dict[str, Any]
     #: Seconds since the epoch.
     now: float
+    #: The sources and routes with `expect_every`.
+    expected: Collection[expectations.Key] = ()
 
     @property
     def delivery(self) -> tuple[str, str]:
@@ -75,8 +77,17 @@ def store(connection: Connection, new: Sequence[NewEvent]) -> list[StoredWebhook
     """
     lock(connection, *{name for each in new for name in lookup.lock_names(each.webhook)})
     lock_all(connection, {name for each in new for name in lock_names(each.webhook.jobs)})
-    stored = _store_common(connection, new)
-    return [stored[at] if at in stored else _store_one(connection, each) for at, each in enumerate(new)]
+    common = _store_common(connection, new)
+    stored = [common[at] if at in common else _store_one(connection, each) for at, each in enumerate(new)]
+    if expected := new[-1].expected:
+        seen = {
+            (each.webhook.event.source, route)
+            for each, one in zip(new, stored, strict=True)
+            for route in ("", *(job.route for job in one.jobs))
+        }
+        # Last, so that other processes do not wait long for the locks of these rows.
+        expectations.see(connection, seen.intersection(expected), new[-1].now)
+    return stored
 
 
 def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, StoredWebhook]:

@@ -170,6 +170,17 @@ dead_job_alerts = Table(
     "dead_job_alerts", metadata, Column("route", Text, primary_key=True), Column("at", Double, nullable=False)
 )
 
+#: The sources and routes with `expect_every`; route is empty for the source itself.
+expectations = Table(
+    "expectations",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("since", Double, nullable=False),  # when a process first expected it
+    Column("seen_at", Double),  # the last webhook, or the last job of the route
+    Column("alerted", Boolean, nullable=False),  # whether a job of on_silence reports the silence
+)
+
 #: Actions of people on jobs, events, tasks and routes.
 audit = Table(
     "audit",

@@ -33,6 +33,7 @@ from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
 from bridge.outbox.database import Database
 from bridge.outbox.event_storage import NewEvent
+from bridge.outbox.expectations import Expectations
 from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.history import EventWithJobs, history
 from bridge.outbox.operator_actions import CANCELABLE
@@ -73,6 +74,8 @@ class Outbox:
             self._database = SQLite(url, checkpoints=not beside_a_server, create=create)
         #: The record of people's actions.
         self.audit = Audit(self._database, clock)
+        #: When the sources and routes with `expect_every` were seen.
+        self.expectations = Expectations(self._database, clock)
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
             found = self._database.read(migrations.revision)
@@ -127,7 +130,7 @@ class Outbox:
         # Outside the unit of work, which may run in the only thread that writes: this compresses the body.
         row = event_row(webhook)
         self._database.require_files()
-        new = NewEvent(webhook, row, self._clock())
+        new = NewEvent(webhook, row, self._clock(), self.expectations.active)
         stored = self._database.write_in_batch(event_storage.store, new)
         self._wake(waiting=any(job.state is JobState.WAITING for job in stored.jobs))
         return stored

@@ -28,6 +28,7 @@ ACTIONS: Mapping[str, str] = {
     "reload": "table_hash routes",
     "reload_rejected": "",
     "setting": "reason",
+    "silence": "reason",
     "skip": "job event route task state reason",
     "start": "release table table_hash commit routes sources store processes pid",
     "start_failed": "seconds reason",

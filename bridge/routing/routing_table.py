@@ -14,6 +14,7 @@ from bridge.core.task import Rate, Task
 from bridge.routing.check_result import CheckResult, Explanation, not_evaluated
 from bridge.routing.event_index import EventIndex
 from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Route
+from bridge.routing.silence import Expectation, OnSilence
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
 
@@ -38,6 +39,8 @@ class RoutingTable:
     routes: tuple[Route, ...]
     #: The alert on dead jobs.
     on_dead: OnDead | None = None
+    #: The alert on silent sources and routes.
+    on_silence: OnSilence | None = None
 
     @cached_property
     def _indexes(self) -> Mapping[str, EventIndex]:
@@ -55,6 +58,13 @@ class RoutingTable:
     def by_token(self) -> frozenset[str]:
         """The ids of the tasks that run by the access token."""
         return frozenset(task.id for task in self.tasks.values() if task.secret_key is None)
+
+    @cached_property
+    def expectations(self) -> tuple[Expectation, ...]:
+        """The sources and routes with `expect_every`."""
+        pairs = [(each.name, "", each.expect_every) for each in self.sources.values()]
+        pairs += [(each.source, each.name, each.expect_every) for each in self.routes]
+        return tuple(Expectation(source, route, every) for source, route, every in pairs if every)
 
     @cached_property
     def with_data_urls(self) -> frozenset[str]:
@@ -126,4 +136,6 @@ class RoutingTable:
     def rebuild_jobs(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
         """Build a stored event's jobs again from this table, by route and item."""
         made = self.jobs_for(event).jobs if event.source in self.sources else ()
+        if event.source == OnSilence.SOURCE and self.on_silence is not None:
+            made = (self.on_silence.job_for(event),)
         return {(job.route, job.item_key): job for job in made}

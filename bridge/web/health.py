@@ -97,6 +97,7 @@ def _details(bridge: Bridge) -> dict[str, Any]:
     delivering = bridge.delivery.is_alive if here else bool(processes)
     trouble = {process.trouble for process in processes}
     trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble(), disk_trouble(bridge.settings)}
+    trouble |= {each.trouble for each in bridge.outbox.expectations.watched() if each.is_overdue}
     if not delivering:
         trouble.add(_NO_THREAD if here else _NO_WORKER)
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}

@@ -32,6 +32,7 @@ from bridge.outbox.webhook import Webhook
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from docs.generate import ROOT
+from tests.support.certificates import one_authority
 from tests.support.documents import BLOCKS, Block, code_blocks
 from tests.support.intake import beside
 from tests.support.server import Server
@@ -123,7 +124,7 @@ def completed(block: str) -> dict[str, str]:
     rest: dict[str, object] = {} if "theeye" in table else {"theeye": example["theeye"]}
     for section in ("sources", "tasks"):
         named = {each.get(section[:-1]) for each in table.get("routes", []) + table.get("tests", [])}
-        named |= {table.get("on_dead", {}).get(section[:-1])}
+        named |= {table.get(alert, {}).get(section[:-1]) for alert in ("on_dead", "on_silence")}
         lacking = named & set(example[section]) - set(table.get(section, {}))
         if lacking:
             rest[section] = {name: example[section][name] for name in lacking}
@@ -139,9 +140,10 @@ def is_another_programs(block: Block) -> bool:
 def test_yaml_loads_without_mistakes(block: Block, tmp_path: Path) -> None:
     for name, text in completed(block.text).items():
         (tmp_path / name).write_text(text, "utf-8")
+    one_authority(tmp_path).rename(tmp_path / "ca.pem")
     problems = load(tmp_path, {}, discover(), require_env=False).problems
     assert all(problem.severity is Severity.WARNING for problem in problems), problems
-    incomplete = re.compile("is not set|there are no routes")
+    incomplete = re.compile("is not set|there are no routes|http is not encrypted")
     assert [str(problem) for problem in problems if not incomplete.search(problem.message)] == []
 
 

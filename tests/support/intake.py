@@ -147,6 +147,7 @@ class Intake:
         path.write_text(table(text), "utf-8")
         self.loaded = load(path, self._variables, discover())
         self.table: RoutingTable = self.loaded.table
+        self.outbox.expectations.use(self.table.expectations)
         mask = Mask(self.loaded.secrets)
         self.receiver = Receiver(self.table, self.outbox, self.refusals, mask, self.clock)
 

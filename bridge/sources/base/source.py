@@ -46,6 +46,8 @@ class Source:
     redact: tuple[Path, ...] = ()
     #: What to do with an old body under a new delivery id; None means that it is not detected.
     replays: Replays | None = None
+    #: The longest expected time between two webhooks, seconds.
+    expect_every: float | None = None
 
     def verify_head(self, request: Request) -> None:
         """Check what does not need the body. Raises UnsupportedContent or NotAuthentic."""

@@ -252,7 +252,7 @@ def answered(status: int, body: object = b"", headers: dict[str, str] | None = N
 
 def expected_outcome(status: int) -> Outcome:
     """The table of design §6, said once more."""
-    if status in (425, 429, 503):
+    if status in (407, 425, 429, 503):
         return Outcome.UNAVAILABLE
     if status != 408 and 300 <= status < 500:
         return Outcome.REFUSED
