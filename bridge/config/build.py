@@ -99,6 +99,7 @@ class TableBuilder:
             tasks=self._tasks.by_id,
             routes=tuple(route for route, _ in self._routes.values()),
             on_dead=self._on_dead,
+            version=self._version,
         )
 
     def add_theeye(self, model: TheEyeModel | None) -> None:

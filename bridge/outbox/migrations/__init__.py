@@ -17,7 +17,7 @@ from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
 
 #: The last revision.
-HEAD = "0002"
+HEAD = "0004"
 #: The folder with Alembic's versions/.
 SCRIPTS = Path(__file__).parent
 #: The tables that identify a store of the bridge: another program may use Alembic, too.
