@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 #: A metric's name and the values of its labels. A histogram has one more value: a bucket's bound, or SUM.
@@ -27,9 +29,13 @@ class Metric:
     #: The upper bounds of a histogram's buckets.
     bounds: tuple[str, ...] = ()
 
+    @cached_property
+    def _limits(self) -> list[float]:
+        return [float(bound) for bound in self.bounds]
+
     def observed(self, value: float, *labels: str) -> list[tuple[Series, float]]:
         """Return what a value adds to a histogram: to the first bucket that is large enough, and SUM."""
-        bound = next(bound for bound in self.bounds if value <= float(bound))
+        bound = self.bounds[bisect_left(self._limits, value)]
         return [((self.name, *labels, bound), 1), ((self.name, *labels, SUM), value)]
 
 
