@@ -85,23 +85,16 @@ class ForRows(Statement):
 
 
 def insert_rows(
-    table: Table, names: Iterable[str], *returning: Column[Any], or_ignore: bool = False,
-    update: Callable[[Any], Mapping[str, ColumnElement[Any]]] | None = None,
-) -> ForRows:  # fmt: skip
-    """Return a statement that inserts rows with these columns; `or_ignore` skips those that conflict.
-
-    `update` gets the columns of a new row, and returns the values for the row that has its key.
-    """
+    table: Table, names: Iterable[str], *returning: Column[Any], or_ignore: bool = False
+) -> ForRows:
+    """Return a statement that inserts rows with these columns; `or_ignore` skips those that conflict."""
     columns = {name: table.c[name] for name in names}
 
     def build(dialect: str, given: Given) -> ClauseElement:
         statement = _INSERT[dialect](table).from_select(list(columns), select(*given.values()))
-        if update is not None:
-            values = update(statement.excluded)
-            statement = statement.on_conflict_do_update(index_elements=[*table.primary_key], set_=values)
-        elif or_ignore:
-            statement = statement.on_conflict_do_nothing()
-        clause: ClauseElement = statement.returning(*returning)
+        clause: ClauseElement = (statement.on_conflict_do_nothing() if or_ignore else statement).returning(
+            *returning
+        )
         return clause
 
     return ForRows(columns, build)

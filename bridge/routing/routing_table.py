@@ -39,7 +39,7 @@ class RoutingTable:
     routes: tuple[Route, ...]
     #: The alert on dead jobs.
     on_dead: OnDead | None = None
-    version: TableVersion | None = field(default=None, compare=False)
+    version: TableVersion = field(default=TableVersion(""), compare=False)
 
     @cached_property
     def _indexes(self) -> Mapping[str, EventIndex]:

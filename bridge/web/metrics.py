@@ -63,10 +63,9 @@ def _numbers(bridge: Bridge) -> dict[Series, float]:
         (metrics.READY.name,): 0,
         (metrics.TABLE_VALID.name,): bridge.table_trouble is None,
         (metrics.LOG_BLOCKED.name,): log_trouble() is not None,
+        (metrics.TABLE.name, version.hash, version.commit or ""): 1,
         (metrics.BUILD.name, __version__): 1,
     }
-    if version is not None:
-        here[metrics.TABLE.name, version.hash, version.commit or ""] = 1
     try:
         bridge.outbox.ping()
         stored = bridge.outbox.measure()
