@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from bridge.cli import main
 from bridge.config import json_schema
 from bridge.config.first_table import example
+from bridge.core.metrics import METRICS
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.process.settings import COMMIT_VARIABLES, VARIABLES
 from bridge.sources.base.discovery import discover
@@ -53,6 +54,7 @@ def parts() -> dict[str, Callable[[], str]]:
     return {
         "commands": partial(_join, _commands(main, PROGRAM)),
         "environment": partial(_join, _environment()),
+        "metrics": partial(_join, _metrics()),
         "commit variables": partial(_words, COMMIT_VARIABLES),
         "filters": partial(_words, sorted(FILTERS)),
         "tests": partial(_words, sorted(TESTS)),
@@ -176,6 +178,18 @@ def _environment() -> Iterator[str]:
         default = f"`{each.default}`" if each.default else "unset"
         default += f"; {each.otherwise}" if each.otherwise else ""
         yield f"| `{each.name}` | {default} | {_cell(each.meaning)} |"
+
+
+# Metrics
+
+
+def _metrics() -> Iterator[str]:
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for each in METRICS:
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        bounds = f" Buckets: {', '.join(each.bounds)}." if each.bounds else ""
+        yield f"| `{each.name}` | {each.kind} | {labels} | {_cell(each.meaning + bounds)} |"
 
 
 # The routing table's keys

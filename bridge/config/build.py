@@ -97,6 +97,7 @@ class TableBuilder:
             routes=tuple(route for route, _ in self._routes.values()),
             on_dead=self._on_dead,
             on_silence=self._on_silence,
+            version=self._version,
         )
 
     def add_theeye(self, model: TheEyeModel | None) -> None:

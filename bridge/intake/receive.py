@@ -113,7 +113,7 @@ class Receiver:
                 )
                 routed = Routed((), (self._mask(f"{problem}; {advice}"),))
             # Commits. The answer is 2xx only after that.
-            stored = self._store(_webhook(source, request, event, parsed, routed))
+            stored = self._store(_webhook(table, request, event, parsed, routed))
             self._log_stored(table, source, request, event, stored, routed)
             if parsed.confirm_url is not None:
                 self._confirm(source, parsed.confirm_url)
@@ -196,8 +196,9 @@ def _source_of(request: Request, table: RoutingTable) -> Source:
 
 
 def _webhook(
-    source: Source, request: Request, event: Event, parsed: ParsedWebhook, routed: Routed
+    table: RoutingTable, request: Request, event: Event, parsed: ParsedWebhook, routed: Routed
 ) -> Webhook:
+    source = table.sources[event.source]
     return Webhook(
         event=source.stored_form(event, made_jobs=bool(routed.jobs)),
         fingerprint=None if parsed.delivery_id else parsed.fingerprint,
@@ -209,6 +210,7 @@ def _webhook(
         replays=source.replays if request.body and event.event else None,
         has_chosen_id=source.options.delivery_id is not None and bool(event.event),
         has_event_in_body=source.has_event_in_body,
+        event_label=table.event_label(event),
     )
 
 

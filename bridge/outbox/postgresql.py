@@ -16,6 +16,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, Prog
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.core.errors import StoreUnavailable
+from bridge.outbox.counters import counting
 from bridge.outbox.database import Batch, Database, cause
 from bridge.outbox.pool import POOL_SIZE, SURPLUS_INTERVAL, ElasticPool, is_full
 from bridge.outbox.session import CONNECT_TIMEOUT, Session, connect
@@ -65,7 +66,7 @@ class PostgreSQL(Database):
         attempts = count(1)
         while True:
             try:
-                with self._engine.begin() as connection:
+                with self._engine.begin() as connection, counting(connection, self._announcer.name):
                     return work(connection)
             except _UNAVAILABLE as error:
                 is_deadlock = isinstance(getattr(error, "orig", None), DeadlockDetected)

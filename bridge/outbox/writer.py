@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from bridge.core.errors import StoreUnavailable
+from bridge.outbox.counters import counting, undone_on_error
 from bridge.outbox.database import Batch, RunAlone, cause
 from bridge.outbox.statement import Statement
 from bridge.process.log_fields import Fields
@@ -114,6 +116,7 @@ class Writer:
         self._cause = cause
         self._conflicts = conflicts
         self._engine = engine
+        self._name = uuid4().hex
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
@@ -206,7 +209,7 @@ class Writer:
         if not group:
             return
         try:
-            with self._connected() as connection, connection.begin():
+            with self._connected() as connection, connection.begin(), counting(connection, self._name):
                 settled = self._run_batches(group, connection)
                 settled += [_run_alone(unit, connection) for unit in group if unit.batch is None]
                 self._before_commit()
@@ -257,7 +260,8 @@ def _run_alone(unit: _Unit, connection: Connection) -> Callable[[], None]:
     """Run one unit in its savepoint; return a function that gives its caller the result after the commit."""
     _SAVEPOINT.count(connection, {})
     try:
-        result = unit.argument(connection)
+        with undone_on_error(connection):
+            result = unit.argument(connection)
     except OperationalError:
         # The whole group fails: SQLite may have undone the transaction.
         raise

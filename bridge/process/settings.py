@@ -197,7 +197,8 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; without it, see the log",
+        "the token for `/metrics` and the details of `/readyz`, in `Authorization: Bearer …`; without it, "
+        "`/metrics` answers 404, and the details are in the log",
         _secret,
         private=True,
     ),
@@ -269,7 +270,7 @@ class Settings:
     #: How many proxies add to a request's X-Forwarded-For.
     trusted_proxies: int
     retention: Retention
-    #: Shows the details of ``/readyz``; None: only the log has them.
+    #: Shows ``/metrics`` and the details of ``/readyz``; None: only the log has the details.
     status_token: Secret | None
     #: Seconds.
     stop_timeout: float

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bridge.core.budget import BUDGET, MAX_JOBS, MAX_STEPS, Budget
 from bridge.core.event import Event
-from bridge.core.job import NewJob
+from bridge.core.job import NewJob, TableVersion
+from bridge.core.metrics import OTHER_EVENT
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
 from bridge.routing.check_result import CheckResult, Explanation, not_evaluated
@@ -41,6 +42,7 @@ class RoutingTable:
     on_dead: OnDead | None = None
     #: The alert on silent sources and routes.
     on_silence: OnSilence | None = None
+    version: TableVersion = field(default=TableVersion(""), compare=False)
 
     @cached_property
     def _indexes(self) -> Mapping[str, EventIndex]:
@@ -70,6 +72,12 @@ class RoutingTable:
     def with_data_urls(self) -> frozenset[str]:
         """The names of the routes that allow data URLs."""
         return frozenset(route.name for route in self.routes if route.allow_data_urls)
+
+    def event_label(self, event: Event) -> str:
+        """Return the event's name if its type knows it or a route names it: a sender may invent others."""
+        known, names = self.sources[event.source].type.events, (event.event, event.full_name)
+        is_known = any(name in known for name in names) or self._indexes[event.source].has(names)
+        return event.event if is_known else OTHER_EVENT
 
     def jobs_for(self, event: Event) -> Routed:
         """Return every matching route's jobs, in the order of the table; `otherwise` routes are last.

@@ -1,4 +1,4 @@
-"""The Flask application: webhooks and health checks."""
+"""The Flask application: webhooks, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from flask import Flask, abort
 from bridge.app import Bridge
 from bridge.web.health import health
 from bridge.web.hooks import Hooks
+from bridge.web.metrics import metrics_page
 from bridge.web.problem import error_response
 
 
@@ -20,6 +21,7 @@ def create_app(bridge: Bridge) -> Flask:
         "/hooks/<source>", "hooks", lambda **_: abort(405), methods=["POST"], strict_slashes=False
     )
     app.register_blueprint(health(bridge))
+    app.register_blueprint(metrics_page(bridge))
     app.register_error_handler(Exception, error_response)
     app.wsgi_app = Hooks(bridge.receiver, bridge.settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask adds WSGI middleware
     return app

@@ -225,8 +225,8 @@ def test_a_forged_address_is_replaced(bridge: Server, start: Callable[..., Front
 def test_health_checks_are_private(start: Callable[..., Front]) -> None:
     front = start()
 
-    for path in ("/healthz", "/readyz"):
-        assert front.get(path, private=True) == 200
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 401)):
+        assert front.get(path, private=True) == status
         assert front.get(path, private=False) == 404
         assert front.get(f"/hooks/..{path}", private=False) == 404
         assert front.get(f"/hooks/%2e%2e{path}", private=False) == 404

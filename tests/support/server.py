@@ -204,7 +204,7 @@ class Server(Program):
 
     def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str] | None = None) -> None:
         """`config` is a folder or file of YAML; for the rest see Program."""
-        self.port = _free_port()
+        self.port = free_port()
         super().__init__("server", config, database, {"PORT": str(self.port), **(environ or {})})
 
     @property
@@ -364,7 +364,8 @@ class Worker(Program):
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that no program uses."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
