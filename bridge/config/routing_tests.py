@@ -185,7 +185,8 @@ class RoutingTestBuilder:
             completed(source, None, Request(source.name, Headers(headers.items()), query, b"", _RECEIVED_AT))
         except Unreadable:
             message = f"event is required: the body of {source.type.name} does not name the event"
-            self._problems.error(place, message, "write event: and its name, such as push")
+            hint = f"write event: and its name, such as {source.type.example_event}"
+            self._problems.error(place, message, hint)
 
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
         if model.error is not None and model.task_arguments is not None:
