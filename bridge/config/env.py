@@ -25,7 +25,7 @@ _ODD_SECRETS = tuple(
         (r"\A(?i:bearer|basic|token) ", "begins with Bearer, Basic or Token"),
         (r"\A(?i:sha(?:1|256|512)=)", "begins like a signature, with sha…="),
         (r"\A(?:~|/(?:app|etc|home|mnt|opt|root|run|secrets|srv|tmp|usr|var|vault))/[\w./-]+\Z", "is a path"),
-        (r"\A([0xX*])\1+\Z", "is a placeholder"),
+        (r"\A(?:([0xX*])\1+|(.)\2{7,})\Z", "is a placeholder"),
         (r"\A(?i:change[-_ ]?(?:me|it)|replace[-_ ]?me|my[-_ ]?secret|placeholder)\Z", "is a placeholder"),
         (r"\A(?:export )?[A-Z][A-Z0-9]*_[A-Z0-9_]+=.", "begins with the name of a variable and ="),
     )
@@ -115,7 +115,7 @@ class Environment:
         if flaw is not None:
             self._problems.error(scalar.place, flaw, hint if odd is None else f"the value in {name} {odd}")
         elif odd is not None and not name.endswith("_FILE"):  # then _read has warned
-            hint = f"set {name}, or the file that {name}_FILE names, to exactly the sender's secret"
+            hint = f"set {name}, or the file that {name}_FILE names, to exactly the secret of the sender or the task"
             hint = f"set {name}_FILE to the path, instead of {name}" if odd == "is a path" else hint
             self._problems.warning(scalar.place, f"the secret in {name} {odd}", hint)
 

@@ -152,12 +152,12 @@ class TaskBuilder:
         secret = self._environment.secret(scalar, "TheEye")
         if secret is None:
             return _UNSET
-        length = len(secret.reveal())
+        length, flaw = len(secret.reveal()), None
         if length != SECRET_KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
             counted = "other characters" if length == SECRET_KEY_LENGTH else f"{length} characters"
-            message = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
-            hint = "copy it from the task at TheEye, without spaces"
-            self._environment.check_form(scalar, secret, message, hint)
+            flaw = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
+        hint = "copy it from the task at TheEye, without spaces"
+        self._environment.check_form(scalar, secret, flaw, hint)
         return secret
 
 

@@ -69,7 +69,7 @@ NOT_RUN = {
 #: Programs that are run.
 LOCAL = {"cat", "echo", "mkdir", "openssl"}
 
-KEY, SECRET = "k" * 64, "s" * 32
+KEY, SECRET = "k1" * 32, "s1" * 16
 PUSH = ROOT / "bridge" / "demo" / "push.json"
 
 each_of = pytest.mark.parametrize

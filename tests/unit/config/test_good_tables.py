@@ -162,5 +162,5 @@ def test_there_are_a_hundred_good_tables() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_good_table_has_no_warning(tmp_path: Path, name: str) -> None:
     (tmp_path / "table.yml").write_text(TABLES[name], "utf-8")
-    problems = load(tmp_path, {"SECRET": "s" * 32, "KEY": "k" * 64}, TYPES).problems
+    problems = load(tmp_path, {"SECRET": "s1" * 16, "KEY": "k1" * 32}, TYPES).problems
     assert [str(each) for each in problems if "no route uses" not in each.message] == []

@@ -16,7 +16,7 @@ from bridge.core.secrets import Mask, Secret
 from bridge.process.log import MaskedFormatter, configure
 
 MARK = "marked-secret"
-KEY = "k" * 64
+KEY = "k1" * 32
 
 FORMS = pytest.mark.parametrize("form", ["json", "text"])
 
