@@ -8,8 +8,10 @@ from typing import TypeVar
 
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.literals import (
+    added_number,
     instead_of_any_text,
     looks_like_a_pattern,
+    looks_like_a_token,
     looks_like_an_expression,
     looks_like_slashes,
 )
@@ -44,11 +46,15 @@ _PATTERN_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 #: What a pattern's key is called in other tools, and what to write instead.
 _ELSEWHERE = {
-    "in": "write only the list, such as [a, b]; it matches any of its elements",
+    **dict.fromkeys(
+        ("in", "any", "any_of", "one_of", "or"),
+        "write only the list, such as [a, b]; it matches any of its elements",
+    ),
     **dict.fromkeys(("eq", "equals", "glob"), "write only the text"),
     **dict.fromkeys(("ne", "not_in"), f"write {{{NOT}: …}}"),
     **{name: f"write {{{key}: …}}" for key, each in OPERATORS.items() for name in each.names_elsewhere},
 }
+_NO_LINE_BREAK = "write |- or >- instead of | or >"
 #: The values of plain scalars that are no text.
 WORDS = {"true": True, "false": False, "null": None}
 
@@ -84,6 +90,8 @@ class Compiler:
     def line(self, key: Scalar, node: Node, names: tuple[str, ...]) -> Condition | None:
         """One line of ``match:``."""
         path = self.path(key, names)
+        if path is None and _is_nested(node):
+            return None  # the key is reported, and all below it follows from it
         negated = isinstance(node, Section) and set(node) == {NOT}
         field = "" if path is None else next((each for each in path.steps[::-1] if isinstance(each, str)), "")
         pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node, field)
@@ -139,7 +147,7 @@ class Compiler:
                 message = f"{scalar} is text: only true, false, null and numbers are not text"
                 self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
         if scalar.endswith("\n"):
-            self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")
+            self._problems.warning(scalar.place, "the pattern ends in a line break", _NO_LINE_BREAK)
         elif literal := looks_like_an_expression(scalar, (), self._reads_a_field):
             self._problems.warning(
                 scalar.place, literal[0], "to compare with a field, write a condition under when:"
@@ -183,6 +191,15 @@ class Compiler:
         """Warn about text that is probably meant as an expression."""
         if literal := looks_like_an_expression(scalar, names, lambda text: self._reads_a_field(text, names)):
             self._problems.warning(scalar.place, *literal)
+        elif looks_like_a_token(scalar):
+            message = "a literal token: the bridge and TheEye store and show each argument"
+            hint = "give the token to the task at TheEye instead, where its script reads it"
+            self._problems.warning(scalar.place, message, hint)
+        elif number := added_number(scalar):
+            message = f"+ joins only texts, and {number} is a number"
+            self._problems.warning(scalar.place, message, "write ~ instead of +, such as 'x' ~ payload.y")
+        elif scalar.find("\n") == len(scalar) - 1 > 0:
+            self._problems.warning(scalar.place, "the text ends in a line break", _NO_LINE_BREAK)
 
     def _reads_a_field(self, text: str, names: tuple[str, ...] = EVENT_NAMES) -> bool:
         try:
@@ -203,6 +220,12 @@ class Compiler:
             if not scalar.cut:  # otherwise the comment is already reported
                 self._problems.error(scalar.at(error.offset), error.message, error.hint)
             return None
+
+
+def _is_nested(node: Node) -> bool:
+    """Return whether it is a mapping of conditions, or a list of these, and no pattern."""
+    first = node[0] if isinstance(node, Items) and node else node
+    return isinstance(first, Section) and not {NOT, *OPERATORS} & {*first}
 
 
 def _is_list(constant: Expression) -> bool:

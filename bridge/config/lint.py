@@ -7,32 +7,26 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bridge.config.compile import WORDS, Compiler
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
+from bridge.config.known_values import SPECIAL, misfit
 from bridge.config.models import RouteModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import describe
 from bridge.core.errors import OverBudget
+from bridge.core.event import JSON
 from bridge.core.fields import EVENT_NAMES, Each, Path, Step, path_text
+from bridge.core.json_text import json_text
 from bridge.core.problem import Place
 from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.expressions.expression import Expression, Template
-from bridge.routing.match import NOT, Glob
+from bridge.routing.match import NOT
 from bridge.sources.base.known_fields import ANY, FieldTree, UnknownStep, find_unknown_step, known_at
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import EVERY_EVENT
 
 Steps = tuple[Step, ...]
 
-#: Special characters of an event pattern.
-_SPECIAL = re.compile(r"[*?\\]|\$\{\{")
 #: A name that differs for each item of a loop.
 _ITEM = re.compile(r"\b(?:item|index)\b")
-#: How a branch or a tag may begin in other tools.
-_REF_START = re.compile(r"/?(?:refs/)?(?:(?:heads?|branch(?:es)?|tags?|(?:remotes/)?origin)/)?")
-#: Words of people and other senders for known values.
-_OTHER_WORDS = {
-    "created": "opened", "failed": "failure",
-    "merged": "closed, and add payload.pull_request.merged: true under match:",
-}  # fmt: skip
 
 
 class Linter:
@@ -46,7 +40,7 @@ class Linter:
         """Warn about a route whose expressions see `names`."""
         events = [event for event in model.event or () if not isinstance(event, Invalid)]
         for event in events:
-            self._check_event(event, source)
+            self._check_event(event, source, events)
         advice = source.type.route_warning(tuple(map(str, events)), loops=model.loop is not None)
         if advice is not None:
             self._problems.warning(model.event[0].place if model.event else place, *advice)
@@ -62,9 +56,9 @@ class Linter:
     def check_test(self, event: Scalar, source: Source) -> None:
         """Warn about a test's event: a test that expects no job would pass with any name."""
         if not isinstance(event, Invalid) and event not in source.type.setup_events:
-            self._check_event(event, source)
+            self._check_event(event, source, [])
 
-    def _check_event(self, event: Scalar, source: Source) -> None:
+    def _check_event(self, event: Scalar, source: Source, events: list[Scalar]) -> None:
         """Warn about an unknown event. It is not an error, since senders add events."""
         known, setup_events = source.type.events, source.type.setup_events
         if event in setup_events:
@@ -82,6 +76,11 @@ class Linter:
             when = f"not (event == '{name}' and action == '{action}')" if action else f"event != '{name}'"
             message = f"found {describe(event)}, but event cannot exclude a name"
             self._problems.warning(event.place, message, f"remove it, and write when: {when}")
+        elif (holders := _events_of_action(event, source, events)) and not _is_known(event, known):
+            written = " or ".join(f"{holder}.{event}" for holder in holders[:3])
+            rest = f" instead of {holders[0]} and {event}" if holders[0] in events else ""
+            message = f"{event} is an action of {source.type.name}, not an event"
+            self._problems.warning(event.place, message, f"write {written}{rest}")
         elif known and not _is_known(event, known):
             # Names of several words share words, so more of them look close.
             words = (event, event.partition(".")[0])
@@ -111,6 +110,12 @@ class Linter:
 
     def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Warn about fields that no known webhook of this route has, and about a loop without a list."""
+        read = list(self._read(model, names))
+        for scalar, path, _ in read:
+            if source.removes(path):
+                message = f"{path.text} is not in any event: the bridge removes credentials"
+                hint = "remove it: the bridge has verified the request before it evaluates routes"
+                self._problems.warning(scalar.at(max(scalar.find(path.text), 0)), message, hint)
         payloads = _payloads(model.event, source)
         if not payloads:
             return
@@ -118,21 +123,24 @@ class Linter:
         looped = None if model.loop is None else self._items(model.loop)
         if model.loop is not None and looped is not None:
             self._check_field(model.loop, looped, (), payloads, what)
-        for place, path, glob in self._compared(model, names):
+        for place, path, value in self._compared(model, names):
             before = looped.steps if looped is not None and path.root == "item" else ()
             if path.root == "payload" or before:
                 known = [known_at(payload, (*before, *path.steps)) for payload in payloads]
-                hints = [_misfit(glob, values, path.text) for values in known]
+                hints = [misfit(value, values, path.text) for values in known]
                 if None not in hints and not self._problems.has_problem_at(place):
-                    self._problems.warning(place, f"no known {what} has {glob} as {path.text}", hints[0])
-        for scalar, path, guarded in self._read(model, names):
+                    message = f"no known {what} has {_shown(value)} as {path.text}"
+                    self._problems.warning(place, message, hints[0])
+        for scalar, path, guarded in read:
+            if source.removes(path):
+                continue  # already reported
             if path.root == "payload":
                 self._check_field(scalar, path, (), payloads, what, guarded=guarded)
             elif path.root == "item" and looped is not None:
                 self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
 
-    def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, str]]:
-        """Yield every field that match or when compares, with the place and the text of its pattern."""
+    def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, JSON]]:
+        """Yield every field that match or when compares, with the place of its pattern or value."""
         for key, node in (model.match or {}).items():
             path = self._compiler.path(key, names)
             for one in () if path is None else path.alternatives():
@@ -140,8 +148,8 @@ class Linter:
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is not None and expression is not None:
             for path, value in expression.compared:
-                if isinstance(value, str) and not _SPECIAL.search(value):
-                    yield model.when.at(max(model.when.find(value), 0)), path, value
+                if not isinstance(value, str) or not SPECIAL.search(value):
+                    yield model.when.at(max(model.when.find(_shown(value)), 0)), path, value
 
     def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
         """Warn about items that share what should differ: their once_key, or their arguments."""
@@ -224,7 +232,7 @@ def _may_be_there(step: Step, stop: UnknownStep) -> bool:
 
 def _is_known(event: str, known: Iterable[str]) -> bool:
     """Return whether the name, or the start of a glob, is a known event, also with an action."""
-    special = _SPECIAL.search(event)
+    special = SPECIAL.search(event)
     start = event if special is None else event[: special.start()]
     return any(
         start.startswith(f"{name}.") or (name == start if special is None else name.startswith(start))
@@ -270,8 +278,14 @@ def _unknown_action(event: str, source: Source) -> str | None:
     name, _, action = event.rpartition(".")
     if source.type.actions.get(name) == ():
         return f"write {name}: it has no actions"
-    hint = _misfit(action, source.type.actions.get(name), "action")
+    hint = misfit(action, source.type.actions.get(name), "action")
     return hint and hint.replace("write ", f"write {name}.")
+
+
+def _events_of_action(action: str, source: Source, events: list[Scalar]) -> list[str]:
+    """Return the events that have this action: those of the route, or else all."""
+    holders = [event for event, actions in source.type.actions.items() if action in actions]
+    return [event for event in events if event in holders] or holders
 
 
 def _patterns(node: Node) -> Iterator[tuple[Place, str]]:
@@ -288,42 +302,8 @@ def _patterns(node: Node) -> Iterator[tuple[Place, str]]:
         yield node.place, str(node)
 
 
-def _misfit(glob: str, known: FieldTree, path: str) -> str | None:
-    """Return what to write instead of a pattern that no known value matches, or None."""
-    if isinstance(known, list):
-        return f"it is a list: write {path}[*]"
-    if isinstance(known, Mapping):
-        field = next((name for name in ("full_name", "name", "login", "id") if name in known), "…")
-        return f"it is an object: write one of its fields, such as {path}.{field}"
-    if known is None or any(_overlap(glob, form) for form in known):
-        return None
-    if not known:
-        return f"it is true or false: write {glob if glob in WORDS else 'true or false'}, without quotes"
-    if known[0].startswith("!"):
-        return f"write {re.sub(r'^refs/(heads|tags)/|^.*/', '', glob)}"
-    if "*" in known[0]:
-        rest = _REF_START.sub("", glob, 1)
-        forms = [f"{form.rpartition('*')[0]}{rest}" for form in known]
-        if len(forms) > 1 and re.match(r"(?:refs/)?tags?/", glob.lstrip("/")):
-            return f"write {forms[1]}"
-        if len(forms) > 1 and re.match(r"v?[\d*?]", rest):
-            return f"write {forms[0]} for a branch, {forms[1]} for a tag"
-        return f"write {forms[0]}"
-    meant = _OTHER_WORDS.get(glob, "")
-    if meant.partition(",")[0] not in known:
-        meant = closest_match(glob, known, cutoff=0.8) or ""
-    return f"write {meant}" if meant else f"known: {', '.join(known)}"
-
-
-def _overlap(glob: str, form: str) -> bool:
-    """Return whether some text matches both."""
-    if form.startswith("!"):
-        return not Glob.parse(form[1:]).matches(glob)
-    if not _SPECIAL.search(glob):
-        return Glob.parse(form).matches(glob)
-    ours, theirs = (re.split(r"[*?\\]", text)[0] for text in (glob, form))
-    near = ours.startswith(theirs) or theirs.startswith(ours)
-    return near and ("*" in form or Glob.parse(glob).matches(form))
+def _shown(value: JSON) -> str:
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
@@ -339,9 +319,10 @@ def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tupl
         return f"{holder} is a list in every known {what}", hint
     if isinstance(stop.holder, tuple):
         return f"{holder} is true or false in every known {what}", f"write {holder}"
+    names = {*stop.holder} - {ANY}
     if not isinstance(step, str):
-        return f"{holder} is not a list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
-    meant, known = guess(step, {*stop.holder} - {ANY})
+        return f"{holder} is not a list in any known {what}", f"it has: {guess('', names)[1]}"
+    meant, known = guess(step, names)
     return f"no known {what} has {path_text(holder, [step])}{meant}", f"{holder} has: {known}"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from bridge.core.fields import path_elsewhere
+
 #: A field, unless it is rather the name of a file.
 _FIELD = (
     r"(?<![\w./$-])(?:payload|item|headers|query)"
@@ -26,6 +28,14 @@ _ELSEWHERE = tuple(
 )
 #: A regular expression as other languages write it.
 _SLASHES = re.compile(r"/(?:\^.*|.*\$)/[gims]*|/.+/[gi]+", re.DOTALL)
+#: A field that is usually a number, beside text in quotes and a plus sign.
+_NUMBER = r"((?:payload|item)\.[\w.]*\b(?:number|iid|\w+_(?:number|count|attempt)))\b"
+_ADDED_NUMBER = re.compile(rf"""['"]\s*\+\s*{_NUMBER}(?!\s*[|.])|{_NUMBER}\s*\+\s*['"]""")
+#: A token of a well-known sender, a private key, or an Authorization header.
+_TOKEN = re.compile(
+    r"\b(?:gh[opsur]_|github_pat_|glpat-|xox[abeoprs]-|sk_live_|rk_live_|hooks\.slack\.com/services/T|AKIA[0-9A-Z]{12}|"
+    r"eyJ[\w-]+\.eyJ)[\w-]{4}|-----BEGIN [A-Z ]*PRIVATE KEY|\ABearer [\w.~+/-]{8,}=*\Z|\ABasic [\w+/]{7,}=+\Z"
+)
 _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
 #: Fields whose values are single words: without a space, a dot or a slash.
@@ -77,12 +87,8 @@ def looks_like_an_expression(
             continue
         inside = next((group for group in found.groups() if group), "").strip()
         replaced, inside = (text, text) if is_expression(text) else (found[0], inside)
-        spellings = (
-            inside,
-            inside.lstrip("."),
-            re.sub(r"^(?:github\.event|event|body)\.", "payload.", inside),
-        )
-        field = next(filter(is_expression, spellings), None)
+        spellings = (inside, inside.lstrip("."), path_elsewhere(inside.lstrip("."), names))
+        field = next((each for each in spellings if each and is_expression(each)), None)
         written = _USUAL if field is None else text.replace(replaced, f"${{{{ {field} }}}}")
         return f"{what} is plain text", f"write {written}"
     return None
@@ -109,7 +115,19 @@ def looks_like_a_pattern(text: str, field: str = "") -> tuple[str, str] | None:
 
 def looks_like_slashes(regex: str, field: str) -> bool:
     """Return whether slashes around a regular expression are probably those of other languages."""
-    return bool(_SLASHES.fullmatch(regex) or (field in _WORDS and re.fullmatch("/.+/", regex)))
+    has_slashes = field in _FILES or re.search(r"(?i)ref|ur[il]|link|path|file|dir", field)
+    return bool(_SLASHES.fullmatch(regex) or (not has_slashes and re.fullmatch("/.+/", regex)))
+
+
+def added_number(text: str) -> str | None:
+    """Return a field that is probably a number and that an expression adds to text, which fails."""
+    found = _ADDED_NUMBER.search(text)
+    return found and next(filter(None, found.groups()))
+
+
+def looks_like_a_token(text: str) -> bool:
+    """Return whether a literal argument is probably a credential, which every job would show."""
+    return bool(_TOKEN.search(text))
 
 
 def instead_of_any_text(regex: str) -> str:

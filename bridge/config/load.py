@@ -33,6 +33,7 @@ from bridge.config.readers import describe
 from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
 from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
+from bridge.core.fields import COMBINED_HINT
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem
 from bridge.core.secrets import Secret
@@ -54,7 +55,8 @@ _ELSEWHERE = {
 #: What to write instead of keys of GitHub Actions, Alertmanager and Ansible that no key here is named after.
 _REPLACED = {
     "branches": "write match: {payload.ref: refs/heads/main}",
-    "tags": "write match: {payload.ref: refs/tags/v*}",
+    "tags": "for tags of git, write match: {payload.ref: refs/tags/v*}",
+    **dict.fromkeys(("all", "all_of", "any", "any_of"), COMBINED_HINT),
     "types": "write the action after the event, such as event: pull_request.opened",
     "paths": "write match: and below it payload.commits[*].{added,modified,removed}[*]: src/*",
     "cancel-in-progress": "write concurrency: {group: …, latest: true}",

@@ -18,6 +18,23 @@ from bridge.core.suggestions import did_you_mean
 EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
 ITEM_NAMES = ("item", "index")
 
+#: Names of GitHub Actions, Ansible and other tools, and the paths here.
+_NAMES_ELSEWHERE = {
+    "github.event_name": "event", "github.event.action": "action", "github.event": "payload",
+    "github.sha": "payload.after", "github.repository": "payload.repository.full_name",
+    "github.actor": "payload.sender.login", "github.head_ref": "payload.pull_request.head.ref",
+    "github.base_ref": "payload.pull_request.base.ref", "github": "payload",
+    "ansible_eda.event.payload": "payload", "ansible_eda.event": "payload", "event.payload": "payload",
+    "event": "payload", "body": "payload", "request.body": "payload", "request.headers": "headers",
+    "alert": "item", "$labels": "item.labels", "labels": "item.labels",
+}  # fmt: skip
+#: Keys that combine conditions in other tools.
+_COMBINED = ("all", "all_of", "and", "any", "any_of", "or")
+COMBINED_HINT = (
+    "match needs all of its lines; for any of several values write a list, such as [a, b]; "
+    "for any of several conditions write when: a or b"
+)
+
 #: Of these, the names of values with fields.
 CONTAINERS = {"payload", "headers", "query", "item"}
 
@@ -155,7 +172,9 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
         steps.append(step)
         at = end
     if steps and root[0] not in CONTAINERS:
-        raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end())
+        meant = path_elsewhere(text, names)
+        hint = None if meant is None else f"write {meant}"
+        raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end(), hint)
     return Path(text, root[0], tuple(steps))
 
 
@@ -262,15 +281,28 @@ def _shortened(step: Step) -> Step:
     return step
 
 
+def path_elsewhere(text: str, names: Iterable[str] = EVENT_NAMES) -> str | None:
+    """Return the path of a field that other tools name so, if it begins with one of `names`."""
+    for theirs, ours in _NAMES_ELSEWHERE.items():
+        is_there = text.startswith((f"{theirs}.", f"{theirs}[")) or (text == theirs and "." in theirs)
+        if is_there and re.split(r"\W", ours)[0] in names:
+            return ours + text[len(theirs) :]
+    return None
+
+
 def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
     """Return what to write for a path that begins with an unknown name: of a header, or of a field."""
     known = f"a path begins with one of {', '.join(names)}"
+    if root in _COMBINED:
+        return COMBINED_HINT
+    if (meant := path_elsewhere(text, names)) is not None:
+        return f"write {meant}"
     if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names, sure=True):
         return known
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"
     if "item" in names:
-        if root in ("alertname", "severity", "labels"):
-            return f"write item.{'' if root == 'labels' else 'labels.'}{text}; {known}"
+        if root in ("alertname", "severity"):
+            return f"write item.labels.{text}; {known}"
         return f"write item.{text} for a field of the item, or payload.{text}; {known}"
     return f"write payload.{text}; {known}" if "payload" in names else known

@@ -136,7 +136,7 @@ class Expression:
     paths: tuple[Path, ...]
     #: The paths that may be missing, since `default` or `is defined` follows, and those inside them.
     optional: frozenset[Path]
-    #: The fields that it compares with a constant by ``==``, ``!=`` or ``in``.
+    #: The fields that it compares with a constant; those of a list's elements for ``x in list``.
     compared: tuple[tuple[Path, JSON], ...]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from inspect import signature
 from typing import Any, NoReturn
 
@@ -16,7 +16,16 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import CONTAINERS, EVENT_NAMES, Path, Step, path_text, reject_lone_surrogates
+from bridge.core.fields import (
+    CONTAINERS,
+    EVENT_NAMES,
+    Each,
+    Path,
+    Step,
+    path_elsewhere,
+    path_text,
+    reject_lone_surrogates,
+)
 from bridge.core.regex import compile_regex, compile_replacement
 from bridge.core.suggestions import did_you_mean
 from bridge.expressions.filters import (
@@ -54,7 +63,7 @@ class Rewriter(NodeTransformer):
         self.used: set[str] = set()
         self.paths: list[Path] = []
         self.optional: list[Path] = []
-        #: Fields that are compared with a constant by ==, != or in.
+        #: Fields that are compared with a constant, and that constant.
         self.compared: list[tuple[Path, Any]] = []
         self._optional_node: nodes.Expr | None = None
 
@@ -71,16 +80,20 @@ class Rewriter(NodeTransformer):
     def visit_Name(self, node: nodes.Name) -> nodes.Expr:
         if node.name == "null":
             return nodes.Const(None, lineno=node.lineno)
-        if node.name == "env":
-            self._refuse(
-                "env is available only under theeye: and sources:, as a task's id, and in secret_key", "env",
-                "write the value itself in the table",
-            )  # fmt: skip
+        if node.name in ("env", "secrets", "vars"):
+            where = "under theeye: and sources:, as a task's id, and in secret_key"
+            hint = "write the value itself in the table"
+            hint = "give the secret to the task at TheEye" if node.name == "secrets" else hint
+            self._refuse(f"env is available only {where}", node.name, hint)
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names, sure=True)
             if node.name in ("item", "index"):
                 guess = "; it exists only in a route with loop"
-            hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
+            whole = re.search(rf"(?<![\w.]){node.name}[\w.]*", self._text)
+            meant = path_elsewhere(whole[0] if whole else node.name, self._names)
+            hint = self._with_a_dash(node.name) or (
+                f"write {meant}" if meant else f"known: {', '.join(self._names)}"
+            )
             self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
         self.used.add(node.name)
         return node
@@ -190,10 +203,8 @@ class Rewriter(NodeTransformer):
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
         for field, constant in ((node.expr, node.ops[0].expr), (node.ops[0].expr, node.expr)):
-            values = constant.items if isinstance(constant, nodes.List) else [constant]
-            wanted = ("in",) if isinstance(constant, nodes.List) else ("eq", "ne")
-            if (path := _constant_path(field)) is not None and len(operators) == 1 and operators[0] in wanted:
-                self.compared += [(path, value.value) for value in values if isinstance(value, nodes.Const)]
+            if (path := _constant_path(field)) is not None and len(operators) == 1:
+                self.compared += _compared(path, operators[0], constant, is_right=constant is not node.expr)
         return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
@@ -216,7 +227,8 @@ class Rewriter(NodeTransformer):
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
         if root in EVENT_NAMES and root not in CONTAINERS:
-            hint = "a field of the webhook is written payload.…"
+            meant = path_elsewhere(path_text(root, map(_constant_step, steps[::-1])), self._names)
+            hint = f"write {meant}" if meant else "a field of the webhook is written payload.…"
             self._refuse(f"{root} has no fields: it is text or a number", root, hint)
         if root != VALUE:
             path: list[Step] = []
@@ -331,6 +343,23 @@ def _for_function(name: str) -> str | None:
         if ours.replace("_", "") == name.replace("_", "").lower():
             return f"write it as a filter: x | {ours}"
     return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
+
+
+def _compared(
+    path: Path, operator: str, constant: nodes.Expr, *, is_right: bool
+) -> Iterator[tuple[Path, Any]]:
+    """Yield the path, or that of its elements, with each constant that it is compared with."""
+    values = [constant]
+    if operator in ("in", "notin"):
+        if is_right:
+            values = constant.items if isinstance(constant, nodes.List) else []
+        else:
+            path = Path(f"{path.text}[*]", path.root, (*path.steps, Each()))
+    for value in values:
+        # The order of texts says nothing about them.
+        is_order = operator in ("lt", "lteq", "gt", "gteq")
+        if isinstance(value, nodes.Const) and (not is_order or type(value.value) in (int, float)):
+            yield path, value.value
 
 
 def _constant_path(node: nodes.Expr) -> Path | None:

@@ -11,7 +11,18 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import BOOLEAN, BRANCH, FILES, NAME, REF, FieldTree, fields, names
+from bridge.sources.base.known_fields import (
+    ANY,
+    BOOLEAN,
+    BRANCH,
+    FILES,
+    FULL_NAME,
+    NAME,
+    REF,
+    FieldTree,
+    fields,
+    names,
+)
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -40,11 +51,14 @@ _REPOSITORY = fields(
     subscription_url svn_url tags_url teams_url temp_clone_token topics trees_url updated_at url
     use_squash_pr_title_as_default visibility watchers watchers_count web_commit_signoff_required
     """,
-    owner=_USER, full_name=("*/*",), name=NAME, default_branch=BRANCH,
+    owner=_USER, full_name=FULL_NAME, name=NAME, default_branch=BRANCH,
 )  # fmt: skip
 _PERSON = fields("name email username date")
 _COMMIT = fields("id tree_id distinct message timestamp url", author=_PERSON, committer=_PERSON, **FILES)
 _LABEL = fields("id node_id url name color default description")
+_MILESTONE: FieldTree = {"title": None, ANY: None}
+#: Fields of an issue or a pull request, and of the events about it.
+_LABELED = {"label": _LABEL, "milestone": _MILESTONE, "assignee": _USER}
 _BRANCH = fields("label sha", ref=BRANCH, user=_USER, repo=_REPOSITORY)
 #: Fields of every event.
 _ALL = fields("installation enterprise organization", repository=_REPOSITORY, sender=_USER)
@@ -73,38 +87,40 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: By event, the fields of all its actions.
 _FIELDS: Mapping[str, FieldTree] = {
+    **dict.fromkeys(("create", "delete"), {ANY: None, "ref": BRANCH, **_ALL}),
     "push": fields(
         "before after base_ref compare", created=BOOLEAN, deleted=BOOLEAN, forced=BOOLEAN, ref=REF,
         commits=[_COMMIT], head_commit=_COMMIT, pusher=_PERSON, **_ALL,
     ),
     "pull_request": fields(
-        "after assignee before changes label milestone number reason requested_reviewer requested_team",
+        "after before changes number reason requested_reviewer requested_team",
         action=_ACTIONS["pull_request"],
         pull_request=fields(
             """
             _links active_lock_reason additions assignee author_association auto_merge body changed_files
             closed_at comments comments_url commits commits_url created_at deletions diff_url
             html_url id issue_url locked maintainer_can_modify merge_commit_sha mergeable mergeable_state
-            merged_at merged_by milestone node_id number patch_url performed_via_github_app
+            merged_at merged_by node_id number patch_url performed_via_github_app
             rebaseable review_comment_url review_comments review_comments_url statuses_url title
             updated_at url
             """,
             draft=BOOLEAN, merged=BOOLEAN, state=("open", "closed"), user=_USER, head=_BRANCH, base=_BRANCH,
-            assignees=[_USER], labels=[_LABEL], requested_reviewers=[None], requested_teams=[None],
-        ), **_ALL,
+            assignees=[_USER], labels=[_LABEL], milestone=_MILESTONE, requested_reviewers=[_USER],
+            requested_teams=[None],
+        ), **_LABELED, **_ALL,
     ),
     "issues": fields(
-        "assignee label milestone changes type performed_via_github_app", action=_ACTIONS["issues"],
+        "changes type performed_via_github_app", action=_ACTIONS["issues"],
         issue=fields(
             """
             active_lock_reason assignee author_association body closed_at closed_by comments comments_url
             created_at draft events_url html_url id issue_dependencies_summary issue_field_values
-            labels_url locked milestone node_id number parent_issue_url performed_via_github_app
+            labels_url locked node_id number parent_issue_url performed_via_github_app
             pull_request reactions repository_url state state_reason sub_issues_summary timeline_url
             title type updated_at url
             """,
-            user=_USER, assignees=[_USER], labels=[_LABEL],
-        ), **_ALL,
+            user=_USER, assignees=[_USER], labels=[_LABEL], milestone=_MILESTONE,
+        ), **_LABELED, **_ALL,
     ),
     "release": fields(
         "changes", action=_ACTIONS["release"],

@@ -87,6 +87,14 @@ _ACTIONS = (
     ("status",),
 )  # fmt: skip
 
+_LABEL: FieldTree = {"title": None, ANY: None}
+#: Fields of every event of a project. The name of a subgroup has several slashes, and no scheme.
+_ALL: Mapping[str, FieldTree] = {
+    ANY: None,
+    "project": {"path_with_namespace": ("*/*", "!*:*"), ANY: None},
+    "user": {"username": None, ANY: None},
+}
+
 
 class GitLab(SourceType):
     """A token in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
@@ -126,13 +134,17 @@ class GitLab(SourceType):
     markers = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
     actions = _NAMED_ACTIONS
     fields: ClassVar[Mapping[str, FieldTree]] = {
-        "Push Hook": {ANY: None, "ref": REF[:1], "commits": [{ANY: None, **FILES}]},
-        "Tag Push Hook": {ANY: None, "ref": REF[1:]},
+        "Push Hook": {**_ALL, "ref": REF[:1], "commits": [{ANY: None, **FILES}]},
+        "Tag Push Hook": {**_ALL, "ref": REF[1:]},
         "Merge Request Hook": {
-            ANY: None, "object_attributes": {ANY: None, "source_branch": BRANCH, "target_branch": BRANCH}
+            **_ALL, "labels": [_LABEL],
+            "object_attributes": {
+                ANY: None, "source_branch": BRANCH, "target_branch": BRANCH, "labels": [_LABEL],
+            },
         },
+        "Issue Hook": {**_ALL, "labels": [_LABEL], "object_attributes": {ANY: None, "labels": [_LABEL]}},
         "Pipeline Hook": {
-            ANY: None,
+            **_ALL,
             "object_attributes": {ANY: None, "ref": BRANCH, "status": _NAMED_ACTIONS["Pipeline Hook"]},
         },
     }  # fmt: skip

@@ -217,6 +217,18 @@ class Source:
         signed = any(one.proof.needs_body for one in self.required)
         return tuple(name for name in self.type.content_types if signed or name == JSON_TYPE)
 
+    def removes(self, path: Path) -> bool:
+        """Return whether the path leads to a credential, which no event has."""
+        name = str(path.steps[0]) if path.steps else ""
+        if path.root == "payload":
+            fields = (f"payload.{field}" for field in self.type.credential_fields)
+            return any(path.text == field or path.text.startswith(f"{field}.") for field in fields)
+        removed = self._credential_headers if path.root == "headers" else ("token",)
+        if path.root not in ("headers", "query") or not name:
+            return False
+        is_left = without_credentials({name: ""}, self.options.names(path.root), None)
+        return not is_left or name.lower() in map(str.lower, removed)
+
     @cached_property
     def _credential_headers(self) -> tuple[str, ...]:
         proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)
