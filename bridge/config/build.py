@@ -107,7 +107,7 @@ class TableBuilder:
         if model is None:
             return
         customer = self._environment.text(model.customer)
-        if customer is not None and re.search(r"[/:]|\.theeye\.", customer):
+        if customer is not None and re.search(r"/|\.theeye\.", customer):
             message = "customer: found a URL, expected the name of an organization"
             hint = "write only the name, such as acme, exactly as at TheEye"
             self._problems.warning(model.customer.place, message, hint)

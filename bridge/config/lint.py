@@ -21,7 +21,7 @@ from bridge.expressions.expression import Expression, Template
 from bridge.routing.match import NOT
 from bridge.sources.base.known_fields import ANY, FieldTree, UnknownStep, find_unknown_step, known_at
 from bridge.sources.base.source import Source
-from bridge.sources.base.source_type import EVERY_EVENT
+from bridge.sources.base.source_type import EVERY_EVENT, SourceType
 
 Steps = tuple[Step, ...]
 
@@ -35,6 +35,7 @@ class Linter:
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
         self._problems = problems
+        self._warn = problems.warning
 
     def check_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Warn about a route whose expressions see `names`."""
@@ -43,10 +44,10 @@ class Linter:
             self._check_event(event, source, events)
         advice = source.type.route_warning(tuple(map(str, events)), loops=model.loop is not None)
         if advice is not None:
-            self._problems.warning(model.event[0].place if model.event else place, *advice)
+            self._warn(model.event[0].place if model.event else place, *advice)
         if model.match is not None and not model.match and model.match.complete:
             hint = "write a condition, such as payload.ref: refs/heads/main, or remove it"
-            self._problems.warning(model.match.place, "match is empty: it matches every event", hint)
+            self._warn(model.match.place, "match is empty: it matches every event", hint)
         if model.when is not None:
             self._check_when(model.when, names)
         self._check_fields(model, source, names)
@@ -60,43 +61,8 @@ class Linter:
 
     def _check_event(self, event: Scalar, source: Source, events: list[Scalar]) -> None:
         """Warn about an unknown event. It is not an error, since senders add events."""
-        known, setup_events = source.type.events, source.type.setup_events
-        if event in setup_events:
-            message = f"{event} is a test or confirmation by the sender, which matches no route"
-            self._problems.warning(
-                event.place,
-                message,
-                "remove this event: the bridge answers it itself, and no route is evaluated",
-            )
-        elif several := _several(event, known):
-            hint = f"for several events, write a list: [{', '.join(several)}]"
-            self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
-        elif known and (excluded := re.fullmatch(r"(?:!|not )\s*([^.\s]+)(?:\.(.+))?", event)):
-            name, action = excluded.groups()
-            when = f"not (event == '{name}' and action == '{action}')" if action else f"event != '{name}'"
-            message = f"found {describe(event)}, but event cannot exclude a name"
-            self._problems.warning(event.place, message, f"remove it, and write when: {when}")
-        elif (holders := _events_of_action(event, source, events)) and not _is_known(event, known):
-            written = " or ".join(f"{holder}.{event}" for holder in holders[:3])
-            rest = f" instead of {holders[0]} and {event}" if holders[0] in events else ""
-            message = f"{event} is an action of {source.type.name}, not an event"
-            self._problems.warning(event.place, message, f"write {written}{rest}")
-        elif known and not _is_known(event, known):
-            # Names of several words share words, so more of them look close.
-            words = (event, event.partition(".")[0])
-            guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
-            meant = next(filter(None, guesses), "")
-            message = f"{source.type.name} has no known event {describe(event)}{meant}"
-            self._problems.warning(
-                event.place,
-                message,
-                "the reference of sources lists the known events; a sender may have newer ones",
-            )
-        elif instead := _unknown_action(event, source):
-            self._problems.warning(event.place, f"{source.type.name} has no known event {event}", instead)
-        elif event != event.strip():
-            message = f"the event {describe(event)} begins or ends with a space, as no event does"
-            self._problems.warning(event.place, message, "remove the space")
+        if (flaw := _event_flaw(event, source.type, events)) is not None:
+            self._warn(event.place, *flaw)
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
         expression = self._compiler.condition(when, names)
@@ -106,7 +72,7 @@ class Linter:
             except OverBudget:
                 always = "over the budget of an event"
             hint = "compare a field, such as payload.ref == 'refs/heads/main'; text alone is always true"
-            self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
+            self._warn(when.place, f"when reads no field: it is always {always}", hint)
 
     def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Warn about fields that no known webhook of this route has, and about a loop without a list."""
@@ -115,29 +81,32 @@ class Linter:
             if source.removes(path):
                 message = f"{path.text} is not in any event: the bridge removes credentials"
                 hint = "remove it: the bridge has verified the request before it evaluates routes"
-                self._problems.warning(scalar.at(max(scalar.find(path.text), 0)), message, hint)
+                self._warn(scalar.at(max(scalar.find(path.text), 0)), message, hint)
         payloads = _payloads(model.event, source)
         if not payloads:
             return
         what = f"{' or '.join(model.event or ('webhook',))} of {source.type.name}"
         looped = None if model.loop is None else self._items(model.loop)
+        items = () if looped is None else looped.steps
         if model.loop is not None and looped is not None:
             self._check_field(model.loop, looped, (), payloads, what)
         for place, path, value in self._compared(model, names):
-            before = looped.steps if looped is not None and path.root == "item" else ()
-            if path.root == "payload" or before:
-                known = [known_at(payload, (*before, *path.steps)) for payload in payloads]
-                hints = [misfit(value, values, path.text) for values in known]
-                if None not in hints and not self._problems.has_problem_at(place):
-                    message = f"no known {what} has {_shown(value)} as {path.text}"
-                    self._problems.warning(place, message, hints[0])
+            self._check_value(place, path, value, items, payloads, what)
         for scalar, path, guarded in read:
-            if source.removes(path):
-                continue  # already reported
-            if path.root == "payload":
+            if path.root == "payload" and not source.removes(path):
                 self._check_field(scalar, path, (), payloads, what, guarded=guarded)
-            elif path.root == "item" and looped is not None:
-                self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
+            elif path.root == "item" and items:
+                self._check_field(scalar, path, items, payloads, what, guarded=guarded)
+
+    def _check_value(
+        self, place: Place, path: Path, value: JSON, items: Steps, payloads: list[FieldTree], what: str
+    ) -> None:
+        """Warn about a value that the field never has. `items` are the steps to the items of the loop."""
+        before = items if path.root == "item" else ()
+        if path.root == "payload" or before:
+            hints = [misfit(value, known_at(each, (*before, *path.steps)), path.text) for each in payloads]
+            if None not in hints and not self._problems.has_problem_at(place):
+                self._warn(place, f"no known {what} has {_shown(value)} as {path.text}", hints[0])
 
     def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, JSON]]:
         """Yield every field that match or when compares, with the place of its pattern or value."""
@@ -161,7 +130,7 @@ class Linter:
             field = "fingerprint" if any("fingerprint" in (tree or ()) for tree in known) else "id"
             message = "all items have the same once_key: only one of them runs in the time of once_within"
             hint = f"write once_key: ${{{{ item.{field} }}}}, or another field that differs for each item"
-            self._problems.warning((model.once_key or loop).place, message, hint)
+            self._warn((model.once_key or loop).place, message, hint)
         arguments = [text for text in _scalars([model.task_arguments]) if "${{" in text]
         if looped is None or any(map(_ITEM.search, arguments)):
             return
@@ -173,7 +142,7 @@ class Linter:
                     element = path_text(path.root, path.steps[:length])
                     hint = f"write {path_text('item', path.steps[length:])}"
                     message = f"{element} is the same for every item of the loop"
-                    self._problems.warning(scalar.place, message, hint)
+                    self._warn(scalar.place, message, hint)
 
     def _items(self, loop: Scalar) -> Path | None:
         """Return the path of a loop's items, if the loop is only a field of the payload."""
@@ -203,7 +172,7 @@ class Linter:
             return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
         place = scalar.at(at.start() if at else 0)
-        self._problems.warning(place, *_field_warning(path, stop.steps - len(before), stop, what))
+        self._warn(place, *_field_warning(path, stop.steps - len(before), stop, what))
 
     def _read(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
         """Yield every path that the route reads, with its scalar, and whether the field may be missing."""
@@ -216,6 +185,36 @@ class Linter:
         for scalar in _scalars([model.task_arguments, group, model.once_key]):
             if "${{" in scalar:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:
+    """Return what is wrong with one of the `events` of a route, and what to write, or None."""
+    known, text = kind.events, describe(event)
+    if event in kind.setup_events:
+        message = f"{event} is a test or confirmation by the sender, which matches no route"
+        return message, "remove this event: the bridge answers it itself, and no route is evaluated"
+    if several := _several(event, known):
+        hint = f"for several events, write a list: [{', '.join(several)}]"
+        return f"found {text}, expected one event", hint
+    if known and (excluded := re.fullmatch(r"(?:!|not )\s*([^.\s]+)(?:\.(.+))?", event)):
+        name, action = excluded.groups()
+        when = f"not (event == '{name}' and action == '{action}')" if action else f"event != '{name}'"
+        return f"found {text}, but event cannot exclude a name", f"remove it, and write when: {when}"
+    if known and not _is_known(event, known):
+        holders = [each for each, actions in kind.actions.items() if event in actions]
+        if holders := [each for each in events if each in holders] or holders[:3]:
+            written = " or ".join(f"{each}.{event}" for each in holders)
+            rest = f" instead of {holders[0]} and {event}" if holders[0] in events else ""
+            return f"{event} is an action of {kind.name}, not an event", f"write {written}{rest}"
+        # Names of several words share words, so more of them look close.
+        words = (event, event.partition(".")[0])
+        guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
+        message = f"{kind.name} has no known event {text}{next(filter(None, guesses), '')}"
+        return message, "the reference of sources lists the known events; a sender may have newer ones"
+    if instead := _unknown_action(event, kind):
+        return f"{kind.name} has no known event {event}", instead
+    message = f"the event {text} begins or ends with a space, as no event does"
+    return None if event == event.strip() else (message, "remove the space")
 
 
 def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
@@ -273,19 +272,13 @@ def _payload(event: str, source: Source) -> FieldTree:
     return None
 
 
-def _unknown_action(event: str, source: Source) -> str | None:
+def _unknown_action(event: str, kind: SourceType) -> str | None:
     """Return what to write for ``event.action`` if the event has no such action."""
     name, _, action = event.rpartition(".")
-    if source.type.actions.get(name) == ():
+    if kind.actions.get(name) == ():
         return f"write {name}: it has no actions"
-    hint = misfit(action, source.type.actions.get(name), "action")
+    hint = misfit(action, kind.actions.get(name), "action")
     return hint and hint.replace("write ", f"write {name}.")
-
-
-def _events_of_action(action: str, source: Source, events: list[Scalar]) -> list[str]:
-    """Return the events that have this action: those of the route, or else all."""
-    holders = [event for event, actions in source.type.actions.items() if action in actions]
-    return [event for event in events if event in holders] or holders
 
 
 def _patterns(node: Node) -> Iterator[tuple[Place, str]]:

@@ -28,14 +28,25 @@ _ELSEWHERE = tuple(
 )
 #: A regular expression as other languages write it.
 _SLASHES = re.compile(r"/(?:\^.*|.*\$)/[gims]*|/.+/[gi]+", re.DOTALL)
-#: A field that is usually a number, beside text in quotes and a plus sign.
+NO_LINE_BREAK = "write |- or >- instead of | or >"
+#: A field that is usually a number.
 _NUMBER = r"((?:payload|item)\.[\w.]*\b(?:number|iid|\w+_(?:number|count|attempt)))\b"
-_ADDED_NUMBER = re.compile(rf"""['"]\s*\+\s*{_NUMBER}(?!\s*[|.])|{_NUMBER}\s*\+\s*['"]""")
-#: A token of a well-known sender, a private key, or an Authorization header.
-_TOKEN = re.compile(
-    r"\b(?:gh[opsur]_|github_pat_|glpat-|xox[abeoprs]-|sk_live_|rk_live_|hooks\.slack\.com/services/T|AKIA[0-9A-Z]{12}|"
-    r"eyJ[\w-]+\.eyJ)[\w-]{4}|-----BEGIN [A-Z ]*PRIVATE KEY|\ABearer [\w.~+/-]{8,}=*\Z|\ABasic [\w+/]{7,}=+\Z"
-)
+#: Mistakes in arguments: a token, a number beside a plus sign and text, one line that ends in a break.
+_FLAWS = (
+    (
+        re.compile(
+            r"\b(?:gh[opsur]_|github_pat_|glpat-|xox[abeoprs]-|[rs]k_live_|AKIA[0-9A-Z]{12}|eyJ[\w-]+\.eyJ)[\w-]{4}"
+            r"|-----BEGIN [A-Z ]*PRIVATE KEY|\ABearer [\w.~+/-]{8,}=*\Z|\ABasic [\w+/]{7,}=+\Z"
+        ),
+        "a literal token: the bridge and TheEye store and show each argument",
+        "give the token to the task at TheEye instead, where its script reads it",
+    ),
+    (
+        re.compile(rf"""['"]\s*\+\s*{_NUMBER}(?!\s*[|.])|{_NUMBER}\s*\+\s*['"]"""),
+        "+ joins only texts, and {} is a number", "write ~ instead of +, such as 'x' ~ payload.y",
+    ),
+    (re.compile(r"\A[^\n]+\n\Z"), "the text ends in a line break", NO_LINE_BREAK),
+)  # fmt: skip
 _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
 #: Fields whose values are single words: without a space, a dot or a slash.
@@ -119,15 +130,12 @@ def looks_like_slashes(regex: str, field: str) -> bool:
     return bool(_SLASHES.fullmatch(regex) or (not has_slashes and re.fullmatch("/.+/", regex)))
 
 
-def added_number(text: str) -> str | None:
-    """Return a field that is probably a number and that an expression adds to text, which fails."""
-    found = _ADDED_NUMBER.search(text)
-    return found and next(filter(None, found.groups()))
-
-
-def looks_like_a_token(text: str) -> bool:
-    """Return whether a literal argument is probably a credential, which every job would show."""
-    return bool(_TOKEN.search(text))
+def argument_flaw(text: str) -> tuple[str, str] | None:
+    """Return what is probably wrong with an argument, and what to do, or None."""
+    for looks, message, hint in _FLAWS:
+        if found := looks.search(text):
+            return message.format(next(filter(None, found.groups()), "")), hint
+    return None
 
 
 def instead_of_any_text(regex: str) -> str:

@@ -89,14 +89,17 @@ class Rewriter(NodeTransformer):
             guess = did_you_mean(node.name, self._names, sure=True)
             if node.name in ("item", "index"):
                 guess = "; it exists only in a route with loop"
-            whole = re.search(rf"(?<![\w.]){node.name}[\w.]*", self._text)
-            meant = path_elsewhere(whole[0] if whole else node.name, self._names)
-            hint = self._with_a_dash(node.name) or (
-                f"write {meant}" if meant else f"known: {', '.join(self._names)}"
-            )
+            hint = self._with_a_dash(node.name) or self._elsewhere(node.name)
+            hint = hint or f"known: {', '.join(self._names)}"
             self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
         self.used.add(node.name)
         return node
+
+    def _elsewhere(self, name: str) -> str | None:
+        """Return what to write if `name` begins a field as other tools name it."""
+        whole = re.search(rf"(?<![\w.]){name}[\w.]*", self._text)
+        meant = path_elsewhere(whole[0], self._names) if whole else None
+        return meant and f"write {meant}"
 
     def _with_a_dash(self, name: str) -> str | None:
         """Return what to write if `name` is the end of a field such as ``headers.X-GitHub-Event``."""
@@ -227,8 +230,7 @@ class Rewriter(NodeTransformer):
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
         if root in EVENT_NAMES and root not in CONTAINERS:
-            meant = path_elsewhere(path_text(root, map(_constant_step, steps[::-1])), self._names)
-            hint = f"write {meant}" if meant else "a field of the webhook is written payload.…"
+            hint = self._elsewhere(root) or "a field of the webhook is written payload.…"
             self._refuse(f"{root} has no fields: it is text or a number", root, hint)
         if root != VALUE:
             path: list[Step] = []

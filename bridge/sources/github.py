@@ -11,18 +11,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import (
-    ANY,
-    BOOLEAN,
-    BRANCH,
-    FILES,
-    FULL_NAME,
-    NAME,
-    REF,
-    FieldTree,
-    fields,
-    names,
-)
+from bridge.sources.base.known_fields import BOOLEAN, BRANCH, FILES, NAME, OWNED, REF, fields, keyed, names
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -51,12 +40,12 @@ _REPOSITORY = fields(
     subscription_url svn_url tags_url teams_url temp_clone_token topics trees_url updated_at url
     use_squash_pr_title_as_default visibility watchers watchers_count web_commit_signoff_required
     """,
-    owner=_USER, full_name=FULL_NAME, name=NAME, default_branch=BRANCH,
+    owner=_USER, full_name=OWNED, name=NAME, default_branch=BRANCH,
 )  # fmt: skip
 _PERSON = fields("name email username date")
 _COMMIT = fields("id tree_id distinct message timestamp url", author=_PERSON, committer=_PERSON, **FILES)
 _LABEL = fields("id node_id url name color default description")
-_MILESTONE: FieldTree = {"title": None, ANY: None}
+_MILESTONE = fields("title *")
 #: Fields of an issue or a pull request, and of the events about it.
 _LABELED = {"label": _LABEL, "milestone": _MILESTONE, "assignee": _USER}
 _BRANCH = fields("label sha", ref=BRANCH, user=_USER, repo=_REPOSITORY)
@@ -86,8 +75,8 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "workflow_run": ("requested", "in_progress", "completed"),
 }  # fmt: skip
 #: By event, the fields of all its actions.
-_FIELDS: Mapping[str, FieldTree] = {
-    **dict.fromkeys(("create", "delete"), {ANY: None, "ref": BRANCH, **_ALL}),
+_FIELDS = {
+    **{event: fields("*", ref=BRANCH, **_ALL) for event in ("create", "delete")},
     "push": fields(
         "before after base_ref compare", created=BOOLEAN, deleted=BOOLEAN, forced=BOOLEAN, ref=REF,
         commits=[_COMMIT], head_commit=_COMMIT, pusher=_PERSON, **_ALL,
@@ -153,22 +142,19 @@ _FIELDS: Mapping[str, FieldTree] = {
 #: Where an event happened. An event of an organization or enterprise has no `repository`.
 _CONTEXT = ("enterprise", "organization", "repository")
 #: By event, fields that only some of its bodies have.
-_OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("branch_protection_configuration", "public", "repository", "star", "watch"), _CONTEXT),
-    "deployment": ("workflow", "workflow_run"),
-    "deployment_protection_rule": ("deployment", "deployment_callback_url", *_CONTEXT),
-    "deployment_review": ("workflow_job_run",),
-    "deployment_status": ("check_run", "workflow", "workflow_run"),
-    "discussion": ("answer", "label"),
-    "enterprise": ("enterprise",),
-    "installation_repositories": ("installation.account",),
-    "issues": ("assignee", "label", "milestone"),
-    "organization": ("enterprise", "invitation", "membership", "user"),
-    "pull_request": ("assignee", "label", "milestone"),
-    "secret_scanning_alert_location": ("alert.secret_type",),
-    "sub_issues": ("parent_issue", "sub_issue", *_CONTEXT),
-    "user": ("enterprise", "user"),
-    "workflow_job": ("deployment",),
+_OPTIONAL = {
+    **dict.fromkeys(names("branch_protection_configuration public repository star watch"), _CONTEXT),
+    **keyed(
+        """
+        deployment(workflow workflow_run) deployment_review(workflow_job_run)
+        deployment_protection_rule(deployment deployment_callback_url enterprise organization repository)
+        deployment_status(check_run workflow workflow_run) discussion(answer label) enterprise(enterprise)
+        installation_repositories(installation.account) issues(assignee label milestone)
+        organization(enterprise invitation membership user) pull_request(assignee label milestone)
+        secret_scanning_alert_location(alert.secret_type) user(enterprise user) workflow_job(deployment)
+        sub_issues(parent_issue sub_issue enterprise organization repository)
+        """
+    ),
 }
 
 
@@ -201,87 +187,44 @@ class GitHub(SourceType):
     replayable = True
     setup_events = ("ping",)
     bodies = (JsonBody(), JsonForm("payload"))
-    events = {
-        "branch_protection_configuration": ("action", "repository"),
-        "branch_protection_rule": ("action", "rule"),
-        "cache_sync": ("ref", "before", "after", "cache_location"),
-        "check_run": ("action", "check_run"),
-        "check_suite": ("action", "check_suite"),
-        "code_scanning_alert": ("action", "alert.rule"),
-        "commit_comment": ("action", "comment"),
-        "content_reference": ("action", "content_reference"),
-        "create": ("ref", "ref_type", "master_branch"),
-        "custom_property": ("action", "definition"),
-        "custom_property_values": ("action", "new_property_values"),
-        "delete": ("ref", "ref_type"),
-        "dependabot_alert": ("action", "alert.dependency"),
-        "deploy_key": ("action", "key"),
-        "deployment": ("deployment",),
-        "deployment_protection_rule": ("action",),
-        "deployment_review": ("action", "since", "workflow_run"),
-        "deployment_status": ("deployment", "deployment_status"),
-        "discussion": ("action", "discussion"),
-        "discussion_comment": ("action", "discussion", "comment"),
-        "enterprise": ("action",),
-        "fork": ("forkee",),
-        "github_app_authorization": ("action",),
-        "gollum": ("pages",),
-        "installation": ("action", "installation.account"),
-        "installation_repositories": ("action", "installation", "repositories_added"),
-        "installation_target": ("action", "account", "target_type"),
-        "issue_comment": ("action", "issue", "comment"),
-        "issue_dependencies": ("action", "blocked_issue", "blocking_issue"),
-        "issues": ("action", "issue"),
-        "label": ("action", "label"),
-        "marketplace_purchase": ("action", "marketplace_purchase"),
-        "member": ("action", "member"),
-        "membership": ("action", "member", "team"),
-        "merge_group": ("action", "merge_group"),
-        "meta": ("action", "hook", "hook_id"),
-        "milestone": ("action", "milestone"),
-        "org_block": ("action", "blocked_user"),
-        "organization": ("action", "organization"),
-        "package": ("action", "package"),
-        "page_build": ("build",),
-        "personal_access_token_request": ("action", "personal_access_token_request"),
-        "ping": ("zen", "hook_id"),
-        "project": ("action", "project"),
-        "project_card": ("action", "project_card"),
-        "project_column": ("action", "project_column"),
-        "projects_v2": ("action", "projects_v2"),
-        "projects_v2_item": ("action", "projects_v2_item"),
-        "projects_v2_status_update": ("action", "projects_v2_status_update"),
-        "public": ("repository",),
-        "pull_request": ("action", "number", "pull_request"),
-        "pull_request_review": ("action", "pull_request", "review"),
-        "pull_request_review_comment": ("action", "pull_request", "comment"),
-        "pull_request_review_thread": ("action", "pull_request", "thread"),
-        "push": ("ref", "before", "after"),
-        "registry_package": ("action", "registry_package"),
-        "release": ("action", "release"),
-        "repository": ("action", "repository"),
-        "repository_advisory": ("action", "repository_advisory"),
-        "repository_dispatch": ("action", "branch"),
-        "repository_import": ("status",),
-        "repository_ruleset": ("action", "repository_ruleset"),
-        "repository_vulnerability_alert": ("action", "alert.affected_range"),
-        "secret_scanning_alert": ("action", "alert.secret_type"),
-        "secret_scanning_alert_location": ("alert", "location"),
-        "secret_scanning_scan": ("action", "source", "type"),
-        "security_advisory": ("action", "security_advisory"),
-        "security_and_analysis": ("changes.from", "repository"),
-        "sponsorship": ("action", "sponsorship"),
-        "star": ("action", "repository", "starred_at"),
-        "status": ("sha", "state"),
-        "sub_issues": ("action",),
-        "team": ("action", "team"),
-        "team_add": ("team", "repository"),
-        "user": ("action",),
-        "watch": ("action", "repository"),
-        "workflow_dispatch": ("ref", "workflow"),
-        "workflow_job": ("action", "workflow_job"),
-        "workflow_run": ("action", "workflow_run"),
-    }
+    events = keyed(
+        """
+        branch_protection_configuration(action repository) branch_protection_rule(action rule)
+        cache_sync(ref before after cache_location) check_run(action check_run)
+        check_suite(action check_suite) code_scanning_alert(action alert.rule) commit_comment(action comment)
+        content_reference(action content_reference) create(ref ref_type master_branch)
+        custom_property(action definition) custom_property_values(action new_property_values)
+        delete(ref ref_type) dependabot_alert(action alert.dependency) deploy_key(action key)
+        deployment(deployment) deployment_protection_rule(action) deployment_review(action since workflow_run)
+        deployment_status(deployment deployment_status) discussion(action discussion)
+        discussion_comment(action discussion comment) enterprise(action) fork(forkee)
+        github_app_authorization(action) gollum(pages) installation(action installation.account)
+        installation_repositories(action installation repositories_added)
+        installation_target(action account target_type) issue_comment(action issue comment)
+        issue_dependencies(action blocked_issue blocking_issue) issues(action issue) label(action label)
+        marketplace_purchase(action marketplace_purchase) member(action member) membership(action member team)
+        merge_group(action merge_group) meta(action hook hook_id) milestone(action milestone)
+        org_block(action blocked_user) organization(action organization) package(action package)
+        page_build(build) personal_access_token_request(action personal_access_token_request)
+        ping(zen hook_id) project(action project) project_card(action project_card)
+        project_column(action project_column) projects_v2(action projects_v2)
+        projects_v2_item(action projects_v2_item) projects_v2_status_update(action projects_v2_status_update)
+        public(repository) pull_request(action number pull_request)
+        pull_request_review(action pull_request review)
+        pull_request_review_comment(action pull_request comment)
+        pull_request_review_thread(action pull_request thread) push(ref before after)
+        registry_package(action registry_package) release(action release) repository(action repository)
+        repository_advisory(action repository_advisory) repository_dispatch(action branch)
+        repository_import(status) repository_ruleset(action repository_ruleset)
+        repository_vulnerability_alert(action alert.affected_range)
+        secret_scanning_alert(action alert.secret_type) secret_scanning_alert_location(alert location)
+        secret_scanning_scan(action source type) security_advisory(action security_advisory)
+        security_and_analysis(changes.from repository) sponsorship(action sponsorship)
+        star(action repository starred_at) status(sha state) sub_issues(action) team(action team)
+        team_add(team repository) user(action) watch(action repository) workflow_dispatch(ref workflow)
+        workflow_job(action workflow_job) workflow_run(action workflow_run)
+        """
+    )
     retired_events = (
         "content_reference", "project", "project_card", "project_column", "repository_vulnerability_alert",
     )  # fmt: skip

@@ -14,7 +14,7 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, FieldTree, names
+from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, FieldTree, fields, names
 from bridge.sources.base.proofs import HeaderToken
 from bridge.sources.base.source_type import (
     Options,
@@ -87,13 +87,9 @@ _ACTIONS = (
     ("status",),
 )  # fmt: skip
 
-_LABEL: FieldTree = {"title": None, ANY: None}
+_LABEL = fields("title *")
 #: Fields of every event of a project. The name of a subgroup has several slashes, and no scheme.
-_ALL: Mapping[str, FieldTree] = {
-    ANY: None,
-    "project": {"path_with_namespace": ("*/*", "!*:*"), ANY: None},
-    "user": {"username": None, ANY: None},
-}
+_ALL = fields("*", project=fields("*", path_with_namespace=("*/*", "!*:*")), user=fields("username *"))
 
 
 class GitLab(SourceType):

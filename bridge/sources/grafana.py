@@ -12,6 +12,11 @@ from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature
 from bridge.sources.base.source_type import EVERY_EVENT
 
+_ALERT = fields(
+    "startsAt endsAt values valueString generatorURL fingerprint silenceURL dashboardURL panelURL imageURL "
+    "orgId ruleUID extra", **ALERT_FIELDS,
+)  # fmt: skip
+
 
 class Grafana(Alertmanager):
     """Alertmanager's notification with more fields, and an optional signature."""
@@ -37,14 +42,7 @@ class Grafana(Alertmanager):
     default_signed_content = "{ts}:{body}"
     fields = {
         EVERY_EVENT: fields(
-            "receiver orgId externalURL version groupKey truncatedAlerts title state message appVersion extra",
-            **COMMON_FIELDS,
-            alerts=[
-                fields(
-                    "startsAt endsAt values valueString generatorURL fingerprint silenceURL dashboardURL "
-                    "panelURL imageURL orgId ruleUID extra",
-                    **ALERT_FIELDS,
-                )
-            ],
+            "receiver orgId externalURL version groupKey truncatedAlerts title state message appVersion "
+            "extra", alerts=[_ALERT], **COMMON_FIELDS,
         )
-    }
+    }  # fmt: skip

@@ -17,7 +17,7 @@ FieldTree = Mapping[str, "FieldTree"] | list["FieldTree"] | tuple[str, ...] | No
 ANY = "*"
 #: A full ref of git, a branch or tag alone, a name without its owner, one with it, and any text.
 REF, BRANCH, NAME = ("refs/heads/*", "refs/tags/*"), ("!refs/*",), ("!*/*",)
-FULL_NAME, TEXT = ("*/*", "!*:*", "!*/*/*"), ("*",)
+OWNED, TEXT = ("*/*", "!*:*", "!*/*/*"), ("*",)
 #: A value that is true or false: no pattern of text matches it.
 BOOLEAN: FieldTree = ()
 #: A commit's files, whose paths begin at the repository's root.
@@ -33,6 +33,11 @@ _MISSPELT = 0.88
 def fields(names: str, **inner: FieldTree) -> Mapping[str, FieldTree]:
     """Return an object with these field names, separated by blanks, and with fields of known content."""
     return {**dict.fromkeys(names.split()), **inner}
+
+
+def keyed(text: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the fields by event: ``push(ref after) fork(forkee)`` names those of two."""
+    return {name: tuple(keys.split()) for name, keys in re.findall(r"([^\s(]+)\(([^)]*)\)", text)}
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -79,7 +84,8 @@ def known_at(known: FieldTree, steps: Iterable[Step]) -> FieldTree:
     for step in steps:
         if isinstance(known, list) and not isinstance(step, str):
             known = known[0]
+        elif isinstance(known, Mapping) and isinstance(step, str):
+            known = known.get(step, known.get(ANY))
         else:
-            is_field = isinstance(known, Mapping) and isinstance(step, str)
-            known = known.get(step, known.get(ANY)) if is_field else None
+            known = None
     return known
