@@ -12,6 +12,7 @@ from bridge.config.problems import Problems
 from bridge.config.readers import describe
 from bridge.core.errors import EvaluationError, ExpressionError
 from bridge.core.fields import EVENT_NAMES, Path, parse_path
+from bridge.core.suggestions import closest_match
 from bridge.expressions.expression import Expression, Language, Template
 from bridge.routing.match import (
     NOT,
@@ -82,8 +83,11 @@ class Compiler:
     def line(self, key: Scalar, node: Node, names: tuple[str, ...]) -> Condition | None:
         """One line of ``match:``."""
         path = self.path(key, names)
-        if path is None and _is_nested(node):
-            return None  # the key is reported, and all below it follows from it
+        if _is_nested(node):
+            if path is not None and isinstance(node, Section):
+                hint = f"write {path.text}.{next(iter(node))}: and its pattern"
+                self._error(node.place, f"found {describe(node)}, expected a pattern", hint)
+            return None  # otherwise the key is reported, and all below it follows from it
         negated = isinstance(node, Section) and set(node) == {NOT}
         field = "" if path is None else next((each for each in path.steps[::-1] if isinstance(each, str)), "")
         pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node, field)
@@ -206,7 +210,8 @@ class Compiler:
 def _is_nested(node: Node) -> bool:
     """Return whether it is a mapping of conditions, or a list of these, and no pattern."""
     first = node[0] if isinstance(node, Items) and node else node
-    return isinstance(first, Section) and not {NOT, *OPERATORS} & {*first}
+    key = next(iter(first), None) if isinstance(first, Section) else None
+    return key is not None and key not in _ELSEWHERE and closest_match(key, (NOT, *OPERATORS)) is None
 
 
 def _is_list(constant: Expression) -> bool:

@@ -25,6 +25,8 @@ from bridge.sources.base.source_type import EVERY_EVENT, SourceType
 
 Steps = tuple[Step, ...]
 
+#: So many known events are not listed.
+_FEW = 5
 #: A name that differs for each item of a loop.
 _ITEM = re.compile(r"\b(?:item|index)\b")
 
@@ -208,9 +210,11 @@ def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[
             return f"{event} is an action of {kind.name}, not an event", f"write {written}{rest}"
         # Names of several words share words, so more of them look close.
         words = (event, event.partition(".")[0])
-        guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
+        longer = [f"; did you mean {each}?" for each in known if event.startswith(f"{each}_")]
+        guesses = (*longer[-1:], *(did_you_mean(word, known, sure=" " in word) for word in words))
         message = f"{kind.name} has no known event {text}{next(filter(None, guesses), '')}"
-        return message, "the reference of sources lists the known events; a sender may have newer ones"
+        hint = "the reference of sources lists the known events; a sender may have newer ones"
+        return message, f"known: {', '.join(known)}" if len(known) < _FEW else hint
     if instead := _unknown_action(event, kind):
         return f"{kind.name} has no known event {event}", instead
     message = f"the event {text} begins or ends with a space, as no event does"

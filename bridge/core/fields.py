@@ -18,15 +18,18 @@ from bridge.core.suggestions import did_you_mean
 EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
 ITEM_NAMES = ("item", "index")
 
-#: Names of GitHub Actions, Ansible and other tools, and the paths here.
+#: Names of GitHub Actions, Ansible and Alertmanager's templates, and the paths here.
 _NAMES_ELSEWHERE = {
     "github.event_name": "event", "github.event.action": "action", "github.event": "payload",
     "github.sha": "payload.after", "github.repository": "payload.repository.full_name",
     "github.actor": "payload.sender.login", "github.head_ref": "payload.pull_request.head.ref",
-    "github.base_ref": "payload.pull_request.base.ref", "github": "payload",
-    "ansible_eda.event.payload": "payload", "ansible_eda.event": "payload", "event.payload": "payload",
-    "event": "payload", "body": "payload", "request.body": "payload", "request.headers": "headers",
-    "alert": "item", "$labels": "item.labels", "labels": "item.labels",
+    "github.base_ref": "payload.pull_request.base.ref", "github.ref_name": "payload.ref",
+    "github": "payload", "inputs": "payload.inputs", "body": "payload", "request.body": "payload",
+    "request.headers": "headers", "ansible_eda.event.payload": "payload", "ansible_eda.event": "payload",
+    "event.payload": "payload", "event": "payload", "alert": "item", "$labels": "item.labels",
+    "severity": "item.labels.severity", "alertname": "item.labels.alertname", "labels": "item.labels",
+    "Labels": "item.labels", "Annotations": "item.annotations",
+    "CommonLabels": "payload.commonLabels", "CommonAnnotations": "payload.commonAnnotations",
 }  # fmt: skip
 #: Keys that combine conditions in other tools.
 _COMBINED = ("all", "all_of", "and", "any", "any_of", "or")
@@ -283,8 +286,10 @@ def _shortened(step: Step) -> Step:
 
 def path_elsewhere(text: str, names: Iterable[str] = EVENT_NAMES) -> str | None:
     """Return the path of a field that other tools name so, if it begins with one of `names`."""
-    for theirs, ours in _NAMES_ELSEWHERE.items():
-        is_there = text.startswith((f"{theirs}.", f"{theirs}[")) or (text == theirs and "." in theirs)
+    for theirs, path in _NAMES_ELSEWHERE.items():
+        ours = path if "item" in names else path.replace("item.labels", "payload.commonLabels")
+        # The whole of such an object is rarely meant.
+        is_there = text.startswith((f"{theirs}.", f"{theirs}[")) or (text == theirs and "." in theirs + ours)
         if is_there and re.split(r"\W", ours)[0] in names:
             return ours + text[len(theirs) :]
     return None
@@ -302,7 +307,5 @@ def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"
     if "item" in names:
-        if root in ("alertname", "severity"):
-            return f"write item.labels.{text}; {known}"
         return f"write item.{text} for a field of the item, or payload.{text}; {known}"
     return f"write payload.{text}; {known}" if "payload" in names else known

@@ -38,6 +38,8 @@ _FOREIGN = tuple(
         (r"\?\?|\?:", "write x | default(y)"),
         (r"\?\.", "write . instead of ?.; add | default(y) in arguments"),
         (r"\?", "write a if x else b"),
+        (r"^[\w.]+\[\*\]$", "write it without [*]: that is the whole list"),
+        (r"\$", "write the field without $, such as payload.x or item.labels.x"),
         (r"\[\*\]|\.\*", "[*] is only for match; write x | map(attribute='name') | list"),
         (r"===|!==", "write == or !="),
         (r"<>", "write !="),

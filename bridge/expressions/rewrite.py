@@ -89,9 +89,11 @@ class Rewriter(NodeTransformer):
             guess = did_you_mean(node.name, self._names, sure=True)
             if node.name in ("item", "index"):
                 guess = "; it exists only in a route with loop"
-            hint = self._with_a_dash(node.name) or self._elsewhere(node.name)
-            hint = hint or f"known: {', '.join(self._names)}"
-            self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
+            meant = self._with_a_dash(node.name) or self._elsewhere(node.name)
+            known = f"known: {', '.join(self._names)}"
+            if "payload" in self._names and not guess:
+                known = f"for a field write payload.{node.name}, for text '{node.name}'; {known}"
+            self._refuse(f"unknown name {node.name!r}{guess}", node.name, meant or known)
         self.used.add(node.name)
         return node
 
@@ -337,14 +339,16 @@ class Rewriter(NodeTransformer):
         return 0
 
 
-def _for_function(name: str) -> str | None:
+def _for_function(name: str) -> str:
     """Return what to write for another language's function, in any case."""
     if name == "contains":
         return "write 'text' in x"
     for ours in FILTERS:
         if ours.replace("_", "") == name.replace("_", "").lower():
             return f"write it as a filter: x | {ours}"
-    return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
+    if name.lower() in TEXT_METHODS:
+        return f"write it as a method: x.{name.lower()}(…)"
+    return "there are no functions: write a filter, such as x | length, or a method, such as x.lower()"
 
 
 def _compared(
