@@ -112,11 +112,8 @@ class SourceBuilder:
         return model.replays
 
     def _options(self, name: Scalar, model: SourceModel, source_type: SourceType) -> Options:
-        values: dict[str, Scalar] = {
-            key: value
-            for key in ("header", "event", "action", "delivery_id")
-            if (value := getattr(model, key))
-        }
+        keys = ("header", "event", "action", "delivery_id")
+        values: dict[str, Scalar] = {key: value for key in keys if (value := getattr(model, key))}
         for key, value in values.items():
             if key not in source_type.options:
                 message = f"{source_type.name} does not support {key}"

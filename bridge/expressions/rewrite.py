@@ -355,12 +355,11 @@ def _compared(
     path: Path, operator: str, constant: nodes.Expr, *, is_right: bool
 ) -> Iterator[tuple[Path, Any]]:
     """Yield the path, or that of its elements, with each constant that it is compared with."""
-    values = [constant]
-    if operator in ("in", "notin"):
-        if is_right:
-            values = constant.items if isinstance(constant, nodes.List) else []
-        else:
-            path = Path(f"{path.text}[*]", path.root, (*path.steps, Each()))
+    values = constant.items if isinstance(constant, nodes.List) else [constant]
+    if operator in ("in", "notin") and not is_right:
+        path = Path(f"{path.text}[*]", path.root, (*path.steps, Each()))
+    elif (operator in ("in", "notin")) is not isinstance(constant, nodes.List):
+        return
     for value in values:
         # The order of texts says nothing about them.
         is_order = operator in ("lt", "lteq", "gt", "gteq")

@@ -219,15 +219,15 @@ class Source:
 
     def removes(self, path: Path) -> bool:
         """Return whether the path leads to a credential, which no event has."""
-        name = str(path.steps[0]) if path.steps else ""
         if path.root == "payload":
-            fields = (f"payload.{field}" for field in self.type.credential_fields)
-            return any(path.text == field or path.text.startswith(f"{field}.") for field in fields)
-        removed = self._credential_headers if path.root == "headers" else ("token",)
-        if path.root not in ("headers", "query") or not name:
+            fields = self.type.credential_fields
+            return any(f"{path.text}.".startswith(f"payload.{field}.") for field in fields)
+        removed = {"headers": self._credential_headers, "query": ("token",)}.get(path.root)
+        if removed is None or not path.steps:
             return False
-        is_left = without_credentials({name: ""}, self.options.names(path.root), None)
-        return not is_left or name.lower() in map(str.lower, removed)
+        name = str(path.steps[0])
+        left = without_credentials({name: ""}, self.options.names(path.root), None)
+        return not left or name.lower() in map(str.lower, removed)
 
     @cached_property
     def _credential_headers(self) -> tuple[str, ...]:
