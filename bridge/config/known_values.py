@@ -23,7 +23,7 @@ _OTHER_WORDS = {
     "merged": "closed, and add payload.pull_request.merged: true under match:",
 }  # fmt: skip
 #: The field that usually identifies an object, in order of preference.
-_NAMES = ("full_name", "path_with_namespace", "login", "username", "name", "title", "id")
+_NAMES = ("full_name", "path_with_namespace", "login", "name", "username", "title", "id")
 
 
 def misfit(value: JSON, known: FieldTree, path: str) -> str | None:

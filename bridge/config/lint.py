@@ -120,7 +120,8 @@ class Linter:
         if model.when is not None and expression is not None:
             for path, value in expression.compared:
                 if not isinstance(value, str) or not SPECIAL.search(value):
-                    yield model.when.at(max(model.when.find(_shown(value)), 0)), path, value
+                    at = re.search(rf"(?<![\w.]){re.escape(_shown(value))}(?![\w.])", model.when)
+                    yield model.when.at(at.start() if at else 0), path, value
 
     def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
         """Warn about items that share what should differ: their once_key, or their arguments."""

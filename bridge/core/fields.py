@@ -198,10 +198,13 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
             return name[0], name.end()
         whole = re.split(r"[.\[\]]", text[at + 1 :], maxsplit=1)[0]
         meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
+        written = path_text(text[:at], [meant]) + text[at + 1 + len(whole) :]
+        if whole.endswith("!"):
+            written = f"{text[: at + len(whole)]}: {{not: …}}"
         raise ExpressionError(
             f"a name after a dot may contain only letters, digits and _, got {whole!r}",
             at + 1,
-            f"write {path_text(text[:at], [meant])}" if whole else None,
+            f"write {written}" if whole else None,
         )
     hint = f"for every element write {text[:at]}[*]{text[at + 2 :]}" if text.startswith("[]", at) else None
     raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at, hint)

@@ -39,7 +39,7 @@ _FOREIGN = tuple(
         (r"\?\.", "write . instead of ?.; add | default(y) in arguments"),
         (r"\?", "write a if x else b"),
         (r"^[\w.]+\[\*\]$", "write it without [*]: that is the whole list"),
-        (r"\$", "write the field without $, such as payload.x or item.labels.x"),
+        (r"^\.|\$", "write the whole field without $, such as payload.x or item.labels.x"),
         (r"\[\*\]|\.\*", "[*] is only for match; write x | map(attribute='name') | list"),
         (r"===|!==", "write == or !="),
         (r"<>", "write !="),

@@ -169,10 +169,10 @@ class Rewriter(NodeTransformer):
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Expr:
         if node.name not in FILTERS:
-            self._refuse(
-                f"unknown filter {node.name!r}{did_you_mean(node.name, FILTERS)}", node.name,
-                f"filters: {', '.join(sorted(FILTERS))}", after="|",
-            )  # fmt: skip
+            guess, hint = did_you_mean(node.name, FILTERS), f"filters: {', '.join(sorted(FILTERS))}"
+            if node.name in TEXT_METHODS:
+                guess, hint = "", _for_function(node.name)
+            self._refuse(f"unknown filter {node.name!r}{guess}", node.name, hint, after="|")
         if node.node is None:
             self._refuse("a filter needs a value before it", node.name)
         if node.name in ("default", "d") and len(node.args) != 1:
@@ -355,12 +355,12 @@ def _compared(
     path: Path, operator: str, constant: nodes.Expr, *, is_right: bool
 ) -> Iterator[tuple[Path, Any]]:
     """Yield the path, or that of its elements, with each constant that it is compared with."""
-    values = constant.items if isinstance(constant, nodes.List) else [constant]
+    several = constant.items if isinstance(constant, nodes.List | nodes.Tuple) else None
     if operator in ("in", "notin") and not is_right:
         path = Path(f"{path.text}[*]", path.root, (*path.steps, Each()))
-    elif (operator in ("in", "notin")) is not isinstance(constant, nodes.List):
+    elif (operator in ("in", "notin")) is (several is None):
         return
-    for value in values:
+    for value in several or [constant]:
         # The order of texts says nothing about them.
         is_order = operator in ("lt", "lteq", "gt", "gteq")
         if isinstance(value, nodes.Const) and (not is_order or type(value.value) in (int, float)):

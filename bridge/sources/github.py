@@ -124,17 +124,17 @@ _FIELDS = {
         ), **_ALL,
     ),
     "workflow_run": fields(
-        "workflow", action=_ACTIONS["workflow_run"],
+        "", action=_ACTIONS["workflow_run"], workflow=fields("name *"),
         workflow_run=fields(
             """
             artifacts_url cancel_url check_suite_id check_suite_node_id check_suite_url
             created_at display_title event head_sha html_url id jobs_url logs_url name
             node_id path previous_attempt_url referenced_workflows rerun_url run_attempt run_number
-            run_started_at status updated_at url workflow_id workflow_url
+            run_started_at updated_at url workflow_id workflow_url
             """,
-            conclusion=_CONCLUSION, head_branch=BRANCH, actor=_USER, triggering_actor=_USER,
-            head_commit=_COMMIT, repository=None, head_repository=None,
-            pull_requests=[None],
+            status=names("requested queued in_progress completed waiting pending"), conclusion=_CONCLUSION,
+            head_branch=BRANCH, actor=_USER, triggering_actor=_USER, head_commit=_COMMIT, repository=None,
+            head_repository=None, pull_requests=[None],
         ), **_ALL,
     ),
 }  # fmt: skip
