@@ -122,9 +122,8 @@ class ArgumentsBuilder:
     ) -> Iterable[tuple[str, T | None]]:
         wanted = [name for name in declared if name is not None]
         if len(values) != len(wanted):
-            message = (
-                f"found {len(values)} task_arguments, expected {len(wanted)}: {', '.join(wanted) or 'none'}"
-            )
+            listed = ", ".join(wanted) or "none"
+            message = f"found {len(values)} task_arguments, expected {len(wanted)}: {listed}"
             self._error(given.place, message, "the task's key arguments: sets their number and order")
             return ()
         left = iter(values)
@@ -141,9 +140,7 @@ class ArgumentsBuilder:
         if declared is None:
             if task_is_known:
                 message = "task_arguments is a mapping, but the task has no argument names"
-                self._error(
-                    given.place, message, "write arguments: [first, second] on the task, or a list here"
-                )
+                self._error(given.place, message, "write arguments: [first, …] on the task, or a list here")
             return ()
         if "" in declared:
             return ()  # one of the names is wrong

@@ -61,11 +61,8 @@ class Environment:
             value = self._read(name, scalar)
             return f"<{name}>" if value is None and not self._required else value
         if "${{" in scalar:
-            self._error(
-                scalar.place,
-                "found an expression, expected text or ${{ env.NAME }} alone",
-                "no other expression is evaluated here",
-            )
+            message = "found an expression, expected text or ${{ env.NAME }} alone"
+            self._error(scalar.place, message, "no other expression is evaluated here")
             return None
         return str(scalar)
 
@@ -83,12 +80,8 @@ class Environment:
             return None
         name, characters = env_name(scalar), len(strip_invisible(value))
         if not characters:
-            message = f"the secret in {name} is blank"
-            self._error(
-                scalar.place,
-                message,
-                f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 creates one",
-            )
+            hint = f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 creates one"
+            self._error(scalar.place, f"the secret in {name} is blank", hint)
             return None
         secret = Secret(value)
         self.secrets.append(secret)

@@ -81,10 +81,7 @@ _INSTEAD = {
     ("event", "a mapping"): "write the name, such as event: push, and the conditions under match:",
     ("when", "a list"): "write one text, with and between the conditions",
     ("match", "a list"): "write the conditions without dashes; all of them must match",
-    (
-        "match",
-        "text",
-    ): "write a field and its value, such as payload.ref: refs/heads/main, or an expression under when:",
+    ("match", "text"): "write a field and its value, such as payload.ref: x, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
 }
 

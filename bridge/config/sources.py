@@ -123,9 +123,7 @@ class SourceBuilder:
             self._check_delivery_id(model.delivery_id, paths.get("delivery_id"), model)
         given = _given(model)
         if "header" in source_type.options and "token" in given and model.header is None:
-            self._error(
-                name.place, "token needs header", "write header: and the name of the header with the token"
-            )
+            self._error(name.place, "token needs header", "write header: and the header with the token")
         signature = self._signature(name, model, source_type)
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
@@ -145,20 +143,13 @@ class SourceBuilder:
         signature = model.signature
         is_timed = signature is not None and bool(signature.timestamp_header or signature.timestamp_field)
         if path.root == "payload" and _SUBJECT.fullmatch(last):
-            message = (
-                f"{path.text} identifies an object, such as an alert, and not the webhook: "
-                "later webhooks about it would count as duplicates"
-            )
-            hint = (
-                "name a field that identifies one webhook and that only a retry repeats, "
-                "or remove delivery_id"
-            )
+            message = f"{path.text} identifies an object: later webhooks about it would count as duplicates"
+            hint = "name a field that identifies one webhook, or remove delivery_id"
             self._warn(scalar.place, message, hint)
         elif path.root != "payload" and "secret" in _given(model) and not is_timed and model.replays is None:
             message = f"{path.text} is not signed: a copied webhook with another id runs its tasks again"
             hint = (
-                "set delivery_id to a field of the body, set timestamp_header or timestamp_field, "
-                "or set replays to refuse or note"
+                "set delivery_id to a field of the body, or set timestamp_header, timestamp_field or replays"
             )
             self._warn(scalar.place, message, hint)
 
@@ -166,11 +157,8 @@ class SourceBuilder:
         """Return the signature format that the table sets, or None."""
         given = model.signature
         if given is None:
-            if (
-                "signature" in source_type.options
-                and not source_type.default_signature
-                and "secret" in _given(model)
-            ):
+            is_needed = "signature" in source_type.options and not source_type.default_signature
+            if is_needed and "secret" in _given(model):
                 hint = "write signature: {header: the header with the signature}"
                 self._error(name.place, "secret needs signature", hint)
             return None
@@ -191,9 +179,7 @@ class SourceBuilder:
         usual = "{body}" if timestamp is None else source_type.default_signed_content
         signed = str(given.signed) if given.signed else usual
         if header is None:
-            self._error(
-                name.place, "signature has no header", "write header: and the header with the signature"
-            )
+            self._error(name.place, "signature has no header", "write header: and the signature's header")
             return None
         place = given.signed.place if given.signed else name.place
         if timestamp is None and "{ts}" in signed:
@@ -205,6 +191,7 @@ class SourceBuilder:
         if given.prefix and _BARE_PREFIX.fullmatch(given.prefix):
             message = f"the prefix {given.prefix} has no = at its end, as senders have"
             self._warn(given.prefix.place, message, f"write prefix: {given.prefix}=")
+        field = given.timestamp_field
         is_shared = timestamp is not None and timestamp.lower() == header.lower()
         built = HmacSignature(
             header=header,
@@ -212,9 +199,7 @@ class SourceBuilder:
             prefix=str(given.prefix or ("v1=" if is_shared else "")),
             encoding=given.encoding or "hex",
             timestamp_header=None if is_shared else timestamp,
-            timestamp_field=self._path("timestamp_field", given.timestamp_field, ("payload",))
-            if given.timestamp_field
-            else None,
+            timestamp_field=self._path("timestamp_field", field, ("payload",)) if field else None,
             signed=signed,
         )
         return TimeInSignature(**vars(built), separators=",;") if is_shared else built
@@ -294,12 +279,8 @@ class SourceBuilder:
         others = [content for content in source_type.content_types if content != JSON_TYPE]
         if others:
             sender = source_type.guide.title
-            message = (
-                f"without a credential, source {name} accepts only {JSON_TYPE}; {sender} may send {others[0]}"
-            )
-            hint = (
-                "choose JSON at the sender, or add a credential: any web page can make a browser send a form"
-            )
+            message = f"without a credential, source {name} accepts only JSON; {sender} may send {others[0]}"
+            hint = "choose JSON at the sender, or add a credential: any web page can send a form"
             self._warn(place, message, hint)
 
     def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Credential, ...]:

@@ -58,9 +58,7 @@ class TaskBuilder:
             self._error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
             message = f"the name {name} looks like another task's id"
-            self._error(
-                name.place, message, "choose another name: a route names a task by its name or its id"
-            )
+            self._error(name.place, message, "choose another name: a route names a task by name or id")
         if task_id is None:
             self._broken.add(str(name))
         else:
@@ -126,9 +124,7 @@ class TaskBuilder:
                 continue
             if getattr(task, setting) != getattr(earlier, setting):
                 message = f"task {task_id} has another {setting} here than at {first}"
-                self._error(
-                    place, message, "define the task once under tasks:, or use the same value in both places"
-                )
+                self._error(place, message, "define the task once under tasks:, or use the same value twice")
         return earlier
 
     def _task_id(self, scalar: Scalar) -> str | None:

@@ -5,8 +5,6 @@ Source of the rules: https://docs.github.com/webhooks (validating deliveries, ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
@@ -55,25 +53,19 @@ _CONCLUSION = names(
     "success failure neutral cancelled skipped timed_out action_required stale startup_failure"
 )  # fmt: skip
 #: By event, https://docs.github.com/webhooks/webhook-events-and-payloads
-_ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "check_run": ("created", "completed", "rerequested", "requested_action"),
-    "check_suite": ("completed", "requested", "rerequested"),
-    "issue_comment": ("created", "deleted", "edited", "pinned", "unpinned"),
-    "issues": names(
-        "assigned closed deleted demilestoned edited field_added field_removed labeled locked milestoned "
-        "opened pinned reopened transferred typed unassigned unlabeled unlocked unpinned untyped"
-    ),
-    "pull_request": names(
-        "assigned auto_merge_disabled auto_merge_enabled closed converted_to_draft demilestoned dequeued "
-        "edited enqueued labeled locked milestoned opened ready_for_review reopened review_request_removed "
-        "review_requested synchronize unassigned unlabeled unlocked"
-    ),
-    "pull_request_review": ("dismissed", "edited", "submitted"),
-    "push": (),
-    "release": names("created deleted edited prereleased published released unpublished"),
-    "workflow_job": ("queued", "in_progress", "completed", "waiting"),
-    "workflow_run": ("requested", "in_progress", "completed"),
-}  # fmt: skip
+_ACTIONS = keyed(
+    """
+    check_run(created completed rerequested requested_action) check_suite(completed requested rerequested)
+    issue_comment(created deleted edited pinned unpinned) issues(assigned closed deleted demilestoned edited
+    field_added field_removed labeled locked milestoned opened pinned reopened transferred typed unassigned
+    unlabeled unlocked unpinned untyped) pull_request(assigned auto_merge_disabled auto_merge_enabled closed
+    converted_to_draft demilestoned dequeued edited enqueued labeled locked milestoned opened ready_for_review
+    reopened review_request_removed review_requested synchronize unassigned unlabeled unlocked)
+    pull_request_review(dismissed edited submitted) push() release(created deleted edited prereleased
+    published released unpublished) workflow_job(queued in_progress completed waiting) workflow_run(requested
+    in_progress completed)
+    """
+)
 #: By event, the fields of all its actions.
 _FIELDS = {
     **{event: fields("*", ref=BRANCH, **_ALL) for event in ("create", "delete")},

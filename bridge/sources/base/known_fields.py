@@ -36,7 +36,7 @@ def fields(names: str, **inner: FieldTree) -> Mapping[str, FieldTree]:
 
 
 def keyed(text: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the fields by event: ``push(ref after) fork(forkee)`` names those of two."""
+    """Return the words by name: ``push(ref after) fork(forkee)`` has the fields of two events."""
     return {name: tuple(keys.split()) for name, keys in re.findall(r"([^\s(]+)\(([^)]*)\)", text)}
 
 
