@@ -83,11 +83,12 @@ class Compiler:
     def line(self, key: Scalar, node: Node, names: tuple[str, ...]) -> Condition | None:
         """One line of ``match:``."""
         path = self.path(key, names)
-        if _is_nested(node):
-            if path is not None and isinstance(node, Section):
-                hint = f"write {path.text}.{next(iter(node))}: and its pattern"
-                self._error(node.place, f"found {describe(node)}, expected a pattern", hint)
-            return None  # otherwise the key is reported, and all below it follows from it
+        if path is not None and isinstance(node, Section) and _is_nested(node):
+            hint = f"write {path.text}.{next(iter(node))}: and its pattern"
+            self._error(node.place, f"found {describe(node)}, expected a pattern", hint)
+            return None
+        if path is None and _is_nested(node):
+            return None  # the key is reported, and all below it follows from it
         negated = isinstance(node, Section) and set(node) == {NOT}
         field = "" if path is None else next((each for each in path.steps[::-1] if isinstance(each, str)), "")
         pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node, field)

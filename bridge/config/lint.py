@@ -127,10 +127,9 @@ class Linter:
         """Warn about items that share what should differ: their once_key, or their arguments."""
         looped = self._items(loop)
         if model.once_within is not None and not _ITEM.search(model.once_key or ""):
-            known = (
-                [known_at(tree, looped.steps) for tree in _payloads(model.event, source)] if looped else []
-            )
-            field = "fingerprint" if any("fingerprint" in (tree or ()) for tree in known) else "id"
+            items = () if looped is None else looped.steps
+            known = [known_at(tree, items) or () for tree in _payloads(model.event, source)]
+            field = "fingerprint" if items and any("fingerprint" in tree for tree in known) else "id"
             message = "all items have the same once_key: only one of them runs in the time of once_within"
             hint = f"write once_key: ${{{{ item.{field} }}}}, or another field that differs for each item"
             self._warn((model.once_key or loop).place, message, hint)
@@ -308,10 +307,8 @@ def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tupl
     """Return the warning, and what to write instead. The first `there` steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
     if isinstance(stop.holder, tuple) and stop.holder:
-        return (
-            f"{holder} is text in every known {what}",
-            f"for JSON in it write ({holder} | from_json){path_text('', [step])}",
-        )
+        hint = f"for JSON in it write ({holder} | from_json){path_text('', [step])}"
+        return f"{holder} is text in every known {what}", hint
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
         return f"{holder} is a list in every known {what}", hint

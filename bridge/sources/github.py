@@ -15,26 +15,25 @@ from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_
 
 _USER = fields(
     """
-    avatar_url deleted email events_url followers_url following_url gists_url gravatar_id html_url id
-    login name node_id organizations_url received_events_url repos_url site_admin starred_at starred_url
+    avatar_url deleted email events_url followers_url following_url gists_url gravatar_id html_url id login
+    name node_id organizations_url received_events_url repos_url site_admin starred_at starred_url
     subscriptions_url type url user_view_type
     """
 )
 _REPOSITORY = fields(
     """
     allow_auto_merge allow_forking allow_merge_commit allow_rebase_merge allow_squash_merge
-    allow_update_branch anonymous_access_enabled archive_url archived assignees_url blobs_url
-    branches_url clone_url code_search_index_status collaborators_url comments_url commits_url
-    compare_url contents_url contributors_url created_at custom_properties default_branch
-    delete_branch_on_merge deployments_url description disabled downloads_url events_url fork forks
-    forks_count forks_url full_name git_commits_url git_refs_url git_tags_url git_url has_discussions
-    has_downloads has_issues has_pages has_projects has_wiki homepage hooks_url html_url id is_template
-    issue_comment_url issue_events_url issues_url keys_url labels_url language languages_url license
-    master_branch merge_commit_message merge_commit_title merges_url milestones_url mirror_url name
-    network_count node_id notifications_url open_issues open_issues_count organization permissions
-    private public pull_request_creation_policy pulls_url pushed_at releases_url role_name
-    security_and_analysis size squash_merge_commit_message squash_merge_commit_title ssh_url stargazers
-    stargazers_count stargazers_url starred_at statuses_url subscribers_count subscribers_url
+    allow_update_branch anonymous_access_enabled archive_url archived assignees_url blobs_url branches_url
+    clone_url code_search_index_status collaborators_url comments_url commits_url compare_url contents_url
+    contributors_url created_at custom_properties default_branch delete_branch_on_merge deployments_url
+    description disabled downloads_url events_url fork forks forks_count forks_url full_name git_commits_url
+    git_refs_url git_tags_url git_url has_discussions has_downloads has_issues has_pages has_projects has_wiki
+    homepage hooks_url html_url id is_template issue_comment_url issue_events_url issues_url keys_url
+    labels_url language languages_url license master_branch merge_commit_message merge_commit_title merges_url
+    milestones_url mirror_url name network_count node_id notifications_url open_issues open_issues_count
+    organization permissions private public pull_request_creation_policy pulls_url pushed_at releases_url
+    role_name security_and_analysis size squash_merge_commit_message squash_merge_commit_title ssh_url
+    stargazers stargazers_count stargazers_url starred_at statuses_url subscribers_count subscribers_url
     subscription_url svn_url tags_url teams_url temp_clone_token topics trees_url updated_at url
     use_squash_pr_title_as_default visibility watchers watchers_count web_commit_signoff_required
     """,
@@ -79,11 +78,10 @@ _FIELDS = {
         pull_request=fields(
             """
             _links active_lock_reason additions assignee author_association auto_merge body changed_files
-            closed_at comments comments_url commits commits_url created_at deletions diff_url
-            html_url id issue_url locked maintainer_can_modify merge_commit_sha mergeable mergeable_state
-            merged_at merged_by node_id number patch_url performed_via_github_app
-            rebaseable review_comment_url review_comments review_comments_url statuses_url title
-            updated_at url
+            closed_at comments comments_url commits commits_url created_at deletions diff_url html_url id
+            issue_url locked maintainer_can_modify merge_commit_sha mergeable mergeable_state merged_at
+            merged_by node_id number patch_url performed_via_github_app rebaseable review_comment_url
+            review_comments review_comments_url statuses_url title updated_at url
             """,
             draft=BOOLEAN, merged=BOOLEAN, state=("open", "closed"), user=_USER, head=_BRANCH, base=_BRANCH,
             assignees=[_USER], labels=[_LABEL], milestone=_MILESTONE, requested_reviewers=[_USER],
@@ -95,10 +93,9 @@ _FIELDS = {
         issue=fields(
             """
             active_lock_reason assignee author_association body closed_at closed_by comments comments_url
-            created_at draft events_url html_url id issue_dependencies_summary issue_field_values
-            labels_url locked node_id number parent_issue_url performed_via_github_app
-            pull_request reactions repository_url state state_reason sub_issues_summary timeline_url
-            title type updated_at url
+            created_at draft events_url html_url id issue_dependencies_summary issue_field_values labels_url
+            locked node_id number parent_issue_url performed_via_github_app pull_request reactions
+            repository_url state state_reason sub_issues_summary timeline_url title type updated_at url
             """,
             user=_USER, assignees=[_USER], labels=[_LABEL], milestone=_MILESTONE,
         ), **_LABELED, **_ALL,
@@ -108,9 +105,8 @@ _FIELDS = {
         release=fields(
             """
             assets_url body created_at discussion_url draft html_url id immutable
-            is_short_description_html_truncated mentions_count name node_id prerelease published_at
-            reactions short_description_html tarball_url target_commitish updated_at upload_url
-            url zipball_url
+            is_short_description_html_truncated mentions_count name node_id prerelease published_at reactions
+            short_description_html tarball_url target_commitish updated_at upload_url url zipball_url
             """,
             tag_name=BRANCH, author=_USER, assets=[None],
         ), **_ALL,
@@ -119,10 +115,10 @@ _FIELDS = {
         "", action=_ACTIONS["workflow_run"], workflow=fields("name *"),
         workflow_run=fields(
             """
-            artifacts_url cancel_url check_suite_id check_suite_node_id check_suite_url
-            created_at display_title event head_sha html_url id jobs_url logs_url name
-            node_id path previous_attempt_url referenced_workflows rerun_url run_attempt run_number
-            run_started_at updated_at url workflow_id workflow_url
+            artifacts_url cancel_url check_suite_id check_suite_node_id check_suite_url created_at
+            display_title event head_sha html_url id jobs_url logs_url name node_id path previous_attempt_url
+            referenced_workflows rerun_url run_attempt run_number run_started_at updated_at url workflow_id
+            workflow_url
             """,
             status=names("requested queued in_progress completed waiting pending"), conclusion=_CONCLUSION,
             head_branch=BRANCH, actor=_USER, triggering_actor=_USER, head_commit=_COMMIT, repository=None,
