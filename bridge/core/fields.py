@@ -24,13 +24,15 @@ _NAMES_ELSEWHERE = {
     "github.sha": "payload.after", "github.repository": "payload.repository.full_name",
     "github.actor": "payload.sender.login", "github.head_ref": "payload.pull_request.head.ref",
     "github.base_ref": "payload.pull_request.base.ref", "github.ref_name": "payload.ref",
-    "github": "payload", "inputs": "payload.inputs", "body": "payload", "request.body": "payload",
+    "github.ref": "payload.ref", "inputs": "payload.inputs", "body": "payload", "request.body": "payload",
     "request.headers": "headers", "ansible_eda.event.payload": "payload", "ansible_eda.event": "payload",
     "event.payload": "payload", "event": "payload", "alert": "item", "$labels": "item.labels",
     "severity": "item.labels.severity", "alertname": "item.labels.alertname", "labels": "item.labels",
     "Labels": "item.labels", "Annotations": "item.annotations",
     "CommonLabels": "payload.commonLabels", "CommonAnnotations": "payload.commonAnnotations",
 }  # fmt: skip
+#: Objects of other tools that no event has.
+FOREIGN_NAMES = ("env", "github", "groups", "hostvars", "job", "matrix", "needs", "runner", "steps")
 #: Keys that combine conditions in other tools.
 _COMBINED = ("all", "all_of", "and", "any", "any_of", "or")
 COMBINED_HINT = (
@@ -305,7 +307,7 @@ def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
         return COMBINED_HINT
     if (meant := path_elsewhere(text, names)) is not None:
         return f"write {meant}"
-    if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names, sure=True):
+    if root in (*EVENT_NAMES, *ITEM_NAMES, *FOREIGN_NAMES) or did_you_mean(root, names, sure=True):
         return known
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"

@@ -19,6 +19,7 @@ from bridge.core.errors import ExpressionError
 from bridge.core.fields import (
     CONTAINERS,
     EVENT_NAMES,
+    FOREIGN_NAMES,
     Each,
     Path,
     Step,
@@ -91,7 +92,7 @@ class Rewriter(NodeTransformer):
                 guess = "; it exists only in a route with loop"
             meant = self._with_a_dash(node.name) or self._elsewhere(node.name)
             known = f"known: {', '.join(self._names)}"
-            if "payload" in self._names and not guess:
+            if "payload" in self._names and not guess and node.name not in FOREIGN_NAMES:
                 known = f"for a field write payload.{node.name}, for text '{node.name}'; {known}"
             self._refuse(f"unknown name {node.name!r}{guess}", node.name, meant or known)
         self.used.add(node.name)
