@@ -28,12 +28,14 @@ _NAMES = ("full_name", "path_with_namespace", "login", "name", "username", "titl
 
 def misfit(value: JSON, known: FieldTree, path: str) -> str | None:
     """Return what to write instead of a value or a pattern that the field at `path` never has, or None."""
+    if value is None or known is None:
+        return None
     if isinstance(known, list | Mapping):
         return _instead_of_whole(known, path)
     if not isinstance(value, str):
         written = f"'{str(value).lower()}'" if isinstance(value, bool) else f"{path} | float"
-        return f"it is text: write {written}" if known and value is not None else None
-    if known is None or _fits(value, known):
+        return f"it is text: write {written}" if known else None
+    if _fits(value, known):
         return None
     if not known:
         return f"it is true or false: write {value if value in WORDS else 'true or false'}, without quotes"

@@ -210,8 +210,12 @@ def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[
             return f"{event} is an action of {kind.name}, not an event", f"write {written}{rest}"
         # Names of several words share words, so more of them look close.
         words = (event, event.partition(".")[0])
-        longer = [f"; did you mean {each}?" for each in known if event.startswith(f"{each}_")]
-        guesses = (*longer[-1:], *(did_you_mean(word, known, sure=" " in word) for word in words))
+        near = closest_match(event, known, cutoff=0.9)
+        longer = [near] if near else [each for each in known if event.startswith(f"{each}_")]
+        guesses = (
+            *(f"; did you mean {each}?" for each in longer[-1:]),
+            *(did_you_mean(word, known, sure=" " in word) for word in words),
+        )
         message = f"{kind.name} has no known event {text}{next(filter(None, guesses), '')}"
         hint = "the reference of sources lists the known events; a sender may have newer ones"
         return message, f"known: {', '.join(known)}" if len(known) < _FEW else hint
