@@ -25,7 +25,7 @@ from bridge.sources.base.source_type import EVERY_EVENT, SourceType
 
 Steps = tuple[Step, ...]
 
-#: So many known events are not listed.
+#: A hint lists the known events of a type with fewer than this.
 _FEW = 5
 #: A name that differs for each item of a loop.
 _ITEM = re.compile(r"\b(?:item|index)\b")
