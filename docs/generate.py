@@ -335,7 +335,7 @@ def _known_events(names: list[str]) -> Iterator[str]:
 
 _FIRST, _FIXED = "refs/heads/release/*", "[refs/heads/main, refs/heads/release/*]"
 _EXPLAIN = ("explain", "--source", "github", "--event", "push", str(ROOT / "bridge" / "demo" / "push.json"))
-_SET = {"GITHUB_SECRET": "a-secret-for-the-tutorial", "DEPLOY_KEY": "k" * 64}
+_SET = {"GITHUB_SECRET": "a-secret-for-the-tutorial", "DEPLOY_KEY": "k1" * 32}
 _UNSET = dict.fromkeys(_SET)
 #: The arguments, what `payload.ref` matches in the table, and the variables.
 _OUTPUTS: dict[str, tuple[tuple[str, ...], str, Mapping[str, str | None]]] = {

@@ -81,7 +81,7 @@ def read_line(value: Any) -> Scalar:
 
 def read_title(value: Any) -> Scalar:
     text = read_line(value)
-    if "${{" in text:
+    if "{{" in text:
         reject("found an expression, expected text", "a name is never evaluated")
     return text
 

@@ -34,8 +34,13 @@ class TheEyeBuilder:
 
     def build(self, model: TheEyeModel) -> TheEye:
         url = None if model.url is None else self._url(model.url, allow_http=bool(model.allow_http))
+        customer = self._environment.text(model.customer) or ""
+        if re.search(r"/|\.theeye\.", customer):
+            message = "customer: found a URL, expected the name of an organization"
+            hint = "write only the name, such as acme, exactly as at TheEye"
+            self._problems.warning(model.customer.place, message, hint)
         return TheEye(
-            self._environment.text(model.customer) or "",
+            customer,
             (url or TheEye.url).rstrip("/"),
             model.timeout,
             None if model.access_token is None else self._token(model.access_token),

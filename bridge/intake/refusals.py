@@ -97,11 +97,10 @@ class Refusals:
                 self._outbox.store_refused(refused, counts)
         except StoreUnavailable as error:
             if refused:
-                text = f"{len(refused)} refused requests are not stored: %(reason)s"
-                log.warning(text, Fields("store", reason=error))
+                fields = Fields("store", requests=len(refused), reason=error)
+                log.warning("%(requests)d refused requests are not stored: %(reason)s", fields)
             with self._changed:  # the next interval writes them: a 503 must count, too
                 self._counts.update(counts)
         except Exception:
             # A defect costs these requests, never the thread.
-            text = f"{len(refused)} refused requests are not stored"
-            log.exception(text, Fields("defect"))
+            log.exception("refused requests are not stored", Fields("defect"))

@@ -33,7 +33,7 @@ ACTIONS: Mapping[str, str] = {
     "start": "release table table_hash commit routes sources store processes pid",
     "start_failed": "seconds reason",
     "stop": "pid",
-    "store": "reason",
+    "store": "requests reason",
     "table_problem": "reason",
     "trouble": "lines reason",
     "unauthorized": "",

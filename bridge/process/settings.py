@@ -296,7 +296,7 @@ class Settings:
         return () if self.status_token is None else (self.status_token,)
 
     def unknown_variables(self) -> list[str]:
-        """Return a line for each variable that begins like one of the bridge and that nothing reads.
+        """Return a line for each variable named like one of the bridge that nothing reads.
 
         The table must be loaded before: it may read such a variable.
         """
@@ -306,9 +306,11 @@ class Settings:
         read |= {f"{name}_FILE" for name in (*private, *self.environment.requested)}
         lines = []
         for name in sorted(self.environment):
-            if name.startswith("BRIDGE_") and name not in read and not _SERVICE_LINK.search(name):
+            is_short = f"BRIDGE_{name}" in names
+            is_ours = is_short or (name.startswith("BRIDGE_") and not _SERVICE_LINK.search(name))
+            if is_ours and name not in read:
                 # The prefix alone would make every name similar.
-                near = closest_match(name.removeprefix("BRIDGE_"), names.values())
+                near = name if is_short else closest_match(name.removeprefix("BRIDGE_"), names.values())
                 meant = "".join(f"; did you mean {each}?" for each, short in names.items() if short == near)
                 lines.append(f"the bridge has no variable {name} and ignores it{meant}")
         return lines

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from shutil import copy
+from shutil import copy, copytree
 
 import click
 import orjson
@@ -80,7 +80,7 @@ NOT_RUN = {
 #: Programs that are run.
 LOCAL = {"cat", "chmod", "cp", "echo", "grep", "mkdir", "mv", "openssl"}
 
-KEY, SECRET = "k" * 64, "s" * 32
+KEY, SECRET = "k1" * 32, "s1" * 16
 PUSH = ROOT / "bridge" / "demo" / "push.json"
 
 each_of = pytest.mark.parametrize
@@ -299,9 +299,12 @@ def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def server(table_and_store: Path) -> Iterator[Server]:
-    """The bridge with the example's table, for the pages that send to it."""
-    config = table_and_store / "config"
+def server(table_and_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The bridge with the example's table and that of Grafana's guide, for the pages that send to it."""
+    config = copytree(table_and_store / "config", tmp_path_factory.mktemp("served") / "config")
+    guide = yaml.safe_load(code_blocks("docs/how-to/grafana.md", "yaml")[0])
+    del guide["theeye"]  # the example has one
+    (config / "grafana.yml").write_text(yaml.safe_dump(guide))
     environ = {**variables_of(config), "BRIDGE_DELIVER": "false"}
     with Server(config, table_and_store / "server.db", environ) as running:
         yield running
@@ -359,7 +362,8 @@ def test_a_guide_is_complete_in_an_empty_folder(
                     assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
                 case ["export", assignment]:
                     name, _, value = assignment.partition("=")
-                    environ[name] = value
+                    # The page says to replace the zeros.
+                    environ[name] = KEY if value == "0" * 64 else value
                 case _:
                     subprocess.run(["sh", "-ec", line], cwd=tmp_path, check=True)
         assert "PORT" in environ, "it does not start the bridge"

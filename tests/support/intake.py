@@ -49,7 +49,7 @@ VARIABLES = {
     "TOKEN": "t0ken-0123456789",
     "TOKEN_OLD": "t0ken-before",
     "PASSWORD": "pass:w0rd-é",
-    "TASK_KEY": "k" * 64,
+    "TASK_KEY": "k1" * 32,
 }
 
 TASK = "5f3c9a7be4b0a1c2d3e4f501"

@@ -219,6 +219,18 @@ class Source:
         signed = any(one.proof.needs_body for one in self.required)
         return tuple(name for name in self.type.content_types if signed or name == JSON_TYPE)
 
+    def removes(self, path: Path) -> bool:
+        """Return whether the path leads to a credential, which no event has."""
+        if path.root == "payload":
+            fields = self.type.credential_fields
+            return any(f"{path.text}.".startswith(f"payload.{field}.") for field in fields)
+        removed = {"headers": self._credential_headers, "query": ("token",)}.get(path.root)
+        if removed is None or not path.steps:
+            return False
+        name = str(path.steps[0])
+        left = without_credentials({name: ""}, self.options.names(path.root), None)
+        return not left or name.lower() in map(str.lower, removed)
+
     @cached_property
     def _credential_headers(self) -> tuple[str, ...]:
         proofs = (name for proof in self.type.proofs_with(self.options) for name in proof.headers)

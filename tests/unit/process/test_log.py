@@ -24,7 +24,7 @@ from bridge.process.log_fields import Fields
 
 CHECKOUT = Path(__file__).parents[3]
 MARK = "marked-secret"
-KEY = "k" * 64
+KEY = "k1" * 32
 
 FORMS = pytest.mark.parametrize("form", ["json", "text"])
 

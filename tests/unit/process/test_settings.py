@@ -132,12 +132,13 @@ def test_a_variable_that_nothing_reads_is_reported_with_the_nearest_name() -> No
     environ = {
         "BRIDGE_DRYRUN": "true", "BRIDGE_RETENTON": "3d", "BRIDGE_CONFIG_FILE": "x", "BRIDGE_ODD": "x",
         "BRIDGE_DELIVER": "true", "BRIDGE_STATUS_TOKEN": "a-token", "BRIDGE_STATUS_TOKEN_FILE": "token",
-        "BRIDGE_SECRET": "x",
+        "BRIDGE_SECRET": "x", "DRY_RUN": "true", "RETENTION": "3d", "STATUS_TOKEN": "read-by-the-table",
         "BRIDGE_KEY_FILE": "key", "BRIDGE_SERVICE_HOST": "10.0.0.1", "BRIDGE_PORT": "tcp://10.0.0.1:80",
         "BRIDGE_PORT_80_TCP_ADDR": "10.0.0.1", "BRIDGE_SERVICE_PORT_HTTP": "80",
     }  # fmt: skip
     settings = Settings.from_environ(environ)
-    settings.environment.get("BRIDGE_SECRET")
+    for name in ("BRIDGE_SECRET", "STATUS_TOKEN"):
+        settings.environment.get(name)
     with pytest.raises(SettingsError, match="BRIDGE_KEY_FILE"):
         settings.environment.get("BRIDGE_KEY")
     unknown = "the bridge has no variable BRIDGE_{} and ignores it{}"
@@ -146,6 +147,10 @@ def test_a_variable_that_nothing_reads_is_reported_with_the_nearest_name() -> No
         unknown.format("DRYRUN", "; did you mean BRIDGE_DRY_RUN?"),
         unknown.format("ODD", ""),
         unknown.format("RETENTON", "; did you mean BRIDGE_RETENTION?"),
+        *(
+            f"the bridge has no variable {name} and ignores it; did you mean BRIDGE_{name}?"
+            for name in ("DRY_RUN", "RETENTION")
+        ),
     ]
 
 

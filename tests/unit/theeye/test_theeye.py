@@ -214,7 +214,7 @@ class TestRequest:
         assert "Authorization" not in job_request(theeye, make_task(), ()).headers
         assert "marked" not in repr(request) + repr(theeye)
 
-    @pytest.mark.parametrize("key", [KEY, "k" * 64])
+    @pytest.mark.parametrize("key", [KEY, "k1" * 32])
     def test_nothing_that_is_shown_holds_the_key(self, key: str) -> None:
         task = make_task(secret_key=Secret(key))
         request = job_request(TheEye("acme"), task, ("main",))
