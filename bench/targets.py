@@ -150,7 +150,7 @@ class SQLiteBridge(Target):
                 "BRIDGE_STOP_TIMEOUT": "5s",
                 "WEB_CONCURRENCY": str(self.processes),
                 "GITHUB_SECRET": SECRET.decode(),
-                "TASK_KEY": "k" * 64,
+                "TASK_KEY": "k1" * 32,
             },
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from bridge import __version__
 from bridge.config.load import Loaded, load
 from bridge.config.reload import Reloader, TableWatcher, log_rejected_table
 from bridge.core.errors import ConfigError
@@ -18,9 +20,12 @@ from bridge.http.fetch import Fetcher
 from bridge.intake.receive import Receiver
 from bridge.intake.refusals import Refusals
 from bridge.outbox.daily_prune import Pruner
+from bridge.outbox.database import store_name
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
-from bridge.process.log import configure
+from bridge.process.database_disk import disk_trouble
+from bridge.process.log import configure_server
+from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
@@ -37,6 +42,9 @@ _WAL_RESET_BUG = ((3, 7, 0), (3, 51, 3))
 #: The last valid table, for a process that starts while the one on disk is invalid. The server sets it: its
 #: master outlives the workers.
 last_valid_table: ContextVar[Loaded | None] = ContextVar("last_valid_table", default=None)
+
+#: How many processes the server starts, for the log. The server sets it.
+processes: ContextVar[int] = ContextVar("processes", default=1)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Bridge:
         self.pruner.close()
         self.refusals.close()
         self.outbox.close()
+        log.info("the process has stopped", Fields("stop", pid=os.getpid()))
 
 
 def table_watcher(settings: Settings) -> TableWatcher:
@@ -118,20 +127,22 @@ def build(settings: Settings) -> Bridge:
             raise
         loaded, table_refused = last, error.problems
     mask = Mask([*loaded.secrets, *settings.secrets])
-    configure(settings.log_level, settings.log_format, mask, queued=True)
-    for problem in loaded.problems:
-        log.warning("%s", problem)
-    log.info("the active routing table: %s, routes: %d", loaded.version, len(loaded.table.routes))
+    configure_server(settings, mask)
+    _log_problems(loaded)
+    _log_start(settings, loaded)
     if table_refused:
         log_rejected_table(table_refused)
     else:
         for line in settings.unknown_variables():
-            log.warning("%s", line)
+            log.warning("%(reason)s", Fields("setting", reason=line))
     token = settings.status_token
     if token is not None and len(strip_invisible(token.reveal())) < MIN_SECRET_CHARACTERS:
-        log.warning("BRIDGE_STATUS_TOKEN is easily guessed; create one with openssl rand -hex 32")
+        text = "BRIDGE_STATUS_TOKEN is easily guessed; create one with openssl rand -hex 32"
+        log.warning(text, Fields("setting"))
     if settings.dry_run:
-        log.warning("%s", DRY_RUN_NOTICE)
+        log.warning(DRY_RUN_NOTICE, Fields("setting"))
+    if trouble := disk_trouble(settings):
+        log.warning("%(reason)s", Fields("setting", reason=trouble))
     clock = Clock()
     outbox = Outbox(settings.database_url, clock=clock)
     return wire(settings, watcher, loaded, outbox, mask, table_refused, clock)
@@ -148,14 +159,15 @@ def wire(
 ) -> Bridge:
     """Connect the parts of one process to an open store, with `loaded` as the active table."""
     clock = clock or Clock()
+    outbox.expectations.use(loaded.table.expectations)
     refusals = Refusals(outbox)
     receiver = Receiver(loaded.table, outbox, refusals, mask)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:
         mask.add(loaded.secrets)
-        for problem in loaded.problems:
-            log.warning("%s", problem)
+        _log_problems(loaded)
+        outbox.expectations.use(loaded.table.expectations)
         # First, so that delivery knows the tasks of the first new job.
         delivery.use(loaded.table)
         receiver.table = loaded.table
@@ -176,7 +188,23 @@ def warn_if_sqlite_is_unsafe(database_url: str, processes: str, remedy: str) -> 
     """Warn if this release of SQLite can corrupt a database that several `processes` write."""
     first, fixed = _WAL_RESET_BUG
     if database_url.startswith("sqlite") and first <= sqlite3.sqlite_version_info < fixed:
-        log.warning(
-            "SQLite %s with %s: releases before 3.51.3 can corrupt the database; %s",
-            sqlite3.sqlite_version, processes, remedy,
-        )  # fmt: skip
+        risk = "releases before 3.51.3 can corrupt the database"
+        reason = f"SQLite {sqlite3.sqlite_version} with {processes}: {risk}; {remedy}"
+        log.warning("%(reason)s", Fields("setting", reason=reason))
+
+
+def _log_problems(loaded: Loaded) -> None:
+    for problem in loaded.problems:
+        log.warning("%(reason)s", Fields("table_problem", reason=str(problem)))
+
+
+def _log_start(settings: Settings, loaded: Loaded) -> None:
+    table, commit = loaded.table, " of commit %(commit)s" if settings.commit else ""
+    log.info(
+        f"the active routing table: %(table_hash)s{commit}, routes: %(routes)d",
+        Fields(
+            "start", release=__version__, table=str(settings.config), table_hash=loaded.version.hash,
+            commit=settings.commit, routes=len(table.routes), sources=len(table.sources),
+            store=store_name(settings.database_url), processes=processes.get(), pid=os.getpid(),
+        ),
+    )  # fmt: skip

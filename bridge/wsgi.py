@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bridge.app import build, last_valid_table
 from bridge.core.errors import BridgeError, ServiceUnavailable
+from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
 from bridge.web.application import create_app
 
@@ -49,7 +50,7 @@ def _start() -> Flask:
     def refuse_after_fork() -> None:
         # Threads do not survive a fork, and processes must not share a connection to the store.
         if os.getpid() != pid:
-            log.error(FORKED_AFTER_START)
+            log.error(FORKED_AFTER_START, Fields("setting"))
             raise ServiceUnavailable(FORKED_AFTER_START)
 
     return app

@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from bridge.cli import main
 from bridge.config import json_schema
 from bridge.config.first_table import example
+from bridge.core.metrics import METRICS
 from bridge.expressions.filters import FILTERS, TESTS, TEXT_METHODS
 from bridge.process.settings import COMMIT_VARIABLES, VARIABLES
 from bridge.sources.base.discovery import discover
@@ -53,6 +54,7 @@ def parts() -> dict[str, Callable[[], str]]:
     return {
         "commands": partial(_join, _commands(main, PROGRAM)),
         "environment": partial(_join, _environment()),
+        "metrics": partial(_join, _metrics()),
         "commit variables": partial(_words, COMMIT_VARIABLES),
         "filters": partial(_words, sorted(FILTERS)),
         "tests": partial(_words, sorted(TESTS)),
@@ -178,6 +180,18 @@ def _environment() -> Iterator[str]:
         yield f"| `{each.name}` | {default} | {_cell(each.meaning)} |"
 
 
+# Metrics
+
+
+def _metrics() -> Iterator[str]:
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for each in METRICS:
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        bounds = f" Buckets: {', '.join(each.bounds)}." if each.bounds else ""
+        yield f"| `{each.name}` | {each.kind} | {labels} | {_cell(each.meaning + bounds)} |"
+
+
 # The routing table's keys
 
 #: The key tables' sections: where each is in the JSON Schema.
@@ -187,6 +201,7 @@ _SECTIONS = {
     "tasks": ("properties", "tasks", "additionalProperties"),
     "routes": ("properties", "routes", "items"),
     "on_dead": ("properties", "on_dead"),
+    "on_silence": ("properties", "on_silence"),
     "tests": ("properties", "tests", "items"),
 }
 
@@ -195,8 +210,8 @@ def _key_tables(whole: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]
     """Each section's name, and the lines of the table of its keys."""
     shapes = {name: _resolved(_at(whole, *path), whole) for name, path in _SECTIONS.items()}
     for name, shape in shapes.items():
-        # A route and on_dead may have the keys of their task, which are in one table only.
-        elsewhere = shapes["tasks"]["properties"] if name in ("routes", "on_dead") else ()
+        # A route and an alert may have the keys of their task, which are in one table only.
+        elsewhere = shapes["tasks"]["properties"] if name in ("routes", "on_dead", "on_silence") else ()
         yield name, _keys(shape, whole, elsewhere)
 
 
@@ -320,7 +335,7 @@ def _known_events(names: list[str]) -> Iterator[str]:
 
 _FIRST, _FIXED = "refs/heads/release/*", "[refs/heads/main, refs/heads/release/*]"
 _EXPLAIN = ("explain", "--source", "github", "--event", "push", str(ROOT / "bridge" / "demo" / "push.json"))
-_SET = {"GITHUB_SECRET": "a-secret-for-the-tutorial", "DEPLOY_KEY": "k" * 64}
+_SET = {"GITHUB_SECRET": "a-secret-for-the-tutorial", "DEPLOY_KEY": "k1" * 32}
 _UNSET = dict.fromkeys(_SET)
 #: The arguments, what `payload.ref` matches in the table, and the variables.
 _OUTPUTS: dict[str, tuple[tuple[str, ...], str, Mapping[str, str | None]]] = {

@@ -29,9 +29,11 @@ SHARED = Path(os.environ.get("TESTS_SHARED", Path(__file__).parents[2] / "shared
 LACKING = {
     "postgresql": "no PostgreSQL on this machine (on Debian: apt-get install postgresql)",
     "alertmanager": "no Alertmanager on this machine (on Debian: apt-get install prometheus-alertmanager)",
+    "prometheus": "no Prometheus on this machine (on Debian: apt-get install prometheus)",
     "nginx": "no nginx on this machine (on Debian: apt-get install nginx-light)",
     "pgbouncer": "no PgBouncer on this machine (on Debian: apt-get install pgbouncer)",
     "mount": "no file system may be mounted here (on Linux: as root)",
+    "systemd": "no systemd-analyze on this machine (on Debian: apt-get install systemd)",
     "cc": "no C compiler on this machine (on Debian: apt-get install gcc libc6-dev)",
     "chromium": "no Chromium on this machine (on Debian: apt-get install chromium)",
     "axe": "no axe-core (with Node.js 20 or newer: npm install --prefix tests)",

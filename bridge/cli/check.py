@@ -9,6 +9,7 @@ import click
 from bridge.cli.terminal import Terminal, as_json
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem
+from bridge.process.database_disk import disk_trouble
 from bridge.report.problems import annotation, problem_json
 from bridge.routing.routing_table import RoutingTable
 
@@ -37,6 +38,8 @@ def check(terminal: Terminal, path: Path | None, require_env: bool, in_json: boo
     if require_env and table is not None:
         for line in terminal.settings.unknown_variables():
             terminal.warn(f"warning: {line}")
+        if trouble := disk_trouble(terminal.settings):
+            terminal.warn(f"warning: {trouble}")
     if in_json:
         terminal.say_json([problem_json(problem) for problem in problems])
     else:

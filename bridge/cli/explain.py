@@ -12,6 +12,7 @@ from bridge.core.event import Event
 from bridge.core.suggestions import did_you_mean
 from bridge.report.explanation import explanation_json, explanation_lines, unexpected_lines
 from bridge.routing.routing_table import RoutingTable
+from bridge.routing.silence import OnSilence
 from bridge.sources.base.source import Source
 
 
@@ -99,6 +100,8 @@ def stored_event(terminal: Terminal, event_id: int, table: RoutingTable) -> Even
     """Return the event of this number. Raises NoSuchEvent, BodyGone; UnknownSource if the table lacks it."""
     with terminal.outbox() as outbox:
         stored = outbox.event(event_id)
+    if stored.source == OnSilence.SOURCE:
+        raise UnknownSource(f"event {event_id} reports a silence: on_silence creates its job, and no route")
     if stored.source not in table.sources:
         meant, known = guess(stored.source, table.sources)
         raise UnknownSource(

@@ -14,7 +14,6 @@ from bridge.config.problems import guess
 from bridge.core.errors import ConfigError
 from bridge.outbox.pauses import Pausable
 from bridge.outbox.store import Outbox
-from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
 
 #: The command gets `is_route`; None where the option is missing.
@@ -36,7 +35,8 @@ class Named:
 
 def of_table(table: RoutingTable) -> set[Named]:
     """Return the tasks and routes of a table."""
-    routes = [route.name for route in table.routes] + ([] if table.on_dead is None else [OnDead.NAME])
+    alerts = [each.NAME for each in (table.on_dead, table.on_silence) if each is not None]
+    routes = [route.name for route in table.routes] + alerts
     tasks = {Named(Pausable.TASK, task.id, task.name) for task in table.tasks.values()}
     return tasks | {Named(Pausable.ROUTE, name, name) for name in routes}
 

@@ -11,9 +11,9 @@ import click
 
 from bridge.cli.sender import Sent, find_source, hook_url, sent_webhook
 from bridge.cli.terminal import Terminal
-from bridge.config.readers import is_loopback
 from bridge.core.errors import AnswerLost, NotSent, SettingsError
 from bridge.core.event import Headers, Request
+from bridge.core.hosts import is_loopback
 from bridge.core.problem import Problem
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.process.watchdog import Watchdog

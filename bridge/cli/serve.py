@@ -10,6 +10,7 @@ import sys
 import click
 
 from bridge.cli.terminal import PORT, Terminal
+from bridge.server.listen_address import every_interface
 
 #: The module of gunicorn's settings.
 SETTINGS = "python:bridge.server.gunicorn_config"
@@ -28,9 +29,10 @@ def serve(terminal: Terminal, port: int | None, bind: str | None, gunicorn_optio
     # gunicorn converts this variable when it is imported: any other text than a number is a traceback there.
     os.putenv("WEB_CONCURRENCY", str(terminal.settings.web_concurrency))
     command = [sys.executable, "-m", "gunicorn", "-c", SETTINGS, *gunicorn_options]
-    if bind is not None or port is not None:
-        everywhere = "0.0.0.0"  # noqa: S104 - as without options: a platform's router is another machine
-        command += ["--bind", _address(bind or everywhere, port, terminal.settings.port)]
+    if bind is not None:
+        command += ["--bind", _address(bind, port, terminal.settings.port)]
+    elif port is not None:
+        command += ["--bind", every_interface(port)]
     command += ["bridge.wsgi:app"]
     os.execv(command[0], command)  # noqa: S606 - no shell, and its own arguments
 

@@ -103,8 +103,22 @@ class Terminal:
         from bridge.outbox.store import Outbox  # noqa: PLC0415 - so are the store's
 
         url = self.settings.database_url
-        try:
+        with self.hints_without_store(url):
             outbox = Outbox(url, beside_a_server=True, create=create)
+        if shows_name:
+            self.warn(f"database: {store_name(url)}")
+        try:
+            yield outbox
+        finally:
+            outbox.close()
+
+    @contextmanager
+    def hints_without_store(self, url: str) -> Iterator[None]:
+        """Raise NoStore with what to do, if it is raised inside."""
+        from bridge.outbox.database import store_name  # noqa: PLC0415 - as in `outbox`
+
+        try:
+            yield
         except NoStore as error:
             environment = self.settings.environment
             is_set = environment.get("DATABASE_URL") or environment.get("DATABASE_URL_FILE")
@@ -115,9 +129,3 @@ class Terminal:
                 message = f"the database {store_name(url)} is empty{unset}"
                 hint = "run `theeye-bridge db upgrade`, or set DATABASE_URL to the database of the server"
             raise NoStore(f"{message}\n    hint: {hint}") from None
-        if shows_name:
-            self.warn(f"database: {store_name(url)}")
-        try:
-            yield outbox
-        finally:
-            outbox.close()

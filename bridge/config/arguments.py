@@ -27,7 +27,7 @@ class ArgumentsBuilder:
 
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
-        self._problems = problems
+        self._error, self._warn = problems.error, problems.warning
 
     def build(
         self,
@@ -48,7 +48,7 @@ class ArgumentsBuilder:
             wanted = [name for name in declared if name is not None]
             if wanted:
                 message = f"task_arguments is missing: the task has {', '.join(wanted)}"
-                self._problems.error(model.task.place, message, "write task_arguments:")
+                self._error(model.task.place, message, "write task_arguments:")
             return tuple(Argument(name or "fixed", None) for name in declared)
         ordered = self._ordered(given, task, lambda node: (node, self._compiler.value(node, names)))
         compiled = [(label, *(read or (None, None))) for label, read in ordered]
@@ -73,10 +73,10 @@ class ArgumentsBuilder:
         ]
         for (label, node, _), flaw in zip(compiled, flaws, strict=True):
             if node is not None and flaw is not None:
-                self._problems.error(node.place, f"{label}: {flaw}")
+                self._error(node.place, f"{label}: {flaw}")
         together = task.arguments_problem(known, allow_data_urls=allow_data_urls)
         if together is not None and not any(flaws):
-            self._problems.error(given.place, together)
+            self._error(given.place, together)
 
     def _check_shape(self, given: Items) -> None:
         """Warn about arguments as TheEye's API writes them, and about a mapping by name with dashes."""
@@ -86,19 +86,19 @@ class ArgumentsBuilder:
                 message = "the argument is an object, with TheEye's order, label and value inside"
                 value = item.named("value")
                 line = f"- {value}" if isinstance(value, Scalar) else "only the value"
-                self._problems.warning(item.place, message, f"write {line}")
+                self._warn(item.place, message, f"write {line}")
         (only, *others) = given or [None]
         if isinstance(only, Section) and not others and len(only) == 1:
             (key,) = only
             # Braces say that an object is meant.
             if only.place == key.place and isinstance(only[key], Scalar) and "${{" in str(only[key]):
                 message = f"the argument is an object with the name {key}"
-                self._problems.warning(only.place, message, f"write - {only[key]}")
+                self._warn(only.place, message, f"write - {only[key]}")
         names = [keys[0] for keys in shapes if len(keys) == 1]
         if len(set(names)) == len(given) > 1:
             message = f"each argument is an object with one name: {', '.join(names)}"
             hint = "to name arguments, remove the dashes, and list the names under arguments: of the task"
-            self._problems.warning(given.place, message, hint)
+            self._warn(given.place, message, hint)
 
     def expected(self, given: Items | Section, task: Task, read: Callable[[Node], JSON]) -> tuple[JSON, ...]:
         """Return the arguments that a test expects, in TheEye's order, each through `read`."""
@@ -122,12 +122,9 @@ class ArgumentsBuilder:
     ) -> Iterable[tuple[str, T | None]]:
         wanted = [name for name in declared if name is not None]
         if len(values) != len(wanted):
-            message = (
-                f"found {len(values)} task_arguments, expected {len(wanted)}: {', '.join(wanted) or 'none'}"
-            )
-            self._problems.error(
-                given.place, message, "the task's key arguments: sets their number and order"
-            )
+            listed = ", ".join(wanted) or "none"
+            message = f"found {len(values)} task_arguments, expected {len(wanted)}: {listed}"
+            self._error(given.place, message, "the task's key arguments: sets their number and order")
             return ()
         left = iter(values)
         return [(name or "fixed", next(left) if name is not None else None) for name in declared]
@@ -143,9 +140,7 @@ class ArgumentsBuilder:
         if declared is None:
             if task_is_known:
                 message = "task_arguments is a mapping, but the task has no argument names"
-                self._problems.error(
-                    given.place, message, "write arguments: [first, second] on the task, or a list here"
-                )
+                self._error(given.place, message, "write arguments: [first, …] on the task, or a list here")
             return ()
         if "" in declared:
             return ()  # one of the names is wrong
@@ -156,11 +151,11 @@ class ArgumentsBuilder:
                 meant.add(closest_match(key, wanted))
                 guess = did_you_mean(key, wanted)
                 hint = f"arguments: {', '.join(wanted) or 'none'}"
-                self._problems.error(key.place, f"the task has no argument {str(key)!r}{guess}", hint)
+                self._error(key.place, f"the task has no argument {str(key)!r}{guess}", hint)
         missing = [name for name in wanted if name not in values and name not in meant]
         if missing and given.complete:
             message = f"task_arguments lacks {', '.join(missing)}"
-            self._problems.error(given.place, message, "write null for an argument without a value")
+            self._error(given.place, message, "write null for an argument without a value")
         return [(name or "fixed", values.get(name) if name is not None else None) for name in declared]
 
 

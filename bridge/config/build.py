@@ -12,10 +12,11 @@ from bridge.config.env import Environment
 from bridge.config.lint import Linter
 from bridge.config.models import RouteModel, SourceModel, TaskCallModel, TaskModel, TheEyeModel
 from bridge.config.problems import Problems, guess
-from bridge.config.readers import check_url, describe, env_name
+from bridge.config.readers import describe, env_name
 from bridge.config.routing_tests import RoutingTestBuilder, RoutingTestModel
 from bridge.config.sources import SourceBuilder
 from bridge.config.tasks import TaskBuilder
+from bridge.config.theeye import TheEyeBuilder
 from bridge.core.fields import EVENT_NAMES, ITEM_NAMES
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place
@@ -25,18 +26,13 @@ from bridge.dry_run.routing_test import RoutingTest
 from bridge.routing.match import Check, When
 from bridge.routing.route import Concurrency, Key, Once, OnDead, Route
 from bridge.routing.routing_table import RoutingTable
+from bridge.routing.silence import OnSilence
 from bridge.sources.base.source import Source
 from bridge.sources.base.source_type import SourceType
 from bridge.theeye.request import TheEye
 
-#: RFC 6750 2.1.
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-
 #: Characters of a route's name, by which the store finds jobs.
 _NAME_LENGTH_LIMIT = 200
-
-#: The placeholder of a token whose variable is not set, where that is only a warning.
-_UNSET = Secret("")
 
 
 class TableBuilder:
@@ -66,6 +62,7 @@ class TableBuilder:
         self._retry = RetryPolicy()
         self._sources: dict[str, Source] = {}
         self._on_dead: OnDead | None = None
+        self._on_silence: OnSilence | None = None
         self._routes: dict[str, tuple[Route, Place]] = {}
         self._tests = RoutingTestBuilder(self._arguments, problems, read_payloads=read_payloads)
         self._complete = complete
@@ -99,23 +96,16 @@ class TableBuilder:
             tasks=self._tasks.by_id,
             routes=tuple(route for route, _ in self._routes.values()),
             on_dead=self._on_dead,
+            on_silence=self._on_silence,
+            version=self._version,
         )
 
     def add_theeye(self, model: TheEyeModel | None) -> None:
         """Add TheEye, first of all; without a model, one that could not be read."""
         self._tasks.by_token = model is None or model.access_token is not None
-        if model is None:
-            return
-        customer = self._environment.text(model.customer)
-        url = self._environment.text(model.url) if model.url is not None else TheEye.url
-        if url is not None and model.url is not None and not self._environment.is_placeholder(url, model.url):
-            try:
-                check_url(url)
-            except ValueError as error:
-                self._problems.error(model.url.place, f"url: {error}")
-        token = None if model.access_token is None else self._token(model.access_token)
-        self._theeye = TheEye(customer or "", (url or TheEye.url).rstrip("/"), model.timeout, token)
-        self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
+        if model is not None:
+            self._theeye = TheEyeBuilder(self._environment, self._problems).build(model)
+            self._retry = RetryPolicy(model.retry.retry_for, model.retry.longest_wait)
 
     def add_source(self, name: Scalar, model: SourceModel | None) -> None:
         """Add one; without a model, it could not be read."""
@@ -135,14 +125,23 @@ class TableBuilder:
         """Add one; without a model, it could not be read."""
         self._tasks.add(name, model)
 
-    def add_on_dead(self, model: TaskCallModel | None) -> None:
-        """Add one; without a model, it could not be read."""
+    def add_alert(self, name: str, model: TaskCallModel | None) -> None:
+        """Add on_dead or on_silence, after all routes; without a model, it could not be read."""
         if model is None:
             return
         task = self._tasks.task_of(model)
-        arguments = self._arguments.build(model, task, OnDead.NAMES)
-        if task is not None:
-            self._on_dead = OnDead(task, arguments, self._version)
+        if name == OnDead.NAME:
+            arguments = self._arguments.build(model, task, OnDead.NAMES)
+            self._on_dead = None if task is None else OnDead(task, arguments, self._version)
+            return
+        arguments = self._arguments.build(model, task, EVENT_NAMES)
+        self._on_silence = None if task is None else OnSilence(task, arguments, self._version)
+        expected = [source.expect_every for source in self._sources.values()]
+        expected += [route.expect_every for route, _ in self._routes.values()]
+        if self._complete and not any(expected):
+            message = "on_silence needs expect_every, which no source and no route has"
+            hint = "write expect_every: 26h on a source or a route"
+            self._problems.error(model.task.place, message, hint)
 
     def add_test(self, place: Place, model: RoutingTestModel) -> None:
         """To be added once all routes are."""
@@ -201,8 +200,8 @@ class TableBuilder:
         route = Route(
             name, str(model.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
-            concurrency=concurrency, once=once, otherwise=bool(model.otherwise), table=self._version,
-            place=place,
+            concurrency=concurrency, once=once, otherwise=bool(model.otherwise),
+            expect_every=model.expect_every, table=self._version, place=place,
         )  # fmt: skip
         self._routes[name] = (route, place)
 
@@ -229,7 +228,7 @@ class TableBuilder:
             self._problems.warning(place, f"no route runs task {name}", hint)
 
     def _check_name(self, name: str, at: Place) -> None:
-        if name == OnDead.NAME:
+        if name in (OnDead.NAME, OnSilence.NAME):
             message = f"the name {name} is reserved for jobs of {name}:"
             self._problems.error(at, message, "choose another name:")
         if len(name) > _NAME_LENGTH_LIMIT:
@@ -265,14 +264,3 @@ class TableBuilder:
             return Once(model.once_within)
         template = self._compiler.template(model.once_key, names)
         return None if template is None else Once(model.once_within, Key("once_key", template))
-
-    def _token(self, scalar: Scalar) -> Secret:
-        if isinstance(scalar, Invalid):
-            return _UNSET
-        message = "access_token is for trials only: it expires, and permits far more than starting one task"
-        self._problems.warning(scalar.place, message, "give each task its secret_key")
-        secret = self._environment.secret(scalar, "TheEye")
-        if secret is not None and not _TOKEN.fullmatch(secret.reveal()):
-            message = "an access token must be letters, digits and ._~+/-, found other characters"
-            self._environment.check_form(scalar, secret, message, "copy it from TheEye, without spaces")
-        return secret or _UNSET

@@ -6,17 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from bridge.config import literals
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
-from bridge.config.literals import (
-    instead_of_any_text,
-    looks_like_a_pattern,
-    looks_like_an_expression,
-    looks_like_slashes,
-)
 from bridge.config.problems import Problems
 from bridge.config.readers import describe
 from bridge.core.errors import EvaluationError, ExpressionError
 from bridge.core.fields import EVENT_NAMES, Path, parse_path
+from bridge.core.suggestions import closest_match
 from bridge.expressions.expression import Expression, Language, Template
 from bridge.routing.match import (
     NOT,
@@ -44,7 +40,10 @@ _PATTERN_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,38})")
 _OTHER_SPELLINGS = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 #: What a pattern's key is called in other tools, and what to write instead.
 _ELSEWHERE = {
-    "in": "write only the list, such as [a, b]; it matches any of its elements",
+    **dict.fromkeys(
+        ("in", "any", "any_of", "one_of", "or"),
+        "write only the list, such as [a, b]; it matches any of its elements",
+    ),
     **dict.fromkeys(("eq", "equals", "glob"), "write only the text"),
     **dict.fromkeys(("ne", "not_in"), f"write {{{NOT}: …}}"),
     **{name: f"write {{{key}: …}}" for key, each in OPERATORS.items() for name in each.names_elsewhere},
@@ -57,7 +56,7 @@ class Compiler:
     """Compile for one table. A mistake is reported and returns None."""
 
     def __init__(self, problems: Problems) -> None:
-        self._problems = problems
+        self._error, self._warn = problems.error, problems.warning
         language = Language()
         self._template = language.template
         self._condition = language.condition
@@ -74,7 +73,7 @@ class Compiler:
         expression = self.condition(scalar, EVENT_NAMES)
         if expression is not None and not expression.names and not _is_list(expression):
             hint = "name a field that holds one, such as payload.commits"
-            self._problems.error(scalar.place, f"loop: found {describe(scalar)}, expected a list", hint)
+            self._error(scalar.place, f"loop: found {describe(scalar)}, expected a list", hint)
         return expression
 
     def events(self, scalars: Iterable[Scalar]) -> EventCheck | None:
@@ -84,6 +83,12 @@ class Compiler:
     def line(self, key: Scalar, node: Node, names: tuple[str, ...]) -> Condition | None:
         """One line of ``match:``."""
         path = self.path(key, names)
+        if path is not None and isinstance(node, Section) and _is_nested(node):
+            hint = f"write {path.text}.{next(iter(node))}: and its pattern"
+            self._error(node.place, f"found {describe(node)}, expected a pattern", hint)
+            return None
+        if path is None and _is_nested(node):
+            return None  # the key is reported, and all below it follows from it
         negated = isinstance(node, Section) and set(node) == {NOT}
         field = "" if path is None else next((each for each in path.steps[::-1] if isinstance(each, str)), "")
         pattern = self._any(node.named(NOT) if isinstance(node, Section) and negated else node, field)
@@ -94,7 +99,7 @@ class Compiler:
         if not isinstance(node, Items):
             return self._pattern(node, field)
         if not node:
-            self._problems.error(node.place, "found an empty list, expected at least one pattern")
+            self._error(node.place, "found an empty list, expected at least one pattern")
             return None
         patterns = [self._pattern(item, field) for item in node]
         return AnyOf(tuple(pattern for pattern in patterns if pattern is not None))
@@ -109,7 +114,7 @@ class Compiler:
             operand = node.named(key)
             if isinstance(operand, Scalar):
                 return None if self._is_expression(operand) else self._operator(key, operand, field)
-        self._problems.error(
+        self._error(
             node.place,
             f"found {describe(node)}, expected a pattern",
             _ELSEWHERE.get(key, f"write text, a list of texts, {OPERATOR_FORMS}"),
@@ -119,12 +124,12 @@ class Compiler:
     def _operator(self, key: str, operand: Scalar, field: str) -> Pattern | None:
         """Compile a regular expression, and warn about one that is probably not what it should be."""
         pattern = self._try(operand, lambda: OPERATORS[key].parse(operand))
-        if looks_like_slashes(operand, field):
+        if literals.looks_like_slashes(operand, field):
             message = f"the slashes in {key}: are part of the regular expression"
-            self._problems.warning(operand.place, message, f"write {operand[1:].rpartition('/')[0]}")
+            self._warn(operand.place, message, f"write {operand[1:].rpartition('/')[0]}")
         elif pattern and operand.strip("^$") != ".*" and pattern.matches("") and pattern.matches("\x7f"):
             message = "this regular expression matches every text"
-            self._problems.warning(operand.place, message, instead_of_any_text(operand))
+            self._warn(operand.place, message, literals.instead_of_any_text(operand))
         return pattern
 
     def _scalar_pattern(self, scalar: Scalar, field: str) -> Pattern | None:
@@ -137,15 +142,13 @@ class Compiler:
                 return Literal(float(scalar), str(scalar))
             if scalar.lower() in _OTHER_SPELLINGS:
                 message = f"{scalar} is text: only true, false, null and numbers are not text"
-                self._problems.warning(scalar.place, message, f'write true, false or null, or "{scalar}"')
+                self._warn(scalar.place, message, f'write true, false or null, or "{scalar}"')
         if scalar.endswith("\n"):
-            self._problems.warning(scalar.place, "the pattern ends in a line break", "write |- or >- instead")
-        elif literal := looks_like_an_expression(scalar, (), self._reads_a_field):
-            self._problems.warning(
-                scalar.place, literal[0], "to compare with a field, write a condition under when:"
-            )
-        elif foreign := looks_like_a_pattern(scalar, field):
-            self._problems.warning(scalar.place, *foreign)
+            self._warn(scalar.place, "the pattern ends in a line break", literals.NO_LINE_BREAK)
+        elif literal := literals.looks_like_an_expression(scalar, (), self._reads_a_field):
+            self._warn(scalar.place, literal[0], "to compare with a field, write a condition under when:")
+        elif foreign := literals.looks_like_a_pattern(scalar, field):
+            self._warn(scalar.place, *foreign)
         return self._glob(scalar)
 
     def _glob(self, scalar: Scalar) -> Glob | None:
@@ -156,13 +159,12 @@ class Compiler:
         if "${{" in scalar and not scalar.cut:
             is_env = re.search(r"\benv\.", scalar)
             hint = "write the value itself in the table" if is_env else "for an expression use when:"
-            self._problems.error(scalar.place, "found an expression, expected a pattern", hint)
+            self._error(scalar.place, "found an expression, expected a pattern", hint)
         return "${{" in scalar
 
     def template(self, scalar: Scalar, names: tuple[str, ...]) -> Template | None:
         """Compile text with expressions: a group, a once_key."""
-        self._check_literal(scalar, names)
-        return self._try(scalar, lambda: self._template(scalar, names))
+        return self._checked(scalar, names, self._try(scalar, lambda: self._template(scalar, names)))
 
     def value(self, node: Node, names: tuple[str, ...]) -> Value:
         """Compile an argument: text with expressions, true, false, null, an integer, or a list or mapping."""
@@ -174,15 +176,16 @@ class Compiler:
             return WORDS[node]
         if node.plain and _INTEGER.fullmatch(node):
             return int(node)
-        self._check_literal(node, names)
         if "${{" not in node:
-            return self._template(node, names)
-        return self._try(node, lambda: self._template(node, names))
+            return self._checked(node, names, self._template(node, names))
+        return self.template(node, names)
 
-    def _check_literal(self, scalar: Scalar, names: tuple[str, ...]) -> None:
-        """Warn about text that is probably meant as an expression."""
-        if literal := looks_like_an_expression(scalar, names, lambda text: self._reads_a_field(text, names)):
-            self._problems.warning(scalar.place, *literal)
+    def _checked(self, scalar: Scalar, names: tuple[str, ...], made: Template | None) -> Template | None:
+        """Warn about a valid text that is probably meant as an expression, or as something else."""
+        flaw = literals.looks_like_an_expression(scalar, names, lambda text: self._reads_a_field(text, names))
+        if made is not None and (flaw := flaw or literals.argument_flaw(scalar)):
+            self._warn(scalar.place, *flaw)
+        return made
 
     def _reads_a_field(self, text: str, names: tuple[str, ...] = EVENT_NAMES) -> bool:
         try:
@@ -195,14 +198,21 @@ class Compiler:
             return None  # already reported
         if len(scalar) > TEXT_LENGTH_LIMIT:
             message = f"found {len(scalar):,} characters, expected at most {TEXT_LENGTH_LIMIT:,}"
-            self._problems.error(scalar.place, message)
+            self._error(scalar.place, message)
             return None
         try:
             return compile_it()
         except ExpressionError as error:
             if not scalar.cut:  # otherwise the comment is already reported
-                self._problems.error(scalar.at(error.offset), error.message, error.hint)
+                self._error(scalar.at(error.offset), error.message, error.hint)
             return None
+
+
+def _is_nested(node: Node) -> bool:
+    """Return whether it is a mapping of conditions, or a list of these, and no pattern."""
+    first = node[0] if isinstance(node, Items) and node else node
+    key = next(iter(first), None) if isinstance(first, Section) else None
+    return key is not None and key not in _ELSEWHERE and closest_match(key, (NOT, *OPERATORS)) is None
 
 
 def _is_list(constant: Expression) -> bool:

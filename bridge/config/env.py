@@ -25,7 +25,7 @@ _ODD_SECRETS = tuple(
         (r"\A(?i:bearer|basic|token) ", "begins with Bearer, Basic or Token"),
         (r"\A(?i:sha(?:1|256|512)=)", "begins like a signature, with sha…="),
         (r"\A(?:~|/(?:app|etc|home|mnt|opt|root|run|secrets|srv|tmp|usr|var|vault))/[\w./-]+\Z", "is a path"),
-        (r"\A([0xX*])\1+\Z", "is a placeholder"),
+        (r"\A(?:([0xX*])\1+|(.)\2{7,})\Z", "is a placeholder"),
         (r"\A(?i:change[-_ ]?(?:me|it)|replace[-_ ]?me|my[-_ ]?secret|placeholder)\Z", "is a placeholder"),
         (r"\A(?:export )?[A-Z][A-Z0-9]*_[A-Z0-9_]+=.", "begins with the name of a variable and ="),
     )
@@ -43,7 +43,7 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, str], problems: Problems, *, required: bool) -> None:
         self._variables = variables
-        self._problems = problems
+        self._error, self._warn = problems.error, problems.warning
         self._required = required
         self.secrets: list[Secret] = []
         #: By secret, who uses it first.
@@ -61,11 +61,8 @@ class Environment:
             value = self._read(name, scalar)
             return f"<{name}>" if value is None and not self._required else value
         if "${{" in scalar:
-            self._problems.error(
-                scalar.place,
-                "found an expression, expected text or ${{ env.NAME }} alone",
-                "no other expression is evaluated here",
-            )
+            message = "found an expression, expected text or ${{ env.NAME }} alone"
+            self._error(scalar.place, message, "no other expression is evaluated here")
             return None
         return str(scalar)
 
@@ -83,24 +80,20 @@ class Environment:
             return None
         name, characters = env_name(scalar), len(strip_invisible(value))
         if not characters:
-            message = f"the secret in {name} is blank"
-            self._problems.error(
-                scalar.place,
-                message,
-                f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 creates one",
-            )
+            hint = f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 creates one"
+            self._error(scalar.place, f"the secret in {name} is blank", hint)
             return None
         secret = Secret(value)
         self.secrets.append(secret)
         other = self._users.setdefault(value, user)
         if other != user:
             message = f"the secret in {name} is also the secret of {other}"
-            self._problems.warning(scalar.place, message, f"copy the secret of {user} from its own page")
+            self._warn(scalar.place, message, f"copy the secret of {user} from its own page")
         if characters < MIN_SECRET_CHARACTERS:
             message = f"the secret in {name} has {len(value)} characters"
             masked = "" if characters >= MIN_MASKED_CHARACTERS else " and too short to be masked in the log"
             hint = f"it is easily guessed{masked}; create one with openssl rand -hex 32"
-            self._problems.warning(scalar.place, message, hint)
+            self._warn(scalar.place, message, hint)
         return secret
 
     def check_form(
@@ -113,11 +106,12 @@ class Environment:
         if odd is None and strip_invisible(text) != text.replace(" ", ""):
             odd = "has an invisible character"
         if flaw is not None:
-            self._problems.error(scalar.place, flaw, hint if odd is None else f"the value in {name} {odd}")
+            self._error(scalar.place, flaw, hint if odd is None else f"the value in {name} {odd}")
         elif odd is not None and not name.endswith("_FILE"):  # then _read has warned
-            hint = f"set {name}, or the file that {name}_FILE names, to exactly the sender's secret"
+            hint = f"set {name}, or the file that {name}_FILE names, to exactly the secret, without more"
             hint = f"set {name}_FILE to the path, instead of {name}" if odd == "is a path" else hint
-            self._problems.warning(scalar.place, f"the secret in {name} {odd}", hint)
+            hint = f"set {name} to the real secret" if odd == "is a placeholder" else hint
+            self._warn(scalar.place, f"the secret in {name} {odd}", hint)
 
     def _read(self, name: str, scalar: Scalar) -> str | None:
         hint, base = f"set {name}, or {name}_FILE", name.removesuffix("_FILE")
@@ -126,15 +120,15 @@ class Environment:
         try:
             value = self._variables[name]
             if base != name:
-                self._problems.warning(scalar.place, f"the value of {name} is a path", hint)
+                self._warn(scalar.place, f"the value of {name} is a path", hint)
             elif {name, f"{name}_FILE"} <= {*self._variables}:
                 message = f"{name} and {name}_FILE are both set: the bridge uses {name}"
-                self._problems.warning(scalar.place, message, "unset one of them")
+                self._warn(scalar.place, message, "unset one of them")
         except KeyError:
-            report = self._problems.error if self._required else self._problems.warning
+            report = self._error if self._required else self._warn
             report(scalar.place, f"the variable {name} is not set", hint)
         except SettingsError as error:
-            self._problems.error(scalar.place, str(error))
+            self._error(scalar.place, str(error))
         else:
             return value
         return None

@@ -7,32 +7,28 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bridge.config.compile import WORDS, Compiler
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
+from bridge.config.known_values import SPECIAL, misfit
 from bridge.config.models import RouteModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import describe
 from bridge.core.errors import OverBudget
+from bridge.core.event import JSON
 from bridge.core.fields import EVENT_NAMES, Each, Path, Step, path_text
+from bridge.core.json_text import json_text
 from bridge.core.problem import Place
 from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.expressions.expression import Expression, Template
-from bridge.routing.match import NOT, Glob
+from bridge.routing.match import NOT
 from bridge.sources.base.known_fields import ANY, FieldTree, UnknownStep, find_unknown_step, known_at
 from bridge.sources.base.source import Source
-from bridge.sources.base.source_type import EVERY_EVENT
+from bridge.sources.base.source_type import EVERY_EVENT, SourceType
 
 Steps = tuple[Step, ...]
 
-#: Special characters of an event pattern.
-_SPECIAL = re.compile(r"[*?\\]|\$\{\{")
+#: A hint lists the known events of a type with fewer than this.
+_FEW = 5
 #: A name that differs for each item of a loop.
 _ITEM = re.compile(r"\b(?:item|index)\b")
-#: How a branch or a tag may begin in other tools.
-_REF_START = re.compile(r"/?(?:refs/)?(?:(?:heads?|branch(?:es)?|tags?|(?:remotes/)?origin)/)?")
-#: Words of people and other senders for known values.
-_OTHER_WORDS = {
-    "created": "opened", "failed": "failure",
-    "merged": "closed, and add payload.pull_request.merged: true under match:",
-}  # fmt: skip
 
 
 class Linter:
@@ -41,18 +37,19 @@ class Linter:
     def __init__(self, compiler: Compiler, problems: Problems) -> None:
         self._compiler = compiler
         self._problems = problems
+        self._warn = problems.warning
 
     def check_route(self, place: Place, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Warn about a route whose expressions see `names`."""
         events = [event for event in model.event or () if not isinstance(event, Invalid)]
         for event in events:
-            self._check_event(event, source)
+            self._check_event(event, source, events)
         advice = source.type.route_warning(tuple(map(str, events)), loops=model.loop is not None)
         if advice is not None:
-            self._problems.warning(model.event[0].place if model.event else place, *advice)
+            self._warn(model.event[0].place if model.event else place, *advice)
         if model.match is not None and not model.match and model.match.complete:
             hint = "write a condition, such as payload.ref: refs/heads/main, or remove it"
-            self._problems.warning(model.match.place, "match is empty: it matches every event", hint)
+            self._warn(model.match.place, "match is empty: it matches every event", hint)
         if model.when is not None:
             self._check_when(model.when, names)
         self._check_fields(model, source, names)
@@ -62,42 +59,12 @@ class Linter:
     def check_test(self, event: Scalar, source: Source) -> None:
         """Warn about a test's event: a test that expects no job would pass with any name."""
         if not isinstance(event, Invalid) and event not in source.type.setup_events:
-            self._check_event(event, source)
+            self._check_event(event, source, [])
 
-    def _check_event(self, event: Scalar, source: Source) -> None:
+    def _check_event(self, event: Scalar, source: Source, events: list[Scalar]) -> None:
         """Warn about an unknown event. It is not an error, since senders add events."""
-        known, setup_events = source.type.events, source.type.setup_events
-        if event in setup_events:
-            message = f"{event} is a test or confirmation by the sender, which matches no route"
-            self._problems.warning(
-                event.place,
-                message,
-                "remove this event: the bridge answers it itself, and no route is evaluated",
-            )
-        elif several := _several(event, known):
-            hint = f"for several events, write a list: [{', '.join(several)}]"
-            self._problems.warning(event.place, f"found {describe(event)}, expected one event", hint)
-        elif known and (excluded := re.fullmatch(r"(?:!|not )\s*([^.\s]+)(?:\.(.+))?", event)):
-            name, action = excluded.groups()
-            when = f"not (event == '{name}' and action == '{action}')" if action else f"event != '{name}'"
-            message = f"found {describe(event)}, but event cannot exclude a name"
-            self._problems.warning(event.place, message, f"remove it, and write when: {when}")
-        elif known and not _is_known(event, known):
-            # Names of several words share words, so more of them look close.
-            words = (event, event.partition(".")[0])
-            guesses = (did_you_mean(word, known, sure=" " in word) for word in words)
-            meant = next(filter(None, guesses), "")
-            message = f"{source.type.name} has no known event {describe(event)}{meant}"
-            self._problems.warning(
-                event.place,
-                message,
-                "the reference of sources lists the known events; a sender may have newer ones",
-            )
-        elif instead := _unknown_action(event, source):
-            self._problems.warning(event.place, f"{source.type.name} has no known event {event}", instead)
-        elif event != event.strip():
-            message = f"the event {describe(event)} begins or ends with a space, as no event does"
-            self._problems.warning(event.place, message, "remove the space")
+        if (flaw := _event_flaw(event, source.type, events)) is not None:
+            self._warn(event.place, *flaw)
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
         expression = self._compiler.condition(when, names)
@@ -107,32 +74,44 @@ class Linter:
             except OverBudget:
                 always = "over the budget of an event"
             hint = "compare a field, such as payload.ref == 'refs/heads/main'; text alone is always true"
-            self._problems.warning(when.place, f"when reads no field: it is always {always}", hint)
+            self._warn(when.place, f"when reads no field: it is always {always}", hint)
 
     def _check_fields(self, model: RouteModel, source: Source, names: tuple[str, ...]) -> None:
         """Warn about fields that no known webhook of this route has, and about a loop without a list."""
+        read = list(self._read(model, names))
+        for scalar, path, _ in read:
+            if source.removes(path):
+                message = f"{path.text} is not in any event: the bridge removes credentials"
+                hint = "remove it: the bridge has verified the request before it evaluates routes"
+                self._warn(scalar.at(max(scalar.find(path.text), 0)), message, hint)
         payloads = _payloads(model.event, source)
         if not payloads:
             return
         what = f"{' or '.join(model.event or ('webhook',))} of {source.type.name}"
         looped = None if model.loop is None else self._items(model.loop)
+        items = () if looped is None else looped.steps
         if model.loop is not None and looped is not None:
             self._check_field(model.loop, looped, (), payloads, what)
-        for place, path, glob in self._compared(model, names):
-            before = looped.steps if looped is not None and path.root == "item" else ()
-            if path.root == "payload" or before:
-                known = [known_at(payload, (*before, *path.steps)) for payload in payloads]
-                hints = [_misfit(glob, values, path.text) for values in known]
-                if None not in hints and not self._problems.has_problem_at(place):
-                    self._problems.warning(place, f"no known {what} has {glob} as {path.text}", hints[0])
-        for scalar, path, guarded in self._read(model, names):
-            if path.root == "payload":
+        for place, path, value in self._compared(model, names):
+            self._check_value(place, path, value, items, payloads, what)
+        for scalar, path, guarded in read:
+            if path.root == "payload" and not source.removes(path):
                 self._check_field(scalar, path, (), payloads, what, guarded=guarded)
-            elif path.root == "item" and looped is not None:
-                self._check_field(scalar, path, looped.steps, payloads, what, guarded=guarded)
+            elif path.root == "item" and items:
+                self._check_field(scalar, path, items, payloads, what, guarded=guarded)
 
-    def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, str]]:
-        """Yield every field that match or when compares, with the place and the text of its pattern."""
+    def _check_value(
+        self, place: Place, path: Path, value: JSON, items: Steps, payloads: list[FieldTree], what: str
+    ) -> None:
+        """Warn about a value that the field never has. `items` are the steps to the items of the loop."""
+        before = items if path.root == "item" else ()
+        if path.root == "payload" or before:
+            hints = [misfit(value, known_at(each, (*before, *path.steps)), path.text) for each in payloads]
+            if None not in hints and not self._problems.has_problem_at(place):
+                self._warn(place, f"no known {what} has {_shown(value)} as {path.text}", hints[0])
+
+    def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, JSON]]:
+        """Yield every field that match or when compares, with the place of its pattern or value."""
         for key, node in (model.match or {}).items():
             path = self._compiler.path(key, names)
             for one in () if path is None else path.alternatives():
@@ -140,20 +119,20 @@ class Linter:
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is not None and expression is not None:
             for path, value in expression.compared:
-                if isinstance(value, str) and not _SPECIAL.search(value):
-                    yield model.when.at(max(model.when.find(value), 0)), path, value
+                if not isinstance(value, str) or not SPECIAL.search(value):
+                    at = re.search(rf"(?<![\w.]){re.escape(_shown(value))}(?![\w.])", model.when)
+                    yield model.when.at(at.start() if at else 0), path, value
 
     def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
         """Warn about items that share what should differ: their once_key, or their arguments."""
         looped = self._items(loop)
         if model.once_within is not None and not _ITEM.search(model.once_key or ""):
-            known = (
-                [known_at(tree, looped.steps) for tree in _payloads(model.event, source)] if looped else []
-            )
-            field = "fingerprint" if any("fingerprint" in (tree or ()) for tree in known) else "id"
+            items = () if looped is None else looped.steps
+            known = [known_at(tree, items) or () for tree in _payloads(model.event, source)]
+            field = "fingerprint" if items and any("fingerprint" in tree for tree in known) else "id"
             message = "all items have the same once_key: only one of them runs in the time of once_within"
             hint = f"write once_key: ${{{{ item.{field} }}}}, or another field that differs for each item"
-            self._problems.warning((model.once_key or loop).place, message, hint)
+            self._warn((model.once_key or loop).place, message, hint)
         arguments = [text for text in _scalars([model.task_arguments]) if "${{" in text]
         if looped is None or any(map(_ITEM.search, arguments)):
             return
@@ -165,7 +144,7 @@ class Linter:
                     element = path_text(path.root, path.steps[:length])
                     hint = f"write {path_text('item', path.steps[length:])}"
                     message = f"{element} is the same for every item of the loop"
-                    self._problems.warning(scalar.place, message, hint)
+                    self._warn(scalar.place, message, hint)
 
     def _items(self, loop: Scalar) -> Path | None:
         """Return the path of a loop's items, if the loop is only a field of the payload."""
@@ -195,7 +174,7 @@ class Linter:
             return
         at = re.search(re.escape(path.text) + r"(?!\w)", scalar)
         place = scalar.at(at.start() if at else 0)
-        self._problems.warning(place, *_field_warning(path, stop.steps - len(before), stop, what))
+        self._warn(place, *_field_warning(path, stop.steps - len(before), stop, what))
 
     def _read(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Scalar, Path, bool]]:
         """Yield every path that the route reads, with its scalar, and whether the field may be missing."""
@@ -208,6 +187,42 @@ class Linter:
         for scalar in _scalars([model.task_arguments, group, model.once_key]):
             if "${{" in scalar:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:
+    """Return what is wrong with one of the `events` of a route, and what to write, or None."""
+    known, text = kind.events, describe(event)
+    if event in kind.setup_events:
+        message = f"{event} is a test or confirmation by the sender, which matches no route"
+        return message, "remove this event: the bridge answers it itself, and no route is evaluated"
+    if several := _several(event, known):
+        hint = f"for several events, write a list: [{', '.join(several)}]"
+        return f"found {text}, expected one event", hint
+    if known and (excluded := re.fullmatch(r"(?:!|not )\s*([^.\s]+)(?:\.(.+))?", event)):
+        name, action = excluded.groups()
+        when = f"not (event == '{name}' and action == '{action}')" if action else f"event != '{name}'"
+        return f"found {text}, but event cannot exclude a name", f"remove it, and write when: {when}"
+    if known and not _is_known(event, known):
+        holders = [each for each, actions in kind.actions.items() if event in actions]
+        if holders := [each for each in events if each in holders] or holders[:3]:
+            written = " or ".join(f"{each}.{event}" for each in holders)
+            rest = f" instead of {holders[0]} and {event}" if holders[0] in events else ""
+            return f"{event} is an action of {kind.name}, not an event", f"write {written}{rest}"
+        # Names of several words share words, so more of them look close.
+        words = (event, event.partition(".")[0])
+        near = closest_match(event, known, cutoff=0.9)
+        longer = [near] if near else [each for each in known if event.startswith(f"{each}_")]
+        guesses = (
+            *(f"; did you mean {each}?" for each in longer[-1:]),
+            *(did_you_mean(word, known, sure=" " in word) for word in words),
+        )
+        message = f"{kind.name} has no known event {text}{next(filter(None, guesses), '')}"
+        hint = "the reference of sources lists the known events; a sender may have newer ones"
+        return message, f"known: {', '.join(known)}" if len(known) < _FEW else hint
+    if instead := _unknown_action(event, kind):
+        return f"{kind.name} has no known event {event}", instead
+    message = f"the event {text} begins or ends with a space, as no event does"
+    return None if event == event.strip() else (message, "remove the space")
 
 
 def _paths(scalar: Scalar, read: Expression | Template | None) -> Iterator[tuple[Scalar, Path, bool]]:
@@ -224,7 +239,7 @@ def _may_be_there(step: Step, stop: UnknownStep) -> bool:
 
 def _is_known(event: str, known: Iterable[str]) -> bool:
     """Return whether the name, or the start of a glob, is a known event, also with an action."""
-    special = _SPECIAL.search(event)
+    special = SPECIAL.search(event)
     start = event if special is None else event[: special.start()]
     return any(
         start.startswith(f"{name}.") or (name == start if special is None else name.startswith(start))
@@ -265,12 +280,12 @@ def _payload(event: str, source: Source) -> FieldTree:
     return None
 
 
-def _unknown_action(event: str, source: Source) -> str | None:
+def _unknown_action(event: str, kind: SourceType) -> str | None:
     """Return what to write for ``event.action`` if the event has no such action."""
     name, _, action = event.rpartition(".")
-    if source.type.actions.get(name) == ():
+    if kind.actions.get(name) == ():
         return f"write {name}: it has no actions"
-    hint = _misfit(action, source.type.actions.get(name), "action")
+    hint = misfit(action, kind.actions.get(name), "action")
     return hint and hint.replace("write ", f"write {name}.")
 
 
@@ -288,60 +303,25 @@ def _patterns(node: Node) -> Iterator[tuple[Place, str]]:
         yield node.place, str(node)
 
 
-def _misfit(glob: str, known: FieldTree, path: str) -> str | None:
-    """Return what to write instead of a pattern that no known value matches, or None."""
-    if isinstance(known, list):
-        return f"it is a list: write {path}[*]"
-    if isinstance(known, Mapping):
-        field = next((name for name in ("full_name", "name", "login", "id") if name in known), "…")
-        return f"it is an object: write one of its fields, such as {path}.{field}"
-    if known is None or any(_overlap(glob, form) for form in known):
-        return None
-    if not known:
-        return f"it is true or false: write {glob if glob in WORDS else 'true or false'}, without quotes"
-    if known[0].startswith("!"):
-        return f"write {re.sub(r'^refs/(heads|tags)/|^.*/', '', glob)}"
-    if "*" in known[0]:
-        rest = _REF_START.sub("", glob, 1)
-        forms = [f"{form.rpartition('*')[0]}{rest}" for form in known]
-        if len(forms) > 1 and re.match(r"(?:refs/)?tags?/", glob.lstrip("/")):
-            return f"write {forms[1]}"
-        if len(forms) > 1 and re.match(r"v?[\d*?]", rest):
-            return f"write {forms[0]} for a branch, {forms[1]} for a tag"
-        return f"write {forms[0]}"
-    meant = _OTHER_WORDS.get(glob, "")
-    if meant.partition(",")[0] not in known:
-        meant = closest_match(glob, known, cutoff=0.8) or ""
-    return f"write {meant}" if meant else f"known: {', '.join(known)}"
-
-
-def _overlap(glob: str, form: str) -> bool:
-    """Return whether some text matches both."""
-    if form.startswith("!"):
-        return not Glob.parse(form[1:]).matches(glob)
-    if not _SPECIAL.search(glob):
-        return Glob.parse(form).matches(glob)
-    ours, theirs = (re.split(r"[*?\\]", text)[0] for text in (glob, form))
-    near = ours.startswith(theirs) or theirs.startswith(ours)
-    return near and ("*" in form or Glob.parse(glob).matches(form))
+def _shown(value: JSON) -> str:
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tuple[str, str]:
     """Return the warning, and what to write instead. The first `there` steps of the path are known."""
     holder, step = path_text(path.root, path.steps[:there]), path.steps[there]
     if isinstance(stop.holder, tuple) and stop.holder:
-        return (
-            f"{holder} is text in every known {what}",
-            f"for JSON in it write ({holder} | from_json){path_text('', [step])}",
-        )
+        hint = f"for JSON in it write ({holder} | from_json){path_text('', [step])}"
+        return f"{holder} is text in every known {what}", hint
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
         return f"{holder} is a list in every known {what}", hint
     if isinstance(stop.holder, tuple):
         return f"{holder} is true or false in every known {what}", f"write {holder}"
+    names = {*stop.holder} - {ANY}
     if not isinstance(step, str):
-        return f"{holder} is not a list in any known {what}", f"it has: {guess('', stop.holder)[1]}"
-    meant, known = guess(step, {*stop.holder} - {ANY})
+        return f"{holder} is not a list in any known {what}", f"it has: {guess('', names)[1]}"
+    meant, known = guess(step, names)
     return f"no known {what} has {path_text(holder, [step])}{meant}", f"{holder} has: {known}"
 
 

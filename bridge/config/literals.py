@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from bridge.core.fields import path_elsewhere
+
 #: A field, unless it is rather the name of a file.
 _FIELD = (
     r"(?<![\w./$-])(?:payload|item|headers|query)"
@@ -26,6 +28,25 @@ _ELSEWHERE = tuple(
 )
 #: A regular expression as other languages write it.
 _SLASHES = re.compile(r"/(?:\^.*|.*\$)/[gims]*|/.+/[gi]+", re.DOTALL)
+NO_LINE_BREAK = "write |- or >- instead of | or >"
+#: A field that is usually a number.
+_NUMBER = r"((?:payload|item)\.[\w.]*\b(?:number|iid|\w+_(?:number|count|attempt)))\b"
+#: Mistakes in arguments: a token, a number beside a plus sign and text, one line that ends in a break.
+_FLAWS = (
+    (
+        re.compile(
+            r"\b(?:gh[opsur]_|github_pat_|glpat-|xox[abeoprs]-|[rs]k_live_|AKIA[0-9A-Z]{12}|eyJ[\w-]+\.eyJ)[\w-]{4}"
+            r"|-----BEGIN [A-Z ]*PRIVATE KEY|\ABearer [\w.~+/-]{8,}=*\Z|\ABasic [\w+/]{7,}=+\Z"
+        ),
+        "a literal token: the bridge and TheEye store and show each argument",
+        "give the token to the task at TheEye instead, where its script reads it",
+    ),
+    (
+        re.compile(rf"""['"]\s*\+\s*{_NUMBER}(?!\s*[|.])|{_NUMBER}\s*\+\s*['"]"""),
+        "+ joins only texts, and {} is a number", "write ~ instead of +, such as 'x' ~ payload.y",
+    ),
+    (re.compile(r"\A[^\n]+\n\Z"), "the text ends in a line break", NO_LINE_BREAK),
+)  # fmt: skip
 _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
 #: Fields whose values are single words: without a space, a dot or a slash.
@@ -77,12 +98,8 @@ def looks_like_an_expression(
             continue
         inside = next((group for group in found.groups() if group), "").strip()
         replaced, inside = (text, text) if is_expression(text) else (found[0], inside)
-        spellings = (
-            inside,
-            inside.lstrip("."),
-            re.sub(r"^(?:github\.event|event|body)\.", "payload.", inside),
-        )
-        field = next(filter(is_expression, spellings), None)
+        spellings = (inside, inside.lstrip("."), path_elsewhere(inside.lstrip("."), names))
+        field = next((each for each in spellings if each and is_expression(each)), None)
         written = _USUAL if field is None else text.replace(replaced, f"${{{{ {field} }}}}")
         return f"{what} is plain text", f"write {written}"
     return None
@@ -109,7 +126,16 @@ def looks_like_a_pattern(text: str, field: str = "") -> tuple[str, str] | None:
 
 def looks_like_slashes(regex: str, field: str) -> bool:
     """Return whether slashes around a regular expression are probably those of other languages."""
-    return bool(_SLASHES.fullmatch(regex) or (field in _WORDS and re.fullmatch("/.+/", regex)))
+    has_slashes = field in _FILES or re.search(r"(?i)ref|ur[il]|link|path|file|dir", field)
+    return bool(_SLASHES.fullmatch(regex) or (not has_slashes and re.fullmatch("/.+/", regex)))
+
+
+def argument_flaw(text: str) -> tuple[str, str] | None:
+    """Return what is probably wrong with an argument, and what to do, or None."""
+    for looks, message, hint in _FLAWS:
+        if found := looks.search(text):
+            return message.format(next(filter(None, found.groups()), "")), hint
+    return None
 
 
 def instead_of_any_text(regex: str) -> str:

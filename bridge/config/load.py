@@ -42,6 +42,7 @@ from bridge.config.readers import describe
 from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
 from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
+from bridge.core.fields import COMBINED_HINT
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem
 from bridge.core.secrets import Secret
@@ -57,13 +58,25 @@ _SECTIONS = tuple(TableModel.model_fields)
 _HASH_LENGTH = 16
 #: Names that other tools use for keys of a route and a task.
 _ELSEWHERE = {
-    "on": "event", "if": "when", "key": "secret_key",
+    "on": "event", "if": "when", "condition": "when", "key": "secret_key", "cancel-in-progress": "latest",
     **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
 }  # fmt: skip
 #: What to write instead of keys of GitHub Actions, Alertmanager and Ansible that no key here is named after.
 _REPLACED = {
     "branches": "write match: {payload.ref: refs/heads/main}",
-    "tags": "write match: {payload.ref: refs/tags/v*}",
+    "tags": "for tags of git, write match: {payload.ref: refs/tags/v*}",
+    **dict.fromkeys(("branches-ignore", "tags-ignore"), "write match: {payload.ref: {not: refs/heads/main}}"),
+    "paths-ignore": "write a condition on payload.commits under when:",
+    "continue": "remove it: every route that matches creates jobs, except those with otherwise: true",
+    "routes": "write each route as an item of routes:, without routes inside",
+    "loop_control": "remove it: the item of a loop is named item, and its number index",
+    **dict.fromkeys(("env", "vars", "environment"), "write task_arguments: and the values in TheEye's order"),
+    **dict.fromkeys(("retries", "delay", "until"), "write retry: {for: 24h} under theeye:, for all jobs"),
+    **dict.fromkeys(
+        ("steps", "run", "runs-on", "uses", "jobs", "hosts"),
+        "remove it: TheEye's task runs the script; write task: and its task_arguments:",
+    ),
+    **dict.fromkeys(("all", "all_of", "any", "any_of"), COMBINED_HINT),
     "types": "write the action after the event, such as event: pull_request.opened",
     "paths": "write match: and below it payload.commits[*].{added,modified,removed}[*]: src/*",
     "cancel-in-progress": "write concurrency: {group: …, latest: true}",
@@ -74,12 +87,10 @@ _REPLACED = {
 }
 #: What to write instead of values that other tools allow.
 _INSTEAD = {
+    ("event", "a mapping"): "write the name, such as event: push, and the conditions under match:",
     ("when", "a list"): "write one text, with and between the conditions",
     ("match", "a list"): "write the conditions without dashes; all of them must match",
-    (
-        "match",
-        "text",
-    ): "write a field and its value, such as payload.ref: refs/heads/main, or an expression under when:",
+    ("match", "text"): "write a field and its value, such as payload.ref: x, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
 }
 
@@ -240,9 +251,8 @@ def _assemble(sections: _Sections, builder: TableBuilder, problems: Problems) ->
     for node in sections.lists["tests"]:
         if (test := _read(RoutingTestModel, node, "a test", "test", problems)) is not None:
             builder.add_test(node.place, test)
-    builder.add_on_dead(
-        _read(TaskCallModel, sections.mappings.get("on_dead"), "on_dead", "on_dead", problems)
-    )
+    for alert in ("on_dead", "on_silence"):
+        builder.add_alert(alert, _read(TaskCallModel, sections.mappings.get(alert), alert, alert, problems))
     if not sections.lists["routes"] and not problems.has_errors:
         problems.warning(sections.place, "there are no routes: every webhook is stored and creates no job")
     elif not problems.has_errors:
@@ -349,7 +359,7 @@ def _report(
 
 def _kind(node: Node) -> str:
     """Return the kind of a node. Its value may be a secret."""
-    return "a list" if isinstance(node, Items) else "text"
+    return "a list" if isinstance(node, Items) else "a mapping" if isinstance(node, Section) else "text"
 
 
 def _key_hint(node: Node) -> str | None:

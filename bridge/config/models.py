@@ -26,6 +26,7 @@ from bridge.config.readers import (
     Match,
     Name,
     OnUnknownText,
+    Period,
     RateText,
     ReplaysText,
     SecretText,
@@ -98,6 +99,12 @@ class TheEyeModel(Model):
     timeout: Duration = TheEye.timeout
     """The longest time that one attempt may take."""
     retry: RetryModel = RetryModel()
+    ca_file: Line | None = None
+    """A PEM file, relative to this YAML file, with the CAs to trust instead of the public ones."""
+    proxy: Line | None = None
+    """The HTTP proxy for requests to TheEye: http://host:port, or ${{ env.NAME }} with a password."""
+    allow_http: Boolean = False
+    """Allow a url with http in a local network. Anyone in that network can then read the task keys."""
 
 
 class BasicAuthModel(Model):
@@ -171,6 +178,8 @@ class SourceModel(ProofsModel):
     """The reaction to an old body under a new delivery id: note it on the event, or refuse the request."""
     redact: Many[Text] | None = None
     """Paths of fields whose values are not stored, such as payload.user.email"""
+    expect_every: Period | None = None
+    """The longest expected time between two webhooks. After it, on_silence runs, once."""
 
 
 class TaskKeysModel(Model):
@@ -196,7 +205,7 @@ class TaskModel(TaskKeysModel):
 
 
 class TaskCallModel(TaskKeysModel):
-    """A task to run when a job has become dead, with its arguments."""
+    """A task that alerts people, with its arguments."""
 
     task: Text
     """A name under tasks, or a task's id: 24 hex digits, or ${{ env.NAME }}."""
@@ -242,3 +251,5 @@ class RouteModel(TaskCallModel):
     """The value that once_within compares, such as ${{ payload.id }}. Default: one value for all jobs."""
     otherwise: Boolean = False
     """Evaluate this route only if no other route of its source created a job."""
+    expect_every: Period | None = None
+    """The longest expected time between two jobs of the route. After it, on_silence runs, once."""

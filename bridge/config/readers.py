@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -82,7 +81,7 @@ def read_line(value: Any) -> Scalar:
 
 def read_title(value: Any) -> Scalar:
     text = read_line(value)
-    if "${{" in text:
+    if "{{" in text:
         reject("found an expression, expected text", "a name is never evaluated")
     return text
 
@@ -120,6 +119,13 @@ def read_duration(value: Any) -> float:
         return parse_duration(text)
     except ValueError as error:
         reject(f"found {describe(value)}; {error}")
+
+
+def read_period(value: Any) -> float:
+    seconds = read_duration(value)
+    if 0 < seconds < 60:
+        reject(f"found {describe(value)}, expected at least 1m")
+    return seconds
 
 
 def read_dedupe(value: Any) -> float | None:
@@ -168,7 +174,7 @@ def read_url(value: Any) -> Scalar:
 
 
 def check_url(text: str) -> None:
-    """Check TheEye's URL: https, or http for a loopback address, without a query or fragment."""
+    """Check the form of TheEye's URL, which has no path, query or fragment."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -183,16 +189,6 @@ def check_url(text: str) -> None:
             "the URL may have no path: the bridge adds the path of the API",
             f"write {text[: -len(parts.path)]}",
         )
-    if parts.scheme == "http" and not is_loopback(host):
-        reject("found http, expected https: task keys are in the URL's path", "write https://")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host stays on the machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def as_list(value: Any) -> Any:
@@ -335,6 +331,7 @@ Url = Annotated[
 ]
 Boolean = Annotated[bool | None, PlainValidator(read_boolean), WithJsonSchema({"type": "boolean"})]
 Duration = Annotated[float, PlainValidator(read_duration), _string(_DURATION, _A_DURATION)]
+Period = Annotated[float, PlainValidator(read_period), _string(_DURATION, f"{_A_DURATION}, at least 1m")]
 Dedupe = Annotated[
     float | None, PlainValidator(read_dedupe), _string(f"off|{_DURATION}", f"off, or {_A_DURATION}")
 ]

@@ -12,6 +12,7 @@ from bridge.config.files import Fingerprint, edited_at, fingerprint
 from bridge.config.load import Loaded
 from bridge.core.errors import ConfigError
 from bridge.core.problem import Problem, Severity
+from bridge.process.log_fields import Fields
 
 #: Seconds between two checks of the files. A check costs a few system calls, and notification of a save does
 #: not work on every file system.
@@ -146,20 +147,19 @@ class Reloader:
             if loaded is not None:
                 self._use(loaded)
                 self.rejected = ()
-                log.info(
-                    "the routing table is reloaded: %s, routes: %d",
-                    loaded.version, len(loaded.table.routes),
-                )  # fmt: skip
+                version, routes = loaded.version.hash, len(loaded.table.routes)
+                fields = Fields("reload", table_hash=version, routes=routes)
+                log.info("the routing table is reloaded: %(table_hash)s, routes: %(routes)d", fields)
         except ConfigError as error:
             log_rejected_table(error.problems)
             self.rejected = error.problems
         except Exception:
             # After a defect, later edits must still be loaded.
-            log.exception("%s", RELOAD_FAILED_TEXT)
+            log.exception(RELOAD_FAILED_TEXT, Fields("defect"))
 
 
 def log_rejected_table(problems: tuple[Problem, ...]) -> None:
     """Log the problems of a rejected table, in the format of `check`."""
-    log.error("%s", REJECTED_TEXT)
+    log.error(REJECTED_TEXT, Fields("reload_rejected"))
     for problem in problems:
-        log.error("%s", problem)
+        log.error("%(reason)s", Fields("table_problem", reason=str(problem)))

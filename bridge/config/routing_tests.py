@@ -138,7 +138,7 @@ class RoutingTestBuilder:
     def __init__(self, arguments: ArgumentsBuilder, problems: Problems, *, read_payloads: bool) -> None:
         """Without `read_payloads`, `tests` stays empty."""
         self._arguments = arguments
-        self._problems = problems
+        self._error = problems.error
         self._read_payloads = read_payloads
         self._names: dict[str, Place] = {}
         self.tests: list[RoutingTest] = []
@@ -167,7 +167,7 @@ class RoutingTestBuilder:
         """Report an unknown route."""
         if not isinstance(name, Invalid) and name not in known:
             guessed, listed = guess(name, known)
-            self._problems.error(name.place, f"unknown route {describe(name)}{guessed}", f"routes: {listed}")
+            self._error(name.place, f"unknown route {describe(name)}{guessed}", f"routes: {listed}")
 
     def _check_name(self, name: Title) -> None:
         if isinstance(name, Invalid):
@@ -175,7 +175,7 @@ class RoutingTestBuilder:
         first = self._names.setdefault(str(name), name.place)
         if first is not name.place:
             message = f"two tests are named {str(name)!r}; the first at {first}"
-            self._problems.error(name.place, message, "change one of the names")
+            self._error(name.place, message, "change one of the names")
 
     def _check_event(self, place: Place, model: RoutingTestModel, source: Source) -> None:
         if model.event is not None:
@@ -185,12 +185,13 @@ class RoutingTestBuilder:
             completed(source, None, Request(source.name, Headers(headers.items()), query, b"", _RECEIVED_AT))
         except Unreadable:
             message = f"event is required: the body of {source.type.name} does not name the event"
-            self._problems.error(place, message, "write event: and its name, such as push")
+            hint = f"write event: and its name, such as {source.type.example_event}"
+            self._error(place, message, hint)
 
     def _expected(self, model: ExpectedJobModel, routes: Mapping[str, Route]) -> ExpectedJob:
         if model.error is not None and model.task_arguments is not None:
             message = "error and task_arguments exclude each other: with an error, a job has no arguments"
-            self._problems.error(model.error.place, message, "remove one of them")
+            self._error(model.error.place, message, "remove one of them")
         arguments = None
         if model.route in routes and isinstance(model.task_arguments, Items | Section):
             task = routes[model.route].task
@@ -208,19 +209,19 @@ class RoutingTestBuilder:
         try:
             if not path.resolve().is_relative_to(folder.resolve()):
                 message = f"payload: {describe(payload)} is outside of the table's folder"
-                self._problems.error(payload.place, message, "put the file into the folder of this YAML file")
+                self._error(payload.place, message, "put the file into the folder of this YAML file")
                 return None
             body = path.read_bytes()
             parse_json(body)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a file's name"
-            self._problems.error(
+            self._error(
                 payload.place, f"payload: {describe(payload)} cannot be read: {reason}",
                 f"the path is relative to {folder}",
             )  # fmt: skip
             return None
         except Unreadable as error:
-            self._problems.error(payload.place, f"payload: {describe(payload)}: {error}")
+            self._error(payload.place, f"payload: {describe(payload)}: {error}")
             return None
         return body
 

@@ -20,5 +20,7 @@ class TableModel(Model):
     """Rules from events to tasks. Every route that matches creates its jobs."""
     on_dead: TaskCallModel | None = None
     """A task that reports dead jobs, at most once per hour for each route."""
+    on_silence: TaskCallModel | None = None
+    """A task that reports a source or route without webhooks or jobs for longer than its expect_every."""
     tests: tuple[RoutingTestModel, ...] = ()
     """Webhooks and the jobs that they should create. The command `test` runs these tests."""

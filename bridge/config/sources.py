@@ -57,7 +57,7 @@ class SourceBuilder:
         self._types = types
         self._environment = environment
         self._compiler = compiler
-        self._problems = problems
+        self._error, self._warn = problems.error, problems.warning
 
     def build(self, name: Scalar, model: SourceModel) -> Source | None:
         """Return the source, or None if its type is unknown. Mistakes are reported and skipped."""
@@ -75,6 +75,7 @@ class SourceBuilder:
             store_payload=model.store_payload or Keep.FULL,
             redact=self._redact(model),
             replays=self._replays(name, model, source_type, options),
+            expect_every=model.expect_every,
         )
 
     def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:
@@ -86,10 +87,10 @@ class SourceBuilder:
             return self._types[given]
         if model.type is None:
             hint = f"add type: generic for any other sender, or one of {known}"
-            self._problems.error(name.place, f"source {name} has no type, and its name is not a type", hint)
+            self._error(name.place, f"source {name} has no type, and its name is not a type", hint)
         else:
             guess = did_you_mean(given, self._types)
-            self._problems.error(given.place, f"unknown source type {str(given)!r}{guess}", f"types: {known}")
+            self._error(given.place, f"unknown source type {str(given)!r}{guess}", f"types: {known}")
         return None
 
     def _dedupe(self, name: Scalar, model: SourceModel, source_type: SourceType) -> float | None:
@@ -97,7 +98,7 @@ class SourceBuilder:
             return source_type.dedupe
         if source_type.dedupe is None:
             message = f"dedupe does not apply to {source_type.name}: each of its webhooks has an id"
-            self._problems.error(name.place, message, "remove it")
+            self._error(name.place, message, "remove it")
         return model.dedupe
 
     def _replays(
@@ -108,35 +109,30 @@ class SourceBuilder:
         if not source_type.replayable:
             what = f"replays does not apply to {source_type.name}"
             why = "its delivery id is in the body, its signature covers the id or the time, or it sends no id"
-            self._problems.error(name.place, f"{what}: {why}", "remove it")
+            self._error(name.place, f"{what}: {why}", "remove it")
         return model.replays
 
     def _options(self, name: Scalar, model: SourceModel, source_type: SourceType) -> Options:
-        values: dict[str, Scalar] = {
-            key: value
-            for key in ("header", "event", "action", "delivery_id")
-            if (value := getattr(model, key))
-        }
+        keys = ("header", "event", "action", "delivery_id")
+        values: dict[str, Scalar] = {key: value for key in keys if (value := getattr(model, key))}
         for key, value in values.items():
             if key not in source_type.options:
                 message = f"{source_type.name} does not support {key}"
-                self._problems.error(value.place, message, "remove it, or use type: generic")
+                self._error(value.place, message, "remove it, or use type: generic")
         paths = {key: self._path(key, value) for key, value in values.items() if key != "header"}
         if model.delivery_id is not None:
             self._check_delivery_id(model.delivery_id, paths.get("delivery_id"), model)
         given = _given(model)
         if "header" in source_type.options and "token" in given and model.header is None:
-            self._problems.error(
-                name.place, "token needs header", "write header: and the name of the header with the token"
-            )
+            self._error(name.place, "token needs header", "write header: and the header with the token")
         signature = self._signature(name, model, source_type)
         header = values.get("header")
         if header and "header" in source_type.options and "token" not in given:
-            self._problems.error(header.place, "header needs token", "remove it")
+            self._error(header.place, "header needs token", "remove it")
         elif header and header.lower() == "authorization":
             message = "the token must be the whole header Authorization, with a word such as Bearer"
             hint = "for Authorization: Bearer, write bearer_token: instead of token: and header:"
-            self._problems.warning(header.place, message, hint)
+            self._warn(header.place, message, hint)
         return Options(header=str(header) if header else None, signature=signature, **paths)
 
     def _check_delivery_id(self, scalar: Scalar, path: Path | None, model: SourceModel) -> None:
@@ -148,42 +144,32 @@ class SourceBuilder:
         signature = model.signature
         is_timed = signature is not None and bool(signature.timestamp_header or signature.timestamp_field)
         if path.root == "payload" and _SUBJECT.fullmatch(last):
-            message = (
-                f"{path.text} identifies an object, such as an alert, and not the webhook: "
-                "later webhooks about it would count as duplicates"
-            )
-            hint = (
-                "name a field that identifies one webhook and that only a retry repeats, "
-                "or remove delivery_id"
-            )
-            self._problems.warning(scalar.place, message, hint)
+            message = f"{path.text} identifies an object: later webhooks about it would count as duplicates"
+            hint = "name a field that identifies one webhook, or remove delivery_id"
+            self._warn(scalar.place, message, hint)
         elif path.root != "payload" and "secret" in _given(model) and not is_timed and model.replays is None:
             message = f"{path.text} is not signed: a copied webhook with another id runs its tasks again"
             hint = (
-                "set delivery_id to a field of the body, set timestamp_header or timestamp_field, "
-                "or set replays to refuse or note"
+                "set delivery_id to a field of the body, or set timestamp_header, timestamp_field or replays"
             )
-            self._problems.warning(scalar.place, message, hint)
+            self._warn(scalar.place, message, hint)
 
     def _signature(self, name: Scalar, model: SourceModel, source_type: SourceType) -> HmacSignature | None:
         """Return the signature format that the table sets, or None."""
         given = model.signature
         if given is None:
-            if (
-                "signature" in source_type.options
-                and not source_type.default_signature
-                and "secret" in _given(model)
-            ):
+            is_needed = "signature" in source_type.options and not source_type.default_signature
+            if is_needed and "secret" in _given(model):
                 hint = "write signature: {header: the header with the signature}"
-                self._problems.error(name.place, "secret needs signature", hint)
+                self._error(name.place, "secret needs signature", hint)
             return None
         if "signature" not in source_type.options:
             message = f"{source_type.name} does not support signature: its format is fixed"
-            self._problems.error(name.place, message, "remove it, or use type: generic")
+            self._error(name.place, message, "remove it, or use type: generic")
             return None
         if "secret" not in _given(model):
             message = "signature needs secret"
-            self._problems.error(name.place, message, "write secret: ${{ env.NAME }}, or remove signature")
+            self._error(name.place, message, "write secret: ${{ env.NAME }}, or remove signature")
         if any(isinstance(value, Invalid) for _, value in given):
             return None  # already reported
         return self._hmac(name, given, source_type)
@@ -194,20 +180,19 @@ class SourceBuilder:
         usual = "{body}" if timestamp is None else source_type.default_signed_content
         signed = str(given.signed) if given.signed else usual
         if header is None:
-            self._problems.error(
-                name.place, "signature has no header", "write header: and the header with the signature"
-            )
+            self._error(name.place, "signature has no header", "write header: and the signature's header")
             return None
         place = given.signed.place if given.signed else name.place
         if timestamp is None and "{ts}" in signed:
             hint = "write timestamp_header: and the header with the time"
-            self._problems.error(place, "{ts} in signed needs timestamp_header", hint)
+            self._error(place, "{ts} in signed needs timestamp_header", hint)
         if timestamp is not None and "{ts}" not in signed:
             hint = "add {ts} to signed, or remove timestamp_header: an unsigned time proves nothing"
-            self._problems.error(place, "timestamp_header needs {ts} in signed", hint)
+            self._error(place, "timestamp_header needs {ts} in signed", hint)
         if given.prefix and _BARE_PREFIX.fullmatch(given.prefix):
             message = f"the prefix {given.prefix} has no = at its end, as senders have"
-            self._problems.warning(given.prefix.place, message, f"write prefix: {given.prefix}=")
+            self._warn(given.prefix.place, message, f"write prefix: {given.prefix}=")
+        field = given.timestamp_field
         is_shared = timestamp is not None and timestamp.lower() == header.lower()
         built = HmacSignature(
             header=header,
@@ -215,9 +200,7 @@ class SourceBuilder:
             prefix=str(given.prefix or ("v1=" if is_shared else "")),
             encoding=given.encoding or "hex",
             timestamp_header=None if is_shared else timestamp,
-            timestamp_field=self._path("timestamp_field", given.timestamp_field, ("payload",))
-            if given.timestamp_field
-            else None,
+            timestamp_field=self._path("timestamp_field", field, ("payload",)) if field else None,
             signed=signed,
         )
         return TimeInSignature(**vars(built), separators=",;") if is_shared else built
@@ -227,13 +210,13 @@ class SourceBuilder:
         if path is not None and not path.is_single:
             found = "[*]" if Each() in path.steps else "several names"
             message = f"{key}: found {found}, expected the path of one field"
-            self._problems.error(value.place, message, "name one element, such as [0]")
+            self._error(value.place, message, "name one element, such as [0]")
         return path
 
     def _redact(self, model: SourceModel) -> tuple[Path, ...]:
         if model.redact and model.store_payload is Keep.NONE:
             message = "redact has no effect: store_payload: none stores no field"
-            self._problems.error(model.redact[0].place, message, "remove one of them")
+            self._error(model.redact[0].place, message, "remove one of them")
         paths = [self._redacted(value) for value in model.redact or ()]
         return tuple(path for path in paths if path is not None)
 
@@ -243,15 +226,13 @@ class SourceBuilder:
             return None
         if any(isinstance(step, tuple) for step in path.steps):
             message = "redact: found several names, expected the path of a field"
-            self._problems.error(value.place, message, "write a path for each of them")
+            self._error(value.place, message, "write a path for each of them")
         if not path.steps:
             message = f"redact: found all of {path.root}, expected the path of a field"
-            self._problems.error(
-                value.place, message, "store_payload: none stores neither body, headers nor query"
-            )
+            self._error(value.place, message, "store_payload: none stores neither body, headers nor query")
         elif path.root != "payload" and (len(path.steps) > 1 or not isinstance(path.steps[0], str)):
             message = f"redact: {path.root} has no nested fields"
-            self._problems.error(value.place, message, f'write {path.root}["the name"]')
+            self._error(value.place, message, f'write {path.root}["the name"]')
         return path
 
     def _required(
@@ -262,9 +243,7 @@ class SourceBuilder:
         for key, values in given.items():
             if key not in by_key:
                 expected = ", ".join(by_key)
-                self._problems.error(
-                    _place(values[0]), f"{key} does not apply to {name}", f"expected {expected}"
-                )
+                self._error(_place(values[0]), f"{key} does not apply to {name}", f"expected {expected}")
         required = tuple(
             RequiredProof(by_key[key], self._secrets(by_key[key], values))
             for key, values in given.items()
@@ -279,35 +258,31 @@ class SourceBuilder:
         place, given = name.place, _given(model)
         if model.any_of is not None and any(getattr(model, key) is not None for key in _KEYS):
             message = f"source {name} has credentials outside any_of"
-            self._problems.error(place, message, "put all of them under any_of, or none")
+            self._error(place, message, "put all of them under any_of, or none")
         headers = [header for proof in proofs for header in {each.lower() for each in proof.headers}]
         if model.any_of is None and len(set(headers)) < len(headers):
             message = f"source {name}: one request cannot have {' and '.join(given)}"
-            self._problems.error(place, message, "if one credential is enough, put them under any_of")
+            self._error(place, message, "if one credential is enough, put them under any_of")
         if given and model.allow_unsigned:
             message = f"source {name} has a credential and allow_unsigned: true"
-            self._problems.error(place, message, "remove one of them")
+            self._error(place, message, "remove one of them")
         elif not given and model.allow_unsigned is False:
             keys = [proof.key for proof in source_type.proofs]
             message = f"source {name} has no credential"
             hint = f"write {keys[0]}: ${{{{ env.NAME }}}} ({' or '.join(keys)}), or allow_unsigned: true"
-            self._problems.error(place, message, hint)
+            self._error(place, message, hint)
         elif not given and model.allow_unsigned:
             message = f"source {name} accepts requests from anyone (allow_unsigned: true)"
-            self._problems.warning(place, message, "anyone who knows its URL can run its tasks")
+            self._warn(place, message, "anyone who knows its URL can run its tasks")
             self._warn_of_json(place, name, source_type)
 
     def _warn_of_json(self, place: Place, name: Scalar, source_type: SourceType) -> None:
         others = [content for content in source_type.content_types if content != JSON_TYPE]
         if others:
             sender = source_type.guide.title
-            message = (
-                f"without a credential, source {name} accepts only {JSON_TYPE}; {sender} may send {others[0]}"
-            )
-            hint = (
-                "choose JSON at the sender, or add a credential: any web page can make a browser send a form"
-            )
-            self._problems.warning(place, message, hint)
+            message = f"without a credential, source {name} accepts only JSON; {sender} may send {others[0]}"
+            hint = "choose JSON at the sender, or add a credential: any web page can send a form"
+            self._warn(place, message, hint)
 
     def _secrets(self, proof: Proof, values: tuple[Given, ...]) -> tuple[Credential, ...]:
         if proof.key == "basic_auth":
@@ -326,7 +301,7 @@ class SourceBuilder:
             return None
         flaw = proof.secret_error(topic)
         if flaw is not None:
-            self._problems.error(scalar.place, flaw, "copy it from the topic's page at AWS")
+            self._error(scalar.place, flaw, "copy it from the topic's page at AWS")
         return topic
 
     def _secret(self, proof: Proof, scalar: Scalar) -> Secret | None:
@@ -344,7 +319,7 @@ class SourceBuilder:
             return None
         if ":" in username:
             message = "the user name of basic_auth must not contain a colon (RFC 7617)"
-            self._problems.error(model.username.place, message)
+            self._error(model.username.place, message)
         # Proxies repeat the pair in base64, in which the mask does not find the password alone.
         self._environment.secrets.append(Secret(f"{username}:{password.reveal()}"))
         return BasicCredentials(username, password)

@@ -27,7 +27,7 @@ class TaskBuilder:
     def __init__(self, environment: Environment, problems: Problems, *, complete: bool) -> None:
         """Without `complete`, a missing task is not reported: it may be in a part that could not be read."""
         self._environment = environment
-        self._problems = problems
+        self._error, self._warn = problems.error, problems.warning
         self._complete = complete
         #: Whether a task needs no key, since `theeye` has an access token.
         self.by_token = False
@@ -47,9 +47,7 @@ class TaskBuilder:
     def add(self, name: Scalar, model: TaskModel | None) -> None:
         """Add a task; without a model, one that could not be read."""
         if not name.strip() or not name.isprintable():
-            self._problems.error(
-                name.place, f"found {describe(name)}, expected a task's name, one line of text"
-            )
+            self._error(name.place, f"found {describe(name)}, expected a task's name, one line of text")
         if model is None:
             self._broken.add(str(name))
             return
@@ -57,12 +55,10 @@ class TaskBuilder:
         key = self._key(model.secret_key)
         if model.secret_key is None and not self.by_token:
             hint = "write secret_key: ${{ env.NAME }}; copy the key from the task's page at TheEye"
-            self._problems.error(name.place, f"task {name} has no secret_key", hint)
+            self._error(name.place, f"task {name} has no secret_key", hint)
         if task_id is not None and _TASK_ID.fullmatch(name) and name.lower() != task_id.lower():
             message = f"the name {name} looks like another task's id"
-            self._problems.error(
-                name.place, message, "choose another name: a route names a task by its name or its id"
-            )
+            self._error(name.place, message, "choose another name: a route names a task by name or id")
         if task_id is None:
             self._broken.add(str(name))
         else:
@@ -70,7 +66,7 @@ class TaskBuilder:
                 other, place = self._by_id[task_id]
                 message = f"task {name} has the id of task {other.name}, at {place}"
                 hint = "correct the id, or remove one of them and name the other in the routes"
-                self._problems.warning(model.id.place, message, hint)
+                self._warn(model.id.place, message, hint)
             self._by_name[str(name)] = self._own_task(task_id, str(name), key, model, name.place)
             self.unused[str(name)] = name.place
 
@@ -86,7 +82,7 @@ class TaskBuilder:
             own = sorted(_given_keys(model))
             if own:
                 message = f"{own[0]} is on the route, but task {model.task} is under tasks"
-                self._problems.error(model.task.place, message, f"set it at tasks: {model.task}:")
+                self._error(model.task.place, message, f"set it at tasks: {model.task}:")
             return self._by_name[model.task]
         key = self._key(model.secret_key)
         if isinstance(model.task, Invalid) or model.task in self._broken:
@@ -95,7 +91,7 @@ class TaskBuilder:
             if self._complete:
                 guessed, _ = guess(model.task, {*self._by_name, *self._broken})
                 hint = "write a name under tasks:, or TheEye's id of 24 hex digits"
-                self._problems.error(model.task.place, f"unknown task {describe(model.task)}{guessed}", hint)
+                self._error(model.task.place, f"unknown task {describe(model.task)}{guessed}", hint)
             return None
         task_id = self._task_id(model.task)
         if task_id is None:
@@ -103,7 +99,7 @@ class TaskBuilder:
         if model.secret_key is None and not self.by_token and task_id not in self._by_id:
             if self._complete:
                 hint = "write secret_key: ${{ env.NAME }} beside it, or name a task under tasks:"
-                self._problems.error(model.task.place, f"task {task_id} has no secret_key", hint)
+                self._error(model.task.place, f"task {task_id} has no secret_key", hint)
             return None
         return self._own_task(task_id, task_id, key, model, model.task.place)
 
@@ -128,9 +124,7 @@ class TaskBuilder:
                 continue
             if getattr(task, setting) != getattr(earlier, setting):
                 message = f"task {task_id} has another {setting} here than at {first}"
-                self._problems.error(
-                    place, message, "define the task once under tasks:, or use the same value in both places"
-                )
+                self._error(place, message, "define the task once under tasks:, or use the same value twice")
         return earlier
 
     def _task_id(self, scalar: Scalar) -> str | None:
@@ -142,7 +136,7 @@ class TaskBuilder:
         if not _TASK_ID.fullmatch(text):
             counted = "other characters" if len(text) == 24 else f"{len(text)} characters"
             message = f"a task's id must be 24 hex digits, found {counted}"
-            self._problems.error(scalar.place, message, "copy it from the URL of the task's page at TheEye")
+            self._error(scalar.place, message, "copy it from the URL of the task's page at TheEye")
             return None
         return text.lower()
 
@@ -152,12 +146,12 @@ class TaskBuilder:
         secret = self._environment.secret(scalar, "TheEye")
         if secret is None:
             return _UNSET
-        length = len(secret.reveal())
+        length, flaw = len(secret.reveal()), None
         if length != SECRET_KEY_LENGTH or not _KEY.fullmatch(secret.reveal()):
             counted = "other characters" if length == SECRET_KEY_LENGTH else f"{length} characters"
-            message = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
-            hint = "copy it from the task at TheEye, without spaces"
-            self._environment.check_form(scalar, secret, message, hint)
+            flaw = f"a task's secret key must be {SECRET_KEY_LENGTH} letters and digits, found {counted}"
+        hint = "copy it from the task at TheEye, without spaces"
+        self._environment.check_form(scalar, secret, flaw, hint)
         return secret
 
 

@@ -18,6 +18,28 @@ from bridge.core.suggestions import did_you_mean
 EVENT_NAMES = ("payload", "headers", "query", "event", "action", "source", "delivery_id", "received_at")
 ITEM_NAMES = ("item", "index")
 
+#: Names of GitHub Actions, Ansible and Alertmanager's templates, and the paths here.
+_NAMES_ELSEWHERE = {
+    "github.event_name": "event", "github.event.action": "action", "github.event": "payload",
+    "github.sha": "payload.after", "github.repository": "payload.repository.full_name",
+    "github.actor": "payload.sender.login", "github.head_ref": "payload.pull_request.head.ref",
+    "github.base_ref": "payload.pull_request.base.ref", "github.ref_name": "payload.ref",
+    "github.ref": "payload.ref", "inputs": "payload.inputs", "body": "payload", "request.body": "payload",
+    "request.headers": "headers", "ansible_eda.event.payload": "payload", "ansible_eda.event": "payload",
+    "event.payload": "payload", "event": "payload", "alert": "item", "$labels": "item.labels",
+    "severity": "item.labels.severity", "alertname": "item.labels.alertname", "labels": "item.labels",
+    "Labels": "item.labels", "Annotations": "item.annotations",
+    "CommonLabels": "payload.commonLabels", "CommonAnnotations": "payload.commonAnnotations",
+}  # fmt: skip
+#: Objects of other tools that no event has.
+FOREIGN_NAMES = ("env", "github", "groups", "hostvars", "job", "matrix", "needs", "runner", "steps")
+#: Keys that combine conditions in other tools.
+_COMBINED = ("all", "all_of", "and", "any", "any_of", "or")
+COMBINED_HINT = (
+    "match needs all of its lines; for any of several values write a list, such as [a, b]; "
+    "for any of several conditions write when: a or b"
+)
+
 #: Of these, the names of values with fields.
 CONTAINERS = {"payload", "headers", "query", "item"}
 
@@ -155,7 +177,9 @@ def parse_path(text: str, names: Iterable[str] = EVENT_NAMES) -> Path:
         steps.append(step)
         at = end
     if steps and root[0] not in CONTAINERS:
-        raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end())
+        meant = path_elsewhere(text, names)
+        hint = None if meant is None else f"write {meant}"
+        raise ExpressionError(f"{root[0]} has no fields: it is text or a number", root.end(), hint)
     return Path(text, root[0], tuple(steps))
 
 
@@ -176,10 +200,13 @@ def _parse_step(text: str, at: int) -> tuple[Step, int]:
             return name[0], name.end()
         whole = re.split(r"[.\[\]]", text[at + 1 :], maxsplit=1)[0]
         meant: Step = int(whole) if re.fullmatch("[0-9]{1,9}", whole) else Each() if whole == "*" else whole
+        written = path_text(text[:at], [meant]) + text[at + 1 + len(whole) :]
+        if whole.endswith("!"):
+            written = f"{text[: at + len(whole)]}: {{not: …}}"
         raise ExpressionError(
             f"a name after a dot may contain only letters, digits and _, got {whole!r}",
             at + 1,
-            f"write {path_text(text[:at], [meant])}" if whole else None,
+            f"write {written}" if whole else None,
         )
     hint = f"for every element write {text[:at]}[*]{text[at + 2 :]}" if text.startswith("[]", at) else None
     raise ExpressionError(f'expected . or [ at {text[at:]!r}, as in payload.a.b[0]["c.d"]', at, hint)
@@ -262,15 +289,28 @@ def _shortened(step: Step) -> Step:
     return step
 
 
+def path_elsewhere(text: str, names: Iterable[str] = EVENT_NAMES) -> str | None:
+    """Return the path of a field that other tools name so, if it begins with one of `names`."""
+    for theirs, path in _NAMES_ELSEWHERE.items():
+        ours = path if "item" in names else path.replace("item.labels", "payload.commonLabels")
+        # The whole of such an object is rarely meant.
+        is_there = text.startswith((f"{theirs}.", f"{theirs}[")) or (text == theirs and "." in theirs + ours)
+        if is_there and re.split(r"\W", ours)[0] in names:
+            return ours + text[len(theirs) :]
+    return None
+
+
 def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
     """Return what to write for a path that begins with an unknown name: of a header, or of a field."""
     known = f"a path begins with one of {', '.join(names)}"
-    if root in (*EVENT_NAMES, *ITEM_NAMES, "env") or did_you_mean(root, names, sure=True):
+    if root in _COMBINED:
+        return COMBINED_HINT
+    if (meant := path_elsewhere(text, names)) is not None:
+        return f"write {meant}"
+    if root in (*EVENT_NAMES, *ITEM_NAMES, *FOREIGN_NAMES) or did_you_mean(root, names, sure=True):
         return known
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"
     if "item" in names:
-        if root in ("alertname", "severity", "labels"):
-            return f"write item.{'' if root == 'labels' else 'labels.'}{text}; {known}"
         return f"write item.{text} for a field of the item, or payload.{text}; {known}"
     return f"write payload.{text}; {known}" if "payload" in names else known

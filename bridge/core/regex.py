@@ -15,25 +15,18 @@ from bridge.core.fields import reject_lone_surrogates
 _REPLACEMENT = re.compile(r"\\(.?)|[^\\]+", re.DOTALL)
 #: Syntax that RE2 rejects although other engines accept it, and the hint for each.
 _NOT_IN_RE2 = (
-    (
-        r"\(\?<?[!=]",
-        "RE2 does not support lookahead and lookbehind. In match, write {not: …}; in an expression, write "
-        "`and not (…)`",
-    ),
-    (
-        r"\\[1-9]|\\k<|\(\?P=",
-        "RE2 does not support backreferences: list the possible texts, such as (a a|b b)",
-    ),
+    (r"\(\?<?[!=]",
+     "RE2 does not support lookahead and lookbehind. In match, write {not: …}; in an expression, write "
+     "`and not (…)`"),
+    (r"\\[1-9]|\\k<|\(\?P=",
+     "RE2 does not support backreferences: list the possible texts, such as (a a|b b)"),
     (r"\(\?>|[*+?}]\+", "RE2 does not support possessive or atomic groups: remove the + or ?>"),
     (r"\\Z", r"RE2 does not support \Z: write \z for the end of the text"),
     (r"\\G", r"RE2 does not support \G: remove it"),
     (r"\\R", r"RE2 does not support \R: write \r?\n for a line break"),
     (r"\(\?#", "RE2 does not support comments: remove (?#…)"),
-    (
-        r"^[*?]",
-        "to match with * and ?, write the pattern without regex:; in a regular expression, write .*",
-    ),
-)
+    (r"^[*?]", "to match with * and ?, write the pattern without regex:; in a regular expression, write .*"),
+)  # fmt: skip
 
 #: Budget steps for a call of RE2, and for each group of the pattern.
 _CALL = 16

@@ -2,7 +2,8 @@
 
 These open the circuit; everything else is the affair of one job, which `core.retry` decides:
 
-- no connection (DNS and TLS included), or 429, 502, 503 or 504, which a proxy answers for every job alike;
+- no connection (DNS and TLS included), or 407, 429, 502, 503 or 504, which a proxy answers for every job
+  alike;
 - no readable answer to two different tasks in a row: a time-out, a reset, a 408, or a 200 that is not a job.
 
 A 500 does not: TheEye answers it forever to a script task without a host. Nor does a request by token that
@@ -28,7 +29,7 @@ MIN_PROBE_WAIT, MAX_PROBE_WAIT = 0.5, 120.0
 MIN_PROBE_TIMEOUT = 1.0
 
 #: Statuses that a proxy answers in the target's place, for every job alike.
-DOWN_STATUSES = (429, 502, 503, 504)
+DOWN_STATUSES = (407, 429, 502, 503, 504)
 
 
 class Sign(Enum):
@@ -58,8 +59,8 @@ def sign_of(outcome: Outcome, status: int | None, *, by_token: bool = False) -> 
 
 
 def is_alive(status: int) -> bool:
-    """Whether a probe's answer comes from a live target: any below 500, a 404 or 401 too, but not 429."""
-    return status < 500 and status != 429
+    """Whether a probe's answer comes from a live target: any below 500, also a 404, but not 407 or 429."""
+    return status < 500 and status not in DOWN_STATUSES
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.retry import MAX_RETRY_AFTER
 from bridge.core.secrets import Mask
 from bridge.delivery.circuit_breaker import Probe
-from bridge.delivery.sender import ClaimedJob, Sender
+from bridge.delivery.sender import STAYS_CLAIMED, ClaimedJob, Sender
 from bridge.delivery.target import Target
 from bridge.http.client import HttpClient
 from bridge.http.connection import tls_context
 from bridge.outbox.store import Outbox
 from bridge.process.clock import JUMP_THRESHOLD, Clock
+from bridge.process.log_fields import Fields, job_fields
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
 
@@ -37,7 +38,7 @@ POLL_INTERVAL = 2.0
 LEASE_SLACK = 30.0
 #: Seconds between two heartbeats in the store.
 HEARTBEAT_INTERVAL = 10.0
-#: Seconds between two searches for blocked groups and for times too far in the future.
+#: Seconds between two searches for silences and for times too far in the future.
 REPAIR_INTERVAL = 60.0
 #: The longest lease of any process, seconds: another one's table may have a longer time-out.
 MAX_LEASE = 300.0
@@ -189,12 +190,12 @@ class Delivery:
                     recovered_at = time.monotonic()
                 wait = self._until_next(asked_at)
             except StoreUnavailable as error:
-                log.warning("jobs cannot be claimed: %s", error)
+                log.warning("jobs cannot be claimed: %(reason)s", Fields("store", reason=error))
                 recovered_at = time.monotonic() + RECOVERY_DELAY - POLL_INTERVAL
                 wait = POLL_INTERVAL
             except Exception:
                 # A defect must not end delivery.
-                log.exception("claiming failed")
+                log.exception("claiming failed", Fields("defect"))
                 wait = POLL_INTERVAL
             with self._changed:
                 if not self._woken and not self._stopping and wait:
@@ -284,7 +285,8 @@ class Delivery:
         """Shorten waits of over `longest` seconds (or the longest wait), and leases that are too long."""
         longest = max(longest, self._table.retry.longest_wait)
         if corrected := self._outbox.correct_future_times(longest, max(_lease(self._table), MAX_LEASE)):
-            log.warning("corrected future times of %d jobs: a clock was ahead", corrected)
+            fields = Fields("clock", jobs=corrected)
+            log.warning("corrected future times of %(jobs)d jobs: a clock was ahead", fields)
 
     def _recover_abandoned(self, *, everything: bool) -> None:
         """Recover the jobs that a process left claimed. TheEye may have those that it had started."""
@@ -305,20 +307,25 @@ class Delivery:
             else:
                 why = "the process ended before the answer came"
                 self._sender.record_lost(job, job.claim_token, attempt.id, attempt.started_at, why)
-            log.warning("job %d: recovered an abandoned claim", job.id)
+            log.warning("job %(job)d: recovered an abandoned claim", job_fields("reclaim", job))
 
     def _repair(self) -> None:
-        """Shorten waits that are too long, once in each REPAIR_INTERVAL."""
+        """Shorten waits that are too long, and look for silences, once in each REPAIR_INTERVAL."""
         now = time.monotonic()
         if now - self._repaired_at >= REPAIR_INTERVAL:
             # Clocks of machines differ a little.
             self._correct_future_times(MAX_RETRY_AFTER + JUMP_THRESHOLD)
+            for silent in self._outbox.expectations.alert(self._table.on_silence):
+                log.warning(
+                    "created a job of on_silence: %(reason)s", Fields("silence", reason=silent.trouble)
+                )
+                self.wake()
             self._repaired_at = now
 
     def _create_dead_job_alerts(self) -> None:
         on_dead = self._table.on_dead
         if on_dead is not None and (alerts := self._outbox.create_dead_job_alerts(on_dead)):
-            log.info("jobs became dead; created %d jobs of on_dead", alerts)
+            log.info("jobs became dead; created %(jobs)d jobs of on_dead", Fields("alert", jobs=alerts))
 
     def _send_heartbeat(self) -> None:
         """Store that this process delivers, in each HEARTBEAT_INTERVAL and when its trouble changes."""
@@ -332,7 +339,8 @@ class Delivery:
         try:
             self._outbox.unregister(self._name)
         except StoreUnavailable as error:
-            log.warning("could not remove this process from the list of delivering processes: %s", error)
+            text = "could not remove this process from the list of delivering processes: %(reason)s"
+            log.warning(text, Fields("store", reason=error))
 
     # The threads that send and probe
 
@@ -342,10 +350,10 @@ class Delivery:
             try:
                 self._sender.deliver(client, claimed)
             except StoreUnavailable as error:
-                log.warning("job %d stays claimed until its lease ends: %s", claimed.job.id, error)
+                log.warning(STAYS_CLAIMED, job_fields("unrecorded", claimed.job, reason=error))
             except Exception:
                 # A defect must not end the thread.
-                log.exception("job %d: sending failed", claimed.job.id)
+                log.exception("job %(job)d: sending failed", job_fields("defect", claimed.job))
             with self._changed:
                 self._busy[claimed.job.task_id] -= 1
                 self._woken = True
@@ -359,7 +367,7 @@ class Delivery:
                 self._sender.probe(client, probe)
             except Exception:
                 # A defect counts as a probe without an answer.
-                log.exception("probing TheEye failed")
+                log.exception("probing TheEye failed", Fields("defect"))
             self.wake()
         client.close()
 

@@ -19,6 +19,7 @@ from bridge.delivery.target import Target
 from bridge.http.client import HttpAnswer, HttpClient
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
+from bridge.process.log_fields import job_fields
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.answer import read_answer
 from bridge.theeye.request import JobRequest, job_request
@@ -31,6 +32,8 @@ LEASE_MARGIN = 5.0
 STEADY_CLOCK_DELAY = 60.0
 #: How many characters of TheEye's text are stored.
 MAX_DETAIL_LENGTH = 500
+#: The message about a job whose result cannot be recorded.
+STAYS_CLAIMED = "job %(job)d stays claimed until its lease ends: %(reason)s"
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +93,8 @@ class Sender:
             return is_sendable and not self._dry_run and time.monotonic() < self.deadline
         except Exception:
             # A defect must cost this job, and not every claim.
-            log.exception("job %d: the check before sending failed; the job is not sent", job.id)
+            text = "job %(job)d: the check before sending failed; the job is not sent"
+            log.exception(text, job_fields("defect", job))
             return False
 
     def expect(self, claimed: ClaimedJob) -> None:
@@ -134,7 +138,9 @@ class Sender:
         """Ask whether TheEye is reachable."""
         alive, detail = False, "asking failed"
         try:
-            status = client.get(f"{self.table.theeye.url}/", {}, probe.timeout).status
+            theeye = self.table.theeye
+            client.use(theeye.trust, theeye.proxy)
+            status = client.get(f"{theeye.url}/", {}, probe.timeout).status
             alive, detail = is_alive(status), f"it answers {status}"
         except SendError as error:
             detail = self._mask(str(error))
@@ -154,11 +160,11 @@ class Sender:
             job, table, at = claimed.job, claimed.table, claimed.claimed_at
             try:
                 if ended is not None:
-                    self._outbox.record(job, claimed.token, attempt_id, *ended)
+                    self._end_attempt(job, claimed.token, attempt_id, *ended)
                 else:
                     self.record_lost(job, claimed.token, attempt_id, at, reason, table)
             except StoreUnavailable as error:
-                log.warning("job %d stays claimed until its lease ends: %s", job.id, error)
+                log.warning(STAYS_CLAIMED, job_fields("unrecorded", job, reason=error))
 
     def record_lost(
         self,
@@ -172,7 +178,7 @@ class Sender:
         """Record an attempt without an answer as unknown. Raises StoreUnavailable."""
         seconds = max(0.0, self._clock() - started_at)
         result = AttemptResult(seconds, Outcome.UNKNOWN, None, reason, None)
-        self._outbox.record(job, token, attempt_id, result, self._decide(job, table or self.table, result))
+        self._end_attempt(job, token, attempt_id, result, self._decide(job, table or self.table, result))
 
     def _problem(self, table: RoutingTable, job: Job) -> str | None:
         """Return why the job's task would not accept its arguments, or None."""
@@ -189,17 +195,15 @@ class Sender:
             now, reason = self._clock(), f"this process's table has no task {job.task_id}"
             wait = wait_for_task(self._with_steady_age(job, now), table.retry, now=now)
             if wait is None:
-                self._outbox.end_unsent(job, token, JobState.DEAD, reason)
+                self._end_dead(job, token, reason)
             else:
                 self._outbox.release(job, token, now + wait, reason)
         elif (problem := self._problem(table, job)) is not None:
-            log.warning(
-                "job %d of route %r, task %s: now %s: %s", job.id, job.route, job.task, JobState.DEAD, problem
-            )
-            self._outbox.end_unsent(job, token, JobState.DEAD, problem)
+            self._end_dead(job, token, problem)
         else:
             reason = f"dry run: not sent, POST {_request(claimed).shown_url}"
-            log.info("job %d: %s", job.id, reason)
+            fields = job_fields("skip", job, state=JobState.SKIPPED, reason=reason)
+            log.info("job %(job)d: %(reason)s", fields)
             self._outbox.end_unsent(job, token, JobState.SKIPPED, self._mask(reason))
 
     def _why_not_sent(self, claimed: ClaimedJob) -> str | None:
@@ -245,22 +249,40 @@ class Sender:
         job = claimed.job
         while True:
             try:
-                recorded = self._outbox.record(job, claimed.token, attempt_id, result, decision)
-                break
+                return self._end_attempt(job, claimed.token, attempt_id, result, decision)
             except StoreUnavailable as error:
                 # Without TheEye's answer the job would be sent again.
-                named = f" as {result.theeye_job_id}" if result.theeye_job_id else ""
-                log.warning("job %d: %s%s, not recorded yet: %s", job.id, result.outcome, named, error)
+                outcome, name = result.outcome, result.theeye_job_id
+                fields = job_fields("unrecorded", job, outcome=outcome, theeye_job_id=name, reason=error)
+                named = " as %(theeye_job_id)s" if name else ""
+                log.warning(f"job %(job)d: %(outcome)s{named}, not recorded yet: %(reason)s", fields)
                 if time.monotonic() >= self.deadline:
                     raise
                 time.sleep(RECORD_RETRY_INTERVAL)
-        level = logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING
-        reason = f": {decision.reason}" if decision.reason else ""
+
+    def _end_attempt(
+        self, job: Job, token: str, attempt_id: int, result: AttemptResult, decision: Decision
+    ) -> None:
+        """Record how an attempt ended, and log it. Raises StoreUnavailable."""
+        recorded = self._outbox.record(job, token, attempt_id, result, decision)
+        reason = ": %(reason)s" if decision.reason else ""
         lost = "" if recorded else " (not recorded: the claim is no longer held)"
         log.log(
-            level, "job %d of route %r, task %s: %s, now %s%s%s",
-            job.id, job.route, job.task, result.outcome, decision.state, reason, lost,
+            logging.INFO if decision.state is JobState.ACCEPTED else logging.WARNING,
+            f"job %(job)d of route %(route)r, task %(task)s: %(outcome)s, now %(state)s{reason}{lost}",
+            job_fields(
+                "deliver", job, attempt=attempt_id, outcome=result.outcome, state=decision.state,
+                status=result.status, seconds=round(result.seconds, 3),
+                theeye_job_id=result.theeye_job_id, reason=decision.reason,
+            ),
         )  # fmt: skip
+
+    def _end_dead(self, job: Job, token: str, reason: str) -> None:
+        log.warning(
+            "job %(job)d of route %(route)r, task %(task)s: now %(state)s: %(reason)s",
+            job_fields("dead", job, state=JobState.DEAD, reason=reason),
+        )
+        self._outbox.end_unsent(job, token, JobState.DEAD, reason)
 
     def _with_steady_age(self, job: Job, now: float) -> Job:
         """Return the job as if it was new where a jump of the clock may have made it look old."""
@@ -278,9 +300,10 @@ def _random() -> float:
 
 def _post(client: HttpClient, claimed: ClaimedJob) -> HttpAnswer | SendError:
     """Return TheEye's answer, or why there is none."""
-    request = _request(claimed)
+    request, theeye = _request(claimed), claimed.table.theeye
     try:
-        return client.post(request.url, request.headers, request.body, claimed.table.theeye.timeout)
+        client.use(theeye.trust, theeye.proxy)
+        return client.post(request.url, request.headers, request.body, theeye.timeout)
     except SendError as error:
         return error
 

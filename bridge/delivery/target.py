@@ -15,6 +15,7 @@ from bridge.core.job import Job
 from bridge.core.task import Task
 from bridge.delivery.circuit_breaker import CircuitBreaker, Probe, sign_of
 from bridge.outbox.store import Outbox
+from bridge.process.log_fields import Fields
 from bridge.routing.routing_table import RoutingTable
 
 #: How the trouble of an outage begins; the time follows, to the second.
@@ -65,9 +66,10 @@ class Target:
         self._token_refused = False
 
     def use(self, table: RoutingTable) -> None:
-        """Use another table: its token is tried again, and a new URL closes the circuit."""
+        """Use another table: its token is tried again, and a new URL, CA or proxy closes the circuit."""
         with self._lock:
-            is_new_target = table.theeye.url != self._table.theeye.url
+            new, old = table.theeye, self._table.theeye
+            is_new_target = (new.url, new.trust, new.proxy) != (old.url, old.trust, old.proxy)
             self._breaker.reconfigure(table.theeye.timeout, is_new_target=is_new_target)
             self._table = table
             self._token_refused = False
@@ -124,12 +126,14 @@ class Target:
             if is_open and not was_open:
                 self._opened_at = self._clock()
         if is_first:
-            log.error("%s", UNAUTHORIZED)
+            log.error(UNAUTHORIZED, Fields("unauthorized"))
         if is_open and not was_open:
-            log.warning("TheEye is unreachable; the circuit breaker stops sending: %s", result.detail)
+            text = "TheEye is unreachable; the circuit breaker stops sending: %(reason)s"
+            log.warning(text, Fields("outage", reason=result.detail))
         elif was_open and not is_open:
-            seconds = time.monotonic() - (opened_at or 0.0)
-            log.info("TheEye is reachable again after %.0f s; sending continues", seconds)
+            seconds = round(time.monotonic() - (opened_at or 0.0), 3)
+            text = "TheEye is reachable again after %(seconds).0f s; sending continues"
+            log.info(text, Fields("recovered", seconds=seconds))
         return is_first or not unauthorized
 
     @property

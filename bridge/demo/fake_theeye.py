@@ -35,8 +35,8 @@ def _stand_in(task: Task, table: RoutingTable) -> StandInTask:
     refuses fewer, so a shorter route shows here.
     """
     counts = [len(route.arguments) for route in table.routes if route.task.id == task.id]
-    if table.on_dead is not None and table.on_dead.task.id == task.id:
-        counts.append(len(table.on_dead.arguments))
+    alerts = [each for each in (table.on_dead, table.on_silence) if each is not None]
+    counts += [len(each.arguments) for each in alerts if each.task.id == task.id]
     names = task.arguments
     if names is None:
         names = tuple(f"argument {number + 1}" for number in range(max(counts, default=0)))

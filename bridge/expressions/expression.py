@@ -38,6 +38,8 @@ _FOREIGN = tuple(
         (r"\?\?|\?:", "write x | default(y)"),
         (r"\?\.", "write . instead of ?.; add | default(y) in arguments"),
         (r"\?", "write a if x else b"),
+        (r"^[\w.]+\[\*\]$", "write it without [*]: that is the whole list"),
+        (r"^\.|\$", "write the whole field without $, such as payload.x or item.labels.x"),
         (r"\[\*\]|\.\*", "[*] is only for match; write x | map(attribute='name') | list"),
         (r"===|!==", "write == or !="),
         (r"<>", "write !="),
@@ -136,7 +138,7 @@ class Expression:
     paths: tuple[Path, ...]
     #: The paths that may be missing, since `default` or `is defined` follows, and those inside them.
     optional: frozenset[Path]
-    #: The fields that it compares with a constant by ``==``, ``!=`` or ``in``.
+    #: The fields that it compares with a constant; those of a list's elements for ``x in list``.
     compared: tuple[tuple[Path, JSON], ...]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from inspect import signature
 from typing import Any, NoReturn
 
@@ -16,7 +16,17 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from bridge.core.errors import ExpressionError
-from bridge.core.fields import CONTAINERS, EVENT_NAMES, Path, Step, path_text, reject_lone_surrogates
+from bridge.core.fields import (
+    CONTAINERS,
+    EVENT_NAMES,
+    FOREIGN_NAMES,
+    Each,
+    Path,
+    Step,
+    path_elsewhere,
+    path_text,
+    reject_lone_surrogates,
+)
 from bridge.core.regex import compile_regex, compile_replacement
 from bridge.core.suggestions import did_you_mean
 from bridge.expressions.filters import (
@@ -54,7 +64,7 @@ class Rewriter(NodeTransformer):
         self.used: set[str] = set()
         self.paths: list[Path] = []
         self.optional: list[Path] = []
-        #: Fields that are compared with a constant by ==, != or in.
+        #: Fields that are compared with a constant, and that constant.
         self.compared: list[tuple[Path, Any]] = []
         self._optional_node: nodes.Expr | None = None
 
@@ -71,19 +81,28 @@ class Rewriter(NodeTransformer):
     def visit_Name(self, node: nodes.Name) -> nodes.Expr:
         if node.name == "null":
             return nodes.Const(None, lineno=node.lineno)
-        if node.name == "env":
-            self._refuse(
-                "env is available only under theeye: and sources:, as a task's id, and in secret_key", "env",
-                "write the value itself in the table",
-            )  # fmt: skip
+        if node.name in ("env", "secrets", "vars"):
+            where = "under theeye: and sources:, as a task's id, and in secret_key"
+            hint = "write the value itself in the table"
+            hint = "give the secret to the task at TheEye" if node.name == "secrets" else hint
+            self._refuse(f"env is available only {where}", node.name, hint)
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names, sure=True)
             if node.name in ("item", "index"):
                 guess = "; it exists only in a route with loop"
-            hint = self._with_a_dash(node.name) or f"known: {', '.join(self._names)}"
-            self._refuse(f"unknown name {node.name!r}{guess}", node.name, hint)
+            meant = self._with_a_dash(node.name) or self._elsewhere(node.name)
+            known = f"known: {', '.join(self._names)}"
+            if "payload" in self._names and not guess and node.name not in FOREIGN_NAMES:
+                known = f"for a field write payload.{node.name}, for text '{node.name}'; {known}"
+            self._refuse(f"unknown name {node.name!r}{guess}", node.name, meant or known)
         self.used.add(node.name)
         return node
+
+    def _elsewhere(self, name: str) -> str | None:
+        """Return what to write if `name` begins a field as other tools name it."""
+        whole = re.search(rf"(?<![\w.]){name}[\w.]*", self._text)
+        meant = path_elsewhere(whole[0], self._names) if whole else None
+        return meant and f"write {meant}"
 
     def _with_a_dash(self, name: str) -> str | None:
         """Return what to write if `name` is the end of a field such as ``headers.X-GitHub-Event``."""
@@ -151,10 +170,10 @@ class Rewriter(NodeTransformer):
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Expr:
         if node.name not in FILTERS:
-            self._refuse(
-                f"unknown filter {node.name!r}{did_you_mean(node.name, FILTERS)}", node.name,
-                f"filters: {', '.join(sorted(FILTERS))}", after="|",
-            )  # fmt: skip
+            guess, hint = did_you_mean(node.name, FILTERS), f"filters: {', '.join(sorted(FILTERS))}"
+            if node.name in TEXT_METHODS:
+                guess, hint = "", _for_function(node.name)
+            self._refuse(f"unknown filter {node.name!r}{guess}", node.name, hint, after="|")
         if node.node is None:
             self._refuse("a filter needs a value before it", node.name)
         if node.name in ("default", "d") and len(node.args) != 1:
@@ -190,10 +209,8 @@ class Rewriter(NodeTransformer):
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
         for field, constant in ((node.expr, node.ops[0].expr), (node.ops[0].expr, node.expr)):
-            values = constant.items if isinstance(constant, nodes.List) else [constant]
-            wanted = ("in",) if isinstance(constant, nodes.List) else ("eq", "ne")
-            if (path := _constant_path(field)) is not None and len(operators) == 1 and operators[0] in wanted:
-                self.compared += [(path, value.value) for value in values if isinstance(value, nodes.Const)]
+            if (path := _constant_path(field)) is not None and len(operators) == 1:
+                self.compared += _compared(path, operators[0], constant, is_right=constant is not node.expr)
         return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
@@ -216,7 +233,7 @@ class Rewriter(NodeTransformer):
             at = at.node
         root = at.name if isinstance(at, nodes.Name) else VALUE
         if root in EVENT_NAMES and root not in CONTAINERS:
-            hint = "a field of the webhook is written payload.…"
+            hint = self._elsewhere(root) or "a field of the webhook is written payload.…"
             self._refuse(f"{root} has no fields: it is text or a number", root, hint)
         if root != VALUE:
             path: list[Step] = []
@@ -323,14 +340,32 @@ class Rewriter(NodeTransformer):
         return 0
 
 
-def _for_function(name: str) -> str | None:
+def _for_function(name: str) -> str:
     """Return what to write for another language's function, in any case."""
     if name == "contains":
         return "write 'text' in x"
     for ours in FILTERS:
         if ours.replace("_", "") == name.replace("_", "").lower():
             return f"write it as a filter: x | {ours}"
-    return f"write it as a method: x.{name.lower()}(…)" if name.lower() in TEXT_METHODS else None
+    if name.lower() in TEXT_METHODS:
+        return f"write it as a method: x.{name.lower()}(…)"
+    return "there are no functions: write a filter, such as x | length, or a method, such as x.lower()"
+
+
+def _compared(
+    path: Path, operator: str, constant: nodes.Expr, *, is_right: bool
+) -> Iterator[tuple[Path, Any]]:
+    """Yield the path, or that of its elements, with each constant that it is compared with."""
+    several = constant.items if isinstance(constant, nodes.List | nodes.Tuple) else None
+    if operator in ("in", "notin") and not is_right:
+        path = Path(f"{path.text}[*]", path.root, (*path.steps, Each()))
+    elif (operator in ("in", "notin")) is (several is None):
+        return
+    for value in several or [constant]:
+        # The order of texts says nothing about them.
+        is_order = operator in ("lt", "lteq", "gt", "gteq")
+        if isinstance(value, nodes.Const) and (not is_order or type(value.value) in (int, float)):
+            yield path, value.value
 
 
 def _constant_path(node: nodes.Expr) -> Path | None:

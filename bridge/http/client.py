@@ -18,6 +18,7 @@ from requests.utils import check_header_validity
 
 from bridge import __version__
 from bridge.core.event import Headers
+from bridge.core.secrets import Secret
 from bridge.http.connection import Adapter, tls_context
 from bridge.http.encoding import decode
 from bridge.http.exchange import Exchange
@@ -64,9 +65,19 @@ class HttpClient:
         max_answer: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._watchdog = watchdog
-        tls = trust if isinstance(trust, ssl.SSLContext) else tls_context(trust)
-        self._adapter = Adapter(tls, max_idle)
+        self._tls = trust if isinstance(trust, ssl.SSLContext) else tls_context(trust)
+        self._max_idle = max_idle
         self._max_answer = max_answer
+        self._settings: tuple[ssl.SSLContext, Secret | None] = (self._tls, None)
+        self._adapter = Adapter(self._tls, max_idle)
+
+    def use(self, tls: ssl.SSLContext | None, proxy: Secret | None) -> None:
+        """From now on trust `tls`, or `trust` without one, and send through the proxy with this URL."""
+        settings = (tls or self._tls, proxy)
+        if settings != self._settings:
+            self._adapter.close()
+            self._settings = settings
+            self._adapter = Adapter(settings[0], self._max_idle, None if proxy is None else proxy.reveal())
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpAnswer:
         """POST `body` and return the answer, within `timeout` seconds.
@@ -81,12 +92,13 @@ class HttpClient:
         def send(exchange: Exchange) -> BaseHTTPResponse:
             # The pool itself: requests would spend as much time on the request as the pool does.
             origin, path = _origin_and_path(url)
+            target = url if self._adapter.proxies and url.startswith("http:") else path
             sent = {**_HEADERS, **headers, "Content-Length": str(len(body))}
             for header in sent.items():
                 check_header_validity(header)
             return self._adapter.pool(origin, exchange).urlopen(
                 "POST",
-                path,
+                target,
                 body=body,
                 headers=sent,
                 redirect=False,
@@ -104,8 +116,10 @@ class HttpClient:
 
         def send(exchange: Exchange) -> BaseHTTPResponse:
             request = requests.Request("GET", url, {**_HEADERS, **headers}).prepare()
-            self._adapter.exchange, timeout = exchange, exchange.remaining()
-            response: BaseHTTPResponse = self._adapter.send(request, stream=True, timeout=timeout).raw
+            adapter, timeout = self._adapter, exchange.remaining()
+            adapter.exchange = exchange
+            answer = adapter.send(request, stream=True, timeout=timeout, proxies=adapter.proxies)
+            response: BaseHTTPResponse = answer.raw
             return response
 
         return self._request(send, timeout)

@@ -71,7 +71,7 @@ class _Connection(HTTPConnection):
     @property
     def place(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{'' if self.proxy is None else 'the proxy '}{host}:{self.port}"
 
     def _new_conn(self) -> socket.socket:
         self.exchange.awaited = f"connection to {self.place}"
@@ -143,6 +143,18 @@ class _TLSConnection(_Connection, HTTPSConnection):
         self.exchange.awaited = f"TLS handshake with {self.place}"
         return sock
 
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()
+        except (OSError, http.client.HTTPException) as error:
+            self.exchange.awaited = f"answer of {self.place}"
+            self.exchange.note(f"{self.place}: {getattr(error, 'strerror', None) or error}")
+            raise
+        finally:
+            # The proxy got a CONNECT, and nothing of the request.
+            self.exchange.written = False
+        self.exchange.awaited = f"TLS handshake with {self._tunnel_host}"
+
     def connect(self) -> None:
         try:
             super().connect()
@@ -212,7 +224,9 @@ class Adapter(HTTPAdapter):
 
     exchange: Exchange
 
-    def __init__(self, tls: ssl.SSLContext, max_idle: float) -> None:
+    def __init__(self, tls: ssl.SSLContext, max_idle: float, proxy: str | None = None) -> None:
+        #: The proxy's URL by the scheme of a request's URL.
+        self.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
         self._tls = tls
         self._max_idle = max_idle
         #: The pool that was used last, by its origin.
@@ -225,6 +239,11 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **proxy_kwargs)
+        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
+        return manager
+
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Do nothing: the TLS context verifies."""
 
@@ -233,7 +252,8 @@ class Adapter(HTTPAdapter):
         if origin not in self._pools:
             self.exchange = exchange
             request = requests.Request("GET", origin).prepare()
-            self._pools = {origin: self.get_connection_with_tls_context(request, verify=True)}
+            pool = self.get_connection_with_tls_context(request, verify=True, proxies=self.proxies)
+            self._pools = {origin: pool}
         pool = self._pools[origin]
         pool.exchange = exchange
         return pool
@@ -245,9 +265,9 @@ class Adapter(HTTPAdapter):
         return pool
 
     def close(self) -> None:
-        pools = self.poolmanager.pools
-        for pool in [pools[key] for key in pools.keys()]:  # noqa: SIM118 - it forbids iteration
-            pool.close()
+        for pools in [manager.pools for manager in (self.poolmanager, *self.proxy_manager.values())]:
+            for pool in [pools[key] for key in pools.keys()]:  # noqa: SIM118 - it forbids iteration
+                pool.close()
         super().close()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, OutboxError, WrongState
 from bridge.core.job import Job, JobState, NewJob
 from bridge.core.redaction import is_redacted
-from bridge.intake.dead_jobs import dead_job_lines
+from bridge.intake.dead_jobs import dead_jobs
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredJob
@@ -106,8 +106,9 @@ class Changes:
         routed = self._table.jobs_for(event)
         made = self._outbox.replay(event_id, routed.jobs, entry=entry)
         created = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
-        warnings = (*dead_job_lines(self._table, routed.jobs, made), *routed.warnings)
-        return Changed(f"jobs {created}" if made else "no jobs", is_done=True, jobs=made, warnings=warnings)
+        dead = [text % fields for text, fields in dead_jobs(self._table, event_id, routed.jobs, made)]
+        text, warnings = f"jobs {created}" if made else "no jobs", (*dead, *routed.warnings)
+        return Changed(text, is_done=True, jobs=made, warnings=warnings)
 
     @property
     def _table(self) -> RoutingTable:

@@ -23,12 +23,13 @@ from bridge.core.errors import (
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
 from bridge.core.suggestions import closest_match, did_you_mean
-from bridge.intake.dead_jobs import dead_job_lines
+from bridge.intake.dead_jobs import dead_jobs
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
 from bridge.outbox.refused_requests import RefusedRequest
 from bridge.outbox.store import Outbox
 from bridge.outbox.webhook import StoredWebhook, Webhook
+from bridge.process.log_fields import Fields
 from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.sources.base.source import MAX_NAME, Source
 from bridge.sources.base.source_type import ParsedWebhook
@@ -96,9 +97,9 @@ class Receiver:
             request = head.with_body(content)
             if source.type.is_unsigned_test(request):
                 log.debug(
-                    "unsigned connection test from %s, client %s: answered 200, not stored",
-                    source.name, request.client or "unknown",
-                )  # fmt: skip
+                    "unsigned connection test from %(source)s, client %(client)s: answered 200, not stored",
+                    Fields("handshake", source=source.name, client=request.client or "unknown"),
+                )
                 return Answer(200, {"test": True})
             source.verify(request)
             event, parsed = source.read(request, self._mask, any_event=True)
@@ -112,7 +113,7 @@ class Receiver:
                 )
                 routed = Routed((), (self._mask(f"{problem}; {advice}"),))
             # Commits. The answer is 2xx only after that.
-            stored = self._store(_webhook(source, request, event, parsed, routed))
+            stored = self._store(_webhook(table, request, event, parsed, routed))
             self._log_stored(table, source, request, event, stored, routed)
             if parsed.confirm_url is not None:
                 self._confirm(source, parsed.confirm_url)
@@ -128,15 +129,19 @@ class Receiver:
         self, table: RoutingTable, source: Source, request: Request, event: Event, stored: StoredWebhook,
         routed: Routed,
     ) -> None:  # fmt: skip
+        reason = "; ".join(filter(None, (*routed.warnings, stored.note)))
         log.log(
             logging.INFO if event.event and stored.note is None else logging.WARNING,
-            "event %d: %s %s from %s, client %s, %s, jobs: %d%s",
-            stored.event_id, event.full_name, event.delivery_id, source.name, request.client or "unknown",
-            "duplicate" if stored.duplicate else "new", len(stored.jobs),
-            "".join(f"; {remark}" for remark in (*routed.warnings, stored.note) if remark is not None),
+            "event %(event)d: %(event_name)s %(delivery_id)s from %(source)s, client %(client)s, "
+            f"{'duplicate' if stored.duplicate else 'new'}, jobs: %(jobs)d{'; %(reason)s' if reason else ''}",
+            Fields(
+                "receive", event=stored.event_id, source=source.name, event_name=event.full_name,
+                delivery_id=event.delivery_id, client=request.client or "unknown",
+                duplicate=stored.duplicate, jobs=len(stored.jobs), reason=reason or None,
+            ),
         )  # fmt: skip
-        for line in dead_job_lines(table, routed.jobs, stored.jobs):
-            log.warning("event %d: %s", stored.event_id, line)
+        for text, fields in dead_jobs(table, stored.event_id, routed.jobs, stored.jobs):
+            log.warning(f"event %(event)d: {text}", fields)
         if stored.note is not None and stored.is_refused:
             # Answered 200 all the same: senders disable a webhook after a 4xx, and some send again.
             self._record_refused(source, request, 200, stored.note, len(request.body))
@@ -146,7 +151,7 @@ class Receiver:
             source.type.fetch(url)
         except SendError as error:
             raise FetchFailed(f"source {source.name} cannot be confirmed: {error}") from error
-        log.info("source %s is confirmed", source.name)
+        log.info("source %(source)s is confirmed", Fields("handshake", source=source.name))
 
     def _record(self, refusal: Refusal, head: Request, size: int | None) -> None:
         """Log a refusal, and store it."""
@@ -191,8 +196,9 @@ def _source_of(request: Request, table: RoutingTable) -> Source:
 
 
 def _webhook(
-    source: Source, request: Request, event: Event, parsed: ParsedWebhook, routed: Routed
+    table: RoutingTable, request: Request, event: Event, parsed: ParsedWebhook, routed: Routed
 ) -> Webhook:
+    source = table.sources[event.source]
     return Webhook(
         event=source.stored_form(event, made_jobs=bool(routed.jobs)),
         fingerprint=None if parsed.delivery_id else parsed.fingerprint,
@@ -204,6 +210,7 @@ def _webhook(
         replays=source.replays if request.body and event.event else None,
         has_chosen_id=source.options.delivery_id is not None and bool(event.event),
         has_event_in_body=source.has_event_in_body,
+        event_label=table.event_label(event),
     )
 
 

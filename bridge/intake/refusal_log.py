@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bridge.core.client_network import network_of
+from bridge.process.log_fields import Fields
 
 #: How long the further requests of a kind are counted.
 COUNT_PERIOD_SECONDS = 60.0
@@ -46,8 +47,8 @@ class RefusalLog:
         """When the next count ends; None if there is none."""
         return next((count.since + COUNT_PERIOD_SECONDS for count in self._counts.values()), None)
 
-    def add(self, status: int, source: str | None, client: str, reason: str, now: float) -> str | None:
-        """Count one request; return its line if it is the first of its kind.
+    def add(self, status: int, source: str | None, client: str, reason: str, now: float) -> Fields | None:
+        """Count one request; return the fields of its line if it is the first of its kind.
 
         `source` must be in the table, or None; `client` is an IP address, or empty.
         """
@@ -59,10 +60,10 @@ class RefusalLog:
             return None
         self._counts[kind] = _Count(now)
         self._clients += kind.client is not None
-        return f"refused with {status}: {reason}; client {client or 'unknown'}"
+        return Fields("refuse", status=status, source=source, client=client or "unknown", reason=reason)
 
-    def pop_ended(self, now: float, *, everything: bool = False) -> list[str]:
-        """Remove the counts that have ended by `now`, or `everything`; return a line for each above zero."""
+    def pop_ended(self, now: float, *, everything: bool = False) -> list[Fields]:
+        """Remove the counts that have ended by `now`, or `everything`; return fields for each above zero."""
         lines = []
         while self._counts:
             kind, count = next(iter(self._counts.items()))
@@ -72,8 +73,10 @@ class RefusalLog:
             self._clients -= kind.client is not None
             if count.more:
                 lines.append(
-                    f"refused with {kind.status}: {count.more:,} more of these in the last "
-                    f"{now - count.since:.0f} s; source {kind.source or 'unknown'}, "
-                    f"client {kind.client or 'one of many'}"
-                )
+                    Fields(
+                        "refuse", status=kind.status, source=kind.source,
+                        client=kind.client or "one of many", requests=count.more,
+                        seconds=round(now - count.since, 3),
+                    )
+                )  # fmt: skip
         return lines

@@ -21,8 +21,9 @@ from sqlalchemy import (
 from bridge.core.attempt_result import AttemptResult
 from bridge.core.exact_json import dumps
 from bridge.core.job import Job, JobState, Outcome
+from bridge.core.metrics import ACCEPTANCE_SECONDS, ATTEMPT_SECONDS, ATTEMPTS
 from bridge.core.retry import Decision
-from bridge.outbox import groups
+from bridge.outbox import counters, groups
 from bridge.outbox.locks import lock_all
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import attempts, jobs
@@ -122,7 +123,12 @@ def _record_all(connection: Connection, ends: Sequence[Ended]) -> list[bool]:
         }
         for end, row in zip(ends, values, strict=True)
     ]
-    _COMPLETE.rows_for(connection, completed)
+    # By attempt: the same result may be recorded twice, by its thread and when the bridge stops.
+    by_attempt = {end.attempt_id: end for end in ends}
+    for completed_row in _COMPLETE.rows_for(connection, completed):
+        job, result = by_attempt[completed_row.id].job, by_attempt[completed_row.id].result
+        counters.count(connection, ATTEMPTS, job.task, result.outcome)
+        counters.observe(connection, ATTEMPT_SECONDS, result.seconds, job.task)
     rows = [
         {
             "job": end.job.id,
@@ -133,9 +139,10 @@ def _record_all(connection: Connection, ends: Sequence[Ended]) -> list[bool]:
         for end, row in zip(ends, values, strict=True)
     ]
     found = {row.attempt for row in _RECORD.rows_for(connection, rows)}
-    for end, row in zip(ends, rows, strict=True):
-        if end.attempt_id in found:
-            _unblock_next(connection, end.job, row["state"], end.now)
+    states = {row["attempt"]: row["state"] for row in rows}
+    for attempt_id in sorted(found):
+        end = by_attempt[attempt_id]
+        _finish_move(connection, end.job, states[attempt_id], end.now)
     return [
         end.attempt_id in found or _record_late(connection, end, row)
         for end, row in zip(ends, values, strict=True)
@@ -204,7 +211,7 @@ def _move(
     moved = _moved(connection, job, state, values, now)
     is_found = connection.execute(statement, {**condition, **moved}).rowcount == 1
     if is_found:
-        _unblock_next(connection, job, moved["state"], now)
+        _finish_move(connection, job, moved["state"], now)
     return is_found
 
 
@@ -222,7 +229,11 @@ def _moved(
     return {**values, "state": JobState.SKIPPED, "reason": reason, "ended_at": now}
 
 
-def _unblock_next(connection: Connection, job: Job, state: JobState, now: float) -> None:
+def _finish_move(connection: Connection, job: Job, state: JobState, now: float) -> None:
+    """Count the end of a job that is now in this state, and unblock the next one of its group."""
+    counters.count_end(connection, job.route, job.task, state)
+    if state is JobState.ACCEPTED:
+        counters.observe(connection, ACCEPTANCE_SECONDS, max(0.0, now - job.created_at), job.task)
     if job.group is not None and state not in groups.BLOCKING:
         groups.unblock_head(connection, job.task_id, job.group, now)
 

@@ -8,6 +8,7 @@ import threading
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.store import Outbox
 from bridge.process.clock import Clock
+from bridge.process.log_fields import Fields
 from bridge.process.settings import Retention
 
 #: The time from one pass to the next, seconds.
@@ -60,13 +61,13 @@ class Pruner:
         try:
             pruned = self._outbox.prune(self._retention, self._closed.is_set)
         except StoreUnavailable as error:
-            log.warning("retention failed: %s", error)
+            log.warning("retention failed: %(reason)s", Fields("prune", reason=error))
         except Exception:
             # A defect must not end the thread.
-            log.exception("retention failed")
+            log.exception("retention failed", Fields("defect"))
         else:
             if pruned:
                 log.info(
-                    "retention deleted %d events, %d jobs, %d bodies",
-                    pruned.events, pruned.jobs, pruned.bodies,
-                )  # fmt: skip
+                    "retention deleted %(events)d events, %(jobs)d jobs, %(bodies)d bodies",
+                    Fields("prune", events=pruned.events, jobs=pruned.jobs, bodies=pruned.bodies),
+                )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +14,8 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from bridge.core.event import rfc3339
 from bridge.core.job import JobState
-from bridge.outbox import lookup
+from bridge.core.metrics import EVENTS, WEBHOOK_SECONDS
+from bridge.outbox import counters, expectations, lookup
 from bridge.outbox.job_storage import (
     insert_independent_jobs,
     insert_jobs,
@@ -38,7 +41,7 @@ _INSERT_EVENTS = insert_rows(
 )
 _JOBS_OF = (
     select(
-        jobs.c.id, jobs.c.event_id, jobs.c.route, jobs.c.item_key, jobs.c.state, jobs.c.reason,
+        jobs.c.id, jobs.c.event_id, jobs.c.route, jobs.c.task, jobs.c.item_key, jobs.c.state, jobs.c.reason,
     )
     .where(
         jobs.c.event_id == bindparam("event_id"),
@@ -58,6 +61,10 @@ class NewEvent:
     row: dict[str, Any]
     #: Seconds since the epoch.
     now: float
+    #: The sources and routes with `expect_every`.
+    expected: Collection[expectations.Key] = ()
+    #: Durations of earlier webhooks, by source; the store empties it.
+    durations: deque[tuple[str, float]] = field(default_factory=deque)
 
     @property
     def delivery(self) -> tuple[str, str]:
@@ -75,8 +82,35 @@ def store(connection: Connection, new: Sequence[NewEvent]) -> list[StoredWebhook
     """
     lock(connection, *{name for each in new for name in lookup.lock_names(each.webhook)})
     lock_all(connection, {name for each in new for name in lock_names(each.webhook.jobs)})
-    stored = _store_common(connection, new)
-    return [stored[at] if at in stored else _store_one(connection, each) for at, each in enumerate(new)]
+    common = _store_common(connection, new)
+    stored = [common[at] if at in common else _store_one(connection, each) for at, each in enumerate(new)]
+    if expected := new[-1].expected:
+        seen = {
+            (each.webhook.event.source, route)
+            for each, one in zip(new, stored, strict=True)
+            for route in ("", *(job.route for job in one.jobs))
+        }
+        # Last, so that other processes do not wait long for the locks of these rows.
+        expectations.see(connection, seen.intersection(expected), new[-1].now)
+    for each, done in zip(new, stored, strict=True):
+        webhook = each.webhook
+        counters.count(connection, EVENTS, webhook.event.source, webhook.event_label, _verdict(webhook, done))
+    with suppress(IndexError):  # when it is empty
+        while True:
+            source, seconds = new[0].durations.popleft()
+            counters.observe(connection, WEBHOOK_SECONDS, seconds, source)
+    return stored
+
+
+def _verdict(webhook: Webhook, stored: StoredWebhook) -> str:
+    """Return the result of a webhook, for metrics."""
+    if stored.is_refused:
+        return "refused"
+    if stored.duplicate:
+        return "duplicate"
+    if not webhook.event.event:
+        return "unreadable"
+    return "matched" if webhook.jobs else "unmatched"
 
 
 def _store_common(connection: Connection, new: Sequence[NewEvent]) -> dict[int, StoredWebhook]:
@@ -223,9 +257,9 @@ def _complete(connection: Connection, event_id: int, webhook: Webhook, now: floa
         # A route that exceeded its budget does not say what it makes of its items.
         if row.state == JobState.DEAD and not (row.item_key and row.route in whole)
     ]
-    ended = [row.id for row, new in dead if new is None and not row.item_key and row.route in of_items]
+    ended = [row for row, new in dead if new is None and not row.item_key and row.route in of_items]
     skip_whole_routes(connection, ended, now)
-    dead = [(row, new) for row, new in dead if row.id not in ended]
+    dead = [(row, new) for row, new in dead if row not in ended]
     states = retry_dead(connection, dead, now)
     done += [
         StoredJob(row.id, new.route, new.task, JobState.WAITING)

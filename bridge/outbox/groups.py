@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from bridge.core.job import Job, JobState
+from bridge.outbox import counters
 from bridge.outbox.schema import BLOCKS_GROUP, jobs
 
 #: The states of a job that blocks the later ones of its group.
@@ -86,7 +87,7 @@ _SUPERSEDE = (
         + cast(_NEWEST.c.newest, Text)
         + case((jobs.c.window_unknowns > 0, MAYBE_SENT), else_=""),
     )
-    .returning(jobs.c.id)
+    .returning(jobs.c.id, jobs.c.route, jobs.c.task)
 )
 _BEFORE = jobs.alias("before")
 _UNBLOCK_HEADS = (
@@ -193,9 +194,11 @@ def supersede_waiting(
     if not newest:
         return set()
     some = {"some": list(newest.values()), "now": now}
-    skipped = set(connection.execute(_SUPERSEDE, some).scalars())
+    skipped = connection.execute(_SUPERSEDE, some).all()
+    for row in skipped:
+        counters.count_end(connection, row.route, row.task, JobState.SKIPPED)
     connection.execute(_UNBLOCK_HEADS, some)
-    return skipped
+    return {row.id for row in skipped}
 
 
 def superseding_job(connection: Connection, job: Job) -> int | None:

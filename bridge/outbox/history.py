@@ -16,6 +16,7 @@ from bridge.outbox.database import Database
 from bridge.outbox.row_mapping import event_of, job_of
 from bridge.outbox.schema import events, jobs
 from bridge.routing.route import OnDead
+from bridge.routing.silence import OnSilence
 
 #: The most events of a page.
 PAGE_EVENTS = 200
@@ -40,6 +41,8 @@ _NEWEST = (
     .where(
         tuple_(events.c.received_at, events.c.id) < tuple_(bindparam("before"), bindparam("before_id")),
         events.c.received_at >= bindparam("since"),
+        # No route reads the bridge's own events.
+        events.c.source != OnSilence.SOURCE,
     )
     .order_by(events.c.received_at.desc(), events.c.id.desc())
     .limit(bindparam("limit"))

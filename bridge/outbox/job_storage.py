@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from bridge.core.job import JobState, NewJob
-from bridge.outbox import groups, keys
+from bridge.core.metrics import JOBS_CREATED
+from bridge.outbox import counters, groups, keys
 from bridge.outbox.row_mapping import JOB_COLUMNS, initial_values, job_row
 from bridge.outbox.schema import jobs
 from bridge.outbox.statement import insert_rows
@@ -91,6 +92,9 @@ def insert_independent_jobs(
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
     """Return the ids of the new jobs, in the order of their rows."""
     ids = {tuple(key): job_id for job_id, *key in _INSERT_JOBS.rows_for(connection, rows)}
+    for row in rows:
+        counters.count(connection, JOBS_CREATED, row["route"], row["task"])
+        counters.count_end(connection, row["route"], row["task"], row["state"])
     return [ids[_KEY(row)] for row in rows]
 
 
@@ -107,15 +111,17 @@ def insert_items(
     there = set(connection.execute(select(jobs.c.item_key).where(*of_route)).scalars())
     missing = [job for job in items if job.item_key not in there]
     insert_jobs(connection, dead.event_id, missing, now, replay=dead.replay, redelivered=not dead.replay)
-    skip_whole_routes(connection, [dead.id], now)
+    skip_whole_routes(connection, [dead], now)
     return JobState.SKIPPED
 
 
-def skip_whole_routes(connection: Connection, ids: Sequence[int], now: float) -> None:
+def skip_whole_routes(connection: Connection, dead: Sequence[Row[*tuple[Any, ...]]], now: float) -> None:
     """Skip dead jobs for whole routes whose items now have jobs."""
     skipped = {"state": JobState.SKIPPED, "reason": HAS_ITEMS, "ended_at": now}
-    if ids:
-        connection.execute(_CHANGE_JOB, [{"job": job_id, **skipped} for job_id in ids])
+    if dead:
+        connection.execute(_CHANGE_JOB, [{"job": row.id, **skipped} for row in dead])
+    for row in dead:
+        counters.count_end(connection, row.route, row.task, JobState.SKIPPED)
 
 
 def retry_dead(
@@ -151,6 +157,8 @@ def retry_dead(
     groups.assign_positions(connection, rows)
     stored = [(old.id, row) for (old, _), row in zip(built, rows, strict=True)]
     connection.execute(_CHANGE_JOB, [{"job": job_id, **row} for job_id, row in stored])
+    for (_, new), row in zip(built, rows, strict=True):
+        counters.count_end(connection, new.route, new.task, row["state"])
     skipped = groups.supersede_waiting(connection, stored, now)
     return states | {
         job_id: JobState.SKIPPED if job_id in skipped else row["state"] for job_id, row in stored

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
 from bridge.core.errors import NoSuchEvent, NoSuchJob, WrongState
 from bridge.core.job import Job, JobState, NewJob
-from bridge.outbox import audit, groups, job_storage
+from bridge.outbox import audit, counters, groups, job_storage
 from bridge.outbox.locks import lock_all
 from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import events, jobs
@@ -96,11 +97,10 @@ def replay(
     return job_storage.insert_jobs(connection, event_id, new, now, replay=number)
 
 
-def _update(
-    connection: Connection, job: Job, values: dict[str, object], now: float, entry: int | None
-) -> bool:
+def _update(connection: Connection, job: Job, values: dict[str, Any], now: float, entry: int | None) -> bool:
     """Update a job; return whether the next job of its group was blocked."""
     audit.count(connection, entry)
+    counters.count_end(connection, job.route, job.task, values["state"])
     connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
     return job.group is not None and groups.unblock_head(connection, job.task_id, job.group, now)
 

@@ -16,10 +16,12 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, Prog
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.core.errors import StoreUnavailable
+from bridge.outbox.counters import counting
 from bridge.outbox.database import Batch, Database, cause
 from bridge.outbox.pool import POOL_SIZE, SURPLUS_INTERVAL, ElasticPool, is_full
 from bridge.outbox.session import CONNECT_TIMEOUT, Session, connect
 from bridge.outbox.writer import Writer
+from bridge.process.log_fields import Fields
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class PostgreSQL(Database):
         attempts = count(1)
         while True:
             try:
-                with self._engine.begin() as connection:
+                with self._engine.begin() as connection, counting(connection, self._announcer.name):
                     return work(connection)
             except _UNAVAILABLE as error:
                 is_deadlock = isinstance(getattr(error, "orig", None), DeadlockDetected)
@@ -126,9 +128,10 @@ class PostgreSQL(Database):
                 with self._detached() as session:
                     if session.durability_risk != risk:
                         risk = session.durability_risk
-                        log.warning("%s", risk)
+                        log.warning("%(reason)s", Fields("store", reason=risk))
                     if session.is_pooled:
-                        log.info("a pooler is in front of PostgreSQL: polling for jobs of other processes")
+                        message = "a pooler is in front of PostgreSQL: polling for jobs of other processes"
+                        log.info(message, Fields("store"))
                         return
                     session.listen(CHANNEL)
                     if lost:
@@ -137,7 +140,8 @@ class PostgreSQL(Database):
                     self._receive(session, on_notice)
             except (SQLAlchemyError, DriverError, StoreUnavailable) as error:
                 if not lost and not self._closed.is_set():
-                    log.warning("cannot LISTEN; this process polls for new jobs: %s", cause(error))
+                    message = "cannot LISTEN; this process polls for new jobs: %(reason)s"
+                    log.warning(message, Fields("store", reason=cause(error)))
                 lost = True
                 self._closed.wait(RECONNECT_INTERVAL)
 
@@ -199,7 +203,8 @@ class Announcer:
             with self._engine.begin() as connection:
                 connection.execute(text("SELECT pg_notify(:channel, :name)"), notice)
         except (SQLAlchemyError, StoreUnavailable) as error:
-            log.warning("cannot NOTIFY; other processes poll for new jobs: %s", cause(error))
+            message = "cannot NOTIFY; other processes poll for new jobs: %(reason)s"
+            log.warning(message, Fields("store", reason=cause(error)))
 
 
 def _require_writes(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, delete, func, or_, select, tuple_, update
 
 from bridge.core.job import JobState
+from bridge.outbox import counters
 from bridge.outbox.audit import count
 from bridge.outbox.database import Database
 from bridge.outbox.locks import lock
@@ -153,6 +154,7 @@ def prune(
             pruned += database.write(partial(delete_expired, some=some, cutoffs=cutoffs, entry=entry))
     if not stop():
         _prune_audit(database, now - max(AUDIT_RETENTION, retention.events))
+        database.write(counters.fold)
     return pruned
 
 

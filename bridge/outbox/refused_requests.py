@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
+from bridge.core.metrics import REFUSED
+from bridge.outbox import counters
 from bridge.outbox.locks import lock
 from bridge.outbox.row_mapping import without_nul
 from bridge.outbox.schema import refused_requests
 
 #: How many requests of a source are stored.
 LIMIT_PER_SOURCE = 20
+NO_COUNTS: Mapping[tuple[str, str], int] = {}
 #: The largest size that every database can store.
 _LARGEST = 2**63 - 1
 
@@ -38,11 +41,21 @@ class RefusedRequest:
     client: str | None = None
 
 
-def store_refused(connection: Connection, refused: Iterable[RefusedRequest]) -> None:
-    """Store requests, and delete the oldest of their sources."""
+def store_refused(
+    connection: Connection,
+    refused: Iterable[RefusedRequest],
+    counts: Mapping[tuple[str, str], int] = NO_COUNTS,
+) -> None:
+    """Store requests, and delete those before the last LIMIT_PER_SOURCE of each source.
+
+    `counts` are the numbers of refused requests by source and cause, for metrics.
+    """
     lock(connection, ("refused_requests",))
+    for (source, cause), number in counts.items():
+        counters.count(connection, REFUSED, source, cause, by=number)
     rows = [_row(one) for one in refused]
-    connection.execute(insert(refused_requests), rows)
+    if rows:
+        connection.execute(insert(refused_requests), rows)
     for source in {row["source"] for row in rows}:
         of_source = select(refused_requests.c.id).where(refused_requests.c.source == source)
         last = of_source.order_by(refused_requests.c.id.desc()).limit(LIMIT_PER_SOURCE)

@@ -176,6 +176,29 @@ dead_job_alerts = Table(
     "dead_job_alerts", metadata, Column("route", Text, primary_key=True), Column("at", Double, nullable=False)
 )
 
+#: The sources and routes with `expect_every`; route is empty for the source itself.
+expectations = Table(
+    "expectations",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("since", Double, nullable=False),  # when a process first expected it
+    Column("seen_at", Double),  # the last webhook, or the last job of the route
+    Column("alerted", Boolean, nullable=False),  # whether a job of on_silence reports the silence
+)
+
+#: The counts of /metrics; see counters.
+counters = Table(
+    "counters",
+    metadata,
+    # Each process has a writer or several. None adds to the rows of another, for whose lock it would wait.
+    Column("writer", Text, primary_key=True),
+    Column("series", Text, primary_key=True),  # a metric's name and the values of its labels: a JSON list
+    Column("value", Double, nullable=False),
+    Column("at", Double, nullable=False),  # when it last grew
+    sqlite_with_rowid=False,
+)
+
 #: Actions of people on jobs, events, tasks and routes.
 audit = Table(
     "audit",

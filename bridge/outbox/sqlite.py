@@ -6,19 +6,20 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.core.errors import NoStore, StoreUnavailable
-from bridge.outbox.database import Batch, Database, cause
+from bridge.outbox.database import Batch, Database, cause, store_name
 from bridge.outbox.presence import FileLock, Presence
 from bridge.outbox.writer import WRITES_OPTION, Writer
+from bridge.process.log_fields import Fields
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -188,6 +189,7 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")  # no other folder need be writable
         for name, expected in SETTINGS.items():
             (actual,) = cursor.execute(f"PRAGMA {name}").fetchone()
             if actual != expected:
@@ -204,6 +206,30 @@ def connect(url: str, *, checkpoints: bool = True) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[Connection]:
+    """Yield a connection to an existing file that cannot write. Raises NoStore, StoreUnavailable.
+
+    It is safe beside any other process with any release of SQLite. It never checkpoints, not even when it is
+    the last connection to close: that needs a lock that a file opened to read cannot have.
+    """
+    path = Path(store_name(url))
+    if not path.exists():
+        raise NoStore(f"{path} does not exist")
+    address = f"{path.as_uri()}?mode=ro"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(f"{path} cannot be read: {cause(error)}") from error
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -228,7 +254,8 @@ def _close_to_others(path: Path) -> None:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.warning("%s is open to other users; run chmod 600 on it: %s", file, error.strerror)
+            why = f"{file} is open to other users; run chmod 600 on it: {error.strerror}"
+            log.warning("%(reason)s", Fields("store", reason=why))
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,11 +15,13 @@ from bridge.core.attempt_result import AttemptResult
 from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob
 from bridge.core.event import Event
 from bridge.core.job import Attempt, Job, JobState, NewJob
+from bridge.core.metrics import Series
 from bridge.core.retry import Decision
 from bridge.core.task import Rate
 from bridge.outbox import (
     attempt_storage,
     claims,
+    counters,
     dead_job_alerts,
     event_storage,
     migrations,
@@ -34,6 +37,7 @@ from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
 from bridge.outbox.database import Database
 from bridge.outbox.event_storage import NewEvent
+from bridge.outbox.expectations import Expectations
 from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.history import EventWithJobs, history
 from bridge.outbox.listing import Listing
@@ -43,7 +47,7 @@ from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.presence import Presence
 from bridge.outbox.processes import Process
 from bridge.outbox.prune import Pruned, prune
-from bridge.outbox.refused_requests import RefusedRequest, refused_of, store_refused
+from bridge.outbox.refused_requests import NO_COUNTS, RefusedRequest, refused_of, store_refused
 from bridge.outbox.row_mapping import EventSummary, attempt_of, event_of, event_row, job_of, summary_of
 from bridge.outbox.schema import attempts, events, jobs, refused_requests
 from bridge.outbox.sqlite import SQLite
@@ -69,6 +73,8 @@ class Outbox:
         self._clock = clock
         self._on_waiting_job: Callable[[], None] = lambda: None
         self._database: Database
+        #: How long the last webhooks took, by source; the next one's commit writes them.
+        self._durations: deque[tuple[str, float]] = deque()
         if url.startswith("postgres"):
             self._database = PostgreSQL(url)
         else:
@@ -78,6 +84,8 @@ class Outbox:
         #: Lists with filters and pages.
         self.listing = Listing(self._database)
         self.activity = Activity(self._database)
+        #: When the sources and routes with `expect_every` were seen.
+        self.expectations = Expectations(self._database, clock)
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
             found = self._database.read(migrations.revision)
@@ -132,14 +140,18 @@ class Outbox:
         # Outside the unit of work, which may run in the only thread that writes: this compresses the body.
         row = event_row(webhook)
         self._database.require_files()
-        new = NewEvent(webhook, row, self._clock())
+        new = NewEvent(webhook, row, self._clock(), self.expectations.active, self._durations)
         stored = self._database.write_in_batch(event_storage.store, new)
+        seconds = max(0.0, self._clock() - webhook.event.received_at)
+        self._durations.append((webhook.event.source, seconds))
         self._wake(waiting=any(job.state is JobState.WAITING for job in stored.jobs))
         return stored
 
-    def store_refused(self, refused: Iterable[RefusedRequest]) -> None:
-        """Store refused requests; the last LIMIT_PER_SOURCE of each source remain."""
-        self._write(store_refused, refused)
+    def store_refused(
+        self, refused: Iterable[RefusedRequest], counts: Mapping[tuple[str, str], int] = NO_COUNTS
+    ) -> None:
+        """Store refused requests; see refused_requests.store_refused."""
+        self._write(store_refused, refused, counts)
 
     def prune(self, retention: Retention, stop: Callable[[], bool], *, entry: int | None = None) -> Pruned:
         """Delete what is older than its retention, until `stop` returns true; see prune.prune."""
@@ -281,6 +293,10 @@ class Outbox:
         was_paused = self._write(pauses.resume, kind, name, now, entry)
         self._wake(waiting=True)
         return was_paused
+
+    def measure(self) -> dict[Series, float]:
+        """Return the numbers of ``/metrics`` that the store has."""
+        return self._database.read(partial(counters.measure, now=self._clock()))
 
     def paused(self) -> list[Pause]:
         """Return what is paused."""

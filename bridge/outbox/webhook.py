@@ -9,6 +9,7 @@ import orjson
 
 from bridge.core.event import Event
 from bridge.core.job import JobState, NewJob
+from bridge.core.metrics import OTHER_EVENT
 from bridge.sources.base.source_type import Replays
 
 
@@ -33,6 +34,8 @@ class Webhook:
     #: Whether the body alone defines the event's name. Then the same body is the same event, even if the
     #: table names it otherwise now.
     has_event_in_body: bool = False
+    #: The event's name in metrics, which have a limited number of names.
+    event_label: str = OTHER_EVENT
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from bridge.core.errors import StoreUnavailable
+from bridge.outbox.counters import counting, undone_on_error
 from bridge.outbox.database import Batch, RunAlone, cause
 from bridge.outbox.statement import Statement
+from bridge.process.log_fields import Fields
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -113,6 +116,7 @@ class Writer:
         self._cause = cause
         self._conflicts = conflicts
         self._engine = engine
+        self._name = uuid4().hex
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
@@ -171,7 +175,8 @@ class Writer:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - the callers get the cause, and this thread must go on
             why = f"the database cannot be written: {self._cause(error)}"
-            log.error("%s", why)  # noqa: TRY400 - the line has the cause, and a traceback its values
+            fields = Fields("store", reason=why)
+            log.error("%(reason)s", fields)  # noqa: TRY400 - a traceback would have the values, too
             for unit in group:
                 unavailable = StoreUnavailable(why)
                 unavailable.__cause__ = error
@@ -204,7 +209,7 @@ class Writer:
         if not group:
             return
         try:
-            with self._connected() as connection, connection.begin():
+            with self._connected() as connection, connection.begin(), counting(connection, self._name):
                 settled = self._run_batches(group, connection)
                 settled += [_run_alone(unit, connection) for unit in group if unit.batch is None]
                 self._before_commit()
@@ -244,7 +249,8 @@ class Writer:
             except Exception as error:
                 if isinstance(error, OperationalError) and not isinstance(error.orig, self._conflicts):
                     raise
-                log.warning("%d units of work run one by one, after: %s", len(units), self._cause(error))
+                message = f"{len(units)} units of work run one by one, after: %(reason)s"
+                log.warning(message, Fields("store", reason=self._cause(error)))
                 raise _BatchFailed(units) from error
             settled += [partial(unit.succeed, result) for unit, result in zip(units, results, strict=True)]
         return settled
@@ -254,7 +260,8 @@ def _run_alone(unit: _Unit, connection: Connection) -> Callable[[], None]:
     """Run one unit in its savepoint; return a function that gives its caller the result after the commit."""
     _SAVEPOINT.count(connection, {})
     try:
-        result = unit.argument(connection)
+        with undone_on_error(connection):
+            result = unit.argument(connection)
     except OperationalError:
         # The whole group fails: SQLite may have undone the transaction.
         raise

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from bridge.process.log_fields import Fields
+
 #: Larger steps are jumps, seconds; NTP corrects in smaller ones.
 JUMP_THRESHOLD = 5.0
 #: How long a jump must last before the clock follows it, seconds.
@@ -65,9 +67,11 @@ class Clock:
             self._ahead, self._jump = ahead, None
         elif self._jump is None or abs(ahead - self._jump[0]) > JUMP_THRESHOLD:
             self._jump, self._unsteady_at = (ahead, now), now
-            log.warning("the clock jumped by %+.0f s; check NTP", ahead - self._ahead)
+            fields = Fields("clock", seconds=round(ahead - self._ahead, 3))
+            log.warning("the clock jumped by %(seconds)+.0f s; check NTP", fields)
         elif now - self._jump[1] >= FOLLOW_DELAY:
-            log.warning("using the new time after the clock's jump by %+.0f s", ahead - self._ahead)
+            fields = Fields("clock", seconds=round(ahead - self._ahead, 3))
+            log.warning("using the new time after the clock's jump by %(seconds)+.0f s", fields)
             self.forward_jumps += ahead > self._ahead
             self.backward_jumps += ahead < self._ahead
             self._ahead, self._jump, self._unsteady_at = ahead, None, now

@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from queue import SimpleQueue
 
+from bridge.process.log_fields import Fields
+
 #: Lines that may wait to be written. Further lines are dropped.
 QUEUE_LIMIT = 4096
 #: How long a line waits for others that are written with it, seconds: to wake a thread costs as much as to
@@ -67,10 +69,11 @@ class QueuedHandler(logging.Handler):
 
     def _report_dropped(self) -> None:
         if self._dropped:
-            message = f"dropped {self._dropped} log lines while standard error was blocked"
+            message = "dropped %(lines)d log lines while standard error was blocked"
+            fields = Fields("trouble", lines=self._dropped)
             self._dropped = 0
-            fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
-            self._put(logging.makeLogRecord(fields))
+            record = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+            self._put(logging.makeLogRecord({**record, "args": fields}))
 
     def _put(self, record: logging.LogRecord) -> None:
         self._items.put(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))

@@ -29,6 +29,8 @@ def _number(lowest: int, highest: int) -> Callable[[str], int]:
 #: How many proxies add to X-Forwarded-For on a platform, by a variable that the platform sets. Render has
 #: Cloudflare, too; Fly.io adds the app's own address: https://fly.io/docs/networking/request-headers/
 PLATFORMS = {"DYNO": 1, "K_SERVICE": 1, "RAILWAY_ENVIRONMENT": 1, "RENDER": 2, "FLY_APP_NAME": 2}
+#: Variables in containers whose disk is deleted at each restart or deploy.
+DISK_DELETING = (*PLATFORMS, "KOYEB_APP_NAME", "KUBERNETES_SERVICE_HOST")
 
 #: Without a second @: it would make the end of a password a part of the host, which messages show.
 _POSTGRESQL = re.compile(
@@ -63,6 +65,15 @@ def _database_url(text: str) -> str:
     raise ValueError(f"it has no scheme; expected {_SHAPE}, or sqlite:/// before the path of a file")
 
 
+def _bind(text: str) -> str:
+    if re.fullmatch(r"unix:/[^\0]+", text):
+        return text
+    found = re.fullmatch(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text, re.ASCII)
+    if text and (found is None or int(found[2]) > 65535):
+        raise ValueError("expected host:port, such as 127.0.0.1:8000 or [::1]:8000, or unix:/path/to/socket")
+    return text
+
+
 def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("expected true or false")
@@ -86,7 +97,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
         for word in words:
             if text.lower() == word.lower():
                 return word
-        raise ValueError(f"expected one of {', '.join(words)}")
+        raise ValueError(f"expected one of {', '.join(filter(None, words))}")
 
     return read
 
@@ -152,11 +163,23 @@ class Variable:
 VARIABLES = (
     Variable("PORT", "8000", "the port on which the server listens, on all interfaces", _number(0, 65535)),
     Variable(
+        "BRIDGE_BIND",
+        "",
+        "the address on which the server listens instead of `PORT`: `host:port` or `unix:/path/to/socket`",
+        _bind,
+    ),
+    Variable(
         "DATABASE_URL",
         "sqlite:///var/bridge.db",
         "the database of events, jobs and attempts",
         _database_url,
         private=True,
+    ),
+    Variable(
+        "BRIDGE_PERSISTENT_DISK",
+        "false",
+        "true: the disk of an SQLite database survives restarts and deploys, so do not warn about it",
+        _boolean,
     ),
     Variable("BRIDGE_CONFIG", "config", "the folder or the file of the routing table", Path),
     Variable(
@@ -181,7 +204,8 @@ VARIABLES = (
     Variable(
         "BRIDGE_STATUS_TOKEN",
         "",
-        "the token for the details of `/readyz`, in `Authorization: Bearer …`; without it, see the log",
+        "the token for `/metrics` and the details of `/readyz`, in `Authorization: Bearer …`; without it, "
+        "`/metrics` answers 404, and the details are in the log",
         _secret,
         private=True,
     ),
@@ -220,12 +244,18 @@ VARIABLES = (
         parse_duration,
     ),
     Variable(
-        "WEB_CONCURRENCY", "1", "the number of web processes", _number(1, 64), otherwise="2 on PostgreSQL"
+        "WEB_CONCURRENCY",
+        "1",
+        "the number of web processes; on SQLite, Heroku's and Dokku's value has no effect",
+        _number(1, 64),
+        otherwise="2 on PostgreSQL",
     ),
     Variable(
         "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR")
     ),
-    Variable("LOG_FORMAT", "json", "json (one object for each line) or text", _one_of("json", "text")),
+    Variable(
+        "LOG_FORMAT", "", "json or text; unset: text on a terminal, else json", _one_of("json", "text", "")
+    ),
 )
 
 #: Variables in which platforms name the deployed commit; the first that is set counts.
@@ -251,8 +281,12 @@ class Settings:
     """The environment variables, read and checked."""
 
     port: int
+    #: gunicorn's form of one address; empty: every interface, on `port`.
+    bind: str
     #: An SQLAlchemy URL.
     database_url: str
+    #: Whether the disk of an SQLite database survives, although it may not look so.
+    persistent_disk: bool
     #: The folder or file of the routing table.
     config: Path
     #: Whether web processes deliver.
@@ -264,7 +298,7 @@ class Settings:
     #: How many proxies add to a request's X-Forwarded-For.
     trusted_proxies: int
     retention: Retention
-    #: Shows the details of ``/readyz``; None: only the log has them.
+    #: Shows ``/metrics`` and the details of ``/readyz``; None: only the log has the details.
     status_token: Secret | None
     #: The password of the page; None: the page is closed.
     admin_password: Secret | None
@@ -276,9 +310,12 @@ class Settings:
     stop_timeout: float
     web_concurrency: int
     log_level: str
+    #: Empty: it depends on whether standard error is a terminal.
     log_format: str
     #: The deployed commit, if the platform names it.
     commit: str | None
+    #: The variable that shows a container whose disk is deleted, if one is set.
+    disk_deleting: str | None
     #: For ``${{ env.NAME }}``.
     environment: Environment
 
@@ -294,7 +331,7 @@ class Settings:
         return *single, *(each.secret for each in self.api_tokens)
 
     def unknown_variables(self) -> list[str]:
-        """Return a line for each variable that begins like one of the bridge and that nothing reads.
+        """Return a line for each variable named like one of the bridge that nothing reads.
 
         The table must be loaded before: it may read such a variable.
         """
@@ -304,9 +341,11 @@ class Settings:
         read |= {f"{name}_FILE" for name in (*private, *self.environment.requested)}
         lines = []
         for name in sorted(self.environment):
-            if name.startswith("BRIDGE_") and name not in read and not _SERVICE_LINK.search(name):
+            is_short = f"BRIDGE_{name}" in names
+            is_ours = is_short or (name.startswith("BRIDGE_") and not _SERVICE_LINK.search(name))
+            if is_ours and name not in read:
                 # The prefix alone would make every name similar.
-                near = closest_match(name.removeprefix("BRIDGE_"), names.values())
+                near = name if is_short else closest_match(name.removeprefix("BRIDGE_"), names.values())
                 meant = "".join(f"; did you mean {each}?" for each, short in names.items() if short == near)
                 lines.append(f"the bridge has no variable {name} and ignores it{meant}")
         return lines
@@ -329,10 +368,21 @@ class Settings:
                 mistakes.append(f"{variable.name}: {shown}{error}")
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        if values["database_url"].startswith("postgresql") and not environ.get("WEB_CONCURRENCY"):
+        if (port := values["bind"].rpartition(":")[2]).isdigit():
+            values["port"] = int(port)
+        on_postgresql = values["database_url"].startswith("postgresql")
+        if on_postgresql and not environ.get("WEB_CONCURRENCY"):
             values["web_concurrency"] = 2
+        elif not on_postgresql and environ.get("DYNO"):
+            # Heroku's buildpack sets it, and several processes can corrupt an SQLite database.
+            values["web_concurrency"] = 1
         if not environ.get("BRIDGE_TRUSTED_PROXIES"):
             platforms = (proxies for name, proxies in PLATFORMS.items() if environ.get(name))
             values["trusted_proxies"] = max(platforms, default=0)
-        # A new Environment: the table is not reloaded for files that the settings alone name.
-        return cls(**values, commit=_commit(environ), environment=Environment(environ))
+        return cls(
+            **values,
+            commit=_commit(environ),
+            disk_deleting=next((name for name in DISK_DELETING if environ.get(name)), None),
+            # A new Environment: the table is not reloaded for files that the settings alone name.
+            environment=Environment(environ),
+        )

@@ -23,6 +23,10 @@ class EventIndex:
             for name in route.event_names or ():
                 self._by_name.setdefault(name, []).append(position)
 
+    def has(self, names: Sequence[str]) -> bool:
+        """Return whether a route without a wildcard names one of these events."""
+        return any(name in self._by_name for name in names)
+
     def candidates(self, event: Event) -> list[Route]:
         """Return the routes whose ``event:`` may match, in the order of the table."""
         named = self._by_name.get(event.event, ()), self._by_name.get(event.full_name, ())

@@ -149,6 +149,8 @@ class Route:
     once: Once | None = None
     #: Whether it applies only if no other route of its source matches.
     otherwise: bool = False
+    #: The longest expected time between two of its jobs, seconds.
+    expect_every: float | None = None
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
     #: Where the table has it.
@@ -287,18 +289,35 @@ class Route:
 
 
 @dataclass(frozen=True)
-class OnDead:
-    """The task that alerts people to dead jobs."""
+class Alert:
+    """A task that alerts people."""
 
     #: The route's name of its jobs, which no route may have.
-    NAME: ClassVar[str] = "on_dead"
-    #: The names in its arguments.
-    NAMES: ClassVar[tuple[str, ...]] = ("job", "dead")
+    NAME: ClassVar[str]
 
     task: Task
     arguments: tuple[Argument, ...]
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
+
+    def _job(self, scope: Mapping[str, JSON], item_key: str = "") -> NewJob:
+        arguments = reason = None
+        try:
+            arguments, reason = _built(self.task, self.arguments, scope)
+        except (EvaluationError, OverBudget) as error:
+            reason = str(error)
+        return NewJob(
+            self.NAME, self.task.id, self.task.name, item_key, None, arguments, reason, table=self.table
+        )
+
+
+@dataclass(frozen=True)
+class OnDead(Alert):
+    """The task that alerts people to dead jobs."""
+
+    NAME: ClassVar[str] = "on_dead"
+    #: The names in its arguments.
+    NAMES: ClassVar[tuple[str, ...]] = ("job", "dead")
 
     @staticmethod
     def parse_item_key(item_key: str) -> tuple[int, int]:
@@ -321,15 +340,7 @@ class OnDead:
             },
             "dead": dead,
         }
-        item_key = f"{died.id}.{died.ended_at}:{dead}"
-        arguments = reason = None
-        try:
-            arguments, reason = _built(self.task, self.arguments, scope)
-        except (EvaluationError, OverBudget) as error:
-            reason = str(error)
-        return NewJob(
-            self.NAME, self.task.id, self.task.name, item_key, None, arguments, reason, table=self.table
-        )
+        return self._job(scope, f"{died.id}.{died.ended_at}:{dead}")
 
 
 #: The most warnings stored with an event.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bridge.core.budget import BUDGET, MAX_JOBS, MAX_STEPS, Budget
 from bridge.core.event import Event
-from bridge.core.job import NewJob
+from bridge.core.job import NewJob, TableVersion
+from bridge.core.metrics import OTHER_EVENT
 from bridge.core.retry import RetryPolicy
 from bridge.core.task import Rate, Task
 from bridge.routing.check_result import CheckResult, Explanation, not_evaluated
 from bridge.routing.event_index import EventIndex
 from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Route
+from bridge.routing.silence import Expectation, OnSilence
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
 
@@ -38,6 +40,9 @@ class RoutingTable:
     routes: tuple[Route, ...]
     #: The alert on dead jobs.
     on_dead: OnDead | None = None
+    #: The alert on silent sources and routes.
+    on_silence: OnSilence | None = None
+    version: TableVersion = field(default=TableVersion(""), compare=False)
 
     @cached_property
     def _indexes(self) -> Mapping[str, EventIndex]:
@@ -57,9 +62,22 @@ class RoutingTable:
         return frozenset(task.id for task in self.tasks.values() if task.secret_key is None)
 
     @cached_property
+    def expectations(self) -> tuple[Expectation, ...]:
+        """The sources and routes with `expect_every`."""
+        pairs = [(each.name, "", each.expect_every) for each in self.sources.values()]
+        pairs += [(each.source, each.name, each.expect_every) for each in self.routes]
+        return tuple(Expectation(source, route, every) for source, route, every in pairs if every)
+
+    @cached_property
     def with_data_urls(self) -> frozenset[str]:
         """The names of the routes that allow data URLs."""
         return frozenset(route.name for route in self.routes if route.allow_data_urls)
+
+    def event_label(self, event: Event) -> str:
+        """Return the event's name if its type knows it or a route names it: a sender may invent others."""
+        known, names = self.sources[event.source].type.events, (event.event, event.full_name)
+        is_known = any(name in known for name in names) or self._indexes[event.source].has(names)
+        return event.event if is_known else OTHER_EVENT
 
     def jobs_for(self, event: Event) -> Routed:
         """Return every matching route's jobs, in the order of the table; `otherwise` routes are last.
@@ -126,4 +144,6 @@ class RoutingTable:
     def rebuild_jobs(self, event: Event) -> Mapping[tuple[str, str], NewJob]:
         """Build a stored event's jobs again from this table, by route and item."""
         made = self.jobs_for(event).jobs if event.source in self.sources else ()
+        if event.source == OnSilence.SOURCE and self.on_silence is not None:
+            made = (self.on_silence.job_for(event),)
         return {(job.route, job.item_key): job for job in made}

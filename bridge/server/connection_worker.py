@@ -15,6 +15,7 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.workers.gthread import ThreadWorker
 
+from bridge.process.log_fields import Fields
 from bridge.process.waiting_list import WaitingList
 from bridge.process.watchdog import Watchdog
 from bridge.server.client_socket import ClientWait, SlowClientLimiter
@@ -191,7 +192,8 @@ class ConnectionWorker(ThreadWorker):
             return
         if not self._logged_lack:
             self._logged_lack = True
-            self.log.warning("no new connections until a file descriptor is free: %s", error.strerror)
+            text = "no new connections until a file descriptor is free: %(reason)s"
+            self.log.warning(text, Fields("trouble", reason=error.strerror))
         time.sleep(ACCEPT_PAUSE_SECONDS)
 
     def _evict_idle(self) -> bool:

@@ -9,6 +9,7 @@ import threading
 
 from bridge.app import build, warn_if_sqlite_is_unsafe
 from bridge.process.log import log_trouble
+from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -29,7 +30,7 @@ def run(settings: Settings) -> None:
     bridge.delivery.other_trouble = lambda: bridge.table_trouble or log_trouble()
     try:
         bridge.start(deliver=True)
-        log.info("delivering")
+        log.info("delivering", Fields("start", pid=os.getpid()))
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
             bridge.reloader.reload()
     finally:
@@ -45,7 +46,8 @@ def run(settings: Settings) -> None:
 def _exit() -> None:
     log.error(
         "BRIDGE_STOP_TIMEOUT passed before the process could stop; jobs whose outcome is not stored "
-        "are recovered after their leases expire"
+        "are recovered after their leases expire",
+        Fields("stop", pid=os.getpid()),
     )
     logging.shutdown()
     os._exit(1)

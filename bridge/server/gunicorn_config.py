@@ -20,10 +20,12 @@ from bridge.config.load import Loaded
 from bridge.config.reload import POLL_INTERVAL, RELOAD_FAILED_TEXT, TableWatcher
 from bridge.core.errors import BridgeError, ConfigError
 from bridge.core.secrets import Mask
-from bridge.process.log import configure
+from bridge.process.log import configure_server
+from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
 from bridge.server.connection_worker import THREADS, connection_limit, raise_file_limit
 from bridge.server.gunicorn_logger import GunicornLogger
+from bridge.server.listen_address import every_interface
 from bridge.server.unsafe_settings import unsafe_settings
 from bridge.server.web_worker import STOP_SIGNALS, WebWorker
 
@@ -67,9 +69,9 @@ def _heartbeat_folder(database_url: str) -> str | None:
 
 _settings = _read_settings()
 _return_freed_memory()
-configure(_settings.log_level, _settings.log_format, Mask(_settings.secrets), queued=True)
+configure_server(_settings, Mask(_settings.secrets))
 
-bind = f"0.0.0.0:{_settings.port}"
+bind = _settings.bind or every_interface(_settings.port)
 workers = _settings.web_concurrency
 worker_class = WebWorker
 threads = THREADS
@@ -144,7 +146,7 @@ def _check_table(server: BridgeArbiter) -> None:
         pass  # the workers log it
     except Exception:
         # A defect costs this edit, never the server.
-        log.exception("%s", RELOAD_FAILED_TEXT)
+        log.exception(RELOAD_FAILED_TEXT, Fields("defect"))
     finally:
         # Only now: a check that takes longer than the interval must not interrupt itself.
         signal.setitimer(signal.ITIMER_REAL, POLL_INTERVAL)

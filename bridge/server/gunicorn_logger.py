@@ -10,7 +10,8 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from bridge.core.secrets import Mask, Secret
-from bridge.process.log import configure
+from bridge.process.log import configure_server
+from bridge.process.log_fields import Fields
 from bridge.process.settings import Settings
 
 #: gunicorn's log settings that the bridge ignores: each would write lines past the mask, or parts of requests
@@ -39,24 +40,28 @@ class GunicornLogger(Logger):
         if cfg.env:  # at DEBUG, gunicorn logs its settings, and --env may set a secret
             settings = Settings.from_environ()
             mask = Mask([*settings.secrets, *map(Secret, cfg.env.values())])
-            configure(settings.log_level, settings.log_format, mask, queued=True)
+            configure_server(settings, mask)
         self.reopen_files()  # with capture_output, standard error goes to the file of errorlog
         neutral = {name: (cfg.settings[name].default, "-") for name in UNUSED_LOG_SETTINGS}
         unused = [name for name, values in neutral.items() if getattr(cfg, name) not in values]
         if unused:
-            names = ", ".join(unused)
-            self.warning("gunicorn's settings are ignored, because the bridge writes the log: %s", names)
+            text = "gunicorn's settings are ignored, because the bridge writes the log: %(reason)s"
+            self.warning(text, Fields("setting", reason=", ".join(unused)))
 
     def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
         """Log one request: address, method, path, status, bytes of the answer, seconds."""
         del req
         if not self.access_log_enabled:
             return
+        address = str(environ.get("REMOTE_ADDR") or "-").removeprefix("::ffff:")  # on a socket of IPv6
         # An encoded ? may begin a query that was encoded twice. WSGI decodes a path as Latin-1, in which the
         # mask would not find a secret.
         path = str(environ.get("PATH_INFO", "-")).partition("?")[0].encode("latin-1")
         self.access_log.info(
-            "%s %s %s %s, %s bytes, %.3f s",
-            environ.get("REMOTE_ADDR") or "-", environ.get("REQUEST_METHOD"), path.decode("utf-8", "replace"),
-            str(resp.status).partition(" ")[0], getattr(resp, "sent", 0), request_time.total_seconds(),
+            "%(client)s %(method)s %(path)s %(status)s, %(bytes)s bytes, %(seconds).3f s",
+            Fields(
+                "access", client=address, method=environ.get("REQUEST_METHOD"),
+                path=path.decode("utf-8", "replace"), status=resp.status_code, bytes=resp.sent,
+                seconds=round(request_time.total_seconds(), 3),
+            ),
         )  # fmt: skip

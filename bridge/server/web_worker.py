@@ -13,8 +13,9 @@ from typing import Any
 from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
 
-from bridge.app import Bridge, last_valid_table
+from bridge.app import Bridge, last_valid_table, processes
 from bridge.config.load import Loaded
+from bridge.process.log_fields import Fields
 from bridge.server.connection_worker import ConnectionWorker
 from bridge.web.invalid_head import refuse_head
 
@@ -43,6 +44,7 @@ class WebWorker(ConnectionWorker):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def load_wsgi(self) -> None:
+        processes.set(self.cfg.workers)
         token = last_valid_table.set(self.last_valid_table)
         try:
             super().load_wsgi()
@@ -53,7 +55,8 @@ class WebWorker(ConnectionWorker):
             return
         finally:
             last_valid_table.reset(token)
-        self.log.error("the web process cannot start, next try in %.0f s: %s", RESTART_DELAY_SECONDS, reason)
+        text = "the web process cannot start, next try in %(seconds).0f s: %(reason)s"
+        self.log.error(text, Fields("start_failed", seconds=RESTART_DELAY_SECONDS, reason=reason))
         time.sleep(RESTART_DELAY_SECONDS)
         raise SystemExit(1)
 

@@ -6,15 +6,22 @@ Alertmanager's notify/webhook and template packages.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import ClassVar
 
 from bridge.core.event import JSON, Request
 from bridge.core.exact_json import dumps
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import ALERT, fields
+from bridge.sources.base.known_fields import ALERT, ANNOTATIONS, LABELS, FieldTree, fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, Proof
 from bridge.sources.base.source_type import EVERY_EVENT, ParsedWebhook, SourceType, text_at
+
+#: Fields of each notification, and of each alert in it. Grafana has them, too.
+COMMON_FIELDS: Mapping[str, FieldTree] = {
+    "groupLabels": LABELS, "commonLabels": LABELS, "commonAnnotations": ANNOTATIONS, "status": ALERT,
+}  # fmt: skip
+ALERT_FIELDS: Mapping[str, FieldTree] = {"labels": LABELS, "annotations": ANNOTATIONS, "status": ALERT}
 
 
 class Alertmanager(SourceType):
@@ -44,12 +51,12 @@ class Alertmanager(SourceType):
     )
     proofs: ClassVar[tuple[Proof, ...]] = (BearerToken(), BasicAuth())
     events = {"firing": ("alerts",), "resolved": ("alerts",)}
+    actions = {"firing": (), "resolved": ()}
     fields = {
         EVERY_EVENT: fields(
-            "receiver groupLabels commonLabels commonAnnotations externalURL version groupKey "
-            "truncatedAlerts notification_reason routeLabels",
-            status=ALERT,
-            alerts=[fields("labels annotations startsAt endsAt generatorURL fingerprint", status=ALERT)],
+            "receiver externalURL version groupKey truncatedAlerts notification_reason routeLabels",
+            **COMMON_FIELDS,
+            alerts=[fields("startsAt endsAt generatorURL fingerprint", **ALERT_FIELDS)],
         )
     }
     dedupe = 30.0

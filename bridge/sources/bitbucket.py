@@ -9,7 +9,7 @@ from __future__ import annotations
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import ANY, BRANCH, FieldTree, fields
+from bridge.sources.base.known_fields import ANY, BRANCH, FieldTree, fields, keyed
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
@@ -45,35 +45,23 @@ class Bitbucket(SourceType):
     event_header = "X-Event-Key"
     id_header = "X-Request-UUID"
     replayable = True
-    events = {
-        "issue:comment_created": ("issue", "comment"),
-        "issue:created": ("issue",),
-        "issue:updated": ("issue",),
-        "project:updated": (),
-        "pullrequest:approved": ("pullrequest", "approval"),
-        "pullrequest:changes_request_created": ("pullrequest", "changes_request"),
-        "pullrequest:changes_request_removed": ("pullrequest", "changes_request"),
-        "pullrequest:comment_created": ("pullrequest", "comment"),
-        "pullrequest:comment_deleted": ("pullrequest", "comment"),
-        "pullrequest:comment_reopened": ("pullrequest", "comment"),
-        "pullrequest:comment_resolved": ("pullrequest", "comment"),
-        "pullrequest:comment_updated": ("pullrequest", "comment"),
-        "pullrequest:created": ("pullrequest",),
-        "pullrequest:fulfilled": ("pullrequest",),
-        "pullrequest:rejected": ("pullrequest",),
-        "pullrequest:unapproved": ("pullrequest", "approval"),
-        "pullrequest:updated": ("pullrequest",),
-        "repo:commit_comment_created": ("repository", "comment"),
-        "repo:commit_status_created": ("repository", "commit_status"),
-        "repo:commit_status_updated": ("repository", "commit_status"),
-        "repo:created": ("repository",),
-        "repo:deleted": ("repository",),
-        "repo:fork": ("repository", "fork"),
-        "repo:imported": ("repository",),
-        "repo:push": ("repository", "push"),
-        "repo:transfer": ("repository",),
-        "repo:updated": ("repository", "changes"),
-    }
+    events = keyed(
+        """
+        issue:comment_created(issue comment) issue:created(issue) issue:updated(issue) project:updated()
+        pullrequest:approved(pullrequest approval)
+        pullrequest:changes_request_created(pullrequest changes_request)
+        pullrequest:changes_request_removed(pullrequest changes_request)
+        pullrequest:comment_created(pullrequest comment) pullrequest:comment_deleted(pullrequest comment)
+        pullrequest:comment_reopened(pullrequest comment) pullrequest:comment_resolved(pullrequest comment)
+        pullrequest:comment_updated(pullrequest comment) pullrequest:created(pullrequest)
+        pullrequest:fulfilled(pullrequest) pullrequest:rejected(pullrequest)
+        pullrequest:unapproved(pullrequest approval) pullrequest:updated(pullrequest)
+        repo:commit_comment_created(repository comment) repo:commit_status_created(repository commit_status)
+        repo:commit_status_updated(repository commit_status) repo:created(repository) repo:deleted(repository)
+        repo:fork(repository fork) repo:imported(repository) repo:push(repository push)
+        repo:transfer(repository) repo:updated(repository changes)
+        """
+    )
     markers = Markers(
         context=("repository",),
         optional={"issue:updated": ("changes",), "project:updated": ("changes", "project")},

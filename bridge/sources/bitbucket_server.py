@@ -9,12 +9,16 @@ from __future__ import annotations
 from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import BRANCH, REF, fields
+from bridge.sources.base.known_fields import BRANCH, REF, fields, keyed
 from bridge.sources.base.proofs import BasicAuth, HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers
 
 #: The event of *Test connection*.
 _TEST = "diagnostics:ping"
+_CHANGE = fields(
+    "fromHash toHash", refId=REF, type=("ADD", "DELETE", "UPDATE"),
+    ref=fields("type", id=REF, displayId=BRANCH),
+)  # fmt: skip
 
 
 class BitbucketServer(SourceType):
@@ -50,46 +54,23 @@ class BitbucketServer(SourceType):
     event_header = "X-Event-Key"
     id_header = "X-Request-Id"
     replayable = True
-    events = {
-        "mirror:repo_synchronized": ("repository",),
-        "pr:comment:added": ("pullRequest", "comment"),
-        "pr:comment:deleted": ("pullRequest", "comment"),
-        "pr:comment:edited": ("pullRequest", "comment"),
-        "pr:declined": ("pullRequest",),
-        "pr:deleted": ("pullRequest",),
-        "pr:from_ref_updated": ("pullRequest",),
-        "pr:merged": ("pullRequest",),
-        "pr:modified": ("pullRequest",),
-        "pr:opened": ("pullRequest",),
-        "pr:reviewer:approved": ("pullRequest", "participant"),
-        "pr:reviewer:changes_requested": ("pullRequest",),
-        "pr:reviewer:needs_work": ("pullRequest", "participant"),
-        "pr:reviewer:unapproved": ("pullRequest", "participant"),
-        "pr:reviewer:updated": ("pullRequest",),
-        "pr:to_ref_updated": ("pullRequest",),
-        "project:modified": ("old", "new"),
-        "repo:comment:added": ("repository", "comment"),
-        "repo:comment:deleted": ("repository", "comment"),
-        "repo:comment:edited": ("repository", "comment"),
-        "repo:forked": ("repository",),
-        "repo:modified": ("old", "new"),
-        "repo:refs_changed": ("repository", "changes"),
-        "repo:secret_detected": (),
-    }
+    events = keyed(
+        """
+        mirror:repo_synchronized(repository) pr:comment:added(pullRequest comment)
+        pr:comment:deleted(pullRequest comment) pr:comment:edited(pullRequest comment)
+        pr:declined(pullRequest) pr:deleted(pullRequest) pr:from_ref_updated(pullRequest)
+        pr:merged(pullRequest) pr:modified(pullRequest) pr:opened(pullRequest)
+        pr:reviewer:approved(pullRequest participant) pr:reviewer:changes_requested(pullRequest)
+        pr:reviewer:needs_work(pullRequest participant) pr:reviewer:unapproved(pullRequest participant)
+        pr:reviewer:updated(pullRequest) pr:to_ref_updated(pullRequest) project:modified(old new)
+        repo:comment:added(repository comment) repo:comment:deleted(repository comment)
+        repo:comment:edited(repository comment) repo:forked(repository) repo:modified(old new)
+        repo:refs_changed(repository changes) repo:secret_detected()
+        """
+    )
     fields = {
-        "repo:refs_changed": fields(
-            "eventKey date actor repository commits toCommit",
-            changes=[
-                fields(
-                    "fromHash toHash",
-                    refId=REF,
-                    type=("ADD", "DELETE", "UPDATE"),
-                    ref=fields("type", id=REF, displayId=BRANCH),
-                )
-            ],
-        )
+        "repo:refs_changed": fields("eventKey date actor repository commits toCommit", changes=[_CHANGE])
     }
-
     setup_events = (_TEST,)
 
     def is_unsigned_test(self, request: Request) -> bool:

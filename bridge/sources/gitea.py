@@ -15,7 +15,7 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import Body, JsonBody, JsonForm, body_text
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, fields, names
+from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, fields, keyed, names
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -55,29 +55,23 @@ def guide_of(brand: str) -> Guide:
 
 
 #: Events of Gitea, Forgejo and Gogs.
-COMMON_EVENTS: Mapping[str, tuple[str, ...]] = {
-    "create": ("ref", "ref_type"),
-    "delete": ("ref", "ref_type"),
-    "fork": ("forkee",),
-    "issue_comment": ("action", "issue", "comment"),
-    "issues": ("action", "issue"),
-    "pull_request": ("action", "number", "pull_request"),
-    "push": ("ref", "before", "after"),
-    "release": ("action", "release"),
-}
+COMMON_EVENTS: Mapping[str, tuple[str, ...]] = keyed(
+    """
+    create(ref ref_type) delete(ref ref_type) fork(forkee) issue_comment(action issue comment)
+    issues(action issue) pull_request(action number pull_request) push(ref before after)
+    release(action release)
+    """
+)
 
 #: For all three. Older releases write the shorter `review.type`.
 MARKERS = Markers(
     context=("repository",),
-    optional={
-        "create": ("sha",),
-        "delete": ("pusher_type",),
-        "issue_comment": ("is_pull", "pull_request"),
-        "issues": ("number",),
-        "pull_request_approved": ("number",),
-        "pull_request_comment": ("number",),
-        "pull_request_rejected": ("number",),
-    },
+    optional=keyed(
+        """
+        create(sha) delete(pusher_type) issue_comment(is_pull pull_request) issues(number)
+        pull_request_approved(number) pull_request_comment(number) pull_request_rejected(number)
+        """
+    ),
     texts={
         "review.type": {
             "pull_request": (),
@@ -111,15 +105,15 @@ class Gitea(SourceType):
     bodies = _BODIES
     events: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **COMMON_EVENTS,
-        "package": ("action", "package"),
-        "pull_request_approved": ("action", "pull_request", "review.type"),
-        "pull_request_comment": ("action", "pull_request", "review.type"),
-        "pull_request_rejected": ("action", "pull_request", "review.type"),
-        "repository": ("action", "repository"),
-        "status": ("sha", "state"),
-        "wiki": ("action", "page"),
-        "workflow_job": ("action", "workflow_job"),
-        "workflow_run": ("action", "workflow_run"),
+        **keyed(
+            """
+            package(action package) pull_request_approved(action pull_request review.type)
+            pull_request_comment(action pull_request review.type)
+            pull_request_rejected(action pull_request review.type) repository(action repository)
+            status(sha state) wiki(action page) workflow_job(action workflow_job)
+            workflow_run(action workflow_run)
+            """
+        ),
     }
     markers = MARKERS
     fields = {

@@ -14,7 +14,7 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import JSON, Request
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, FieldTree, names
+from bridge.sources.base.known_fields import ANY, BRANCH, FILES, REF, FieldTree, fields, names
 from bridge.sources.base.proofs import HeaderToken
 from bridge.sources.base.source_type import (
     Options,
@@ -87,6 +87,10 @@ _ACTIONS = (
     ("status",),
 )  # fmt: skip
 
+_LABEL = fields("title *")
+#: Fields of every event of a project. The name of a subgroup has several slashes, and no scheme.
+_ALL = fields("*", project=fields("*", path_with_namespace=("*/*", "!*:*")), user=fields("username *"))
+
 
 class GitLab(SourceType):
     """A token in ``X-Gitlab-Token``, or a signature of Standard Webhooks, or both.
@@ -126,13 +130,17 @@ class GitLab(SourceType):
     markers = Markers(texts={"object_kind": _KINDS, "event_name": _EVENT_NAMES})
     actions = _NAMED_ACTIONS
     fields: ClassVar[Mapping[str, FieldTree]] = {
-        "Push Hook": {ANY: None, "ref": REF[:1], "commits": [{ANY: None, **FILES}]},
-        "Tag Push Hook": {ANY: None, "ref": REF[1:]},
+        "Push Hook": {**_ALL, "ref": REF[:1], "commits": [{ANY: None, **FILES}]},
+        "Tag Push Hook": {**_ALL, "ref": REF[1:]},
         "Merge Request Hook": {
-            ANY: None, "object_attributes": {ANY: None, "source_branch": BRANCH, "target_branch": BRANCH}
+            **_ALL, "labels": [_LABEL],
+            "object_attributes": {
+                ANY: None, "source_branch": BRANCH, "target_branch": BRANCH, "labels": [_LABEL],
+            },
         },
+        "Issue Hook": {**_ALL, "labels": [_LABEL], "object_attributes": {ANY: None, "labels": [_LABEL]}},
         "Pipeline Hook": {
-            ANY: None,
+            **_ALL,
             "object_attributes": {ANY: None, "ref": BRANCH, "status": _NAMED_ACTIONS["Pipeline Hook"]},
         },
     }  # fmt: skip

@@ -6,11 +6,16 @@ packages receivers/webhook and http of grafana/alerting.
 
 from __future__ import annotations
 
-from bridge.sources.alertmanager import Alertmanager
+from bridge.sources.alertmanager import ALERT_FIELDS, COMMON_FIELDS, Alertmanager
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import ALERT, fields
+from bridge.sources.base.known_fields import fields
 from bridge.sources.base.proofs import BasicAuth, BearerToken, HmacSignature
 from bridge.sources.base.source_type import EVERY_EVENT
+
+_ALERT = fields(
+    "startsAt endsAt values valueString generatorURL fingerprint silenceURL dashboardURL panelURL imageURL "
+    "orgId ruleUID extra", **ALERT_FIELDS,
+)  # fmt: skip
 
 
 class Grafana(Alertmanager):
@@ -37,15 +42,7 @@ class Grafana(Alertmanager):
     default_signed_content = "{ts}:{body}"
     fields = {
         EVERY_EVENT: fields(
-            "receiver orgId groupLabels commonLabels commonAnnotations externalURL version groupKey "
-            "truncatedAlerts title state message appVersion extra",
-            status=ALERT,
-            alerts=[
-                fields(
-                    "labels annotations startsAt endsAt values valueString generatorURL fingerprint "
-                    "silenceURL dashboardURL panelURL imageURL orgId ruleUID extra",
-                    status=ALERT,
-                )
-            ],
+            "receiver orgId externalURL version groupKey truncatedAlerts title state message appVersion "
+            "extra", alerts=[_ALERT], **COMMON_FIELDS,
         )
-    }
+    }  # fmt: skip

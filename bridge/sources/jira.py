@@ -19,14 +19,11 @@ _ID_HEADER = "X-Atlassian-Webhook-Identifier"
 
 _EVENTS = names(
     """
-    event jira:issue_created jira:issue_updated jira:issue_deleted jira:worklog_updated jira:version_created
-    jira:version_updated jira:version_released jira:version_unreleased jira:version_moved jira:version_merged
-    jira:version_deleted attachment_created attachment_deleted board_configuration_changed board_created
-    board_deleted board_updated comment_created comment_deleted comment_updated issue_property_deleted
-    issue_property_set issuelink_created issuelink_deleted project_archived project_created project_deleted
-    project_restored_archived project_restored_deleted project_soft_deleted project_updated sprint_closed
-    sprint_created sprint_deleted sprint_started sprint_updated user_created user_deleted user_updated
-    worklog_created worklog_deleted worklog_updated
+    event jira:issue_{created updated deleted} jira:worklog_updated jira:version_{created updated released
+    unreleased moved merged deleted} attachment_{created deleted} board_{configuration_changed created deleted
+    updated} comment_{created deleted updated} issue_property_{deleted set} issuelink_{created deleted}
+    project_{archived created deleted restored_archived restored_deleted soft_deleted updated} sprint_{closed
+    created deleted started updated} user_{created deleted updated} worklog_{created deleted updated}
     """
 )
 

@@ -32,26 +32,21 @@ _REPLIES: dict[str, dict[str, JSON]] = {
 #: The Events API (https://docs.slack.dev/reference/events), then commands and interactivity.
 _EVENTS = names(
     """
-    agent_session_stopped agent_session_title_changed app_context_changed app_deleted app_home_opened
-    app_installed app_mention app_requested app_uninstalled app_uninstalled_team app_rate_limited
-    assistant_thread_started assistant_thread_context_changed call_rejected channel_archive channel_created
-    channel_deleted channel_history_changed channel_id_changed channel_left channel_rename channel_shared
-    channel_unarchive channel_unshared dnd_updated dnd_updated_user email_domain_changed emoji_changed
-    entity_details_requested file_change file_comment_added file_comment_deleted file_comment_edited
-    file_created file_deleted file_public file_shared file_unshared function_executed grid_migration_finished
-    grid_migration_started group_archive group_close group_deleted group_history_changed group_left group_open
-    group_rename group_unarchive im_close im_created im_history_changed im_open invite_requested link_shared
-    member_joined_channel member_left_channel message message_metadata_deleted message_metadata_posted
-    message_metadata_updated pin_added pin_removed reaction_added reaction_removed resources_added
-    resources_removed scope_denied scope_granted shared_channel_invite_accepted shared_channel_invite_approved
-    shared_channel_invite_declined shared_channel_invite_received shared_channel_invite_requested star_added
-    star_removed subteam_created subteam_members_changed subteam_self_added subteam_self_removed
-    subteam_updated team_access_granted team_access_revoked team_domain_change team_join team_rename
-    tokens_revoked url_verification user_change user_connection user_huddle_changed user_profile_changed
-    user_status_changed user_resource_denied user_resource_granted user_resource_removed workflow_deleted
-    workflow_published workflow_step_deleted workflow_step_execute workflow_unpublished slash_command
-    ssl_check block_actions block_suggestion message_action shortcut view_closed view_submission
-    interactive_message dialog_submission dialog_cancellation dialog_suggestion workflow_step_edit
+    agent_session_{stopped title_changed} app_{context_changed deleted home_opened installed mention requested
+    uninstalled uninstalled_team rate_limited} assistant_thread_{started context_changed} call_rejected
+    channel_{archive created deleted history_changed id_changed left rename shared unarchive unshared}
+    dnd_{updated updated_user} email_domain_changed emoji_changed entity_details_requested file_change
+    file_comment_{added deleted edited} file_{created deleted public shared unshared} function_executed
+    grid_migration_{finished started} group_{archive close deleted history_changed left open rename unarchive}
+    im_{close created history_changed open} invite_requested link_shared member_{joined_channel left_channel}
+    message message_metadata_{deleted posted updated} pin_{added removed} reaction_{added removed}
+    resources_{added removed} scope_{denied granted} shared_channel_invite_{accepted approved declined
+    received requested} star_{added removed} subteam_{created members_changed self_added self_removed updated}
+    team_{access_granted access_revoked domain_change join rename} tokens_revoked url_verification
+    user_{change connection huddle_changed profile_changed status_changed} user_resource_{denied granted
+    removed} workflow_{deleted published step_deleted step_execute unpublished} slash_command ssl_check
+    block_{actions suggestion} message_action shortcut view_{closed submission} interactive_message
+    dialog_{submission cancellation suggestion} workflow_step_edit
     """
 )
 

@@ -17,7 +17,7 @@ from bridge.core.job import Outcome
 from bridge.core.retry import MAX_RETRY_AFTER
 
 #: By these TheEye, or a proxy before it, says that it has not started the job.
-NOT_STARTED_STATUSES = (425, 429, 503)
+NOT_STARTED_STATUSES = (407, 425, 429, 503)
 
 #: How many bytes of an error's text are read. Whoever shows or stores it masks first and cuts then:
 #: a cut could leave a part of a key that no mask knows.

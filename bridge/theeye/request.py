@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from bridge.core.event import JSON
@@ -11,6 +12,9 @@ from bridge.core.exact_json import dumps
 from bridge.core.secrets import Secret
 from bridge.core.task import Task
 from bridge.core.task_arguments import wire_arguments
+
+if TYPE_CHECKING:
+    import ssl
 
 #: The length of a task's secret key, characters: TheEye refuses any other.
 SECRET_KEY_LENGTH = 64
@@ -27,6 +31,10 @@ class TheEye:
     timeout: float = 30.0
     #: Starts the tasks that have no secret key.
     access_token: Secret | None = None
+    #: Trusts TheEye's own authorities instead of the public ones.
+    trust: ssl.SSLContext | None = None
+    #: The URL of the HTTP proxy, which may contain a password.
+    proxy: Secret | None = None
 
 
 @dataclass(frozen=True, repr=False)

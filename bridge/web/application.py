@@ -1,4 +1,4 @@
-"""The Flask application: webhooks, health checks, the page and the API."""
+"""The Flask application: webhooks, health checks, metrics, the page and the API."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from bridge.app import Bridge
 from bridge.web.api.blueprint import add_api
 from bridge.web.health import health
 from bridge.web.hooks import Hooks
+from bridge.web.metrics import metrics_page
 from bridge.web.page.blueprint import add_page
 
 
@@ -21,6 +22,7 @@ def create_app(bridge: Bridge) -> Flask:
         "/hooks/<source>", "hooks", lambda **_: abort(405), methods=["POST"], strict_slashes=False
     )
     app.register_blueprint(health(bridge))
+    app.register_blueprint(metrics_page(bridge))
     add_page(app, bridge)
     add_api(app, bridge)
     app.wsgi_app = Hooks(bridge.receiver, bridge.settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask adds WSGI middleware

@@ -13,7 +13,10 @@ from bridge.app import Bridge
 from bridge.core.errors import StoreUnavailable
 from bridge.core.event import Headers, Request
 from bridge.delivery.target import outage_began_before
+from bridge.process.database_disk import disk_trouble
 from bridge.process.log import log_trouble
+from bridge.process.log_fields import Fields
+from bridge.process.settings import Settings
 from bridge.report.jobs import pause_line
 from bridge.sources.base.proofs import BearerToken
 
@@ -59,30 +62,38 @@ class Readiness:
         """Answer a request with these headers: 200 if the store answers, else 503."""
         try:
             self._bridge.outbox.ping()
-            status, details = 200, _details(self._bridge)
+            status, details = 200, details_of(self._bridge)
             trouble: list[str] = details.get("trouble", [])
             self._log(trouble)
         except StoreUnavailable as error:
             status, details, trouble = 503, {"database": self._bridge.mask(str(error))}, []
             self._log([details["database"]])
         body: dict[str, Any] = {"ready": status == 200}
-        token = self._bridge.settings.status_token
-        # BearerToken compares in constant time.
-        if token is not None and BearerToken().verify(Request("", headers, {}, b"", 0.0), (token,)):
+        hint = token_hint(self._bridge.settings, headers)
+        if hint is None:
             return _json(status, {**body, **details})
         if trouble:
             body["trouble"] = len(trouble)
-        how = "send BRIDGE_STATUS_TOKEN as Authorization: Bearer" if token else "set BRIDGE_STATUS_TOKEN"
-        return _json(status, {**body, "details": how})
+        return _json(status, {**body, "details": hint})
 
     def _log(self, trouble: list[str]) -> None:
         before, self._logged = self._logged, trouble
         for text in trouble:
             if text not in before:
-                log.warning("/readyz: %s", text)
+                log.warning("/readyz: %(reason)s", Fields("trouble", reason=text))
 
 
-def _details(bridge: Bridge) -> dict[str, Any]:
+def token_hint(settings: Settings, headers: Headers) -> str | None:
+    """Return what a client must do to see details; None if it sent BRIDGE_STATUS_TOKEN."""
+    token = settings.status_token
+    if token is None:
+        return "set BRIDGE_STATUS_TOKEN"
+    # BearerToken compares in constant time.
+    is_sent = BearerToken().verify(Request("", headers, {}, b"", 0.0), (token,))
+    return None if is_sent else "send BRIDGE_STATUS_TOKEN as Authorization: Bearer"
+
+
+def details_of(bridge: Bridge) -> dict[str, Any]:
     """Return problems that do not stop intake: stored jobs wait until delivery works again."""
     texts = troubles(bridge)
     return {"database": "answers", "delivering": _delivers(bridge), **({"trouble": texts} if texts else {})}
@@ -98,7 +109,8 @@ def troubles(bridge: Bridge) -> list[str]:
     """Return what is wrong besides single jobs, a line each, masked. Raises StoreUnavailable."""
     processes = bridge.outbox.delivering(PROCESS_TIMEOUT_SECONDS)
     trouble = {process.trouble for process in processes}
-    trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble()}
+    trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble(), disk_trouble(bridge.settings)}
+    trouble |= {each.trouble for each in bridge.outbox.expectations.watched() if each.is_overdue}
     if not _delivers(bridge):
         trouble.add(_NO_THREAD if bridge.settings.deliver else _NO_WORKER)
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}

@@ -9,6 +9,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from bridge.core.errors import Refusal, ServiceUnavailable, WrongMethod
+from bridge.process.log_fields import Fields
 
 #: The Retry-After of a 503.
 RETRY_AFTER_SECONDS = 10
@@ -35,5 +36,5 @@ def error_response(error: Exception) -> Response:
             if name.lower() == "allow":
                 response.headers[name] = value
         return response
-    log.error("a request failed", exc_info=error)
+    log.error("a request failed", Fields("defect"), exc_info=error)
     return problem_response(500, "Internal Server Error")

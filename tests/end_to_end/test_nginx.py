@@ -52,7 +52,7 @@ STALLED = settings.threads + 16
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("bridge")
     (folder / "table.yml").write_text(TABLE)
-    environ = {"TOKEN": TOKEN, "KEY": "k" * 64, "BRIDGE_DELIVER": "false"}
+    environ = {"TOKEN": TOKEN, "KEY": "k1" * 32, "BRIDGE_DELIVER": "false"}
     with Server(folder / "table.yml", folder / "bridge.db", environ) as server:
         yield server
 
@@ -225,8 +225,8 @@ def test_a_forged_address_is_replaced(bridge: Server, start: Callable[..., Front
 def test_health_checks_are_private(start: Callable[..., Front]) -> None:
     front = start()
 
-    for path in ("/healthz", "/readyz"):
-        assert front.get(path, private=True) == 200
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 401)):
+        assert front.get(path, private=True) == status
         assert front.get(path, private=False) == 404
         assert front.get(f"/hooks/..{path}", private=False) == 404
         assert front.get(f"/hooks/%2e%2e{path}", private=False) == 404

@@ -25,7 +25,7 @@ MakeAlertmanager = Callable[[str], Alertmanager]
 #: Seconds that what Alertmanager sends may take to come on a slow machine.
 PATIENCE = 30.0
 
-VARIABLES = {"TOKEN": "real-alertmanager-bearer-token", "TASK_KEY": "k" * 64}
+VARIABLES = {"TOKEN": "real-alertmanager-bearer-token", "TASK_KEY": "k1" * 32}
 PAGE = "5f3c9a7be4b0a1c2d3e4f501"
 CLEAR = "5f3c9a7be4b0a1c2d3e4f502"
 

@@ -20,7 +20,8 @@ from bridge.app import table_watcher
 from bridge.core.errors import NotSent, SendError
 from bridge.http.fetch import MAX_FETCHED_BYTES, Fetcher
 from bridge.process.settings import Settings
-from tests.process.test_http import Behaviour, Server, answers, certificate, drips, read_request, says_nothing
+from tests.process.test_http import Behaviour, Server, answers, drips, read_request, says_nothing
+from tests.support.certificates import certificate
 
 #: Seconds: a time-out that is meant to be reached, and one that is not.
 SHORT = 0.3

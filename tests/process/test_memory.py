@@ -88,7 +88,7 @@ class Server(ForkedServer):
     may_fork = False
 
 
-def post(server: Server, source: str, body: bytes) -> tuple[int, Any]:
+def post(server: ForkedServer, source: str, body: bytes) -> tuple[int, Any]:
     """The status and the JSON that are answered."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from bridge.outbox.migrations import HEAD
 from bridge.outbox.store import Outbox
 from tests.support.documents import code_blocks
 from tests.support.forked import run_program
-from tests.support.postgresql import USER, Cluster
+from tests.support.postgresql import USER, Cluster, find_programs
 from tests.support.pushes import VARIABLES, push, stand_in, wait_until_none_waits, write_table
 from tests.support.server import CHECKOUT, Server, Worker
 from tests.support.theeye import StandIn
@@ -142,6 +143,35 @@ def test_a_second_role_takes_over_when_the_password_is_rotated(tmp_path: Path, c
 
     succeed(url_of(cluster, "bridge_app_2"), config, "pause", "deploy")
     assert command(url_of(cluster, "bridge_app"), config, "pause").returncode != 0
+
+
+def test_a_dump_is_restored_with_the_grants(tmp_path: Path, cluster: Cluster, theeye: StandIn) -> None:
+    config = write_table(tmp_path, theeye.url)
+    url = upgrade_and_grant(cluster, config)
+    programs = find_programs()
+    dump, restore = [
+        line.replace("db.example.com", urlsplit(url).netloc.rpartition("@")[2]).replace(
+            "?sslmode=verify-full", ""
+        )
+        for block in code_blocks("docs/how-to/backup.md", "sh")
+        for line in block.splitlines()
+        if line.startswith("pg_")
+    ]
+    with Server(config, url, {**VARIABLES, "BRIDGE_DELIVER": "false"}) as server:
+        assert push(server.port, "one").status == 202
+        subprocess.run([f"{programs}/{dump}"], shell=True, cwd=tmp_path, check=True)
+        assert push(server.port, "lost").status == 202
+    execute(cluster.url("postgres"), "CREATE DATABASE bridge_restored OWNER bridge_owner")
+    restored = f"{url}_restored"
+    try:
+        subprocess.run([f"{programs}/{restore}"], shell=True, cwd=tmp_path, check=True)
+        with Server(config, restored, VARIABLES) as server:
+            assert [job.values for job in theeye.wait_for(1)] == [("one",)]
+            assert push(server.port, "lost").status == 202
+            theeye.wait_for(2)
+            assert server.get("/readyz")[0] == 200
+    finally:
+        cluster.drop(restored)
 
 
 @pytest.mark.parametrize("revision", [None, "0001"])

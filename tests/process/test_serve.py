@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.cli.serve import SETTINGS
+from bridge.server.listen_address import every_interface
 from tests.support.forked import run_program
 from tests.support.pushes import VARIABLES, push, write_table
 from tests.support.server import PATIENCE, Server
@@ -54,7 +55,7 @@ def test_an_invalid_number_of_processes_is_an_error_of_one_line(tmp_path: Path, 
     ("options", "given"),
     [
         ([], []),
-        (["--port", "9"], ["--bind", "0.0.0.0:9"]),
+        (["--port", "9"], ["--bind", every_interface(9)]),
         (["--bind", "127.0.0.1"], ["--bind", "127.0.0.1:8123"]),
         (["--bind", "::1", "--port", "9"], ["--bind", "[::1]:9"]),
         (["--bind", "[::1]"], ["--bind", "[::1]:8123"]),

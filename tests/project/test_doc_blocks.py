@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from shutil import copy
+from shutil import copy, copytree
 
 import click
 import orjson
@@ -32,6 +32,7 @@ from bridge.outbox.webhook import Webhook
 from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from docs.generate import ROOT
+from tests.support.certificates import one_authority
 from tests.support.documents import BLOCKS, Block, code_blocks
 from tests.support.intake import beside
 from tests.support.server import Server
@@ -46,6 +47,7 @@ KINDS = {
     "json": "parsed here",
     "nginx": "run by test_nginx.py",
     "sql": "run by test_privileges.py",
+    "ini": "a part of a systemd unit, which test_systemd.py verifies",
     "mermaid": "compared with the states of jobs by test_docs.py",
     "text": "not code: a diagram, a usage line or an output; see TEXT",
 }
@@ -63,13 +65,22 @@ NOT_RUN = {
     "pip": "changes that environment, and needs a network",
     "git": "needs a remote repository",
     "heroku": "needs an account",
+    "dokku": "needs a server with Dokku",
     "rm": "the table that it removes is another here",
     "curl": "needs the deployed bridge",
+    "docker": "needs an engine; test_docker.py runs the steps of the image without one",
+    "useradd": "changes the machine; test_systemd.py runs the unit's commands",
+    "install": "changes the machine, too",
+    "sudo": "needs that user",
+    "systemctl": "needs systemd as the init",
+    "pg_dump": "needs a server; test_privileges.py runs it",
+    "pg_restore": "needs a server; test_privileges.py runs it",
+    "promtool": "may be missing; test_prometheus.py runs it on the same file",
 }
 #: Programs that are run.
-LOCAL = {"cat", "echo", "mkdir", "openssl"}
+LOCAL = {"cat", "chmod", "cp", "echo", "grep", "mkdir", "mv", "openssl"}
 
-KEY, SECRET = "k" * 64, "s" * 32
+KEY, SECRET = "k1" * 32, "s1" * 16
 PUSH = ROOT / "bridge" / "demo" / "push.json"
 
 each_of = pytest.mark.parametrize
@@ -87,6 +98,7 @@ def test_every_block_is_of_a_known_kind() -> None:
     pages = {language: {block.page for block in blocks(language)} for language in KINDS}
     assert pages["nginx"] == {"docs/how-to/nginx.md"}
     assert pages["sql"] == {"docs/how-to/database.md"}
+    assert pages["ini"] == {"docs/how-to/systemd.md"}
     assert pages["mermaid"] == {"docs/explanation/architecture.md"}
 
 
@@ -113,7 +125,7 @@ def completed(block: str) -> dict[str, str]:
     rest: dict[str, object] = {} if "theeye" in table else {"theeye": example["theeye"]}
     for section in ("sources", "tasks"):
         named = {each.get(section[:-1]) for each in table.get("routes", []) + table.get("tests", [])}
-        named |= {table.get("on_dead", {}).get(section[:-1])}
+        named |= {table.get(alert, {}).get(section[:-1]) for alert in ("on_dead", "on_silence")}
         lacking = named & set(example[section]) - set(table.get(section, {}))
         if lacking:
             rest[section] = {name: example[section][name] for name in lacking}
@@ -122,21 +134,22 @@ def completed(block: str) -> dict[str, str]:
 
 def is_another_programs(block: Block) -> bool:
     """Return whether the first line names another program's file."""
-    return block.text.startswith("# alertmanager.yml\n")
+    return block.text.startswith(("# alertmanager.yml\n", "# prometheus.yml\n"))
 
 
 @each_of("block", [block for block in blocks("yaml") if not is_another_programs(block)], ids=str)
 def test_yaml_loads_without_mistakes(block: Block, tmp_path: Path) -> None:
     for name, text in completed(block.text).items():
         (tmp_path / name).write_text(text, "utf-8")
+    one_authority(tmp_path).rename(tmp_path / "ca.pem")
     problems = load(tmp_path, {}, discover(), require_env=False).problems
     assert all(problem.severity is Severity.WARNING for problem in problems), problems
-    incomplete = re.compile("is not set|there are no routes")
+    incomplete = re.compile("is not set|there are no routes|http is not encrypted")
     assert [str(problem) for problem in problems if not incomplete.search(problem.message)] == []
 
 
 def test_alertmanagers_yaml_names_the_source_of_its_page() -> None:
-    (block,) = [block for block in blocks("yaml") if is_another_programs(block)]
+    (block,) = [block for block in blocks("yaml") if block.text.startswith("# alertmanager.yml\n")]
     (receiver,) = yaml.safe_load(block.text)["receivers"]
     (webhook,) = receiver["webhook_configs"]
     assert webhook["url"] == "https://your-bridge/hooks/alerts"
@@ -166,6 +179,10 @@ class Shell:
                 self._export(assignments)
             case ["make", target]:
                 assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+            case [program, *_] if program.startswith("/opt/"):
+                assert Path(program).name in ("pip", "theeye-bridge"), line
+            case ["openssl" | "echo", *_] if words[-1].startswith("/etc/"):
+                pass  # the page's own files, of which test_systemd.py has others
             case [program, *_] if program in LOCAL or program.startswith("("):
                 self._sh(line)
             case [program, *_]:
@@ -270,17 +287,24 @@ def variables_of(config: Path) -> dict[str, str]:
 def shell(table_and_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     config = tmp_path / "config"
     (config / "tests").mkdir(parents=True)
-    for path in ("config/routes.yml", "config/tests/push-main.json", "bridge.db"):
+    for path in ("config/routes.yml", "config/tests/push-main.json"):
         copy(table_and_store / path, tmp_path / path)
+    (tmp_path / "var").mkdir()
+    copy(table_and_store / "bridge.db", tmp_path / "var")
     monkeypatch.chdir(tmp_path)
-    environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'bridge.db'}"}
+    lines = [orjson.dumps(orjson.loads(text)) for text in code_blocks("docs/reference/logs.md", "json")]
+    (tmp_path / "bridge.log").write_bytes(b"\n".join((*lines, b"")))
+    environ = {"BRIDGE_CONFIG": "config", "DATABASE_URL": f"sqlite:///{tmp_path / 'var' / 'bridge.db'}"}
     return Shell(tmp_path, environ)
 
 
 @pytest.fixture(scope="module")
-def server(table_and_store: Path) -> Iterator[Server]:
-    """The bridge with the example's table, for the pages that send to it."""
-    config = table_and_store / "config"
+def server(table_and_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The bridge with the example's table and that of Grafana's guide, for the pages that send to it."""
+    config = copytree(table_and_store / "config", tmp_path_factory.mktemp("served") / "config")
+    guide = yaml.safe_load(code_blocks("docs/how-to/grafana.md", "yaml")[0])
+    del guide["theeye"]  # the example has one
+    (config / "grafana.yml").write_text(yaml.safe_dump(guide))
     environ = {**variables_of(config), "BRIDGE_DELIVER": "false"}
     with Server(config, table_and_store / "server.db", environ) as running:
         yield running
@@ -338,7 +362,8 @@ def test_a_guide_is_complete_in_an_empty_folder(
                     assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
                 case ["export", assignment]:
                     name, _, value = assignment.partition("=")
-                    environ[name] = value
+                    # The page says to replace the zeros.
+                    environ[name] = KEY if value == "0" * 64 else value
                 case _:
                     subprocess.run(["sh", "-ec", line], cwd=tmp_path, check=True)
         assert "PORT" in environ, "it does not start the bridge"

@@ -49,7 +49,7 @@ VARIABLES = {
     "TOKEN": "t0ken-0123456789",
     "TOKEN_OLD": "t0ken-before",
     "PASSWORD": "pass:w0rd-é",
-    "TASK_KEY": "k" * 64,
+    "TASK_KEY": "k1" * 32,
 }
 
 TASK = "5f3c9a7be4b0a1c2d3e4f501"
@@ -147,6 +147,7 @@ class Intake:
         path.write_text(table(text), "utf-8")
         self.loaded = load(path, self._variables, discover())
         self.table: RoutingTable = self.loaded.table
+        self.outbox.expectations.use(self.table.expectations)
         mask = Mask(self.loaded.secrets)
         self.receiver = Receiver(self.table, self.outbox, self.refusals, mask, self.clock)
 

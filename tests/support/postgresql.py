@@ -113,6 +113,16 @@ class Cluster:
         """Drop the database of that URL, if it is there, and end every session in it."""
         self._run("dropdb", *self._address, "--force", "--if-exists", url.rpartition("/")[2])
 
+    def move(self, url: str) -> str:
+        """Back up a database with pg_dump, drop it, and restore it with psql; the URL of the new one."""
+        backup = f"{url.rpartition('/')[2]}.sql"
+        self._run("pg_dump", *self._address, f"--file={backup}", url.rpartition("/")[2])
+        self.drop(url)
+        restored = self.create_database()
+        options = "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={backup}"
+        self._run("psql", *self._address, *options, restored.rpartition("/")[2])
+        return restored
+
     def start(self) -> None:
         """Start it and wait until it answers. Raises AssertionError with its log where it ends first."""
         assert not self.is_running, "it runs already"

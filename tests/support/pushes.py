@@ -17,7 +17,7 @@ from bridge.demo.arguments import Argument, StandInTask
 from bridge.outbox.store import Outbox
 from tests.support.theeye import StandIn
 
-VARIABLES = {"HOOK_SECRET": "pushes-webhook-secret", "DEPLOY_KEY": "d" * 64, "RELEASE_KEY": "r" * 64}
+VARIABLES = {"HOOK_SECRET": "pushes-webhook-secret", "DEPLOY_KEY": "d1" * 32, "RELEASE_KEY": "r1" * 32}
 
 #: Pushes of `main` are deployed, and again where the answer was lost; those of `release` are then held.
 DEPLOY, RELEASE = "5f3c9a7be4b0a1c2d3e4f501", "5f3c9a7be4b0a1c2d3e4f502"

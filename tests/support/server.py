@@ -71,6 +71,8 @@ class Program(ABC):
 
     #: Whether it may share memory with the tests, and start sooner.
     may_fork = True
+    #: Where it runs.
+    folder = CHECKOUT
 
     def __init__(
         self, name: str, config: Path, database: Path | str, environ: Mapping[str, str] | None
@@ -137,11 +139,11 @@ class Program(ABC):
     def _started(self) -> subprocess.Popen[bytes] | Forked:
         command = self._command()
         if self.may_fork and Forked.can_run(command, self._environ):
-            return Forked(command, CHECKOUT, self._environ, self._output)
+            return Forked(command, self.folder, self._environ, self._output)
         with self._output.open("ab") as log:
             return subprocess.Popen(
                 command,
-                cwd=CHECKOUT,
+                cwd=self.folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -202,7 +204,7 @@ class Server(Program):
 
     def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str] | None = None) -> None:
         """`config` is a folder or file of YAML; for the rest see Program."""
-        self.port = _free_port()
+        self.port = free_port()
         super().__init__("server", config, database, {"PORT": str(self.port), **(environ or {})})
 
     @property
@@ -362,7 +364,8 @@ class Worker(Program):
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that no program uses."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

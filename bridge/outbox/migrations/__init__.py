@@ -15,9 +15,10 @@ from sqlalchemy.exc import ProgrammingError
 from bridge.core.errors import EmptyStore, StoreUnavailable
 from bridge.outbox.database import cause
 from bridge.outbox.locks import lock
+from bridge.process.log_fields import Fields
 
 #: The last revision.
-HEAD = "0003"
+HEAD = "0005"
 #: The folder with Alembic's versions/.
 SCRIPTS = Path(__file__).parent
 #: The tables that identify a store of the bridge: another program may use Alembic, too.
@@ -67,7 +68,8 @@ def upgrade(connection: Connection, *, create: bool = True) -> tuple[str | None,
                 f"not change it ({cause(error)}): run `theeye-bridge db upgrade` with a DATABASE_URL of "
                 "the role that owns the database"
             ) from error
-        log.info("upgraded the database from %s to revision %s", before or "nothing", HEAD)
+        fields = Fields("upgrade", from_revision=before or "nothing", revision=HEAD)
+        log.info("upgraded the database from %(from_revision)s to revision %(revision)s", fields)
     return before, HEAD
 
 

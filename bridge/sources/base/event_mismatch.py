@@ -78,10 +78,8 @@ class EventMatcher:
 
     def _lookalike(self, payload: JSON) -> str:
         """Return the event with the most required fields, all of which the payload has, for a message."""
-        keys = ((len(keys), event) for event, keys in self._events.items() if len(keys) > 1)
-        fits = [
-            (size, event) for size, event in keys if all(_has(payload, key) for key in self._events[event])
-        ]
+        several = ((len(keys), event) for event, keys in self._events.items() if len(keys) > 1)
+        fits = [each for each in several if all(_has(payload, key) for key in self._events[each[1]])]
         return f"; the body looks like that of {max(fits)[1]}" if fits else ""
 
     def _other_event(self, markers: Markers, event: str, payload: dict[str, JSON]) -> str | None:

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from bridge.core.fields import Step
 from bridge.core.suggestions import closest_match
 
-#: An object with exactly these fields, a list of such elements, text that one of these patterns matches, or
-#: (None) anything. A pattern is text with ``*``, after ``!`` one that no such text matches.
+#: An object with exactly these fields, a list of such elements, text that these patterns allow, or (None)
+#: anything. A pattern is text with ``*``: any of them matches, but none after a ``!``.
 FieldTree = Mapping[str, "FieldTree"] | list["FieldTree"] | tuple[str, ...] | None
 
-#: The key of an object that also has unknown fields.
+#: The key of an object that also has unknown fields, and its value if all of these are the same.
 ANY = "*"
-#: A full ref of git, a branch or tag alone, and a name without its owner.
+#: A full ref of git, a branch or tag alone, a name without its owner, one with it, and any text.
 REF, BRANCH, NAME = ("refs/heads/*", "refs/tags/*"), ("!refs/*",), ("!*/*",)
+OWNED, TEXT = ("*/*", "!*:*", "!*/*/*"), ("*",)
 #: A value that is true or false: no pattern of text matches it.
 BOOLEAN: FieldTree = ()
-#: A commit's files, and the states of an alert.
-FILES: Mapping[str, FieldTree] = {key: [None] for key in ("added", "removed", "modified")}
+#: A commit's files, whose paths begin at the repository's root.
+FILES: Mapping[str, FieldTree] = {key: [("!/*", "!./*")] for key in ("added", "removed", "modified")}
+#: The states of an alert, its labels and its annotations.
 ALERT = ("firing", "resolved")
+LABELS: FieldTree = dict.fromkeys(("severity", "alertname", ANY), TEXT)
+ANNOTATIONS: FieldTree = dict.fromkeys(("summary", "description", ANY), TEXT)
 #: How close a name must be to a known one to be misspelt, where other names are possible, too.
 _MISSPELT = 0.88
 
@@ -29,6 +33,11 @@ _MISSPELT = 0.88
 def fields(names: str, **inner: FieldTree) -> Mapping[str, FieldTree]:
     """Return an object with these field names, separated by blanks, and with fields of known content."""
     return {**dict.fromkeys(names.split()), **inner}
+
+
+def keyed(text: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the words by name: ``push(ref after) fork(forkee)`` has the fields of two events."""
+    return {name: tuple(keys.split()) for name, keys in re.findall(r"([^\s(]+)\(([^)]*)\)", text)}
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -60,7 +69,7 @@ def find_unknown_step(known: FieldTree, steps: Iterable[Step]) -> UnknownStep | 
                 return UnknownStep(number, known)
             (known,) = known
         elif isinstance(known, Mapping) and isinstance(step, str) and _may_have(known, step):
-            known = known.get(step)
+            known = known.get(step, known.get(ANY))
         else:
             return UnknownStep(number, known)
     return None
@@ -75,6 +84,8 @@ def known_at(known: FieldTree, steps: Iterable[Step]) -> FieldTree:
     for step in steps:
         if isinstance(known, list) and not isinstance(step, str):
             known = known[0]
+        elif isinstance(known, Mapping) and isinstance(step, str):
+            known = known.get(step, known.get(ANY))
         else:
-            known = known.get(str(step)) if isinstance(known, Mapping) else None
+            known = None
     return known

@@ -168,20 +168,18 @@ class HmacSignature(Proof):
         return seconds_flaw(self.timestamp_header or f"t= in {self.header}", time, request.received_at)
 
     def form_flaw(self, request: Request) -> str | None:
+        digits = {"hex": rb"[0-9a-f]+", "base64": rb"[0-9A-Za-z+/]+=*"}[self.encoding]
         size = hmac.new(b"", digestmod=self.algorithm).digest_size
-        length, unit = (
-            (2 * size, "hex digits") if self.encoding == "hex" else (-(-size // 3) * 4, "base64 digits")
-        )
-        form = rb"[0-9a-f]+" if self.encoding == "hex" else rb"[0-9A-Za-z+/]+=*"
+        length = 2 * size if self.encoding == "hex" else -(-size // 3) * 4
         prefix = self.prefix.encode()
         _, signatures = self.time_and_signatures(request)
         known = [each.removeprefix(prefix) for each in signatures if each.startswith(prefix)]
-        if not signatures or any(len(each) == length and re.fullmatch(form, each) for each in known):
+        if not signatures or any(len(each) == length and re.fullmatch(digits, each) for each in known):
             return None
         after = f"{self.prefix} and " if prefix else ""
         without = f" without {self.prefix}" if prefix and not known else ""
         found = len(known[0]) if known else len(signatures[0])
-        return f"expected {after}{length} {unit}, found {found} characters{without}"
+        return f"expected {after}{length} {self.encoding} digits, found {found} characters{without}"
 
     def sign(self, request: Request, secret: Credential) -> Request:
         time = str(int(request.received_at)) if self.is_timed else ""
@@ -293,64 +291,57 @@ class UrlToken(Proof):
         return replace(request, query={**request.query, "token": token})
 
 
-def _authorization(request: Request, header: str, scheme: bytes) -> bytes | None:
-    """Return the credentials of an ``Authorization`` header with this scheme, in any case (RFC 9110 11.4)."""
-    value = header_bytes(request, header)
-    if value is None:
-        return None
-    found, _, credentials = value.partition(b" ")
-    return credentials.strip(b" ") if found.lower() == scheme else None
-
-
-def _scheme_flaw(request: Request, header: str, scheme: str) -> str | None:
-    """Return how the scheme of an ``Authorization`` header is wrong. An unknown one may be a secret."""
-    words = [word.lower() for word in (header_bytes(request, header) or b"").split()]
-    known = {word.encode(): word.title() for word in ("bearer", "basic", "token", "digest", "apikey")}
-    found = known.get(words[0] if words else b"", "no known scheme")
-    if found != scheme:
-        return f"expected {scheme}, found {found}"
-    return f"found {scheme} twice" if words[1:2] == words[:1] else None
-
-
 @dataclass(frozen=True)
-class BearerToken(Proof):
-    """``Authorization: Bearer <token>`` (RFC 6750 2.1); the key is ``bearer_token:``."""
+class _Authorization(Proof):
+    """Credentials in the ``Authorization`` header, after their scheme in any case (RFC 9110 11.4)."""
 
     header: str = "Authorization"
 
-    key: ClassVar[str] = "bearer_token"
+    scheme: ClassVar[str]
 
     def form_flaw(self, request: Request) -> str | None:
-        return _scheme_flaw(request, self.header, "Bearer")
+        words = [word.lower() for word in (header_bytes(request, self.header) or b"").split()]
+        # An unknown scheme may be a secret.
+        known = {word.encode(): word.title() for word in ("bearer", "basic", "token", "digest", "apikey")}
+        found = known.get(words[0] if words else b"", "no known scheme")
+        if found != self.scheme:
+            return f"expected {self.scheme}, found {found}"
+        return f"found {self.scheme} twice" if words[1:2] == words[:1] else None
 
     def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        found = _authorization(request, self.header, b"bearer")
-        return found is not None and any_equal(found, map(secret_bytes, secrets))
+        found, _, credentials = (header_bytes(request, self.header) or b"").partition(b" ")
+        if found.lower() != self.scheme.lower().encode():
+            return False
+        return any_equal(self.decoded(credentials.strip(b" ")), map(secret_bytes, secrets))
+
+    def decoded(self, credentials: bytes) -> bytes:
+        """Return the token, or the user name and the password."""
+        return credentials
+
+
+@dataclass(frozen=True)
+class BearerToken(_Authorization):
+    """``Authorization: Bearer <token>`` (RFC 6750 2.1); the key is ``bearer_token:``."""
+
+    key: ClassVar[str] = "bearer_token"
+    scheme: ClassVar[str] = "Bearer"
 
     def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: "Bearer " + secret_bytes(secret).decode("latin-1")})
 
 
 @dataclass(frozen=True)
-class BasicAuth(Proof):
+class BasicAuth(_Authorization):
     """``Authorization: Basic <base64 of user:password>`` (RFC 7617); the key is ``basic_auth:``."""
 
-    header: str = "Authorization"
-
     key: ClassVar[str] = "basic_auth"
+    scheme: ClassVar[str] = "Basic"
 
-    def form_flaw(self, request: Request) -> str | None:
-        return _scheme_flaw(request, self.header, "Basic")
-
-    def matches(self, request: Request, secrets: Iterable[Credential]) -> bool:
-        found = _authorization(request, self.header, b"basic")
-        if found is None:
-            return False
+    def decoded(self, credentials: bytes) -> bytes:
         try:
-            pair = b64decode(found, validate=True)
+            return b64decode(credentials, validate=True)
         except binascii.Error:
-            return False
-        return any_equal(pair, map(secret_bytes, secrets))
+            return b""  # every user name and password has a colon
 
     def sign(self, request: Request, secret: Credential) -> Request:
         return with_headers(request, {self.header: "Basic " + b64encode(secret_bytes(secret)).decode()})

@@ -46,6 +46,8 @@ class Source:
     redact: tuple[Path, ...] = ()
     #: What to do with an old body under a new delivery id; None means that it is not detected.
     replays: Replays | None = None
+    #: The longest expected time between two webhooks, seconds.
+    expect_every: float | None = None
 
     def verify_head(self, request: Request) -> None:
         """Check what does not need the body. Raises UnsupportedContent or NotAuthentic."""
@@ -216,6 +218,18 @@ class Source:
         # A browser sends forms across sites. Only a signature excludes that.
         signed = any(one.proof.needs_body for one in self.required)
         return tuple(name for name in self.type.content_types if signed or name == JSON_TYPE)
+
+    def removes(self, path: Path) -> bool:
+        """Return whether the path leads to a credential, which no event has."""
+        if path.root == "payload":
+            fields = self.type.credential_fields
+            return any(f"{path.text}.".startswith(f"payload.{field}.") for field in fields)
+        removed = {"headers": self._credential_headers, "query": ("token",)}.get(path.root)
+        if removed is None or not path.steps:
+            return False
+        name = str(path.steps[0])
+        left = without_credentials({name: ""}, self.options.names(path.root), None)
+        return not left or name.lower() in map(str.lower, removed)
 
     @cached_property
     def _credential_headers(self) -> tuple[str, ...]:

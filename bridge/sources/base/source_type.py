@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,12 @@ class SourceType(ABC):
         return EventMatcher(self.events, self.markers)
 
     @property
+    def example_event(self) -> str:
+        """Return the event of the guide's route, or the first known one."""
+        named = re.search(r"^\s*event: (\S.*)", self.guide.route, re.MULTILINE)
+        return named[1].strip("\"' ") if named else next(iter(self.events), "event")
+
+    @property
     def content_types(self) -> tuple[str, ...]:
         """Return the content types of `bodies`."""
         return tuple(dict.fromkeys(name for body in self.bodies for name in body.content_types))
@@ -179,7 +186,7 @@ class SourceType(ABC):
         if self.event_header is not None:
             if event is None:
                 message = f"{self.guide.title} names the event in the header {self.event_header}"
-                raise Unreadable(f"{message}: add --event and its name")
+                raise Unreadable(f"{message}: add --event and its name, such as {self.example_event!r}")
             headers[self.event_header] = event
         if self.id_header is not None:
             headers[self.id_header] = str(uuid4())

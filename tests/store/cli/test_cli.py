@@ -21,7 +21,7 @@ from tests.support.terminal import PUSH, TABLE, Terminal
 
 
 def test_check_counts_what_is_there(terminal: Terminal) -> None:
-    result = terminal.run("check", HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    result = terminal.run("check", HOOK_SECRET="a-secret", TASK_KEY="k1" * 32)
     table = sha256(TABLE.encode()).hexdigest()[:16]
     assert result.output == f"table {table}: 1 source, 1 task, 1 route; no mistakes, 0 warnings\n"
     assert result.exit_code == 0
@@ -39,10 +39,21 @@ def test_check_warns_of_unset_variables_and_refuses_them_with_env(terminal: Term
 def test_check_env_warns_of_a_variable_that_nothing_reads(
     terminal: Terminal, options: tuple[str, ...]
 ) -> None:
-    environ = {"HOOK_SECRET": "a-secret", "TASK_KEY": "k" * 64, "BRIDGE_DRYRUN": "1"}
+    environ = {"HOOK_SECRET": "a-secret", "TASK_KEY": "k1" * 32, "BRIDGE_DRYRUN": "1"}
     result = terminal.run("check", *options, **environ)
     line = "warning: the bridge has no variable BRIDGE_DRYRUN and ignores it; did you mean BRIDGE_DRY_RUN?"
     assert (line in result.stderr, result.exit_code) == (bool(options), 0)
+
+
+def test_check_warns_of_a_database_that_the_platform_deletes(terminal: Terminal) -> None:
+    """A release command prints it where the deploy is seen."""
+    variables = {"HOOK_SECRET": "s" * 32, "TASK_KEY": "k" * 64, "DYNO": "release.1"}
+    found = terminal.run("check", "--env", **variables)
+    assert found.exit_code == 0
+    assert (
+        f"warning: the SQLite database {terminal.config.with_name('bridge.db')} is on a disk" in found.stderr
+    )
+    assert "is on a disk" not in terminal.run("check", **variables).output
 
 
 def test_check_says_every_mistake_and_ends_with_1(terminal: Terminal) -> None:
@@ -57,14 +68,14 @@ def test_check_says_every_mistake_and_ends_with_1(terminal: Terminal) -> None:
 def test_warnings_do_not_change_how_check_ends(terminal: Terminal) -> None:
     terminal.config.write_text(TABLE.replace("event: push", "event: pushed"))
     for output in ((), ("--json",), ("--github",)):
-        result = terminal.run("check", *output, HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+        result = terminal.run("check", *output, HOOK_SECRET="a-secret", TASK_KEY="k1" * 32)
         assert result.exit_code == 0
         assert "github has no known event 'pushed'" in result.output
 
 
 def test_check_as_json_is_one_list_of_what_it_found(terminal: Terminal) -> None:
     terminal.config.write_text(TABLE.replace("event:", "evnt:"))
-    result = terminal.run("check", "--json", HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    result = terminal.run("check", "--json", HOOK_SECRET="a-secret", TASK_KEY="k1" * 32)
     assert result.exit_code == 1
     (problem,) = json.loads(result.stdout)
     assert problem.pop("hint").startswith("expected ")
@@ -74,14 +85,14 @@ def test_check_as_json_is_one_list_of_what_it_found(terminal: Terminal) -> None:
         "message": "unknown key 'evnt'; did you mean event?",
     }  # fmt: skip
     terminal.config.write_text(TABLE)
-    clean = terminal.run("check", "--json", HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    clean = terminal.run("check", "--json", HOOK_SECRET="a-secret", TASK_KEY="k1" * 32)
     assert (clean.exit_code, json.loads(clean.output)) == (0, [])
 
 
 def test_check_annotates_for_github_actions(terminal: Terminal) -> None:
     odd = terminal.config.with_name("a,b:c%d\r\n.yml")
     odd.write_text(TABLE.replace("event: push", 'event: "100%\\r\\n,:"'))
-    result = terminal.run("check", "--github", str(odd), HOOK_SECRET="a-secret", TASK_KEY="k" * 64)
+    result = terminal.run("check", "--github", str(odd), HOOK_SECRET="a-secret", TASK_KEY="k1" * 32)
     assert result.exit_code == 0
     (line,) = result.output.splitlines()
     file = f"{terminal.config.parent}/a%2Cb%3Ac%25d%0D%0A.yml"
@@ -113,7 +124,7 @@ def test_explain_says_what_was_wanted_and_found(terminal: Terminal) -> None:
 
 
 def test_explain_shows_the_exact_request_without_the_key(terminal: Terminal) -> None:
-    key = "k" * 64
+    key = "k1" * 32
     arguments = ("explain", "--source", "github", "--event", "push")
     output = terminal.run(*arguments, "-", stdin=json.dumps(PUSH), TASK_KEY=key).output
     assert "POST https://api.theeye.io/job/secret/<secret>?customer=acme" in output

@@ -32,7 +32,7 @@ from tests.unit.sources.test_sources import (
 )
 
 #: What a person must look up.
-LOOKED_UP = {"_KEY": "k" * 64, "_TASK_ID": TASK, "THEEYE_CUSTOMER": "acme"}
+LOOKED_UP = {"_KEY": "k1" * 32, "_TASK_ID": TASK, "THEEYE_CUSTOMER": "acme"}
 
 Run = Callable[..., Result]
 
@@ -326,8 +326,8 @@ def test_an_event_that_the_type_does_not_know_is_a_warning(run: Run, path: Path)
         (("--type", "githb"), "--type: no type is named 'githb'; did you mean github?"),
         (("--source", "a b", "--type", "github"), "--source: a source's name may contain only letters"),
         (("--task", TASK[1:]), f"--task: unknown task '{TASK[1:]}'\n    hint: "),
-        (("--task", "k" * 64), "--task: unknown task '…' (64 characters)"),
-        (("--key", "k" * 64), "expected the name of a variable, such as TASK_KEY, not the key itself"),
+        (("--task", "k1" * 32), "--task: unknown task '…' (64 characters)"),
+        (("--key", "k1" * 32), "expected the name of a variable, such as TASK_KEY, not the key itself"),
         (("--key", "MY-KEY"), "expected the name of a variable"),
         (("--key", "GITHUB_SECRET"), "--key: the table uses GITHUB_SECRET for another value"),
         (("--key", "GITHUB_TASK_ID"), "--key: the table uses GITHUB_TASK_ID for another value"),
@@ -347,7 +347,7 @@ def test_what_is_wrong_is_said_by_its_flag_and_not_written(
     result = run("init", "--source", "github", *wrong)
     assert result.exit_code == 2
     assert message in result.output
-    assert "k" * 64 not in result.output
+    assert "k1" * 32 not in result.output
     assert "Traceback" not in result.output
     assert not path.parent.exists()
 

@@ -28,6 +28,7 @@ OPAQUE = {"headers", "query", "payload", "target", "task_arguments", "body"}
 COMMANDS = {
     "audit": ["audit"],
     "check": ["check"],
+    "db status": ["db", "status"],
     "events list": ["events", "list"],
     "events list --refused": ["events", "list", "--refused"],
     "events show": ["events", "show", "1"],

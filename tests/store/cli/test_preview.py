@@ -27,7 +27,7 @@ from tests.support.terminal import Terminal
 from tests.support.theeye import StandIn
 
 DEPLOY, PAGE = "5f3c9a7be4b0a1c2d3e4f501", "5f3c9a7be4b0a1c2d3e4f502"
-KEY = "k" * 64
+KEY = "k1" * 32
 
 TABLE = f"""
 theeye: {{customer: acme}}

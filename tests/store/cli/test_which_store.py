@@ -19,7 +19,7 @@ LISTS = [
 OTHERS = [
     ("events", "show", "1"), ("events", "replay", "1"), ("jobs", "show", "1"), ("jobs", "retry", "1"),
     ("jobs", "cancel", "1"), ("jobs", "resolve", "1", "--sent"), ("pause", "deploy"), ("resume", "deploy"),
-    ("prune",), ("record", "1"), ("explain", "1"),
+    ("prune",), ("record", "1"), ("explain", "1"), ("db", "status"), ("db", "backup"),
 ]  # fmt: skip
 
 HINT = "    hint: set DATABASE_URL to the database of the server; the server creates it when it starts\n"

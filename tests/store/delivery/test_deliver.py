@@ -34,6 +34,7 @@ from bridge.http.client import HttpClient
 from bridge.outbox import rates
 from bridge.outbox.presence import FileLock
 from bridge.outbox.store import Outbox
+from bridge.process.log_fields import Fields
 from bridge.process.watchdog import Watchdog
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.answer import read_answer
@@ -85,6 +86,12 @@ class Ticking(Shifted):
     @property
     def trouble(self) -> None:
         return None
+
+
+def logged(caplog: pytest.LogCaptureFixture, action: str) -> list[Fields]:
+    """The fields of each line with this action."""
+    found = (record.args for record in caplog.records)
+    return [each for each in found if isinstance(each, Fields) and each["action"] == action]
 
 
 def wait_for(event: threading.Event) -> None:
@@ -448,7 +455,9 @@ class TestPeople:
 class TestUnknownTasks:
     REASON = f"this process's table has no task {STRANGER.id}"
 
-    def test_a_job_whose_task_the_table_lacks_waits(self, make: Make, theeye: StandIn) -> None:
+    def test_a_job_whose_task_the_table_lacks_waits(
+        self, make: Make, theeye: StandIn, caplog: pytest.LogCaptureFixture
+    ) -> None:
         process = make(retry_for=3600.0)
         job_id = process.send(task=STRANGER)
         process.start()
@@ -467,6 +476,8 @@ class TestUnknownTasks:
         process.clock.offset = 3601
         job = process.wait_for(job_id, JobState.DEAD)
         assert (job.reason, process.outbox.attempts(job_id), theeye.received) == (self.REASON, [], ())
+        (line,) = logged(caplog, "dead")
+        assert (line["job"], line["event"], line["reason"]) == (job_id, job.event_id, self.REASON)
 
     def test_until_a_table_has_it(self, make: Make, theeye: StandIn) -> None:
         without = make().start()
@@ -645,7 +656,9 @@ class TestCrashes:
         assert process.outcomes(job_id) == [Outcome.ACCEPTED]
 
     @on_sqlite
-    def test_what_was_started_is_unknown_and_sent_again(self, make: Make, theeye: StandIn) -> None:
+    def test_what_was_started_is_unknown_and_sent_again(
+        self, make: Make, theeye: StandIn, caplog: pytest.LogCaptureFixture
+    ) -> None:
         process = make()
         job_id = self.leave(process, started=True)
         process.start()
@@ -654,6 +667,9 @@ class TestCrashes:
         assert (first.outcome, first.status) == (Outcome.UNKNOWN, None)
         assert first.detail == "the process ended before the answer came"
         assert (job.window_attempts, job.window_unknowns) == (2, 1)
+        line, *_ = logged(caplog, "deliver")
+        assert (line["job"], line["attempt"], line["outcome"]) == (job_id, first.id, Outcome.UNKNOWN)
+        assert [each["job"] for each in logged(caplog, "reclaim")] == [job_id]
 
     @on_sqlite
     def test_or_held(self, make: Make, theeye: StandIn) -> None:
@@ -1029,6 +1045,8 @@ class TestStop:
             (attempt,) = process.outbox.attempts(job_id)
             assert (attempt.outcome, attempt.status) == (Outcome.UNKNOWN, None)
             assert attempt.detail == "the bridge stopped before the answer came"
+            (line,) = [each for each in logged(caplog, "deliver") if each["attempt"] == attempt.id]
+            assert (line["job"], line["outcome"], line["state"]) == (job_id, Outcome.UNKNOWN, state)
         assert process.job(again).claim_token is None
         # An answer that comes after all settles its job, as long as the store is open.
         theeye.clear()

@@ -167,7 +167,7 @@ class TestTarget:
 
     @pytest.mark.parametrize(
         ("secret_key", "status", "is_out"),
-        [(None, None, False), (None, 408, True), (Secret("k" * 64), None, True)],
+        [(None, None, False), (None, 408, True), (Secret("k1" * 32), None, True)],
         ids=["by token", "by token, 408", "by key"],
     )
     def test_two_tasks_without_an_answer_are_an_outage_but_by_token(

@@ -110,7 +110,7 @@ def test_a_job_that_can_be_sent_leaves_none(
 def test_a_replay_says_it_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     terminal = Terminal(tmp_path_factory.mktemp("replay"))
     terminal.store(("abc",), {"ref": "refs/heads/main", "commits": [1], "before": "0"})
-    keys = {"TASK_KEY": "k" * 64, "HOOK_SECRET": "x" * 32}
+    keys = {"TASK_KEY": "k1" * 32, "HOOK_SECRET": "x" * 32}
     result = terminal.run("events", "replay", "1", **keys)
     assert result.stdout == "event 1: jobs 2 (deploy: dead)\n"
     assert result.stderr == (

@@ -6,7 +6,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -471,7 +471,7 @@ def test_those_that_gather_are_bounded_too(
     outbox: Outbox, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[list[RefusedRequest]] = []
-    monkeypatch.setattr(outbox, "store_refused", written.append)
+    monkeypatch.setattr(outbox, "store_refused", lambda refused, _: written.append(refused))
 
     for number in range(1000):
         refusals.record(refused(number))
@@ -537,10 +537,10 @@ def count_commits(monkeypatch: pytest.MonkeyPatch, outbox: Outbox) -> list[int]:
     commits: list[int] = []
     keep = outbox.store_refused
 
-    def counting(refused: Iterable[RefusedRequest]) -> None:
+    def counting(refused: Iterable[RefusedRequest], counts: Mapping[tuple[str, str], int]) -> None:
         refused = list(refused)
         commits.append(len(refused))
-        keep(refused)
+        keep(refused, counts)
 
     monkeypatch.setattr(outbox, "store_refused", counting)
     return commits
@@ -554,7 +554,7 @@ def test_the_answer_does_not_wait_for_the_store(
 ) -> None:
     asked, answers = threading.Event(), threading.Event()
 
-    def hangs(refused: Iterable[RefusedRequest]) -> None:
+    def hangs(*_: object) -> None:
         asked.set()
         assert answers.wait(PATIENCE)
 
@@ -587,7 +587,7 @@ def test_what_cannot_be_written_ends_nothing(
     error: Exception,
     said: str,
 ) -> None:
-    def fails(refused: Iterable[RefusedRequest]) -> None:
+    def fails(*_: object) -> None:
         raise error
 
     with monkeypatch.context() as patched:

@@ -230,7 +230,7 @@ def done(result: Result) -> None:
     assert result.exit_code == 0, result.output
 
 
-KEYS = {"HOOK_SECRET": "hook-secret-1", "TASK_KEY": "k" * 64}
+KEYS = {"HOOK_SECRET": "hook-secret-1", "TASK_KEY": "k1" * 32}
 
 
 class TestTheCommands:

@@ -433,7 +433,7 @@ routes:
     @pytest.fixture
     def theeye(self) -> Iterator[StandIn]:
         """It has another key for the task than the table."""
-        task = Task(TASK, TASK, Secret("o" * 64))
+        task = Task(TASK, TASK, Secret("o1" * 32))
         with StandIn(["acme"], [stand_in_task(task)]) as stand_in:
             yield stand_in
 

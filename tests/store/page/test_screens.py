@@ -139,9 +139,9 @@ class TestHostile:
             text = browser.text(path)
             tags = Tags(text).found
             scripts = [attributes for tag, attributes in tags if tag == "script"]
-            assert len(scripts) == 2 and all(
-                str(each["src"]).startswith("/static/") for each in scripts
-            ), path
+            assert len(scripts) == 2 and all(str(each["src"]).startswith("/static/") for each in scripts), (
+                path
+            )
             assert not [tag for tag, _ in tags if tag == "b" and "&lt;b&gt;" not in text and "route=" in path]
             for tag, attributes in tags:
                 assert not [name for name in attributes if name.startswith("on") or name == "style"], (

@@ -37,6 +37,7 @@ sources:
     {type: generic, header: X-Token, token: "${{ env.SHOP_SECRET }}", event: payload.kind,
     delivery_id: payload.id}
   clerk: {type: svix, secret: "${{ env.SVIX_SECRET }}"}
+  gitlab: {token: "${{ env.SHOP_SECRET }}"}
 tasks:
   run: {id: 5f3c9a7be4b0a1c2d3e4f501, secret_key: "${{ env.TASK_KEY }}", arguments: [event, id, team, lang]}
 routes:
@@ -53,7 +54,7 @@ ROUTES = "\n".join(
       team: ${{{{ query.team | default('none') }}}}
       lang: ${{{{ headers["X-Lang"] | default('none') }}}}
 """
-    for source in ("github", "shop", "by-query", "by-body", "clerk")
+    for source in ("github", "shop", "by-query", "by-body", "clerk", "gitlab")
 )
 TABLE = TABLE.replace("  - &no-anchor\n", ROUTES)
 
@@ -114,7 +115,15 @@ def test_a_type_with_an_id_in_a_header_gets_one(terminal: Terminal) -> None:
     [
         ("shop", 'source shop names the event in headers["X-Shop-Topic"]: add --event and its name'),
         ("by-query", "source by-query names the event in query.kind: add --event and its name"),
-        ("github", "GitHub names the event in the header X-GitHub-Event: add --event and its name"),
+        (
+            "github",
+            "GitHub names the event in the header X-GitHub-Event: add --event and its name, such as 'push'",
+        ),
+        (
+            "gitlab",
+            "GitLab names the event in the header X-Gitlab-Event: add --event and its name, such as "
+            "'Pipeline Hook.failed'",
+        ),
     ],
 )
 def test_an_event_that_the_body_does_not_name_must_be_given(

@@ -55,7 +55,9 @@ Table = Callable[[str], RoutingTable]
 ROUTE = "routes:\n  - source: github\n    task: deploy\n"
 
 #: Warnings about tables that are odd on purpose.
-EXPECTED = "no routes|is (?:text: only|plain text)|no known event|no route runs|no known .* has"
+EXPECTED = (
+    "no routes|is (?:text: only|plain text)|no known event|no route runs|no known .* has|ends in a line break"
+)
 
 
 def load_all(config: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Loaded:
@@ -268,6 +270,7 @@ ODD_SECRETS = {
     "export GITHUB_SECRET=marked-secret": "begins with the name of a variable and =",
     "/run/secrets/marked-secret": "is a path", "~/marked/secret": "is a path",
     "changeme": "is a placeholder", "Replace-Me": "is a placeholder", "0" * 64: "is a placeholder",
+    "a" * 8: "is a placeholder", "k" * 64: "is a placeholder",
     "marked-secret\u200b": "has an invisible character", "\ufeffmarked-secret": "has an invisible character",
 }  # fmt: skip
 
@@ -332,6 +335,13 @@ def test_a_source_and_a_task_with_the_same_secret_are_warned_about(tmp_path: Pat
         found = load(tmp_path, variables, TYPES).problems
         assert [each.message for each in found if "secret" in each.message] == expected
         assert KEY not in "".join(map(str, found))
+
+
+@pytest.mark.parametrize("key", ["0" * 64, "k" * 64])
+def test_a_key_of_one_character_is_a_placeholder(tmp_path: Path, key: str) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret_key"] + "\n", "utf-8")
+    found = [each.message for each in load(tmp_path, {"BLANK": key}, TYPES).problems]
+    assert "the secret in BLANK is a placeholder" in found
 
 
 @pytest.mark.parametrize(

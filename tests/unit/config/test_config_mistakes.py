@@ -45,10 +45,10 @@ ENVIRONMENT = {
     "GITHUB_SECRET": "env-marked-secret",
     "TOKEN": "env-marked-token",
     "PASSWORD": "env-marked-password",
-    "DEPLOY_KEY": "k" * 64,
-    "OTHER_KEY": "o" * 64,
-    "SHORT_KEY": "k" * 63,
-    "NEWLINE_KEY": "k" * 63 + "\n",
+    "DEPLOY_KEY": "k1" * 32,
+    "OTHER_KEY": "o1" * 32,
+    "SHORT_KEY": ("k1" * 32)[:63],
+    "NEWLINE_KEY": ("k1" * 32)[:63] + "\n",
     "SPACED": "env-marked token",
     "EMPTY": "",
     "UNREADABLE_FILE": "/env-marked-path",
@@ -150,7 +150,7 @@ def test_bad_table(path: Path) -> None:
 def test_good_table(path: Path) -> None:
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
     assert (
-        problems_of(path, {name: ("k" if re.search("KEY|THEEYE", name) else "s") * 64 for name in names})
+        problems_of(path, {name: ("k1" if re.search("KEY|THEEYE", name) else "s1") * 32 for name in names})
         == ()
     )
 
@@ -274,7 +274,9 @@ def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
 def test_the_whole_design_is_refused_for_an_unknown_key_and_for_nothing_else() -> None:
     path = HERE / "later.yml"
     names = re.findall(r"env\.(\w+)", path.read_text("utf-8"))
-    found = problems_of(path, {name: ("k" if re.search("KEY|THEEYE", name) else "s") * 64 for name in names})
+    found = problems_of(
+        path, {name: ("k1" if re.search("KEY|THEEYE", name) else "s1") * 32 for name in names}
+    )
     assert told(found) == [
         "4:17: warning: access_token is for trials only: it expires, and permits far more than starting "
         "one task",

@@ -35,7 +35,10 @@ ARGUMENTS = [
     "{a: b}", "{name: x, value: y}", "{value: 1}", "{ref: '${{ payload.ref }}'}", "${{ payload.after }}",
     "--ref=${{ payload.ref }}",
     "'{\"ref\": \"${{ payload.ref }}\"}'", "${{ payload.ref.removeprefix('refs/heads/') }}",
-    "${{ (payload.after ~ 'x')[:7] }}", "a@b.example", "C:\\data\\w", "'$'", "$1", "<none>", "=5", "'!x'",
+    "${{ (payload.after ~ 'x')[:7] }}", "Basic authentication", "Bearer bond", "the token",
+    "${{ 'a' + payload.ref }}", "${{ 'n' ~ payload.repository.size }}",
+    "${{ 'x' + (payload.repository.forks_count | string) }}",
+    "|\n        a\n        b", "a@b.example", "C:\\data\\w", "'$'", "$1", "<none>", "=5", "'!x'",
 ]  # fmt: skip
 
 #: A source, an event and a line of match, or a condition.
@@ -94,6 +97,20 @@ MATCHES = [
     ("alertmanager", "firing", '"payload.alerts[*].labels.severity": crit*'),
     ("alertmanager", "firing", '"payload.alerts[*].labels.severity": {regex: "crit.*"}'),
     ("alertmanager", "firing", "payload.commonAnnotations.summary: not ready"),
+    ("github", "pull_request.labeled", "payload.label.name: deploy"), ("github", "create", "payload.ref: v*"),
+    ("github", "pull_request", '"payload.pull_request.labels[*].name": deploy'),
+    ("github", "pull_request", "payload.pull_request.milestone: null"),
+    ("github", "push", "payload.repository.full_name: 'acme/**'"),
+    ("github", "push", '"payload.commits[*].added[*]": ".github/*"'),
+    ("github", "push", '"payload.commits[*].added[*]": "*/Makefile"'),
+    ("github", "push", '"payload.commits[*].added[*]": {regex: /test/}'),
+    ("github", "push", "payload.ref: {regex: /release/}"),
+    ("gitlab", "Push Hook", "payload.project.path_with_namespace: acme/sub/api"),
+    ("gitlab", "Merge Request Hook", '"payload.labels[*].title": deploy'),
+    ("alertmanager", "firing", "payload.commonLabels.priority: 1"),
+    ("alertmanager", "firing", "payload.commonLabels.page: true"),
+    ("alertmanager", "firing", "payload.commonLabels.service: x"),
+    ("shop", "order.created", "'headers[\"Idempotency-Key\"]': x"), ("shop", "x", "query.team: x"),
     ("shop", "order.created", "payload.ref: main"), ("shop", "'*'", "payload.file: payload.json"),
 ]  # fmt: skip
 
@@ -103,7 +120,9 @@ CONDITIONS = [
     "payload.repository.name == 'api' or payload.after == payload.before",
     "payload.commits | map(attribute='distinct') | map('int') | sum > 1",
     "payload.commits | map(attribute='id') | list == []", "'main' in payload.ref",
-    "payload.deleted == true", "not payload.deleted",
+    "payload.deleted == true", "not payload.deleted", "payload.head_commit != null", "payload.commits != []",
+    "payload.repository.size > 5", "payload.ref is not none", "payload.ref in ('refs/heads/a',)",
+    "'.md' in payload.head_commit.message", "payload.repository == null", "payload.head_commit != none",
 ]  # fmt: skip
 
 #: Loops of a route for Alertmanager.
@@ -162,5 +181,5 @@ def test_there_are_a_hundred_good_tables() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_good_table_has_no_warning(tmp_path: Path, name: str) -> None:
     (tmp_path / "table.yml").write_text(TABLES[name], "utf-8")
-    problems = load(tmp_path, {"SECRET": "s" * 32, "KEY": "k" * 64}, TYPES).problems
+    problems = load(tmp_path, {"SECRET": "s1" * 16, "KEY": "k1" * 32}, TYPES).problems
     assert [str(each) for each in problems if "no route uses" not in each.message] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ SCHEMA = Draft7Validator(json.loads(COMMITTED))
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "config"
 TABLES = [*sorted((ROOT / "config").glob("*.yml")), *sorted(FIXTURES.rglob("*.yml"))]
 EXAMPLES = [
-    block.text for block in BLOCKS if block.language == "yaml" and "alertmanager.yml" not in block.text
+    block.text
+    for block in BLOCKS
+    if block.language == "yaml" and not re.search("alertmanager.yml|scrape_configs", block.text)
 ]
 LARGEST = max(EXAMPLES, key=len)
 

@@ -134,7 +134,7 @@ def test_a_path_is_names_after_dots_and_the_rest_in_brackets(
         ("payload['it''s']", 7, "expected . or [", None),
         ("payload.a[1]b", 12, "expected . or [", None),
         ("payload/a", 7, "expected . or [", None),
-        ("event.name", 5, "event has no fields: it is text or a number", None),
+        ("event.name", 5, "event has no fields: it is text or a number", "write payload.name"),
         ("delivery_id[0]", 11, "has no fields", None),
         ('payload["\ud800"]', 9, "lone surrogate", "write the character itself"),
     ],

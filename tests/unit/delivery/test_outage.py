@@ -88,7 +88,7 @@ def test_the_rule_is_the_designs() -> None:
 
 class TestSigns:
     @pytest.mark.parametrize("outcome", Outcome)
-    @pytest.mark.parametrize("status", [429, 502, 503, 504])
+    @pytest.mark.parametrize("status", [407, 429, 502, 503, 504])
     def test_a_proxys_status_says_that_the_target_is_out(self, outcome: Outcome, status: int) -> None:
         assert sign_of(outcome, status) is Sign.DOWN
 
@@ -136,9 +136,9 @@ class TestSigns:
         """TheEye leaves a request unanswered whose token may not start the task."""
         assert sign_of(outcome, status, by_token=True) is sign
 
-    def test_any_answer_to_a_probe_is_a_live_target_but_429_and_from_500_on(self) -> None:
+    def test_any_answer_to_a_probe_is_a_live_target_but_407_429_and_from_500_on(self) -> None:
         dead = [int(status) for status in HTTPStatus if not is_alive(status)]
-        assert dead == [429, *(int(status) for status in HTTPStatus if status >= 500)]
+        assert dead == [407, 429, *(int(status) for status in HTTPStatus if status >= 500)]
         assert not is_alive(599)
 
 

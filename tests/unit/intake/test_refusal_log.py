@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.intake.refusal_log import COUNT_PERIOD_SECONDS, MAX_CLIENTS, RefusalLog
+from bridge.process.log_fields import Fields
 
 NOW = 1_000.0
 CLIENT, OTHER = "203.0.113.9", "203.0.113.10"
@@ -18,21 +19,27 @@ def add(
     source: str | None = None,
     reason: str = "no source is named 'x'",
     now: float = NOW,
-) -> str | None:
+) -> Fields | None:
     return log.add(status, source, client, reason, now)
+
+
+def first(reason: str, *, status: int = 404, source: str | None = None, client: str = CLIENT) -> Fields:
+    return Fields("refuse", status=status, source=source, client=client, reason=reason)
+
+
+def more(requests: int, seconds: float, client: str = CLIENT) -> Fields:
+    return Fields("refuse", status=404, source=None, client=client, requests=requests, seconds=seconds)
 
 
 def test_the_first_of_a_kind_is_logged_at_once_and_the_others_as_a_count() -> None:
     log = RefusalLog()
-    assert add(log) == f"refused with 404: no source is named 'x'; client {CLIENT}"
+    assert add(log) == first("no source is named 'x'")
     for number in range(1, 1235):
         assert add(log, reason=f"no source is named '{number}'", now=NOW + number / 100) is None
 
     assert log.ends_at == NOW + COUNT_PERIOD_SECONDS
     assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS - 0.1) == []
-    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == [
-        f"refused with 404: 1,234 more of these in the last 60 s; source unknown, client {CLIENT}"
-    ]
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == [more(1234, 60.0)]
     assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == []
     assert log.ends_at is None
 
@@ -74,11 +81,9 @@ def test_another_kind_has_its_own_line(other: dict[str, str]) -> None:
 )
 def test_of_ipv6_a_client_is_a_network_of_64_bits(client: str, alike: str, shown: str) -> None:
     log = RefusalLog()
-    first = add(log, client)
-    assert first is not None
-    assert first.endswith(f"; client {client or 'unknown'}")
+    assert add(log, client) == first("no source is named 'x'", client=client or "unknown")
     assert add(log, alike) is None
-    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS)[0].endswith(f"client {shown}")
+    assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == [more(1, 60.0, shown)]
     assert add(RefusalLog(), "2001:db8:0:2::1") is not None
 
 
@@ -87,9 +92,7 @@ def test_the_end_says_what_was_counted_so_far() -> None:
     add(log)
     add(log)
     add(log, OTHER, now=NOW + 1)
-    assert log.pop_ended(NOW + 5, everything=True) == [
-        f"refused with 404: 1 more of these in the last 5 s; source unknown, client {CLIENT}"
-    ]
+    assert log.pop_ended(NOW + 5, everything=True) == [more(1, 5.0)]
     assert log.ends_at is None
 
 
@@ -102,9 +105,8 @@ def test_what_many_clients_cause_is_bounded() -> None:
     clients = addresses(20_000)
     lines = [line for client in clients for line in [add(log, client)] if line]
     assert len(lines) == MAX_CLIENTS + 1
-    more = len(clients) - MAX_CLIENTS - 1
     assert log.pop_ended(NOW + COUNT_PERIOD_SECONDS) == [
-        f"refused with 404: {more:,} more of these in the last 60 s; source unknown, client one of many"
+        more(len(clients) - MAX_CLIENTS - 1, 60.0, "one of many")
     ]
 
 
@@ -113,7 +115,8 @@ def test_those_do_not_hide_what_another_source_refuses() -> None:
     for client in addresses(MAX_CLIENTS + 10):
         add(log, client)
     line = add(log, OTHER, status=401, source="github", reason="source github: X does not match")
-    assert line == f"refused with 401: source github: X does not match; client {OTHER}"
+    reason = "source github: X does not match"
+    assert line == first(reason, status=401, source="github", client=OTHER)
 
 
 def test_room_for_clients_comes_back() -> None:

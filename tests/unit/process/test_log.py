@@ -5,18 +5,26 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import pty
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.core.errors import StoreUnavailable
+from bridge.core.job import JobState
 from bridge.core.secrets import Mask, Secret
-from bridge.process.log import MaskedFormatter, configure
+from bridge.process.log import MAX_FIELD_LENGTH, MaskedFormatter, configure
+from bridge.process.log_fields import Fields
 
+CHECKOUT = Path(__file__).parents[3]
 MARK = "marked-secret"
-KEY = "k" * 64
+KEY = "k1" * 32
 
 FORMS = pytest.mark.parametrize("form", ["json", "text"])
 
@@ -61,7 +69,7 @@ class Unshowable(Exception):
 def test_a_record_as_json() -> None:
     assert formatted("json", "job %d sent to %s", 7, "TheEye") == (
         '{"time":"2023-11-14T22:13:20.250000Z","level":"warning","logger":"bridge.delivery.dispatcher",'
-        '"message":"job 7 sent to TheEye"}'
+        '"action":"library","message":"job 7 sent to TheEye"}'
     )
 
 
@@ -69,6 +77,144 @@ def test_a_record_as_text() -> None:
     assert formatted("text", "job %d sent to %s", 7, "TheEye") == (
         "2023-11-14T22:13:20.250000Z WARNING bridge.delivery.dispatcher: job 7 sent to TheEye"
     )
+
+
+SENT = "job %(job)d: %(outcome)s, now %(state)s"
+
+
+def deliver() -> Fields:
+    return Fields(
+        "deliver", job=7, outcome="unavailable", state=JobState.WAITING, duplicate=True, seconds=0.25,
+        status=None, route="deploy main", reason=StoreUnavailable("no answer"),
+    )  # fmt: skip
+
+
+def test_the_fields_of_a_record_as_json() -> None:
+    """Numbers stay numbers, and a field without a value is left out."""
+    line = formatted("json", SENT, deliver())
+    assert line.endswith(
+        '"action":"deliver","message":"job 7: unavailable, now waiting","job":7,"outcome":"unavailable",'
+        '"state":"waiting","duplicate":true,"seconds":0.25,"route":"deploy main","reason":"no answer"}'
+    )
+
+
+def test_text_has_each_field_once() -> None:
+    """In its message, or after it; and truth values in the message's words alone."""
+    assert formatted("text", SENT, deliver()) == (
+        "2023-11-14T22:13:20.250000Z WARNING deliver: job 7: unavailable, now waiting "
+        'seconds=0.25 route="deploy main" reason="no answer"'
+    )
+
+
+def test_a_message_need_not_name_a_field() -> None:
+    assert formatted("text", "stopped", Fields("stop")) == (
+        "2023-11-14T22:13:20.250000Z WARNING stop: stopped"
+    )
+
+
+@FORMS
+def test_the_argument_of_a_librarys_record_is_not_its_fields(form: str) -> None:
+    line = formatted(form, "answered %(status)s", {"status": 200, "action": "deliver", "body": "x"})
+    assert "answered 200" in line
+    assert "deliver:" not in line
+    assert "body" not in line
+
+
+#: What a sender may write into a name or an id.
+HOSTILE = 'a"b=c\n2026-01-01T00:00:00Z ERROR dead: forged\r\x1b[31m\u2028\u202e\x85'
+
+
+@FORMS
+@pytest.mark.parametrize("name", ["event_name", "delivery_id", "route", "reason", "path"])
+def test_a_hostile_field_stays_one_field_of_one_line(form: str, name: str) -> None:
+    line = formatted(form, "event %(event)d", Fields("receive", event=1, **{name: HOSTILE}))
+    assert line.isprintable()
+    if form == "json":
+        assert json.loads(line)[name] == HOSTILE
+    else:
+        head, written = line.split(f" {name}=")
+        assert head.endswith("receive: event 1")
+        assert json.loads(written) == HOSTILE
+
+
+@FORMS
+@pytest.mark.parametrize("name", ["event_name", "delivery_id", "route", "reason", "path"])
+def test_no_field_passes_the_mask(form: str, name: str) -> None:
+    for text in (MARK, f"é {MARK}", f"/job/secret/{KEY}?x", f"Bearer {KEY}", "\ud800" + MARK):
+        line = formatted(form, "event %(event)d", Fields("receive", event=1, **{name: text}))
+        assert "<secret>" in line
+        assert MARK not in line
+        assert KEY not in line
+
+
+def test_a_field_is_masked_before_it_is_cut() -> None:
+    """A cut could leave a part of a secret, which no mask finds."""
+    text = "x" * (MAX_FIELD_LENGTH - 3) + MARK
+    fields = json.loads(formatted("json", "%(reason)s", Fields("trouble", reason=text)))
+    assert fields["reason"] == "x" * (MAX_FIELD_LENGTH - 3) + "<se…"
+    assert fields["message"] == text.replace(MARK, "<secret>")
+
+
+def test_only_longer_fields_are_cut() -> None:
+    text = "é" * MAX_FIELD_LENGTH
+    for more, shown in (("", text), ("x", f"{text}…")):
+        line = formatted("json", "event", Fields("receive", event_name=text + more))
+        assert json.loads(line)["event_name"] == shown
+
+
+@FORMS
+def test_a_message_that_names_another_field_is_written_without_it(form: str) -> None:
+    line = formatted(form, "job %(jobb)d", Fields("deliver", job=7))
+    assert "job %(jobb)d (its arguments cannot be shown: KeyError)" in line
+
+
+#: A process that logs one line as servers do.
+LOGS = """
+import logging
+from bridge.core.secrets import Mask
+from bridge.process.log import configure_server
+from bridge.process.log_fields import Fields
+from bridge.process.settings import Settings
+
+configure_server(Settings.from_environ(), Mask())
+logging.getLogger("bridge").warning("stopped", Fields("stop", pid=7))
+"""
+JSON_LINE, TEXT_LINE = '"action":"stop","message":"stopped","pid":7}', "Z WARNING stop: stopped pid=7"
+
+
+def logged_by_a_process(stderr: int, **environ: str) -> None:
+    environ = {"TERM": "xterm", **environ}
+    done = subprocess.run([sys.executable, "-c", LOGS], cwd=CHECKOUT, env=environ, stderr=stderr, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "end"),
+    [
+        ({}, "Z \x1b[33mWARNING\x1b[0m stop: stopped pid=7"),
+        ({"LOG_FORMAT": "text"}, "Z \x1b[33mWARNING\x1b[0m stop: stopped pid=7"),
+        ({"NO_COLOR": "1"}, TEXT_LINE),
+        ({"TERM": "dumb"}, TEXT_LINE),
+        ({"LOG_FORMAT": "json"}, JSON_LINE),
+    ],
+)
+def test_on_a_terminal_the_log_is_text(environ: dict[str, str], end: str) -> None:
+    reading, terminal = pty.openpty()
+    logged_by_a_process(terminal, **environ)
+    os.close(terminal)
+    shown = os.read(reading, 4096).decode()
+    os.close(reading)
+    assert shown.endswith(f"{end}\r\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "end"),
+    [({}, JSON_LINE), ({"LOG_FORMAT": ""}, JSON_LINE), ({"LOG_FORMAT": "text"}, TEXT_LINE)],
+)
+def test_elsewhere_the_log_is_json(environ: dict[str, str], end: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        logged_by_a_process(log.fileno(), **environ)
+    assert (tmp_path / "log").read_text().endswith(f"{end}\n")
 
 
 @FORMS

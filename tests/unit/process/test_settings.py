@@ -30,6 +30,8 @@ SQLITE = "sqlite:///path/to/file.db"
 SLASHES = f"expected {SQLITE}, or sqlite:////path for an absolute path"
 NO_SCHEME = f"it has no scheme; expected {POSTGRESQL}, or sqlite:/// before the path of a file"
 
+ADDRESS = "expected host:port, such as 127.0.0.1:8000 or [::1]:8000, or unix:/path/to/socket"
+
 #: Seconds.
 DAY = 86_400.0
 
@@ -89,7 +91,7 @@ def test_the_defaults() -> None:
     assert settings.web_concurrency == 1
     assert settings.retention == Retention(30 * DAY, 7 * DAY)
     assert settings.retention.unmatched == 3 * DAY
-    assert (settings.log_level, settings.log_format) == ("INFO", "json")
+    assert (settings.log_level, settings.log_format) == ("INFO", "")
 
 
 def test_every_variable_is_read() -> None:
@@ -100,6 +102,8 @@ def test_every_variable_is_read() -> None:
         "BRIDGE_RETENTION": "90d,24h", "BRIDGE_TRUSTED_PROXIES": "3",
         "BRIDGE_STATUS_TOKEN": "marked-status", "BRIDGE_ADMIN_PASSWORD": "marked-password",
         "BRIDGE_API_TOKENS": "bot:write:marked-api-token", "BRIDGE_PUBLIC_URL": "https://bridge.example.org/x/",
+        "BRIDGE_BIND": "unix:/run/bridge.sock",
+        "BRIDGE_PERSISTENT_DISK": "true",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
     settings = Settings.from_environ(environ)
@@ -117,6 +121,8 @@ def test_every_variable_is_read() -> None:
     assert settings.public_url == "https://bridge.example.org/x"
     assert "marked" not in repr(settings)
     assert settings.web_concurrency == 4
+    assert settings.bind == "unix:/run/bridge.sock"
+    assert settings.persistent_disk
     assert (settings.log_level, settings.log_format) == ("DEBUG", "text")
 
 
@@ -132,12 +138,13 @@ def test_a_variable_that_nothing_reads_is_reported_with_the_nearest_name() -> No
     environ = {
         "BRIDGE_DRYRUN": "true", "BRIDGE_RETENTON": "3d", "BRIDGE_CONFIG_FILE": "x", "BRIDGE_ODD": "x",
         "BRIDGE_DELIVER": "true", "BRIDGE_STATUS_TOKEN": "a-token", "BRIDGE_STATUS_TOKEN_FILE": "token",
-        "BRIDGE_SECRET": "x",
+        "BRIDGE_SECRET": "x", "DRY_RUN": "true", "RETENTION": "3d", "STATUS_TOKEN": "read-by-the-table",
         "BRIDGE_KEY_FILE": "key", "BRIDGE_SERVICE_HOST": "10.0.0.1", "BRIDGE_PORT": "tcp://10.0.0.1:80",
         "BRIDGE_PORT_80_TCP_ADDR": "10.0.0.1", "BRIDGE_SERVICE_PORT_HTTP": "80",
     }  # fmt: skip
     settings = Settings.from_environ(environ)
-    settings.environment.get("BRIDGE_SECRET")
+    for name in ("BRIDGE_SECRET", "STATUS_TOKEN"):
+        settings.environment.get(name)
     with pytest.raises(SettingsError, match="BRIDGE_KEY_FILE"):
         settings.environment.get("BRIDGE_KEY")
     unknown = "the bridge has no variable BRIDGE_{} and ignores it{}"
@@ -146,6 +153,10 @@ def test_a_variable_that_nothing_reads_is_reported_with_the_nearest_name() -> No
         unknown.format("DRYRUN", "; did you mean BRIDGE_DRY_RUN?"),
         unknown.format("ODD", ""),
         unknown.format("RETENTON", "; did you mean BRIDGE_RETENTION?"),
+        *(
+            f"the bridge has no variable {name} and ignores it; did you mean BRIDGE_{name}?"
+            for name in ("DRY_RUN", "RETENTION")
+        ),
     ]
 
 
@@ -168,6 +179,12 @@ def test_the_defaults_are_read_as_one_would_write_them() -> None:
         ("BRIDGE_TRUSTED_PROXIES", "-1", "found '-1'; expected a number from 0 to 16"),
         ("BRIDGE_TRUSTED_PROXIES", "²", "found '²'; expected a number from 0 to 16"),
         ("BRIDGE_TRUSTED_PROXIES", "true", "found 'true'; expected a number from 0 to 16"),
+        *(
+            ("BRIDGE_BIND", text, f"found {text!r}; {ADDRESS}")
+            for text in ("127.0.0.1", "::1:80", "[::1]", ":80", "host:65536", "host:x", "http://host:80",
+                         "unix:", "unix:name", "host:80\n", " host:80", "[::1]:²")
+        ),
+        ("BRIDGE_PERSISTENT_DISK", "yes", "found 'yes'; expected true or false"),
         ("BRIDGE_STOP_TIMEOUT", "4000d", "found '4000d'; a duration is at most 3650d"),
         ("BRIDGE_MAX_BODY", "25MB", "found '25MB'; a size is a number and KiB, MiB or GiB, such as 25MiB"),
         ("LOG_LEVEL", "TRACE", "found 'TRACE'; expected one of DEBUG, INFO, WARNING, ERROR"),
@@ -266,10 +283,24 @@ def test_a_url_of_postgresql_that_cannot_be_meant_shows_no_part_of_its_password(
         ({"DATABASE_URL": "postgres://bob:pa5s@db/x", "WEB_CONCURRENCY": ""}, 2),
         ({"DATABASE_URL": "postgres://bob:pa5s@db/x", "WEB_CONCURRENCY": "1"}, 1),
         ({"DATABASE_URL": "sqlite:///postgresql.db"}, 1),
+        ({"WEB_CONCURRENCY": "3"}, 3),
+        # Heroku's buildpack sets it, and several processes can corrupt an SQLite database.
+        ({"DYNO": "web.1", "WEB_CONCURRENCY": "3"}, 1),
+        ({"DYNO": "web.1", "WEB_CONCURRENCY": "3", "DATABASE_URL": "postgres://bob:pa5s@db/x"}, 3),
     ],
 )
 def test_how_many_web_processes_there_are(environ: dict[str, str], processes: int) -> None:
     assert Settings.from_environ(environ).web_concurrency == processes
+
+
+@pytest.mark.parametrize(
+    ("bind", "port"),
+    [("127.0.0.1:9", 9), ("[::1]:9", 9), ("localhost:9", 9), ("unix:/run/bridge", 8123), ("", 8123)],
+)
+def test_the_port_is_that_of_the_address(bind: str, port: int) -> None:
+    """`send` and `init` need it."""
+    settings = Settings.from_environ({"PORT": "8123", "BRIDGE_BIND": bind})
+    assert (settings.bind, settings.port) == (bind, port)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ ALSO: Mapping[str, Mapping[str, str]] = {
             ),
             "Service Hook",
         ),
+        "Issue Hook.open": "Confidential Issue Hook Work Item Hook Service Hook",
         "Job Hook.success": "Build Hook Service Hook",
         "merge_request.open__system": "Merge Request Hook Service Hook",
         "project_create__system": "Project Hook Service Hook",

@@ -282,7 +282,10 @@ class TestDeclaration:
                 if forms == BOOLEAN:
                     assert isinstance(value, bool | None), (path, steps, value)
                 elif isinstance(forms, tuple) and value is not None:
-                    assert any(fits(str(value), form) for form in forms), (path, steps, value, forms)
+                    fitting = [fits(str(value), form) for form in forms]
+                    excluded = [fit for fit, form in zip(fitting, forms, strict=True) if form[0] == "!"]
+                    assert all(excluded), (path, steps, value, forms)
+                    assert any(fitting), (path, steps, value, forms)
                     checked += 1
         assert checked > 20
 

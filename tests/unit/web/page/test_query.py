@@ -8,7 +8,7 @@ import pytest
 
 from bridge.core.job import JobState
 from bridge.outbox.listing import Window
-from bridge.web.page.query import BadQuery, Query
+from bridge.web.query import BadQuery, Query
 from tests.support.tables import NOW, make_event
 
 SOURCES = ("github",)
