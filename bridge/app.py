@@ -149,7 +149,7 @@ def wire(
     """Connect the parts of one process to an open store, with `loaded` as the active table."""
     clock = clock or Clock()
     refusals = Refusals(outbox)
-    receiver = Receiver(loaded.table, outbox, refusals, mask)
+    receiver = Receiver(loaded.table, outbox, refusals, mask, public_url=settings.public_url)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:

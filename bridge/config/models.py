@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema
 from bridge.config.readers import (
     Algorithm,
     AlgorithmText,
+    AnswerText,
     ArgumentNames,
     Arguments,
     ArgumentsTypeText,
@@ -40,6 +41,7 @@ from bridge.core.retry import RetryPolicy
 from bridge.core.task import Task
 from bridge.core.units import format_duration
 from bridge.routing.match import OPERATOR_FORMS
+from bridge.sources.base.source_type import AnswerForm
 from bridge.theeye.request import TheEye
 
 
@@ -171,6 +173,8 @@ class SourceModel(ProofsModel):
     """The reaction to an old body under a new delivery id: note it on the event, or refuse the request."""
     redact: Many[Text] | None = None
     """Paths of fields whose values are not stored, such as payload.user.email"""
+    answer: AnswerText = AnswerForm.IDS
+    """The content of the answer: ids, or verdict, which adds why there is no job and a link to the page."""
 
 
 class TaskKeysModel(Model):

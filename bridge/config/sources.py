@@ -25,7 +25,7 @@ from bridge.sources.base.proofs import (
     TimeInSignature,
 )
 from bridge.sources.base.source import Source
-from bridge.sources.base.source_type import Options, Replays, SourceType
+from bridge.sources.base.source_type import AnswerForm, Options, Replays, SourceType
 
 #: The roots of paths to the names of an event, an action or a delivery.
 _OPTION_NAMES = ("payload", "headers", "query")
@@ -75,7 +75,15 @@ class SourceBuilder:
             store_payload=model.store_payload or Keep.FULL,
             redact=self._redact(model),
             replays=self._replays(name, model, source_type, options),
+            answer=self._answer(name, model),
         )
+
+    def _answer(self, name: Scalar, model: SourceModel) -> AnswerForm:
+        answer = model.answer or AnswerForm.IDS
+        if answer is AnswerForm.VERDICT and model.allow_unsigned:
+            message = "answer: verdict would show parts of the table to anyone (allow_unsigned: true)"
+            self._problems.error(name.place, message, "remove answer, or add a credential")
+        return answer
 
     def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:
         given = model.type if model.type is not None else name

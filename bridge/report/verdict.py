@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.exact_json import dumps
 from bridge.core.job import Job, JobState
 from bridge.core.json_text import shorten
-from bridge.core.secrets import Mask
-from bridge.report.explanation import nearest_first
-from bridge.routing.check_result import CheckResult, Explanation
 
 #: The states of an event's jobs, the one that most needs a person first.
 URGENT_FIRST = (
@@ -23,14 +20,6 @@ GLYPHS: Mapping[str, str] = {
     "accepted": "●", "waiting": "○", "sending": "◐", "dead": "✕", "unknown": "?", "skipped": "-",
     "canceled": "-", "none": "-",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Miss:
-    """Why a route created no job: its first failed check."""
-
-    route: str
-    check: CheckResult
 
 
 @dataclass(frozen=True)
@@ -66,14 +55,3 @@ def arguments_text(job: Job) -> str:
     """Return a job's arguments on a line: text without quotes."""
     values = job.arguments or ()
     return shorten(", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values))
-
-
-def nearest_miss(explanations: Iterable[Explanation], source: str, mask: Mask) -> Miss | None:
-    """Return why the nearest route of the source created no job, or None if no route wants the event."""
-    for each in nearest_first(one for one in explanations if one.route.source == source):
-        for check in each.failures:
-            if check.subject == "event":
-                return None
-            actual = shorten(mask(check.actual))
-            return Miss(each.route.name, CheckResult(check.subject, check.expected, actual, passed=False))
-    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +16,9 @@ from bridge.routing.event_index import EventIndex
 from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Route
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
+
+#: The steps in which a webhook's answer may explain why there is no job: about 25 ms.
+MISS_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,17 @@ class RoutingTable:
         ]
         return tuple(self._explained(route, event, made.get(route.name), matched) for route in self.routes)
 
+    def explain_misses(self, event: Event) -> Iterator[Explanation]:
+        """Explain an event that created no job, for the routes that may want it, within one small budget."""
+        event = self.sources[event.source].named(event)
+        budget = Budget(MISS_STEPS)
+        for route in self._indexes[event.source].candidates(event):
+            yield self._explained(route, event, None, [], budget)
+
     def _explained(
-        self, route: Route, event: Event, made: Evaluation | None, matched: list[str]
-    ) -> Explanation:
+        self, route: Route, event: Event, made: Evaluation | None, matched: list[str],
+        budget: Budget | None = None,
+    ) -> Explanation:  # fmt: skip
         """`matched` names the matching routes, which rule out an `otherwise` route."""
         if route.source != event.source:
             return not_evaluated(route, "source", route.source, event.source)
@@ -117,7 +128,7 @@ class RoutingTable:
         wanted, others = "no other route that matches", ", ".join(matched) or "none"
         if made is None and route.otherwise and matched:
             return not_evaluated(route, "otherwise", wanted, others)
-        explained = route.explain(event, made or NO_JOBS)
+        explained = route.explain(event, made or NO_JOBS, budget)
         if not route.otherwise:
             return explained
         otherwise = CheckResult("otherwise", wanted, others, passed=True)

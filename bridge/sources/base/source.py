@@ -16,7 +16,7 @@ from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
 from bridge.sources.base.proofs import RequiredProof
-from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
+from bridge.sources.base.source_type import AnswerForm, Options, ParsedWebhook, Replays, SourceType
 
 #: Headers with credentials, for every type.
 CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
@@ -46,6 +46,7 @@ class Source:
     redact: tuple[Path, ...] = ()
     #: What to do with an old body under a new delivery id; None means that it is not detected.
     replays: Replays | None = None
+    answer: AnswerForm = AnswerForm.IDS
 
     def verify_head(self, request: Request) -> None:
         """Check what does not need the body. Raises UnsupportedContent or NotAuthentic."""

@@ -16,8 +16,8 @@ from bridge.core.problem import Place
 from bridge.dry_run.recorder import record, yaml_lines
 from bridge.outbox.listing import SCANNED, ListedEvent
 from bridge.report.commands import curl_command, send_command
-from bridge.report.explanation import nearest_first
-from bridge.report.verdict import Miss, Verdict, nearest_miss, verdict_of_jobs
+from bridge.report.verdict import Verdict, verdict_of_jobs
+from bridge.routing.nearest_miss import Miss, nearest_first, nearest_miss
 from bridge.routing.routing_table import RoutingTable
 from bridge.web.page.payload_tree import tree
 from bridge.web.page.query import EVENT_TABS, SPANS, Query
