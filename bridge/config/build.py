@@ -202,7 +202,7 @@ class TableBuilder:
             name, str(model.source), task, checks, loop, arguments,
             allow_data_urls=allow_data_urls,
             concurrency=concurrency, once=once, otherwise=bool(model.otherwise), table=self._version,
-            place=place,
+            place=place, sensitive=bool(model.sensitive),
         )  # fmt: skip
         self._routes[name] = (route, place)
 

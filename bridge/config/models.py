@@ -246,3 +246,5 @@ class RouteModel(TaskCallModel):
     """The value that once_within compares, such as ${{ payload.id }}. Default: one value for all jobs."""
     otherwise: Boolean = False
     """Evaluate this route only if no other route of its source created a job."""
+    sensitive: Boolean = False
+    """The page hides the arguments of the route's jobs until a person asks for them."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.exact_json import dumps
-from bridge.core.job import Job, JobState
+from bridge.core.job import Job, JobContent, JobState
 from bridge.core.json_text import shorten
+from bridge.routing.routing_table import RoutingTable
 
 #: The states of an event's jobs, the one that most needs a person first.
 URGENT_FIRST = (
@@ -34,7 +35,7 @@ class Verdict:
     text: str
 
 
-def verdict_of_jobs(jobs: Sequence[Job], total: int) -> Verdict:
+def verdict_of_jobs(jobs: Sequence[Job], total: int, table: RoutingTable | None = None) -> Verdict:
     """Return the verdict of an event with jobs; `jobs` are the first of `total`."""
     counts = Counter(job.state for job in jobs)
     state = next(each for each in URGENT_FIRST if counts[each])
@@ -45,13 +46,15 @@ def verdict_of_jobs(jobs: Sequence[Job], total: int) -> Verdict:
     if reasons and not is_plain:
         return Verdict(state, f"{count:,} {noun}", reasons[0])
     if total == 1 and jobs[0].arguments is not None:
-        return Verdict(state, f"{count:,} {noun}", f"{jobs[0].route} → {arguments_text(jobs[0])}")
+        return Verdict(state, f"{count:,} {noun}", f"{jobs[0].route} → {arguments_text(jobs[0], table)}")
     routes = Counter(job.route for job in jobs)
     named = ", ".join(f"{route} ({made})" if made > 1 else route for route, made in routes.items())
     return Verdict(state, f"{count:,} {noun}", named)
 
 
-def arguments_text(job: Job) -> str:
-    """Return a job's arguments on a line: text without quotes."""
+def arguments_text(job: JobContent, table: RoutingTable | None = None) -> str:
+    """Return a job's arguments on a line: text without quotes, or ``hidden`` if the table hides them."""
+    if table is not None and table.is_sensitive(job.route):
+        return "hidden"
     values = job.arguments or ()
     return shorten(", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values))

@@ -149,6 +149,8 @@ class Route:
     once: Once | None = None
     #: Whether it applies only if no other route of its source matches.
     otherwise: bool = False
+    #: Whether the page hides the arguments of its jobs.
+    sensitive: bool = False
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
     #: Where the table has it.

@@ -64,6 +64,18 @@ class RoutingTable:
         """The names of the routes that allow data URLs."""
         return frozenset(route.name for route in self.routes if route.allow_data_urls)
 
+    @cached_property
+    def _sensitive(self) -> Mapping[str, bool]:
+        return {route.name: route.sensitive for route in self.routes}
+
+    def is_sensitive(self, route: str) -> bool:
+        """Return whether the page hides the arguments of a route's jobs.
+
+        If the table no longer has the route, it may have been sensitive, unless no route is.
+        """
+        found = self._sensitive.get(route)
+        return any(self._sensitive.values()) if found is None else found
+
     def jobs_for(self, event: Event) -> Routed:
         """Return every matching route's jobs, in the order of the table; `otherwise` routes are last.
 
