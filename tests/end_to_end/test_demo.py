@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import requests
 
 from bridge.core.errors import DemoFailed
 from bridge.demo import tour
@@ -57,6 +58,25 @@ def test_a_step_that_goes_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(tour, "PATIENCE", 2.0)
     with pytest.raises(DemoFailed, match="expected job 1 to be accepted, got"):
         tour.run(lambda _line: None, once=True)
+
+
+# What it offers at the end
+
+
+def test_its_page_opens_with_the_password_of_this_run(tmp_path: Path) -> None:
+    passwords = set()
+    for number in range(2):
+        with running(DEMO, tmp_path / f"temporary{number}") as process, requests.Session() as session:
+            url = read_until(process, "  http://127.0.0.1:").strip()
+            password = read_until(process, "  password: ").split()[-1]
+            found = re.search(r'name="csrf_token" value="([^"]+)"', session.get(f"{url}sign-in").text)
+            assert found is not None
+            data = {"csrf_token": found[1], "password": password}
+            session.post(f"{url}sign-in", data=data, headers={"Accept": "text/html"})
+            text = session.get(f"{url}events", headers={"Accept": "text/html"}).text
+            assert "3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36" in text
+            passwords.add(password)
+    assert len(passwords) == 2
 
 
 # Nothing is left running
@@ -110,13 +130,14 @@ def running(command: tuple[str, ...], folder: Path) -> Iterator[subprocess.Popen
         process.communicate()
 
 
-def read_until(process: subprocess.Popen[str], wanted: str) -> None:
+def read_until(process: subprocess.Popen[str], wanted: str) -> str:
+    """The next line with this text."""
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
         seen.append(line)
         if wanted in line:
-            return
+            return line
     raise AssertionError("".join(seen))
 
 
