@@ -189,14 +189,12 @@ def test_nothing_is_left_where_it_ends_before_the_bridge_is_ready(
 def test_nothing_is_left_where_what_it_started_was_killed_before(tmp_path: Path) -> None:
     """One at a time; those that are left end with the demo."""
     folder = tmp_path / "temporary"
-    # The guard's own arguments end with gunicorn's.
-    for is_wanted in (
-        lambda each: "demo.guard" in each,
-        lambda each: "demo.guard" not in each and "-m gunicorn" in each,
-    ):
+    for is_guard in (True, False):
         with running(DEMO, folder) as process:
             read_until(process, "The demo runs until")
-            pid = next(pid for pid, each in sorted(processes(folder).items()) if is_wanted(each))
+            # The guard's own arguments end with gunicorn's.
+            servers = {pid: each for pid, each in processes(folder).items() if "-m gunicorn" in each}
+            pid = min(pid for pid, each in servers.items() if ("demo.guard" in each) is is_guard)
             os.kill(pid, KILL)
             process.terminate()
             wait_until(lambda: is_nothing_left(folder), "the end of every process and file")

@@ -12,7 +12,6 @@ import orjson
 import pytest
 
 from bridge.core.event import JSON
-from bridge.core.job import JobState
 from bridge.routing.routing_table import RoutingTable
 from tests.support.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, github_headers
 
@@ -157,14 +156,19 @@ def test_a_source_that_does_not_ask_for_it_is_not_explained(
     intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explained: list[object] = []
-    monkeypatch.setattr(RoutingTable, "explain_misses", lambda *given: iter(explained.append(given) or ()))
+
+    def explain(table: RoutingTable, event: object) -> Iterator[Any]:
+        explained.append(event)
+        return iter(())
+
+    monkeypatch.setattr(RoutingTable, "explain_misses", explain)
     intake.use(TABLE.replace("answer: verdict", "answer: ids"))
     answer(intake, order(country="BR"))
     assert explained == []
 
 
 def test_it_is_made_after_the_commit(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[JobState | int] = []
+    found: list[int] = []
 
     def look(table: RoutingTable, event: object) -> Iterator[Any]:
         found.append(intake.outbox.summary(1).id)
