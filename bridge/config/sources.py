@@ -75,15 +75,8 @@ class SourceBuilder:
             store_payload=model.store_payload or Keep.FULL,
             redact=self._redact(model),
             replays=self._replays(name, model, source_type, options),
-            answer=self._answer(name, model),
+            answer=model.answer or AnswerForm.IDS,
         )
-
-    def _answer(self, name: Scalar, model: SourceModel) -> AnswerForm:
-        answer = model.answer or AnswerForm.IDS
-        if answer is AnswerForm.VERDICT and model.allow_unsigned:
-            message = "answer: verdict would show parts of the table to anyone (allow_unsigned: true)"
-            self._problems.error(name.place, message, "remove answer, or add a credential")
-        return answer
 
     def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:
         given = model.type if model.type is not None else name
@@ -304,6 +297,9 @@ class SourceBuilder:
             message = f"source {name} accepts requests from anyone (allow_unsigned: true)"
             self._problems.warning(place, message, "anyone who knows its URL can run its tasks")
             self._warn_of_json(place, name, source_type)
+            if model.answer is AnswerForm.VERDICT:
+                message = "answer: verdict would show parts of the table to anyone (allow_unsigned: true)"
+                self._problems.error(place, message, "remove answer, or add a credential")
 
     def _warn_of_json(self, place: Place, name: Scalar, source_type: SourceType) -> None:
         others = [content for content in source_type.content_types if content != JSON_TYPE]

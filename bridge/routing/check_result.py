@@ -66,13 +66,18 @@ class Explanation:
             return ()
         if not self.matched:
             return tuple(result for result in self.results if not result.passed)
-        return min((item.failures for item in self.items), key=len)
+        # An item at which the budget ended says nothing about the route.
+        return min((item.failures for item in self.items), key=lambda each: (_is_cut(each), len(each)))
 
 
 def not_evaluated(route: Route, subject: str, expected: str, actual: str) -> Explanation:
     """Explain a route that is not evaluated for an event, by the one check that fails before."""
     result = CheckResult(subject, expected, actual, passed=False)
     return Explanation(route, (result,), False, (), (), ())
+
+
+def _is_cut(failures: tuple[CheckResult, ...]) -> bool:
+    return any(each.subject.startswith("budget ") for each in failures)
 
 
 def over_budget(error: OverBudget | str) -> CheckResult:

@@ -17,7 +17,7 @@ from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Rout
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
 
-#: The steps in which a webhook's answer may explain why there is no job: about 25 ms.
+#: The steps in which a webhook's answer may explain why there is no job: at most about 60 ms.
 MISS_STEPS = 100_000
 
 
@@ -120,10 +120,12 @@ class RoutingTable:
         return tuple(self._explained(route, event, made.get(route.name), matched) for route in self.routes)
 
     def explain_misses(self, event: Event) -> Iterator[Explanation]:
-        """Explain an event that created no job, for the routes that may want it, within one small budget."""
+        """Explain an event that created no job, route by route, until one small budget ends."""
         event = self.sources[event.source].named(event)
         budget = Budget(MISS_STEPS)
         for route in self._indexes[event.source].candidates(event):
+            if budget.spent > MISS_STEPS:
+                return
             yield self._explained(route, event, None, [], budget)
 
     def _explained(
