@@ -161,7 +161,7 @@ def wire(
     clock = clock or Clock()
     outbox.expectations.use(loaded.table.expectations)
     refusals = Refusals(outbox)
-    receiver = Receiver(loaded.table, outbox, refusals, mask)
+    receiver = Receiver(loaded.table, outbox, refusals, mask, public_url=settings.public_url)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:

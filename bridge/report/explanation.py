@@ -12,6 +12,7 @@ from bridge.core.redaction import REDACTED_REASON
 from bridge.core.secrets import Mask
 from bridge.report.lines import Line, Tone
 from bridge.routing.check_result import CheckResult, Explanation
+from bridge.routing.nearest_miss import nearest_first
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.request import job_request
 
@@ -30,19 +31,6 @@ def explanation_lines(
     if others:
         yield Line("")
         yield Line(f"routes of other sources: {', '.join(others)}", Tone.ASIDE)
-
-
-def nearest_first(explanations: Iterable[Explanation]) -> list[Explanation]:
-    """Return the routes that match, then the others, the nearest miss first."""
-    return sorted(explanations, key=_distance)
-
-
-def _distance(each: Explanation) -> tuple[int, int, int]:
-    """Sort key, nearest to a match first. A route for another event is last."""
-    failures = each.failures
-    is_for_another = any(result.subject in ("event", "otherwise") for result in failures)
-    passing = sum(result.passed for result in each.results)
-    return (1 + is_for_another, len(failures), -passing) if failures else (0, 0, 0)
 
 
 def _route_lines(each: Explanation, table: RoutingTable, mask: Mask) -> Iterator[Line]:

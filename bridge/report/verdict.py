@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.exact_json import dumps
-from bridge.core.job import Job, JobState
+from bridge.core.job import Job, JobContent, JobState
 from bridge.core.json_text import shorten
-from bridge.core.secrets import Mask
-from bridge.report.explanation import nearest_first
-from bridge.routing.check_result import CheckResult, Explanation
+from bridge.routing.routing_table import RoutingTable
 
 #: The states of an event's jobs, the one that most needs a person first.
 URGENT_FIRST = (
@@ -26,14 +24,6 @@ GLYPHS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Miss:
-    """Why a route created no job: its first failed check."""
-
-    route: str
-    check: CheckResult
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What came of an event."""
 
@@ -45,7 +35,7 @@ class Verdict:
     text: str
 
 
-def verdict_of_jobs(jobs: Sequence[Job], total: int) -> Verdict:
+def verdict_of_jobs(jobs: Sequence[Job], total: int, table: RoutingTable | None = None) -> Verdict:
     """Return the verdict of an event with jobs; `jobs` are the first of `total`."""
     counts = Counter(job.state for job in jobs)
     state = next(each for each in URGENT_FIRST if counts[each])
@@ -56,24 +46,15 @@ def verdict_of_jobs(jobs: Sequence[Job], total: int) -> Verdict:
     if reasons and not is_plain:
         return Verdict(state, f"{count:,} {noun}", reasons[0])
     if total == 1 and jobs[0].arguments is not None:
-        return Verdict(state, f"{count:,} {noun}", f"{jobs[0].route} → {arguments_text(jobs[0])}")
+        return Verdict(state, f"{count:,} {noun}", f"{jobs[0].route} → {arguments_text(jobs[0], table)}")
     routes = Counter(job.route for job in jobs)
     named = ", ".join(f"{route} ({made})" if made > 1 else route for route, made in routes.items())
     return Verdict(state, f"{count:,} {noun}", named)
 
 
-def arguments_text(job: Job) -> str:
-    """Return a job's arguments on a line: text without quotes."""
+def arguments_text(job: JobContent, table: RoutingTable | None = None) -> str:
+    """Return a job's arguments on a line: text without quotes, or ``hidden`` if the table hides them."""
+    if table is not None and table.is_sensitive(job.route):
+        return "hidden"
     values = job.arguments or ()
     return shorten(", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values))
-
-
-def nearest_miss(explanations: Iterable[Explanation], source: str, mask: Mask) -> Miss | None:
-    """Return why the nearest route of the source created no job, or None if no route wants the event."""
-    for each in nearest_first(one for one in explanations if one.route.source == source):
-        for check in each.failures:
-            if check.subject == "event":
-                return None
-            actual = shorten(mask(check.actual))
-            return Miss(each.route.name, CheckResult(check.subject, check.expected, actual, passed=False))
-    return None

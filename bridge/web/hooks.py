@@ -18,7 +18,8 @@ from werkzeug.sansio.utils import get_content_length
 from bridge.core.client_network import network_of
 from bridge.core.errors import TooLarge, Unreadable
 from bridge.core.event import Headers, Request
-from bridge.intake.receive import Answer, Receiver
+from bridge.intake.answer import Answer
+from bridge.intake.receive import Receiver
 from bridge.process.settings import Settings
 from bridge.web.api.problem import API_PATH
 from bridge.web.client_address import client_address

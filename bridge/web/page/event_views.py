@@ -16,8 +16,8 @@ from bridge.core.problem import Place
 from bridge.dry_run.recorder import record, yaml_lines
 from bridge.outbox.listing import SCANNED, ListedEvent
 from bridge.report.commands import curl_command, send_command
-from bridge.report.explanation import nearest_first
-from bridge.report.verdict import Miss, Verdict, nearest_miss, verdict_of_jobs
+from bridge.report.verdict import Verdict, verdict_of_jobs
+from bridge.routing.nearest_miss import Miss, nearest_first, nearest_miss
 from bridge.routing.routing_table import RoutingTable
 from bridge.web.page.payload_tree import tree
 from bridge.web.query import EVENT_TABS, SPANS, Query
@@ -52,7 +52,7 @@ class Verdicts:
         listed = list(listed)
         without = self._without_jobs([each.summary.id for each in listed if not each.jobs])
         return [
-            Row(each, verdict_of_jobs(each.jobs, each.summary.jobs))
+            Row(each, verdict_of_jobs(each.jobs, each.summary.jobs, self._bridge.table))
             if each.jobs
             else Row(each, *without.get(each.summary.id, _not_asked(each)))
             for each in listed
@@ -136,7 +136,7 @@ def _event_page(bridge: Bridge, event_id: int) -> dict[str, object]:
     source = table.sources.get(stored.source)
     explanations = table.explain(stored) if source is not None and stored.body else ()
     own = [each for each in explanations if each.route.source == stored.source]
-    verdict = verdict_of_jobs(jobs, summary.jobs) if jobs else None
+    verdict = verdict_of_jobs(jobs, summary.jobs, table) if jobs else None
     url = bridge.settings.public_url or request.url_root.rstrip("/")
     return {
         "summary": summary, "event": stored, "jobs": jobs, "verdict": verdict,

@@ -25,7 +25,7 @@ def add_job_views(blueprint: Blueprint, bridge: Bridge) -> None:
         return render_template(
             "jobs.html", query=query, page=page, counts=bridge.outbox.listing.count_jobs(wanted),
             states=URGENT_FIRST, spans=SPANS, scanned=SCANNED, arguments_text=arguments_text,
-            routes=[route.name for route in bridge.table.routes],
+            routes=[route.name for route in bridge.table.routes], table=bridge.table,
             tasks={task.id: task.name for task in bridge.table.tasks.values()},
         )  # fmt: skip
 
@@ -48,6 +48,7 @@ def add_job_views(blueprint: Blueprint, bridge: Bridge) -> None:
         route = next((each for each in bridge.table.routes if each.name == found.route), None)
         return render_template(
             "job.html", job=found, attempts=bridge.outbox.attempts(job_id), task=task, route=route,
+            is_hidden=bridge.table.is_sensitive(found.route) and request.args.get("show") != "arguments",
             pauses=[each for each in bridge.outbox.paused() if each.holds(found)],
             behind=bridge.outbox.listing.behind(found, GROUP_LIMIT),
             acts=bridge.outbox.audit.naming("jobs", job_id), names=None if task is None else task.arguments,

@@ -18,8 +18,8 @@ from bridge.core.event import Event, Headers, Request
 from bridge.core.problem import Problem, Severity
 from bridge.core.task import Task
 from bridge.outbox.listing import EventFilter, Window
-from bridge.report.explanation import nearest_first
 from bridge.report.verdict import arguments_text
+from bridge.routing.nearest_miss import nearest_first
 from bridge.routing.route import Route
 from bridge.sources.base.sample import completed, unknown_event
 from bridge.web.page.payload_tree import tree

@@ -9,7 +9,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from tests.store.page.conftest import Browser, Tags
 from tests.support.intake import VARIABLES, Intake, github_headers, sample
 from tests.support.tables import wait_until
