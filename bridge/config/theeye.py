@@ -33,7 +33,7 @@ class TheEyeBuilder:
         self._problems = problems
 
     def build(self, model: TheEyeModel) -> TheEye:
-        url = None if model.url is None else self._url(model.url, allow_http=bool(model.allow_http))
+        url = None if model.url is None else self._url(model.url, model)
         customer = self._environment.text(model.customer) or ""
         if re.search(r"/|\.theeye\.", customer):
             message = "customer: found a URL, expected the name of an organization"
@@ -53,7 +53,7 @@ class TheEyeBuilder:
         text = self._environment.text(scalar)
         return None if text is None or self._environment.is_placeholder(text, scalar) else text
 
-    def _url(self, scalar: Scalar, *, allow_http: bool) -> str | None:
+    def _url(self, scalar: Scalar, model: TheEyeModel) -> str | None:
         if (url := self._text(scalar)) is None:
             return None
         try:
@@ -61,10 +61,12 @@ class TheEyeBuilder:
         except ValueError as error:
             self._problems.error(scalar.place, f"url: {error}")
             return None
-        host, message = urlsplit(url).hostname or "", "task keys are in the URL's path"
-        if url.startswith("https") or is_loopback(host):
+        parts, message = urlsplit(url), "task keys are in the URL's path"
+        host = parts.hostname or ""
+        # With a proxy, the requests leave the machine.
+        if parts.scheme == "https" or (is_loopback(host) and model.proxy is None):
             return url
-        if is_local(host) and allow_http:
+        if is_local(host) and model.allow_http:
             message = f"url: {message}, and http is not encrypted: anyone in that network can read them"
             self._problems.warning(scalar.place, message, "write https:// and, for your own CA, ca_file:")
             return url

@@ -92,7 +92,7 @@ class HttpClient:
         def send(exchange: Exchange) -> BaseHTTPResponse:
             # The pool itself: requests would spend as much time on the request as the pool does.
             origin, path = _origin_and_path(url)
-            target = url if self._adapter.proxies and url.startswith("http:") else path
+            target = url if self._adapter.proxies and url[:5].lower() == "http:" else path
             sent = {**_HEADERS, **headers, "Content-Length": str(len(body))}
             for header in sent.items():
                 check_header_validity(header)

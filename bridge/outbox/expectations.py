@@ -22,12 +22,11 @@ from bridge.routing.silence import Expectation, OnSilence, Watched
 Key = tuple[str, str]
 
 _ONE = and_(expectations.c.source == bindparam("of_source"), expectations.c.route == bindparam("of_route"))
-_SILENT_SINCE = func.coalesce(expectations.c.seen_at, expectations.c.since)
 # At most once a second: other processes that store webhooks wait for the row's lock.
 _IS_OLD = or_(expectations.c.alerted, func.coalesce(expectations.c.seen_at, 0.0) < bindparam("now") - 1.0)
 _SEE = Statement(update(expectations).where(_ONE, _IS_OLD).values(seen_at=bindparam("now"), alerted=False))
-_IS_NEW = and_(~expectations.c.alerted, bindparam("silent_since") >= _SILENT_SINCE)
-_ALERT = update(expectations).where(_ONE, _IS_NEW).values(alerted=True)
+_IS_SILENT = bindparam("silent_since") >= func.coalesce(expectations.c.seen_at, expectations.c.since)
+_ALERT = update(expectations).where(_ONE, _IS_SILENT).values(alerted=True)
 _INSERT_EVENT = insert_rows(events, EVENT_COLUMNS, events.c.id, or_ignore=True)
 
 
@@ -92,6 +91,7 @@ def alert(connection: Connection, on_silence: OnSilence, silent: Watched) -> boo
     if not connection.execute(_ALERT, {**of, "silent_since": silent.silent_since}).rowcount:
         return False
     event = on_silence.event_for(silent)
+    # Its delivery id is unique: of several processes that see one silence, one inserts it.
     row = event_row(Webhook(event, None, None, (), (), sha256(event.body).digest()))
     inserted = _INSERT_EVENT.rows_for(connection, [row])
     for each in inserted:

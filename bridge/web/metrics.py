@@ -22,6 +22,7 @@ from bridge.outbox.pauses import Pausable
 from bridge.process.log import log_trouble
 from bridge.routing.routing_table import RoutingTable
 from bridge.web.health import PROCESS_TIMEOUT_SECONDS, details_of, token_hint
+from bridge.web.problem import problem_response
 
 
 def metrics_page(bridge: Bridge) -> Blueprint:
@@ -36,8 +37,8 @@ def metrics_page(bridge: Bridge) -> Blueprint:
         if hint is None:
             return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
         if bridge.settings.status_token is None:
-            return Response(f"{hint}\n", 404, content_type="text/plain")
-        return Response(f"{hint}\n", 401, {"WWW-Authenticate": "Bearer"}, content_type="text/plain")
+            return problem_response(404, hint)
+        return problem_response(401, hint, {"WWW-Authenticate": "Bearer"})
 
     return blueprint
 

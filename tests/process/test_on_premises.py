@@ -116,6 +116,7 @@ class TestCAFile:
             wait_until(lambda: process.delivery.trouble, "the outage")
             of_ca = f"url: {secure.url}\nca_file: {certificates.bundle}"
             process.delivery.use(load_table(tmp_path, of_ca).table)
+            assert process.delivery.trouble is None
             process.wait_for(job, JobState.ACCEPTED)
 
     def test_it_replaces_the_public_ones(self, tmp_path: Path, certificates: Certificates) -> None:
@@ -305,6 +306,18 @@ class TestPlainHTTP:
             assert problems_of(tmp_path, f"url: http://{host}:8080{more}") == [
                 (4, "url: found http, expected https: task keys are in the URL's path", "write https://")
             ]
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+    def test_this_machine_needs_the_line_too_behind_a_proxy(self, tmp_path: Path, host: str) -> None:
+        text = f"url: http://{host}:1\nproxy: http://10.0.0.1:3128"
+        ((_, _, hint),) = problems_of(tmp_path, text)
+        assert "allow_http: true" in str(hint)
+        ((_, message, _),) = problems_of(tmp_path, f"{text}\nallow_http: true")
+        assert "anyone in that network" in message
+
+    @pytest.mark.parametrize("url", ["HTTPS://theeye.example", "https://8.8.8.8"])
+    def test_https_is_never_an_error(self, tmp_path: Path, url: str) -> None:
+        assert problems_of(tmp_path, f"url: {url}\nallow_http: true") == []
 
     def test_this_machine_needs_no_line(self, tmp_path: Path, plain: StandIn) -> None:
         assert problems_of(tmp_path, f"url: {plain.url}") == []

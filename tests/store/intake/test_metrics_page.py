@@ -17,6 +17,7 @@ from bridge.core.metrics import CAUSES, METRICS, WEBHOOK_SECONDS
 from bridge.delivery.target import OUTAGE
 from bridge.outbox import counters
 from bridge.outbox.pauses import Pausable
+from tests.store.intake.test_web import problem
 from tests.support.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, github_headers, sample
 from tests.support.server import STATUS, STATUS_TOKEN
 from tests.support.tables import wait_until
@@ -81,13 +82,13 @@ class TestToken:
     )  # fmt: skip
     def test_without_it_there_are_no_metrics(self, client: FlaskClient, headers: dict[str, str]) -> None:
         response = client.get("/metrics", headers=headers)
-        assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
-        assert response.text == "send BRIDGE_STATUS_TOKEN as Authorization: Bearer\n"
+        assert problem(response, 401)["title"] == "send BRIDGE_STATUS_TOKEN as Authorization: Bearer"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
 
     def test_while_the_bridge_has_none_there_is_no_page(self, intake: Intake) -> None:
         client = intake.app({"BRIDGE_STATUS_TOKEN": ""}).test_client()
         response = client.get("/metrics", headers=STATUS)
-        assert (response.status_code, response.text) == (404, "set BRIDGE_STATUS_TOKEN\n")
+        assert problem(response, 404)["title"] == "set BRIDGE_STATUS_TOKEN"
 
     def test_it_is_read_alone(self, client: FlaskClient) -> None:
         assert client.post("/metrics", headers=STATUS).status_code == 405

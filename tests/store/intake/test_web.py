@@ -169,7 +169,7 @@ class TestPaths:
         [
             "/hooks", "/hooks/", "/hooks//", "/hooks//open", "//hooks//open", "/hooks/open/x",
             "/hooks/open//", "/HOOKS/open", "/hooks/../hooks/open", "/hooks/./open", "/hook/open",
-            "/hooks/open%2Fx", "/x/hooks/open", "/healthz/", "/metrics", "/static/x", "/\ufffd",
+            "/hooks/open%2Fx", "/x/hooks/open", "/healthz/", "/metrics/", "/static/x", "/\ufffd",
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("method", ["POST", "GET"])
