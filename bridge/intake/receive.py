@@ -126,7 +126,9 @@ class Receiver:
         try:
             return {"verdict": verdict(table, event, routed, stored, self._mask), **link}
         except Exception:  # the event is stored, and the sender must not send it again
-            log.exception("event %d: no verdict for its answer", stored.event_id)
+            log.exception(
+                "event %(event)d: no verdict for its answer", Fields("defect", event=stored.event_id)
+            )
             return link
 
     def _store(self, webhook: Webhook) -> StoredWebhook:

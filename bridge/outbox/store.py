@@ -81,10 +81,7 @@ class Outbox:
             self._database = SQLite(url, checkpoints=not beside_a_server, create=create)
         #: The record of people's actions.
         self.audit = Audit(self._database, clock)
-        #: Lists with filters and pages.
-        self.listing = Listing(self._database)
-        self.activity = Activity(self._database)
-        #: When the sources and routes with `expect_every` were seen.
+        self.listing, self.activity = Listing(self._database), Activity(self._database)
         self.expectations = Expectations(self._database, clock)
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
@@ -321,10 +318,9 @@ class Outbox:
 
     def stored_event(self, event_id: int) -> Event:
         """Return an event as it is stored: its body may be empty. Raises NoSuchEvent."""
-        rows = self._all(select(events).where(events.c.id == event_id))
-        if not rows:
-            raise NoSuchEvent(f"there is no event {event_id}")
-        return event_of(rows[0])
+        for row in self._all(select(events).where(events.c.id == event_id)):
+            return event_of(row)
+        raise NoSuchEvent(f"there is no event {event_id}")
 
     def summary(self, event_id: int) -> EventSummary:
         """Return an event without its payload. Raises NoSuchEvent."""

@@ -219,7 +219,7 @@ VARIABLES = (
     Variable(
         "BRIDGE_API_TOKENS",
         "",
-        "the tokens of the [API](api.md): `name:read:token` or `name:write:token`, separated by commas",
+        "the tokens of the API: `name:read:token` or `name:write:token`, separated by commas",
         parse_api_tokens,
         private=True,
     ),

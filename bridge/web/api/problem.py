@@ -11,6 +11,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, MethodNotAllowed, NotF
 
 from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
 from bridge.core.secrets import Mask
+from bridge.process.log_fields import Fields
 from bridge.web.problem import RETRY_AFTER_SECONDS, problem_response
 from bridge.web.query import BadQuery
 
@@ -41,7 +42,7 @@ def api_error_response(error: Exception, mask: Mask) -> Response:
     detail = str(error.description) if isinstance(error, HTTPException) else str(error)
     if code == "internal":
         detail = "the log of the bridge has the error"
-        log.error("a request of the API failed", exc_info=error)
+        log.error("a request of the API failed", Fields("defect"), exc_info=error)
     headers = {**_HEADERS.get(status, {}), "Cache-Control": "no-store"}
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.valid_methods or ())

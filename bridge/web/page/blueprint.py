@@ -11,11 +11,13 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, redirect, render_template, request, session, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from gunicorn.http.errors import ParseException
 from markupsafe import Markup
+from werkzeug.routing import IntegerConverter, Map
 from werkzeug.wrappers import Response as BaseResponse
 
 from bridge.app import Bridge
-from bridge.core.errors import NoSuchEvent, NoSuchJob, StoreUnavailable
+from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, StoreUnavailable
 from bridge.core.secrets import Mask
 from bridge.web.page.change_views import add_change_views
 from bridge.web.page.event_views import add_event_views
@@ -32,7 +34,7 @@ from bridge.web.page.sign_in import (
     sign_in,
 )
 from bridge.web.page.table_views import add_table_views
-from bridge.web.page.try_views import add_try_views
+from bridge.web.page.try_views import MAX_PASTED, add_try_views
 from bridge.web.query import BadQuery
 
 #: No inline script or style, and nothing from another host: https://www.w3.org/TR/CSP3/
@@ -46,24 +48,34 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+#: The largest form: a pasted payload, with each of its characters encoded.
+MAX_FORM_BYTES = 4 * MAX_PASTED
 #: How long a browser may keep a file whose URL has its checksum, seconds.
 _STATIC_SECONDS = 365 * 86400
 #: The URLs that need no session.
 _OPEN = ("page.sign_in_form", "page.static")
 
 
+class _Id(IntegerConverter):
+    """The number of an event, a job or an action: a database has no larger one."""
+
+    def __init__(self, url_map: Map) -> None:
+        super().__init__(url_map, max=2**63 - 1)
+
+
 def add_page(app: Flask, bridge: Bridge) -> None:
     """Add the page to the application. Without BRIDGE_ADMIN_PASSWORD it only explains how to open it."""
     password = bridge.settings.admin_password
+    static = None if password is None else "static"
     blueprint = Blueprint(
-        "page", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
+        "page", __name__, template_folder="templates", static_folder=static, static_url_path="/static"
     )
     for name, function in FILTERS.items():
         blueprint.add_app_template_filter(function, name)
     blueprint.after_request(_with_headers)
     # A payload may hold a secret. It is masked before it is escaped: later, its letters may differ.
     app.jinja_env.finalize = partial(_masked, bridge.mask)
-    for error in (BadQuery, NoSuchEvent, NoSuchJob, StoreUnavailable, CSRFError):
+    for error in _ERRORS:
         blueprint.register_error_handler(error, _error_page)
     assets = {
         file.name: sha256(file.read_bytes()).hexdigest()[:12]
@@ -76,11 +88,12 @@ def add_page(app: Flask, bridge: Bridge) -> None:
         blueprint.add_url_rule("/", view_func=_closed, endpoint="closed", strict_slashes=False)
         app.register_blueprint(blueprint)
         return
+    app.url_map.converters["id"] = _Id
     app.secret_key = session_key(password)
     app.session_interface = CookieSessions(bridge.settings)
     app.config.update(
         SESSION_COOKIE_NAME="bridge", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Strict",
-        WTF_CSRF_TIME_LIMIT=None, MAX_CONTENT_LENGTH=bridge.settings.max_body,
+        WTF_CSRF_TIME_LIMIT=None, MAX_CONTENT_LENGTH=MAX_FORM_BYTES, MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
     )  # fmt: skip
     CSRFProtect(app)
     blueprint.before_request(_require_session)
@@ -180,8 +193,10 @@ def _running() -> Response:
 
 #: The status and the title for each error.
 _ERRORS: Mapping[type[Exception], tuple[int, str]] = {
+    ParseException: (400, "The form cannot be read"),
     BadQuery: (400, "This address is not valid"),
     CSRFError: (400, "The form has expired"),
+    BodyGone: (404, "The payload is not stored"),
     NoSuchEvent: (404, "There is no such event"),
     NoSuchJob: (404, "There is no such job"),
     StoreUnavailable: (503, "The database does not answer"),
@@ -192,6 +207,6 @@ _HINTS: Mapping[type[Exception], Callable[[Any], str]] = {
 
 
 def _error_page(error: Exception) -> tuple[str, int]:
-    status, title = _ERRORS[type(error)]
+    status, title = next(found for kind, found in _ERRORS.items() if isinstance(error, kind))
     hint = _HINTS.get(type(error), str)(error)
     return render_template("error.html", title=title, hint=hint), status

@@ -117,7 +117,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
         entry = audit.begin(_action(selection.audit_name, selection.target, count))
         return redirect(url_for("page.change", number=entry), 303)
 
-    @blueprint.route("/change/<int:number>", methods=["GET", "POST"])
+    @blueprint.route("/change/<id:number>", methods=["GET", "POST"])
     def change(number: int) -> str | tuple[str, int]:
         entry = audit.entry(number)
         if entry is None or (order := _ORDER_NAMES.get(entry.action.name)) is None:

@@ -116,14 +116,14 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
         """How many events have arrived since the list was shown."""
         query = Query.of(request.args)
         page = bridge.outbox.listing.events(query.events(tuple(bridge.table.sources)))
-        newest = int(request.args.get("upto", "0") or 0)
+        newest = query.number("upto") or 0
         count = sum(1 for each in page.rows if each.summary.id > newest)
         return render_template(
             "newer.html", count=count, more=page.before is not None and count == len(page.rows),
             url=query.url("/events"),
         )  # fmt: skip
 
-    @blueprint.get("/events/<int:event_id>")
+    @blueprint.get("/events/<id:event_id>")
     def event(event_id: int) -> str:
         return render_template("event.html", **_event_page(bridge, event_id))
 

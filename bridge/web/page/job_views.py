@@ -34,14 +34,14 @@ def add_job_views(blueprint: Blueprint, bridge: Bridge) -> None:
         """How many jobs were created since the list was shown."""
         query = Query.of(request.args)
         page = bridge.outbox.listing.jobs(query.jobs())
-        newest = int(request.args.get("upto", "0") or 0)
+        newest = query.number("upto") or 0
         count = sum(1 for each in page.rows if each.id > newest)
         return render_template(
             "newer.html", count=count, more=page.before is not None and count == len(page.rows),
             url=query.url("/jobs"),
         )  # fmt: skip
 
-    @blueprint.get("/jobs/<int:job_id>")
+    @blueprint.get("/jobs/<id:job_id>")
     def job(job_id: int) -> str:
         found = bridge.outbox.job(job_id)
         task = bridge.table.tasks.get(found.task_id)

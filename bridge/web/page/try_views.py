@@ -23,7 +23,7 @@ from bridge.routing.nearest_miss import nearest_first
 from bridge.routing.route import Route
 from bridge.sources.base.sample import completed, unknown_event
 from bridge.web.page.payload_tree import tree
-from bridge.web.query import BadQuery
+from bridge.web.query import BadQuery, Query
 
 #: How many events a new route is tried on.
 TRIED_EVENTS = 50
@@ -56,7 +56,7 @@ def add_try_views(blueprint: Blueprint, bridge: Bridge) -> None:
             known={name: [*source.type.events] for name, source in bridge.table.sources.items()},
         )  # fmt: skip
 
-    @blueprint.get("/build/<int:event_id>")
+    @blueprint.get("/build/<id:event_id>")
     def build(event_id: int) -> str:
         event = bridge.outbox.event(event_id)
         return render_template(
@@ -64,7 +64,7 @@ def add_try_views(blueprint: Blueprint, bridge: Bridge) -> None:
             tasks=bridge.table.tasks.values(), **_built(bridge, event, _start(bridge, event)),
         )  # fmt: skip
 
-    @blueprint.post("/build/<int:event_id>")
+    @blueprint.post("/build/<id:event_id>")
     def rebuilt(event_id: int) -> str:
         event = bridge.outbox.event(event_id)
         return render_template(
@@ -75,10 +75,10 @@ def add_try_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
 def _from_event(bridge: Bridge) -> Mapping[str, str]:
     """Return the form of a stored event, if the URL names one."""
-    number = request.args.get("event_id", "")
-    if not number.isdigit():
-        return {"source": request.args.get("source", "")}
-    event = bridge.outbox.event(int(number))
+    query = Query.of(request.args)
+    if (number := query.number("event_id")) is None:
+        return {"source": query.get("source") or ""}
+    event = bridge.outbox.event(number)
     return {"source": event.source, "event": event.full_name, "payload": event.body.decode()}
 
 

@@ -85,11 +85,19 @@ class TestEvents:
         assert "theeye-bridge send --source github" in text
         assert "http://localhost/hooks/github" in text
 
-    @pytest.mark.parametrize("path", ["/events/7", "/jobs/7", "/build/7"])
+    @pytest.mark.parametrize(
+        "path", [f"/{name}/{number}" for name in ("events", "jobs", "build") for number in (7, 2**63 - 1)]
+    )
     def test_what_is_not_there(self, browser: Browser, path: str) -> None:
         answer = browser.get(path)
         assert answer.status_code == 404
         assert "There is no such" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/events/", "/jobs/", "/change/"])
+def test_a_number_that_no_database_has(browser: Browser, path: str) -> None:
+    assert browser.get(f"{path}{2**63}").status_code == 404
+    assert browser.get(f"{path}{'9' * 400}").status_code == 404
 
 
 class TestEvent:

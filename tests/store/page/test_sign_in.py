@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -42,8 +43,7 @@ class TestSignIn:
         for rule in app.url_map.iter_rules():
             if not rule.endpoint.startswith("page.") or rule.endpoint in ("page.sign_in_form", "page.static"):
                 continue
-            path = rule.rule.replace("<int:event_id>", "1").replace("<int:job_id>", "1")
-            path = path.replace("<int:number>", "1")
+            path = re.sub("<id:[a-z_]+>", "1", rule.rule)
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 answer = visitor.client.open(path, method=method, headers=HTML)
                 # Without a session there is no token of a form either.
