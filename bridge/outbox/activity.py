@@ -12,7 +12,7 @@ from bridge.core.job import Job, JobState
 from bridge.outbox.database import Database
 from bridge.outbox.listing import SCANNED, Window, first_id, window_conditions
 from bridge.outbox.row_mapping import job_of
-from bridge.outbox.schema import NEEDS_PERSON, events, jobs, refused_requests
+from bridge.outbox.schema import IS_LISTED, NEEDS_PERSON, events, jobs, refused_requests
 
 MINUTE = 60
 
@@ -110,10 +110,15 @@ def _routes(connection: Connection, names: tuple[str, ...], window: Window) -> d
     first = first_id(connection, jobs, jobs.c.created_at, window.since)
     found = {}
     for name in names:
-        some = select(jobs.c.id).where(jobs.c.route == name, jobs.c.id >= first).limit(SCANNED).subquery()
+        some = (
+            select(jobs.c.id)
+            .where(jobs.c.route == name, IS_LISTED, jobs.c.id >= first)
+            .limit(SCANNED)
+            .subquery()
+        )
         count = connection.execute(select(func.count()).select_from(some)).scalar_one()
         last = connection.execute(
-            select(jobs).where(jobs.c.route == name).order_by(jobs.c.id.desc()).limit(1)
+            select(jobs).where(jobs.c.route == name, IS_LISTED).order_by(jobs.c.id.desc()).limit(1)
         ).first()
         found[name] = RouteActivity(count, None if last is None else job_of(last))
     return found
@@ -124,9 +129,11 @@ def _sources(connection: Connection, names: tuple[str, ...], window: Window) -> 
     found = {}
     for name in names:
         of_source = events.c.source == name
-        some = select(events.c.id).where(of_source, events.c.id >= first).limit(SCANNED).subquery()
+        some = select(events.c.id).where(of_source, IS_LISTED, events.c.id >= first).limit(SCANNED).subquery()
         count = connection.execute(select(func.count()).select_from(some)).scalar_one()
-        newest = select(events.c.received_at).where(of_source).order_by(events.c.id.desc()).limit(1)
+        newest = (
+            select(events.c.received_at).where(of_source, IS_LISTED).order_by(events.c.id.desc()).limit(1)
+        )
         last = connection.execute(newest).scalar()
         refused = connection.execute(
             select(refused_requests.c.reason, refused_requests.c.at)

@@ -18,7 +18,7 @@ from bridge.core.event import Event
 from bridge.core.job import Job, JobState
 from bridge.outbox.database import Database
 from bridge.outbox.row_mapping import EventSummary, event_of, job_of, summary_of
-from bridge.outbox.schema import BLOCKS_GROUP, NEEDS_PERSON, events, jobs
+from bridge.outbox.schema import BLOCKS_GROUP, IS_LISTED, NEEDS_PERSON, events, jobs
 
 T = TypeVar("T")
 #: A condition of a query.
@@ -205,7 +205,7 @@ def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list
     """Return the conditions that an index answers, and the rest."""
     indexed = window_conditions(connection, events, events.c.received_at, wanted.window)
     if wanted.source is not None:
-        indexed.append(events.c.source == wanted.source)
+        indexed += [events.c.source == wanted.source, IS_LISTED]
     if wanted.delivery_id is not None:
         indexed += [events.c.source.in_(wanted.sources), events.c.delivery_id == wanted.delivery_id]
     rest: list[Condition] = []
@@ -294,9 +294,9 @@ def _job_conditions(connection: Connection, wanted: JobFilter) -> tuple[list[Con
     indexed = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
     rest: list[Condition] = []
     if wanted.route is not None:
-        indexed.append(jobs.c.route == wanted.route)
+        indexed += [jobs.c.route == wanted.route, IS_LISTED]
     elif wanted.task_id is not None:
-        indexed.append(jobs.c.task_id == wanted.task_id)
+        indexed += [jobs.c.task_id == wanted.task_id, IS_LISTED]
     if wanted.state is not None:
         is_alone = wanted.route is None and wanted.task_id is None
         # The index of jobs that need a person has their route.

@@ -30,6 +30,8 @@ BLOCKS_GROUP = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 
 HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
 #: A dead job without an alert.
 LACKS_ALERT = text("state = 'dead' AND NOT alerted")
+#: Every row. Only the page's lists have this condition, so that their indexes change no other plan.
+IS_LISTED = text("id > 0")
 #: A job about which a person must decide.
 NEEDS_PERSON = text("state IN ('dead', 'unknown')")
 _HAS_GROUP = text("group_name IS NOT NULL")
@@ -64,7 +66,7 @@ events = Table(
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
     Index("events_by_age", "received_at", "id"),
     Index("events_by_digest", "source", "digest", "id"),
-    Index("events_by_source", "source", "id"),
+    _partial("events_by_source", IS_LISTED, "source", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -105,8 +107,8 @@ jobs = Table(
     Column("table_commit", Text),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
-    Index("jobs_by_route", "route", "id"),
-    Index("jobs_by_task", "task_id", "id"),
+    _partial("jobs_by_route", IS_LISTED, "route", "id"),
+    _partial("jobs_by_task", IS_LISTED, "task_id", "id"),
     _partial("jobs_for_person", NEEDS_PERSON, "state", "route", "id"),
     # The state comes first: otherwise the planner uses jobs_by_state and sorts all waiting jobs.
     _partial("jobs_ready", IS_READY, "state", "due_at", "id", "task_id", "route"),

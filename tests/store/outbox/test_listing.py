@@ -41,26 +41,21 @@ def ids(page: listing.Page[listing.ListedEvent]) -> list[int]:
     return [each.summary.id for each in page.rows]
 
 
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PAGE_ROWS", 3)
-
-
 class TestEvents:
-    def test_pages_follow_each_other_without_a_gap(self, outbox: Outbox, small_pages: None) -> None:
+    def test_pages_follow_each_other_without_a_gap(self, outbox: Outbox) -> None:
         made = [receive(outbox, number) for number in range(8)]
         pages, before = [], None
         while True:
-            page = outbox.listing.events(EventFilter(EVER), before)
+            page = outbox.listing.events(EventFilter(EVER), before, 3)
             pages.append(ids(page))
             before = page.before
             if before is None:
                 break
         assert pages == [made[:-4:-1], made[-4:-7:-1], made[1::-1]]
 
-    def test_the_last_page_is_full_and_names_no_other(self, outbox: Outbox, small_pages: None) -> None:
+    def test_the_last_page_is_full_and_names_no_other(self, outbox: Outbox) -> None:
         made = [receive(outbox, number) for number in range(3)]
-        page = outbox.listing.events(EventFilter(EVER))
+        page = outbox.listing.events(EventFilter(EVER), None, 3)
         assert (ids(page), page.before) == (made[::-1], None)
 
     @pytest.mark.parametrize(
@@ -164,10 +159,10 @@ class TestJobs:
         assert counts(route="second") == {"waiting": 1, "dead": 1}
         assert counts(source="alerts") == {}
 
-    def test_pages(self, outbox: Outbox, small_pages: None) -> None:
+    def test_pages(self, outbox: Outbox) -> None:
         made = store(outbox, *(make_job(number) for number in range(4)))
-        first = outbox.listing.jobs(JobFilter(EVER))
-        second = outbox.listing.jobs(JobFilter(EVER), first.before)
+        first = outbox.listing.jobs(JobFilter(EVER), None, 3)
+        second = outbox.listing.jobs(JobFilter(EVER), first.before, 3)
         assert [job.id for job in (*first.rows, *second.rows)] == made[::-1]
         assert second.before is None
 
