@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import orjson
 from werkzeug.test import create_environ, run_wsgi_app
 
-from bench.growth_fill import ACCEPTED, DONE, TASK, fill_events, fill_waiting_jobs
+from bench.growth_fill import ACCEPTED, DONE, ROUTES, TASK, fill_events, fill_lists, fill_waiting_jobs
 from bench.load import BODY, NothingAccepted
 from bench.round import ask, warm_up
 from bench.targets import PostgreSQLBridge
@@ -76,6 +76,19 @@ LOOP = """\
     secret_key: KEY
     task_arguments: ["${{ item.labels.alertname }}", "${{ item.annotations.summary }}"]
 """
+LIST_ROUTE = """\
+  - {name: route %d, source: github, event: push, task: TASK, secret_key: KEY, task_arguments: []}
+"""
+PASSWORD = "a-password-of-the-bench"
+HTML = {"Accept": "text/html"}
+#: The lists of the page, with each filter that has an index, and with some that have none.
+LISTS = (
+    "/", "/events?last=30d", "/events?last=30d&source=alertmanager", "/events?last=30d&q=72d3162e",
+    "/events?last=30d&tab=none", "/events?last=30d&q=payload.a:2", "/jobs?last=30d",
+    "/jobs?last=30d&state=dead",
+    "/jobs?last=30d&route=route+1", "/jobs?last=30d&route=route+1&state=dead",
+    "/jobs?last=30d&source=alertmanager", "/routes", "/refused",
+)  # fmt: skip
 PUSH = {"ref": "refs/heads/master", "before": "0" * 40, "repository": {"full_name": "acme/api"}}
 AUTHOR = {"name": "Codertocat", "email": "codertocat@example.com", "username": "Codertocat"}
 LABELS = {"alertname": "DiskFull", "severity": "critical"}
@@ -164,6 +177,26 @@ def stored_events(size: int, _: Path, url: str) -> Iterator[Measure]:
             }
 
         yield measure
+
+
+@contextmanager
+def lists(size: int, folder: Path, url: str) -> Iterator[Measure]:
+    """Answer each list of the page with so many events and jobs, over the whole retention."""
+    fill_lists(url, size, time.time(), RETENTION)
+    rows = "".join(LIST_ROUTE % number for number in range(ROUTES))
+    with closing(Intake(SOURCES + rows, folder, url=url)) as intake:
+        client = intake.app({"BRIDGE_ADMIN_PASSWORD": PASSWORD}).test_client()
+        form = client.get("/sign-in", headers=HTML).text
+        token = form.split('name="csrf_token" value="')[1].split('"')[0]
+        client.post("/sign-in", data={"csrf_token": token, "password": PASSWORD}, headers=HTML)
+
+        def answer(path: str) -> float:
+            milliseconds, response = _timed(lambda: client.get(path, headers=HTML))
+            if response.status_code != 200:
+                raise NothingAccepted(f"{path}: {response.status}")
+            return milliseconds
+
+        yield lambda: {f"{path}, ms": median(answer(path) for _ in range(REPEATS)) for path in LISTS}
 
 
 @contextmanager

@@ -48,15 +48,37 @@ def fill_waiting_jobs(url: str, count: int, now: float) -> None:
         _copy_rows(url, {jobs: _WAITING_JOB}, count=count, now=now)
 
 
+#: What a list meets: ROUTES routes, and one job in a hundred that needs a person.
+ROUTES = 20
+_MIXED_EVENT = {"source": "CASE WHEN n % 10 = 0 THEN 'alertmanager' ELSE 'github' END"}
+_MIXED_JOB = {
+    "route": f"'route ' || (n % {ROUTES})",
+    "state": "CASE WHEN n % 100 = 0 THEN 'dead' WHEN n % 100 = 1 THEN 'unknown' ELSE 'accepted' END",
+}
+
+
+def fill_lists(url: str, count: int, now: float, retention: Retention) -> None:
+    """Store events as `fill_events` does, of two sources, with jobs of ROUTES routes in three states."""
+    _fill_events(
+        url, count, now, retention, {events: {**_EVENT, **_MIXED_EVENT}, jobs: {**_JOB, **_MIXED_JOB}}
+    )
+
+
 def fill_events(url: str, count: int, now: float, retention: Retention) -> None:
     """Store so many events, received at even intervals, each with an accepted job and its attempt."""
+    _fill_events(url, count, now, retention, {events: _EVENT, jobs: _JOB})
+
+
+def _fill_events(
+    url: str, count: int, now: float, retention: Retention, changed: Mapping[Table, Mapping[str, str]]
+) -> None:
     if count:
         with closing(Outbox(url, clock=lambda: now)) as outbox:
             outbox.store(make_webhook(make_job("refs/heads/master"), payload={"a": 1}, received_at=now))
             claim = outbox.claim(free=1, busy={}, per_task=1, lease=60, can_send=lambda _: True)
             (job,) = claim.jobs
             outbox.record(job, claim.token, claim.attempts[job.id], ACCEPTED, DONE)
-        copies = {events: _EVENT, jobs: _JOB, attempts: _ATTEMPT}
+        copies = {**changed, attempts: _ATTEMPT}
         _copy_rows(url, copies, count=count, now=now, events=retention.events, bodies=retention.bodies)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -100,6 +101,12 @@ def table_watcher(settings: Settings) -> TableWatcher:
     )
 
 
+def load_with(settings: Settings, added: Mapping[str, bytes]) -> Loaded:
+    """Return the table on disk with further files, by name; variables may be unset. Raises ConfigError."""
+    types = discover(Fetcher())
+    return load(settings.config, settings.environment, types, require_env=False, added=added)
+
+
 def prepare_store(settings: Settings) -> None:
     """Upgrade the store before several processes open it at once. Raises StoreUnavailable."""
     Outbox(settings.database_url).close()
@@ -154,7 +161,7 @@ def wire(
     clock = clock or Clock()
     outbox.expectations.use(loaded.table.expectations)
     refusals = Refusals(outbox)
-    receiver = Receiver(loaded.table, outbox, refusals, mask)
+    receiver = Receiver(loaded.table, outbox, refusals, mask, public_url=settings.public_url)
     delivery = Delivery(loaded.table, outbox, mask, dry_run=settings.dry_run, clock=clock)
 
     def use(loaded: Loaded) -> None:

@@ -35,6 +35,8 @@ LACKING = {
     "mount": "no file system may be mounted here (on Linux: as root)",
     "systemd": "no systemd-analyze on this machine (on Debian: apt-get install systemd)",
     "cc": "no C compiler on this machine (on Debian: apt-get install gcc libc6-dev)",
+    "chromium": "no Chromium on this machine (on Debian: apt-get install chromium)",
+    "axe": "no axe-core (with Node.js 20 or newer: npm install --prefix tests)",
     "octokit": "no Node.js with GitHub's library (with Node.js 20 or newer: npm install --prefix tests)",
 }
 

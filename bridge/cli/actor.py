@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from bridge.core.event import JSON
 from bridge.outbox.audit import Action
 
-#: The longest name for --as, in characters.
-_LONGEST = 100
+#: The longest name and the longest reason, in characters.
+_LONGEST_NAME, _LONGEST_REASON = 100, 500
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,21 @@ class Actor:
     name: str
     #: The account of the operating system.
     account: str
+    #: The value of ``--reason``.
+    reason: str | None = None
 
     def action(self, name: str, target: Mapping[str, JSON], chosen: int | None = None) -> Action:
         """Return the command as an action of the audit."""
-        return Action(self.name, self.account, name, target, chosen)
+        return Action(self.name, self.account, name, target, chosen, self.reason)
 
 
-def _actor(_context: click.Context, _option: click.Parameter, name: str | None) -> Actor:
-    account = _account()
-    if name is not None and not (name.isprintable() and name.strip() and len(name) <= _LONGEST):
-        raise click.BadParameter(f"expected 1 to {_LONGEST} printable characters")
-    return Actor(account if name is None else name.strip(), account)
+def _printable(longest: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    def check(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+        if text is not None and not (text.isprintable() and text.strip() and len(text) <= longest):
+            raise click.BadParameter(f"expected 1 to {longest} printable characters")
+        return None if text is None else text.strip()
+
+    return check
 
 
 def _account() -> str:
@@ -45,11 +51,25 @@ def _account() -> str:
         return f"uid {number}"
 
 
-#: The command gets an `actor`.
-as_actor = click.option(
+_as = click.option(
     "--as",
-    "actor",
+    "actor_name",
     metavar="NAME",
-    callback=_actor,
+    callback=_printable(_LONGEST_NAME),
     help="Record this name in the audit.  [default: the OS user]",
 )
+_reason = click.option(
+    "--reason", metavar="TEXT", callback=_printable(_LONGEST_REASON), help="Record this reason in the audit."
+)
+
+
+def as_actor(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command an `actor`, from the options ``--as`` and ``--reason``."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: Any) -> None:
+        account = _account()
+        actor = Actor(options.pop("actor_name") or account, account, options.pop("reason"))
+        command(*arguments, actor=actor, **options)
+
+    return _as(_reason(run))

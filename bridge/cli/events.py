@@ -10,9 +10,7 @@ from bridge.cli.actor import Actor, as_actor
 from bridge.cli.names import require_source
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.core.errors import OutboxError, StoreUnavailable
-from bridge.intake.dead_jobs import dead_jobs
-from bridge.outbox.store import Outbox
+from bridge.intake.changes import Changes
 from bridge.report.events import (
     EVENT_HEADING,
     REFUSED_HEADING,
@@ -25,7 +23,6 @@ from bridge.report.events import (
     whole_event_json,
 )
 from bridge.report.lines import with_heading
-from bridge.routing.routing_table import RoutingTable
 
 
 @click.group()
@@ -92,37 +89,20 @@ def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> Non
             return
         action = actor.action("events replay", selection.target("events"), len(chosen))
         with outbox.audit.recording(action) as entry:
-            done = [_replay(terminal, outbox, table, event_id, entry) for event_id in chosen]
+            changes = Changes(outbox, table)
+            done = [_replay(terminal, changes, event_id, entry) for event_id in chosen]
     if not all(done):
         sys.exit(1)
 
 
-def _replay(terminal: Terminal, outbox: Outbox, table: RoutingTable, event_id: int, entry: int) -> bool:
+def _replay(terminal: Terminal, changes: Changes, event_id: int, entry: int) -> bool:
     """Replay one event and print the result; return whether it was possible."""
-    try:
-        event = outbox.event(event_id)
-        source = table.sources.get(event.source)
-        if source is None:
-            terminal.warn(f"event {event_id}: the table has no source {event.source!r}")
-            return False
-        if source.type.is_setup_event(event):
-            terminal.say(
-                [f"event {event_id}: {event.full_name} is a test or confirmation of the sender: no jobs"]
-            )
-            return True
-        routed = table.jobs_for(event)
-        made = outbox.replay(event_id, routed.jobs, entry=entry)
-    except StoreUnavailable:
-        raise
-    except OutboxError as error:
-        terminal.warn(f"event {event_id}: {error}")
-        return False
-    created = ", ".join(f"{job.id} ({job.route}: {job.state})" for job in made)
-    terminal.say([f"event {event_id}: {f'jobs {created}' if made else 'no jobs'}"])
-    dead = [text % fields for text, fields in dead_jobs(table, event_id, routed.jobs, made)]
-    for warning in (*dead, *routed.warnings):
+    replayed = changes.replay(event_id, entry)
+    if replayed.is_done:
+        terminal.say([f"event {event_id}: {replayed.text}"])
+    for warning in (*(() if replayed.is_done else (replayed.text,)), *replayed.warnings):
         terminal.warn(f"event {event_id}: {warning}")
-    return True
+    return replayed.is_done
 
 
 def _list_refused(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import click
 
@@ -13,37 +11,12 @@ from bridge.cli.actor import Actor, as_actor
 from bridge.cli.names import require_route
 from bridge.cli.selection import Selection, jobs_since, of_route, some_jobs
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.core.errors import BodyGone, NoSuchJob, WrongState
-from bridge.core.job import Job, JobState, NewJob
-from bridge.core.redaction import is_redacted
+from bridge.core.job import JobState
+from bridge.intake.changes import ORDERS, Changes
 from bridge.outbox.operator_actions import CANCELABLE
-from bridge.outbox.store import Outbox
 from bridge.report.jobs import JOB_HEADING, attempt_json, job_json, job_line, job_lines, pause_line
 from bridge.report.lines import with_heading
-from bridge.routing.route import OnDead
 from bridge.routing.routing_table import RoutingTable
-
-#: The hint if a route no longer matches.
-MAY_NEED = "its route may need a redacted field: let the sender send the webhook again"
-
-#: Changes one job; gets its number and that of the audit's entry. Returns the result in words, and whether it
-#: is the one that the person wants.
-Change = Callable[[Outbox, int, int], tuple[str, bool]]
-
-
-@dataclass(frozen=True)
-class Order:
-    """A person's order to change some jobs."""
-
-    actor: Actor
-    selection: Selection
-    #: Its name in the audit.
-    name: str
-    #: The verb of the question.
-    verb: str
-    #: The default state for a filter.
-    state: JobState
-    newest_first: bool = False
 
 
 @click.group()
@@ -112,21 +85,7 @@ def retry_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
 
     Give job numbers, or a filter: --state, --route or --since.
     """
-    again = _Again(terminal.load().table)
-
-    def retry(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
-        job = outbox.job(job_id)
-        new, items = again.job(outbox, job), again.items(job)
-        state = outbox.retry(job_id, new, items, entry=entry)
-        if state is JobState.WAITING:
-            return "is waiting to be sent", True
-        if new is None and items:
-            return f"is {state}: {outbox.job(job_id).reason}", True
-        hint = f"; {MAY_NEED}" if new is None and again.event_is_redacted else ""
-        stays = "stays" if state is JobState.DEAD else "is"
-        return f"{stays} {state}: {outbox.job(job_id).reason}{hint}", False
-
-    _do(terminal, Order(actor, selection, "jobs retry", "send again", JobState.DEAD), retry)
+    _do(terminal, "retry", selection, actor, terminal.load().table)
 
 
 @jobs.command("cancel")
@@ -139,16 +98,7 @@ def cancel_jobs(terminal: Terminal, selection: Selection, actor: Actor) -> None:
     Give job numbers, or a filter: --state, --route or --since. For a job that has not ended, --since uses the
     time of its creation. The newest job is canceled first.
     """
-    default = JobState.WAITING
-    # A job may have another state by now, about which the person was not asked.
-    states = CANCELABLE if selection.numbers else (selection.state or default,)
-
-    def cancel(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
-        outbox.cancel(job_id, states, entry=entry)
-        return "is canceled", True
-
-    # The oldest job of a group blocks the others: cancel it last.
-    _do(terminal, Order(actor, selection, "jobs cancel", "cancel", default, newest_first=True), cancel)
+    _do(terminal, "cancel", selection, actor)
 
 
 @jobs.command("resolve")
@@ -164,21 +114,20 @@ def resolve_jobs(terminal: Terminal, selection: Selection, answer: str | None, a
     """
     if answer is None:
         raise click.UsageError("add --sent if TheEye has the jobs, or --again if it does not")
-    is_sent = answer == "sent"
-
-    def resolve(outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
-        state = outbox.resolve(job_id, sent=is_sent, entry=entry)
-        if state is JobState.SKIPPED:
-            return f"is {state}: {outbox.job(job_id).reason}", False
-        return "is accepted" if is_sent else "is waiting to be sent", True
-
-    verb = "mark as accepted" if is_sent else "send again"
-    _do(terminal, Order(actor, selection, f"jobs resolve --{answer}", verb, JobState.UNKNOWN), resolve)
+    _do(terminal, answer, selection, actor)
 
 
-def _do(terminal: Terminal, order: Order, change: Change) -> None:
-    """Change one job after the other and print each result. Exits with 1 if one has another result."""
-    selection, state = order.selection, order.selection.state or order.state
+def _do(
+    terminal: Terminal, name: str, selection: Selection, actor: Actor, table: RoutingTable | None = None
+) -> None:
+    """Change one job after the other and print each result. Exits with 1 if one has another result.
+
+    `name` is one of ORDERS.
+    """
+    order = ORDERS[name]
+    state = selection.state or order.states[0]
+    # A job may have another state by now, about which the person was not asked.
+    states = order.states if selection.numbers else (state,)
     with terminal.outbox() as outbox:
         chosen = selection.numbers or outbox.job_ids(state, route=selection.route, since=selection.since)
         if selection.route is not None and not chosen:
@@ -186,62 +135,21 @@ def _do(terminal: Terminal, order: Order, change: Change) -> None:
         selection.confirm(chosen, f"{state} job", order.verb)
         if not chosen:
             return
-        action = order.actor.action(order.name, selection.target("jobs", state), len(chosen))
+        changes = Changes(outbox, table)
+        action = actor.action(order.name, selection.target("jobs", state), len(chosen))
+        results: Counter[str] = Counter()
+        is_done = True
         with outbox.audit.recording(action) as entry:
-            in_order = sorted(chosen, reverse=True) if order.newest_first else chosen
-            done = [_do_one(terminal, change, outbox, job_id, entry) for job_id in in_order]
-    results = Counter(result.partition(":")[0] for result, _ in done)
+            for job_id in sorted(chosen, reverse=True) if order.newest_first else chosen:
+                changed = changes.change(name, job_id, entry, states)
+                line = changed.line(f"job {job_id}")
+                if changed.is_done:
+                    terminal.say([line])
+                else:
+                    terminal.warn(line)
+                results[changed.text.partition(":")[0] if changed.is_changed else "not changed"] += 1
+                is_done = is_done and changed.is_done
     if results.total() > 1:
         terminal.say([", ".join(f"{result}: {count}" for result, count in results.items())])
-    if not all(is_done for _, is_done in done):
+    if not is_done:
         sys.exit(1)
-
-
-def _do_one(terminal: Terminal, change: Change, outbox: Outbox, job_id: int, entry: int) -> tuple[str, bool]:
-    try:
-        result, is_done = change(outbox, job_id, entry)
-        line = f"job {job_id} {result}"
-    except (BodyGone, NoSuchJob, WrongState) as error:
-        result, is_done, line = "not changed", False, str(error)
-    if is_done:
-        terminal.say([line])
-    else:
-        terminal.warn(line)
-    return result, is_done
-
-
-class _Again:
-    """The jobs that the current table creates from stored events; each event is routed once."""
-
-    def __init__(self, table: RoutingTable) -> None:
-        self._table = table
-        self._event_id: int | None = None
-        self._made: Mapping[tuple[str, str], NewJob] = {}
-        #: Whether the last event has a redacted field.
-        self.event_is_redacted = False
-
-    def job(self, outbox: Outbox, job: Job) -> NewJob | None:
-        """Return the job that the current table creates in place of `job`; None if it creates none."""
-        if job.route == OnDead.NAME:
-            return self._alert(outbox, job)
-        if job.event_id != self._event_id:
-            event = outbox.event(job.event_id)
-            self._made = self._table.rebuild_jobs(event)
-            self.event_is_redacted = is_redacted(event)
-            self._event_id = job.event_id
-        made = self._made.get((job.route, job.item_key))
-        if made is None and (whole := self._made.get((job.route, ""))) is not None:
-            # The route failed as a whole, so the reason is the same for each item.
-            made = replace(whole, item_key=job.item_key, item_index=job.item_index)
-            return made if made.arguments is None else None
-        return made
-
-    def items(self, job: Job) -> list[NewJob]:
-        """Return the jobs of single items of the last event, in place of the one job of its route."""
-        if job.item_key or job.route == OnDead.NAME:
-            return []
-        return [made for (route, key), made in self._made.items() if key and route == job.route]
-
-    def _alert(self, outbox: Outbox, job: Job) -> NewJob | None:
-        died, dead = OnDead.parse_item_key(job.item_key)
-        return None if self._table.on_dead is None else self._table.on_dead.job_for(outbox.job(died), dead)

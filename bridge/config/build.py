@@ -202,6 +202,7 @@ class TableBuilder:
             allow_data_urls=allow_data_urls,
             concurrency=concurrency, once=once, otherwise=bool(model.otherwise),
             expect_every=model.expect_every, table=self._version, place=place,
+            sensitive=bool(model.sensitive),
         )  # fmt: skip
         self._routes[name] = (route, place)
 

@@ -315,17 +315,22 @@ def read_file(path: Path, problems: Problems, seen: Callable[[bytes], object]) -
 
     `seen` is called with the bytes of the file.
     """
-    name = str(path)
     try:
-        read = path.read_bytes()
-        seen(read)
-        text = read.decode("utf-8-sig")
+        content = path.read_bytes()
+    except OSError as error:
+        problems.error(Place(str(path), 1, 1), f"the file cannot be read: {error.strerror}")
+        return None
+    seen(content)
+    return read_content(str(path), content, problems)
+
+
+def read_content(name: str, content: bytes, problems: Problems) -> Node | None:
+    """Return the data of a file with this name and content, or None if it is invalid, which is reported."""
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = _after(error.object[: error.start], name)
         problems.error(place, "the file is not UTF-8 text", "save it as UTF-8")
-        return None
-    except OSError as error:
-        problems.error(Place(name, 1, 1), f"the file cannot be read: {error.strerror}")
         return None
     try:
         return _Reader(name, text, yaml.parse(text, Loader=yaml.CSafeLoader), problems).document()

@@ -57,19 +57,19 @@ class FirstTable:
             yield "", "# yaml-language-server: $schema=schema.json"
         if self.customer is not None:
             yield "", "theeye:"
-            yield "--customer", f"  customer: {_scalar(self.customer)}"
+            yield "--customer", f"  customer: {scalar(self.customer)}"
             yield "", ""
         yield "", "sources:"
-        yield "--source", f"  {_scalar(self.source)}:"
+        yield "--source", f"  {scalar(self.source)}:"
         if self.type.name != self.source:
             yield "--type", f"    type: {self.type.name}"
         for line in self._proof():
             yield "", f"    {line}"
         yield "", ""
         yield "", "routes:"
-        yield "--source", f"  - source: {_scalar(self.source)}"
+        yield "--source", f"  - source: {scalar(self.source)}"
         yield from self._conditions()
-        yield "--task", f"    task: {_scalar(self.task)}"
+        yield "--task", f"    task: {scalar(self.task)}"
         yield "--key", f"    secret_key: ${{{{ env.{self.key} }}}}"
         yield from self._arguments()
 
@@ -91,7 +91,7 @@ class FirstTable:
     def _conditions(self) -> Iterator[tuple[str, str]]:
         example = self._example_lines()
         if self.event is not None:
-            yield "--event", f"    event: {_scalar(self.event)}"
+            yield "--event", f"    event: {scalar(self.event)}"
         yield from (("", line) for line in example.get("event", ()) if self.event is None)
         if self._loops(example) != ("loop" in example):
             return
@@ -110,7 +110,7 @@ class FirstTable:
         yield "", "    task_arguments:"
         for argument in self.arguments or _DEFAULT_ARGUMENTS:
             text = argument if "${{" in argument else f"${{{{ {argument} }}}}"
-            yield "--argument", f"      - {_scalar(text)}"
+            yield "--argument", f"      - {scalar(text)}"
 
     def _loops(self, example: dict[str, list[str]]) -> bool:
         named = not self.arguments or re.search(r"\b(item|index)\b", " ".join(self.arguments))
@@ -139,7 +139,7 @@ def example(source_type: SourceType) -> str:
     return "\n".join(line for _, line in table.lines())
 
 
-def _scalar(text: str) -> str:
-    """Return the text as YAML, with quotes if it needs them."""
-    plain = re.fullmatch(r"(\w|\$\{\{).*\S|\w", text) and not re.search(r": |:$| #", text)
+def scalar(text: str, *, quoted: bool = False) -> str:
+    """Return the text as YAML, `quoted` or with quotes if it needs them."""
+    plain = not quoted and re.fullmatch(r"(\w|\$\{\{).*\S|\w", text) and not re.search(r": |:$| #", text)
     return text if plain and text.isprintable() else json.dumps(text, ensure_ascii=False)

@@ -12,7 +12,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.config.build import TableBuilder
-from bridge.config.document import Invalid, Items, Node, Scalar, Section, odd_blank_hint, read_file
+from bridge.config.document import (
+    Invalid,
+    Items,
+    Node,
+    Scalar,
+    Section,
+    odd_blank_hint,
+    read_content,
+    read_file,
+)
 from bridge.config.env import variable_name
 from bridge.config.files import table_files
 from bridge.config.models import (
@@ -108,16 +117,18 @@ def load(
     require_env: bool = True,
     with_tests: bool = False,
     commit: str | None = None,
+    added: Mapping[str, bytes] | None = None,
 ) -> Loaded:
     """Read the table at `config`, a folder of YAML files or one file, from the checkout of `commit`.
 
     ``${{ env.NAME }}`` reads `variables`. An unset one is an error, or a warning without `require_env`.
-    The payload files of tests are read only `with_tests`, since a server may lack them.
+    The payload files of tests are read only `with_tests`, since a server may lack them. `added` has the
+    contents of further files by their names, which need not exist.
     Raises ConfigError with every error and warning if there is an error.
     """
     problems = Problems()
     digest = sha256()
-    sections = _read_all(config, problems, digest.update)
+    sections = _read_all(config, problems, digest.update, added or {})
     version = TableVersion(digest.hexdigest()[:_HASH_LENGTH], commit)
     builder = TableBuilder(
         variables, types, problems, version,
@@ -148,14 +159,17 @@ class _Sections:
         return self.mappings.get(name, Section(self.place)).items()
 
 
-def _read_all(config: Path, problems: Problems, seen: Callable[[bytes], object]) -> _Sections:
-    """Return the sections of all files. `seen` is called with the bytes of each file."""
+def _read_all(
+    config: Path, problems: Problems, seen: Callable[[bytes], object], added: Mapping[str, bytes]
+) -> _Sections:
+    """Return the sections of all files. `seen` is called with the bytes of each file on disk."""
     place = Place(str(config), 1, 1)
     sections = _Sections(place)
     paths = _files(config, place, problems)
     sections.complete = bool(paths)
-    for path in paths:
-        node = read_file(path, problems, seen)
+    nodes = [read_file(path, problems, seen) for path in paths]
+    nodes += [read_content(name, content, problems) for name, content in added.items()]
+    for node in nodes:
         if isinstance(node, Section):
             _add_file(node, sections, problems)
             continue

@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema
 from bridge.config.readers import (
     Algorithm,
     AlgorithmText,
+    AnswerText,
     ArgumentNames,
     Arguments,
     ArgumentsTypeText,
@@ -41,6 +42,7 @@ from bridge.core.retry import RetryPolicy
 from bridge.core.task import Task
 from bridge.core.units import format_duration
 from bridge.routing.match import OPERATOR_FORMS
+from bridge.sources.base.source_type import AnswerForm
 from bridge.theeye.request import TheEye
 
 
@@ -180,6 +182,8 @@ class SourceModel(ProofsModel):
     """Paths of fields whose values are not stored, such as payload.user.email"""
     expect_every: Period | None = None
     """The longest expected time between two webhooks. After it, on_silence runs, once."""
+    answer: AnswerText = AnswerForm.IDS
+    """The content of the answer: ids, or verdict, which adds why there is no job and a link to the page."""
 
 
 class TaskKeysModel(Model):
@@ -253,3 +257,5 @@ class RouteModel(TaskCallModel):
     """Evaluate this route only if no other route of its source created a job."""
     expect_every: Period | None = None
     """The longest expected time between two jobs of the route. After it, on_silence runs, once."""
+    sensitive: Boolean = False
+    """The page hides the arguments of the route's jobs until a person asks for them."""

@@ -29,7 +29,7 @@ from bridge.core.task import OnUnknown, Rate
 from bridge.core.task_arguments import ArgumentsType
 from bridge.core.units import SECONDS_BY_UNIT, parse_duration
 from bridge.routing.match import NOT, OPERATORS
-from bridge.sources.base.source_type import Replays
+from bridge.sources.base.source_type import AnswerForm, Replays
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -382,6 +382,9 @@ EncodingText = Annotated[
 KeepText = Annotated[Keep | None, PlainValidator(read_choice(Keep)), WithJsonSchema({"enum": list(Keep)})]
 ReplaysText = Annotated[
     Replays | None, PlainValidator(read_choice(Replays)), WithJsonSchema({"enum": list(Replays)})
+]
+AnswerText = Annotated[
+    AnswerForm | None, PlainValidator(read_choice(AnswerForm)), WithJsonSchema({"enum": list(AnswerForm)})
 ]
 ArgumentsTypeText = Annotated[
     ArgumentsType | None,

@@ -25,7 +25,7 @@ from bridge.sources.base.proofs import (
     TimeInSignature,
 )
 from bridge.sources.base.source import Source
-from bridge.sources.base.source_type import Options, Replays, SourceType
+from bridge.sources.base.source_type import AnswerForm, Options, Replays, SourceType
 
 #: The roots of paths to the names of an event, an action or a delivery.
 _OPTION_NAMES = ("payload", "headers", "query")
@@ -76,6 +76,7 @@ class SourceBuilder:
             redact=self._redact(model),
             replays=self._replays(name, model, source_type, options),
             expect_every=model.expect_every,
+            answer=model.answer or AnswerForm.IDS,
         )
 
     def _type(self, name: Scalar, model: SourceModel) -> SourceType | None:
@@ -275,6 +276,9 @@ class SourceBuilder:
             message = f"source {name} accepts requests from anyone (allow_unsigned: true)"
             self._warn(place, message, "anyone who knows its URL can run its tasks")
             self._warn_of_json(place, name, source_type)
+            if model.answer is AnswerForm.VERDICT:
+                message = "answer: verdict would show parts of the table to anyone (allow_unsigned: true)"
+                self._error(place, message, "remove answer, or add a credential")
 
     def _warn_of_json(self, place: Place, name: Scalar, source_type: SourceType) -> None:
         others = [content for content in source_type.content_types if content != JSON_TYPE]

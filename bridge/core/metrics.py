@@ -72,6 +72,9 @@ ACCEPTANCE_SECONDS = _seconds(
 DELIVERING = _gauge("delivering_processes", "Processes that deliver.")
 OUTAGE = _gauge("theeye_outage", "1 if TheEye is unreachable for a process that delivers.")
 PAUSED = _gauge("paused", "1 for each paused task or route.", "kind", "name")
+SILENT = _gauge(
+    "silent", "1 for each source or route that is silent for longer than expect_every.", "source", "route"
+)
 TABLE_VALID = _gauge("table_valid", "0 if the table on disk is invalid, so that an earlier one is active.")
 TABLE = _gauge("table_info", "1, with the hash and the commit of the active table.", "hash", "commit")
 LOG_BLOCKED = _gauge("log_blocked", "1 if the process drops log lines because nobody reads them.")

@@ -84,6 +84,8 @@ class Stage:
     outbox: Outbox
     client: HttpClient
     github_secret: str
+    #: The page's.
+    password: str
     database_url: str
 
 
@@ -155,6 +157,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
             "BRIDGE_CONFIG": str(TABLE),
             "DATABASE_URL": f"sqlite:///{folder}/demo.db",
             "LOG_FORMAT": "text",
+            "BRIDGE_ADMIN_PASSWORD": secrets.token_urlsafe(12),
             **variables,
         }
         bridge = ServerProcess(environ, folder)
@@ -167,8 +170,8 @@ def _stage(folder: Path) -> Iterator[Stage]:
         client = HttpClient(watchdog)
         parts.callback(client.close)
         table = load(TABLE, variables, discover()).table
-        secret = variables["DEMO_GITHUB_SECRET"]
-        yield Stage(table, theeye, bridge, outbox, client, secret, environ["DATABASE_URL"])
+        secret, password = variables["DEMO_GITHUB_SECRET"], environ["BRIDGE_ADMIN_PASSWORD"]
+        yield Stage(table, theeye, bridge, outbox, client, secret, password, environ["DATABASE_URL"])
 
 
 def _show(stop: Stop, stage: Stage, say: Say) -> None:
@@ -235,10 +238,15 @@ def _stay_up(stage: Stage, say: Say) -> None:
 
 
 def _invite(stage: Stage, say: Say) -> None:
-    """Print how to send another push."""
+    """Print how to open the page, and how to send another push."""
     url = f"{stage.bridge.url}/hooks/github"
     say("")
-    say("The demo runs until you press Ctrl-C. Send another push, signed as GitHub signs it:")
+    say("The demo runs until you press Ctrl-C. This page shows the events, the jobs and the reasons:")
+    say("")
+    say(f"  {stage.bridge.url}/")
+    say(f"  password: {stage.password}")
+    say("")
+    say("Send another push, signed as GitHub signs it:")
     say("")
     say(f"  body={HERE / 'push.json'}")
     say(f"  signature=$(openssl dgst -sha256 -hmac {stage.github_secret} < $body | sed 's/.*= //')")

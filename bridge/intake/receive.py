@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from bridge.core.errors import (
     MAX_QUOTED_CHARACTERS,
@@ -23,6 +22,7 @@ from bridge.core.errors import (
 from bridge.core.event import JSON, Event, Request
 from bridge.core.secrets import Mask
 from bridge.core.suggestions import closest_match, did_you_mean
+from bridge.intake.answer import Answer, answer_to, verdict
 from bridge.intake.dead_jobs import dead_jobs
 from bridge.intake.evaluation_limiter import EvaluationLimiter
 from bridge.intake.refusals import Refusals
@@ -40,14 +40,6 @@ log = logging.getLogger(__name__)
 UNNAMED_DEDUPE_SECONDS = 86400.0
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The HTTP status and the JSON body that the sender gets."""
-
-    status: int
-    body: dict[str, JSON]
-
-
 class Receiver:
     """Receives the webhooks of one process."""
 
@@ -58,7 +50,9 @@ class Receiver:
         refusals: Refusals,
         mask: Mask,
         clock: Callable[[], float] = time.time,
+        public_url: str | None = None,
     ) -> None:
+        """`public_url` is the page's, for links in answers."""
         #: The active table; a reload replaces it at any time.
         self.table = table
         self._outbox = outbox
@@ -66,6 +60,7 @@ class Receiver:
         self._mask = mask
         self._limiter = EvaluationLimiter()
         self.clock = clock
+        self._public_url = public_url
 
     def receive(self, head: Request, body: AbstractContextManager[bytes], size: int | None = None) -> Answer:
         """Take one webhook along its path: read, verify, parse, route, store, answer.
@@ -117,7 +112,24 @@ class Receiver:
             self._log_stored(table, source, request, event, stored, routed)
             if parsed.confirm_url is not None:
                 self._confirm(source, parsed.confirm_url)
-            return _answer(source, request, event, stored)
+            return answer_to(
+                source, request, event, stored, lambda: self._verdict(table, event, routed, stored)
+            )
+
+    def _verdict(
+        self, table: RoutingTable, event: Event, routed: Routed, stored: StoredWebhook
+    ) -> dict[str, JSON]:
+        """Return the part of the answer that ``answer: verdict`` adds."""
+        link: dict[str, JSON] = {}
+        if self._public_url is not None:
+            link["url"] = f"{self._public_url}/events/{stored.event_id}"
+        try:
+            return {"verdict": verdict(table, event, routed, stored, self._mask), **link}
+        except Exception:  # the event is stored, and the sender must not send it again
+            log.exception(
+                "event %(event)d: no verdict for its answer", Fields("defect", event=stored.event_id)
+            )
+            return link
 
     def _store(self, webhook: Webhook) -> StoredWebhook:
         try:
@@ -212,19 +224,3 @@ def _webhook(
         has_event_in_body=source.has_event_in_body,
         event_label=table.event_label(event),
     )
-
-
-def _answer(source: Source, request: Request, event: Event, stored: StoredWebhook) -> Answer:
-    """Return 202 if the request created jobs or set some waiting, else 200.
-
-    A sender that proves nothing gets the ids of the jobs alone.
-    """
-    reply = source.reply(request, event)
-    if reply is not None:
-        return Answer(200, reply)
-    jobs: list[JSON] = [
-        {"id": job.id, "route": job.route, "task": job.task} if source.required else {"id": job.id}
-        for job in stored.jobs
-    ]
-    body = {"event": stored.event_id, "jobs": jobs, "duplicate": stored.duplicate}
-    return Answer(202 if jobs else 200, body)

@@ -30,6 +30,10 @@ BLOCKS_GROUP = text("group_name IS NOT NULL AND state IN ('waiting', 'sending', 
 HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'accepted', 'unknown')")
 #: A dead job without an alert.
 LACKS_ALERT = text("state = 'dead' AND NOT alerted")
+#: Every row. Only the page's lists have this condition, so that their indexes change no other plan.
+IS_LISTED = text("id > 0")
+#: A job about which a person must decide.
+NEEDS_PERSON = text("state IN ('dead', 'unknown')")
 _HAS_GROUP = text("group_name IS NOT NULL")
 
 #: SQLite assigns ids only to a column of type INTEGER, which has 64 bits there.
@@ -62,6 +66,7 @@ events = Table(
     Index("events_by_fingerprint", "source", "fingerprint", "received_at"),
     Index("events_by_age", "received_at", "id"),
     Index("events_by_digest", "source", "digest", "id"),
+    _partial("events_by_source", IS_LISTED, "source", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -102,6 +107,9 @@ jobs = Table(
     Column("table_commit", Text),
     UniqueConstraint("event_id", "route", "item_key", "replay"),
     Index("jobs_by_state", "state", "id"),
+    _partial("jobs_by_route", IS_LISTED, "route", "id"),
+    _partial("jobs_by_task", IS_LISTED, "task_id", "id"),
+    _partial("jobs_for_person", NEEDS_PERSON, "state", "route", "id"),
     # The state comes first: otherwise the planner uses jobs_by_state and sorts all waiting jobs.
     _partial("jobs_ready", IS_READY, "state", "due_at", "id", "task_id", "route"),
     _partial("jobs_ready_by_task", IS_READY, "state", "task_id", "due_at", "id"),
@@ -207,5 +215,7 @@ audit = Table(
     # How many it changed: each transaction of the action adds its own.
     Column("changed", BigInteger, nullable=False),
     Column("ended_at", Double),  # null while it runs, and if the process ended before it did
+    Column("reason", Text),  # what the person wrote; null from a command
+    Column("reached", BigInteger),  # the last id of an action that is done in parts
     sqlite_autoincrement=True,
 )

@@ -51,7 +51,7 @@ class SQLite(Database):
         self._log_saved = False
         self._locks: list[FileLock] = []
         event.listen(self._engine, "do_connect", self._require_same_files)
-        self._writer = Writer(self._engine, self._require_own_files, self._save_log)
+        self._writer = Writer(self._engine, self._require_own_files, self._save_commit)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         return self._writer.write(work)
@@ -91,6 +91,11 @@ class SQLite(Database):
         self._files.require_database()
         if replaced := self._files.replaced():
             raise StoreUnavailable(f"{replaced[0]} is another file now; stop the bridge and start it again")
+
+    def _save_commit(self) -> None:
+        """Save a commit that went to a deleted log, even if another process has created a new log since."""
+        self._log_saved = False
+        self._save_log()
 
     def _save_log(self) -> None:
         """Copy a deleted log, whose file is still open, into the database. Raises StoreUnavailable."""

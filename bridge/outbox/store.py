@@ -31,6 +31,7 @@ from bridge.outbox import (
     rates,
     write_check,
 )
+from bridge.outbox.activity import Activity
 from bridge.outbox.attempt_storage import Ended, end_unstarted
 from bridge.outbox.audit import Audit
 from bridge.outbox.claims import Claim
@@ -39,6 +40,7 @@ from bridge.outbox.event_storage import NewEvent
 from bridge.outbox.expectations import Expectations
 from bridge.outbox.filters import of_events, of_jobs, of_refused
 from bridge.outbox.history import EventWithJobs, history
+from bridge.outbox.listing import Listing
 from bridge.outbox.operator_actions import CANCELABLE
 from bridge.outbox.pauses import Pausable, Pause
 from bridge.outbox.postgresql import PostgreSQL
@@ -79,7 +81,7 @@ class Outbox:
             self._database = SQLite(url, checkpoints=not beside_a_server, create=create)
         #: The record of people's actions.
         self.audit = Audit(self._database, clock)
-        #: When the sources and routes with `expect_every` were seen.
+        self.listing, self.activity = Listing(self._database), Activity(self._database)
         self.expectations = Expectations(self._database, clock)
         try:
             # Reading first: most starts have nothing to upgrade, and a read does not wait for a writer.
@@ -316,10 +318,9 @@ class Outbox:
 
     def stored_event(self, event_id: int) -> Event:
         """Return an event as it is stored: its body may be empty. Raises NoSuchEvent."""
-        rows = self._all(select(events).where(events.c.id == event_id))
-        if not rows:
-            raise NoSuchEvent(f"there is no event {event_id}")
-        return event_of(rows[0])
+        for row in self._all(select(events).where(events.c.id == event_id)):
+            return event_of(row)
+        raise NoSuchEvent(f"there is no event {event_id}")
 
     def summary(self, event_id: int) -> EventSummary:
         """Return an event without its payload. Raises NoSuchEvent."""

@@ -13,6 +13,7 @@ from bridge.core.errors import SettingsError
 from bridge.core.secrets import Secret, strip_invisible
 from bridge.core.suggestions import closest_match, did_you_mean
 from bridge.core.units import parse_byte_count, parse_duration
+from bridge.process.api_tokens import ApiToken, parse_api_tokens
 from bridge.process.environment import Environment
 
 
@@ -83,6 +84,12 @@ def _secret(text: str) -> Secret | None:
     if text and not strip_invisible(text):
         raise ValueError("it is blank; create one with openssl rand -hex 32")
     return Secret(text) if text else None
+
+
+def _public_url(text: str) -> str | None:
+    if text and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#]*)?", text):
+        raise ValueError("expected an address such as https://bridge.example.org")
+    return text.rstrip("/") or None
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -203,6 +210,27 @@ VARIABLES = (
         private=True,
     ),
     Variable(
+        "BRIDGE_ADMIN_PASSWORD",
+        "",
+        "the password of the page; without it, the page is closed",
+        _secret,
+        private=True,
+    ),
+    Variable(
+        "BRIDGE_API_TOKENS",
+        "",
+        "the tokens of the API: `name:read:token` or `name:write:token`, separated by commas",
+        parse_api_tokens,
+        private=True,
+    ),
+    Variable(
+        "BRIDGE_PUBLIC_URL",
+        "",
+        "the address of the bridge for links, such as https://bridge.example.org",
+        _public_url,
+        otherwise="the address of the request",
+    ),
+    Variable(
         "BRIDGE_TRUSTED_PROXIES",
         "0",
         "the number of proxies that append to X-Forwarded-For",
@@ -272,6 +300,12 @@ class Settings:
     retention: Retention
     #: Shows ``/metrics`` and the details of ``/readyz``; None: only the log has the details.
     status_token: Secret | None
+    #: The password of the page; None: the page is closed.
+    admin_password: Secret | None
+    #: Without any, the API is closed.
+    api_tokens: tuple[ApiToken, ...]
+    #: Without a slash at its end.
+    public_url: str | None
     #: Seconds.
     stop_timeout: float
     web_concurrency: int
@@ -293,7 +327,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets among the settings, for the mask."""
-        return () if self.status_token is None else (self.status_token,)
+        single = (each for each in (self.status_token, self.admin_password) if each is not None)
+        return *single, *(each.secret for each in self.api_tokens)
 
     def unknown_variables(self) -> list[str]:
         """Return a line for each variable named like one of the bridge that nothing reads.

@@ -11,7 +11,7 @@ from bridge.report.lines import one_line
 #: The most job or event numbers in a line.
 NUMBERS_LIMIT = 10
 
-AUDIT_HEADING = ("ID", "STARTED", "OPERATOR", "ACTION", "TARGET", "CHANGED")
+AUDIT_HEADING = ("ID", "STARTED", "OPERATOR", "ACTION", "TARGET", "CHANGED", "REASON")
 
 
 def audit_lines(entries: Iterable[AuditEntry]) -> list[str]:
@@ -35,7 +35,8 @@ def _audit_cells(entry: AuditEntry) -> tuple[str, ...]:
     target = ", ".join(f"{name.replace('_', ' ')} {_target(value)}" for name, value in action.target.items())
     changed = f"{entry.changed}" if action.selected is None else f"{entry.changed} of {action.selected}"
     end = "" if entry.ended_at is not None else ", not ended"
-    return f"{entry.id}", f"{rfc3339(entry.at)[:19]}Z", who, action.name, target, f"{changed}{end}"
+    started, reason = f"{rfc3339(entry.at)[:19]}Z", one_line(action.reason or "")
+    return f"{entry.id}", started, who, action.name, target, f"{changed}{end}", reason
 
 
 def _target(value: JSON) -> str:
@@ -53,6 +54,7 @@ def audit_json(entry: AuditEntry) -> JSON:
         "operator": action.actor,
         "account": action.account,
         "action": action.name,
+        "reason": action.reason,
         "target": action.target,
         "selected": action.selected,
         "changed": entry.changed,

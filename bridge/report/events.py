@@ -103,6 +103,11 @@ def advice_lines(refused: Iterable[RefusedRequest]) -> Iterator[str]:
     yield from (f"{status}: {advice}" for status, advice in _ADVICE.items() if status in statuses)
 
 
+def advice_for(status: int) -> str:
+    """Return what to do about a request that was refused with this status."""
+    return _ADVICE.get(status, "")
+
+
 def refused_json(refused: RefusedRequest) -> JSON:
     return {
         "received_at": rfc3339(refused.at),

@@ -12,6 +12,7 @@ from bridge.core.redaction import REDACTED_REASON
 from bridge.core.secrets import Mask
 from bridge.report.lines import Line, Tone
 from bridge.routing.check_result import CheckResult, Explanation
+from bridge.routing.nearest_miss import nearest_first
 from bridge.routing.routing_table import RoutingTable
 from bridge.theeye.request import job_request
 
@@ -23,21 +24,13 @@ def explanation_lines(
     title = f"event {event.full_name} of source {event.source}, delivery {event.delivery_id}"
     yield Line(title, Tone.TITLE)
     explanations = list(explanations)
-    for each in sorted((one for one in explanations if one.route.source == event.source), key=_distance):
+    for each in nearest_first(one for one in explanations if one.route.source == event.source):
         yield Line("")
         yield from _route_lines(each, table, mask)
     others = [repr(one.route.name) for one in explanations if one.route.source != event.source]
     if others:
         yield Line("")
         yield Line(f"routes of other sources: {', '.join(others)}", Tone.ASIDE)
-
-
-def _distance(each: Explanation) -> tuple[int, int, int]:
-    """Sort key, nearest to a match first. A route for another event is last."""
-    failures = each.failures
-    is_for_another = any(result.subject in ("event", "otherwise") for result in failures)
-    passing = sum(result.passed for result in each.results)
-    return (1 + is_for_another, len(failures), -passing) if failures else (0, 0, 0)
 
 
 def _route_lines(each: Explanation, table: RoutingTable, mask: Mask) -> Iterator[Line]:

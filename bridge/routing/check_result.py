@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from bridge.core.errors import EvaluationError, OverBudget
 from bridge.core.event import JSON
 from bridge.core.job import NewJob
-from bridge.core.json_text import json_text
 from bridge.expressions.expression import Expression
-from bridge.routing.match import Check
+from bridge.routing.match import Check, charged_text
 
 if TYPE_CHECKING:
     from bridge.routing.route import Route
@@ -67,13 +66,22 @@ class Explanation:
             return ()
         if not self.matched:
             return tuple(result for result in self.results if not result.passed)
-        return min((item.failures for item in self.items), key=len)
+        # An item at which the budget ended says nothing about the route.
+        return min((item.failures for item in self.items), key=lambda each: (_is_cut(each), len(each)))
 
 
 def not_evaluated(route: Route, subject: str, expected: str, actual: str) -> Explanation:
     """Explain a route that is not evaluated for an event, by the one check that fails before."""
     result = CheckResult(subject, expected, actual, passed=False)
     return Explanation(route, (result,), False, (), (), ())
+
+
+def _is_cut(failures: tuple[CheckResult, ...]) -> bool:
+    return any(each.subject.startswith("budget ") for each in failures)
+
+
+def over_budget(error: OverBudget | str) -> CheckResult:
+    return CheckResult("budget", "a complete evaluation", str(error), passed=False)
 
 
 def check_results(checks: tuple[Check, ...], scope: Mapping[str, JSON]) -> tuple[CheckResult, ...]:
@@ -91,8 +99,8 @@ def loop_result(loop: Expression, scope: Mapping[str, JSON]) -> CheckResult:
     expected = f"items in {loop.text}"
     try:
         items = loop.value(scope)
+        if not isinstance(items, list) or not items:
+            return CheckResult("loop", expected, charged_text(items, scope), passed=False)
     except (EvaluationError, OverBudget) as error:
         return CheckResult("loop", expected, str(error), passed=False)
-    if not isinstance(items, list) or not items:
-        return CheckResult("loop", expected, json_text(items), passed=False)
     return CheckResult("loop", expected, f"{len(items)} item{'' if len(items) == 1 else 's'}", passed=True)

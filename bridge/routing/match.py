@@ -184,6 +184,13 @@ NOT = "not"
 OPERATOR_FORMS = " or ".join(f"{{{name}: …}}" for name in (NOT, *OPERATORS))
 
 
+def charged_text(value: JSON, scope: Mapping[str, JSON]) -> str:
+    """Return a value in full for an explanation. Raises OverBudget."""
+    text = json_text(value)
+    budget_of(scope).charge_text(len(text))
+    return text
+
+
 class Check(Protocol):
     """One condition of a route on an event, or on one item of it."""
 
@@ -246,7 +253,7 @@ class Condition:
             return str(error)
         if isinstance(values, Absent):
             return missing_message(self.path, scope)
-        return json_text(values[0] if self.path.is_single else values)
+        return charged_text(values[0] if self.path.is_single else values, scope)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bridge.core.problem import Place
 from bridge.core.task import Task
 from bridge.expressions.expression import Expression, Template
 from bridge.expressions.values import to_text
-from bridge.routing.check_result import CheckResult, Explanation, ItemExplanation, check_results, loop_result
+from bridge.routing.check_result import Explanation, ItemExplanation, check_results, loop_result, over_budget
 from bridge.routing.match import Check, EventCheck
 
 #: The longest group or once_key, in bytes: the store has an index on it.
@@ -151,6 +151,8 @@ class Route:
     otherwise: bool = False
     #: The longest expected time between two of its jobs, seconds.
     expect_every: float | None = None
+    #: Whether the page hides the arguments of its jobs.
+    sensitive: bool = False
     #: The table that it belongs to.
     table: TableVersion | None = field(default=None, compare=False)
     #: Where the table has it.
@@ -214,14 +216,14 @@ class Route:
                     seen.add(key)
                     yield self._job(item_scope, key, index)
 
-    def explain(self, event: Event, evaluation: Evaluation) -> Explanation:
-        """Return every check's result with the route's jobs."""
+    def explain(self, event: Event, evaluation: Evaluation, budget: Budget | None = None) -> Explanation:
+        """Return every check's result with the route's jobs. `budget` limits the work of several routes."""
         jobs, warnings = evaluation.jobs, evaluation.warnings
         if evaluation.aborted is not None:
-            result = CheckResult("budget", "a complete evaluation", evaluation.aborted, passed=False)
-            return Explanation(self, (result,), False, (), jobs, warnings)
-        # The checks after a failed one were not charged yet.
-        budget = Budget(_EXPLANATION_BUDGETS * MAX_STEPS, detailed_messages=MAX_WARNINGS)
+            return Explanation(self, (over_budget(evaluation.aborted),), False, (), jobs, warnings)
+        if budget is None:
+            # The checks after a failed one were not charged yet.
+            budget = Budget(_EXPLANATION_BUDGETS * MAX_STEPS, detailed_messages=MAX_WARNINGS)
         scope = {**event.scope, BUDGET: budget}
         results = check_results(self.event_checks, scope)
         if self.loop is not None:
@@ -229,16 +231,20 @@ class Route:
         matched = bool(jobs) or all(result.passed for result in results)
         items: tuple[ItemExplanation, ...] = ()
         if matched and self.loop is not None:
-            by_index = {job.item_index: job for job in jobs}
-            items = tuple(
-                ItemExplanation(
-                    index,
-                    check_results(self.item_checks, {**item_scope, BUDGET: budget}),
-                    by_index.get(index),
-                )
-                for index, _, item_scope in self._items(event.scope, [])
-            )
+            items = tuple(self._explained_items(scope, {job.item_index: job for job in jobs}))
         return Explanation(self, results, matched, items, jobs, warnings)
+
+    def _explained_items(
+        self, scope: Mapping[str, JSON], jobs: Mapping[int | None, NewJob]
+    ) -> Iterator[ItemExplanation]:
+        """Explain the items of the loop, until the budget is spent."""
+        index = 0
+        try:
+            for index, _, item_scope in self._items(scope, []):
+                budget_of(scope).charge(_ITEM)
+                yield ItemExplanation(index, check_results(self.item_checks, item_scope), jobs.get(index))
+        except OverBudget as error:
+            yield ItemExplanation(index, (over_budget(error),), None)
 
     def _all_pass(self, checks: tuple[Check, ...], scope: Mapping[str, JSON], warnings: list[str]) -> bool:
         for check in checks:

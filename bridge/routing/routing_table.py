@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -18,6 +18,9 @@ from bridge.routing.route import MAX_WARNINGS, NO_JOBS, Evaluation, OnDead, Rout
 from bridge.routing.silence import Expectation, OnSilence
 from bridge.sources.base.source import Source
 from bridge.theeye.request import TheEye
+
+#: The steps in which a webhook's answer may explain why there is no job: at most about 60 ms.
+MISS_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,18 @@ class RoutingTable:
         is_known = any(name in known for name in names) or self._indexes[event.source].has(names)
         return event.event if is_known else OTHER_EVENT
 
+    @cached_property
+    def _sensitive(self) -> Mapping[str, bool]:
+        return {route.name: route.sensitive for route in self.routes}
+
+    def is_sensitive(self, route: str) -> bool:
+        """Return whether the page hides the arguments of a route's jobs.
+
+        If the table no longer has the route, it may have been sensitive, unless no route is.
+        """
+        found = self._sensitive.get(route)
+        return any(self._sensitive.values()) if found is None else found
+
     def jobs_for(self, event: Event) -> Routed:
         """Return every matching route's jobs, in the order of the table; `otherwise` routes are last.
 
@@ -122,9 +137,19 @@ class RoutingTable:
         ]
         return tuple(self._explained(route, event, made.get(route.name), matched) for route in self.routes)
 
+    def explain_misses(self, event: Event) -> Iterator[Explanation]:
+        """Explain an event that created no job, route by route, until one small budget ends."""
+        event = self.sources[event.source].named(event)
+        budget = Budget(MISS_STEPS)
+        for route in self._indexes[event.source].candidates(event):
+            if budget.spent > MISS_STEPS:
+                return
+            yield self._explained(route, event, None, [], budget)
+
     def _explained(
-        self, route: Route, event: Event, made: Evaluation | None, matched: list[str]
-    ) -> Explanation:
+        self, route: Route, event: Event, made: Evaluation | None, matched: list[str],
+        budget: Budget | None = None,
+    ) -> Explanation:  # fmt: skip
         """`matched` names the matching routes, which rule out an `otherwise` route."""
         if route.source != event.source:
             return not_evaluated(route, "source", route.source, event.source)
@@ -135,7 +160,7 @@ class RoutingTable:
         wanted, others = "no other route that matches", ", ".join(matched) or "none"
         if made is None and route.otherwise and matched:
             return not_evaluated(route, "otherwise", wanted, others)
-        explained = route.explain(event, made or NO_JOBS)
+        explained = route.explain(event, made or NO_JOBS, budget)
         if not route.otherwise:
             return explained
         otherwise = CheckResult("otherwise", wanted, others, passed=True)

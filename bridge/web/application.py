@@ -1,14 +1,15 @@
-"""The Flask application: webhooks, health checks and metrics."""
+"""The Flask application: webhooks, health checks, metrics, the page and the API."""
 
 from __future__ import annotations
 
 from flask import Flask, abort
 
 from bridge.app import Bridge
+from bridge.web.api.blueprint import add_api
 from bridge.web.health import health
 from bridge.web.hooks import Hooks
 from bridge.web.metrics import metrics_page
-from bridge.web.problem import error_response
+from bridge.web.page.blueprint import add_page
 
 
 def create_app(bridge: Bridge) -> Flask:
@@ -22,6 +23,7 @@ def create_app(bridge: Bridge) -> Flask:
     )
     app.register_blueprint(health(bridge))
     app.register_blueprint(metrics_page(bridge))
-    app.register_error_handler(Exception, error_response)
+    add_page(app, bridge)
+    add_api(app, bridge)
     app.wsgi_app = Hooks(bridge.receiver, bridge.settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask adds WSGI middleware
     return app

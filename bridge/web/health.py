@@ -1,4 +1,4 @@
-"""``GET /``, ``/healthz`` and ``/readyz``: health checks."""
+"""``/healthz`` and ``/readyz``: health checks."""
 
 from __future__ import annotations
 
@@ -34,12 +34,6 @@ def health(bridge: Bridge) -> Blueprint:
     """The URLs of the health checks."""
     blueprint = Blueprint("health", __name__)
     readiness = Readiness(bridge)
-
-    # Without strict_slashes, a URL without a path is redirected.
-    @blueprint.get("/", strict_slashes=False)
-    def root() -> Response:
-        # Load balancers request it, and end a process that answers 404.
-        return Response("The bridge is running. Webhooks go to /hooks/<source>.\n", content_type="text/plain")
 
     @blueprint.get("/healthz")
     def alive() -> Response:
@@ -101,18 +95,27 @@ def token_hint(settings: Settings, headers: Headers) -> str | None:
 
 def details_of(bridge: Bridge) -> dict[str, Any]:
     """Return problems that do not stop intake: stored jobs wait until delivery works again."""
+    texts = troubles(bridge)
+    return {"database": "answers", "delivering": _delivers(bridge), **({"trouble": texts} if texts else {})}
+
+
+def _delivers(bridge: Bridge) -> bool:
+    if bridge.settings.deliver:
+        return bridge.delivery.is_alive
+    return bool(bridge.outbox.delivering(PROCESS_TIMEOUT_SECONDS))
+
+
+def troubles(bridge: Bridge) -> list[str]:
+    """Return what is wrong besides single jobs, a line each, masked. Raises StoreUnavailable."""
     processes = bridge.outbox.delivering(PROCESS_TIMEOUT_SECONDS)
-    here = bridge.settings.deliver
-    delivering = bridge.delivery.is_alive if here else bool(processes)
     trouble = {process.trouble for process in processes}
     trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble(), disk_trouble(bridge.settings)}
     trouble |= {each.trouble for each in bridge.outbox.expectations.watched() if each.is_overdue}
-    if not delivering:
-        trouble.add(_NO_THREAD if here else _NO_WORKER)
+    if not _delivers(bridge):
+        trouble.add(_NO_THREAD if bridge.settings.deliver else _NO_WORKER)
     tasks = {task.id: task.name for task in bridge.table.tasks.values()}
     trouble |= {pause_line(pause, tasks) for pause in bridge.outbox.paused()}
-    texts = sorted(map(bridge.mask, _current(bridge, filter(None, trouble))))
-    return {"database": "answers", "delivering": delivering, **({"trouble": texts} if texts else {})}
+    return sorted(map(bridge.mask, _current(bridge, filter(None, trouble))))
 
 
 def _current(bridge: Bridge, trouble: Iterable[str]) -> Iterator[str]:

@@ -18,8 +18,10 @@ from werkzeug.sansio.utils import get_content_length
 from bridge.core.client_network import network_of
 from bridge.core.errors import TooLarge, Unreadable
 from bridge.core.event import Headers, Request
-from bridge.intake.receive import Answer, Receiver
+from bridge.intake.answer import Answer
+from bridge.intake.receive import Receiver
 from bridge.process.settings import Settings
+from bridge.web.api.problem import API_PATH
 from bridge.web.client_address import client_address
 from bridge.web.large_body_limiter import ArrivingBody, LargeBodyLimiter
 from bridge.web.problem import error_response
@@ -52,7 +54,8 @@ class Hooks:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
-        if path is None and environ["REQUEST_METHOD"] == "POST":
+        is_api = environ.get("PATH_INFO", "").startswith(API_PATH)
+        if path is None and environ["REQUEST_METHOD"] == "POST" and not is_api:
             return self._flask(environ, self._recording(environ, start_response))
         if path is None or environ["REQUEST_METHOD"] == "OPTIONS":
             return self._flask(environ, start_response)

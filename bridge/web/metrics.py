@@ -74,6 +74,9 @@ def _numbers(bridge: Bridge) -> dict[Series, float]:
         for pause in bridge.outbox.paused():
             task = bridge.table.tasks.get(pause.name) if pause.kind is Pausable.TASK else None
             stored[metrics.PAUSED.name, pause.kind, pause.name if task is None else task.name] = 1
+        for each in bridge.outbox.expectations.watched():
+            key = each.expectation
+            stored[metrics.SILENT.name, key.source, key.route] = each.is_overdue
         stored[metrics.DELIVERING.name,] = len(bridge.outbox.delivering(PROCESS_TIMEOUT_SECONDS))
     except StoreUnavailable:
         return here

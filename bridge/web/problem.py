@@ -17,9 +17,9 @@ RETRY_AFTER_SECONDS = 10
 log = logging.getLogger(__name__)
 
 
-def problem_response(status: int, title: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error as ``application/problem+json`` (RFC 9457)."""
-    body = orjson.dumps({"type": "about:blank", "title": title, "status": status})
+def problem_response(status: int, title: str, headers: dict[str, str] | None = None, **more: str) -> Response:
+    """Return an error as ``application/problem+json`` (RFC 9457), with `more` members."""
+    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, **more})
     return Response(body, status, headers, content_type="application/problem+json")
 
 

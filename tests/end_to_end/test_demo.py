@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import requests
 
 from bridge.core.errors import DemoFailed
 from bridge.demo import tour
@@ -59,6 +60,25 @@ def test_a_step_that_goes_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None
         tour.run(lambda _line: None, once=True)
 
 
+# What it offers at the end
+
+
+def test_its_page_opens_with_the_password_of_this_run(tmp_path: Path) -> None:
+    passwords = set()
+    for number in range(2):
+        with running(DEMO, tmp_path / f"temporary{number}") as process, requests.Session() as session:
+            url = read_until(process, "  http://127.0.0.1:").strip()
+            password = read_until(process, "  password: ").split()[-1]
+            found = re.search(r'name="csrf_token" value="([^"]+)"', session.get(f"{url}sign-in").text)
+            assert found is not None
+            data = {"csrf_token": found[1], "password": password}
+            session.post(f"{url}sign-in", data=data, headers={"Accept": "text/html"})
+            text = session.get(f"{url}events", headers={"Accept": "text/html"}).text
+            assert "3b6e9a2d5f8c1047b3a6d9e2c5f80b1e4d7a0c36" in text
+            passwords.add(password)
+    assert len(passwords) == 2
+
+
 # Nothing is left running
 
 
@@ -77,6 +97,14 @@ def processes(folder: Path) -> dict[int, str]:
             if bytes(folder) in (process / "environ").read_bytes():
                 found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
+
+
+def is_nothing_left(folder: Path) -> bool:
+    """Whether every process has ended and every file is removed.
+
+    Both at once: the environment of a process is empty for the moment in which it becomes another program.
+    """
+    return not processes(folder) and not any(folder.iterdir())
 
 
 @contextmanager
@@ -102,13 +130,14 @@ def running(command: tuple[str, ...], folder: Path) -> Iterator[subprocess.Popen
         process.communicate()
 
 
-def read_until(process: subprocess.Popen[str], wanted: str) -> None:
+def read_until(process: subprocess.Popen[str], wanted: str) -> str:
+    """The next line with this text."""
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
         seen.append(line)
         if wanted in line:
-            return
+            return line
     raise AssertionError("".join(seen))
 
 
@@ -142,8 +171,7 @@ def test_nothing_is_left_however_it_ends(
         started = processes(folder)
         assert sum("bridge.wsgi:app" in each for each in started.values()) >= 3, started
         end(process.pid, number)
-        wait_until(lambda: not processes(folder), "the end of every process")
-        assert list(folder.iterdir()) == []
+        wait_until(lambda: is_nothing_left(folder), "the end of every process and file")
         assert status in (process.wait(PATIENCE), None)
 
 
@@ -155,19 +183,19 @@ def test_nothing_is_left_where_it_ends_before_the_bridge_is_ready(
     with running(DEMO, folder) as process:
         wait_until(lambda: len(processes(folder)) > 1, "the first process that it starts")
         process.send_signal(number)
-        wait_until(lambda: not processes(folder), "the end of every process")
-        assert list(folder.iterdir()) == []
+        wait_until(lambda: is_nothing_left(folder), "the end of every process and file")
 
 
 def test_nothing_is_left_where_what_it_started_was_killed_before(tmp_path: Path) -> None:
     """One at a time; those that are left end with the demo."""
     folder = tmp_path / "temporary"
-    for role in ("bridge.demo.guard", "-m gunicorn"):
+    for is_guard in (True, False):
         with running(DEMO, folder) as process:
             read_until(process, "The demo runs until")
-            pid = next(pid for pid, each in sorted(processes(folder).items()) if role in each)
+            # The guard's own arguments end with gunicorn's.
+            servers = {pid: each for pid, each in processes(folder).items() if "-m gunicorn" in each}
+            pid = min(pid for pid, each in servers.items() if ("demo.guard" in each) is is_guard)
             os.kill(pid, KILL)
             process.terminate()
-            wait_until(lambda: not processes(folder), "the end of every process")
-        assert list(folder.iterdir()) == []
+            wait_until(lambda: is_nothing_left(folder), "the end of every process and file")
         folder.rmdir()

@@ -106,6 +106,7 @@ CASES = {
         10, 20, 60,
     ),
     "BridgeTableRejected": Case({'bridge_table_valid{job="bridge"}': DROP}, 6, 8, 16),
+    "BridgeSilent": Case({'bridge_silent{job="bridge", source="a", route=""}': RISE}, 4, 6, 16),
     "BridgeRequestsRefused": Case(
         {'bridge_refused_requests_total{job="bridge", source="a", cause="not_authentic"}': "0x4 20x40"},
         4, 6, 25,

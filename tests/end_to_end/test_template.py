@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.server import CHECKOUT, Server
 
-SECRET, KEY = "s" * 32, "k" * 64
+SECRET, KEY = "s1" * 16, "k1" * 32
 PUSH = CHECKOUT / "bridge" / "demo" / "push.json"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.errors import StoreUnavailable
+from bridge.outbox.sqlite import SQLite
 from tests.support.forked import run_program
 from tests.support.pushes import VARIABLES, push, stand_in, write_table
 from tests.support.server import Server
@@ -17,6 +19,8 @@ from tests.support.theeye import Answer, Fault, StandIn
 
 #: Of a TheEye that is away: jobs wait.
 AWAY = Fault(answer=Answer(503))
+#: Why the bridge is not ready once the deleted log is in the database.
+SAVED = "everything stored is saved"
 JOBS = [sys.executable, "-m", "bridge", "jobs", "list"]
 
 
@@ -83,7 +87,7 @@ def test_a_deleted_log_is_saved_while_no_webhook_comes(
     theeye.fault(AWAY)
     assert push(server.port, "one").status == 202
     delete(database, "-wal")
-    wait_until(lambda: "everything stored is saved" in server.log, "the log's line")
+    wait_until(lambda: SAVED in server.log, "the log's line")
     server.kill()
     theeye.clear()
     server.start()
@@ -126,12 +130,38 @@ def test_a_process_that_opens_other_files_is_not_mixed_with(
     assert push(server.port, "one").status == 202
     delete(database, "-wal")
     assert push(server.port, "refused").status == 503
+    # Only from then on: a commit of another process before it would be lost with the deleted log.
+    wait_until(lambda: SAVED in server.get("/readyz")[1]["database"], SAVED)
+    wait_until(lambda: "now waiting" in server.log, "the record of the attempt")
     sqlite(database, "SELECT count(*) FROM events")
     sqlite(database, "CREATE TABLE foreign_table (x)")
     assert push(server.port, "refused").status == 503
     assert server.stop() == 0
     assert sqlite(database, "SELECT count(*) FROM events") == "[(1,)]"
     assert sqlite(database, "PRAGMA integrity_check") == "[('ok',)]"
+    assert sqlite(database, "SELECT * FROM foreign_table") == "[]"
+
+
+def test_a_commit_is_saved_even_if_another_process_opens_the_database_meanwhile(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLite(f"sqlite:///{database}", checkpoints=True)
+    store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE attempts (x)"))
+    delete(database, "-wal")
+    with pytest.raises(StoreUnavailable, match=SAVED):
+        store.require_files()
+    check = store._writer._before_commit
+
+    def check_then_open() -> None:
+        check()
+        sqlite(database, "SELECT count(*) FROM attempts")
+
+    monkeypatch.setattr(store._writer, "_before_commit", check_then_open)
+    store.write(lambda connection: connection.exec_driver_sql("INSERT INTO attempts VALUES (1)"))
+    sqlite(database, "CREATE TABLE foreign_table (x)")
+    store.close()
+
+    assert sqlite(database, "SELECT * FROM attempts") == "[(1,)]"
     assert sqlite(database, "SELECT * FROM foreign_table") == "[]"
 
 

@@ -163,7 +163,7 @@ class Unit(Server):
         subprocess.run(command.split(), check=True)
 
 
-SECRET, KEY = "pushes-webhook-secret", "d" * 64
+SECRET, KEY = "pushes-webhook-secret", "d1" * 32
 
 
 def test_its_commands_start_reload_and_stop_the_bridge(home: Path, theeye: StandIn) -> None:

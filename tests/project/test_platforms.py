@@ -79,7 +79,7 @@ def test_herokus_button_describes_every_variable() -> None:
 def test_herokus_button_adds_a_database_and_generates_secrets() -> None:
     assert app()["addons"] == ["heroku-postgresql:essential-0"]
     generated = {name for name, each in app()["env"].items() if each.get("generator") == "secret"}
-    assert generated == {"GITHUB_SECRET", "BRIDGE_STATUS_TOKEN"}
+    assert generated == {"GITHUB_SECRET", "BRIDGE_STATUS_TOKEN", "BRIDGE_ADMIN_PASSWORD"}
     assert set(app()["formation"]) == set(procfile()) - {"release"}
 
 

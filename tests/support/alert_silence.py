@@ -23,7 +23,7 @@ def _die(*_: object, **__: object) -> None:
 
 
 def main(gate: str, url: str, config: str, kill: str = "") -> None:
-    table = load(Path(config), {"TASK_KEY": "k" * 64}, discover()).table
+    table = load(Path(config), {"TASK_KEY": "k1" * 32}, discover()).table
     outbox = Outbox(url)
     outbox.expectations.use(table.expectations)
     if kill:

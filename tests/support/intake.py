@@ -27,7 +27,8 @@ from bridge.core.errors import Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.job import Job, JobState
 from bridge.core.secrets import Mask, Secret
-from bridge.intake.receive import Answer, Receiver
+from bridge.intake.answer import Answer
+from bridge.intake.receive import Receiver
 from bridge.intake.refusals import Refusals
 from bridge.outbox.row_mapping import decompressed
 from bridge.outbox.store import Outbox
@@ -139,6 +140,8 @@ class Intake:
         self._url = url or f"sqlite:///{self.database}"
         self.outbox = Outbox(self._url, clock=self.clock)
         self.refusals = Refusals(self.outbox)
+        #: The page's, from the next table on.
+        self.public_url: str | None = None
         self.use(text)
 
     def use(self, text: str) -> None:
@@ -149,7 +152,7 @@ class Intake:
         self.table: RoutingTable = self.loaded.table
         self.outbox.expectations.use(self.table.expectations)
         mask = Mask(self.loaded.secrets)
-        self.receiver = Receiver(self.table, self.outbox, self.refusals, mask, self.clock)
+        self.receiver = Receiver(self.table, self.outbox, self.refusals, mask, self.clock, self.public_url)
 
     def app(self, environ: Mapping[str, str] | None = None) -> Flask:
         """The web application over it, under these settings; what the table's variables hold is masked."""

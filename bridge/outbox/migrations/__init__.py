@@ -18,7 +18,7 @@ from bridge.outbox.locks import lock
 from bridge.process.log_fields import Fields
 
 #: The last revision.
-HEAD = "0004"
+HEAD = "0005"
 #: The folder with Alembic's versions/.
 SCRIPTS = Path(__file__).parent
 #: The tables that identify a store of the bridge: another program may use Alembic, too.

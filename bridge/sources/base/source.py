@@ -16,7 +16,7 @@ from bridge.core.secrets import Mask, Secret
 from bridge.sources.base.bodies import JSON_TYPE, content_type, has_no_body
 from bridge.sources.base.credentials import without_credentials
 from bridge.sources.base.proofs import RequiredProof
-from bridge.sources.base.source_type import Options, ParsedWebhook, Replays, SourceType
+from bridge.sources.base.source_type import AnswerForm, Options, ParsedWebhook, Replays, SourceType
 
 #: Headers with credentials, for every type.
 CREDENTIAL_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie")
@@ -48,6 +48,7 @@ class Source:
     replays: Replays | None = None
     #: The longest expected time between two webhooks, seconds.
     expect_every: float | None = None
+    answer: AnswerForm = AnswerForm.IDS
 
     def verify_head(self, request: Request) -> None:
         """Check what does not need the body. Raises UnsupportedContent or NotAuthentic."""

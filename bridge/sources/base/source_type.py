@@ -43,6 +43,14 @@ class Replays(StrEnum):
     REFUSE = "refuse"
 
 
+class AnswerForm(StrEnum):
+    """The content of the answer to an authentic webhook."""
+
+    IDS = "ids"
+    #: Besides the ids, why there is no job, and a link to the event.
+    VERDICT = "verdict"
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings of a source that only some types have."""

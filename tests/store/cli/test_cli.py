@@ -47,7 +47,7 @@ def test_check_env_warns_of_a_variable_that_nothing_reads(
 
 def test_check_warns_of_a_database_that_the_platform_deletes(terminal: Terminal) -> None:
     """A release command prints it where the deploy is seen."""
-    variables = {"HOOK_SECRET": "s" * 32, "TASK_KEY": "k" * 64, "DYNO": "release.1"}
+    variables = {"HOOK_SECRET": "s1" * 16, "TASK_KEY": "k1" * 32, "DYNO": "release.1"}
     found = terminal.run("check", "--env", **variables)
     assert found.exit_code == 0
     assert (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect
 
+from bridge.outbox.migrations import HEAD
 from bridge.outbox.store import Outbox
 from tests.support.terminal import Terminal
 
@@ -92,9 +93,12 @@ def test_a_store_on_a_server_is_named_without_user_and_password(
 def test_upgrade_creates_a_store(terminal: Terminal, tmp_path: Path) -> None:
     new = tmp_path / "new" / "bridge.db"
     result = terminal.run("db", "upgrade", DATABASE_URL=f"sqlite:///{new}")
-    assert (result.exit_code, result.output) == (0, "upgraded the database from nothing to revision 0002\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"upgraded the database from nothing to revision {HEAD}\n",
+    )
     with closing(Outbox(f"sqlite:///{new}", create=False)) as outbox:
-        assert outbox.revisions == ("0002", "0002")
+        assert outbox.revisions == (HEAD, HEAD)
 
 
 @pytest.mark.parametrize(

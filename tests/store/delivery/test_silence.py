@@ -355,7 +355,7 @@ def test_a_delivering_process_reports_a_silence(
     monkeypatch.setattr(dispatcher, "REPAIR_INTERVAL", 0.1)
     table = make().table
     task = replace(make_task(), id=TASK)
-    with StandIn(["acme"], [stand_in_task(task, secret_key="k" * 64)]) as theeye:
+    with StandIn(["acme"], [stand_in_task(task, secret_key=VARIABLES["TASK_KEY"])]) as theeye:
         table = replace(table, theeye=replace(table.theeye, url=theeye.url))
         with closing(Process(url, table, Mask(), make_client=quick_client(tmp_path))) as process:
             process.outbox.expectations.use(table.expectations)

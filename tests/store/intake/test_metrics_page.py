@@ -217,6 +217,15 @@ def test_the_gauges(client: FlaskClient, intake: Intake) -> None:
     assert grown(found, "bridge_paused") == {("route", "deploy"): 1}
 
 
+def test_a_silent_source_is_shown(make_intake: Callable[[str], Intake]) -> None:
+    intake = make_intake(TABLE.replace('GITHUB_SECRET }}"', 'GITHUB_SECRET }}", expect_every: 1h'))
+    client = intake.app().test_client()
+    intake.outbox.expectations.alert(None)
+    assert numbers(client)["bridge_silent", "github", ""] == 0
+    intake.clock.now += 3601
+    assert numbers(client)["bridge_silent", "github", ""] == 1
+
+
 def test_buckets_count_all_smaller_values(client: FlaskClient, intake: Intake) -> None:
     for seconds in (0.004, 0.02, 0.02, 99):
         intake.outbox._durations.append(("github", seconds))

@@ -16,7 +16,7 @@ import pytest
 from bridge.core.budget import MAX_JOBS
 from bridge.core.errors import NotAuthentic, NotStored, Refusal, UnknownSource, Unreadable, UnsupportedContent
 from bridge.core.job import JobState
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from tests.support.intake import BEARER, JSON_HEADERS, TASK, Intake
 
 # Receiving goes by what the store says, and tests/store/outbox asks both kinds.

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from bridge.core.errors import Unreadable
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.report.events import event_json
 from tests.support.intake import JSON_HEADERS, VARIABLES, Intake, github_headers, sample, without
 

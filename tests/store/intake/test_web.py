@@ -15,7 +15,8 @@ from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize, NoMor
 from werkzeug.test import TestResponse
 
 from bridge.core.errors import StoreUnavailable
-from bridge.intake.receive import Answer, Receiver
+from bridge.intake.answer import Answer
+from bridge.intake.receive import Receiver
 from tests.store.intake.test_receive import no_room_left
 from tests.support.intake import BEARER, JSON_HEADERS, TASK, VARIABLES, Intake, github_headers, sample
 from tests.support.server import STATUS, STATUS_TOKEN

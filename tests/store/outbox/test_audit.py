@@ -322,6 +322,38 @@ class TestTheCommands:
         assert listed(terminal) == []
         assert terminal.job(1).state is JobState.WAITING
 
+    @pytest.mark.parametrize("command", [
+        ["jobs", "retry", "1"], ["jobs", "cancel", "1"], ["jobs", "resolve", "1", "--sent"],
+        ["events", "replay", "1"], ["pause", "deploy", "--route"], ["resume", "deploy", "--route"], ["prune"],
+    ])  # fmt: skip
+    def test_every_command_that_changes_records_a_reason(
+        self, terminal: Terminal, command: list[str]
+    ) -> None:
+        terminal.store(("abc",))
+        terminal.run(*command, "--reason", " the customer called ", **KEYS)
+        (entry,) = listed(terminal)
+        assert (entry["action"], entry["reason"]) == (
+            " ".join(command[: command.index("1")] if "1" in command else command[:1])
+            + (" --sent" if "--sent" in command else ""),
+            "the customer called",
+        )
+        heading, line = terminal.run("audit").stdout.splitlines()
+        assert heading.endswith("  REASON")
+        assert line.endswith("  the customer called")
+        assert line.index("the customer") == heading.index("REASON")
+
+    def test_without_a_reason_there_is_none(self, terminal: Terminal) -> None:
+        terminal.run("jobs", "cancel", "1")
+        assert listed(terminal)[0]["reason"] is None
+        assert terminal.run("audit").stdout.endswith("  0 of 1\n")
+
+    @pytest.mark.parametrize("reason", ["", " ", "a\nb", "a\x1b[2Jb", "x" * 501])
+    def test_a_reason_that_is_none_is_refused(self, terminal: Terminal, reason: str) -> None:
+        result = terminal.run("jobs", "cancel", "1", "--reason", reason)
+        assert result.exit_code == 2
+        assert "1 to 500 printable characters" in result.output
+        assert listed(terminal) == []
+
     def test_an_account_without_a_name_is_its_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As in a container that runs under any number."""
         monkeypatch.setattr(os, "getuid", lambda: 987_654)
@@ -375,7 +407,9 @@ class TestTheCommands:
     def test_a_terminal_is_not_acted_on(self, terminal: Terminal) -> None:
         """A route's name, which was once in the table, is as free as any text."""
         outbox = Outbox(terminal.database_url)
-        with outbox.audit.recording(Action("a\x1b[2J", "b\n", "pause", {"route": "x\x1b]0;\x07"}, 1)):
+        with outbox.audit.recording(
+            Action("a\x1b[2J", "b\n", "pause", {"route": "x\x1b]0;\x07"}, 1, "c\x1b[2J\n")
+        ):
             pass
         outbox.close()
         shown = terminal.run("audit").stdout

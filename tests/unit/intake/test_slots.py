@@ -11,8 +11,8 @@ import pytest
 
 from bridge.core.errors import SourceBusy
 from bridge.core.event import Event
+from bridge.intake.answer import Answer
 from bridge.intake.evaluation_limiter import MAX_RUNNING, MAX_WAITING, EvaluationLimiter
-from bridge.intake.receive import Answer
 from bridge.routing.routing_table import Routed, RoutingTable
 from bridge.server import gunicorn_config as server
 from tests.support.intake import JSON_HEADERS, Intake

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bridge.core.errors import SettingsError
 from bridge.core.secrets import Mask, Secret
 from bridge.core.units import format_duration, parse_byte_count, parse_duration
+from bridge.process.api_tokens import ApiToken
 from bridge.process.environment import MAX_SECRET_FILE_BYTES, Environment
 from bridge.process.settings import VARIABLES, Retention, Settings
 from bridge.sources.base.proofs import BasicCredentials
@@ -99,7 +100,9 @@ def test_every_variable_is_read() -> None:
         "BRIDGE_DELIVER": "False", "BRIDGE_MAX_BODY": "1MiB", "BRIDGE_STOP_TIMEOUT": "1m",
         "WEB_CONCURRENCY": "4", "LOG_LEVEL": "debug", "LOG_FORMAT": "Text", "BRIDGE_DRY_RUN": "true",
         "BRIDGE_RETENTION": "90d,24h", "BRIDGE_TRUSTED_PROXIES": "3",
-        "BRIDGE_STATUS_TOKEN": "marked-status", "BRIDGE_BIND": "unix:/run/bridge.sock",
+        "BRIDGE_STATUS_TOKEN": "marked-status", "BRIDGE_ADMIN_PASSWORD": "marked-password",
+        "BRIDGE_API_TOKENS": "bot:write:marked-api-token", "BRIDGE_PUBLIC_URL": "https://bridge.example.org/x/",
+        "BRIDGE_BIND": "unix:/run/bridge.sock",
         "BRIDGE_PERSISTENT_DISK": "true",
     }  # fmt: skip
     assert set(environ) == {variable.name for variable in VARIABLES}
@@ -112,7 +115,10 @@ def test_every_variable_is_read() -> None:
     assert settings.retention == Retention(90 * DAY, DAY)
     assert settings.trusted_proxies == 3
     assert settings.status_token == Secret("marked-status")
-    assert settings.secrets == (Secret("marked-status"),)
+    assert settings.admin_password == Secret("marked-password")
+    assert settings.api_tokens == (ApiToken("bot", "write", Secret("marked-api-token")),)
+    assert settings.secrets == tuple(map(Secret, ("marked-status", "marked-password", "marked-api-token")))
+    assert settings.public_url == "https://bridge.example.org/x"
     assert "marked" not in repr(settings)
     assert settings.web_concurrency == 4
     assert settings.bind == "unix:/run/bridge.sock"

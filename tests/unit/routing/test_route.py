@@ -19,7 +19,7 @@ from bridge.expressions.expression import Language
 from bridge.routing import routing_table as table_module
 from bridge.routing.check_result import CheckResult, Explanation
 from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
-from bridge.routing.routing_table import Routed, RoutingTable
+from bridge.routing.routing_table import MISS_STEPS, Routed, RoutingTable
 from tests.support.examples import examples
 from tests.support.tables import NOW, make_event, make_route, make_table, make_task
 
@@ -728,6 +728,46 @@ class TestExplain:
         (explanation,) = make_table(route).explain(make_event({"list": items}))
 
         assert explanation.failures == (CheckResult("item.m of item 1", "1", "2", passed=False),)
+
+    def test_the_misses_of_an_event_without_jobs_are_those_that_explain_shows(self) -> None:
+        routes = [
+            make_route("near", match={"payload.ref": "main"}),
+            make_route("loop", loop="payload.list", match={"item.n": 1}),
+            replace(make_route("otherwise", match={"payload.ref": "other"}), otherwise=True),
+        ]
+        table = make_table(*routes, make_route("of another event", events=["issues"]))
+        event = make_event({"ref": "dev", "list": [{"n": 2}]})
+
+        assert tuple(table.explain_misses(event)) == table.explain(event)[:3]
+
+    def test_all_misses_of_an_event_share_one_budget(self) -> None:
+        text = "x" * 64 * MISS_STEPS
+        table = make_table(*(make_route(str(at), match={"payload.text": "y"}) for at in range(5)))
+
+        (only,) = table.explain_misses(make_event({"text": text}))
+
+        assert only.failures[0].actual.startswith("not evaluated: the routes need more than 100,000 steps")
+
+    def test_the_items_of_a_miss_end_with_the_budget(self) -> None:
+        table = make_table(make_route(loop="payload.list", match={"item": "a"}, when="item == 'c'"))
+
+        (miss,) = table.explain_misses(make_event({"list": ["b"] * (MISS_STEPS // 8)}))
+
+        assert 1 < len(miss.items) < MISS_STEPS // 8
+        assert [(each.subject, each.actual) for each in miss.items[0].results] == [
+            ("item", '"b"'),
+            ("when", "false"),
+        ]
+        assert [each.subject for each in miss.failures] == ["item of item 0", "when of item 0"]
+        (last,) = miss.items[-1].results
+        assert (last.subject, last.passed) == ("budget", False)
+
+    def test_a_loop_that_spends_the_budget_is_a_miss_too(self) -> None:
+        table = make_table(make_route(loop="payload.list | sort", match={"item": "a"}))
+
+        (miss,) = table.explain_misses(make_event({"list": ["b"] * MISS_STEPS}))
+
+        assert not any(result.passed for result in miss.failures)
 
     def test_what_went_wrong(self) -> None:
         table = make_table(make_route("a", when="1 / 0"), make_route("b", loop="payload.gone"))

@@ -11,7 +11,7 @@ import pytest
 
 import tests.support.intake
 from bridge.core.errors import NotAuthentic, Unreadable
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.sources.base.discovery import discover
 from tests.support.intake import JSON_HEADERS, VARIABLES, Intake, everything_stored, sample
 

@@ -11,7 +11,7 @@ import pytest
 from bridge.core.errors import NotAuthentic, Unreadable, UnsupportedContent
 from bridge.core.event import Event, Headers, Request
 from bridge.core.secrets import Secret
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.sources.base.discovery import discover
 from tests.support.intake import JSON_HEADERS, VARIABLES, Intake, changed, github_headers, sample, signature
 

@@ -17,7 +17,7 @@ from bridge.core.errors import NotAuthentic, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.payload import MAX_FORM_FIELDS, parse_form
 from bridge.core.secrets import Secret
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source

@@ -26,7 +26,7 @@ from bridge.core.errors import (
 )
 from bridge.core.event import Headers, Request
 from bridge.core.payload import parse_json
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.sources import sns
 from bridge.sources.base import bodies as body_formats
 from bridge.sources.base.discovery import discover

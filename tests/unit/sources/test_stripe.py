@@ -17,7 +17,7 @@ from stripe.events import _event_classes as thin
 from bridge.core.errors import NotAuthentic, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import MAX_SIGNATURES, RequiredProof
 from tests.support.intake import JSON_HEADERS, VARIABLES, Intake, changed, sample, without

@@ -15,7 +15,7 @@ from bridge.config.load import load
 from bridge.core.errors import NotAuthentic, Unreadable
 from bridge.core.event import Headers, Request
 from bridge.core.secrets import Secret
-from bridge.intake.receive import Answer
+from bridge.intake.answer import Answer
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.proofs import RequiredProof
 from bridge.sources.base.source import Source

@@ -1,0 +1,337 @@
+"""List stored events and jobs, the newest first: filters, pages by key, and counts.
+
+A filter with an index selects in the database, however much is stored. Any other filter looks only at the
+newest SCANNED rows that the first selects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, func, select
+
+from bridge.core.event import Event
+from bridge.core.job import Job, JobState
+from bridge.outbox.database import Database
+from bridge.outbox.row_mapping import EventSummary, event_of, job_of, summary_of
+from bridge.outbox.schema import BLOCKS_GROUP, IS_LISTED, NEEDS_PERSON, events, jobs
+
+T = TypeVar("T")
+#: A condition of a query.
+Condition: TypeAlias = ColumnElement[bool] | TextClause
+
+#: How many rows a filter without an index looks at, and where counts end.
+SCANNED = 1000
+#: Ids are assigned in the order of commits: the times of two rows differ from this order by less, in seconds.
+DISORDER_SECONDS = 120.0
+#: The most events or jobs that a person can change at once.
+IDS_LIMIT = 100_000
+#: The rows of a page.
+PAGE_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time, in seconds since the epoch."""
+
+    since: float
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """The events that a person looks for; None selects all."""
+
+    window: Window
+    source: str | None = None
+    #: With the names of the sources that may have it.
+    delivery_id: str | None = None
+    sources: tuple[str, ...] = ()
+    #: ``event`` or ``event.action``.
+    name: str | None = None
+    #: True: with jobs; False: without.
+    has_jobs: bool | None = None
+    #: With a job in this state.
+    state: JobState | None = None
+    #: With a job of this route.
+    route: str | None = None
+    #: With a problem in a condition or a loop.
+    has_warnings: bool = False
+    #: Selects by the whole event, such as by a field of its payload.
+    matches: Callable[[Event], bool] | None = None
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """The jobs that a person looks for; None selects all."""
+
+    window: Window
+    state: JobState | None = None
+    route: str | None = None
+    task_id: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page of a list."""
+
+    #: The newest first.
+    rows: tuple[T, ...]
+    #: The next page has the rows with smaller ids; None on the last page.
+    before: int | None
+    #: Whether the filter looked only at the newest SCANNED rows.
+    is_partial: bool
+
+
+@dataclass(frozen=True)
+class ListedEvent:
+    """An event of a list, with the states of its jobs."""
+
+    summary: EventSummary
+    jobs: tuple[Job, ...]
+
+
+class Listing:
+    """The lists of one store. Every method may be called from any thread. Raises StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def events(
+        self, wanted: EventFilter, before: int | None = None, limit: int = PAGE_ROWS
+    ) -> Page[ListedEvent]:
+        """Return one page of events, each with its jobs: those with ids below `before`."""
+        return self._database.read(partial(_list_events, wanted=wanted, before=before, limit=limit))
+
+    def count_events(self, wanted: EventFilter) -> Counter[str]:
+        """Count the newest SCANNED events: ``all``, ``jobs`` (with), ``none`` (without), ``failed``."""
+        return self._database.read(partial(_count_events, wanted=wanted))
+
+    def jobs(self, wanted: JobFilter, before: int | None = None, limit: int = PAGE_ROWS) -> Page[Job]:
+        """Return one page of jobs: those with ids below `before`."""
+        return self._database.read(partial(_list_jobs, wanted=wanted, before=before, limit=limit))
+
+    def count_jobs(self, wanted: JobFilter) -> dict[JobState, int]:
+        """Return how many of the jobs of any state are in each state; SCANNED stands for more."""
+        return self._database.read(partial(_count_jobs, wanted=wanted))
+
+    def event_ids(self, wanted: EventFilter) -> list[int]:
+        """Return the ids of the events, the newest first, at most IDS_LIMIT."""
+
+        def read(connection: Connection) -> list[int]:
+            query, _ = _event_query(connection, wanted)
+            return _matching(connection, query, wanted.matches, IDS_LIMIT)
+
+        return self._database.read(read)
+
+    def job_ids(self, wanted: JobFilter) -> list[int]:
+        """Return the ids of the jobs, the newest first, at most IDS_LIMIT."""
+
+        def read(connection: Connection) -> list[int]:
+            query, _ = _job_query(connection, wanted)
+            return [row.id for row in connection.execute(query.with_only_columns(jobs.c.id).limit(IDS_LIMIT))]
+
+        return self._database.read(read)
+
+    def behind(self, job: Job, limit: int) -> list[Job]:
+        """Return the jobs of the same group that wait for the job, in their order."""
+        return self._database.read(partial(_behind, job=job, limit=limit))
+
+    def whole_events(self, ids: Iterable[int]) -> dict[int, Event]:
+        """Return the events of these ids that have a body, by id."""
+        rows = select(events).where(events.c.id.in_(list(ids)), func.length(events.c.body) > 0)
+        found = self._database.read(lambda connection: connection.execute(rows).all())
+        return {row.id: event_of(row) for row in found}
+
+
+def _list_events(
+    connection: Connection, wanted: EventFilter, before: int | None, limit: int
+) -> Page[ListedEvent]:
+    query, is_partial = _event_query(connection, wanted)
+    query = query if before is None else query.where(events.c.id < before)
+    ids = _matching(connection, query, wanted.matches, limit + 1)
+    shown = ids[:limit]
+    return Page(_listed(connection, shown), shown[-1] if len(ids) > limit else None, is_partial)
+
+
+def _event_query(connection: Connection, wanted: EventFilter) -> tuple[Select[Any], bool]:
+    """Return the query of the events' ids, the newest first, and whether it looks only at some."""
+    indexed, rest = _event_conditions(connection, wanted)
+    newest = select(events.c.id).where(*indexed).order_by(events.c.id.desc())
+    if not rest and wanted.matches is None:
+        return newest, False
+    scanned = newest.limit(SCANNED).subquery()
+    query = select(events.c.id).join(scanned, scanned.c.id == events.c.id).where(*rest)
+    return query.order_by(events.c.id.desc()), True
+
+
+def _matching(
+    connection: Connection, query: Select[Any], matches: Callable[[Event], bool] | None, limit: int
+) -> list[int]:
+    """Return the first ids of a query whose events match."""
+    if matches is None:
+        return [row.id for row in connection.execute(query.limit(limit))]
+    found: list[int] = []
+    candidates = [row.id for row in connection.execute(query)]
+    for start in range(0, len(candidates), PAGE_ROWS):
+        some = candidates[start : start + PAGE_ROWS]
+        rows = select(events).where(events.c.id.in_(some)).order_by(events.c.id.desc())
+        # Bodies are decompressed one by one.
+        found += [row.id for row in connection.execute(rows) if row.body and matches(event_of(row))]
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _listed(connection: Connection, ids: Sequence[int]) -> tuple[ListedEvent, ...]:
+    columns = [column for column in events.c if column.name not in ("body", "headers", "query")]
+    made = select(func.count()).where(jobs.c.event_id == events.c.id).scalar_subquery().label("jobs")
+    query: Select[Any] = select(*columns, made).where(events.c.id.in_(ids)).order_by(events.c.id.desc())
+    summaries = [summary_of(row) for row in connection.execute(query)]
+    of_event: dict[int, list[Job]] = {each: [] for each in ids}
+    # A loop may have made thousands; the counts by state are in the summary of the page.
+    some = select(jobs).where(jobs.c.event_id.in_(ids)).order_by(jobs.c.id).limit(SCANNED)
+    for row in connection.execute(some):
+        of_event[row.event_id].append(job_of(row))
+    return tuple(ListedEvent(each, tuple(of_event[each.id])) for each in summaries)
+
+
+def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list[Condition], list[Condition]]:
+    """Return the conditions that an index answers, and the rest."""
+    indexed = window_conditions(connection, events, events.c.received_at, wanted.window)
+    if wanted.source is not None:
+        indexed += [events.c.source == wanted.source, IS_LISTED]
+    if wanted.delivery_id is not None:
+        indexed += [events.c.source.in_(wanted.sources), events.c.delivery_id == wanted.delivery_id]
+    rest: list[Condition] = []
+    if wanted.name is not None:
+        event, _, action = wanted.name.rpartition(".")
+        is_named = events.c.event == wanted.name
+        rest.append(is_named | ((events.c.event == event) & (events.c.action == action)))
+    made = select(jobs.c.id).where(jobs.c.event_id == events.c.id)
+    if wanted.has_jobs is not None:
+        rest.append(made.exists() if wanted.has_jobs else ~made.exists())
+    if wanted.state is not None:
+        rest.append(made.where(jobs.c.state == wanted.state).exists())
+    if wanted.route is not None:
+        rest.append(made.where(jobs.c.route == wanted.route).exists())
+    if wanted.has_warnings:
+        rest.append(func.length(events.c.warnings) > len(b"[]"))
+    return indexed, rest
+
+
+def _list_jobs(connection: Connection, wanted: JobFilter, before: int | None, limit: int) -> Page[Job]:
+    query, is_partial = _job_query(connection, wanted)
+    query = query if before is None else query.where(jobs.c.id < before)
+    found = [job_of(row) for row in connection.execute(query.limit(limit + 1))]
+    shown = tuple(found[:limit])
+    return Page(shown, shown[-1].id if len(found) > limit else None, is_partial)
+
+
+def _job_query(connection: Connection, wanted: JobFilter) -> tuple[Select[Any], bool]:
+    """Return the query of the jobs, the newest first, and whether it looks only at some."""
+    indexed, rest = _job_conditions(connection, wanted)
+    if not rest:
+        return select(jobs).where(*indexed).order_by(jobs.c.id.desc()), False
+    scanned = select(jobs.c.id).where(*indexed).order_by(jobs.c.id.desc()).limit(SCANNED).subquery()
+    query = select(jobs).join(scanned, scanned.c.id == jobs.c.id).where(*rest)
+    return query.order_by(jobs.c.id.desc()), True
+
+
+def _behind(connection: Connection, job: Job, limit: int) -> list[Job]:
+    if job.group is None or job.position is None:
+        return []
+    query = select(jobs).where(
+        jobs.c.task_id == job.task_id,
+        jobs.c.group_name == job.group,
+        jobs.c.position > job.position,
+        BLOCKS_GROUP,
+    )
+    return [job_of(row) for row in connection.execute(query.order_by(jobs.c.position).limit(limit))]
+
+
+def _count_jobs(connection: Connection, wanted: JobFilter) -> dict[JobState, int]:
+    indexed, rest = _job_conditions(connection, replace(wanted, state=None))
+    if rest or wanted.route is not None or wanted.task_id is not None:
+        newest = select(jobs.c.id).where(*indexed).order_by(jobs.c.id.desc()).limit(SCANNED).subquery()
+        query = select(jobs.c.state, func.count().label("jobs")).join(newest, newest.c.id == jobs.c.id)
+        rows = connection.execute(query.where(*rest).group_by(jobs.c.state))
+        return {JobState(row.state): row.jobs for row in rows}
+    counts = {}
+    for state in JobState:
+        some = select(jobs.c.id).where(jobs.c.state == state, *indexed).limit(SCANNED).subquery()
+        counts[state] = connection.execute(select(func.count()).select_from(some)).scalar_one()
+    return counts
+
+
+def _count_events(connection: Connection, wanted: EventFilter) -> Counter[str]:
+    everything = replace(wanted, has_jobs=None, has_warnings=False)
+    indexed, rest = _event_conditions(connection, everything)
+    made = select(jobs.c.id).where(jobs.c.event_id == events.c.id).exists()
+    failed = func.length(events.c.warnings) > len(b"[]")
+    newest = select(events.c.id).where(*indexed).order_by(events.c.id.desc()).limit(SCANNED).subquery()
+    query = (
+        select(made.label("made"), failed.label("failed"), func.count().label("events"))
+        .join(newest, newest.c.id == events.c.id)
+        .where(*rest)
+        .group_by(made, failed)
+    )
+    counts: Counter[str] = Counter()
+    for row in connection.execute(query):
+        counts["all"] += row.events
+        counts["jobs" if row.made else "none"] += row.events
+        counts["failed"] += row.events if row.failed else 0
+    return counts
+
+
+def _job_conditions(connection: Connection, wanted: JobFilter) -> tuple[list[Condition], list[Condition]]:
+    """Return the conditions that an index answers, and the rest."""
+    indexed = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
+    rest: list[Condition] = []
+    if wanted.route is not None:
+        indexed += [jobs.c.route == wanted.route, IS_LISTED]
+    elif wanted.task_id is not None:
+        indexed += [jobs.c.task_id == wanted.task_id, IS_LISTED]
+    if wanted.state is not None:
+        is_alone = wanted.route is None and wanted.task_id is None
+        # The index of jobs that need a person has their route.
+        by_route = wanted.route is not None and wanted.state in (JobState.DEAD, JobState.UNKNOWN)
+        (indexed if is_alone or by_route else rest).append(jobs.c.state == wanted.state)
+        if by_route:
+            indexed.append(NEEDS_PERSON)
+    if wanted.route is not None and wanted.task_id is not None:
+        rest.append(jobs.c.task_id == wanted.task_id)
+    if wanted.source is not None:
+        of_event = select(events.c.id).where(events.c.id == jobs.c.event_id, events.c.source == wanted.source)
+        rest.append(of_event.exists())
+    return indexed, rest
+
+
+def window_conditions(
+    connection: Connection, table: Table, time: ColumnElement[float], window: Window
+) -> list[Condition]:
+    """Return the conditions on a row's time. Its id bounds it too, so that no index has the time."""
+    first = first_id(connection, table, time, window.since - DISORDER_SECONDS)
+    conditions: list[Condition] = [table.c.id >= first, time >= window.since]
+    if window.until is not None:
+        last = first_id(connection, table, time, window.until + DISORDER_SECONDS)
+        conditions += [table.c.id <= last, time < window.until]
+    return conditions
+
+
+def first_id(connection: Connection, table: Table, time: ColumnElement[float], since: float) -> int:
+    """Return the first id whose row is about as late as `since`, by a search in the primary key."""
+    low, high = 0, connection.execute(select(func.max(table.c.id))).scalar_one() or 0
+    while low < high:
+        middle = (low + high) // 2
+        after = select(time).where(table.c.id > middle).order_by(table.c.id).limit(1)
+        if connection.execute(after).scalar_one() < since:
+            low = middle + 1
+        else:
+            high = middle
+    return low + 1

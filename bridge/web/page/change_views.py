@@ -1,0 +1,175 @@
+"""``/change``: a person's change of jobs or events, with its count, its reason and its progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, redirect, render_template, request, session, url_for
+
+from bridge.app import Bridge
+from bridge.core.event import JSON, rfc3339
+from bridge.core.job import JobState
+from bridge.intake.changes import ORDERS, Changed, Changes
+from bridge.outbox.audit import Action, AuditEntry
+from bridge.outbox.pauses import Pausable
+from bridge.web.query import BadQuery, Query
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as BaseResponse
+
+#: How many jobs or events one request changes: a browser asks for the next part until all are done.
+PART = 50
+#: The longest reason, in characters.
+REASON_CHARACTERS = 500
+#: The name of a replay among the orders.
+REPLAY = "replay"
+#: The parameters of a filter.
+_FILTER = ("source", "event", "route", "task", "state", "tab", "q", "from", "to")
+#: The orders by their names in the audit.
+_ORDER_NAMES = {"events replay": REPLAY, **{order.name: name for name, order in ORDERS.items()}}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The jobs or events of a change."""
+
+    #: A name of ORDERS, or REPLAY.
+    order: str
+    #: A number, or the filter with absolute times and the newest id that was counted.
+    target: Mapping[str, JSON]
+
+    @property
+    def what(self) -> str:
+        return "events" if self.order == REPLAY else "jobs"
+
+    @property
+    def verb(self) -> str:
+        return "replay" if self.order == REPLAY else ORDERS[self.order].verb
+
+    @property
+    def audit_name(self) -> str:
+        return "events replay" if self.order == REPLAY else ORDERS[self.order].name
+
+    @property
+    def states(self) -> tuple[JobState, ...]:
+        """The states of the jobs that a person was shown."""
+        if self.order == REPLAY:
+            return ()
+        state = self.target.get("state")
+        return ORDERS[self.order].states if state is None else (JobState(state),)
+
+    def ids(self, bridge: Bridge) -> Sequence[int]:
+        """Return the ids in the order of the change. Raises BadQuery."""
+        if (numbers := self.target.get(self.what)) is not None:
+            return [int(each) for each in numbers]
+        query, listing = Query({key: str(value) for key, value in self.target.items()}), bridge.outbox.listing
+        if self.order == REPLAY:
+            ids = listing.event_ids(query.events(tuple(bridge.table.sources)))
+        else:
+            ids = listing.job_ids(query.jobs())
+        newest = self.target.get("newest")
+        # More may have arrived since the count was shown.
+        ids = [each for each in ids if newest is None or each <= newest]
+        return ids if self.order != REPLAY and ORDERS[self.order].newest_first else ids[::-1]
+
+
+def _selection(query: Query) -> Selection:
+    """Return what the URL of a list or of a button selects. Raises BadQuery."""
+    order = query.get("order") or ""
+    if order != REPLAY and order not in ORDERS:
+        raise BadQuery(f"order must be one of {', '.join((*ORDERS, REPLAY))}, got {order[:40]!r}")
+    if (number := query.number("id")) is not None:
+        return Selection(order, {"events" if order == REPLAY else "jobs": [number]})
+    window = query.window(time.time())
+    target: dict[str, JSON] = {key: value for key in _FILTER if (value := query.get(key))}
+    target["from"] = rfc3339(window.since)
+    if order != REPLAY:
+        state = query.state or ORDERS[order].states[0]
+        if state not in ORDERS[order].states:
+            raise BadQuery(f"you cannot {ORDERS[order].verb} jobs that are {state}")
+        target["state"] = str(state)
+    if (newest := query.number("newest")) is not None:
+        target["newest"] = newest
+    return Selection(order, target)
+
+
+def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
+    """Add the views of changes."""
+    audit = bridge.outbox.audit
+
+    @blueprint.get("/change")
+    def confirm() -> str:
+        selection = _selection(Query.of(request.args))
+        ids = selection.ids(bridge)
+        target = {**selection.target, "newest": max(ids, default=0)}
+        return render_template(
+            "confirm.html", selection=replace(selection, target=target), count=len(ids),
+            back=request.referrer or url_for("page.overview"),
+        )  # fmt: skip
+
+    @blueprint.post("/change")
+    def begin() -> BaseResponse:
+        selection = _selection(Query.of(request.form))
+        count = len(selection.ids(bridge))
+        entry = audit.begin(_action(selection.audit_name, selection.target, count))
+        return redirect(url_for("page.change", number=entry), 303)
+
+    @blueprint.route("/change/<id:number>", methods=["GET", "POST"])
+    def change(number: int) -> str | tuple[str, int]:
+        entry = audit.entry(number)
+        if entry is None or (order := _ORDER_NAMES.get(entry.action.name)) is None:
+            return render_template("error.html", title="There is no such change", hint=""), 404
+        selection, lines = Selection(order, entry.action.target), []
+        if request.method == "POST" and entry.ended_at is None:
+            lines = _do_part(bridge, selection, entry)
+            entry = audit.entry(number) or entry
+        left = len(_rest(selection, selection.ids(bridge), entry.reached))
+        return render_template("change.html", selection=selection, entry=entry, lines=lines, left=left)
+
+    @blueprint.post("/pause")
+    def pause() -> BaseResponse:
+        try:
+            kind = Pausable(request.form.get("kind", ""))
+        except ValueError as error:
+            raise BadQuery("kind must be task or route") from error
+        name, is_pause = request.form.get("name", ""), request.form.get("order") == "pause"
+        action = _action("pause" if is_pause else "resume", {str(kind): name}, None)
+        with audit.recording(action) as entry:
+            (bridge.outbox.pause if is_pause else bridge.outbox.resume)(kind, name, entry=entry)
+        return redirect(url_for("page.routes"), 303)
+
+
+def _action(name: str, target: Mapping[str, JSON], selected: int | None) -> Action:
+    """Return an action of the person who is signed in."""
+    reason = request.form.get("reason", "").strip()[:REASON_CHARACTERS]
+    return Action(session.get("name") or "page", None, name, target, selected, reason or None)
+
+
+def _do_part(bridge: Bridge, selection: Selection, entry: AuditEntry) -> list[tuple[int, Changed]]:
+    """Change the next jobs or events; return the results."""
+    audit = bridge.outbox.audit
+    part = _rest(selection, selection.ids(bridge), entry.reached)[:PART]
+    results: list[tuple[int, Changed]] = []
+    # Two tabs, or a page that is loaded again, must not replay an event twice.
+    if part and audit.advance(entry.id, entry.reached, part[-1]):
+        changes = Changes(bridge.outbox, bridge.table)
+        for number in part:
+            if selection.order == REPLAY:
+                results.append((number, changes.replay(number, entry.id)))
+            else:
+                changed = changes.change(selection.order, number, entry.id, selection.states)
+                results.append((number, changed))
+    if len(part) < PART:
+        audit.end(entry.id)
+    return results
+
+
+def _rest(selection: Selection, ids: Sequence[int], reached: int | None) -> Sequence[int]:
+    """Return the ids after the one that was reached."""
+    if reached is None:
+        return ids
+    falls = selection.order != REPLAY and ORDERS[selection.order].newest_first
+    return [each for each in ids if (each < reached if falls else each > reached)]

@@ -1,0 +1,223 @@
+"""The screens: what they show of a store, and that an event can do no harm there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from bridge.intake.answer import Answer
+from tests.store.page.conftest import Browser, Tags
+from tests.support.intake import VARIABLES, Intake, github_headers, sample
+from tests.support.tables import wait_until
+
+#: Texts that try to become more than text.
+HOSTILE = (
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "{{ 7 * 7 }}",
+    "\u202egnirts a\u202c", "\x1b[2Jx\x07", "\x00", "' or 1=1 --",
+)  # fmt: skip
+
+
+def push(intake: Intake, event: str = "push", **fields: Any) -> Answer:
+    payload = orjson.loads(sample("github/push.json")) | fields
+    body = orjson.dumps(payload)
+    return intake.post("github", body, github_headers(body, event, str(uuid4())))
+
+
+class TestOverview:
+    def test_nothing_needs_a_person(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "a delivery thread of this process has stopped" in browser.text("/")
+        monkeypatch.setattr("bridge.web.page.overview.troubles", lambda _: [])
+        assert "Nothing needs a person." in browser.text("/")
+
+    def test_dead_jobs_and_refused_requests_do(self, intake: Intake, browser: Browser) -> None:
+        push(intake, repository={"name": "x"}, ref="refs/heads/main")
+        browser.client.post("/hooks/github", data=b"{}", headers={"X-GitHub-Event": "push"})
+        text = browser.text("/")
+        assert "1 dead" in text
+        assert "payload.repository.full_name is missing" in text
+        assert 'href="/jobs?state=dead&amp;route=deploy+main&amp;last=30d"' in text
+
+
+class TestEvents:
+    def test_a_row_says_what_came_of_the_event(self, intake: Intake, browser: Browser) -> None:
+        push(intake, ref="refs/heads/main", after="c0ffee")
+        push(intake, ref="refs/heads/dev")
+        push(intake, "create", ref_type="tag", pusher_type="user", master_branch="main", description=None)
+        text = browser.text("/events")
+        assert "deploy main → c0ffee, " in text
+        assert "nearest: <b>deploy main</b>" in text
+        assert "refs/heads/dev" in text
+        assert "no route wants create from github" in text
+
+    def test_a_table_that_is_mended_says_so(self, intake: Intake, browser: Browser) -> None:
+        push(intake, ref="refs/heads/dev")
+        assert "nearest:" in browser.text("/events")
+
+    def test_filters_are_the_url(self, intake: Intake, browser: Browser) -> None:
+        push(intake, ref="refs/heads/main")
+        push(intake, ref="refs/heads/dev")
+        assert len(re.findall('class="row-link"', browser.text("/events"))) == 2
+        for query in ("tab=none", "q=payload.ref:refs/heads/dev", "last=1h&tab=none&event=push"):
+            text = browser.text(f"/events?{query}")
+            assert len(re.findall('class="row-link"', text)) == 1, query
+            assert "refs/heads/dev" in text
+
+    def test_a_mistake_in_the_url_is_named(self, browser: Browser) -> None:
+        answer = browser.get("/events?last=soon")
+        assert answer.status_code == 400
+        assert "last must be a duration" in answer.text
+
+    def test_newer_events_are_counted_and_move_no_row(self, intake: Intake, browser: Browser) -> None:
+        push(intake)
+        shown = browser.text("/events?upto=1")
+        push(intake)
+        assert "1 new" in browser.text("/events/newer?upto=1")
+        assert browser.text("/events/newer?upto=2").strip() == ""
+        assert len(re.findall('class="row-link"', browser.text("/events?upto=1"))) == 1
+        assert "row-link" in shown
+
+    def test_an_empty_list_says_how_to_send_one(self, browser: Browser) -> None:
+        text = browser.text("/events")
+        assert "theeye-bridge send --source github" in text
+        assert "http://localhost/hooks/github" in text
+
+    @pytest.mark.parametrize(
+        "path", [f"/{name}/{number}" for name in ("events", "jobs", "build") for number in (7, 2**63 - 1)]
+    )
+    def test_what_is_not_there(self, browser: Browser, path: str) -> None:
+        answer = browser.get(path)
+        assert answer.status_code == 404
+        assert "There is no such" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/events/", "/jobs/", "/change/"])
+def test_a_number_that_no_database_has(browser: Browser, path: str) -> None:
+    assert browser.get(f"{path}{2**63}").status_code == 404
+    assert browser.get(f"{path}{'9' * 400}").status_code == 404
+
+
+class TestEvent:
+    def test_it_shows_each_condition_with_expected_and_actual(self, intake: Intake, browser: Browser) -> None:
+        push(intake, ref="refs/heads/dev")
+        text = browser.text("/events/1")
+        assert "Why it ran nothing" in text
+        assert "expected <code>&#34;refs/heads/main&#34;</code>" in text
+        assert "is <code>&#34;refs/heads/dev&#34;</code>" in text
+        assert "theeye-bridge send --source github" in text
+        assert "tests:" in text
+
+    def test_exact_numbers(self, intake: Intake, browser: Browser) -> None:
+        body = sample("github/push.json").replace(b'"ref"', b'"big": 12345678901234567890123, "ref"', 1)
+        intake.post("github", body, github_headers(body))
+        assert "12345678901234567890123" in browser.text("/events/1")
+
+    def test_a_secret_in_a_payload_is_masked(self, intake: Intake, browser: Browser) -> None:
+        secret = VARIABLES["GITHUB_SECRET"]
+        push(intake, ref="refs/heads/main", after=secret, repository={"full_name": secret, secret: secret})
+        push(intake, ref=secret)
+        for path in ("/events", "/events/1", "/events/2", "/jobs", "/jobs/1", "/build/1", "/try?event_id=1"):
+            text = browser.text(path)
+            assert secret not in text, path
+            assert "&lt;secret&gt;" in text, path
+            assert "<secret>" not in text, path
+
+
+class TestHostile:
+    @pytest.fixture
+    def sent(self, intake: Intake) -> None:
+        for text in HOSTILE:
+            more: dict[str, Any] = {text: [text]}
+            push(
+                intake, ref="refs/heads/main", after=text, repository={"full_name": text, text: text}, **more
+            )
+        for text in HOSTILE:
+            push(intake, ref=text)
+
+    def test_its_text_is_text(self, sent: None, browser: Browser) -> None:
+        paths = ["/", "/events", "/jobs", "/routes", "/refused", "/audit"]
+        paths += [f"/events/{number}" for number in range(1, 2 * len(HOSTILE) + 1)]
+        paths += [f"/jobs/{number}" for number in range(1, len(HOSTILE) + 1)]
+        paths += [f"/{view}/{number}" for view in ("build",) for number in (1, 2)]
+        paths += ["/try?event_id=1", "/events?q=%3Cscript%3E", '/events?source="><script>', "/jobs?route=<b>"]
+        for path in paths:
+            text = browser.text(path)
+            tags = Tags(text).found
+            scripts = [attributes for tag, attributes in tags if tag == "script"]
+            assert len(scripts) == 2 and all(str(each["src"]).startswith("/static/") for each in scripts), (
+                path
+            )
+            assert not [tag for tag, _ in tags if tag == "b" and "&lt;b&gt;" not in text and "route=" in path]
+            for tag, attributes in tags:
+                assert not [name for name in attributes if name.startswith("on") or name == "style"], (
+                    path,
+                    tag,
+                )
+                for name in ("href", "src", "action", "hx-get", "hx-post"):
+                    target = attributes.get(name)
+                    assert target is None or target.startswith(("/", "#", "http://localhost")), (path, target)
+            # An attribute is not shown: what is copied has the characters that came.
+            shown = re.sub(
+                r' data-[a-z]+="[^"]*"| value="[^"]*"|<textarea.*?</textarea>', "", text, flags=re.DOTALL
+            )
+            assert not {"\u202e", "\x1b", "\x00"} & set(shown), path
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {"text": "x" * 5_000_000},
+            {f"key{number}": number for number in range(10_000)},
+            {"list": [{"a": [{}]} for _ in range(20_000)]},
+        ],
+        ids=["text", "keys", "nodes"],
+    )
+    def test_a_huge_payload_takes_a_bounded_page(
+        self, intake: Intake, browser: Browser, payload: dict[str, Any]
+    ) -> None:
+        push(intake, **payload)
+        for path in ("/events/1", "/build/1", "/events"):
+            text = browser.text(path)
+            assert len(text.encode()) < 2_000_000, path
+            assert text.count("<") < 50_000, path
+
+
+class TestTable:
+    def test_routes(self, intake: Intake, browser: Browser) -> None:
+        text = browser.text("/routes")
+        assert "never matched" in text and "table.yml:" in text
+        push(intake, ref="refs/heads/main")
+        assert "never matched" not in browser.text("/routes")
+        assert "No route with this name" in browser.text("/routes?q=other")
+
+    def test_refused_with_what_to_do(self, intake: Intake, browser: Browser) -> None:
+        body = sample("github/push.json")
+        answer = browser.client.post("/hooks/github", data=body, headers=github_headers(body + b" "))
+        assert answer.status_code == 401
+        wait_until(intake.outbox.refused)
+        text = browser.text("/refused")
+        assert "Compare the secret" in text
+        assert "127.0.0.1" in text
+
+
+class TestTry:
+    def test_a_payload_and_its_routes(self, browser: Browser) -> None:
+        data = {"source": "github", "event": "push", "payload": sample("github/push.json").decode()}
+        answer = browser.post("/try", data)
+        assert answer.status_code == 200
+        assert "deploy main" in answer.text
+        assert "expected <code>" in answer.text
+        assert "No events" in browser.text("/events")
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            ({"source": "github", "event": "push", "payload": "{"}, "not valid JSON"),
+            ({"source": "other", "payload": "{}"}, "choose a source"),
+            ({"source": "github", "event": "psuh", "payload": "{}"}, "did you mean push"),
+        ],
+    )
+    def test_a_mistake_is_named(self, browser: Browser, data: dict[str, str], message: str) -> None:
+        assert message in browser.post("/try", data).text
