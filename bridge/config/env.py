@@ -32,6 +32,16 @@ _ODD_SECRETS = tuple(
 )
 
 
+#: An expression that names a variable, also as other tools write it. Any other text may be a secret.
+_NAMED = re.compile(r"\$\{\{ *(?:env|secrets|vars)\.([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+) *\}\}")
+
+
+def variable_in(value: object) -> str | None:
+    """Return NAME of a text with ``${{ env.NAME }}`` or ``${{ secrets.NAME }}``."""
+    found = _NAMED.search(value) if isinstance(value, str) else None
+    return None if found is None else found[1]
+
+
 def variable_name(name: str, key: str) -> str:
     """Return a variable's name for a key of the source or task `name`."""
     variable = re.sub(r"[^A-Z0-9]", "_", f"{name}_{key}".upper())

@@ -22,7 +22,7 @@ from bridge.config.document import (
     read_content,
     read_file,
 )
-from bridge.config.env import variable_name
+from bridge.config.env import variable_in, variable_name
 from bridge.config.files import table_files
 from bridge.config.models import (
     BasicAuthModel,
@@ -87,9 +87,9 @@ _REPLACED = {
 }
 #: What to write instead of values that other tools allow.
 _INSTEAD = {
-    ("event", "a mapping"): "write the name, such as event: push, and the conditions under match:",
+    ("event", "a mapping"): "write the name, such as event: push or event: pull_request.opened, and match:",
     ("when", "a list"): "write one text, with and between the conditions",
-    ("match", "a list"): "write the conditions without dashes; all of them must match",
+    ("match", "a list"): "write conditions without dashes, such as payload.ref: x; all of them must match",
     ("match", "text"): "write a field and its value, such as payload.ref: x, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
 }
@@ -345,7 +345,7 @@ def _report(
         case "missing":
             problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")
         case "literal_secret":
-            variable = variable_name(name, keys[-1])
+            variable = variable_in(at) or variable_name(name, keys[-1])
             hint = f"write {keys[-1]}: ${{{{ env.{variable} }}}} and set the variable {variable}"
             problems.error(at.place, context["message"], hint)
         case "mistake":

@@ -300,14 +300,26 @@ def path_elsewhere(text: str, names: Iterable[str] = EVENT_NAMES) -> str | None:
     return None
 
 
+#: Filters of GitHub Actions, and the line of match that does the same.
+_FILTERS = {
+    "branches": "payload.ref: refs/heads/main",
+    "tags": "payload.ref: refs/tags/v*",
+    "paths": "payload.commits[*].{added,modified,removed}[*]: src/*",
+}
+
+
 def _instead(text: str, root: str, names: tuple[str, ...]) -> str:
     """Return what to write for a path that begins with an unknown name: of a header, or of a field."""
     known = f"a path begins with one of {', '.join(names)}"
     if root in _COMBINED:
         return COMBINED_HINT
+    if text in _FILTERS and "payload" in names:
+        return f"write {_FILTERS[text]}"
+    if root in ITEM_NAMES:
+        return f"{root} exists only in a route with a loop, such as loop: payload.alerts"
     if (meant := path_elsewhere(text, names)) is not None:
         return f"write {meant}"
-    if root in (*EVENT_NAMES, *ITEM_NAMES, *FOREIGN_NAMES) or did_you_mean(root, names, sure=True):
+    if root in (*EVENT_NAMES, *FOREIGN_NAMES) or did_you_mean(root, names, sure=True):
         return known
     if "headers" in names and re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)+", text):
         return f"write {path_text('headers', [text])}"

@@ -55,11 +55,11 @@ class Clock:
         return self.now
 
 
-def wait_until(ask: Callable[[], T], what: str = "what was waited for") -> T:
-    """The first true answer. Raises AssertionError where none comes."""
-    deadline = time.monotonic() + PATIENCE
+def wait_until(ask: Callable[[], T], what: str = "what was waited for", within: float = PATIENCE) -> T:
+    """The first true answer. Raises AssertionError where none comes `within` so many seconds."""
+    deadline = time.monotonic() + within
     while not (answer := ask()):
-        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:.0f} s"
+        assert time.monotonic() < deadline, f"{what} did not come within {within:.0f} s"
         time.sleep(0.002)
     return answer
 
