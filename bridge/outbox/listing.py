@@ -7,12 +7,12 @@ newest SCANNED rows that the first selects.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, TextClause, func, select
 
 from bridge.core.event import Event
 from bridge.core.job import Job, JobState
@@ -142,11 +142,16 @@ class Listing:
         """Return the jobs of the same group that wait for the job, in their order."""
         return self._database.read(partial(_behind, job=job, limit=limit))
 
-    def whole_events(self, ids: Iterable[int]) -> dict[int, Event]:
-        """Return the events of these ids that have a body, by id."""
-        rows = select(events).where(events.c.id.in_(list(ids)), func.length(events.c.body) > 0)
-        found = self._database.read(lambda connection: connection.execute(rows).all())
-        return {row.id: event_of(row) for row in found}
+    def whole_events(self, ids: Iterable[int]) -> Iterator[tuple[int, Event]]:
+        """Yield the events of these ids that have a body, one by one: together they may be large."""
+        for event_id in ids:
+            one = select(events).where(events.c.id == event_id, func.length(events.c.body) > 0)
+            for row in self._database.read(partial(_rows, query=one)):
+                yield event_id, event_of(row)
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Sequence[Row[Any]]:
+    return connection.execute(query).all()
 
 
 def _list_events(

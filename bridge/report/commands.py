@@ -18,7 +18,10 @@ def curl_command(event: Event, url: str) -> str:
     for name, value in event.headers.items():
         if name not in ("content-length", "host", "connection"):
             lines.append(f"-H {shlex.quote(f'{name}: {value}')}")
-    lines.append("--data-binary " + (shlex.quote(event.body.decode()) if _is_short(event) else f"@{FILE}"))
+    lines.append(
+        "--data-binary "
+        + (shlex.quote(event.body.decode("utf-8", "replace")) if _is_short(event) else f"@{FILE}")
+    )
     return " \\\n  ".join(lines)
 
 

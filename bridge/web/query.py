@@ -22,6 +22,8 @@ from bridge.routing.match import Condition, Glob, Pattern
 SPANS = ("24h", "1h", "7d", "30d")
 #: Tabs of the list of events, with their labels.
 EVENT_TABS = {"all": "All", "jobs": "Made jobs", "none": "No job", "failed": "Failed to route"}
+#: The last time that has a year of four digits, seconds since the epoch.
+LATEST = 253402300799.0
 #: The roots of a path that a search may begin with.
 _ROOTS = ("payload", "headers", "query", "event", "action")
 
@@ -162,4 +164,7 @@ def _time(text: str) -> float:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise BadQuery(f"expected a time such as 2026-11-29T11:00, got {text[:40]!r}") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    seconds = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= seconds <= LATEST:
+        raise BadQuery(f"expected a time from 1970 to 9999, got {text[:40]!r}")
+    return seconds

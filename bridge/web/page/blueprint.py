@@ -48,6 +48,8 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+#: The largest form of a stranger, and of most pages: each of its fields takes many times its size.
+SMALL_FORM_BYTES = 64 * 1024
 #: The largest form: a pasted payload, with each of its characters encoded.
 MAX_FORM_BYTES = 4 * MAX_PASTED
 #: How long a browser may keep a file whose URL has its checksum, seconds.
@@ -93,8 +95,9 @@ def add_page(app: Flask, bridge: Bridge) -> None:
     app.session_interface = CookieSessions(bridge.settings)
     app.config.update(
         SESSION_COOKIE_NAME="bridge", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Strict",
-        WTF_CSRF_TIME_LIMIT=None, MAX_CONTENT_LENGTH=MAX_FORM_BYTES, MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
+        WTF_CSRF_TIME_LIMIT=None, MAX_CONTENT_LENGTH=SMALL_FORM_BYTES, MAX_FORM_MEMORY_SIZE=SMALL_FORM_BYTES,
     )  # fmt: skip
+    app.before_request(_allow_large_form)  # first: the next reads the form
     CSRFProtect(app)
     blueprint.before_request(_require_session)
     _add_sign_in(blueprint, bridge)
@@ -147,6 +150,11 @@ def _local(target: str) -> str | None:
     """Return a path on this host, or None: a link must not lead elsewhere after the sign-in."""
     is_path = target.startswith("/") and not target.startswith("//") and "\\" not in target
     return target if is_path and target.isprintable() else None
+
+
+def _allow_large_form() -> None:
+    if request.endpoint in ("page.try_it", "page.rebuilt") and is_signed_in(time.time()):
+        request.max_content_length = request.max_form_memory_size = MAX_FORM_BYTES
 
 
 def _require_session() -> BaseResponse | None:

@@ -26,6 +26,8 @@ PART = 50
 REASON_CHARACTERS = 500
 #: The name of a replay among the orders.
 REPLAY = "replay"
+#: What an entry of the audit has in its target if the page made it.
+BY = "page"
 #: The parameters of a filter.
 _FILTER = ("source", "event", "route", "task", "state", "tab", "q", "from", "to")
 #: The orders by their names in the audit.
@@ -70,9 +72,9 @@ class Selection:
             ids = listing.event_ids(query.events(tuple(bridge.table.sources)))
         else:
             ids = listing.job_ids(query.jobs())
-        newest = self.target.get("newest")
-        # More may have arrived since the count was shown.
-        ids = [each for each in ids if newest is None or each <= newest]
+        newest, oldest = self.target.get("newest"), self.target.get("oldest", 0)
+        # Others may have arrived since the count was shown, or follow those that have left a limited list.
+        ids = [each for each in ids if (newest is None or each <= newest) and each >= oldest]
         return ids if self.order != REPLAY and ORDERS[self.order].newest_first else ids[::-1]
 
 
@@ -91,8 +93,9 @@ def _selection(query: Query) -> Selection:
         if state not in ORDERS[order].states:
             raise BadQuery(f"you cannot {ORDERS[order].verb} jobs that are {state}")
         target["state"] = str(state)
-    if (newest := query.number("newest")) is not None:
-        target["newest"] = newest
+    for bound in ("newest", "oldest"):
+        if (number := query.number(bound)) is not None:
+            target[bound] = number
     return Selection(order, target)
 
 
@@ -104,23 +107,28 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def confirm() -> str:
         selection = _selection(Query.of(request.args))
         ids = selection.ids(bridge)
-        target = {**selection.target, "newest": max(ids, default=0)}
+        target = {**selection.target, "newest": max(ids, default=0), "oldest": min(ids, default=0)}
         return render_template(
             "confirm.html", selection=replace(selection, target=target), count=len(ids),
-            back=request.referrer or url_for("page.overview"),
+            back=_own_page(request.referrer) or url_for("page.overview"),
         )  # fmt: skip
 
     @blueprint.post("/change")
     def begin() -> BaseResponse:
         selection = _selection(Query.of(request.form))
         count = len(selection.ids(bridge))
-        entry = audit.begin(_action(selection.audit_name, selection.target, count))
+        if not request.form.get("reason", "").strip():
+            raise BadQuery("a change needs a reason")
+        target = {**selection.target, "by": BY}
+        entry = audit.begin(_action(selection.audit_name, target, count))
         return redirect(url_for("page.change", number=entry), 303)
 
     @blueprint.route("/change/<id:number>", methods=["GET", "POST"])
     def change(number: int) -> str | tuple[str, int]:
         entry = audit.entry(number)
-        if entry is None or (order := _ORDER_NAMES.get(entry.action.name)) is None:
+        order = None if entry is None else _ORDER_NAMES.get(entry.action.name)
+        # A command has its own entries, with its own filters.
+        if entry is None or order is None or entry.action.target.get("by") != BY:
             return render_template("error.html", title="There is no such change", hint=""), 404
         selection, lines = Selection(order, entry.action.target), []
         if request.method == "POST" and entry.ended_at is None:
@@ -136,10 +144,19 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
         except ValueError as error:
             raise BadQuery("kind must be task or route") from error
         name, is_pause = request.form.get("name", ""), request.form.get("order") == "pause"
+        known = bridge.table.tasks if kind is Pausable.TASK else [each.name for each in bridge.table.routes]
+        is_paused = any((each.kind, each.name) == (kind, name) for each in bridge.outbox.paused())
+        if name not in known and not is_paused:
+            raise BadQuery(f"there is no {kind} {name[:80]!r}")
         action = _action("pause" if is_pause else "resume", {str(kind): name}, None)
         with audit.recording(action) as entry:
             (bridge.outbox.pause if is_pause else bridge.outbox.resume)(kind, name, entry=entry)
         return redirect(url_for("page.routes"), 303)
+
+
+def _own_page(url: str | None) -> str | None:
+    """Return the URL if it is on this host."""
+    return url if url is not None and url.startswith(request.host_url) else None
 
 
 def _action(name: str, target: Mapping[str, JSON], selected: int | None) -> Action:
@@ -153,15 +170,17 @@ def _do_part(bridge: Bridge, selection: Selection, entry: AuditEntry) -> list[tu
     audit = bridge.outbox.audit
     part = _rest(selection, selection.ids(bridge), entry.reached)[:PART]
     results: list[tuple[int, Changed]] = []
-    # Two tabs, or a page that is loaded again, must not replay an event twice.
-    if part and audit.advance(entry.id, entry.reached, part[-1]):
-        changes = Changes(bridge.outbox, bridge.table)
-        for number in part:
-            if selection.order == REPLAY:
-                results.append((number, changes.replay(number, entry.id)))
-            else:
-                changed = changes.change(selection.order, number, entry.id, selection.states)
-                results.append((number, changed))
+    changes, reached = Changes(bridge.outbox, bridge.table), entry.reached
+    for number in part:
+        # Two tabs, or a page that is loaded again, must not replay an event twice.
+        if not audit.advance(entry.id, reached, number):
+            return results
+        reached = number
+        if selection.order == REPLAY:
+            results.append((number, changes.replay(number, entry.id)))
+        else:
+            changed = changes.change(selection.order, number, entry.id, selection.states)
+            results.append((number, changed))
     if len(part) < PART:
         audit.end(entry.id)
     return results

@@ -64,10 +64,10 @@ class Verdicts:
             self._table, self._misses = table, OrderedDict()
         unknown = [each for each in ids if each not in self._misses]
         end = time.monotonic() + EXPLAIN_SECONDS
-        for event_id, event in self._bridge.outbox.listing.whole_events(unknown).items():
+        for event_id, event in self._bridge.outbox.listing.whole_events(unknown):
+            self._misses[event_id] = self._why(event, table)
             if time.monotonic() > end:
                 break
-            self._misses[event_id] = self._why(event, table)
         while len(self._misses) > _REMEMBERED:
             self._misses.popitem(last=False)
         return {each: self._misses[each] for each in ids if each in self._misses}

@@ -27,6 +27,8 @@ from bridge.web.query import BadQuery, Query
 
 #: How many events a new route is tried on.
 TRIED_EVENTS = 50
+#: How long that may take, seconds.
+TRIED_SECONDS = 1.0
 #: The name of the file in messages about a new route.
 NEW_FILE = "new route"
 #: Stands for a task that is not chosen yet.
@@ -79,7 +81,9 @@ def _from_event(bridge: Bridge) -> Mapping[str, str]:
     if (number := query.number("event_id")) is None:
         return {"source": query.get("source") or ""}
     event = bridge.outbox.event(number)
-    return {"source": event.source, "event": event.full_name, "payload": event.body.decode()}
+    # A larger one could not be sent back.
+    payload = event.body.decode("utf-8", "replace") if len(event.body) <= MAX_PASTED else ""
+    return {"source": event.source, "event": event.full_name, "payload": payload}
 
 
 def _read(bridge: Bridge, given: Mapping[str, str]) -> tuple[Event, str | None]:
@@ -156,8 +160,12 @@ def _tried(bridge: Bridge, route: Route, source: str) -> list[tuple[int, bool]]:
     """Return whether the route matches each of the last events of its source, the newest first."""
     listing = bridge.outbox.listing
     page = listing.events(EventFilter(Window(0.0), source=source))
-    events = listing.whole_events([each.summary.id for each in page.rows[:TRIED_EVENTS]])
-    return [(number, bool(_jobs(bridge, route, events[number]))) for number in sorted(events, reverse=True)]
+    tried, end = [], time.monotonic() + TRIED_SECONDS
+    for number, event in listing.whole_events([each.summary.id for each in page.rows[:TRIED_EVENTS]]):
+        tried.append((number, bool(_jobs(bridge, route, event))))
+        if time.monotonic() > end:
+            break
+    return tried
 
 
 def _jobs(bridge: Bridge, route: Route, event: Event) -> tuple[Any, ...]:

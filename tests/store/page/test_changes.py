@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from bridge.core.job import JobState
+from bridge.intake.changes import Changes
+from bridge.outbox.audit import Action
 from bridge.outbox.pauses import Pausable
 from bridge.web.page import change_views
 from tests.store.page.conftest import Browser
@@ -101,10 +103,14 @@ class TestOne:
         change(browser, "/change?order=cancel&id=1", "wrong <b>branch</b>")
         (entry,) = intake.outbox.audit.entries()
         assert (entry.action.name, entry.action.actor) == ("jobs cancel", "mona")
-        assert (entry.action.target, entry.changed) == ({"jobs": [1]}, 1)
+        assert (entry.action.target, entry.changed) == ({"jobs": [1], "by": "page"}, 1)
         assert entry.ended_at is not None
         for path in ("/audit", "/jobs/1"):
             assert "wrong &lt;b&gt;branch&lt;/b&gt;" in browser.text(path)
+
+
+def fails(*_: object) -> NoReturn:
+    raise RuntimeError("a defect")
 
 
 class TestMany:
@@ -155,6 +161,29 @@ class TestMany:
         made = [len(intake.outbox.jobs(event_id=number)) for number in range(1, 5)]
         assert made == [1, 1, 2, 2]
 
+    def test_a_limited_list_changes_no_more_than_it_showed(
+        self, intake: Intake, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bridge.outbox.listing.SCANNED", 3)
+        for _ in range(6):
+            push(intake, ref="refs/heads/main")
+        text = change(browser, "/change?order=cancel&state=waiting&source=github")
+        assert "3 of 3 done; 3 changed" in text
+        assert [intake.outbox.job(number).state for number in (1, 2, 3)] == [JobState.WAITING] * 3
+
+    def test_a_failure_leaves_the_rest_to_the_next_part(
+        self, intake: Intake, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dead(intake, 4)
+        confirm = hidden(browser.text("/change?order=cancel&state=dead"))
+        begun = browser.post("/change", {**confirm, "reason": "x"})
+        with monkeypatch.context() as patched:
+            patched.setattr(Changes, "change", fails)
+            assert browser.post(begun.location, {}).status_code == 500
+        while "Continue" in (text := browser.post(begun.location, {}).text):
+            pass
+        assert "4 of 4 done; 3 changed" in text
+
     def test_an_ended_change_does_nothing_more(self, intake: Intake, browser: Browser) -> None:
         push(intake, ref="refs/heads/main")
         change(browser, "/change?order=replay")
@@ -175,9 +204,14 @@ class TestMany:
         assert message in answer.text
 
     def test_no_other_entry_of_the_audit_is_a_change(self, intake: Intake, browser: Browser) -> None:
+        push(intake, ref="refs/heads/main")
+        of_command = Action("maria", "deploy", "events replay", {"events": [1]}, 1)
+        entry = intake.outbox.audit.begin(of_command)
+        assert browser.post(f"/change/{entry}", {}).status_code == 404
+        assert len(intake.outbox.jobs(event_id=1)) == 1
         data: dict[str, Any] = {"kind": "route", "name": "deploy main", "order": "pause"}
         browser.post("/pause", data)
-        assert browser.get("/change/1").status_code == 404
+        assert browser.get("/change/2").status_code == 404
         assert browser.get("/change/9").status_code == 404
 
 
@@ -192,6 +226,11 @@ class TestPause:
         browser.post("/pause", {**data, "order": "resume"})
         assert intake.outbox.paused() == []
         assert [each.action.reason for each in intake.outbox.audit.entries()] == ["a freeze", "a freeze"]
+
+    def test_what_is_not_in_the_table_is_refused(self, intake: Intake, browser: Browser) -> None:
+        data = {"kind": "route", "name": "x" * 100_00, "order": "pause"}
+        assert browser.post("/pause", data).status_code == 400
+        assert intake.outbox.paused() == []
 
     def test_another_kind_is_refused(self, browser: Browser) -> None:
         assert browser.post("/pause", {"kind": "planet", "name": "x", "order": "pause"}).status_code == 400

@@ -94,6 +94,18 @@ class TestEvents:
         assert "There is no such" in answer.text
 
 
+def test_a_payload_that_is_not_utf8_is_shown(intake: Intake, browser: Browser) -> None:
+    body = sample("github/push.json").replace(b'"ref"', b'"x": "\xe9", "ref"', 1)
+    intake.post("github", body, github_headers(body))
+    for path in ("/events/1", "/try?event_id=1", "/build/1"):
+        browser.text(path)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00%2B14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_has_no_year_is_named(browser: Browser, time: str) -> None:
+    assert browser.get(f"/change?order=replay&from={time}").status_code == 400
+
+
 @pytest.mark.parametrize("path", ["/events/", "/jobs/", "/change/"])
 def test_a_number_that_no_database_has(browser: Browser, path: str) -> None:
     assert browser.get(f"{path}{2**63}").status_code == 404

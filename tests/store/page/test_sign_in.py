@@ -123,6 +123,11 @@ class TestSignIn:
 
 
 class TestForms:
+    def test_a_stranger_sends_no_large_one(self, visitor: Browser) -> None:
+        many = "&".join(f"{number}=1" for number in range(20_000))
+        answer = visitor.client.post("/sign-in", data=many, content_type="application/x-www-form-urlencoded")
+        assert answer.status_code == 413
+
     @pytest.mark.parametrize("path", ["/change", "/change/1", "/pause", "/sign-out", "/try", "/build/1"])
     def test_one_of_another_site_changes_nothing(self, browser: Browser, path: str) -> None:
         answer = browser.client.post(
