@@ -100,7 +100,7 @@ class Terminal:
         `shows_name` prints where it is, on standard error. Raises NoStore if there is none, unless `create`.
         """
         from bridge.outbox.database import store_name  # noqa: PLC0415 - its libraries are slow to import
-        from bridge.outbox.store import Outbox  # noqa: PLC0415 - so are the store's
+        from bridge.outbox.store import Outbox  # noqa: PLC0415 - check needs no store, and SQLAlchemy imports slowly
 
         url = self.settings.database_url
         with self.hints_without_store(url):
@@ -115,7 +115,7 @@ class Terminal:
     @contextmanager
     def hints_without_store(self, url: str) -> Iterator[None]:
         """Raise NoStore with what to do, if it is raised inside."""
-        from bridge.outbox.database import store_name  # noqa: PLC0415 - as in `outbox`
+        from bridge.outbox.database import store_name  # noqa: PLC0415 - it imports SQLAlchemy
 
         try:
             yield

@@ -190,7 +190,7 @@ class Linter:
 
 
 def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:
-    """Return what is wrong with one of the `events` of a route, and what to write, or None."""
+    """Return a mistake in one of the `events` of a route, and the hint, or None."""
     known, text = kind.events, describe(event)
     if event in kind.setup_events:
         message = f"{event} is a test or confirmation by the sender, which matches no route"

@@ -131,7 +131,7 @@ def looks_like_slashes(regex: str, field: str) -> bool:
 
 
 def argument_flaw(text: str) -> tuple[str, str] | None:
-    """Return what is probably wrong with an argument, and what to do, or None."""
+    """Return a probable mistake in an argument, and the hint, or None."""
     for looks, message, hint in _FLAWS:
         if found := looks.search(text):
             return message.format(next(filter(None, found.groups()), "")), hint

@@ -52,7 +52,7 @@ class NewRoute:
 
 
 def _expression(value: str) -> str:
-    """Return a path as an expression; text with one of its own, and plain text in quotes, stay."""
+    """Return a path as an expression; text that contains an expression does not change."""
     return value if "${{" in value or not value else f"${{{{ {value} }}}}"
 
 

@@ -9,7 +9,7 @@ _LOCAL_NAMES = (".local", ".internal", ".lan")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host stays on the machine."""
+    """Return whether a request to this host stays on the machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

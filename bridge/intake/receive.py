@@ -125,7 +125,7 @@ class Receiver:
             link["url"] = f"{self._public_url}/events/{stored.event_id}"
         try:
             return {"verdict": verdict(table, event, routed, stored, self._mask), **link}
-        except Exception:  # the event is stored, and the sender must not send it again
+        except Exception:  # logged; the event is stored, and the sender must not send it again
             log.exception(
                 "event %(event)d: no verdict for its answer", Fields("defect", event=stored.event_id)
             )

@@ -21,7 +21,7 @@ MINUTE = 60
 class RouteActivity:
     """What a route did."""
 
-    #: Its jobs in the window; SCANNED stands for more.
+    #: Its jobs in the window, at most SCANNED.
     jobs: int
     #: Its newest job ever.
     last: Job | None
@@ -31,7 +31,7 @@ class RouteActivity:
 class SourceActivity:
     """What a source sent."""
 
-    #: Its events in the window; SCANNED stands for more.
+    #: Its events in the window, at most SCANNED.
     events: int
     #: When its newest event was received, seconds since the epoch.
     last_at: float | None
@@ -83,7 +83,7 @@ class Activity:
         return self._database.read(partial(_routes, names=tuple(names), window=window))
 
     def sources(self, names: Iterable[str], window: Window) -> dict[str, SourceActivity]:
-        """Return what each of these sources sent; the empty name stands for unknown sources."""
+        """Return what each of these sources sent; unknown sources have the empty name."""
         return self._database.read(partial(_sources, names=tuple(names), window=window))
 
     def needy(self) -> list[Needy]:

@@ -51,7 +51,7 @@ class Expectations:
         return [Watched(each, row.since, row.seen_at, row.alerted, now) for each, row in known]
 
     def alert(self, on_silence: OnSilence | None) -> list[Watched]:
-        """Watch what is new, and create a job of `on_silence` for each new silence; return these."""
+        """Watch new expectations; create a job of `on_silence` for each new silence, and return those."""
         active, now = self.active, self._clock()
         if self._database.read(_rows).keys() != active.keys():
             self._database.write(lambda connection: watch(connection, active, now))

@@ -117,7 +117,7 @@ class Listing:
         return self._database.read(partial(_list_jobs, wanted=wanted, before=before, limit=limit))
 
     def count_jobs(self, wanted: JobFilter) -> dict[JobState, int]:
-        """Return how many of the jobs of any state are in each state; SCANNED stands for more."""
+        """Count the jobs in each state, whatever state is wanted; each count is at most SCANNED."""
         return self._database.read(partial(_count_jobs, wanted=wanted))
 
     def event_ids(self, wanted: EventFilter) -> list[int]:

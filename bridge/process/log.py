@@ -71,7 +71,7 @@ class MaskedFormatter(logging.Formatter):
 
 
 def _text(record: logging.LogRecord, shown: dict[str, Value]) -> str:
-    """Return the message, and each field that it does not contain; it says in words what is true or false."""
+    """Return the message, and each field that it does not contain. It has words for true and false."""
     if not isinstance(record.args, Fields):
         return f"{record.name}: {shown['message']}"
     more = [

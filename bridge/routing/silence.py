@@ -57,7 +57,7 @@ class Watched:
 
     @property
     def trouble(self) -> str:
-        """What is wrong and what to do if it is overdue. The same silence has the same text."""
+        """The problem and the remedy, if it is overdue. The same silence has the same text."""
         what, do = "received no webhook", "check its webhook at the sender, and `events list --refused`"
         if self.expectation.route:
             what, do = "created no job", "run `explain` with the last event of its source"

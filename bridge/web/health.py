@@ -106,7 +106,7 @@ def _delivers(bridge: Bridge) -> bool:
 
 
 def troubles(bridge: Bridge) -> list[str]:
-    """Return what is wrong besides single jobs, a line each, masked. Raises StoreUnavailable."""
+    """Return the problems besides single jobs, a line each, masked. Raises StoreUnavailable."""
     processes = bridge.outbox.delivering(PROCESS_TIMEOUT_SECONDS)
     trouble = {process.trouble for process in processes}
     trouble |= {bridge.delivery.trouble, bridge.table_trouble, log_trouble(), disk_trouble(bridge.settings)}

@@ -64,11 +64,7 @@ def size(count: int) -> str:
     """Return a number of bytes in one unit."""
     if count < 1000:
         return f"{count} B"
-    for unit in ("KB", "MB"):
-        count /= 1000  # type: ignore[assignment]  # a float from here on
-        if count < 1000 or unit == "MB":
-            break
-    return f"{count:.1f} {unit}"
+    return f"{count / 1e3:.1f} KB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
 FILTERS: dict[str, Callable[..., Any]] = {

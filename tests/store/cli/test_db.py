@@ -230,7 +230,7 @@ def test_a_full_disk_leaves_no_part(
     connect = sqlite3.connect
 
     def limited(*arguments: object, **options: object) -> sqlite3.Connection:
-        connection: sqlite3.Connection = connect(*arguments, **options)  # type: ignore[call-overload]  # as called
+        connection: sqlite3.Connection = connect(*arguments, **options)  # type: ignore[call-overload]  # the arguments of the call are passed on
         connection.execute("PRAGMA max_page_count = 2")
         return connection
 

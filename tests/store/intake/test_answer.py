@@ -34,7 +34,7 @@ routes:
     task_arguments: ["${{ payload.total }}"]
   - {name: count, source: shop, event: order, match: {payload.paid: true, payload.country: AR}, task: TASK, secret_key: KEY, task_arguments: []}
   - {name: never, source: github, event: push, match: {payload.ref: main}, task: TASK, secret_key: KEY, task_arguments: []}
-"""  # noqa: E501 - a route is a line
+"""  # noqa: E501 - a table with one route a line reads better
 
 HEADERS = {**JSON_HEADERS, **BEARER}
 

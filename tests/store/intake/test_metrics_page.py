@@ -149,7 +149,7 @@ def test_a_refusal_that_cannot_be_stored_is_counted_later(
         tried.append(arguments)
         if len(tried) == 1:
             raise StoreUnavailable("the disk is full")
-        store(*arguments)  # type: ignore[arg-type]  # as they came
+        store(*arguments)  # type: ignore[arg-type]  # the arguments of the call are passed on
 
     def unavailable(_: object) -> None:
         raise StoreUnavailable("the disk is full")
