@@ -67,6 +67,10 @@ class Linter:
             self._warn(event.place, *flaw)
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
+        if inside := re.search(r"\bin\s+((['\"])([^'\"]*)\2)\s*(?:\)|and\b|or\b|$)", when):
+            message = f"in looks for a part of the text {inside[1]}"
+            hint = f"write == {inside[1]}, or a list: in [{inside[1]}, '…']"
+            self._warn(when.at(inside.start()), message, hint)
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:

@@ -14,6 +14,10 @@ _FIELD = (
     r"""(?:\.[A-Za-z_]\w*|\[(?:\d+|\*|"[^"]*"|'[^']*')\])+(?![\w/-])"""
 )
 _BARE = "a field without ${{ }}"
+#: A field as GitHub Actions and Ansible name it.
+_CONTEXT = re.compile(r"(?:github|ansible_eda)\.[\w.]+")
+#: A field and filters, of which one may be unknown here.
+_FILTERED = re.compile(rf"{_FIELD}(?:\s*\|\s*\w+(?:\([^()]*\))?)+")
 _USUAL = "a field of the event, such as ${{ payload.after }}: variables and other syntax are never evaluated"
 #: How a value is written elsewhere, and the expression in it.
 _ELSEWHERE = tuple(
@@ -92,14 +96,17 @@ def looks_like_an_expression(
     # A name with _ and these two are no words that a script expects.
     if text in names and ("_" in text or text in ("payload", "item")):
         return f"{text} is plain text here", f"write ${{{{ {text} }}}}"
+    if _CONTEXT.fullmatch(text) and (meant := path_elsewhere(text, names)):
+        return f"{_BARE} is plain text", f"write ${{{{ {meant} }}}}"
     for looks, what in _ELSEWHERE:
         found = looks.search(text)
         if found is None or ("${{" in text and what == _BARE):
             continue
         inside = next((group for group in found.groups() if group), "").strip()
-        replaced, inside = (text, text) if is_expression(text) else (found[0], inside)
+        whole = is_expression(text) or (what == _BARE and _FILTERED.fullmatch(text))
+        replaced, inside = (text, text) if whole else (found[0], inside)
         spellings = (inside, inside.lstrip("."), path_elsewhere(inside.lstrip("."), names))
-        field = next((each for each in spellings if each and is_expression(each)), None)
+        field = inside if whole else next((each for each in spellings if each and is_expression(each)), None)
         written = _USUAL if field is None else text.replace(replaced, f"${{{{ {field} }}}}")
         return f"{what} is plain text", f"write {written}"
     return None

@@ -37,12 +37,17 @@ from bridge.config.models import (
     TaskModel,
     TheEyeModel,
 )
+from bridge.config.other_tools import (
+    INSTEAD_OF_KEY,
+    INSTEAD_OF_SECTION,
+    INSTEAD_OF_VALUE,
+    NAMED_ELSEWHERE,
+)
 from bridge.config.problems import Problems
 from bridge.config.readers import describe
 from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
 from bridge.config.sections import TableModel
 from bridge.core.errors import ConfigError
-from bridge.core.fields import COMBINED_HINT
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem
 from bridge.core.secrets import Secret
@@ -56,43 +61,6 @@ M = TypeVar("M", bound=Model)
 _SECTIONS = tuple(TableModel.model_fields)
 #: Hex digits of the table's hash.
 _HASH_LENGTH = 16
-#: Names that other tools use for keys of a route and a task.
-_ELSEWHERE = {
-    "on": "event", "if": "when", "condition": "when", "key": "secret_key", "cancel-in-progress": "latest",
-    **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
-}  # fmt: skip
-#: What to write instead of keys of GitHub Actions, Alertmanager and Ansible that no key here is named after.
-_REPLACED = {
-    "branches": "write match: {payload.ref: refs/heads/main}",
-    "tags": "for tags of git, write match: {payload.ref: refs/tags/v*}",
-    **dict.fromkeys(("branches-ignore", "tags-ignore"), "write match: {payload.ref: {not: refs/heads/main}}"),
-    "paths-ignore": "write a condition on payload.commits under when:",
-    "continue": "remove it: every route that matches creates jobs, except those with otherwise: true",
-    "routes": "write each route as an item of routes:, without routes inside",
-    "loop_control": "remove it: the item of a loop is named item, and its number index",
-    **dict.fromkeys(("env", "vars", "environment"), "write task_arguments: and the values in TheEye's order"),
-    **dict.fromkeys(("retries", "delay", "until"), "write retry: {for: 24h} under theeye:, for all jobs"),
-    **dict.fromkeys(
-        ("steps", "run", "runs-on", "uses", "jobs", "hosts"),
-        "remove it: TheEye's task runs the script; write task: and its task_arguments:",
-    ),
-    **dict.fromkeys(("all", "all_of", "any", "any_of"), COMBINED_HINT),
-    "types": "write the action after the event, such as event: pull_request.opened",
-    "paths": "write match: and below it payload.commits[*].{added,modified,removed}[*]: src/*",
-    "cancel-in-progress": "write concurrency: {group: …, latest: true}",
-    "receiver": "write task: and the task that the route runs",
-    "group_by": "write concurrency: {group: …} to order jobs, or once_key: to drop repeated ones",
-    "repeat_interval": "write once_within: 4h",
-    **dict.fromkeys(("with_items", "for_each", "foreach"), "write loop: payload.alerts"),
-}
-#: What to write instead of values that other tools allow.
-_INSTEAD = {
-    ("event", "a mapping"): "write the name, such as event: push or event: pull_request.opened, and match:",
-    ("when", "a list"): "write one text, with and between the conditions",
-    ("match", "a list"): "write conditions without dashes, such as payload.ref: x; all of them must match",
-    ("match", "text"): "write a field and its value, such as payload.ref: x, or an expression under when:",
-    ("concurrency", "text"): "write the text under concurrency: group:",
-}
 
 
 @dataclass(frozen=True)
@@ -200,8 +168,9 @@ def _files(config: Path, place: Place, problems: Problems) -> list[Path]:
 def _add_file(document: Section, sections: _Sections, problems: Problems) -> None:
     sections.complete = sections.complete and document.complete
     for key, node in document.items():
-        if (name := closest_match(key, _SECTIONS)) is None:
-            problems.error(key.place, f"unknown key {str(key)!r}", f"expected {', '.join(_SECTIONS)}")
+        if key in INSTEAD_OF_SECTION or (name := closest_match(key, _SECTIONS)) is None:
+            hint = INSTEAD_OF_SECTION.get(key, f"expected {', '.join(_SECTIONS)}")
+            problems.error(key.place, f"unknown key {str(key)!r}", hint)
             sections.complete = False
         else:
             if name != key:
@@ -309,15 +278,17 @@ def _correct_key(
     owner = next((inner[part] for part in reversed(path) if part in inner), model)
     known = [each.alias or field for field, each in owner.model_fields.items()]
     expected, base = f"expected {', '.join(known)}", key.removesuffix("_file")
-    if owner is RouteModel and key in _REPLACED:
-        problems.error(place, f"unknown key {key!r}", _REPLACED[key])
+    if key in INSTEAD_OF_KEY and NAMED_ELSEWHERE.get(key) not in known:
+        problems.error(place, f"unknown key {key!r}", INSTEAD_OF_KEY[key])
         holder.remove(key)
         return set()
     if base != key and base in known:
         variable = variable_name(name, base)
         expected = f"write {base}: ${{{{ env.{variable} }}}} and set the variable {variable}_FILE to the path"
         holder[holder.key(key)] = Invalid.at_place(place)
-    meant = _ELSEWHERE.get(key) if _ELSEWHERE.get(key) in known else closest_match(key, known)
+    meant = NAMED_ELSEWHERE.get(key) if NAMED_ELSEWHERE.get(key) in known else closest_match(key, known)
+    if owner is SourceModel and key in SignatureModel.model_fields:
+        expected = f"write signature: {{{key}: …}}"
     # An unknown key beside credentials may itself be a secret.
     shown = f" {key!r}" if meant or owner not in (ProofsModel, BasicAuthModel, SignatureModel) else ""
     guess = f"; did you mean {meant}?" if meant else ""
@@ -340,7 +311,7 @@ def _report(
         return  # already reported
     keys = [part for part in mistake["loc"] if isinstance(part, str)]
     context = mistake.get("ctx", {})
-    instead = _INSTEAD.get((keys[-1], _kind(at))) if keys else None
+    instead = INSTEAD_OF_VALUE.get((keys[-1], _kind(at))) if keys else None
     match mistake["type"]:
         case "missing":
             problems.error(at.place, f"{keys[-1]} is missing", f"{[where, *keys][-2]} needs {keys[-1]}")

@@ -23,7 +23,8 @@ _NAMES_ELSEWHERE = {
     "github.event_name": "event", "github.event.action": "action", "github.event": "payload",
     "github.sha": "payload.after", "github.repository": "payload.repository.full_name",
     "github.actor": "payload.sender.login", "github.head_ref": "payload.pull_request.head.ref",
-    "github.base_ref": "payload.pull_request.base.ref", "github.ref_name": "payload.ref",
+    "github.base_ref": "payload.pull_request.base.ref",
+    "github.ref_name": "payload.ref.removeprefix('refs/heads/')",
     "github.ref": "payload.ref", "inputs": "payload.inputs", "body": "payload", "request.body": "payload",
     "request.headers": "headers", "ansible_eda.event.payload": "payload", "ansible_eda.event": "payload",
     "event.payload": "payload", "event": "payload", "alert": "item", "$labels": "item.labels",
@@ -300,9 +301,9 @@ def path_elsewhere(text: str, names: Iterable[str] = EVENT_NAMES) -> str | None:
     return None
 
 
-#: Filters of GitHub Actions, and the line of match that does the same.
+#: Filters and a name of GitHub Actions, and the line of match that does the same.
 _FILTERS = {
-    "branches": "payload.ref: refs/heads/main",
+    **dict.fromkeys(("branches", "github.ref_name"), "payload.ref: refs/heads/main"),
     "tags": "payload.ref: refs/tags/v*",
     "paths": "payload.commits[*].{added,modified,removed}[*]: src/*",
 }

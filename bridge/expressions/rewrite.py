@@ -40,6 +40,7 @@ from bridge.expressions.filters import (
     TEXT_METHODS,
 )
 from bridge.expressions.lists import ATTRIBUTE_FILTERS
+from bridge.expressions.other_languages import INSTEAD_OF_NAME, instead_of_function
 from bridge.expressions.sandbox import Sandbox
 from bridge.expressions.syntax_functions import VALUE
 
@@ -137,7 +138,7 @@ class Rewriter(NodeTransformer):
         method = node.node
         if not isinstance(method, nodes.Getattr):
             name = method.name if isinstance(method, nodes.Name) else ""
-            self._refuse(f"unknown function {name!r}", name, _for_function(name))
+            self._refuse(f"unknown function {name!r}", name, instead_of_function(name))
         if method.attr not in TEXT_METHODS:
             guess = did_you_mean(method.attr, TEXT_METHODS)
             self._refuse(
@@ -171,8 +172,8 @@ class Rewriter(NodeTransformer):
     def visit_Filter(self, node: nodes.Filter) -> nodes.Expr:
         if node.name not in FILTERS:
             guess, hint = did_you_mean(node.name, FILTERS), f"filters: {', '.join(sorted(FILTERS))}"
-            if node.name in TEXT_METHODS:
-                guess, hint = "", _for_function(node.name)
+            if node.name in (*TEXT_METHODS, *INSTEAD_OF_NAME):
+                guess, hint = "", instead_of_function(node.name)
             self._refuse(f"unknown filter {node.name!r}{guess}", node.name, hint, after="|")
         if node.node is None:
             self._refuse("a filter needs a value before it", node.name)
@@ -338,18 +339,6 @@ class Rewriter(NodeTransformer):
                 before = value
             at += len(value)
         return 0
-
-
-def _for_function(name: str) -> str:
-    """Return what to write for another language's function, in any case."""
-    if name == "contains":
-        return "write 'text' in x"
-    for ours in FILTERS:
-        if ours.replace("_", "") == name.replace("_", "").lower():
-            return f"write it as a filter: x | {ours}"
-    if name.lower() in TEXT_METHODS:
-        return f"write it as a method: x.{name.lower()}(…)"
-    return "there are no functions: write a filter, such as x | length, or a method, such as x.lower()"
 
 
 def _compared(

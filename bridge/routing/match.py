@@ -6,6 +6,7 @@ A new operator of ``match:`` is a subclass of Operator that OPERATORS lists. The
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
@@ -38,9 +39,16 @@ class Pattern:
         return 1
 
 
+_PARTS = re.compile(r"(?<![^/])\*\*/|\\.|.", re.DOTALL)
+_WILDCARDS = {"*": "(?s:.*)", "?": "(?s:.)", "**/": "(?s:.*/)?"}
+
+
 @dataclass(frozen=True)
 class Glob(Pattern):
-    """Text in which only ``*`` (any text) and ``?`` (any character) are special; ``\\*`` is literal."""
+    """Text in which only ``*`` (any text), ``?`` (any character) and ``**/`` (folders, or none) are special.
+
+    ``\\*`` is literal. ``**/`` is special at the beginning and after a slash, as in GitHub's path filters.
+    """
 
     text: str
     #: The only text that it matches, if it has no wildcard.
@@ -56,17 +64,14 @@ class Glob(Pattern):
         regex: list[str] = []
         #: The length of `literal` at each ``*``.
         stars: list[int] = []
-        characters = iter(reject_lone_surrogates(text))
-        for character in characters:
-            if character in "*?":
-                if character == "*":
+        for part in _PARTS.findall(reject_lone_surrogates(text)):
+            if part in _WILDCARDS:
+                if part == "*":
                     stars.append(len(literal))
-                regex.append("(?s:.*)" if character == "*" else "(?s:.)")
+                regex.append(_WILDCARDS[part])
                 continue
-            following = next(characters, "\\") if character == "\\" else character
             # A backslash before any other character is literal, too.
-            is_escape = character != "\\" or following in "*?\\"
-            literal.append(following if is_escape else "\\" + following)
+            literal.append(part[1:] if part in (r"\*", r"\?", r"\\") else part)
             regex.append(re2.escape(literal[-1]))
         wildcards = len(regex) - len(literal)
         if wildcards == 0:
