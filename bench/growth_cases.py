@@ -10,15 +10,18 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
 import orjson
+import psycopg
 from werkzeug.test import create_environ, run_wsgi_app
 
 from bench.growth_fill import ACCEPTED, DONE, ROUTES, TASK, fill_events, fill_lists, fill_waiting_jobs
 from bench.load import BODY, NothingAccepted
+from bench.measure import cpu_seconds
 from bench.round import ask, warm_up
 from bench.targets import PostgreSQLBridge
 from bridge.config.load import load
@@ -34,6 +37,8 @@ from bridge.process.settings import Retention
 from bridge.sources.base.discovery import discover
 from bridge.sources.base.source_type import Replays
 from tests.support.intake import BEARER, JSON_HEADERS, VARIABLES, Intake, github_headers, table
+from tests.support.page import HTML, PageClient, token_of
+from tests.support.server import Server
 from tests.support.tables import Clock, make_job, make_webhook
 
 #: The figures of one round, by the title of their column.
@@ -50,6 +55,8 @@ AWAY = AttemptResult(0.1, Outcome.UNAVAILABLE, 503, "", None)
 REPEATS = 7
 #: The default of BRIDGE_RETENTION, and the events that one run of `prune` deletes.
 RETENTION, PRUNED = Retention(events=30 * 86400.0, bodies=7 * 86400.0), 500
+#: The interval of a page that is open, and the intervals of one round: they draw the chart once.
+POLL_SECONDS, POLLS = 5.0, 3
 #: Seconds of load on processes.
 LOAD_SECONDS = 4
 
@@ -79,8 +86,8 @@ LOOP = """\
 LIST_ROUTE = """\
   - {name: route %d, source: github, event: push, task: TASK, secret_key: KEY, task_arguments: []}
 """
+LISTED = SOURCES + "".join(LIST_ROUTE % number for number in range(ROUTES))
 PASSWORD = "a-password-of-the-bench"
-HTML = {"Accept": "text/html"}
 #: The lists of the page, with each filter that has an index, and with some that have none.
 LISTS = (
     "/", "/events?last=30d", "/events?last=30d&source=alertmanager", "/events?last=30d&q=72d3162e",
@@ -183,11 +190,9 @@ def stored_events(size: int, _: Path, url: str) -> Iterator[Measure]:
 def lists(size: int, folder: Path, url: str) -> Iterator[Measure]:
     """Answer each list of the page with so many events and jobs, over the whole retention."""
     fill_lists(url, size, time.time(), RETENTION)
-    rows = "".join(LIST_ROUTE % number for number in range(ROUTES))
-    with closing(Intake(SOURCES + rows, folder, url=url)) as intake:
+    with closing(Intake(LISTED, folder, url=url)) as intake:
         client = intake.app({"BRIDGE_ADMIN_PASSWORD": PASSWORD}).test_client()
-        form = client.get("/sign-in", headers=HTML).text
-        token = form.split('name="csrf_token" value="')[1].split('"')[0]
+        token = token_of(client.get("/sign-in", headers=HTML).text)
         client.post("/sign-in", data={"csrf_token": token, "password": PASSWORD}, headers=HTML)
 
         def answer(path: str) -> float:
@@ -197,6 +202,44 @@ def lists(size: int, folder: Path, url: str) -> Iterator[Measure]:
             return milliseconds
 
         yield lambda: {f"{path}, ms": median(answer(path) for _ in range(REPEATS)) for path in LISTS}
+
+
+@contextmanager
+def page(size: int, folder: Path, url: str) -> Iterator[Measure]:
+    """Leave the overview open in a browser, with so many events and jobs."""
+    fill_lists(url, size, time.time(), RETENTION)
+    path = folder / "table.yml"
+    path.write_text(table(LISTED))
+    environ = {**VARIABLES, "BRIDGE_ADMIN_PASSWORD": PASSWORD, "WEB_CONCURRENCY": "1"}
+    with (
+        Server(path, url, environ) as server,
+        closing(PageClient(HTTPConnection("127.0.0.1", server.port))) as person,
+    ):
+        person.sign_in(PASSWORD)
+        programs = {"the bridge": server.pid}
+        if url.startswith("postgresql"):
+            programs["PostgreSQL"] = _postmaster(url)
+
+        def cpu(polls: int, *paths: str) -> Figures:
+            before = {name: cpu_seconds([pid]) for name, pid in programs.items()}
+            for _ in range(polls):
+                for each in paths:
+                    person.text(each)
+                time.sleep(POLL_SECONDS)
+            minutes = polls * POLL_SECONDS / 60
+            return {name: (cpu_seconds([pid]) - before[name]) / minutes for name, pid in programs.items()}
+
+        def measure() -> Figures:
+            shown = {"nobody": cpu(2), "the overview": cpu(POLLS, "/")}
+            return {f"{name}, {page}": value for page, of in shown.items() for name, value in of.items()}
+
+        yield measure
+
+
+def _postmaster(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        (found,) = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone() or ("",)
+    return int(found.split()[0])
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def _routes(connection: Connection, names: tuple[str, ...], window: Window) -> d
     for name in names:
         some = (
             select(jobs.c.id)
-            .where(jobs.c.route == name, IS_LISTED, jobs.c.id >= first)
+            .where(jobs.c.route == name, jobs.c.id >= first, IS_LISTED)
             .limit(SCANNED)
             .subquery()
         )
@@ -129,7 +129,7 @@ def _sources(connection: Connection, names: tuple[str, ...], window: Window) -> 
     found = {}
     for name in names:
         of_source = events.c.source == name
-        some = select(events.c.id).where(of_source, IS_LISTED, events.c.id >= first).limit(SCANNED).subquery()
+        some = select(events.c.id).where(of_source, events.c.id >= first, IS_LISTED).limit(SCANNED).subquery()
         count = connection.execute(select(func.count()).select_from(some)).scalar_one()
         newest = (
             select(events.c.received_at).where(of_source, IS_LISTED).order_by(events.c.id.desc()).limit(1)

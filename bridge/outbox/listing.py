@@ -12,7 +12,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, TextClause, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    TextClause,
+    case,
+    func,
+    literal,
+    select,
+)
 
 from bridge.core.event import Event
 from bridge.core.job import Job, JobState
@@ -30,6 +42,8 @@ SCANNED = 1000
 DISORDER_SECONDS = 120.0
 #: The most events or jobs that a person can change at once.
 IDS_LIMIT = 100_000
+#: Where the search for a time begins: more than any id.
+_STEP = 2**62
 #: The rows of a page.
 PAGE_ROWS = 50
 
@@ -330,13 +344,15 @@ def window_conditions(
 
 
 def first_id(connection: Connection, table: Table, time: ColumnElement[float], since: float) -> int:
-    """Return the first id whose row is about as late as `since`, by a search in the primary key."""
-    low, high = 0, connection.execute(select(func.max(table.c.id))).scalar_one() or 0
-    while low < high:
-        middle = (low + high) // 2
-        after = select(time).where(table.c.id > middle).order_by(table.c.id).limit(1)
-        if connection.execute(after).scalar_one() < since:
-            low = middle + 1
-        else:
-            high = middle
-    return low + 1
+    """Return the first id whose row is about as late as `since`, by a search in the primary key.
+
+    The search is one statement: on PostgreSQL, each takes longer to send than to answer.
+    """
+    found = select(literal(0, BigInteger).label("low"), literal(_STEP, BigInteger).label("step"))
+    search = found.cte("search", recursive=True)
+    low, step = search.c.low, search.c.step
+    next_time = select(time).where(table.c.id >= low + step).order_by(table.c.id).limit(1).scalar_subquery()
+    search = search.union_all(
+        select(low + case((next_time < since, step), else_=0), step // 2).where(step > 0)
+    )
+    return int(connection.execute(select(func.max(search.c.low))).scalar_one()) + 1

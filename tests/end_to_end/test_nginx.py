@@ -20,14 +20,17 @@ import pytest
 
 from bridge.outbox.store import Outbox
 from bridge.server import gunicorn_config as settings
+from bridge.web.page.sign_in import FREE_TRIES
 from tests.conftest import lacks
+from tests.store.page.conftest import PASSWORD
 from tests.support import nginx
 from tests.support.documents import code_blocks
 from tests.support.nginx import Nginx, free_port
+from tests.support.page import PageClient, token_of
 from tests.support.server import Server
 from tests.support.tables import wait_until
 
-COMPLETE, ALLOW_LIST, CLIENT_CERTIFICATE = code_blocks("docs/how-to/nginx.md", "nginx")
+COMPLETE, PAGE, ALLOW_LIST, CLIENT_CERTIFICATE = code_blocks("docs/how-to/nginx.md", "nginx")
 _, CERTIFICATES = code_blocks("docs/how-to/nginx.md", "sh")
 
 TOKEN = "a-token-that-no-log-may-have"
@@ -52,7 +55,10 @@ STALLED = settings.threads + 16
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("bridge")
     (folder / "table.yml").write_text(TABLE)
-    environ = {"TOKEN": TOKEN, "KEY": "k1" * 32, "BRIDGE_DELIVER": "false"}
+    environ = {
+        "TOKEN": TOKEN, "KEY": "k1" * 32, "BRIDGE_DELIVER": "false", "BRIDGE_TRUSTED_PROXIES": "1",
+        "BRIDGE_ADMIN_PASSWORD": PASSWORD,
+    }  # fmt: skip
     with Server(folder / "table.yml", folder / "bridge.db", environ) as server:
         yield server
 
@@ -90,26 +96,18 @@ class Front:
     ) -> int:
         """The status of a webhook that was not sent before; it comes from `address`."""
         body = orjson.dumps({"id": uuid4().hex, "text": text})
-        context = _unverified()
-        if certificate is not None:
-            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, context=context, source_address=(address, 0), timeout=nginx.PATIENCE
-        )
-        with closing(connection):
+        with closing(self._tls(address, certificate)) as connection:
             types = {"Content-Type": "application/json", "X-Token": token}
             connection.request("POST", path, body, types | dict(headers or {}))
             return connection.getresponse().status
 
+    def page(self, address: str) -> PageClient:
+        """A person at the page, from `address`."""
+        return PageClient(self._tls(address))
+
     def get(self, path: str, *, private: bool) -> int:
-        connection: http.client.HTTPConnection
-        if private:
-            connection = http.client.HTTPConnection("127.0.0.1", self.private, timeout=nginx.PATIENCE)
-        else:
-            connection = http.client.HTTPSConnection(
-                "127.0.0.1", self.port, context=_unverified(), timeout=nginx.PATIENCE
-            )
-        with closing(connection):
+        of_private = http.client.HTTPConnection("127.0.0.1", self.private, timeout=nginx.PATIENCE)
+        with closing(of_private if private else self._tls()) as connection:
             connection.request("GET", path)
             return connection.getresponse().status
 
@@ -118,18 +116,34 @@ class Front:
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=nginx.PATIENCE)
         return _unverified().wrap_socket(plain)
 
+    def _tls(self, address: str = "127.0.0.1", certificate: Path | None = None) -> http.client.HTTPConnection:
+        context = _unverified()
+        if certificate is not None:
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, context=context, source_address=(address, 0), timeout=nginx.PATIENCE
+        )
+
 
 @pytest.fixture
 def start(bridge: Server, certificates: Path, tmp_path: Path) -> Iterator[Callable[..., Front]]:
-    """Starts nginx with the complete configuration, and the lines of `added` in its public server."""
+    """Starts nginx with the complete configuration, and the lines of `added` in its public server.
+
+    With `page`, these lines are in the place of its last location.
+    """
     if nginx.find_program() is None:
         lacks("nginx")
     with ExitStack() as running:
 
-        def start(added: str = "", upstream: int = bridge.port) -> Front:
+        def start(added: str = "", upstream: int = bridge.port, *, page: bool = False) -> Front:
             front = Front(free_port(), free_port(), tmp_path)
-            public = "        location /hooks/ {\n"
-            config = replaced(COMPLETE, {public: f"{added}\n{public}"})
+            hooks, others = (
+                "        location /hooks/ {\n",
+                "        location / {\n            return 404;\n        }\n",
+            )
+            place = others if page else hooks
+            assert place in COMPLETE
+            config = COMPLETE.replace(place, added if page else f"{added}\n{hooks}", 1)
             if added:
                 config = config.replace("192.0.2.10", "127.0.0.1")
             user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
@@ -231,6 +245,39 @@ def test_health_checks_are_private(start: Callable[..., Front]) -> None:
         assert front.get(f"/hooks/..{path}", private=False) == 404
         assert front.get(f"/hooks/%2e%2e{path}", private=False) == 404
     assert front.get("/hooks/alerts", private=True) == 404
+
+
+def test_the_page_knows_that_the_browser_uses_tls(start: Callable[..., Front]) -> None:
+    front = start(PAGE, page=True)
+    with closing(front.page("127.0.0.1")) as person:
+        cookie = person.get("/sign-in", {"X-Forwarded-Proto": "http"}).headers["Set-Cookie"]
+        assert {"Secure", "HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
+        # Without a host: the browser stays at this one, with TLS.
+        assert person.get("/jobs?state=dead").location == "/sign-in?next=/jobs?state%3Ddead"
+        assert person.sign_in(PASSWORD).location == "/"
+        list_url = f"https://127.0.0.1:{front.port}/events?tab=none"
+        confirm = person.get("/change?order=replay&tab=none", {"Referer": list_url}).text
+        assert f'href="{list_url}">Back</a>' in confirm
+        elsewhere = {"Referer": list_url.replace("127.0.0.1", "127.0.0.1.example.org")}
+        assert 'href="/">Back</a>' in person.get("/change?order=replay", elsewhere).text
+        pause = {"kind": "route", "name": "alerts * 5f3c9a7be4b0a1c2d3e4f501", "order": "pause"}
+        assert person.post("/pause", pause).status == 400
+        for order in ("pause", "resume"):
+            form = {**pause, "order": order, "csrf_token": token_of(confirm)}
+            assert person.post("/pause", form, {"Referer": list_url}).location == "/routes"
+        for path in ("/healthz", "/readyz", "/metrics", "//metrics", "/%6detrics", "/hooks/../metrics"):
+            assert person.get(path).status == 404, path
+    with closing(front.page("127.0.0.2")) as stranger:
+        assert stranger.get("/").status == 403
+
+
+def test_wrong_passwords_slow_down_the_client_and_not_the_proxy(start: Callable[..., Front]) -> None:
+    front = start(PAGE.replace("198.51.100.0/24", "127.0.0.0/8"), page=True)
+    with closing(front.page("127.0.0.2")) as attacker, closing(front.page("127.0.0.3")) as person:
+        forged = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(FREE_TRIES + 2)]
+        statuses = [attacker.sign_in("wrong", each).status for each in forged]
+        assert statuses == [403] * (FREE_TRIES + 1) + [429]
+        assert person.sign_in(PASSWORD).status == 303
 
 
 def test_only_listed_addresses_send(bridge: Server, start: Callable[..., Front]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 from sqlalchemy import event as sqlalchemy_event
 
 from bridge.core.event import Event
@@ -16,8 +16,11 @@ from bridge.core.job import JobState
 from bridge.outbox import listing
 from bridge.outbox.activity import Minute
 from bridge.outbox.listing import EventFilter, JobFilter, Window
+from bridge.outbox.schema import events
 from bridge.outbox.store import Outbox
+from tests.support.intake import beside
 from tests.support.sending import send, store
+from tests.support.statements import executed
 from tests.support.tables import (
     NOW,
     Clock,
@@ -172,6 +175,21 @@ class TestJobs:
         assert outbox.listing.behind(outbox.job(second), 10) == []
 
 
+@pytest.mark.parametrize("seconds", [-1, 0, 0.5, 1, 3, 8, 9])
+def test_the_first_row_of_a_time_is_found_by_one_statement(outbox: Outbox, url: str, seconds: float) -> None:
+    numbers = [receive(outbox, number, received_at=NOW + number) for number in range(9)]
+    with beside(url) as connection:
+        connection.execute(delete(events).where(events.c.id.in_(numbers[2:5])))
+    with executed() as statements:
+        first = outbox._database.read(
+            lambda connection: listing.first_id(connection, events, events.c.received_at, NOW + seconds)
+        )
+    left = [number for number in numbers if number not in numbers[2:5]]
+    later = [each for each in left if each >= numbers[0] + seconds]
+    assert [each for each in left if each >= first] == later
+    (_begin, _search) = statements
+
+
 #: Each list that an index must answer, whatever is stored: no plan may read a whole table.
 INDEXED = {
     "events": lambda outbox: outbox.listing.events(EventFilter(Window(NOW - 1))),
@@ -201,7 +219,7 @@ def test_an_index_answers(name: str, outbox: Outbox) -> None:
     statements: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT", "WITH")):
             statements.append((statement, parameters))
 
     sqlalchemy_event.listen(engine, "before_cursor_execute", note)
@@ -210,6 +228,8 @@ def test_an_index_answers(name: str, outbox: Outbox) -> None:
     assert statements
     for statement, parameters in statements:
         assert not whole_reads(outbox, statement, parameters), statement
+        # SQLite would read the index from the first of the two bounds on.
+        assert not re.search(r"\bid > 0 .*\.id >=? ", statement, re.DOTALL), statement
 
 
 def whole_reads(outbox: Outbox, statement: str, parameters: Any) -> list[str]:

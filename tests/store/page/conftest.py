@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -14,9 +13,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.support.intake import Intake
+from tests.support.page import HTML, token_of
 
 PASSWORD = "correct-horse-battery"
-HTML = {"Accept": "text/html"}
 
 TABLE = """
 sources:
@@ -61,9 +60,7 @@ class Browser:
         return answer.text
 
     def token(self, path: str = "/try") -> str:
-        found = re.search(r'name="csrf_token" value="([^"]+)"', self.get(path).text)
-        assert found is not None
-        return found[1]
+        return token_of(self.get(path).text)
 
     def post(self, path: str, data: Mapping[str, Any], **more: Any) -> TestResponse:
         return self.client.post(path, data={"csrf_token": self.token(), **data}, headers=HTML, **more)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from bridge.intake.answer import Answer
-from tests.store.page.conftest import Browser, Tags
+from tests.store.page.conftest import PASSWORD, Browser, Tags
 from tests.support.intake import VARIABLES, Intake, github_headers, sample
 from tests.support.tables import wait_until
 
@@ -92,6 +92,17 @@ class TestEvents:
         answer = browser.get(path)
         assert answer.status_code == 404
         assert "There is no such" in answer.text
+
+
+def test_commands_have_the_public_url(intake: Intake) -> None:
+    app = intake.app({"BRIDGE_ADMIN_PASSWORD": PASSWORD, "BRIDGE_PUBLIC_URL": "http://hooks.example.com/x"})
+    browser = Browser(app, app.test_client())
+    browser.sign_in()
+    before = browser.text("/events")
+    push(intake)
+    for text in (before, browser.text("/events/1")):
+        assert "http://hooks.example.com/x/hooks/github" in text
+        assert "http://localhost" not in text
 
 
 def test_a_payload_that_is_not_utf8_is_shown(intake: Intake, browser: Browser) -> None:

@@ -15,9 +15,9 @@ from bridge.core.job import JobState
 from bridge.report.jobs import job_lines
 from bridge.routing.routing_table import RoutingTable
 from tests.support.intake import BEARER, JSON_HEADERS, Intake
+from tests.support.page import HTML
 from tests.support.tables import make_route, make_table
 
-HTML = {"Accept": "text/html"}
 PASSWORD = "correct-horse-battery"
 
 TABLE = """

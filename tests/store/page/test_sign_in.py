@@ -9,8 +9,9 @@ import pytest
 from flask import Flask
 
 from bridge.web.page.sign_in import FREE_TRIES, SESSION_SECONDS
-from tests.store.page.conftest import HTML, PASSWORD, Browser
+from tests.store.page.conftest import PASSWORD, Browser
 from tests.support.intake import Intake
+from tests.support.page import HTML
 
 #: Every screen without a number in its URL.
 SCREENS = ("/", "/events", "/jobs", "/routes", "/refused", "/audit", "/table", "/try", "/events/newer")
