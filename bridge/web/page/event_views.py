@@ -107,7 +107,7 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
         page = listing.events(wanted, query.before)
         return render_template(
             "events.html", query=query, page=page, rows=verdicts.rows(page.rows),
-            counts=listing.count_events(wanted), tabs=EVENT_TABS, spans=SPANS, scanned=SCANNED,
+            wanted=wanted, counts=listing.count_events(wanted), tabs=EVENT_TABS, spans=SPANS, scanned=SCANNED,
             routes=[route.name for route in bridge.table.routes],
         )  # fmt: skip
 
