@@ -52,7 +52,7 @@ _QUOTED = re.compile(r"""\[\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\]""
 #: Budget steps for the look-up of a path, besides one for each of its own steps.
 _LOOK_UP = 4
 
-#: The most names that a message lists, and the most characters of each.
+#: The most names that a message lists; a longer name is not one of them.
 _LISTED_NAMES_LIMIT = 20
 _NAME_LENGTH_LIMIT = 60
 #: The most names of an object that a message considers, so that a huge object costs no more.
@@ -259,12 +259,11 @@ def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
         some = list(islice(value, _CONSIDERED_NAMES_LIMIT))
         budget.charge(_MESSAGE + 4 * len(some))
-        # Shortened before they are sorted: an event may have long names that begin alike.
-        names = sorted(str(_shortened(name)) for name in some)[:_LISTED_NAMES_LIMIT]
-        if not names:
+        # Without long names: many that begin alike take long to sort, and no mask finds a part of a secret.
+        names = sorted(name for name in some if len(name) <= _NAME_LENGTH_LIMIT)[:_LISTED_NAMES_LIMIT]
+        if not len(value):
             return f"{holder} has no fields"
-        listed = ", ".join(names)
-        return f"{holder} has: {listed}{', …' if len(value) > _LISTED_NAMES_LIMIT else ''}"
+        return f"{holder} has: {', '.join([*names, '…'] if len(value) > len(names) else names)}"
     if isinstance(value, list):
         return f"{holder} is a list of {len(value)}"
     return f"{holder} is {json_type(value)}"
@@ -285,9 +284,7 @@ def _suggestion(reached: str, value: JSON | Absent, step: Step, budget: Budget) 
 
 
 def _shortened(step: Step) -> Step:
-    # A longer name is not shown in part: no mask finds part of a secret.
-    is_long = isinstance(step, str) and len(step) > _NAME_LENGTH_LIMIT
-    return f"a name of {len(step)} characters" if is_long else step
+    return "…" if isinstance(step, str) and len(step) > _NAME_LENGTH_LIMIT else step
 
 
 def path_elsewhere(text: str, names: Iterable[str] = EVENT_NAMES) -> str | None:

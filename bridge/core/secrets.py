@@ -25,6 +25,8 @@ _CREDENTIALS = (
     r"((?:access_)?token=)[^&\s\"'<>\\]+",
     r"((?:Bearer|Basic) )[A-Za-z0-9._~+/=-]{6,}",
 )
+#: The longest beginning of a credential by which it is recognized, in characters.
+_LONGEST_BEGINNING = 32
 #: Each such credential contains one of these, in small letters.
 _CREDENTIAL_PARTS = ("/secret/", "token=", "bearer ", "basic ")
 
@@ -65,6 +67,7 @@ class Mask:
         self._known: Any = None
         #: The spellings as `_may_contain` needs them.
         self._folded: tuple[str, ...] = ()
+        self._longest = _LONGEST_BEGINNING
         self.add(secrets)
 
     def add(self, secrets: Iterable[Secret]) -> None:
@@ -74,6 +77,7 @@ class Mask:
         self._spellings |= {spelling for text in long_enough for spelling in _spellings(text)}
         if self._spellings:
             longest_first = sorted(self._spellings, key=len, reverse=True)
+            self._longest = max(_LONGEST_BEGINNING, len(longest_first[0]))
             self._folded = tuple({spelling.casefold() for spelling in self._spellings})
             self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
 
@@ -103,6 +107,20 @@ class Mask:
             lambda match: (match[1] or match[2] or match[3]) + "<secret>", text
         )
         return masked
+
+    def cut(self, text: str, limit: int) -> str:
+        """Return the first `limit` characters, masked, with … if there are more.
+
+        A mask of text that is cut before shows the beginning of a secret, and one of all of it may take long.
+        """
+        # The end of this part may be the beginning of a secret, of which no letter may show. A shorter secret
+        # inside makes it longer, at most twice: its 4 letters or more become the 8 of <secret>.
+        unsure = 2 * self._longest
+        start = _encodable(text[: limit + unsure + 1])
+        masked = self(start[: limit + unsure])
+        if len(start) > limit + unsure:
+            return f"{masked[:-unsure][:limit]}…"
+        return masked if len(masked) <= limit else f"{masked[:limit]}…"
 
 
 def _may_contain(text: str, parts: Iterable[str]) -> bool:

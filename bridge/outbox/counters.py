@@ -31,9 +31,13 @@ _EACH = {"postgresql": "json_each_text(CAST(:sums AS json))", "sqlite": "json_ea
 _SQL = """
 INSERT INTO counters (writer, series, value, at)
 SELECT :writer, key, CAST(value AS double precision), :at FROM EACH WHERE true
-ON CONFLICT (writer, series) DO UPDATE SET value = counters.value + excluded.value, at = excluded.at
+ON CONFLICT (writer, series) DO UPDATE SET value = counters.value + excluded.value, at = LATEST
 """
-_ADD = Statement(lambda dialect: text(_SQL.replace("EACH", _EACH[dialect])))
+# A folded row may be older than the one to which it is added, and a clock may be set back.
+_LATEST = {"postgresql": "greatest(counters.at, excluded.at)", "sqlite": "max(counters.at, excluded.at)"}
+_ADD = Statement(
+    lambda dialect: text(_SQL.replace("EACH", _EACH[dialect]).replace("LATEST", _LATEST[dialect]))
+)
 _UNFOLDED = select(counters).where(counters.c.writer != _FOLDED).order_by(counters.c.at)
 _DELETE = delete(counters).where(
     counters.c.writer == bindparam("of_writer"), counters.c.series == bindparam("of_series")

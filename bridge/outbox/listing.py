@@ -6,7 +6,6 @@ newest SCANNED rows that the first selects.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,12 +17,15 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Subquery,
     Table,
     TextClause,
+    and_,
     case,
     func,
     literal,
     select,
+    true,
 )
 
 from bridge.core.event import Event
@@ -91,6 +93,18 @@ class JobFilter:
 
 
 @dataclass(frozen=True)
+class Count:
+    """How many rows a filter selects."""
+
+    number: int
+    #: Whether there may be more, because only SCANNED rows were looked at.
+    is_least: bool
+
+    def __str__(self) -> str:
+        return f"{self.number:,}{'+' if self.is_least else ''}"
+
+
+@dataclass(frozen=True)
 class Page(Generic[T]):
     """One page of a list."""
 
@@ -122,16 +136,19 @@ class Listing:
         """Return one page of events, each with its jobs: those with ids below `before`."""
         return self._database.read(partial(_list_events, wanted=wanted, before=before, limit=limit))
 
-    def count_events(self, wanted: EventFilter) -> Counter[str]:
-        """Count the newest SCANNED events: ``all``, ``jobs`` (with), ``none`` (without), ``failed``."""
+    def count_events(self, wanted: EventFilter) -> dict[str, Count]:
+        """Count the newest SCANNED events: ``all``, ``jobs`` (with), ``none`` (without), ``failed``.
+
+        Without `matches`, for which each event would be read.
+        """
         return self._database.read(partial(_count_events, wanted=wanted))
 
     def jobs(self, wanted: JobFilter, before: int | None = None, limit: int = PAGE_ROWS) -> Page[Job]:
         """Return one page of jobs: those with ids below `before`."""
         return self._database.read(partial(_list_jobs, wanted=wanted, before=before, limit=limit))
 
-    def count_jobs(self, wanted: JobFilter) -> dict[JobState, int]:
-        """Count the jobs in each state, whatever state is wanted; each count is at most SCANNED."""
+    def count_jobs(self, wanted: JobFilter) -> dict[JobState | None, Count]:
+        """Count the jobs in each state, and in any under None; each count looks at SCANNED rows."""
         return self._database.read(partial(_count_jobs, wanted=wanted))
 
     def event_ids(self, wanted: EventFilter) -> list[int]:
@@ -181,11 +198,10 @@ def _list_events(
 def _event_query(connection: Connection, wanted: EventFilter) -> tuple[Select[Any], bool]:
     """Return the query of the events' ids, the newest first, and whether it looks only at some."""
     indexed, rest = _event_conditions(connection, wanted)
-    newest = select(events.c.id).where(*indexed).order_by(events.c.id.desc())
     if not rest and wanted.matches is None:
-        return newest, False
-    scanned = newest.limit(SCANNED).subquery()
-    query = select(events.c.id).join(scanned, scanned.c.id == events.c.id).where(*rest)
+        return select(events.c.id).where(*indexed).order_by(events.c.id.desc()), False
+    newest = _newest(events, indexed)
+    query = select(events.c.id).join(newest, newest.c.id == events.c.id).where(*rest)
     return query.order_by(events.c.id.desc()), True
 
 
@@ -254,11 +270,12 @@ def _list_jobs(connection: Connection, wanted: JobFilter, before: int | None, li
 
 def _job_query(connection: Connection, wanted: JobFilter) -> tuple[Select[Any], bool]:
     """Return the query of the jobs, the newest first, and whether it looks only at some."""
-    indexed, rest = _job_conditions(connection, wanted)
+    window = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
+    indexed, rest = _job_conditions(wanted, window)
     if not rest:
         return select(jobs).where(*indexed).order_by(jobs.c.id.desc()), False
-    scanned = select(jobs.c.id).where(*indexed).order_by(jobs.c.id.desc()).limit(SCANNED).subquery()
-    query = select(jobs).join(scanned, scanned.c.id == jobs.c.id).where(*rest)
+    newest = _newest(jobs, indexed)
+    query = select(jobs).join(newest, newest.c.id == jobs.c.id).where(*rest)
     return query.order_by(jobs.c.id.desc()), True
 
 
@@ -274,57 +291,57 @@ def _behind(connection: Connection, job: Job, limit: int) -> list[Job]:
     return [job_of(row) for row in connection.execute(query.order_by(jobs.c.position).limit(limit))]
 
 
-def _count_jobs(connection: Connection, wanted: JobFilter) -> dict[JobState, int]:
-    indexed, rest = _job_conditions(connection, replace(wanted, state=None))
-    if rest or wanted.route is not None or wanted.task_id is not None:
-        newest = select(jobs.c.id).where(*indexed).order_by(jobs.c.id.desc()).limit(SCANNED).subquery()
-        query = select(jobs.c.state, func.count().label("jobs")).join(newest, newest.c.id == jobs.c.id)
-        rows = connection.execute(query.where(*rest).group_by(jobs.c.state))
-        return {JobState(row.state): row.jobs for row in rows}
-    counts = {}
-    for state in JobState:
-        some = select(jobs.c.id).where(jobs.c.state == state, *indexed).limit(SCANNED).subquery()
-        counts[state] = connection.execute(select(func.count()).select_from(some)).scalar_one()
+def _count_jobs(connection: Connection, wanted: JobFilter) -> dict[JobState | None, Count]:
+    window = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
+    counts: dict[JobState | None, Count] = {}
+    for state in (None, *JobState):
+        # The list of this state looks at the same rows.
+        indexed, rest = _job_conditions(replace(wanted, state=state), window)
+        newest = _newest(jobs, indexed)
+        query = select(func.count(), func.count().filter(and_(true(), *rest)))
+        scanned, found = connection.execute(query.join_from(jobs, newest, newest.c.id == jobs.c.id)).one()
+        counts[state] = Count(found, scanned == SCANNED)
     return counts
 
 
-def _count_events(connection: Connection, wanted: EventFilter) -> Counter[str]:
+def _count_events(connection: Connection, wanted: EventFilter) -> dict[str, Count]:
     everything = replace(wanted, has_jobs=None, has_warnings=False)
     indexed, rest = _event_conditions(connection, everything)
     made = select(jobs.c.id).where(jobs.c.event_id == events.c.id).exists()
     failed = func.length(events.c.warnings) > len(b"[]")
-    newest = select(events.c.id).where(*indexed).order_by(events.c.id.desc()).limit(SCANNED).subquery()
-    query = (
-        select(made.label("made"), failed.label("failed"), func.count().label("events"))
-        .join(newest, newest.c.id == events.c.id)
-        .where(*rest)
-        .group_by(made, failed)
-    )
-    counts: Counter[str] = Counter()
-    for row in connection.execute(query):
-        counts["all"] += row.events
-        counts["jobs" if row.made else "none"] += row.events
-        counts["failed"] += row.events if row.failed else 0
-    return counts
+    newest = _newest(events, indexed)
+    counts = (func.count().filter(and_(tab, *rest)) for tab in (true(), made, failed))
+    query = select(func.count(), *counts).join_from(events, newest, newest.c.id == events.c.id)
+    scanned, *numbers = connection.execute(query).one()
+    found, with_jobs, with_warnings = (Count(number, scanned == SCANNED) for number in numbers)
+    without = replace(found, number=found.number - with_jobs.number)
+    return {"all": found, "jobs": with_jobs, "none": without, "failed": with_warnings}
 
 
-def _job_conditions(connection: Connection, wanted: JobFilter) -> tuple[list[Condition], list[Condition]]:
+def _newest(table: Table, conditions: Sequence[Condition]) -> Subquery:
+    """Return the ids of the rows that a filter without an index looks at."""
+    return select(table.c.id).where(*conditions).order_by(table.c.id.desc()).limit(SCANNED).subquery()
+
+
+def _job_conditions(
+    wanted: JobFilter, window: Sequence[Condition]
+) -> tuple[list[Condition], list[Condition]]:
     """Return the conditions that an index answers, and the rest."""
-    indexed = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
-    rest: list[Condition] = []
-    if wanted.route is not None:
-        indexed += [jobs.c.route == wanted.route, IS_LISTED]
-    elif wanted.task_id is not None:
-        indexed += [jobs.c.task_id == wanted.task_id, IS_LISTED]
-    if wanted.state is not None:
-        is_alone = wanted.route is None and wanted.task_id is None
-        # The index of jobs that need a person has their route.
-        by_route = wanted.route is not None and wanted.state in (JobState.DEAD, JobState.UNKNOWN)
-        (indexed if is_alone or by_route else rest).append(jobs.c.state == wanted.state)
-        if by_route:
-            indexed.append(NEEDS_PERSON)
-    if wanted.route is not None and wanted.task_id is not None:
-        rest.append(jobs.c.task_id == wanted.task_id)
+    of_route = [] if wanted.route is None else [jobs.c.route == wanted.route]
+    of_task = [] if wanted.task_id is None else [jobs.c.task_id == wanted.task_id]
+    in_state = [] if wanted.state is None else [jobs.c.state == wanted.state]
+    # Such jobs are few, and their index has their route.
+    needs_person = wanted.state in (JobState.DEAD, JobState.UNKNOWN)
+    indexed: list[Condition] = [*window]
+    rest: list[Condition]
+    if needs_person and of_route:
+        indexed, rest = [*indexed, *in_state, NEEDS_PERSON, *of_route], [*of_task]
+    elif of_route:
+        indexed, rest = [*indexed, *of_route, IS_LISTED], [*in_state, *of_task]
+    elif of_task and not needs_person:
+        indexed, rest = [*indexed, *of_task, IS_LISTED], [*in_state]
+    else:
+        indexed, rest = [*indexed, *in_state], [*of_task]
     if wanted.source is not None:
         of_event = select(events.c.id).where(events.c.id == jobs.c.event_id, events.c.source == wanted.source)
         rest.append(of_event.exists())

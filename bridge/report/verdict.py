@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from bridge.core.exact_json import dumps
 from bridge.core.job import Job, JobContent, JobState
-from bridge.core.json_text import shorten
 from bridge.routing.routing_table import RoutingTable
 
 #: The states of an event's jobs, the one that most needs a person first.
@@ -57,4 +56,4 @@ def arguments_text(job: JobContent, table: RoutingTable | None = None) -> str:
     if table is not None and table.is_sensitive(job.route):
         return "hidden"
     values = job.arguments or ()
-    return shorten(", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values))
+    return ", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values)

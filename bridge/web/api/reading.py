@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 from bridge import __version__
 from bridge.app import Bridge
 from bridge.core.event import JSON, rfc3339
+from bridge.core.job import JobState
 from bridge.outbox.activity import RouteActivity
 from bridge.outbox.listing import SCANNED, JobFilter, Window
 from bridge.outbox.pauses import Pausable
@@ -41,7 +42,7 @@ class Reading:
             "table_commit": None if version is None else version.commit,
             "routes": len(self._table.routes),
             "troubles": troubles(self._bridge),
-            "jobs": {str(state): count for state, count in counts.items()},
+            "jobs": {str(state): counts[state].number for state in JobState},
             "backlog": {"jobs": backlog.count, "oldest_created_at": oldest},
         }
 

@@ -162,7 +162,9 @@ def _own_page(url: str | None) -> str | None:
 
 def _action(name: str, target: Mapping[str, JSON], selected: int | None) -> Action:
     """Return an action of the person who is signed in."""
-    reason = request.form.get("reason", "").strip()[:REASON_CHARACTERS]
+    reason = request.form.get("reason", "").strip()
+    if len(reason) > REASON_CHARACTERS:
+        raise BadQuery(f"the reason has {len(reason):,} characters, expected at most {REASON_CHARACTERS}")
     return Action(session.get("name") or "page", None, name, target, selected, reason or None)
 
 

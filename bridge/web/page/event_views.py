@@ -107,7 +107,7 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
         page = listing.events(wanted, query.before)
         return render_template(
             "events.html", query=query, page=page, rows=verdicts.rows(page.rows),
-            counts=listing.count_events(wanted), tabs=EVENT_TABS, spans=SPANS, scanned=SCANNED,
+            wanted=wanted, counts=listing.count_events(wanted), tabs=EVENT_TABS, spans=SPANS, scanned=SCANNED,
             routes=[route.name for route in bridge.table.routes],
         )  # fmt: skip
 
@@ -141,10 +141,10 @@ def _event_page(bridge: Bridge, event_id: int) -> dict[str, object]:
     return {
         "summary": summary, "event": stored, "jobs": jobs, "verdict": verdict,
         "has_source": source is not None,
-        "explanations": nearest_first(own), "others": len(explanations) - len(own), "mask": mask,
-        "tree": tree(stored.payload) if stored.body else None,
+        "explanations": nearest_first(own), "others": len(explanations) - len(own),
+        "tree": tree(stored.payload, mask) if stored.body else None,
         "size": len(stored.body),
-        "curl": curl_command(stored, url), "send": send_command(stored, url, event_id),
+        "curl": curl_command(stored, url, mask), "send": send_command(stored, url, event_id, mask),
         "yaml": _test_yaml(bridge, event_id, stored),
     }  # fmt: skip
 

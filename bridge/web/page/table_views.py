@@ -43,7 +43,7 @@ def add_table_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def table() -> str:
         return render_template(
             "table.html", problems=[*bridge.reloader.rejected], trouble=troubles(bridge),
-            version=table_version(bridge), mask=bridge.mask,
+            version=table_version(bridge),
         )  # fmt: skip
 
     @blueprint.get("/refused")

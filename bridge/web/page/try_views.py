@@ -49,11 +49,11 @@ def add_try_views(blueprint: Blueprint, bridge: Bridge) -> None:
             try:
                 event, warning = _read(bridge, given)
             except (Refusal, BadQuery) as refused:
-                error = bridge.mask(str(refused))
+                error = str(refused)
         explanations = () if event is None else bridge.table.explain(event)
         own = [each for each in explanations if event is not None and each.route.source == event.source]
         return render_template(
-            "try.html", given=given, event=event, error=error, warning=warning, mask=bridge.mask,
+            "try.html", given=given, event=event, error=error, warning=warning,
             explanations=nearest_first(own), others=len(explanations) - len(own),
             known={name: [*source.type.events] for name, source in bridge.table.sources.items()},
         )  # fmt: skip
@@ -62,7 +62,7 @@ def add_try_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def build(event_id: int) -> str:
         event = bridge.outbox.event(event_id)
         return render_template(
-            "build.html", event=event, event_id=event_id, tree=tree(event.payload),
+            "build.html", event=event, event_id=event_id, tree=tree(event.payload, bridge.mask),
             tasks=bridge.table.tasks.values(), **_built(bridge, event, _start(bridge, event)),
         )  # fmt: skip
 

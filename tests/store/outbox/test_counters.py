@@ -181,6 +181,20 @@ def test_retention_folds_the_rows_and_changes_no_count(
     assert counted(outbox, EVENTS)["github", "push", "unmatched"] == 4
 
 
+def test_a_fold_never_moves_the_time_of_the_last_event_back(outbox: Outbox) -> None:
+    """A process whose clock is behind, or which writes late, may be folded last."""
+    event = [((EVENTS.name, "github", "push", "matched"), 1.0)]
+    for number, at in enumerate((NOW + 200, NOW + 100)):
+
+        def write(connection: Connection, number: int = number, at: float = at) -> None:
+            counters._write(connection, f"process {number}", at, event)
+            counters.fold(connection)
+
+        outbox._database.write(write)
+        assert counted(outbox, LAST_EVENT) == {("github",): NOW + 200}
+    assert sum(counted(outbox, EVENTS).values()) == 2
+
+
 def count_and_fail(connection: Connection) -> None:
     counters.count(connection, REFUSED, "github", "timeout")
     raise ZeroDivisionError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,11 @@ EVER = Window(0.0)
 def receive(outbox: Outbox, number: int, *jobs: Any, warnings: Iterable[str] = (), **event: Any) -> int:
     given = make_event(event.pop("payload", {"number": number}), **{"delivery_id": f"d-{number}"} | event)
     return outbox.store(make_webhook(*jobs, event=given, warnings=warnings)).event_id
+
+
+def shown(counts: Mapping[Any, listing.Count]) -> dict[str, str]:
+    """The counts that are not 0, as a tab shows them."""
+    return {str(key): str(count) for key, count in counts.items() if str(count) != "0"}
 
 
 def ids(page: listing.Page[listing.ListedEvent]) -> list[int]:
@@ -117,7 +122,18 @@ class TestEvents:
         receive(outbox, 1)
         receive(outbox, 2, warnings=["no"])
         counts = outbox.listing.count_events(EventFilter(EVER, has_jobs=True))
-        assert counts == {"all": 3, "jobs": 1, "none": 2, "failed": 1}
+        assert shown(counts) == {"all": "3", "jobs": "1", "none": "2", "failed": "1"}
+
+    def test_a_count_that_leaves_out_older_events_says_so(
+        self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listing, "SCANNED", 2)
+        receive(outbox, 0, make_job("x"), warnings=["no"])
+        receive(outbox, 1)
+        assert shown(outbox.listing.count_events(EventFilter(EVER)))["jobs"] == "1+"
+        receive(outbox, 2)
+        counts = shown(outbox.listing.count_events(EventFilter(EVER)))
+        assert counts == {"all": "2+", "jobs": "0+", "none": "2+", "failed": "0+"}
 
     def test_ids_of_a_filter(self, outbox: Outbox) -> None:
         made = [receive(outbox, number, source="github" if number % 2 else "alerts") for number in range(4)]
@@ -153,14 +169,38 @@ class TestJobs:
         assert found(window=Window(0.0, NOW + 500)) == [c, b, a]
         assert outbox.listing.job_ids(JobFilter(EVER, state=JobState.WAITING)) == [late, c, a]
 
-        def counts(**wanted: Any) -> dict[str, int]:
-            counted = outbox.listing.count_jobs(replace(JobFilter(EVER), **wanted))
-            return {str(state): count for state, count in counted.items() if count}
+        def counts(**wanted: Any) -> dict[str, str]:
+            return shown(outbox.listing.count_jobs(replace(JobFilter(EVER), **wanted)))
 
-        assert counts() == {"waiting": 3, "dead": 1}
-        assert counts(state=JobState.DEAD) == {"waiting": 3, "dead": 1}
-        assert counts(route="second") == {"waiting": 1, "dead": 1}
+        assert counts() == {"None": "4", "waiting": "3", "dead": "1"}
+        assert counts(state=JobState.DEAD) == {"None": "4", "waiting": "3", "dead": "1"}
+        assert counts(route="second") == {"None": "2", "waiting": "1", "dead": "1"}
         assert counts(source="alerts") == {}
+
+    @pytest.mark.parametrize(
+        ("wanted", "dead", "canceled"),
+        [
+            ({}, "1", "1"),
+            ({"route": "first"}, "1", "0+"),
+            ({"task_id": make_task().id}, "1", "0+"),
+            ({"route": "first", "task_id": make_task().id}, "1", "0+"),
+            ({"source": "github"}, "1", "1"),
+        ],
+        ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+    )
+    def test_a_tab_never_hides_an_older_job(
+        self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch, wanted: Any, dead: str, canceled: str
+    ) -> None:
+        (gone, *_) = store(outbox, make_job("x"), dead_job())
+        outbox.cancel(gone, (JobState.WAITING,))
+        store(outbox, *(make_job(number) for number in range(2)))
+        monkeypatch.setattr(listing, "SCANNED", 2)
+        counts = outbox.listing.count_jobs(replace(JobFilter(EVER), **wanted))
+        assert (str(counts[JobState.DEAD]), str(counts[JobState.CANCELED])) == (dead, canceled)
+        assert str(counts[JobState.WAITING]) == str(counts[None]) == "2+"
+        for state in (None, *JobState):
+            listed = outbox.listing.jobs(replace(JobFilter(EVER), state=state, **wanted)).rows[:2]
+            assert len(listed) == counts[state].number, state
 
     def test_pages(self, outbox: Outbox) -> None:
         made = store(outbox, *(make_job(number) for number in range(4)))
@@ -204,7 +244,16 @@ INDEXED = {
         JobFilter(Window(NOW - 1), route="first", state=JobState.DEAD)
     ),
     "jobs of a task": lambda outbox: outbox.listing.jobs(JobFilter(Window(NOW - 1), task_id="x")),
+    "dead jobs of a task": lambda outbox: outbox.listing.jobs(
+        JobFilter(Window(NOW - 1), task_id="x", state=JobState.DEAD)
+    ),
     "counts of jobs": lambda outbox: outbox.listing.count_jobs(JobFilter(Window(NOW - 1))),
+    "counts of a route": lambda outbox: outbox.listing.count_jobs(JobFilter(Window(NOW - 1), route="first")),
+    "counts of a task": lambda outbox: outbox.listing.count_jobs(JobFilter(Window(NOW - 1), task_id="x")),
+    "counts of a source": lambda outbox: outbox.listing.count_jobs(JobFilter(Window(NOW - 1), source="x")),
+    "counts of events": lambda outbox: outbox.listing.count_events(
+        EventFilter(Window(NOW - 1), route="first", state=JobState.DEAD)
+    ),
     "routes": lambda outbox: outbox.activity.routes(["first"], Window(NOW - 1)),
     "sources": lambda outbox: outbox.activity.sources(["github"], Window(NOW - 1)),
     "needy": lambda outbox: outbox.activity.needy(),

@@ -227,6 +227,12 @@ class TestPause:
         assert intake.outbox.paused() == []
         assert [each.action.reason for each in intake.outbox.audit.entries()] == ["a freeze", "a freeze"]
 
+    def test_a_long_reason_is_refused_and_not_cut(self, intake: Intake, browser: Browser) -> None:
+        data = {"kind": "route", "name": "deploy main", "order": "pause", "reason": "x" * 501}
+        answer = browser.post("/pause", data)
+        assert (answer.status_code, "the reason has 501 characters" in answer.text) == (400, True)
+        assert intake.outbox.audit.entries() == []
+
     def test_what_is_not_in_the_table_is_refused(self, intake: Intake, browser: Browser) -> None:
         data = {"kind": "route", "name": "x" * 100_00, "order": "pause"}
         assert browser.post("/pause", data).status_code == 400

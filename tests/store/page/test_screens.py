@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
+from urllib.parse import unquote_plus
 from uuid import uuid4
 
 import orjson
@@ -12,7 +14,7 @@ import pytest
 from bridge.intake.answer import Answer
 from tests.store.page.conftest import PASSWORD, Browser, Tags
 from tests.support.intake import VARIABLES, Intake, github_headers, sample
-from tests.support.tables import wait_until
+from tests.support.tables import make_event, make_webhook, wait_until
 
 #: Texts that try to become more than text.
 HOSTILE = (
@@ -147,6 +149,35 @@ class TestEvent:
             assert secret not in text, path
             assert "&lt;secret&gt;" in text, path
             assert "<secret>" not in text, path
+
+    def test_no_part_of_a_secret_is_left_where_text_is_cut(self, intake: Intake, browser: Browser) -> None:
+        secret = VARIABLES["GITHUB_SECRET"]
+        # Half of a secret at each place where a cell, a tree or a message may end.
+        texts = ["x" * (at - 12) + secret for at in (24, *range(40, 2101, 20), 20_000)]
+        named = {text: text for text in texts}
+        for text in texts[:20]:
+            push(intake, ref="refs/heads/main", after=text, repository={"full_name": text}, **named)
+            push(intake, ref=text)
+        push(intake, ref="refs/heads/main", repository=named)
+        paths = [
+            "/events",
+            "/jobs",
+            *(f"/events/{number}" for number in range(1, 42)),
+            "/build/1",
+            "/build/2",
+        ]
+        for path in (*paths, *(f"/jobs/{number}" for number in range(1, 22))):
+            text = unescape(browser.text(path))
+            assert "<secret>" in text, path
+            assert "It" not in text.replace("Items", "").replace("Its jobs", ""), path
+
+    def test_a_secret_is_masked_before_it_is_quoted(self, intake: Intake, browser: Browser) -> None:
+        secret = VARIABLES["GITHUB_SECRET"]
+        given = make_event({"ref": secret}, headers={"user-agent": secret}, delivery_id=f"a/{secret} +")
+        intake.outbox.store(make_webhook(event=given))
+        for path in ("/events?from=2020-01-01", "/events/1"):
+            assert "Everybody" not in unescape(unquote_plus(browser.text(path)))
+        assert "-H 'user-agent: <secret>'" in unescape(browser.text("/events/1"))
 
 
 class TestHostile:
