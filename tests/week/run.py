@@ -22,6 +22,7 @@ from tests.chaos.schedule import BY_THEEYE, CLOCKS, Action, What, schedule
 from tests.chaos.table import TASKS
 from tests.support.delivery import posts
 from tests.support.postgresql import Cluster
+from tests.support.tables import wait_until
 from tests.week.judgement import Firing, Planned, Sample, judge_alerts, judge_growth, medians
 from tests.week.plan import DAYS, FAULTS, Scene
 from tests.week.record import Housekeeping, Record, run
@@ -42,6 +43,8 @@ FIRES_WITHIN, CLEARS_WITHIN = 240.0, 300.0
 LEAST_CHAOS = 10.0
 #: Pushes that reach each of two web processes, most probably.
 PUSHES = 8
+#: Prometheus has seen these counters at 0: it sees no growth where a series begins.
+KNOWN = 'count_over_time(bridge_jobs_ended_total{route="refused"}[1m]) > 2'
 #: Seconds until an edit of the table is in force, at most.
 RELOADED_WITHIN = 60.0
 
@@ -280,6 +283,7 @@ def _live(
         alerts = Alerts(server, week.begun, tell)
         with alerts.looking, scales.measuring:
             week.edit()
+            wait_until(lambda: server.query(KNOWN), "the series of the new routes")
             load.start()
             scene.beacon.start()
             for day in range(1, len(DAYS) + 1):
