@@ -4,6 +4,8 @@
 # make slow    the tests that make test leaves out: further cases, such as other databases, signals and faults,
 #              and all examples of the properties that make test tries on a part of them
 # make chaos   breaks everything for an hour, and prints what was survived
+# make week    runs a week of production in an hour: traffic, faults, edits, an upgrade and backups, and every
+#              alert rule; WEEK_ARGS="--seconds 600 --store sqlite" is shorter, on SQLite
 # make bench   compares the bridge with bare Flask, Node-RED, Debian's webhook and the bridge of 0.1.0, and writes
 #              bench/RESULTS.md; BASE=v0.1.0 is the earlier bridge, BENCH_ARGS=--help shows the options
 # make growth  measures what becomes slower as the table, the backlog or the database grows, and writes
@@ -21,7 +23,7 @@ TEST_ARGS ?= --numprocesses 3 --dist worksteal
 # Compiled modules are stored even if the environment forbids it: each of many processes would compile them again.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: demo test quick slow lint chaos bench growth docs lock audit clean
+.PHONY: demo test quick slow lint chaos week bench growth docs lock audit clean
 
 demo: .venv/.run
 	@$(BIN)/python -m bridge demo $(DEMO_ARGS)
@@ -43,6 +45,9 @@ lint: .venv/.test
 
 chaos: .venv/.test
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+week: .venv/.test
+	@$(BIN)/python -m tests.week $(WEEK_ARGS)
 
 # Without npm the report says that Node-RED was not measured.
 bench: .venv/.run

@@ -17,13 +17,13 @@ _IN_HTML = (("Content-Type", "text/html"),)
 #: Seconds between a refusal and a welcome.
 _FLAP = 0.3
 #: What every order takes, seconds.
-_ALWAYS = 0.08
+ALWAYS = 0.08
 
 
 def begin(theeye: StandIn) -> None:
     """Let it be as it is where nothing goes wrong: not so fast that no kill finds a send in flight."""
     theeye.clear()
-    theeye.fault(Fault(hang=_ALWAYS))
+    theeye.fault(Fault(hang=ALWAYS))
 
 
 def happen(theeye: StandIn, action: Action, ended: threading.Event) -> None:
@@ -42,7 +42,7 @@ def happen(theeye: StandIn, action: Action, ended: threading.Event) -> None:
     else:
         theeye.clear()
         theeye.fault(_fault(action, time.time()))
-        theeye.fault(Fault(hang=_ALWAYS))
+        theeye.fault(Fault(hang=ALWAYS))
         ended.wait(action.lasts)
         begin(theeye)
 

@@ -24,8 +24,19 @@ _PATIENCE = 30.0
 class Load:
     """So many clients, from `start` until `finish`. What is pushed follows from the seed."""
 
-    def __init__(self, port: int, seed: int, clients: int) -> None:
+    def __init__(
+        self,
+        port: int,
+        seed: int,
+        clients: int,
+        *,
+        pause: tuple[float, float] = _PAUSE,
+        name: str = "commit",
+    ) -> None:
+        """`pause` is the time between two pushes of a client; `name` begins the name of each commit."""
         self._port = port
+        self._pause = pause
+        self._name = name
         self._seed = seed
         self._finishing = threading.Event()
         # Guards what follows.
@@ -88,14 +99,14 @@ class Load:
                 number = self._begun
             random = Random(f"{self._seed} {number}")
             (kind,) = random.choices(KINDS, WEIGHTS)
-            commit, member = f"commit-{number:06}", random.choice(members(kind))
+            commit, member = f"{self._name}-{number:06}", random.choice(members(kind))
             if kind is Kind.ONCE:
                 self._push_twins(client, commit, member)
             else:
                 self._push(client, commit, kind, member)
             if random.random() < 1 / _REDELIVERED:
                 self._note(client.push(commit, kind, member).status)
-            self._finishing.wait(random.uniform(*_PAUSE))
+            self._finishing.wait(random.uniform(*self._pause))
         client.close()
 
     def _push_twins(self, client: Client, commit: str, member: str) -> None:

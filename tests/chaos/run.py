@@ -129,11 +129,17 @@ class Lane:
                 self.happened[action.what] += 1
                 at = time.time()
                 self._do(action)
-                if action.what not in HARMLESS:
-                    ended = at + AT_ONCE if action.what in SUDDEN else time.time()
-                    self.causes.append(Cause(at, ended, WITH_STATUS.get(action.what), action.kind))
+                self.causes += causes_of(action, at, time.time())
         except BaseException as error:  # noqa: BLE001 - raised in `finish`
             self._error = error
+
+
+def causes_of(action: Action, begun: float, ended: float) -> list[Cause]:
+    """What that may have cost: empty where it costs no answer."""
+    if action.what in HARMLESS:
+        return []
+    ended = begun + AT_ONCE if action.what in SUDDEN else ended
+    return [Cause(begun, ended, WITH_STATUS.get(action.what), action.kind)]
 
 
 def run(
@@ -248,12 +254,12 @@ def judge(
         violations=(
             *violations(history),
             *(Violation("ended by itself", said) for said in system.crashed),
-            *_written(system.log),
+            *written(system.log),
         ),
     )
 
 
-def _written(log: str) -> list[Violation]:
+def written(log: str) -> list[Violation]:
     """What must stand in no log."""
     found = [
         Violation("secret", f"the log shows {name}") for name, value in ENVIRONMENT.items() if value in log

@@ -125,18 +125,21 @@ class Action:
         return ", ".join([self.what, *more])
 
 
-def schedule(seed: int, seconds: float, whats: Sequence[What]) -> tuple[Action, ...]:
-    """One after another of `whats` for so many seconds; each comes once before any comes again."""
+def schedule(seed: int, seconds: float, whats: Sequence[What], calm: float = 1.0) -> tuple[Action, ...]:
+    """One after another of `whats` for so many seconds; each comes once before any comes again.
+
+    With `calm` the time between two is so many times as long.
+    """
     random = Random(f"{seed} {' '.join(whats)}")
     actions: list[Action] = []
     pause = _PAUSE_OF_THEEYE if set(whats) <= set(BY_THEEYE) else _PAUSE
-    at = random.uniform(*pause)
+    at = calm * random.uniform(*pause)
     for what in _dealt(random, whats):
         action = _action(random, at, what, seconds)
         if at + action.lasts > seconds:
             return tuple(actions)
         actions.append(action)
-        at += action.lasts + random.uniform(*pause)
+        at += action.lasts + calm * random.uniform(*pause)
     raise AssertionError("the cards never end")
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -89,7 +90,7 @@ class System:
         #: The last that each process said which ended by itself.
         self.crashed: list[str] = []
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> Self:
         try:
             for program in self._programs:
                 self._running.enter_context(program)

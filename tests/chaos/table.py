@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -108,10 +109,13 @@ def write_table(folder: Path, url: str) -> Path:
     return path
 
 
-def stand_in() -> StandIn:
-    """TheEye with every kind's task."""
+def stand_in(more: Iterable[StandInTask] = ()) -> StandIn:
+    """TheEye with every kind's task, and `more`."""
     argument = (Argument("commit"),)
     return StandIn(
         ["acme"],
-        [StandInTask(TASKS[kind], ENVIRONMENT[f"{kind.upper()}_KEY"], kind, argument) for kind in Kind],
+        [
+            *(StandInTask(TASKS[kind], ENVIRONMENT[f"{kind.upper()}_KEY"], kind, argument) for kind in Kind),
+            *more,
+        ],
     )

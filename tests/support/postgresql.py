@@ -115,9 +115,18 @@ class Cluster:
 
     def move(self, url: str) -> str:
         """Back up a database with pg_dump, drop it, and restore it with psql; the URL of the new one."""
-        backup = f"{url.rpartition('/')[2]}.sql"
-        self._run("pg_dump", *self._address, f"--file={backup}", url.rpartition("/")[2])
+        backup = self.back_up(url)
         self.drop(url)
+        return self.restore(backup)
+
+    def back_up(self, url: str) -> str:
+        """Back up a database with pg_dump; the name of the file."""
+        database = url.rpartition("/")[2]
+        self._run("pg_dump", *self._address, f"--file={database}.sql", database)
+        return f"{database}.sql"
+
+    def restore(self, backup: str) -> str:
+        """Restore a backup with psql; the URL of the new database."""
         restored = self.create_database()
         options = "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={backup}"
         self._run("psql", *self._address, *options, restored.rpartition("/")[2])

@@ -76,6 +76,11 @@ class Prometheus:
         found: list[dict[str, Any]] = self._get("targets")["activeTargets"]
         return found
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """The alerts that are pending or fire, each with its `labels` and `state`."""
+        found: list[dict[str, Any]] = self._get("alerts")["alerts"]
+        return found
+
     def _get(self, path: str) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}"
         with urllib.request.urlopen(url, timeout=PATIENCE) as response:

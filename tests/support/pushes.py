@@ -83,23 +83,31 @@ class Answer:
 class Client:
     """One sender, on a connection that it keeps as long as that works."""
 
-    def __init__(self, port: int, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        timeout: float = 60.0,
+        *,
+        source: str = "github",
+        secret: str = VARIABLES["HOOK_SECRET"],
+    ) -> None:
+        self._path = f"/hooks/{source}"
+        self._secret = secret.encode()
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def push(self, commit: str, branch: str = "main", repository: str = "acme/api") -> Answer:
         """Push once."""
         pushed = {"ref": f"refs/heads/{branch}", "before": "", "after": commit}
         body = json.dumps({**pushed, "repository": {"full_name": repository}}).encode()
-        secret = VARIABLES["HOOK_SECRET"].encode()
         headers = {
             "Content-Type": "application/json",
             "X-GitHub-Event": "push",
             "X-GitHub-Delivery": f"delivery-of-{commit}",
-            "X-Hub-Signature-256": "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest(),
+            "X-Hub-Signature-256": "sha256=" + hmac.new(self._secret, body, hashlib.sha256).hexdigest(),
         }
         begun = time.monotonic()
         try:
-            self._connection.request("POST", "/hooks/github", body, headers)
+            self._connection.request("POST", self._path, body, headers)
             response = self._connection.getresponse()
             answered = response.read()
         except (OSError, http.client.HTTPException):

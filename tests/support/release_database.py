@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 
 import orjson
 import psycopg
-import pytest
 from sqlalchemy import text
 
 from bridge.core.task import OnUnknown
@@ -128,8 +127,7 @@ def fill(server: Release, theeye: StandIn) -> None:
 
 def unsigned(server: Release) -> pushes.Answer:
     """Push with a wrong secret."""
-    with pytest.MonkeyPatch.context() as patched, closing(Client(server.port)) as stranger:
-        patched.setitem(VARIABLES, "HOOK_SECRET", "another secret")
+    with closing(Client(server.port, secret="another secret")) as stranger:
         return stranger.push("unsigned")
 
 

@@ -170,6 +170,10 @@ class Program(ABC):
         self._process.wait(PATIENCE)
         self._process = None
 
+    def set(self, name: str, value: str) -> None:
+        """Set a variable of its environment from its next start on."""
+        self._environ[name] = value
+
     @abstractmethod
     def _command(self) -> list[str]:
         """What is executed."""
