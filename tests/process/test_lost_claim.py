@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from bridge.core.job import Attempt, Job, JobState, Outcome
 from bridge.outbox import session, sqlite
 from bridge.outbox.schema import jobs
 from bridge.outbox.store import Outbox
+from bridge.outbox.writer import WRITES_OPTION
 from tests.support.pushes import VARIABLES, push, stand_in, write_table
 from tests.support.server import Server, Worker
 from tests.support.tables import wait_until
@@ -39,11 +40,15 @@ class LongRunning(Worker):
         return [sys.executable, "-c", f"{steady}; runpy.run_module('bridge', run_name='__main__')", "worker"]
 
 
-def end_leases(url: str, seconds: float = 60.0) -> None:
-    """As if all that is claimed had been claimed so much earlier."""
+def end_leases(url: str, seconds: float = 60.0, before: Callable[[], None] = lambda: None) -> None:
+    """As if all that is claimed had been claimed so much earlier.
+
+    On SQLite nobody else can write while `before` runs, so that a process that it freezes has no lock.
+    """
     connect = session.connect if url.startswith("postgresql") else sqlite.connect
     engine = connect(url)
-    with engine.begin() as connection:
+    with engine.connect().execution_options(**{WRITES_OPTION: True}) as connection, connection.begin():
+        before()
         held = jobs.c.state == JobState.SENDING
         connection.execute(update(jobs).where(held).values(lease_until=jobs.c.lease_until - seconds))
     engine.dispose()
@@ -70,8 +75,7 @@ def test_a_frozen_worker_does_not_overwrite_a_newer_claim(
             theeye.fault(Fault(hang=90, times=1))
             assert push(server.port, "abc").status == 202
             theeye.wait_for_requests(1)
-            first.freeze()
-            end_leases(url)
+            end_leases(url, before=first.freeze)
 
             if newer == "is being sent":
                 theeye.fault(Fault(hang=90, times=1))

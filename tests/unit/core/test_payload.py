@@ -8,11 +8,11 @@ from time import process_time
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bridge.core import exact_json
 from bridge.core.errors import Unreadable
 from bridge.core.payload import (
     FORM_SLICE_BYTES,
@@ -127,12 +127,13 @@ class TestJson:
     @pure
     @given(st.binary(max_size=60) | st.text('{}[],:"\\u0d8e19-.nat ', max_size=60).map(str.encode))
     @example(b'{"a":')
+    @example(b"18500000000000000000")
     def test_nothing_else_is_raised(self, body: bytes) -> None:
         try:
             value = parse_json(body)
         except Unreadable:
             return
-        assert orjson.loads(orjson.dumps(value)) == value
+        assert exact_json.loads(exact_json.dumps(value)) == value
 
 
 class TestDepth:
