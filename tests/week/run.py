@@ -98,6 +98,8 @@ class Week:
         self.planned: list[Planned] = []
         self.happened: Counter[What] = Counter()
         self._branch = ""
+        # Held while processes may start: a cold start refuses an invalid table.
+        self._starting = threading.Lock()
         self.edits = 0
         self.violations: list[Violation] = []
 
@@ -138,7 +140,8 @@ class Week:
             elif action.what in BY_THEEYE:
                 faults.happen(scene.theeye, action, ended)
             else:
-                scene.system.happen(action, ended)
+                with self._starting:
+                    scene.system.happen(action, ended)
 
         whats = tuple(what for what in scene.system.whats if what not in CLOCKS)
         lanes = [Lane(schedule(seed, seconds, each, asked.calm), happen) for each in (BY_THEEYE, whats)]
@@ -146,7 +149,8 @@ class Week:
         try:
             self._housekeeping.prune()
             self.edit()
-            self._spoil_and_correct()
+            with self._starting:
+                self._spoil_and_correct()
             self.edits += 1
             self._housekeeping.back_up(lambda: load.taken)
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
