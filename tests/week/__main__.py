@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ def main() -> int:
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="postgresql")
     parser.add_argument("--previous", default=PREVIOUS, help=f"the release before the upgrade ({PREVIOUS})")
     asked = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # each ends all that was started
+        signal.signal(number, signal.default_int_handler)
     begun = time.monotonic()
 
     def tell(text: str) -> None:
