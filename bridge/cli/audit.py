@@ -21,7 +21,7 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     operator's name.
     """
     with terminal.outbox(shows_name=True) as outbox:
-        entries = outbox.audit.entries(since=since, limit=limit)
+        entries = terminal.newest(outbox.audit.entries(since=since, limit=limit + 1), limit)
     if in_json:
         terminal.say_json([audit_json(entry) for entry in entries])
     else:

@@ -64,7 +64,8 @@ def backup(terminal: Terminal, file: Path | None) -> None:
     """
     url = terminal.settings.database_url
     if url.startswith("postgres"):
-        raise click.UsageError(f"db backup copies only SQLite; for PostgreSQL, run\n{pg_dump_command(url)}")
+        instead = "db backup copies only SQLite; for PostgreSQL, run as the role that owns the tables"
+        raise click.UsageError(f"{instead}\n{pg_dump_command(url)}")
     with terminal.hints_without_store(url):
         path, events, jobs = back_up(url, file, time.time())
     terminal.say([f"backup: {path}", f"{path.stat().st_size:,} bytes, {events} events, {jobs} jobs"])

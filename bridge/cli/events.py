@@ -45,9 +45,10 @@ def list_events(
         _list_refused(terminal, source, since, limit, in_json)
         return
     with terminal.outbox(shows_name=True) as outbox:
-        listed = outbox.events(source=source, since=since, limit=limit)
-        if source is not None and not listed:
+        found = outbox.events(source=source, since=since, limit=limit + 1)
+        if source is not None and not found:
             require_source(terminal, outbox, source)
+    listed = terminal.newest(found, limit)
     if in_json:
         terminal.say_json([event_json(event) for event in listed])
     else:
@@ -109,9 +110,10 @@ def _list_refused(
     terminal: Terminal, source: str | None, since: float | None, limit: int, in_json: bool
 ) -> None:
     with terminal.outbox(shows_name=True) as outbox:
-        refused = outbox.refused(source=source, since=since, limit=limit)
-        if source is not None and not refused:
+        found = outbox.refused(source=source, since=since, limit=limit + 1)
+        if source is not None and not found:
             require_source(terminal, outbox, source)
+    refused = terminal.newest(found, limit)
     if in_json:
         terminal.say_json([refused_json(one) for one in refused])
     else:

@@ -46,10 +46,11 @@ def list_jobs(
     """
     with terminal.outbox(shows_name=True) as outbox:
         wanted = JobState(state) if state else None
-        listed = outbox.jobs(state=wanted, route=route, since=since, limit=limit)
-        if route is not None and not listed:
+        found = outbox.jobs(state=wanted, route=route, since=since, limit=limit + 1)
+        if route is not None and not found:
             require_route(terminal, outbox, route)
         paused = outbox.paused()
+    listed = terminal.newest(found, limit)
     if in_json:
         terminal.say_json([job_json(job) for job in listed])
     else:

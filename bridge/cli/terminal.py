@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
@@ -23,6 +23,8 @@ from bridge.sources.base.discovery import discover
 
 if TYPE_CHECKING:
     from bridge.outbox.store import Outbox
+
+T = TypeVar("T")
 
 #: The number of a stored job or event: every database can hold it.
 NUMBER = click.IntRange(1, 2**63 - 1)
@@ -80,6 +82,12 @@ class Terminal:
     def warn(self, text: str) -> None:
         """Print a line on standard error."""
         click.echo(self.fit(text), err=True)
+
+    def newest(self, found: Sequence[T], limit: int) -> Sequence[T]:
+        """Return the first `limit` of `found`; if there are more, say so on standard error."""
+        if len(found) > limit:
+            self.warn(f"only the newest {limit} are listed; list more with --limit")
+        return found[:limit]
 
     def load(
         self, path: Path | None = None, *, require_env: bool = False, with_tests: bool = False

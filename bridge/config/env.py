@@ -89,8 +89,10 @@ class Environment:
         if value is None:
             return None
         name, characters = env_name(scalar), len(strip_invisible(value))
+        is_ours = user == "a source"
+        origin = "create one with openssl rand -hex 32" if is_ours else f"copy it from its page at {user}"
         if not characters:
-            hint = f"set {name}, or the file that {name}_FILE names; openssl rand -hex 32 creates one"
+            hint = f"set {name}, or the file that {name}_FILE names; {origin}"
             self._error(scalar.place, f"the secret in {name} is blank", hint)
             return None
         secret = Secret(value)
@@ -102,7 +104,7 @@ class Environment:
         if characters < MIN_SECRET_CHARACTERS:
             message = f"the secret in {name} has {len(value)} characters"
             masked = "" if characters >= MIN_MASKED_CHARACTERS else " and too short to be masked in the log"
-            hint = f"it is easily guessed{masked}; create one with openssl rand -hex 32"
+            hint = f"it is easily guessed{masked}; {origin}"
             self._warn(scalar.place, message, hint)
         return secret
 

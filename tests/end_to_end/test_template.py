@@ -1,4 +1,4 @@
-"""The template of five files works with the wheel alone, in an empty folder."""
+"""The template of six files works with the wheel alone, in an empty folder."""
 
 from __future__ import annotations
 

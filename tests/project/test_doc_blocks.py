@@ -65,6 +65,7 @@ NOT_RUN = {
     "pip": "changes that environment, and needs a network",
     "git": "needs a remote repository",
     "heroku": "needs an account",
+    "honcho": "may be missing; test_platforms.py checks the Procfile",
     "dokku": "needs a server with Dokku",
     "rm": "the table that it removes is another here",
     "curl": "needs the deployed bridge",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import click
+import pytest
 
 from bridge.cli import main
 from bridge.config.load import load
@@ -39,6 +42,16 @@ def test_the_generated_parts_are_what_the_code_declares() -> None:
 
 def test_every_generated_part_is_on_one_page() -> None:
     assert sorted(part for text in DOCS.values() for part in part_names(text)) == sorted(parts())
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is missing")
+def test_git_ignores_each_secret_that_a_page_creates_in_the_checkout() -> None:
+    """The guides for platforms commit the whole checkout."""
+    written = {path for text in DOCS.values() for path in re.findall(r"openssl rand .* > ([^/\s].*)", text)}
+    assert "github-secret" in written
+    for path in sorted({*written, ".env"}):
+        command = ["git", "check-ignore", "--quiet", "--no-index", path]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, path
 
 
 def test_every_dependency_has_a_reason() -> None:

@@ -107,10 +107,10 @@ def test_the_template_names_this_release() -> None:
     assert line == f"theeye-bridge @ git+https://github.com/YOUR-ORGANIZATION/theeye-bridge@v{__version__}"
 
 
-def test_the_template_has_five_files_and_starts_like_the_checkout() -> None:
+def test_the_template_has_six_files_and_starts_like_the_checkout() -> None:
     files = {path.relative_to(TEMPLATE).as_posix() for path in TEMPLATE.rglob("*") if path.is_file()}
     assert files == {
-        ".github/workflows/check.yml", "Procfile", "config/routes.yml", "config/tests.yml",
+        ".github/workflows/check.yml", ".gitignore", "Procfile", "config/routes.yml", "config/tests.yml",
         "requirements.txt",
     }  # fmt: skip
     assert (TEMPLATE / "Procfile").read_text() == (ROOT / "Procfile").read_text()

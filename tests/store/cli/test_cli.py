@@ -237,6 +237,19 @@ def test_jobs_and_events_are_listed(terminal: Terminal) -> None:
     assert len(json.loads(terminal.run("events", "list", "--json", "--limit", "1").stdout)) == 1
 
 
+def test_a_list_that_is_cut_says_so(terminal: Terminal) -> None:
+    for _ in range(2):
+        terminal.store(("abc",))
+    for number in ("1", "2"):
+        terminal.run("jobs", "cancel", number)
+    for command in (("jobs", "list"), ("events", "list"), ("audit",)):
+        cut = terminal.run(*command, "--json", "--limit", "1")
+        assert [each["id"] for each in json.loads(cut.stdout)] == [2]
+        assert "only the newest 1 are listed; list more with --limit\n" in cut.stderr
+        whole = terminal.run(*command, "--limit", "2")
+        assert "are listed" not in whole.stderr
+
+
 def test_a_job_is_shown_with_its_attempts(terminal: Terminal) -> None:
     job = terminal.store(("abc",))
     terminal.attempt(Decision(JobState.WAITING, time.time() + 60, "500 oh"), Outcome.UNKNOWN)

@@ -261,7 +261,7 @@ def test_for_postgresql_it_prints_the_command_without_the_password(terminal: Ter
     done = terminal.run("db", "backup", DATABASE_URL=url)
     assert done.exit_code == 2
     assert done.output.endswith(
-        "Error: db backup copies only SQLite; for PostgreSQL, run\n"
+        "Error: db backup copies only SQLite; for PostgreSQL, run as the role that owns the tables\n"
         "pg_dump --format=custom --file=bridge.dump "
         "'postgresql://bob@db.example:5432/bridge?sslmode=verify-full'\n"
     )

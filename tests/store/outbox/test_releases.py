@@ -175,6 +175,26 @@ def test_status_says_that_an_upgrade_is_due_and_makes_none(url: str, tmp_path: P
     assert after == before
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_this_release_backs_up_an_older_database_as_it_is(release: str, tmp_path: Path) -> None:
+    old, copy = (f"sqlite:///{tmp_path / name}" for name in ("old.db", "copy.db"))
+    load(release, old)
+    with beside(old) as connection:
+        before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        stored = rows(connection, tables(connection))
+    (tmp_path / "terminal").mkdir()
+    terminal = Terminal(tmp_path / "terminal")
+
+    done = terminal.run("db", "backup", str(tmp_path / "copy.db"), DATABASE_URL=old)
+
+    assert done.exit_code == 0, done.output
+    for url in (old, copy):
+        with beside(url) as connection:
+            assert rows(connection, tables(connection)) == stored
+            after = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+            assert after == before
+
+
 def test_the_documented_revision_of_a_release_is_its_databases(
     url: str, request: pytest.FixtureRequest
 ) -> None:

@@ -371,6 +371,27 @@ def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("value", [" ", "1234"])
+@pytest.mark.parametrize(
+    ("table", "end"),
+    [
+        (HEAD + SECRET_PLACES["secret"], "; create one with openssl rand -hex 32"),
+        (HEAD + SECRET_PLACES["secret_key"], "; copy it from its page at TheEye"),
+        ("theeye: {customer: acme, access_token: '${{ env.BLANK }}'}", "; copy it from its page at TheEye"),
+    ],
+)
+def test_the_hint_for_a_weak_secret_says_where_it_comes_from(
+    tmp_path: Path, table: str, end: str, value: str
+) -> None:
+    (tmp_path / "table.yml").write_text(f"{table}\n", "utf-8")
+    try:
+        found = load(tmp_path, {"BLANK": value}, TYPES).problems
+    except ConfigError as error:
+        found = tuple(error.problems)
+    (hint,) = [each.hint for each in found if "the secret in BLANK" in each.message]
+    assert hint is not None and hint.endswith(end)
+
+
 def test_the_parts_of_theeye(table: Table) -> None:
     text = "theeye:\n  customer: ${{ env.CUSTOMER }}\n  url: ${{env.URL}}\n  timeout: 5s\n"
     found = table(f"{text}  retry: {{for: 7d, longest_wait: 10m}}\n")
