@@ -230,7 +230,7 @@ def page(size: int, folder: Path, url: str) -> Iterator[Measure]:
             return {name: (cpu_seconds([pid]) - before[name]) / minutes for name, pid in programs.items()}
 
         def measure() -> Figures:
-            shown = {"nobody": cpu(1), "the overview": cpu(POLLS, "/")}
+            shown = {"nobody": cpu(2), "the overview": cpu(POLLS, "/")}
             return {f"{name}, {page}": value for page, of in shown.items() for name, value in of.items()}
 
         yield measure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,69 @@ def test_a_secret_in_a_field_is_masked(intake: Intake) -> None:
 
 def test_long_values_are_cut(intake: Intake) -> None:
     assert len(verdict(intake, order(country="B" * 1_000_000))) < 400
+
+
+#: Each fails, or creates a dead job, in another way; a pushed `value` or `list` is hostile.
+HOSTILE_TABLE = """
+sources:
+  shop:
+    type: generic
+    bearer_token: "${{ env.TOKEN }}"
+    event: payload.type
+    delivery_id: payload.id
+    answer: verdict
+routes:
+  - {name: match, source: shop, event: match, match: {payload.value: x}, task: TASK, secret_key: KEY, task_arguments: []}
+  - {name: any, source: shop, event: any, match: {"payload.list[*].value": x}, task: TASK, secret_key: KEY, task_arguments: []}
+  - {name: when, source: shop, event: when, when: payload.valu | length > 3, task: TASK, secret_key: KEY, task_arguments: []}
+  - {name: loop, source: shop, event: loop, loop: payload.list, match: {item.a: x}, task: TASK, secret_key: KEY, task_arguments: []}
+  - {name: dead, source: shop, event: dead, task: TASK, secret_key: KEY, task_arguments: ["${{ payload.valu }}"]}
+  - {name: inner, source: shop, event: inner, task: TASK, secret_key: KEY, task_arguments: ["${{ payload.value.x }}"]}
+"""  # noqa: E501 - a table with one route a line reads better
+SECRET, SHORT_SECRET = VARIABLES["TASK_KEY"], VARIABLES["TOKEN"]
+HOSTILE: dict[str, JSON] = {
+    "long": "\U0001f600" * 20_000,
+    "controls": '\x00\x1b[2J\u202e\ud7ff"\\\n' * 1000,
+    "many names": {f"{number}{'k' * 300}": 1 for number in range(2000)},
+    "one long name": {"\U0001f600" * 20_000: 1},
+    "many": [{"value": "y" * 100}] * 2000,
+    "deep": orjson.loads("[" * 50 + "]" * 50),
+    "a secret": SECRET,
+    "a secret at the cut": "x" * 170 + SECRET,
+    "a secret as a name": {SECRET: 1, SHORT_SECRET: 1, "a": {"x" * 40 + SECRET: 1}},
+}
+#: The most bytes of an answer whose ids are short.
+ANSWER_BYTES = 2500
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_payload_makes_a_large_answer_or_shows_a_secret(
+    make_intake: Callable[[str], Intake], hostile: str
+) -> None:
+    intake = make_intake(HOSTILE_TABLE)
+    value, client = HOSTILE[hostile], intake.app().test_client()
+    names = value if isinstance(value, dict) else {}
+    for route in (*(each.name for each in intake.table.routes), SECRET, "\U0001f600" * 255, None):
+        sent = {**names, "id": f"{route}"[:5], "value": value, "list": [value, {"value": value}]}
+        sent |= {} if route is None else {"type": route}
+        answered = client.post("/hooks/shop", data=orjson.dumps(sent), headers=HEADERS)
+        assert answered.status_code in (200, 202)
+        assert len(answered.data) < ANSWER_BYTES, (route, len(answered.data))
+        assert isinstance(orjson.loads(answered.data)["verdict"], str)
+        assert not {SECRET[:16], SHORT_SECRET} & {answered.text[at : at + 16] for at in range(ANSWER_BYTES)}
+
+
+@pytest.mark.parametrize("token", ["", "Bearer wrong", f"Bearer {VARIABLES['TOKEN']}x"])
+def test_a_stranger_gets_no_verdict(intake: Intake, token: str) -> None:
+    for source, headers in (("shop", {"Authorization": token}), ("github", github_headers(b"x"))):
+        client = intake.app().test_client()
+        refused = client.post(
+            f"/hooks/{source}", data=order(country="BR"), headers={**JSON_HEADERS, **headers}
+        )
+        assert refused.status_code == 401
+        found = orjson.loads(refused.data)
+        assert found.keys() == {"type", "title", "status"}
+        assert not [name for name in ("ship", "country", "AR", "route") if name in refused.text]
 
 
 def test_the_link_to_the_page(intake: Intake) -> None:
