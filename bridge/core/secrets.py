@@ -63,7 +63,6 @@ class Mask:
         self._credentials = re2.compile("|".join(_CREDENTIALS), self._options)
         self._spellings: frozenset[str] = frozenset()
         self._known: Any = None
-        self._longest = 0
         #: The spellings as `_may_contain` needs them.
         self._folded: tuple[str, ...] = ()
         self.add(secrets)
@@ -77,7 +76,6 @@ class Mask:
             longest_first = sorted(self._spellings, key=len, reverse=True)
             self._folded = tuple({spelling.casefold() for spelling in self._spellings})
             self._known = re2.compile("|".join(re2.escape(text) for text in longest_first), self._options)
-            self._longest = len(longest_first[0])
 
     def contains_secret(self, text: str) -> bool:
         """Whether a part of a request's head contains a known secret.
@@ -105,15 +103,6 @@ class Mask:
             lambda match: (match[1] or match[2] or match[3]) + "<secret>", text
         )
         return masked
-
-    def cut(self, text: str, limit: int) -> str:
-        """Return at most so many characters of the text, masked; no part of a secret is left at the cut.
-
-        What follows is not read: a text may have megabytes.
-        """
-        begin = text[: limit + self._longest]
-        masked = self(begin)
-        return masked[: limit if begin == text else max(0, min(limit, len(masked) - self._longest))]
 
 
 def _may_contain(text: str, parts: Iterable[str]) -> bool:

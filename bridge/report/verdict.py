@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bridge.core.exact_json import dumps
 from bridge.core.job import Job, JobContent, JobState
+from bridge.core.json_text import shorten
 from bridge.routing.routing_table import RoutingTable
 
 #: The states of an event's jobs, the one that most needs a person first.
@@ -52,11 +53,8 @@ def verdict_of_jobs(jobs: Sequence[Job], total: int, table: RoutingTable | None 
 
 
 def arguments_text(job: JobContent, table: RoutingTable | None = None) -> str:
-    """Return a job's arguments on a line: text without quotes, or ``hidden`` if the table hides them.
-
-    They are neither masked nor cut.
-    """
+    """Return a job's arguments on a line: text without quotes, or ``hidden`` if the table hides them."""
     if table is not None and table.is_sensitive(job.route):
         return "hidden"
     values = job.arguments or ()
-    return ", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values)
+    return shorten(", ".join(each if isinstance(each, str) else dumps(each).decode() for each in values))

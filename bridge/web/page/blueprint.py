@@ -21,7 +21,7 @@ from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, StoreUnavailabl
 from bridge.core.secrets import Mask
 from bridge.web.page.change_views import add_change_views
 from bridge.web.page.event_views import add_event_views
-from bridge.web.page.format import filters
+from bridge.web.page.format import FILTERS
 from bridge.web.page.job_views import add_job_views
 from bridge.web.page.overview import add_overview
 from bridge.web.page.sign_in import (
@@ -72,7 +72,7 @@ def add_page(app: Flask, bridge: Bridge) -> None:
     blueprint = Blueprint(
         "page", __name__, template_folder="templates", static_folder=static, static_url_path="/static"
     )
-    for name, function in filters(bridge.mask).items():
+    for name, function in FILTERS.items():
         blueprint.add_app_template_filter(function, name)
     blueprint.after_request(_with_headers)
     # A payload may hold a secret. It is masked before it is escaped: later, its letters may differ.

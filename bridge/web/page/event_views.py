@@ -142,7 +142,7 @@ def _event_page(bridge: Bridge, event_id: int) -> dict[str, object]:
         "summary": summary, "event": stored, "jobs": jobs, "verdict": verdict,
         "has_source": source is not None,
         "explanations": nearest_first(own), "others": len(explanations) - len(own), "mask": mask,
-        "tree": tree(stored.payload, mask) if stored.body else None,
+        "tree": tree(stored.payload) if stored.body else None,
         "size": len(stored.body),
         "curl": curl_command(stored, url), "send": send_command(stored, url, event_id),
         "yaml": _test_yaml(bridge, event_id, stored),

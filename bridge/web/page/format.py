@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from bridge.core.event import rfc3339
-from bridge.core.secrets import Mask
 from bridge.process.log import escaped
 from bridge.report.verdict import GLYPHS
 
@@ -37,15 +35,15 @@ def utc(seconds: float) -> str:
     return f"{rfc3339(seconds)[:23]}Z"
 
 
-def visible(mask: Mask, text: object, limit: int = CELL_CHARACTERS) -> str:
+def visible(text: object, limit: int = CELL_CHARACTERS) -> str:
     """Return text from outside without characters that act on a terminal or turn the direction, and cut."""
-    shown = escaped(mask.cut(str(text), limit))
+    shown = escaped(str(text)[:limit])
     return shown if len(str(text)) <= limit else f"{shown}…"
 
 
-def visible_lines(mask: Mask, text: str, limit: int = LINES_CHARACTERS) -> str:
+def visible_lines(text: str, limit: int = LINES_CHARACTERS) -> str:
     """Return several lines from outside without such characters, and cut."""
-    shown = "\n".join(map(escaped, mask.cut(text, limit).split("\n")))
+    shown = "\n".join(map(escaped, text[:limit].split("\n")))
     return shown if len(text) <= limit else f"{shown}…"
 
 
@@ -69,10 +67,7 @@ def size(count: int) -> str:
     return f"{count / 1e3:.1f} KB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
-def filters(mask: Mask) -> dict[str, Callable[..., Any]]:
-    """Return the filters of the templates."""
-    return {
-        "ago": ago, "span": span, "utc": utc, "visible": partial(visible, mask),
-        "visible_lines": partial(visible_lines, mask), "grouped": grouped, "capped": capped, "glyph": glyph,
-        "size": size,
-    }  # fmt: skip
+FILTERS: dict[str, Callable[..., Any]] = {
+    "ago": ago, "span": span, "utc": utc, "visible": visible, "visible_lines": visible_lines,
+    "grouped": grouped, "capped": capped, "glyph": glyph, "size": size,
+}  # fmt: skip

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from bridge.core.event import JSON
 from bridge.core.exact_json import dumps
 from bridge.core.fields import Step, path_text
-from bridge.core.secrets import Mask
 
 #: The most nodes of one tree.
 MAX_NODES = 2000
@@ -43,16 +42,15 @@ class Node:
         return len(self.children) <= FOLD_FROM
 
 
-def tree(value: JSON, mask: Mask, root: str = "payload") -> Node:
-    """Return the tree of a value. Only the texts that it cuts are masked."""
-    return _Builder(mask).node(root, value, root, ())
+def tree(value: JSON, root: str = "payload") -> Node:
+    """Return the tree of a value."""
+    return _Builder().node(root, value, root, ())
 
 
 class _Builder:
     """Builds one tree within the limits."""
 
-    def __init__(self, mask: Mask) -> None:
-        self._mask = mask
+    def __init__(self) -> None:
         self._nodes, self._texts = MAX_NODES, MAX_TEXTS
 
     def node(self, key: str, value: JSON, root: str, steps: tuple[Step, ...]) -> Node:
@@ -79,7 +77,7 @@ class _Builder:
         )
         # Cut before it is encoded: the text may have megabytes.
         is_long = isinstance(value, str) and len(value) > MAX_TEXT
-        text = dumps(self._mask.cut(value, MAX_TEXT) if is_long else value).decode()[: 6 * MAX_TEXT]
+        text = dumps(value[:MAX_TEXT] if is_long else value).decode()[: 6 * MAX_TEXT]
         self._texts -= len(text) + len(path)
         if is_long:
             return Node(key, path, kind, f'{text[:-1]}…" ({len(value):,} characters)')

@@ -62,7 +62,7 @@ def add_try_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def build(event_id: int) -> str:
         event = bridge.outbox.event(event_id)
         return render_template(
-            "build.html", event=event, event_id=event_id, tree=tree(event.payload, bridge.mask),
+            "build.html", event=event, event_id=event_id, tree=tree(event.payload),
             tasks=bridge.table.tasks.values(), **_built(bridge, event, _start(bridge, event)),
         )  # fmt: skip
 

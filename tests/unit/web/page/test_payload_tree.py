@@ -9,7 +9,6 @@ import pytest
 
 from bridge.core.exact_json import loads
 from bridge.core.fields import parse_path
-from bridge.core.secrets import Mask
 from bridge.web.page.payload_tree import MAX_NODES, MAX_TEXT, MAX_TEXTS, Node, tree
 
 
@@ -22,9 +21,7 @@ def nodes(node: Node) -> Iterator[Node]:
 def test_each_leaf_has_its_path_and_its_value() -> None:
     payload = {"ref": "main", "list": [{"a.b": 5}], "none": None, "yes": True}
     leaves = {
-        node.path: (node.kind, node.text, node.value)
-        for node in nodes(tree(payload, Mask()))
-        if not node.children
+        node.path: (node.kind, node.text, node.value) for node in nodes(tree(payload)) if not node.children
     }
     assert leaves == {
         "payload.ref": ("text", '"main"', "main"),
@@ -36,14 +33,14 @@ def test_each_leaf_has_its_path_and_its_value() -> None:
 
 def test_a_path_leads_to_its_value() -> None:
     payload = {"a": [{"b c": {"d": "x"}}], '"': "quote"}
-    for node in nodes(tree(payload, Mask())):
+    for node in nodes(tree(payload)):
         if node.kind == "text":
             assert parse_path(node.path).value({"payload": payload}) == node.value
 
 
 def test_a_long_number_keeps_its_digits() -> None:
     digits = "9" * 40
-    (child,) = tree(loads(f'{{"n": {digits}}}'.encode()), Mask()).children
+    (child,) = tree(loads(f'{{"n": {digits}}}'.encode())).children
     assert child.text == child.value == digits
 
 
@@ -59,20 +56,20 @@ def test_a_long_number_keeps_its_digits() -> None:
     ids=["keys", "lists", "text", "escapes", "name"],
 )
 def test_a_payload_of_any_size_has_a_bounded_tree(payload: Any) -> None:
-    found = list(nodes(tree(payload, Mask())))
+    found = list(nodes(tree(payload)))
     assert len(found) <= MAX_NODES + 1
     assert all(len(node.text) <= 6 * MAX_TEXT + 50 for node in found)
     assert sum(len(node.text) + len(node.path) for node in found) < 2 * MAX_TEXTS + 6 * MAX_TEXT
 
 
 def test_what_is_not_shown_is_counted() -> None:
-    whole = tree(list(range(5000)), Mask())
+    whole = tree(list(range(5000)))
     assert len(whole.children) + whole.hidden == 5000
     assert whole.hidden
 
 
 def test_a_long_text_is_cut_and_says_its_length() -> None:
-    (child,) = tree({"text": "x" * 5_000_000}, Mask()).children
+    (child,) = tree({"text": "x" * 5_000_000}).children
     assert child.text.endswith('…" (5,000,000 characters)')
     # A condition with a part of it would never match.
     assert child.value is None
@@ -82,4 +79,4 @@ def test_a_deep_value_is_shown() -> None:
     payload: Any = "x"
     for _ in range(64):
         payload = [payload]
-    assert len(list(nodes(tree(payload, Mask())))) == 65
+    assert len(list(nodes(tree(payload)))) == 65
