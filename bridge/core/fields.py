@@ -258,8 +258,8 @@ def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
         some = list(islice(value, _CONSIDERED_NAMES_LIMIT))
         budget.charge(_MESSAGE + 4 * len(some))
-        # Shortened before they are sorted: an event may have long names that begin alike.
-        names = sorted(str(_shortened(name)) for name in some)[:_LISTED_NAMES_LIMIT]
+        # Cut before they are sorted: an event may have long names that begin alike.
+        names = sorted(name[:_NAME_LENGTH_LIMIT] for name in some)[:_LISTED_NAMES_LIMIT]
         if not names:
             return f"{holder} has no fields"
         listed = ", ".join(names)
@@ -285,8 +285,7 @@ def _suggestion(reached: str, value: JSON | Absent, step: Step, budget: Budget) 
 
 def _shortened(step: Step) -> Step:
     if isinstance(step, str) and len(step) > _NAME_LENGTH_LIMIT:
-        # Not a part of it: no mask finds part of a secret.
-        return f"a name of {len(step)} characters"
+        return f"{step[:_NAME_LENGTH_LIMIT]}…"
     return step
 
 
