@@ -94,6 +94,10 @@ class Program(Daemon):
         self._output = pipe.path
         return pipe
 
+    def set(self, name: str, value: str) -> None:
+        """Set a variable of its environment from its next start on."""
+        self._environ[name] = value
+
     def _started(self) -> subprocess.Popen[bytes] | Forked:
         command = self._command()
         if self.may_fork and Forked.can_run(command, self._environ):
