@@ -255,6 +255,8 @@ def test_the_page_knows_that_the_browser_uses_tls(start: Callable[..., Front]) -
         # Without a host: the browser stays at this one, with TLS.
         assert person.get("/jobs?state=dead").location == "/sign-in?next=/jobs?state%3Ddead"
         assert person.sign_in(PASSWORD).location == "/"
+        nothing = person.text("/events?source=alerts&q=nobody-sends-this-id")
+        assert f"https://127.0.0.1:{front.port}/hooks/alerts" in nothing
         list_url = f"https://127.0.0.1:{front.port}/events?tab=none"
         confirm = person.get("/change?order=replay&tab=none", {"Referer": list_url}).text
         assert f'href="{list_url}">Back</a>' in confirm
