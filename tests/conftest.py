@@ -16,6 +16,7 @@ from bridge.outbox.store import Outbox
 from tests.support import alertmanager, octokit, postgresql
 from tests.support.alertmanager import Alertmanager
 from tests.support.certificates import one_authority
+from tests.support.daemon import find_program
 from tests.support.intake import Intake
 from tests.support.octokit import Example, Octokit
 from tests.support.postgresql import Cluster, StorePool
@@ -179,7 +180,7 @@ def webhook_examples() -> list[Example]:
 @pytest.fixture
 def make_alertmanager(tmp_path: Path) -> Iterator[Callable[[str], Alertmanager]]:
     """Starts the real Alertmanager with the YAML of its file; skips where there is none."""
-    if alertmanager.find_program() is None:
+    if find_program(*alertmanager.PROGRAMS) is None:
         lacks("alertmanager")
     with ExitStack() as running:
         yield lambda config: running.enter_context(Alertmanager(config, tmp_path))

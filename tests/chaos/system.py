@@ -18,8 +18,9 @@ import psycopg
 from tests.chaos.schedule import CLOCKS, ON_POSTGRESQL, ON_SQLITE, Action, What
 from tests.chaos.table import ENVIRONMENT
 from tests.support.clock import WallClock, find_compiler
+from tests.support.daemon import find_program
 from tests.support.disk import filled, small_disk
-from tests.support.pgbouncer import PgBouncer, find_program
+from tests.support.pgbouncer import PgBouncer
 from tests.support.postgresql import Cluster
 from tests.support.server import Program, Server, Worker
 from tests.support.tables import in_threads
@@ -179,7 +180,7 @@ class System:
             return None
 
     def _make_pooler(self, url: str) -> str:
-        if find_program() is None:
+        if find_program("pgbouncer") is None:
             self.lacking.append("PgBouncer")
             return url
         return self._running.enter_context(PgBouncer(url, size=20)).url

@@ -23,9 +23,9 @@ from bridge.server import gunicorn_config as settings
 from bridge.web.page.sign_in import FREE_TRIES
 from tests.conftest import lacks
 from tests.store.page.conftest import PASSWORD
-from tests.support import nginx
+from tests.support.daemon import PATIENCE, find_program, free_port
 from tests.support.documents import code_blocks
-from tests.support.nginx import Nginx, free_port
+from tests.support.nginx import Nginx
 from tests.support.page import PageClient, token_of
 from tests.support.server import Server
 from tests.support.tables import wait_until
@@ -106,14 +106,14 @@ class Front:
         return PageClient(self._tls(address))
 
     def get(self, path: str, *, private: bool) -> int:
-        of_private = http.client.HTTPConnection("127.0.0.1", self.private, timeout=nginx.PATIENCE)
+        of_private = http.client.HTTPConnection("127.0.0.1", self.private, timeout=PATIENCE)
         with closing(of_private if private else self._tls()) as connection:
             connection.request("GET", path)
             return connection.getresponse().status
 
     def connect(self) -> ssl.SSLSocket:
         """A connection on which nothing was sent."""
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=nginx.PATIENCE)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         return _unverified().wrap_socket(plain)
 
     def _tls(self, address: str = "127.0.0.1", certificate: Path | None = None) -> http.client.HTTPConnection:
@@ -121,7 +121,7 @@ class Front:
         if certificate is not None:
             context.load_cert_chain(certificate, certificate.with_suffix(".key"))
         return http.client.HTTPSConnection(
-            "127.0.0.1", self.port, context=context, source_address=(address, 0), timeout=nginx.PATIENCE
+            "127.0.0.1", self.port, context=context, source_address=(address, 0), timeout=PATIENCE
         )
 
 
@@ -131,7 +131,7 @@ def start(bridge: Server, certificates: Path, tmp_path: Path) -> Iterator[Callab
 
     With `page`, these lines are in the place of its last location.
     """
-    if nginx.find_program() is None:
+    if find_program("nginx") is None:
         lacks("nginx")
     with ExitStack() as running:
 
@@ -255,6 +255,8 @@ def test_the_page_knows_that_the_browser_uses_tls(start: Callable[..., Front]) -
         # Without a host: the browser stays at this one, with TLS.
         assert person.get("/jobs?state=dead").location == "/sign-in?next=/jobs?state%3Ddead"
         assert person.sign_in(PASSWORD).location == "/"
+        nothing = person.text("/events?source=alerts&q=nobody-sends-this-id")
+        assert f"https://127.0.0.1:{front.port}/hooks/alerts" in nothing
         list_url = f"https://127.0.0.1:{front.port}/events?tab=none"
         confirm = person.get("/change?order=replay&tab=none", {"Referer": list_url}).text
         assert f'href="{list_url}">Back</a>' in confirm

@@ -17,7 +17,7 @@ from bridge.core.job import JobState
 from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.store import Outbox
 from tests.conftest import lacks
-from tests.support import pgbouncer
+from tests.support.daemon import find_program
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgresql import Cluster
 from tests.support.pushes import (
@@ -41,7 +41,7 @@ def theeye() -> Iterator[StandIn]:
 
 @pytest.fixture(scope="session")
 def pgbouncer_program() -> None:
-    if pgbouncer.find_program() is None:
+    if find_program("pgbouncer") is None:
         lacks("pgbouncer")
 
 

@@ -6,7 +6,6 @@ import re
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tests.support.pushes import (
     assert_promises,
     commit_of,
     push,
-    stand_in,
     wait_until_none_waits,
     write_table,
 )
@@ -30,12 +28,6 @@ from tests.support.theeye import Fault, StandIn
 
 #: How long what is pushed may take to be stored or delivered, seconds.
 PATIENCE = 60.0
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 def run(server: Server, *arguments: str) -> str:

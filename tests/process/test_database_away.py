@@ -23,7 +23,6 @@ from tests.support.pushes import (
     Clients,
     assert_promises,
     push,
-    stand_in,
     wait_until_none_waits,
     write_table,
 )
@@ -35,12 +34,6 @@ from tests.support.theeye import Fault, StandIn
 STOPPED, FROZEN, LEASE_AND_MORE = 20.0, 10.0, 60.0
 #: Within how many seconds a sender gets its 503 while nothing listens; the wait for a connection is 5 s.
 SOON = 10.0
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 @pytest.fixture

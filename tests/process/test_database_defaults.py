@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection
@@ -22,7 +22,7 @@ from bridge.outbox.postgresql import PostgreSQL
 from bridge.outbox.store import Outbox
 from tests.support.forked import run_program
 from tests.support.postgresql import Cluster
-from tests.support.pushes import DEPLOY, VARIABLES, push, stand_in, wait_until_none_waits, write_table
+from tests.support.pushes import DEPLOY, VARIABLES, push, wait_until_none_waits, write_table
 from tests.support.server import Server
 from tests.support.tables import in_threads
 from tests.support.theeye import StandIn
@@ -38,12 +38,6 @@ routes:
   - {name: each, source: alerts, loop: payload.alerts, task: deploy, task_arguments: ["${{ item.status }}"]}
   - {name: once, source: alerts, once_within: 10m, once_key: x, task: deploy, task_arguments: [once]}
 """
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 def execute(url: str, statement: str) -> None:

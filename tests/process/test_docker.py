@@ -9,9 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import orjson
@@ -19,7 +17,7 @@ import pytest
 import yaml
 
 from tests.conftest import lacks
-from tests.support.pushes import VARIABLES, push, stand_in, write_table
+from tests.support.pushes import VARIABLES, push, write_table
 from tests.support.server import CHECKOUT, Server
 from tests.support.theeye import StandIn
 from tests.support.unprivileged import hand_over, in_read_only_root, may_mount
@@ -86,21 +84,6 @@ def test_every_copied_file_is_admitted_and_nothing_else_is() -> None:
     assert all(copied(source) for source in sources)
     lines = (CHECKOUT / ".dockerignore").read_text().splitlines()
     assert {line.removeprefix("!") for line in lines if line.startswith("!")} == set(sources)
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder that every user can read, unlike pytest's."""
-    folder = Path(mkdtemp(prefix="bridge-docker-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 class Container(Server):

@@ -31,7 +31,6 @@ from tests.support.pushes import (
     Answer,
     assert_promises,
     push,
-    stand_in,
     wait_until_none_waits,
     write_table,
 )
@@ -46,12 +45,6 @@ SLOW = 3.0
 #: A lease is 35 s.
 LEASE_AND_MORE = 60.0
 MIB = 1024**2
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 class Trouble(ABC):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import bridge
 from bridge.core.job import JobState
@@ -17,7 +14,7 @@ from bridge.outbox.store import Outbox
 from bridge.process.log_fields import ACTIONS
 from tests.support import pushes
 from tests.support.documents import code_blocks
-from tests.support.pushes import VARIABLES, stand_in, write_table
+from tests.support.pushes import VARIABLES, write_table
 from tests.support.server import PATIENCE, Program, Server, Worker
 from tests.support.tables import wait_until
 from tests.support.theeye import Answer, Fault, StandIn
@@ -25,12 +22,6 @@ from tests.support.theeye import Answer, Fault, StandIn
 ALWAYS = ("time", "level", "logger", "action", "message")
 #: A secret of the table, in a place where the bridge does not expect one, and what a terminal would act on.
 FORGED = '\x1b[31m\n{"action":"dead"}\r\x85\u2028'
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as theeye:
-        yield theeye
 
 
 def lines(program: Program, action: str | None = None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from bridge.core.errors import StoreUnavailable
 from bridge.outbox.sqlite import SQLite
 from tests.support.forked import run_program
-from tests.support.pushes import VARIABLES, push, stand_in, write_table
+from tests.support.pushes import VARIABLES, push, write_table
 from tests.support.server import Server
 from tests.support.tables import wait_until
 from tests.support.theeye import Answer, Fault, StandIn
@@ -22,12 +22,6 @@ AWAY = Fault(answer=Answer(503))
 #: Why the bridge is not ready once the deleted log is in the database.
 SAVED = "everything stored is saved"
 JOBS = [sys.executable, "-m", "bridge", "jobs", "list"]
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 @pytest.fixture

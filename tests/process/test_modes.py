@@ -10,17 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pushes import VARIABLES, push, stand_in, write_table
+from tests.support.pushes import VARIABLES, push, write_table
 from tests.support.server import Server
 from tests.support.theeye import StandIn
 
 FILES = {"bridge.db", "bridge.db-wal", "bridge.db-shm"}
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 import orjson
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.core.job import JobState
 from bridge.outbox.store import Outbox
@@ -23,10 +25,12 @@ from bridge.web.page.change_views import PART
 from bridge.web.page.sign_in import FREE_TRIES
 from tests.store.page.conftest import PASSWORD
 from tests.store.page.test_changes import hidden
+from tests.support.intake import JSON_HEADERS
 from tests.support.page import PageClient, token_of
 from tests.support.postgresql import StorePool
 from tests.support.pushes import (
     DEPLOY,
+    RELEASE,
     VARIABLES,
     Client,
     push,
@@ -34,7 +38,7 @@ from tests.support.pushes import (
     wait_until_none_waits,
     write_table,
 )
-from tests.support.server import PATIENCE, Server, Worker
+from tests.support.server import PATIENCE, STATUS, Server, Worker
 from tests.support.tables import wait_until
 from tests.support.theeye import Answer, Fault, StandIn
 
@@ -193,6 +197,57 @@ def test_a_change_of_many_jobs_goes_on_at_either_process(system: System, both: I
         assert outbox.counts().get(JobState.DEAD) is None
         (entry,) = outbox.audit.entries(limit=1)
         assert (entry.action.selected, entry.changed, entry.action.actor) == (REFUSED, REFUSED, "mona")
+
+
+def counters(client: PageClient) -> Counter[tuple[str, ...]]:
+    """The counters of the metrics, by their labels."""
+    reply = client.get("/metrics", STATUS)
+    assert reply.status == 200
+    families = text_string_to_metric_families(reply.text)
+    samples = (each for family in families if family.type == "counter" for each in family.samples)
+    return Counter({
+        (each.name, *(each.labels[name] for name in sorted(each.labels))): int(each.value)
+        for each in samples
+    })  # fmt: skip
+
+
+def has_counted(client: PageClient, before: Counter[tuple[str, ...]], more: int) -> bool:
+    return (counters(client) - before).total() >= more
+
+
+def test_each_process_shows_what_all_have_counted(system: System) -> None:
+    before = counters(system.one)
+    system.theeye.fault(Fault(answer=Answer(500), task_id=RELEASE))
+    system.theeye.fault(Fault(answer=Answer(400), task_id=DEPLOY, times=1))
+    for commit, branch in (("c1", "main"), ("c2", "main"), ("c3", "release"), ("c4", "dev"), ("c2", "main")):
+        push(system.server.port, commit, branch)
+    for client in (system.one, system.other, system.other):
+        client.ask("POST", "/hooks/github", "{}", JSON_HEADERS)
+        client.ask("POST", "/hooks/github", "{}")
+        client.ask("POST", "/hooks/elsewhere", "{}")
+        client.get("/hooks/github")
+    release = "github * release"
+    expected = {
+        ("bridge_events_total", "push", "github", "matched"): 3,
+        ("bridge_events_total", "push", "github", "unmatched"): 1,
+        ("bridge_events_total", "push", "github", "duplicate"): 1,
+        ("bridge_jobs_created_total", ROUTE, "deploy"): 2,
+        ("bridge_jobs_created_total", release, "release"): 1,
+        ("bridge_jobs_ended_total", ROUTE, "accepted", "deploy"): 1,
+        ("bridge_jobs_ended_total", ROUTE, "dead", "deploy"): 1,
+        ("bridge_jobs_ended_total", release, "unknown", "release"): 1,
+        ("bridge_attempts_total", "accepted", "deploy"): 1,
+        ("bridge_attempts_total", "refused", "deploy"): 1,
+        ("bridge_attempts_total", "unknown", "release"): 1,
+        ("bridge_refused_requests_total", "not_authentic", "github"): 3,
+        ("bridge_refused_requests_total", "unsupported", "github"): 3,
+        ("bridge_refused_requests_total", "unknown_source", "unknown"): 3,
+        ("bridge_refused_requests_total", "wrong_method", "github"): 3,
+    }
+    for client in (system.one, system.other):
+        wait_until(partial(has_counted, client, before, sum(expected.values())), "all counts")
+        assert counters(client) - before == expected
+    system.theeye.clear()
 
 
 def test_headers_of_a_proxy_count_only_if_it_is_trusted(system: System) -> None:

@@ -19,7 +19,7 @@ from bridge.outbox.store import Outbox
 from tests.support.documents import code_blocks
 from tests.support.forked import run_program
 from tests.support.postgresql import USER, Cluster, find_programs
-from tests.support.pushes import VARIABLES, push, stand_in, wait_until_none_waits, write_table
+from tests.support.pushes import VARIABLES, push, wait_until_none_waits, write_table
 from tests.support.server import CHECKOUT, Server, Worker
 from tests.support.theeye import StandIn
 
@@ -41,12 +41,6 @@ def cluster(postgresql_cluster: Cluster) -> Iterator[Cluster]:
     execute(postgresql_cluster.url("postgres"), ROLES)
     yield postgresql_cluster
     execute(postgresql_cluster.url("postgres"), REMOVAL)
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 def url_of(cluster: Cluster, role: str) -> str:

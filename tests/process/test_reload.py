@@ -32,7 +32,7 @@ from bridge.routing.routing_table import RoutingTable
 from bridge.sources.base.discovery import discover
 from tests.support.delivery import TASK, Process, arguments, quick_client
 from tests.support.intake import BEARER, JSON_HEADERS, Intake
-from tests.support.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, stand_in, write_table
+from tests.support.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, write_table
 from tests.support.server import Server, SlowServer, Worker
 from tests.support.tables import PATIENCE, make_table, make_task, stand_in_task, wait_until
 from tests.support.theeye import Fault, StandIn
@@ -40,12 +40,6 @@ from tests.support.theeye import Fault, StandIn
 TROUBLE = "the routing table is invalid; the last valid one stays active; run check: "
 #: A source that no route is for: `check` warns of it.
 UNUSED = "  unused: {type: generic, allow_unsigned: true}\n"
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 @pytest.fixture

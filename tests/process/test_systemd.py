@@ -9,9 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
@@ -19,7 +17,7 @@ from bridge.core.units import parse_duration
 from bridge.process.settings import Settings
 from tests.conftest import lacks
 from tests.support.documents import code_blocks
-from tests.support.pushes import push, stand_in, write_table
+from tests.support.pushes import push, write_table
 from tests.support.server import CHECKOUT, Server
 from tests.support.tables import wait_until
 from tests.support.theeye import StandIn
@@ -93,21 +91,6 @@ def test_each_secret_is_a_credential() -> None:
 
 
 # Its commands
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder that every user can read, unlike pytest's."""
-    folder = Path(mkdtemp(prefix="bridge-systemd-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 class Unit(Server):

@@ -14,7 +14,7 @@ import pytest
 
 from bridge.core.job import JobState
 from bridge.outbox.store import Outbox
-from tests.support.pushes import VARIABLES, push, stand_in, write_table
+from tests.support.pushes import VARIABLES, push, write_table
 from tests.support.server import Program, Server, Worker
 from tests.support.tables import wait_until
 from tests.support.theeye import Fault, StandIn
@@ -26,12 +26,6 @@ NO_WORKER = {
     "delivering": False,
     "trouble": ["no process that delivers was seen in the last 30 s: start a worker"],
 }
-
-
-@pytest.fixture
-def theeye() -> Iterator[StandIn]:
-    with stand_in() as stand:
-        yield stand
 
 
 @pytest.fixture

@@ -4,72 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import time
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
-#: Seconds that a start, a stop or an answer may take on a slow machine.
-PATIENCE = 60.0
+from tests.support.daemon import PATIENCE, Daemon, require_program
 
 #: Debian's name, and that of Prometheus' own release.
 PROGRAMS = ("prometheus-alertmanager", "alertmanager")
 
 
-def find_program() -> str | None:
-    """Its path, where PATH has it."""
-    return next(filter(None, map(shutil.which, PROGRAMS)), None)
-
-
-class Alertmanager:
-    """Alertmanager on a free port of this machine only, alone, with its storage in `folder`.
-
-    As a context manager it is running inside, and gone afterwards however the test went.
-    """
+class Alertmanager(Daemon):
+    """Alertmanager on a free port of this machine only, alone, with its storage in `folder`."""
 
     def __init__(self, config: str, folder: Path) -> None:
         """`config` is the YAML of its file. Raises FileNotFoundError where the machine has none."""
-        program = find_program()
-        if program is None:
-            raise FileNotFoundError(f"no {' or '.join(PROGRAMS)} on PATH")
-        self._log = folder / "alertmanager.log"
-        file = folder / "alertmanager.yml"
-        file.write_text(config)
-        self._command = [
-            program,
-            f"--config.file={file}",
-            f"--storage.path={folder / 'alertmanager'}",
-            "--web.listen-address=127.0.0.1:0",
-            "--cluster.listen-address=",
-        ]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._url = ""
-
-    def __enter__(self) -> Alertmanager:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            self._url = self._wait_until_it_listens(self._process)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    @property
-    def log(self) -> str:
-        """Everything that it wrote."""
-        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+        super().__init__(folder / "alertmanager.log")
+        self._program, self._folder, self._url = require_program(*PROGRAMS), folder, ""
+        (folder / "alertmanager.yml").write_text(config)
 
     def fire(self, *alerts: Mapping[str, str]) -> None:
         """Alerts begin; each is its labels."""
@@ -88,27 +41,17 @@ class Alertmanager:
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             assert response.status == 200
 
-    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> str:
-        """Its URL; it listens only when its file is read and its parts run.
+    def _command(self) -> list[str]:
+        return [
+            self._program,
+            f"--config.file={self._folder / 'alertmanager.yml'}",
+            f"--storage.path={self._folder / 'alertmanager'}",
+            "--web.listen-address=127.0.0.1:0",
+            "--cluster.listen-address=",
+        ]
 
-        Raises AssertionError with its log where it ends first.
-        """
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise AssertionError(f"Alertmanager ended with {process.returncode}\n{self.log}")
-            if listening := re.search(r'msg="Listening on" address=([\d.]+:\d+)', self.log):
-                return f"http://{listening[1]}"
-            time.sleep(0.02)
-        raise AssertionError(f"it does not listen within {PATIENCE:.0f} s\n{self.log}")
-
-    def _end(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(PATIENCE)
-        self._process = None
+    def _works(self) -> bool:
+        # It listens only when its file is read and its parts run.
+        listening = re.search(r'msg="Listening on" address=([\d.]+:\d+)', self._log_of_this_start)
+        self._url = f"http://{listening[1]}" if listening else ""
+        return listening is not None

@@ -11,7 +11,6 @@ import pwd
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,8 +22,7 @@ from typing import Any
 
 import psycopg
 
-#: Seconds that a start, a stop or one command may take on a slow machine.
-PATIENCE = 60.0
+from tests.support.daemon import PATIENCE, free_port
 
 USER = "bridge"
 
@@ -61,7 +59,7 @@ class Cluster:
         self._programs = programs
         self._fsync = fsync
         self._names = (f"test_{number}" for number in count(1))
-        self._port = _free_port()
+        self._port = free_port()
         self._folder: Path | None = None
         self._postmaster: subprocess.Popen[bytes] | None = None
         self._frozen: list[int] = []
@@ -345,12 +343,6 @@ class _Watched:
             assert ended, f"a process of the server outlived SIGKILL by {PATIENCE:.0f} s"
         finally:
             os.close(self._descriptor)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _children(pid: int) -> list[int]:

@@ -11,15 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
+from tests.support import daemon
+from tests.support.daemon import Daemon
 from tests.support.forked import Forked
 
 CHECKOUT = Path(__file__).parents[2]
@@ -28,8 +28,7 @@ CHECKOUT = Path(__file__).parents[2]
 STATUS_TOKEN = "status-token-of-the-tests"
 STATUS = {"Authorization": f"Bearer {STATUS_TOKEN}"}
 
-#: Seconds that a start or a stop may take on a slow machine.
-PATIENCE = 60.0
+PATIENCE, free_port = daemon.PATIENCE, daemon.free_port
 
 
 class LogPipe:
@@ -62,12 +61,8 @@ class LogPipe:
                 log.write(os.read(self._pipe, self.SIZE))
 
 
-class Program(ABC):
-    """One program of the bridge, that leads a process group of its own.
-
-    It may be started again after `stop` or `kill`: the database and the log (which grows) stay. As a
-    context manager it is running inside, and gone afterwards however the test went.
-    """
+class Program(Daemon):
+    """One program of the bridge. The database stays over its starts."""
 
     #: Whether it may share memory with the tests, and start sooner.
     may_fork = True
@@ -80,10 +75,9 @@ class Program(ABC):
         """`database` is an SQLite file or a URL; `environ` holds the table's variables, and settings that
         differ from the defaults. Nothing else of this process's environment is handed on but PATH.
         """
+        super().__init__(config.with_name(f"{config.name}.{name}.log"))
         self.database = database
         self.database_url = database if isinstance(database, str) else f"sqlite:///{database}"
-        self._log = config.with_name(f"{config.name}.{name}.log")
-        self._log_begins = 0
         #: Where it writes its log.
         self._output = self._log
         self._environ = {
@@ -93,21 +87,6 @@ class Program(ABC):
             "BRIDGE_STATUS_TOKEN": STATUS_TOKEN,
             **(environ or {}),
         }
-        self._process: subprocess.Popen[bytes] | Forked | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    @property
-    def log(self) -> str:
-        """Everything that it wrote, over all its starts."""
-        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
     def pipe_log(self) -> LogPipe:
         """Let it write to a pipe from its next start on; what is read from it is its log."""
@@ -115,92 +94,15 @@ class Program(ABC):
         self._output = pipe.path
         return pipe
 
-    @property
-    def pid(self) -> int:
-        """The process that was started."""
-        return self._running().pid
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process that was started lives."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        """Start it and wait until it works. Raises AssertionError with its log where it ends first."""
-        assert not self.is_running, "it runs already"
-        self._log_begins = len(self.log)
-        self._process = self._started()
-        try:
-            self._wait_until_it_works()
-        except BaseException:
-            self.kill()
-            raise
+    def set(self, name: str, value: str) -> None:
+        """Set a variable of its environment from its next start on."""
+        self._environ[name] = value
 
     def _started(self) -> subprocess.Popen[bytes] | Forked:
         command = self._command()
         if self.may_fork and Forked.can_run(command, self._environ):
             return Forked(command, self.folder, self._environ, self._output)
-        with self._output.open("ab") as log:
-            return subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end, as a platform does; its exit status once it has."""
-        process = self._running()
-        process.send_signal(how)
-        try:
-            return process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"no end within {PATIENCE:.0f} s after {how.name}\n{self.log}") from None
-
-    def kill(self) -> None:
-        """SIGKILL to every process of it at once; nothing where it has ended."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(PATIENCE)
-        self._process = None
-
-    def set(self, name: str, value: str) -> None:
-        """Set a variable of its environment from its next start on."""
-        self._environ[name] = value
-
-    @abstractmethod
-    def _command(self) -> list[str]:
-        """What is executed."""
-
-    @abstractmethod
-    def _works(self) -> bool:
-        """Whether it has come up."""
-
-    @property
-    def _log_of_this_start(self) -> str:
-        return self.log[self._log_begins :]
-
-    def _running(self) -> subprocess.Popen[bytes] | Forked:
-        assert self._process is not None, "it was not started"
-        return self._process
-
-    def _wait_until_it_works(self) -> None:
-        process = self._running()
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                what = type(self).__name__.lower()
-                raise AssertionError(f"the {what} ended with {process.returncode}\n{self.log}")
-            if self._works():
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"it does not work within {PATIENCE:.0f} s\n{self.log}")
+        return self._opened(self._output, cwd=self.folder, env=self._environ)
 
 
 class Server(Program):
@@ -366,13 +268,6 @@ class Worker(Program):
     def _state(self) -> str:
         # The program's name before it stands in brackets and may hold any sign.
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def free_port() -> int:
-    """A port of this machine that no program uses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _wait_until_closed(port: int) -> None:

@@ -28,6 +28,7 @@ from bridge.web.page.sign_in import (
     CookieSessions,
     TryLimiter,
     address_of,
+    base_url,
     is_password,
     is_signed_in,
     session_key,
@@ -142,7 +143,7 @@ def _context(bridge: Bridge) -> dict[str, object]:
         "sources": tuple(bridge.table.sources),
         "now": time.time(),
         "signed_in": is_signed_in(time.time()),
-        "base_url": bridge.settings.public_url or request.url_root.rstrip("/"),
+        "base_url": base_url(request, bridge.settings),
     }
 
 

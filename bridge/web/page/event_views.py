@@ -20,6 +20,7 @@ from bridge.report.verdict import Verdict, verdict_of_jobs
 from bridge.routing.nearest_miss import Miss, nearest_first, nearest_miss
 from bridge.routing.routing_table import RoutingTable
 from bridge.web.page.payload_tree import tree
+from bridge.web.page.sign_in import base_url
 from bridge.web.query import EVENT_TABS, SPANS, Query
 
 #: How long one list may take to find out why events made no job, seconds.
@@ -137,7 +138,7 @@ def _event_page(bridge: Bridge, event_id: int) -> dict[str, object]:
     explanations = table.explain(stored) if source is not None and stored.body else ()
     own = [each for each in explanations if each.route.source == stored.source]
     verdict = verdict_of_jobs(jobs, summary.jobs, table) if jobs else None
-    url = bridge.settings.public_url or request.url_root.rstrip("/")
+    url = base_url(request, bridge.settings)
     return {
         "summary": summary, "event": stored, "jobs": jobs, "verdict": verdict,
         "has_source": source is not None,

@@ -103,6 +103,12 @@ def came_by_tls(asked: Request, settings: Settings) -> bool:
     return asked.scheme == "https" or forwarded.split(",")[0].strip() == "https"
 
 
+def base_url(asked: Request, settings: Settings) -> str:
+    """Return the URL of the bridge for people and senders, without a slash at its end."""
+    scheme = "https" if came_by_tls(asked, settings) else "http"
+    return settings.public_url or f"{scheme}://{asked.host}"
+
+
 def address_of(asked: Request, settings: Settings) -> str:
     """Return the client's IP address."""
     forwarded_for = asked.headers.get("X-Forwarded-For", "")
