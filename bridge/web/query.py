@@ -32,6 +32,11 @@ class BadQuery(Exception):
     """A part of the URL is not valid; the message is for a person."""
 
 
+def is_storable(text: str) -> bool:
+    """Whether every database can compare and store the text."""
+    return "\x00" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+
+
 @dataclass(frozen=True)
 class Query:
     """The parameters of a list's URL: each key once, without empty values."""
@@ -40,7 +45,10 @@ class Query:
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Query:
-        """A form sends its empty fields, too."""
+        """A form sends its empty fields, too. Raises BadQuery."""
+        for key, value in values.items():
+            if not is_storable(value):
+                raise BadQuery(f"{key[:40]} must be text without NUL and without half of a surrogate pair")
         return cls({key: value for key, value in values.items() if value})
 
     def get(self, key: str) -> str | None:

@@ -139,11 +139,12 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.post("/pause")
     def pause() -> BaseResponse:
+        query = Query.of(request.form)
         try:
-            kind = Pausable(request.form.get("kind", ""))
+            kind = Pausable(query.get("kind") or "")
         except ValueError as error:
             raise BadQuery("kind must be task or route") from error
-        name, is_pause = request.form.get("name", ""), request.form.get("order") == "pause"
+        name, is_pause = query.get("name") or "", query.get("order") == "pause"
         known = bridge.table.tasks if kind is Pausable.TASK else [each.name for each in bridge.table.routes]
         is_paused = any((each.kind, each.name) == (kind, name) for each in bridge.outbox.paused())
         if name not in known and not is_paused:

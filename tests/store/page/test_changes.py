@@ -233,6 +233,11 @@ class TestPause:
         assert (answer.status_code, "the reason has 501 characters" in answer.text) == (400, True)
         assert intake.outbox.audit.entries() == []
 
+    def test_a_reason_with_nul_is_refused(self, intake: Intake, browser: Browser) -> None:
+        data = {"kind": "route", "name": "deploy main", "order": "pause", "reason": "x\x00"}
+        assert browser.post("/pause", data).status_code == 400
+        assert intake.outbox.audit.entries() == []
+
     def test_what_is_not_in_the_table_is_refused(self, intake: Intake, browser: Browser) -> None:
         data = {"kind": "route", "name": "x" * 100_00, "order": "pause"}
         assert browser.post("/pause", data).status_code == 400

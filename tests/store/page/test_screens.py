@@ -73,6 +73,18 @@ class TestEvents:
         assert answer.status_code == 400
         assert "last must be a duration" in answer.text
 
+    @pytest.mark.parametrize("key", ["source", "event", "route", "task", "state", "q", "from", "last", "x"])
+    @pytest.mark.parametrize("path", ["/events", "/jobs", "/refused", "/routes", "/change", "/try"])
+    def test_nul_is_refused_in_words(self, browser: Browser, path: str, key: str) -> None:
+        answer = browser.get(f"{path}?order=retry&{key}=a%00b")
+        assert answer.status_code == 400
+        assert f"{key} must be text without NUL" in answer.text
+
+    @pytest.mark.parametrize("query", ["before=" + "9" * 19, "upto=" + "9" * 18, "id=" + "9" * 18])
+    @pytest.mark.parametrize("path", ["/events", "/jobs", "/events/newer", "/change", "/routes"])
+    def test_a_number_beyond_the_database_is_no_defect(self, browser: Browser, path: str, query: str) -> None:
+        assert browser.get(f"{path}?order=retry&after={query[-18:]}&{query}").status_code in (200, 400)
+
     def test_newer_events_are_counted_and_move_no_row(self, intake: Intake, browser: Browser) -> None:
         push(intake)
         shown = browser.text("/events?upto=1")

@@ -69,6 +69,13 @@ def test_a_mistake_is_named(values: dict[str, str], message: str) -> None:
         query.before  # noqa: B018 - it raises
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "a\udfff"])
+def test_text_that_a_database_refuses_is_refused_in_words(text: str) -> None:
+    with pytest.raises(BadQuery, match="source must be text without NUL"):
+        Query.of({"source": text})
+    assert Query.of({"source": "\U0001f600", "q": ""}) == Query({"source": "\U0001f600"})
+
+
 class TestSearch:
     @pytest.mark.parametrize(
         ("search", "found"),
