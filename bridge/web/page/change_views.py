@@ -78,13 +78,22 @@ class Selection:
         return ids if self.order != REPLAY and ORDERS[self.order].newest_first else ids[::-1]
 
 
-def _selection(query: Query) -> Selection:
-    """Return what the URL of a list or of a button selects. Raises BadQuery."""
+def _selection(bridge: Bridge, query: Query) -> Selection:
+    """Return what the URL of a list or of a button selects.
+
+    Raises BadQuery, and OutboxError for one job or event that cannot be changed: the audit has no entry then.
+    """
     order = query.get("order") or ""
     if order != REPLAY and order not in ORDERS:
         raise BadQuery(f"order must be one of {', '.join((*ORDERS, REPLAY))}, got {order[:40]!r}")
     if (number := query.number("id")) is not None:
-        return Selection(order, {"events" if order == REPLAY else "jobs": [number]})
+        if order == REPLAY:
+            bridge.outbox.summary(number)
+            return Selection(order, {"events": [number]})
+        refused = Changes(bridge.outbox, bridge.table).refusal(number, ORDERS[order].states)
+        if refused is not None and refused.error is not None:
+            raise refused.error
+        return Selection(order, {"jobs": [number]})
     window = query.window(time.time())
     target: dict[str, JSON] = {key: value for key in _FILTER if (value := query.get(key))}
     target["from"] = rfc3339(window.since)
@@ -105,7 +114,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/change")
     def confirm() -> str:
-        selection = _selection(Query.of(request.args))
+        selection = _selection(bridge, Query.of(request.args))
         ids = selection.ids(bridge)
         target = {**selection.target, "newest": max(ids, default=0), "oldest": min(ids, default=0)}
         return render_template(
@@ -115,7 +124,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.post("/change")
     def begin() -> BaseResponse:
-        selection = _selection(Query.of(request.form))
+        selection = _selection(bridge, Query.of(request.form))
         count = len(selection.ids(bridge))
         if not request.form.get("reason", "").strip():
             raise BadQuery("a change needs a reason")

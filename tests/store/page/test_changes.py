@@ -92,11 +92,33 @@ class TestOne:
     def test_a_job_that_has_changed_meanwhile_stays(self, intake: Intake, browser: Browser) -> None:
         push(intake, ref="refs/heads/main")
         confirm = hidden(browser.text("/change?order=cancel&id=1"))
-        send(intake.outbox)
         begun = browser.post("/change", {**confirm, "reason": "late"})
+        send(intake.outbox)
         text = browser.post(begun.location, {}).text
         assert "job 1 is accepted, expected" in text
         assert intake.outbox.job(1).state is JobState.ACCEPTED
+
+    @pytest.mark.parametrize(
+        ("order", "number", "status", "text"),
+        [
+            ("retry", 7, 404, "there is no job 7"),
+            ("cancel", 7, 404, "there is no job 7"),
+            ("sent", 7, 404, "there is no job 7"),
+            ("replay", 7, 404, "there is no event 7"),
+            ("retry", 1, 409, "job 1 is accepted, expected dead"),
+            ("cancel", 1, 409, "job 1 is accepted, expected waiting or dead or unknown"),
+            ("again", 1, 409, "job 1 is accepted, expected unknown"),
+        ],
+    )
+    def test_what_cannot_be_changed_is_not_recorded(
+        self, intake: Intake, browser: Browser, order: str, number: int, status: int, text: str
+    ) -> None:
+        push(intake, ref="refs/heads/main")
+        send(intake.outbox)
+        data = {"order": order, "id": number}
+        for answer in (browser.get(f"/change?order={order}&id={number}"), browser.post("/change", data)):
+            assert (answer.status_code, text in answer.text) == (status, True)
+        assert intake.outbox.audit.entries() == []
 
     def test_who_and_why_is_in_the_audit_and_on_the_job(self, intake: Intake, browser: Browser) -> None:
         push(intake, ref="refs/heads/main")
