@@ -59,9 +59,7 @@ class EventFilter:
 
     window: Window
     source: str | None = None
-    #: With the names of the sources that may have it.
     delivery_id: str | None = None
-    sources: tuple[str, ...] = ()
     #: ``event`` or ``event.action``.
     name: str | None = None
     #: True: with jobs; False: without.
@@ -117,6 +115,17 @@ class ListedEvent:
 
     summary: EventSummary
     jobs: tuple[Job, ...]
+
+
+def _sources() -> Select[Any]:
+    """Return the query of the sources of stored events: one look-up in the index for each."""
+    first = select(func.min(events.c.source).label("source")).cte(recursive=True)
+    following = select(func.min(events.c.source)).where(events.c.source > first.c.source).scalar_subquery()
+    found = first.union_all(select(following).where(first.c.source.is_not(None)))
+    return select(found.c.source).where(found.c.source.is_not(None))
+
+
+_SOURCES = _sources()
 
 
 class Listing:
@@ -237,7 +246,9 @@ def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list
     if wanted.source is not None:
         indexed += [events.c.source == wanted.source, IS_LISTED]
     if wanted.delivery_id is not None:
-        indexed += [events.c.source.in_(wanted.sources), events.c.delivery_id == wanted.delivery_id]
+        # The index has the source first. It may have left the table.
+        sources = [row.source for row in connection.execute(_SOURCES)]
+        indexed += [events.c.source.in_(sources), events.c.delivery_id == wanted.delivery_id]
     rest: list[Condition] = []
     if wanted.name is not None:
         event, _, action = wanted.name.rpartition(".")

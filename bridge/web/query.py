@@ -99,8 +99,8 @@ class Query:
         except ValueError:
             raise BadQuery(f"state must be one of {', '.join(JobState)}, got {text[:40]!r}") from None
 
-    def events(self, sources: tuple[str, ...], now: float | None = None) -> EventFilter:
-        """Return the filter of a list of events; `sources` may have the delivery id. Raises BadQuery."""
+    def events(self, now: float | None = None) -> EventFilter:
+        """Return the filter of a list of events. Raises BadQuery."""
         search = self.values.get("q", "").strip()
         matches = delivery_id = None
         if search.partition(":")[0].split(".")[0].split("[")[0] in _ROOTS and ":" in search:
@@ -114,7 +114,6 @@ class Query:
             self.window(time.time() if now is None else now),
             source=self.values.get("source"),
             delivery_id=delivery_id,
-            sources=sources,
             name=self.values.get("event"),
             has_jobs={"jobs": True, "none": False}.get(tab),
             state=self.state,

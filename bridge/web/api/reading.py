@@ -48,9 +48,7 @@ class Reading:
 
     def events(self) -> JSON:
         query = self._call.query
-        page = self._outbox.listing.events(
-            query.events(tuple(self._table.sources)), query.before, self._call.limit
-        )
+        page = self._outbox.listing.events(query.events(), query.before, self._call.limit)
         listed = [event_json(each.summary) for each in page.rows]
         return {"events": listed, "next": self._call.next_url(before=page.before), "partial": page.is_partial}
 

@@ -68,10 +68,7 @@ class Selection:
         if (numbers := self.target.get(self.what)) is not None:
             return [int(each) for each in numbers]
         query, listing = Query({key: str(value) for key, value in self.target.items()}), bridge.outbox.listing
-        if self.order == REPLAY:
-            ids = listing.event_ids(query.events(tuple(bridge.table.sources)))
-        else:
-            ids = listing.job_ids(query.jobs())
+        ids = listing.event_ids(query.events()) if self.order == REPLAY else listing.job_ids(query.jobs())
         newest, oldest = self.target.get("newest"), self.target.get("oldest", 0)
         # Others may have arrived since the count was shown, or follow those that have left a limited list.
         ids = [each for each in ids if (newest is None or each <= newest) and each >= oldest]
