@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from bridge.core.exact_json import dumps
 from bridge.core.fields import parse_path
 from bridge.core.job import JobState
 from bridge.core.units import parse_duration
-from bridge.outbox.listing import EventFilter, JobFilter, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import EventFilter, JobFilter
 from bridge.routing.match import Condition, Glob, Pattern
 
 #: The spans that a list offers; the first is the default.
@@ -76,6 +78,15 @@ class Query:
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise BadQuery(f"{key} must be a number, got {text[:40]!r}")
         return int(text)
+
+    def seconds(self, key: str) -> float | None:
+        """Return a parameter that must be a time in seconds since the epoch. Raises BadQuery."""
+        text = self.values.get(key)
+        if text is None:
+            return None
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) is None:
+            raise BadQuery(f"{key} must be a time in seconds, got {text[:40]!r}")
+        return float(text)
 
     def window(self, now: float) -> Window:
         """Return the span of time: ``from`` and ``to``, or ``last``. Raises BadQuery."""

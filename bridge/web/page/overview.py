@@ -12,7 +12,8 @@ from flask import Blueprint, render_template, url_for
 from bridge.app import Bridge
 from bridge.core.job import TableVersion
 from bridge.outbox.activity import MINUTE, Minute, SourceActivity
-from bridge.outbox.listing import SCANNED, EventFilter, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import SCANNED, EventFilter
 from bridge.outbox.refused_requests import LIMIT_PER_SOURCE
 from bridge.web.health import troubles
 

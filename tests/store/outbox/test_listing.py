@@ -15,7 +15,8 @@ from bridge.core.event import Event
 from bridge.core.job import JobState
 from bridge.outbox import listing
 from bridge.outbox.activity import Minute
-from bridge.outbox.listing import EventFilter, JobFilter, Window
+from bridge.outbox.bounds import Shown, Window
+from bridge.outbox.listing import EventFilter, JobFilter
 from bridge.outbox.store import Outbox
 from tests.support.sending import send, store
 from tests.support.tables import (
@@ -142,12 +143,12 @@ class TestEvents:
 
     def test_ids_of_a_filter(self, outbox: Outbox) -> None:
         made = [receive(outbox, number, source="github" if number % 2 else "alerts") for number in range(4)]
-        assert outbox.listing.event_ids(EventFilter(EVER, source="github")) == [made[3], made[1]]
+        assert outbox.listing.event_ids(EventFilter(EVER, source="github"), None, 9) == [made[1], made[3]]
 
         def is_first(event: Event) -> bool:
             return bool(event.payload == {"number": 0})
 
-        assert outbox.listing.event_ids(EventFilter(EVER, matches=is_first)) == [made[0]]
+        assert outbox.listing.event_ids(EventFilter(EVER, matches=is_first), None, 9) == [made[0]]
 
 
 class TestJobs:
@@ -172,7 +173,9 @@ class TestJobs:
         assert found(source="alerts") == []
         assert found(window=Window(NOW + 500)) == [late]
         assert found(window=Window(0.0, NOW + 500)) == [c, b, a]
-        assert outbox.listing.job_ids(JobFilter(EVER, state=JobState.WAITING)) == [late, c, a]
+        waiting = JobFilter(EVER, state=JobState.WAITING)
+        assert outbox.listing.job_ids(waiting, None, 9, falls=True) == [late, c, a]
+        assert outbox.listing.job_ids(waiting, a, 1, falls=False) == [c]
 
         def counts(**wanted: Any) -> dict[str, str]:
             return shown(outbox.listing.count_jobs(replace(JobFilter(EVER), **wanted)))
@@ -206,6 +209,21 @@ class TestJobs:
         for state in (None, *JobState):
             listed = outbox.listing.jobs(replace(JobFilter(EVER), state=state, **wanted)).rows[:2]
             assert len(listed) == counts[state].number, state
+
+    def test_what_was_shown(self, outbox: Outbox, clock: Clock) -> None:
+        a, b, c = store(outbox, dead_job(), make_job("x"), dead_job())
+        wanted = JobFilter(EVER, state=JobState.DEAD)
+        shown = outbox.listing.shown_jobs(wanted)
+        assert shown == Shown(2, a, c, clock.now)
+        clock.now += 1
+        send(outbox, JobState.DEAD)
+        store(outbox, dead_job())
+        assert outbox.listing.job_ids(replace(wanted, shown=shown), None, 9, falls=False) == [a, c]
+        assert outbox.listing.job_ids(wanted, None, 9, falls=True)[1:] == [c, b, a]
+        assert outbox.listing.shown_jobs(JobFilter(EVER, route="none")) == Shown(0, 0, 0)
+        of_events = EventFilter(EVER, state=JobState.DEAD, shown=shown)
+        assert outbox.listing.event_ids(of_events, None, 9) == [a, c]
+        assert outbox.listing.shown_events(of_events) == Shown(2, a, c, clock.now - 1)
 
     def test_pages(self, outbox: Outbox) -> None:
         made = store(outbox, *(make_job(number) for number in range(4)))

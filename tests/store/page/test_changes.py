@@ -10,6 +10,7 @@ import pytest
 from bridge.core.job import JobState
 from bridge.intake.changes import Changes
 from bridge.outbox.audit import Action
+from bridge.outbox.listing import Listing
 from bridge.outbox.pauses import Pausable
 from bridge.web.page import change_views
 from tests.store.page.conftest import Browser
@@ -167,6 +168,80 @@ class TestMany:
             browser.post(begun.location, {})
         states = [intake.outbox.job(number).state for number in range(1, 6)]
         assert states == [JobState.CANCELED] * 3 + [JobState.DEAD] * 2
+
+    @pytest.mark.parametrize("when", ["before the reason", "between the parts"])
+    def test_a_job_between_them_that_dies_later_is_left_alone(
+        self, intake: Intake, browser: Browser, when: str
+    ) -> None:
+        dead(intake, 3)
+        push(intake, ref="refs/heads/main")
+        dead(intake, 2)
+
+        def die() -> None:
+            intake.clock.now += 1
+            send(intake.outbox, JobState.DEAD)
+
+        confirm = hidden(browser.text("/change?order=cancel&state=dead"))
+        if when == "before the reason":
+            die()
+        begun = browser.post("/change", {**confirm, "reason": "x"})
+        if when == "between the parts":
+            browser.post(begun.location, {})
+            die()
+        while "Continue" in (text := browser.post(begun.location, {}).text):
+            pass
+        assert "5 of 5 done; 5 changed" in text
+        states = [intake.outbox.job(number).state for number in range(1, 7)]
+        assert states == [*[JobState.CANCELED] * 3, JobState.DEAD, *[JobState.CANCELED] * 2]
+
+    def test_an_event_whose_job_dies_later_is_not_replayed(self, intake: Intake, browser: Browser) -> None:
+        dead(intake)
+        push(intake, ref="refs/heads/main")
+        dead(intake)
+        confirm = browser.text("/change?order=replay&state=dead")
+        intake.clock.now += 1
+        send(intake.outbox, JobState.DEAD)
+        begun = browser.post("/change", {**hidden(confirm), "reason": "x"})
+        while "Continue" in browser.post(begun.location, {}).text:
+            pass
+        assert [len(intake.outbox.jobs(event_id=number)) for number in (1, 2, 3)] == [2, 1, 2]
+
+    def test_a_job_that_was_sent_and_waits_again_is_still_one_of_them(
+        self, intake: Intake, browser: Browser
+    ) -> None:
+        push(intake, ref="refs/heads/main")
+        confirm = hidden(browser.text("/change?order=cancel&state=waiting"))
+        intake.clock.now += 1
+        send(intake.outbox, JobState.WAITING)
+        begun = browser.post("/change", {**confirm, "reason": "x"})
+        assert "1 of 1 done; 1 changed" in browser.post(begun.location, {}).text
+
+    @pytest.mark.parametrize("order", ["cancel&state=dead", "retry&state=dead", "replay"])
+    def test_a_part_reads_only_its_own(
+        self, intake: Intake, browser: Browser, monkeypatch: pytest.MonkeyPatch, order: str
+    ) -> None:
+        dead(intake, 5)
+        begun = browser.post(
+            "/change", {**hidden(browser.text(f"/change?order={order}")), "reason": "x"}
+        ).location
+        for whole in ("shown_jobs", "shown_events"):
+            monkeypatch.setattr(Listing, whole, fails)
+        shares = []
+        while "Continue" in (text := browser.post(begun, {}).text):
+            assert len(re.findall(r'href="/(?:jobs|events)/\d', text)) == 2
+            shares += re.findall(r"About (\d) of 5 done", text)
+        assert shares == ["2", "4"]
+
+    def test_a_form_without_bounds_gets_them(self, intake: Intake, browser: Browser) -> None:
+        dead(intake)
+        begun = browser.post("/change", {"order": "cancel", "state": "dead", "reason": "x"})
+        dead(intake)
+        browser.post(begun.location, {})
+        assert [intake.outbox.job(number).state for number in (1, 2)] == [JobState.CANCELED, JobState.DEAD]
+
+    @pytest.mark.parametrize("bound", ["newest=x", "newest=3&oldest=-1", "newest=3&ended_at=nan"])
+    def test_a_bound_that_is_no_number_is_named(self, browser: Browser, bound: str) -> None:
+        assert browser.get(f"/change?order=retry&{bound}").status_code == 400
 
     def test_a_page_that_is_sent_twice_replays_no_event_twice(self, intake: Intake, browser: Browser) -> None:
         for _ in range(4):

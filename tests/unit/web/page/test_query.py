@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.core.job import JobState
-from bridge.outbox.listing import Window
+from bridge.outbox.bounds import Window
 from bridge.web.query import BadQuery, Query
 from tests.support.tables import NOW, make_event
 
