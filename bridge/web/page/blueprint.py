@@ -30,6 +30,7 @@ from bridge.web.page.sign_in import (
     address_of,
     is_password,
     is_signed_in,
+    renew,
     session_key,
     sign_in,
 )
@@ -158,7 +159,11 @@ def _allow_large_form() -> None:
 
 
 def _require_session() -> BaseResponse | None:
-    if request.endpoint in _OPEN or is_signed_in(time.time()):
+    now = time.time()
+    if request.endpoint in _OPEN:
+        return None
+    if is_signed_in(now):
+        renew(now)
         return None
     if not _is_browser():
         return (
