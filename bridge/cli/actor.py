@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import pwd
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from bridge.core.event import JSON
 from bridge.outbox.audit import Action
+from bridge.outbox.store import Outbox
 
 #: The longest name and the longest reason, in characters.
 _LONGEST_NAME, _LONGEST_REASON = 100, 500
@@ -32,6 +34,20 @@ class Actor:
     def action(self, name: str, target: Mapping[str, JSON], chosen: int | None = None) -> Action:
         """Return the command as an action of the audit."""
         return Action(self.name, self.account, name, target, chosen, self.reason)
+
+    @contextmanager
+    def recording(
+        self, outbox: Outbox, name: str, target: Mapping[str, JSON], chosen: Sequence[int],
+        refused: Container[int],
+    ) -> Iterator[int]:  # fmt: skip
+        """Record an action without the numbers that are refused; if all are, record nothing."""
+        changing = [each for each in chosen if each not in refused]
+        if not changing:
+            yield 0
+            return
+        numbers = {what: changing for what in ("jobs", "events") if what in target}
+        with outbox.audit.recording(self.action(name, {**target, **numbers}, len(changing))) as entry:
+            yield entry
 
 
 def _printable(longest: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

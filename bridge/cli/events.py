@@ -10,7 +10,7 @@ from bridge.cli.actor import Actor, as_actor
 from bridge.cli.names import require_source
 from bridge.cli.selection import Selection, of_source, since, some_events
 from bridge.cli.terminal import NUMBER, Terminal, as_json, limited
-from bridge.intake.changes import Changes
+from bridge.intake.changes import Changed, Changes
 from bridge.report.events import (
     EVENT_HEADING,
     REFUSED_HEADING,
@@ -88,17 +88,17 @@ def replay_events(terminal: Terminal, selection: Selection, actor: Actor) -> Non
         selection.confirm(chosen, "event", "replay")
         if not chosen:
             return
-        action = actor.action("events replay", selection.target("events"), len(chosen))
-        with outbox.audit.recording(action) as entry:
-            changes = Changes(outbox, table)
-            done = [_replay(terminal, changes, event_id, entry) for event_id in chosen]
+        changes, target = Changes(outbox, table), selection.target("events")
+        refused = {each: why for each in selection.numbers if (why := changes.replay_refusal(each))}
+        with actor.recording(outbox, "events replay", target, chosen, refused) as entry:
+            results = ((each, refused.get(each) or changes.replay(each, entry)) for each in chosen)
+            done = [_print(terminal, event_id, replayed) for event_id, replayed in results]
     if not all(done):
         sys.exit(1)
 
 
-def _replay(terminal: Terminal, changes: Changes, event_id: int, entry: int) -> bool:
-    """Replay one event and print the result; return whether it was possible."""
-    replayed = changes.replay(event_id, entry)
+def _print(terminal: Terminal, event_id: int, replayed: Changed) -> bool:
+    """Print the result of a replay; return whether it was possible."""
     if replayed.is_done:
         terminal.say([f"event {event_id}: {replayed.text}"])
     for warning in (*(() if replayed.is_done else (replayed.text,)), *replayed.warnings):

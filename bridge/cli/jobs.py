@@ -137,12 +137,13 @@ def _do(
         if not chosen:
             return
         changes = Changes(outbox, table)
-        action = actor.action(order.name, selection.target("jobs", state), len(chosen))
+        refused = {each: why for each in selection.numbers if (why := changes.refusal(each, states))}
+        target = selection.target("jobs", state)
         results: Counter[str] = Counter()
         is_done = True
-        with outbox.audit.recording(action) as entry:
+        with actor.recording(outbox, order.name, target, chosen, refused) as entry:
             for job_id in sorted(chosen, reverse=True) if order.newest_first else chosen:
-                changed = changes.change(name, job_id, entry, states)
+                changed = refused.get(job_id) or changes.change(name, job_id, entry, states)
                 line = changed.line(f"job {job_id}")
                 if changed.is_done:
                     terminal.say([line])

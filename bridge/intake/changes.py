@@ -78,6 +78,25 @@ class Changes:
         self._made: Mapping[tuple[str, str], NewJob] = {}
         self._is_redacted = False
 
+    def refusal(self, job_id: int, states: tuple[JobState, ...]) -> Changed | None:
+        """Return why a job cannot be changed, or None. Such a job needs no entry of the audit."""
+        try:
+            job = self._outbox.job(job_id)
+        except NoSuchJob as error:
+            return Changed(str(error), is_done=False, error=error)
+        if job.state in states:
+            return None
+        wrong = WrongState(f"job {job_id} is {job.state}, expected {' or '.join(states)}")
+        return Changed(str(wrong), is_done=False, error=wrong)
+
+    def replay_refusal(self, event_id: int) -> Changed | None:
+        """Return that there is no such event, or None."""
+        try:
+            self._outbox.summary(event_id)
+        except NoSuchEvent as error:
+            return Changed(str(error), is_done=False, error=error)
+        return None
+
     def change(self, order: str, job_id: int, entry: int, states: tuple[JobState, ...]) -> Changed:
         """Change one job by one of ORDERS; `states` are those that a person was shown."""
         try:

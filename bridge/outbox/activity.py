@@ -9,8 +9,9 @@ from functools import partial
 from sqlalchemy import Connection, Integer, cast, func, select
 
 from bridge.core.job import Job, JobState
+from bridge.outbox.bounds import Window, first_id, window_conditions
 from bridge.outbox.database import Database
-from bridge.outbox.listing import SCANNED, Window, first_id, window_conditions
+from bridge.outbox.listing import SCANNED
 from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import IS_LISTED, NEEDS_PERSON, events, jobs, refused_requests
 

@@ -9,53 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
     Connection,
     Row,
     Select,
     Subquery,
     Table,
-    TextClause,
     and_,
-    case,
     func,
-    literal,
     select,
     true,
 )
 
 from bridge.core.event import Event
 from bridge.core.job import Job, JobState
+from bridge.outbox.bounds import Condition, Shown, Window, had_ended, in_shown, window_conditions
 from bridge.outbox.database import Database
 from bridge.outbox.row_mapping import EventSummary, event_of, job_of, summary_of
 from bridge.outbox.schema import BLOCKS_GROUP, IS_LISTED, NEEDS_PERSON, events, jobs
 
 T = TypeVar("T")
-#: A condition of a query.
-Condition: TypeAlias = ColumnElement[bool] | TextClause
 
 #: How many rows a filter without an index looks at, and where counts end.
 SCANNED = 1000
-#: Ids are assigned in the order of commits: the times of two rows differ from this order by less, in seconds.
-DISORDER_SECONDS = 120.0
 #: The most events or jobs that a person can change at once.
 IDS_LIMIT = 100_000
-#: Where the search for a time begins: more than any id.
-_STEP = 2**62
 #: The rows of a page.
 PAGE_ROWS = 50
-
-
-@dataclass(frozen=True)
-class Window:
-    """A span of time, in seconds since the epoch."""
-
-    since: float
-    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,9 +46,7 @@ class EventFilter:
 
     window: Window
     source: str | None = None
-    #: With the names of the sources that may have it.
     delivery_id: str | None = None
-    sources: tuple[str, ...] = ()
     #: ``event`` or ``event.action``.
     name: str | None = None
     #: True: with jobs; False: without.
@@ -79,6 +59,7 @@ class EventFilter:
     has_warnings: bool = False
     #: Selects by the whole event, such as by a field of its payload.
     matches: Callable[[Event], bool] | None = None
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +71,7 @@ class JobFilter:
     route: str | None = None
     task_id: str | None = None
     source: str | None = None
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +106,17 @@ class ListedEvent:
     jobs: tuple[Job, ...]
 
 
+def _sources() -> Select[Any]:
+    """Return the query of the sources of stored events: one look-up in the index for each."""
+    first = select(func.min(events.c.source).label("source")).cte(recursive=True)
+    following = select(func.min(events.c.source)).where(events.c.source > first.c.source).scalar_subquery()
+    found = first.union_all(select(following).where(first.c.source.is_not(None)))
+    return select(found.c.source).where(found.c.source.is_not(None))
+
+
+_SOURCES = _sources()
+
+
 class Listing:
     """The lists of one store. Every method may be called from any thread. Raises StoreUnavailable."""
 
@@ -151,21 +144,48 @@ class Listing:
         """Count the jobs in each state, and in any under None; each count looks at SCANNED rows."""
         return self._database.read(partial(_count_jobs, wanted=wanted))
 
-    def event_ids(self, wanted: EventFilter) -> list[int]:
-        """Return the ids of the events, the newest first, at most IDS_LIMIT."""
+    def shown_jobs(self, wanted: JobFilter) -> Shown:
+        """Return the bounds of the jobs that a person may change at once, the newest IDS_LIMIT."""
 
-        def read(connection: Connection) -> list[int]:
-            query, _ = _event_query(connection, wanted)
-            return _matching(connection, query, wanted.matches, IDS_LIMIT)
+        def read(connection: Connection) -> Shown:
+            query, _ = _job_query(connection, wanted)
+            some = query.with_only_columns(jobs.c.id, jobs.c.ended_at).limit(IDS_LIMIT).subquery()
+            of_id = (func.coalesce(edge(some.c.id), 0) for edge in (func.min, func.max))
+            return Shown(*connection.execute(select(func.count(), *of_id, func.max(some.c.ended_at))).one())
 
         return self._database.read(read)
 
-    def job_ids(self, wanted: JobFilter) -> list[int]:
-        """Return the ids of the jobs, the newest first, at most IDS_LIMIT."""
+    def shown_events(self, wanted: EventFilter) -> Shown:
+        """Return the bounds of the events that a person may change at once, the newest IDS_LIMIT."""
+
+        def read(connection: Connection) -> Shown:
+            query, _ = _event_query(connection, wanted)
+            ids = _matching(connection, query, wanted.matches, IDS_LIMIT)
+            ended = None
+            if wanted.state is not None:
+                # There are at most SCANNED.
+                in_state = jobs.c.event_id.in_(ids), jobs.c.state == wanted.state
+                ended = connection.execute(select(func.max(jobs.c.ended_at)).where(*in_state)).scalar()
+            return Shown(len(ids), min(ids, default=0), max(ids, default=0), ended)
+
+        return self._database.read(read)
+
+    def job_ids(self, wanted: JobFilter, reached: int | None, limit: int, *, falls: bool) -> list[int]:
+        """Return the next ids after the one that was reached; those of the newest first if it `falls`."""
 
         def read(connection: Connection) -> list[int]:
             query, _ = _job_query(connection, wanted)
-            return [row.id for row in connection.execute(query.with_only_columns(jobs.c.id).limit(IDS_LIMIT))]
+            query = _after(query.with_only_columns(jobs.c.id), jobs, reached, falls=falls)
+            return [row.id for row in connection.execute(query.limit(limit))]
+
+        return self._database.read(read)
+
+    def event_ids(self, wanted: EventFilter, reached: int | None, limit: int) -> list[int]:
+        """Return the next ids above the one that was reached."""
+
+        def read(connection: Connection) -> list[int]:
+            query, _ = _event_query(connection, wanted)
+            return _matching(connection, _after(query, events, reached), wanted.matches, limit)
 
         return self._database.read(read)
 
@@ -215,12 +235,22 @@ def _matching(
     candidates = [row.id for row in connection.execute(query)]
     for start in range(0, len(candidates), PAGE_ROWS):
         some = candidates[start : start + PAGE_ROWS]
-        rows = select(events).where(events.c.id.in_(some)).order_by(events.c.id.desc())
+        falls = some[0] > some[-1]
+        rows = select(events).where(events.c.id.in_(some))
+        rows = rows.order_by(events.c.id.desc() if falls else events.c.id)
         # Bodies are decompressed one by one.
         found += [row.id for row in connection.execute(rows) if row.body and matches(event_of(row))]
         if len(found) >= limit:
             break
     return found[:limit]
+
+
+def _after(query: Select[Any], table: Table, reached: int | None, *, falls: bool = False) -> Select[Any]:
+    """Return the part of a list after an id, in this order."""
+    query = query.order_by(None).order_by(table.c.id.desc() if falls else table.c.id)
+    if reached is None:
+        return query
+    return query.where(table.c.id < reached if falls else table.c.id > reached)
 
 
 def _listed(connection: Connection, ids: Sequence[int]) -> tuple[ListedEvent, ...]:
@@ -239,10 +269,13 @@ def _listed(connection: Connection, ids: Sequence[int]) -> tuple[ListedEvent, ..
 def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list[Condition], list[Condition]]:
     """Return the conditions that an index answers, and the rest."""
     indexed = window_conditions(connection, events, events.c.received_at, wanted.window)
+    indexed += in_shown(events, wanted.shown)
     if wanted.source is not None:
         indexed += [events.c.source == wanted.source, IS_LISTED]
     if wanted.delivery_id is not None:
-        indexed += [events.c.source.in_(wanted.sources), events.c.delivery_id == wanted.delivery_id]
+        # The index has the source first. It may have left the table.
+        sources = [row.source for row in connection.execute(_SOURCES)]
+        indexed += [events.c.source.in_(sources), events.c.delivery_id == wanted.delivery_id]
     rest: list[Condition] = []
     if wanted.name is not None:
         event, _, action = wanted.name.rpartition(".")
@@ -252,7 +285,7 @@ def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list
     if wanted.has_jobs is not None:
         rest.append(made.exists() if wanted.has_jobs else ~made.exists())
     if wanted.state is not None:
-        rest.append(made.where(jobs.c.state == wanted.state).exists())
+        rest.append(made.where(jobs.c.state == wanted.state, *had_ended(wanted.shown)).exists())
     if wanted.route is not None:
         rest.append(made.where(jobs.c.route == wanted.route).exists())
     if wanted.has_warnings:
@@ -332,7 +365,7 @@ def _job_conditions(
     in_state = [] if wanted.state is None else [jobs.c.state == wanted.state]
     # Such jobs are few, and their index has their route.
     needs_person = wanted.state in (JobState.DEAD, JobState.UNKNOWN)
-    indexed: list[Condition] = [*window]
+    indexed: list[Condition] = [*window, *in_shown(jobs, wanted.shown), *had_ended(wanted.shown)]
     rest: list[Condition]
     if needs_person and of_route:
         indexed, rest = [*indexed, *in_state, NEEDS_PERSON, *of_route], [*of_task]
@@ -346,30 +379,3 @@ def _job_conditions(
         of_event = select(events.c.id).where(events.c.id == jobs.c.event_id, events.c.source == wanted.source)
         rest.append(of_event.exists())
     return indexed, rest
-
-
-def window_conditions(
-    connection: Connection, table: Table, time: ColumnElement[float], window: Window
-) -> list[Condition]:
-    """Return the conditions on a row's time. Its id bounds it too, so that no index has the time."""
-    first = first_id(connection, table, time, window.since - DISORDER_SECONDS)
-    conditions: list[Condition] = [table.c.id >= first, time >= window.since]
-    if window.until is not None:
-        last = first_id(connection, table, time, window.until + DISORDER_SECONDS)
-        conditions += [table.c.id <= last, time < window.until]
-    return conditions
-
-
-def first_id(connection: Connection, table: Table, time: ColumnElement[float], since: float) -> int:
-    """Return the first id whose row is about as late as `since`, by a search in the primary key.
-
-    The search is one statement: on PostgreSQL, each takes longer to send than to answer.
-    """
-    found = select(literal(0, BigInteger).label("low"), literal(_STEP, BigInteger).label("step"))
-    search = found.cte("search", recursive=True)
-    low, step = search.c.low, search.c.step
-    next_time = select(time).where(table.c.id >= low + step).order_by(table.c.id).limit(1).scalar_subquery()
-    search = search.union_all(
-        select(low + case((next_time < since, step), else_=0), step // 2).where(step > 0)
-    )
-    return int(connection.execute(select(func.max(search.c.low))).scalar_one()) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from bridge.core.exact_json import dumps
 from bridge.core.fields import parse_path
 from bridge.core.job import JobState
 from bridge.core.units import parse_duration
-from bridge.outbox.listing import EventFilter, JobFilter, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import EventFilter, JobFilter
 from bridge.routing.match import Condition, Glob, Pattern
 
 #: The spans that a list offers; the first is the default.
@@ -32,6 +34,11 @@ class BadQuery(Exception):
     """A part of the URL is not valid; the message is for a person."""
 
 
+def is_storable(text: str) -> bool:
+    """Whether every database can compare and store the text."""
+    return "\x00" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+
+
 @dataclass(frozen=True)
 class Query:
     """The parameters of a list's URL: each key once, without empty values."""
@@ -40,7 +47,10 @@ class Query:
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Query:
-        """A form sends its empty fields, too."""
+        """A form sends its empty fields, too. Raises BadQuery."""
+        for key, value in values.items():
+            if not is_storable(value):
+                raise BadQuery(f"{key[:40]} must be text without NUL and without half of a surrogate pair")
         return cls({key: value for key, value in values.items() if value})
 
     def get(self, key: str) -> str | None:
@@ -69,6 +79,15 @@ class Query:
             raise BadQuery(f"{key} must be a number, got {text[:40]!r}")
         return int(text)
 
+    def seconds(self, key: str) -> float | None:
+        """Return a parameter that must be a time in seconds since the epoch. Raises BadQuery."""
+        text = self.values.get(key)
+        if text is None:
+            return None
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) is None:
+            raise BadQuery(f"{key} must be a time in seconds, got {text[:40]!r}")
+        return float(text)
+
     def window(self, now: float) -> Window:
         """Return the span of time: ``from`` and ``to``, or ``last``. Raises BadQuery."""
         since, until = self.values.get("from"), self.values.get("to")
@@ -91,8 +110,8 @@ class Query:
         except ValueError:
             raise BadQuery(f"state must be one of {', '.join(JobState)}, got {text[:40]!r}") from None
 
-    def events(self, sources: tuple[str, ...], now: float | None = None) -> EventFilter:
-        """Return the filter of a list of events; `sources` may have the delivery id. Raises BadQuery."""
+    def events(self, now: float | None = None) -> EventFilter:
+        """Return the filter of a list of events. Raises BadQuery."""
         search = self.values.get("q", "").strip()
         matches = delivery_id = None
         if search.partition(":")[0].split(".")[0].split("[")[0] in _ROOTS and ":" in search:
@@ -106,7 +125,6 @@ class Query:
             self.window(time.time() if now is None else now),
             source=self.values.get("source"),
             delivery_id=delivery_id,
-            sources=sources,
             name=self.values.get("event"),
             has_jobs={"jobs": True, "none": False}.get(tab),
             state=self.state,

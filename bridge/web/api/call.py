@@ -15,7 +15,7 @@ from bridge.core.event import JSON
 from bridge.core.suggestions import did_you_mean
 from bridge.outbox.audit import Action
 from bridge.process.api_tokens import ApiToken
-from bridge.web.query import BadQuery, Query
+from bridge.web.query import BadQuery, Query, is_storable
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def _text(key: str, value: JSON, shapes: Mapping[str, Any]) -> str:
         known = ", ".join(shapes) or "none"
         raise BadQuery(f"{quoted(key)} is unknown; expected {known}{did_you_mean(key, shapes)}")
     shape = shapes[key]
-    if not isinstance(value, str) or not 0 < len(value) <= shape.get("maxLength", 1000) or "\x00" in value:
-        longest = shape.get("maxLength", 1000)
+    longest = shape.get("maxLength", 1000)
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not is_storable(value):
         raise BadQuery(f"{key} must be one text of 1 to {longest:,} characters, without NUL")
     if value not in shape.get("enum", [value]):
         raise BadQuery(f"{key} must be one of {', '.join(shape['enum'])}, got {quoted(value)}")

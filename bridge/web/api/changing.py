@@ -46,8 +46,10 @@ class Changing:
         return self._pause("resume", kind, name)
 
     def _change(self, name: str, job_id: int) -> JSON:
-        self._outbox.job(job_id)  # nor for such a job
         order = ORDERS[name]
+        refused = self._changes.refusal(job_id, order.states)
+        if refused is not None and refused.error is not None:
+            raise refused.error
         change = partial(self._changes.change, name, job_id, states=order.states)
         answer = self._recorded(order.name, {"jobs": [job_id]}, f"job {job_id}", change)
         return {**answer, "jobs": [_short(self._outbox.job(job_id))]}

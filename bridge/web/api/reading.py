@@ -11,7 +11,8 @@ from bridge.app import Bridge
 from bridge.core.event import JSON, rfc3339
 from bridge.core.job import JobState
 from bridge.outbox.activity import RouteActivity
-from bridge.outbox.listing import SCANNED, JobFilter, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import SCANNED, JobFilter
 from bridge.outbox.pauses import Pausable
 from bridge.report.audit import audit_json
 from bridge.report.events import event_json, refused_json, whole_event_json
@@ -48,9 +49,7 @@ class Reading:
 
     def events(self) -> JSON:
         query = self._call.query
-        page = self._outbox.listing.events(
-            query.events(tuple(self._table.sources)), query.before, self._call.limit
-        )
+        page = self._outbox.listing.events(query.events(), query.before, self._call.limit)
         listed = [event_json(each.summary) for each in page.rows]
         return {"events": listed, "next": self._call.next_url(before=page.before), "partial": page.is_partial}
 

@@ -17,7 +17,7 @@ from werkzeug.routing import IntegerConverter, Map
 from werkzeug.wrappers import Response as BaseResponse
 
 from bridge.app import Bridge
-from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, StoreUnavailable
+from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
 from bridge.core.secrets import Mask
 from bridge.web.page.change_views import add_change_views
 from bridge.web.page.event_views import add_event_views
@@ -31,6 +31,7 @@ from bridge.web.page.sign_in import (
     base_url,
     is_password,
     is_signed_in,
+    renew,
     session_key,
     sign_in,
 )
@@ -159,7 +160,11 @@ def _allow_large_form() -> None:
 
 
 def _require_session() -> BaseResponse | None:
-    if request.endpoint in _OPEN or is_signed_in(time.time()):
+    now = time.time()
+    if request.endpoint in _OPEN:
+        return None
+    if is_signed_in(now):
+        renew(now)
         return None
     if not _is_browser():
         return (
@@ -208,6 +213,7 @@ _ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     BodyGone: (404, "The payload is not stored"),
     NoSuchEvent: (404, "There is no such event"),
     NoSuchJob: (404, "There is no such job"),
+    WrongState: (409, "The job is in another state"),
     StoreUnavailable: (503, "The database does not answer"),
 }
 _HINTS: Mapping[type[Exception], Callable[[Any], str]] = {

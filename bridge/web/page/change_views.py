@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
@@ -14,6 +14,8 @@ from bridge.core.event import JSON, rfc3339
 from bridge.core.job import JobState
 from bridge.intake.changes import ORDERS, Changed, Changes
 from bridge.outbox.audit import Action, AuditEntry
+from bridge.outbox.bounds import Shown
+from bridge.outbox.listing import EventFilter, JobFilter
 from bridge.outbox.pauses import Pausable
 from bridge.web.query import BadQuery, Query
 
@@ -40,8 +42,9 @@ class Selection:
 
     #: A name of ORDERS, or REPLAY.
     order: str
-    #: A number, or the filter with absolute times and the newest id that was counted.
+    #: A number, or the filter with absolute times and the bounds of what was counted.
     target: Mapping[str, JSON]
+    count: int = 0
 
     @property
     def what(self) -> str:
@@ -63,28 +66,72 @@ class Selection:
         state = self.target.get("state")
         return ORDERS[self.order].states if state is None else (JobState(state),)
 
-    def ids(self, bridge: Bridge) -> Sequence[int]:
-        """Return the ids in the order of the change. Raises BadQuery."""
-        if (numbers := self.target.get(self.what)) is not None:
-            return [int(each) for each in numbers]
-        query, listing = Query({key: str(value) for key, value in self.target.items()}), bridge.outbox.listing
-        if self.order == REPLAY:
-            ids = listing.event_ids(query.events(tuple(bridge.table.sources)))
+    @property
+    def falls(self) -> bool:
+        """Whether the newest are changed first."""
+        return self.order != REPLAY and ORDERS[self.order].newest_first
+
+    def bounded(self, bridge: Bridge) -> Selection:
+        """Return the same selection without what comes into it from now on. Raises BadQuery."""
+        if self._numbers:
+            return replace(self, count=len(self._numbers))
+        wanted, listing = self._filter(), bridge.outbox.listing
+        if isinstance(wanted, EventFilter):
+            shown = listing.shown_events(wanted)
         else:
-            ids = listing.job_ids(query.jobs())
-        newest, oldest = self.target.get("newest"), self.target.get("oldest", 0)
-        # Others may have arrived since the count was shown, or follow those that have left a limited list.
-        ids = [each for each in ids if (newest is None or each <= newest) and each >= oldest]
-        return ids if self.order != REPLAY and ORDERS[self.order].newest_first else ids[::-1]
+            shown = listing.shown_jobs(wanted)
+        bounds = {key: value for key, value in asdict(shown).items() if value is not None}
+        return replace(self, count=bounds.pop("count"), target={**self.target, **bounds})
+
+    def part(self, bridge: Bridge, reached: int | None) -> Sequence[int]:
+        """Return the next ids, at most PART, after the one that was reached. Raises BadQuery."""
+        if self._numbers:
+            return self._numbers if reached is None else []
+        wanted, listing = self._filter(), bridge.outbox.listing
+        if isinstance(wanted, EventFilter):
+            return listing.event_ids(wanted, reached, PART)
+        return listing.job_ids(wanted, reached, PART, falls=self.falls)
+
+    def share(self, reached: int | None) -> float:
+        """Return about how much is done, of 1: ids are not counted again."""
+        if reached is None or self._shown is None:
+            return float(reached is not None)
+        oldest, newest = self._shown.oldest, self._shown.newest
+        done = newest - reached if self.falls else reached - oldest
+        return (done + 1) / (newest - oldest + 1)
+
+    @property
+    def _numbers(self) -> list[int]:
+        return [int(each) for each in self.target.get(self.what, ())]
+
+    def _filter(self) -> EventFilter | JobFilter:
+        query = Query({key: str(value) for key, value in self.target.items()})
+        of_list: EventFilter | JobFilter = query.events() if self.order == REPLAY else query.jobs()
+        return replace(of_list, shown=self._shown)
+
+    @property
+    def _shown(self) -> Shown | None:
+        if "newest" not in self.target:
+            return None
+        return Shown(0, self.target["oldest"], self.target["newest"], self.target.get("ended_at"))
 
 
-def _selection(query: Query) -> Selection:
-    """Return what the URL of a list or of a button selects. Raises BadQuery."""
+def _selection(bridge: Bridge, query: Query) -> Selection:
+    """Return what the URL of a list or of a button selects.
+
+    Raises BadQuery, and OutboxError for one job or event that cannot be changed: the audit has no entry then.
+    """
     order = query.get("order") or ""
     if order != REPLAY and order not in ORDERS:
         raise BadQuery(f"order must be one of {', '.join((*ORDERS, REPLAY))}, got {order[:40]!r}")
     if (number := query.number("id")) is not None:
-        return Selection(order, {"events" if order == REPLAY else "jobs": [number]})
+        if order == REPLAY:
+            bridge.outbox.summary(number)
+            return Selection(order, {"events": [number]})
+        refused = Changes(bridge.outbox, bridge.table).refusal(number, ORDERS[order].states)
+        if refused is not None and refused.error is not None:
+            raise refused.error
+        return Selection(order, {"jobs": [number]})
     window = query.window(time.time())
     target: dict[str, JSON] = {key: value for key in _FILTER if (value := query.get(key))}
     target["from"] = rfc3339(window.since)
@@ -93,9 +140,9 @@ def _selection(query: Query) -> Selection:
         if state not in ORDERS[order].states:
             raise BadQuery(f"you cannot {ORDERS[order].verb} jobs that are {state}")
         target["state"] = str(state)
-    for bound in ("newest", "oldest"):
-        if (number := query.number(bound)) is not None:
-            target[bound] = number
+    if query.get("newest") is not None:
+        target |= {"oldest": query.number("oldest") or 0, "newest": query.number("newest")}
+        target |= {"ended_at": ended} if (ended := query.seconds("ended_at")) is not None else {}
     return Selection(order, target)
 
 
@@ -105,22 +152,17 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/change")
     def confirm() -> str:
-        selection = _selection(Query.of(request.args))
-        ids = selection.ids(bridge)
-        target = {**selection.target, "newest": max(ids, default=0), "oldest": min(ids, default=0)}
-        return render_template(
-            "confirm.html", selection=replace(selection, target=target), count=len(ids),
-            back=_own_page(request.referrer) or url_for("page.overview"),
-        )  # fmt: skip
+        selection = _selection(bridge, Query.of(request.args)).bounded(bridge)
+        back = _own_page(request.referrer) or url_for("page.overview")
+        return render_template("confirm.html", selection=selection, count=selection.count, back=back)
 
     @blueprint.post("/change")
     def begin() -> BaseResponse:
-        selection = _selection(Query.of(request.form))
-        count = len(selection.ids(bridge))
+        selection = _selection(bridge, Query.of(request.form)).bounded(bridge)
         if not request.form.get("reason", "").strip():
             raise BadQuery("a change needs a reason")
         target = {**selection.target, "by": BY}
-        entry = audit.begin(_action(selection.audit_name, target, count))
+        entry = audit.begin(_action(selection.audit_name, target, selection.count))
         return redirect(url_for("page.change", number=entry), 303)
 
     @blueprint.route("/change/<id:number>", methods=["GET", "POST"])
@@ -134,16 +176,17 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
         if request.method == "POST" and entry.ended_at is None:
             lines = _do_part(bridge, selection, entry)
             entry = audit.entry(number) or entry
-        left = len(_rest(selection, selection.ids(bridge), entry.reached))
-        return render_template("change.html", selection=selection, entry=entry, lines=lines, left=left)
+        share = 1.0 if entry.ended_at is not None else selection.share(entry.reached)
+        return render_template("change.html", selection=selection, entry=entry, lines=lines, share=share)
 
     @blueprint.post("/pause")
     def pause() -> BaseResponse:
+        query = Query.of(request.form)
         try:
-            kind = Pausable(request.form.get("kind", ""))
+            kind = Pausable(query.get("kind") or "")
         except ValueError as error:
             raise BadQuery("kind must be task or route") from error
-        name, is_pause = request.form.get("name", ""), request.form.get("order") == "pause"
+        name, is_pause = query.get("name") or "", query.get("order") == "pause"
         known = bridge.table.tasks if kind is Pausable.TASK else [each.name for each in bridge.table.routes]
         is_paused = any((each.kind, each.name) == (kind, name) for each in bridge.outbox.paused())
         if name not in known and not is_paused:
@@ -171,7 +214,7 @@ def _action(name: str, target: Mapping[str, JSON], selected: int | None) -> Acti
 def _do_part(bridge: Bridge, selection: Selection, entry: AuditEntry) -> list[tuple[int, Changed]]:
     """Change the next jobs or events; return the results."""
     audit = bridge.outbox.audit
-    part = _rest(selection, selection.ids(bridge), entry.reached)[:PART]
+    part = selection.part(bridge, entry.reached)
     results: list[tuple[int, Changed]] = []
     changes, reached = Changes(bridge.outbox, bridge.table), entry.reached
     for number in part:
@@ -187,11 +230,3 @@ def _do_part(bridge: Bridge, selection: Selection, entry: AuditEntry) -> list[tu
     if len(part) < PART:
         audit.end(entry.id)
     return results
-
-
-def _rest(selection: Selection, ids: Sequence[int], reached: int | None) -> Sequence[int]:
-    """Return the ids after the one that was reached."""
-    if reached is None:
-        return ids
-    falls = selection.order != REPLAY and ORDERS[selection.order].newest_first
-    return [each for each in ids if (each < reached if falls else each > reached)]

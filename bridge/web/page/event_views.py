@@ -103,7 +103,7 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
     @blueprint.get("/events")
     def events() -> str:
         query = Query.of(request.args)
-        wanted = query.events(tuple(bridge.table.sources))
+        wanted = query.events()
         listing = bridge.outbox.listing
         page = listing.events(wanted, query.before)
         return render_template(
@@ -116,7 +116,7 @@ def add_event_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def newer_events() -> str:
         """How many events have arrived since the list was shown."""
         query = Query.of(request.args)
-        page = bridge.outbox.listing.events(query.events(tuple(bridge.table.sources)))
+        page = bridge.outbox.listing.events(query.events())
         newest = query.number("upto") or 0
         count = sum(1 for each in page.rows if each.summary.id > newest)
         return render_template(

@@ -12,7 +12,8 @@ from flask import Blueprint, render_template, url_for
 from bridge.app import Bridge
 from bridge.core.job import TableVersion
 from bridge.outbox.activity import MINUTE, Minute, SourceActivity
-from bridge.outbox.listing import SCANNED, EventFilter, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import SCANNED, EventFilter
 from bridge.outbox.refused_requests import LIMIT_PER_SOURCE
 from bridge.web.health import troubles
 
@@ -96,7 +97,7 @@ def add_overview(blueprint: Blueprint, bridge: Bridge) -> None:
         sources = activity.sources((*bridge.table.sources, ""), Window(now - DAY))
         minutes = chart.minutes(now)
         trouble = troubles(bridge)
-        hour = bridge.outbox.listing.count_events(_last_hour(bridge, now))
+        hour = bridge.outbox.listing.count_events(EventFilter(Window(now - HOUR)))
         return render_template(
             "overview.html", needs=list(_needs(bridge, sources, trouble)), sources=sources, scanned=SCANNED,
             types={name: source.type.name for name, source in bridge.table.sources.items()},
@@ -104,10 +105,6 @@ def add_overview(blueprint: Blueprint, bridge: Bridge) -> None:
             is_down=any("unreachable" in each for each in trouble), version=table_version(bridge),
             workers=len(bridge.outbox.delivering(30.0)), routes=len(bridge.table.routes),
         )  # fmt: skip
-
-
-def _last_hour(bridge: Bridge, now: float) -> EventFilter:
-    return EventFilter(Window(now - HOUR), sources=tuple(bridge.table.sources))
 
 
 def _needs(bridge: Bridge, sources: Mapping[str, SourceActivity], trouble: Iterable[str]) -> Iterator[Need]:

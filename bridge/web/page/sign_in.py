@@ -18,8 +18,12 @@ from bridge.core.secrets import Secret
 from bridge.process.settings import Settings
 from bridge.web.client_address import client_address
 
-#: How long a session lasts, seconds.
+#: How long a session lasts, and how long without a request, seconds. No list of sessions is stored, so a copy
+#: of a cookie outlives the sign-out until then.
 SESSION_SECONDS = 12 * 3600
+IDLE_SECONDS = 3600
+#: How old the time of the last request in the cookie may be, seconds: not every answer sets a cookie.
+_RENEWAL_SECONDS = 60
 #: Failed tries of one client without a wait, and the longest wait, seconds. Waits double.
 FREE_TRIES = 4
 LONGEST_WAIT_SECONDS = 30.0
@@ -128,11 +132,19 @@ def _encoded(text: str) -> bytes:
 def sign_in(now: float, name: str) -> None:
     """Begin a session of a person with this name, which the audit records."""
     session.clear()
-    session["since"] = int(now)
+    session["since"] = session["seen"] = int(now)
     session["name"] = "".join(filter(str.isprintable, name)).strip()[:NAME_CHARACTERS]
 
 
 def is_signed_in(now: float) -> bool:
     """Return whether the request has a session that has not ended."""
-    since = session.get("since")
-    return isinstance(since, int) and 0 <= now - since < SESSION_SECONDS
+    since, seen = session.get("since"), session.get("seen")
+    if not isinstance(since, int) or not isinstance(seen, int):
+        return False
+    return 0 <= now - since < SESSION_SECONDS and now - seen < IDLE_SECONDS
+
+
+def renew(now: float) -> None:
+    """Record a request of the session."""
+    if now - session["seen"] > _RENEWAL_SECONDS:
+        session["seen"] = int(now)

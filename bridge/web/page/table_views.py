@@ -7,7 +7,8 @@ import time
 from flask import Blueprint, render_template, request
 
 from bridge.app import Bridge
-from bridge.outbox.listing import SCANNED, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import SCANNED
 from bridge.outbox.pauses import Pausable
 from bridge.report.events import advice_for
 from bridge.web.health import troubles

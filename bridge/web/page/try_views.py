@@ -17,7 +17,8 @@ from bridge.core.errors import ConfigError, Refusal
 from bridge.core.event import Event, Headers, Request
 from bridge.core.problem import Problem, Severity
 from bridge.core.task import Task
-from bridge.outbox.listing import EventFilter, Window
+from bridge.outbox.bounds import Window
+from bridge.outbox.listing import EventFilter
 from bridge.report.verdict import arguments_text
 from bridge.routing.nearest_miss import nearest_first
 from bridge.routing.route import Route

@@ -330,6 +330,7 @@ class TestTheCommands:
         self, terminal: Terminal, command: list[str]
     ) -> None:
         terminal.store(("abc",))
+        {"retry": refuse, "resolve": lose}.get("".join(command[1:2]), lambda _: None)(terminal)
         terminal.run(*command, "--reason", " the customer called ", **KEYS)
         (entry,) = listed(terminal)
         assert (entry["action"], entry["reason"]) == (
@@ -343,9 +344,10 @@ class TestTheCommands:
         assert line.index("the customer") == heading.index("REASON")
 
     def test_without_a_reason_there_is_none(self, terminal: Terminal) -> None:
+        terminal.store(("abc",))
         terminal.run("jobs", "cancel", "1")
         assert listed(terminal)[0]["reason"] is None
-        assert terminal.run("audit").stdout.endswith("  0 of 1\n")
+        assert terminal.run("audit").stdout.endswith("  1 of 1\n")
 
     @pytest.mark.parametrize("reason", ["", " ", "a\nb", "a\x1b[2Jb", "x" * 501])
     def test_a_reason_that_is_none_is_refused(self, terminal: Terminal, reason: str) -> None:
@@ -359,10 +361,25 @@ class TestTheCommands:
         monkeypatch.setattr(os, "getuid", lambda: 987_654)
         assert actor._account() == "uid 987654"
 
-    def test_what_came_to_nothing_is_recorded_all_the_same(self, terminal: Terminal) -> None:
-        assert terminal.run("jobs", "cancel", "7", "8").exit_code == 1
+    @pytest.mark.parametrize(
+        "command",
+        ["jobs retry 7", "jobs cancel 7 8", "jobs resolve 7 --sent", "jobs retry 1", "jobs resolve 1 --again",
+         "events replay 7"],
+    )  # fmt: skip
+    def test_what_cannot_be_changed_is_not_recorded(self, terminal: Terminal, command: str) -> None:
+        terminal.store(("abc",))
+        result = terminal.run(*command.split(), **KEYS)
+        assert result.exit_code == 1
+        assert "there is no " in result.output or "job 1 is waiting, expected " in result.output
+        assert listed(terminal) == []
+
+    @pytest.mark.parametrize("noun", ["jobs", "events"])
+    def test_only_what_can_be_changed_is_recorded(self, terminal: Terminal, noun: str) -> None:
+        terminal.store(("abc",))
+        order = "cancel" if noun == "jobs" else "replay"
+        assert terminal.run(noun, order, "7", "1", **KEYS).exit_code == 1
         (entry,) = listed(terminal)
-        assert (entry["target"], entry["selected"], entry["changed"]) == ({"jobs": [7, 8]}, 2, 0)
+        assert (entry["target"], entry["selected"], entry["changed"]) == ({noun: [1]}, 1, 1)
 
     def test_what_was_not_confirmed_is_not_nor_what_found_nothing(self, terminal: Terminal) -> None:
         done(terminal.run("jobs", "cancel", "--state", "waiting", "--yes"))
@@ -373,17 +390,21 @@ class TestTheCommands:
 
     def test_many_numbers_are_cut_in_a_line(self, terminal: Terminal) -> None:
         numbers = [str(number) for number in range(1, 13)]
+        for number in numbers:
+            terminal.store((number,))
         terminal.run("jobs", "cancel", *numbers)
-        assert "jobs 1 2 3 4 5 6 7 8 9 10 and 2 more  0 of 12" in terminal.run("audit").stdout
+        assert "jobs 1 2 3 4 5 6 7 8 9 10 and 2 more  12 of 12" in terminal.run("audit").stdout
         assert listed(terminal)[0]["target"]["jobs"] == list(range(1, 13))
 
     def test_each_column_begins_below_its_heading(self, terminal: Terminal) -> None:
+        for argument in "abc":
+            terminal.store((argument,))
         terminal.run("jobs", "cancel", "1", "--as", "A longer name than the heading")
         terminal.run("jobs", "cancel", "2", "3", "--as", "B")
         heading, *lines = terminal.run("audit").stdout.splitlines()
         for name, cells in {
             "STARTED": ["20", "20"], "OPERATOR": ["B (", "A l"], "ACTION": ["jobs cancel"] * 2,
-            "TARGET": ["jobs 2 3", "jobs 1"], "CHANGED": ["0 of 2", "0 of 1"],
+            "TARGET": ["jobs 2 3", "jobs 1"], "CHANGED": ["2 of 2", "1 of 1"],
         }.items():  # fmt: skip
             at = heading.index(name)
             assert [line[at : at + len(cell)] for line, cell in zip(lines, cells, strict=True)] == cells
@@ -391,6 +412,7 @@ class TestTheCommands:
 
     def test_the_list_has_limits(self, terminal: Terminal) -> None:
         for number in range(3):
+            terminal.store(("abc",))
             terminal.run("jobs", "cancel", str(number + 1))
         with beside(terminal.database_url) as connection:
             connection.execute(text("UPDATE audit SET at = at - 7200 WHERE id = 1"))
@@ -399,10 +421,11 @@ class TestTheCommands:
         assert len(terminal.run("audit", "--since", "1h").stdout.splitlines()[1:]) == 2
 
     def test_one_that_did_not_end_says_so(self, terminal: Terminal) -> None:
+        terminal.store(("abc",))
         terminal.run("jobs", "cancel", "1")
         with beside(terminal.database_url) as connection:
             connection.execute(text("UPDATE audit SET ended_at = NULL"))
-        assert terminal.run("audit").stdout.endswith("0 of 1, not ended\n")
+        assert terminal.run("audit").stdout.endswith("1 of 1, not ended\n")
 
     def test_a_terminal_is_not_acted_on(self, terminal: Terminal) -> None:
         """A route's name, which was once in the table, is as free as any text."""

@@ -13,9 +13,10 @@ from sqlalchemy import event as sqlalchemy_event
 
 from bridge.core.event import Event
 from bridge.core.job import JobState
-from bridge.outbox import listing
+from bridge.outbox import bounds, listing
 from bridge.outbox.activity import Minute
-from bridge.outbox.listing import EventFilter, JobFilter, Window
+from bridge.outbox.bounds import Shown, Window
+from bridge.outbox.listing import EventFilter, JobFilter
 from bridge.outbox.schema import events
 from bridge.outbox.store import Outbox
 from tests.support.intake import beside
@@ -79,8 +80,9 @@ class TestEvents:
             ({"state": JobState.DEAD}, ["alert"]),
             ({"route": "second"}, ["alert"]),
             ({"has_warnings": True}, ["bad"]),
-            ({"delivery_id": "d-1", "sources": ("github", "alerts")}, ["alert"]),
-            ({"delivery_id": "d-1", "sources": ("github",)}, []),
+            ({"delivery_id": "d-1"}, ["alert"]),
+            ({"delivery_id": "d-1", "source": "github"}, []),
+            ({"delivery_id": "d-9"}, []),
             ({"matches": lambda event: event.payload == {"number": 3}}, ["none"]),
             ({"window": Window(NOW + 50)}, ["none", "bad"]),
             ({"window": Window(0.0, NOW + 50)}, ["push", "alert", "opened"]),
@@ -97,8 +99,15 @@ class TestEvents:
         }
         page = outbox.listing.events(replace(EventFilter(EVER), **wanted))
         assert ids(page) == sorted((made[name] for name in found), reverse=True)
-        is_indexed = not set(wanted) - {"source", "delivery_id", "sources", "window"}
+        is_indexed = not set(wanted) - {"source", "delivery_id", "window"}
         assert page.is_partial is not is_indexed
+
+    def test_a_delivery_id_of_several_sources(self, outbox: Outbox) -> None:
+        assert ids(outbox.listing.events(EventFilter(EVER, delivery_id="d-0"))) == []
+        names = ("zoom", "a", "", "Z", "é", "a b")
+        made = [receive(outbox, 0, source=name) for name in names]
+        receive(outbox, 1, source="a")
+        assert ids(outbox.listing.events(EventFilter(EVER, delivery_id="d-0"))) == made[::-1]
 
     def test_jobs_come_with_their_event(self, outbox: Outbox) -> None:
         receive(outbox, 0, make_job("x"), make_job("y", route="second"))
@@ -137,12 +146,12 @@ class TestEvents:
 
     def test_ids_of_a_filter(self, outbox: Outbox) -> None:
         made = [receive(outbox, number, source="github" if number % 2 else "alerts") for number in range(4)]
-        assert outbox.listing.event_ids(EventFilter(EVER, source="github")) == [made[3], made[1]]
+        assert outbox.listing.event_ids(EventFilter(EVER, source="github"), None, 9) == [made[1], made[3]]
 
         def is_first(event: Event) -> bool:
             return bool(event.payload == {"number": 0})
 
-        assert outbox.listing.event_ids(EventFilter(EVER, matches=is_first)) == [made[0]]
+        assert outbox.listing.event_ids(EventFilter(EVER, matches=is_first), None, 9) == [made[0]]
 
 
 class TestJobs:
@@ -167,7 +176,9 @@ class TestJobs:
         assert found(source="alerts") == []
         assert found(window=Window(NOW + 500)) == [late]
         assert found(window=Window(0.0, NOW + 500)) == [c, b, a]
-        assert outbox.listing.job_ids(JobFilter(EVER, state=JobState.WAITING)) == [late, c, a]
+        waiting = JobFilter(EVER, state=JobState.WAITING)
+        assert outbox.listing.job_ids(waiting, None, 9, falls=True) == [late, c, a]
+        assert outbox.listing.job_ids(waiting, a, 1, falls=False) == [c]
 
         def counts(**wanted: Any) -> dict[str, str]:
             return shown(outbox.listing.count_jobs(replace(JobFilter(EVER), **wanted)))
@@ -202,6 +213,21 @@ class TestJobs:
             listed = outbox.listing.jobs(replace(JobFilter(EVER), state=state, **wanted)).rows[:2]
             assert len(listed) == counts[state].number, state
 
+    def test_what_was_shown(self, outbox: Outbox, clock: Clock) -> None:
+        a, b, c = store(outbox, dead_job(), make_job("x"), dead_job())
+        wanted = JobFilter(EVER, state=JobState.DEAD)
+        shown = outbox.listing.shown_jobs(wanted)
+        assert shown == Shown(2, a, c, clock.now)
+        clock.now += 1
+        send(outbox, JobState.DEAD)
+        store(outbox, dead_job())
+        assert outbox.listing.job_ids(replace(wanted, shown=shown), None, 9, falls=False) == [a, c]
+        assert outbox.listing.job_ids(wanted, None, 9, falls=True)[1:] == [c, b, a]
+        assert outbox.listing.shown_jobs(JobFilter(EVER, route="none")) == Shown(0, 0, 0)
+        of_events = EventFilter(EVER, state=JobState.DEAD, shown=shown)
+        assert outbox.listing.event_ids(of_events, None, 9) == [a, c]
+        assert outbox.listing.shown_events(of_events) == Shown(2, a, c, clock.now - 1)
+
     def test_pages(self, outbox: Outbox) -> None:
         made = store(outbox, *(make_job(number) for number in range(4)))
         first = outbox.listing.jobs(JobFilter(EVER), None, 3)
@@ -222,7 +248,7 @@ def test_the_first_row_of_a_time_is_found_by_one_statement(outbox: Outbox, url: 
         connection.execute(delete(events).where(events.c.id.in_(numbers[2:5])))
     with executed() as statements:
         first = outbox._database.read(
-            lambda connection: listing.first_id(connection, events, events.c.received_at, NOW + seconds)
+            lambda connection: bounds.first_id(connection, events, events.c.received_at, NOW + seconds)
         )
     left = [number for number in numbers if number not in numbers[2:5]]
     later = [each for each in left if each >= numbers[0] + seconds]
@@ -234,9 +260,7 @@ def test_the_first_row_of_a_time_is_found_by_one_statement(outbox: Outbox, url: 
 INDEXED = {
     "events": lambda outbox: outbox.listing.events(EventFilter(Window(NOW - 1))),
     "events of a source": lambda outbox: outbox.listing.events(EventFilter(Window(NOW - 1), source="github")),
-    "a delivery": lambda outbox: outbox.listing.events(
-        EventFilter(Window(NOW - 1), delivery_id="d-1", sources=("github",))
-    ),
+    "a delivery": lambda outbox: outbox.listing.events(EventFilter(Window(NOW - 1), delivery_id="d-1")),
     "jobs": lambda outbox: outbox.listing.jobs(JobFilter(Window(NOW - 1))),
     "jobs of a state": lambda outbox: outbox.listing.jobs(JobFilter(Window(NOW - 1), state=JobState.DEAD)),
     "jobs of a route": lambda outbox: outbox.listing.jobs(JobFilter(Window(NOW - 1), route="first")),

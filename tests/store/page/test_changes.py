@@ -10,6 +10,7 @@ import pytest
 from bridge.core.job import JobState
 from bridge.intake.changes import Changes
 from bridge.outbox.audit import Action
+from bridge.outbox.listing import Listing
 from bridge.outbox.pauses import Pausable
 from bridge.web.page import change_views
 from tests.store.page.conftest import Browser
@@ -92,11 +93,33 @@ class TestOne:
     def test_a_job_that_has_changed_meanwhile_stays(self, intake: Intake, browser: Browser) -> None:
         push(intake, ref="refs/heads/main")
         confirm = hidden(browser.text("/change?order=cancel&id=1"))
-        send(intake.outbox)
         begun = browser.post("/change", {**confirm, "reason": "late"})
+        send(intake.outbox)
         text = browser.post(begun.location, {}).text
         assert "job 1 is accepted, expected" in text
         assert intake.outbox.job(1).state is JobState.ACCEPTED
+
+    @pytest.mark.parametrize(
+        ("order", "number", "status", "text"),
+        [
+            ("retry", 7, 404, "there is no job 7"),
+            ("cancel", 7, 404, "there is no job 7"),
+            ("sent", 7, 404, "there is no job 7"),
+            ("replay", 7, 404, "there is no event 7"),
+            ("retry", 1, 409, "job 1 is accepted, expected dead"),
+            ("cancel", 1, 409, "job 1 is accepted, expected waiting or dead or unknown"),
+            ("again", 1, 409, "job 1 is accepted, expected unknown"),
+        ],
+    )
+    def test_what_cannot_be_changed_is_not_recorded(
+        self, intake: Intake, browser: Browser, order: str, number: int, status: int, text: str
+    ) -> None:
+        push(intake, ref="refs/heads/main")
+        send(intake.outbox)
+        data = {"order": order, "id": number}
+        for answer in (browser.get(f"/change?order={order}&id={number}"), browser.post("/change", data)):
+            assert (answer.status_code, text in answer.text) == (status, True)
+        assert intake.outbox.audit.entries() == []
 
     def test_who_and_why_is_in_the_audit_and_on_the_job(self, intake: Intake, browser: Browser) -> None:
         push(intake, ref="refs/heads/main")
@@ -145,6 +168,80 @@ class TestMany:
             browser.post(begun.location, {})
         states = [intake.outbox.job(number).state for number in range(1, 6)]
         assert states == [JobState.CANCELED] * 3 + [JobState.DEAD] * 2
+
+    @pytest.mark.parametrize("when", ["before the reason", "between the parts"])
+    def test_a_job_between_them_that_dies_later_is_left_alone(
+        self, intake: Intake, browser: Browser, when: str
+    ) -> None:
+        dead(intake, 3)
+        push(intake, ref="refs/heads/main")
+        dead(intake, 2)
+
+        def die() -> None:
+            intake.clock.now += 1
+            send(intake.outbox, JobState.DEAD)
+
+        confirm = hidden(browser.text("/change?order=cancel&state=dead"))
+        if when == "before the reason":
+            die()
+        begun = browser.post("/change", {**confirm, "reason": "x"})
+        if when == "between the parts":
+            browser.post(begun.location, {})
+            die()
+        while "Continue" in (text := browser.post(begun.location, {}).text):
+            pass
+        assert "5 of 5 done; 5 changed" in text
+        states = [intake.outbox.job(number).state for number in range(1, 7)]
+        assert states == [*[JobState.CANCELED] * 3, JobState.DEAD, *[JobState.CANCELED] * 2]
+
+    def test_an_event_whose_job_dies_later_is_not_replayed(self, intake: Intake, browser: Browser) -> None:
+        dead(intake)
+        push(intake, ref="refs/heads/main")
+        dead(intake)
+        confirm = browser.text("/change?order=replay&state=dead")
+        intake.clock.now += 1
+        send(intake.outbox, JobState.DEAD)
+        begun = browser.post("/change", {**hidden(confirm), "reason": "x"})
+        while "Continue" in browser.post(begun.location, {}).text:
+            pass
+        assert [len(intake.outbox.jobs(event_id=number)) for number in (1, 2, 3)] == [2, 1, 2]
+
+    def test_a_job_that_was_sent_and_waits_again_is_still_one_of_them(
+        self, intake: Intake, browser: Browser
+    ) -> None:
+        push(intake, ref="refs/heads/main")
+        confirm = hidden(browser.text("/change?order=cancel&state=waiting"))
+        intake.clock.now += 1
+        send(intake.outbox, JobState.WAITING)
+        begun = browser.post("/change", {**confirm, "reason": "x"})
+        assert "1 of 1 done; 1 changed" in browser.post(begun.location, {}).text
+
+    @pytest.mark.parametrize("order", ["cancel&state=dead", "retry&state=dead", "replay"])
+    def test_a_part_reads_only_its_own(
+        self, intake: Intake, browser: Browser, monkeypatch: pytest.MonkeyPatch, order: str
+    ) -> None:
+        dead(intake, 5)
+        begun = browser.post(
+            "/change", {**hidden(browser.text(f"/change?order={order}")), "reason": "x"}
+        ).location
+        for whole in ("shown_jobs", "shown_events"):
+            monkeypatch.setattr(Listing, whole, fails)
+        shares = []
+        while "Continue" in (text := browser.post(begun, {}).text):
+            assert len(re.findall(r'href="/(?:jobs|events)/\d', text)) == 2
+            shares += re.findall(r"About (\d) of 5 done", text)
+        assert shares == ["2", "4"]
+
+    def test_a_form_without_bounds_gets_them(self, intake: Intake, browser: Browser) -> None:
+        dead(intake)
+        begun = browser.post("/change", {"order": "cancel", "state": "dead", "reason": "x"})
+        dead(intake)
+        browser.post(begun.location, {})
+        assert [intake.outbox.job(number).state for number in (1, 2)] == [JobState.CANCELED, JobState.DEAD]
+
+    @pytest.mark.parametrize("bound", ["newest=x", "newest=3&oldest=-1", "newest=3&ended_at=nan"])
+    def test_a_bound_that_is_no_number_is_named(self, browser: Browser, bound: str) -> None:
+        assert browser.get(f"/change?order=retry&{bound}").status_code == 400
 
     def test_a_page_that_is_sent_twice_replays_no_event_twice(self, intake: Intake, browser: Browser) -> None:
         for _ in range(4):
@@ -231,6 +328,11 @@ class TestPause:
         data = {"kind": "route", "name": "deploy main", "order": "pause", "reason": "x" * 501}
         answer = browser.post("/pause", data)
         assert (answer.status_code, "the reason has 501 characters" in answer.text) == (400, True)
+        assert intake.outbox.audit.entries() == []
+
+    def test_a_reason_with_nul_is_refused(self, intake: Intake, browser: Browser) -> None:
+        data = {"kind": "route", "name": "deploy main", "order": "pause", "reason": "x\x00"}
+        assert browser.post("/pause", data).status_code == 400
         assert intake.outbox.audit.entries() == []
 
     def test_what_is_not_in_the_table_is_refused(self, intake: Intake, browser: Browser) -> None:

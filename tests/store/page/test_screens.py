@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from bridge.intake.answer import Answer
-from tests.store.page.conftest import PASSWORD, Browser, Tags
+from tests.store.page.conftest import PASSWORD, TABLE, Browser, Tags
 from tests.support.intake import VARIABLES, Intake, github_headers, sample
 from tests.support.tables import make_event, make_webhook, wait_until
 
@@ -72,6 +72,29 @@ class TestEvents:
         answer = browser.get("/events?last=soon")
         assert answer.status_code == 400
         assert "last must be a duration" in answer.text
+
+    @pytest.mark.parametrize("key", ["source", "event", "route", "task", "state", "q", "from", "last", "x"])
+    @pytest.mark.parametrize("path", ["/events", "/jobs", "/refused", "/routes", "/change", "/try"])
+    def test_nul_is_refused_in_words(self, browser: Browser, path: str, key: str) -> None:
+        answer = browser.get(f"{path}?order=retry&{key}=a%00b")
+        assert answer.status_code == 400
+        assert f"{key} must be text without NUL" in answer.text
+
+    @pytest.mark.parametrize("query", ["before=" + "9" * 19, "upto=" + "9" * 18, "id=" + "9" * 18])
+    @pytest.mark.parametrize("path", ["/events", "/jobs", "/events/newer", "/change", "/routes"])
+    def test_a_number_beyond_the_database_is_no_defect(self, browser: Browser, path: str, query: str) -> None:
+        assert browser.get(f"{path}?order=retry&after={query[-18:]}&{query}").status_code in (200, 400, 404)
+
+    def test_a_delivery_of_a_source_that_has_left_the_table(self, intake: Intake, browser: Browser) -> None:
+        push(intake)
+        delivery = intake.outbox.summary(1).delivery_id
+        intake.use(
+            TABLE.replace("github: {", "other: {type: github, ").replace("source: github", "source: other")
+        )
+        other = Browser(app := intake.app({"BRIDGE_ADMIN_PASSWORD": PASSWORD}), app.test_client())
+        other.sign_in()
+        for text in (browser.text(f"/events?q={delivery}"), other.text(f"/events?q={delivery}")):
+            assert text.count('class="row-link"') == 1
 
     def test_newer_events_are_counted_and_move_no_row(self, intake: Intake, browser: Browser) -> None:
         push(intake)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
 
-from bridge.web.page.sign_in import FREE_TRIES, SESSION_SECONDS
+from bridge.web.page.sign_in import FREE_TRIES, IDLE_SECONDS, SESSION_SECONDS
 from tests.store.page.conftest import PASSWORD, Browser
 from tests.support.intake import Intake
 from tests.support.page import HTML
@@ -102,10 +103,43 @@ class TestSignIn:
         answer = app.test_client().get("/sign-in", headers={**HTML, **headers})
         assert ("Secure" in answer.headers["Set-Cookie"]) is is_secure
 
-    def test_a_session_ends(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.fixture
+    def ahead(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+        """Move the clock to some seconds after now."""
         now = time.time()
-        monkeypatch.setattr("bridge.web.page.blueprint.time.time", lambda: now + SESSION_SECONDS + 1)
+        return lambda by: monkeypatch.setattr("bridge.web.page.blueprint.time.time", lambda: now + by)
+
+    def test_a_session_ends(self, browser: Browser, ahead: Callable[[float], None]) -> None:
+        for by in range(0, SESSION_SECONDS, IDLE_SECONDS - 100):
+            ahead(by)
+            assert browser.get("/jobs").status_code == 200
+        ahead(SESSION_SECONDS + 1)
         assert browser.get("/jobs").status_code == 303
+
+    def test_a_session_without_a_request_ends(self, browser: Browser, ahead: Callable[[float], None]) -> None:
+        ahead(IDLE_SECONDS - 100)
+        with browser.get("/sign-in"):  # needs no session
+            pass
+        ahead(IDLE_SECONDS + 1)
+        assert browser.get("/jobs").status_code == 303
+
+    def test_a_copy_of_a_cookie_ends_soon_after_the_sign_out(
+        self, app: Flask, browser: Browser, ahead: Callable[[float], None]
+    ) -> None:
+        cookie = browser.client.get_cookie("bridge")
+        assert cookie is not None
+        copied = Browser(app, app.test_client())
+        copied.client.set_cookie("bridge", cookie.value)
+        browser.post("/sign-out", {})
+        ahead(IDLE_SECONDS + 1)
+        assert copied.get("/jobs").status_code == 303
+
+    def test_not_every_answer_sets_a_cookie(self, browser: Browser, ahead: Callable[[float], None]) -> None:
+        browser.get("/jobs")
+        ahead(30)
+        assert "Set-Cookie" not in browser.get("/jobs").headers
+        ahead(90)
+        assert "Set-Cookie" in browser.get("/jobs").headers
 
     def test_another_password_ends_all_sessions(self, intake: Intake, browser: Browser) -> None:
         cookie = browser.client.get_cookie("bridge")

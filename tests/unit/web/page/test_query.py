@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 
 from bridge.core.job import JobState
-from bridge.outbox.listing import Window
+from bridge.outbox.bounds import Window
 from bridge.web.query import BadQuery, Query
 from tests.support.tables import NOW, make_event
 
-SOURCES = ("github",)
-
 
 def matches(search: str, payload: Any) -> bool:
-    found = Query({"q": search}).events(SOURCES, NOW).matches
+    found = Query({"q": search}).events(NOW).matches
     assert found is not None
     return found(make_event(payload))
 
@@ -65,8 +63,15 @@ class TestWindow:
 def test_a_mistake_is_named(values: dict[str, str], message: str) -> None:
     with pytest.raises(BadQuery, match=message):
         query = Query(values)
-        query.events(SOURCES, NOW)
+        query.events(NOW)
         query.before  # noqa: B018 - it raises
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "a\udfff"])
+def test_text_that_a_database_refuses_is_refused_in_words(text: str) -> None:
+    with pytest.raises(BadQuery, match="source must be text without NUL"):
+        Query.of({"source": text})
+    assert Query.of({"source": "\U0001f600", "q": ""}) == Query({"source": "\U0001f600"})
 
 
 class TestSearch:
@@ -95,8 +100,8 @@ class TestSearch:
         assert matches(search, payload) is found
 
     def test_any_other_text_is_a_delivery_id(self) -> None:
-        wanted = Query({"q": " 72d3162e "}).events(SOURCES, NOW)
-        assert (wanted.delivery_id, wanted.sources, wanted.matches) == ("72d3162e", SOURCES, None)
+        wanted = Query({"q": " 72d3162e "}).events(NOW)
+        assert (wanted.delivery_id, wanted.matches) == ("72d3162e", None)
 
     def test_a_huge_event_costs_no_more_than_its_budget(self) -> None:
         assert not matches("payload[*]:x", [0] * 500_000)
@@ -104,7 +109,7 @@ class TestSearch:
 
 def test_filters() -> None:
     events = Query({"source": "github", "event": "push", "state": "dead", "route": "r", "tab": "none"})
-    wanted = events.events(SOURCES, NOW)
+    wanted = events.events(NOW)
     assert (wanted.source, wanted.name, wanted.state, wanted.route) == ("github", "push", JobState.DEAD, "r")
     assert wanted.has_jobs is False
     jobs = Query({"task": "t", "route": "r", "state": "waiting"}).jobs(NOW)
