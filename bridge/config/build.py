@@ -132,13 +132,15 @@ class TableBuilder:
         task = self._tasks.task_of(model)
         if name == OnDead.NAME:
             arguments = self._arguments.build(model, task, OnDead.NAMES)
+            self._linter.check_alert(name, model, OnDead.NAMES, "job", OnDead.FIELDS)
             self._on_dead = None if task is None else OnDead(task, arguments, self._version)
             return
         arguments = self._arguments.build(model, task, EVENT_NAMES)
+        self._linter.check_alert(name, model, EVENT_NAMES, "payload", OnSilence.FIELDS)
         self._on_silence = None if task is None else OnSilence(task, arguments, self._version)
         expected = [source.expect_every for source in self._sources.values()]
         expected += [route.expect_every for route, _ in self._routes.values()]
-        if self._complete and not any(expected):
+        if self._complete and not any(expected) and not self._problems.has_errors:
             message = "on_silence needs expect_every, which no source and no route has"
             hint = "write expect_every: 26h on a source or a route"
             self._problems.error(model.task.place, message, hint)

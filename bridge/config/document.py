@@ -15,33 +15,18 @@ from typing import Any
 import yaml
 
 from bridge.config.problems import Problems
+from bridge.config.syntax_hints import COLON_HINT, TAG_HINT, odd_blank_hint, syntax_hint
 from bridge.core.problem import Place
 
 #: How deep mappings and lists may be nested.
 MAX_DEPTH = 40
 
 _COMMENT = re.compile(r"[ \t]+#(\S?)")
-#: A blank that YAML does not treat as a blank.
-_ODD_BLANK = re.compile(r":([^\S \t\r\n])")
-
-#: The start of a line: indentation and a key.
-_KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
-#: A value, up to its closing quote.
-_QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
-#: Brackets that belong to a value, as in a regular expression.
-_BRACKETS_IN_A_VALUE = re.compile(r"[\w)/.^-][\[{]|[\]}][+*?$]")
 
 _BRACES_HINT = "put quotes around a value that begins with { or [; write an expression as ${{ … }}"
 _PATH_HINT = 'inside { }, put quotes around a key with [ ]: \'…\' if the key contains ", otherwise "…"'
-_FLOW_HINT = 'inside [ ] and { }, put quotes around an expression: ["${{ payload.after }}"]'
-_FLOW_VALUE_HINT = "inside [ ] and { }, put quotes around a value that has brackets: {regex: '^v[0-9]+$'}"
-_COLON_HINT = "YAML reads ': ' as a key; put quotes around the whole value"
 _BLANK_HINT = "write a value, such as null, or remove the key"
 _MARK_HINT = "put quotes around the value, or remove the anchor"
-_TAG_HINT = "to negate, write {not: …} in match and not … in when; or put quotes around the whole value"
-_AND_HINT = "in an expression, write and instead of &&; or put quotes around the whole value"
-_INDENTATION_HINT = "indent the keys of a mapping and the items of a list equally, with spaces"
-_QUOTE_HINT = "YAML ends a quoted value at the next quote; put the other kind of quotes around it"
 _COMMENT_HINT = "put quotes around the whole value"
 
 
@@ -173,7 +158,7 @@ class _Reader:
         if isinstance(event, yaml.NodeEvent) and event.anchor:
             self.problems.error(place, "anchors (&) are not allowed", _MARK_HINT)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            self.problems.error(place, "tags (!) are not allowed", _TAG_HINT)
+            self.problems.error(place, "tags (!) are not allowed", TAG_HINT)
         if isinstance(event, yaml.MappingStartEvent):
             return self._section(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -230,7 +215,7 @@ class _Reader:
             end = _mark(event.end_mark)
             if _is_open(key):
                 at = Place(self.file, end.line + 1, end.column + 1)
-                self.problems.error(at, "the expression ends here", _COLON_HINT)
+                self.problems.error(at, "the expression ends here", COLON_HINT)
             else:
                 self.problems.error(place, "found an expression, expected a key", "a key is never evaluated")
             return None
@@ -361,37 +346,8 @@ def _report_syntax(error: yaml.MarkedYAMLError, name: str, text: str, problems: 
         return  # the reported error broke the rest of the line
     problem = error.problem or "unknown error"
     before = line[: mark.column] if mark else ""
-    hint = odd_blank_hint("\n".join(lines[max(place.line - 2, 0) : place.line])) or _syntax_hint(
+    hint = odd_blank_hint("\n".join(lines[max(place.line - 2, 0) : place.line])) or syntax_hint(
         problem, error.context or "", before, line[len(before) :]
     )
     context = f" {error.context}" if error.context else ""
     problems.error(place, f"not valid YAML: {problem}{context}", hint)
-
-
-def odd_blank_hint(text: str) -> str | None:
-    """Return how to correct a blank after a colon that only looks like a space."""
-    odd = _ODD_BLANK.search(text)
-    return None if odd is None else f"type a space after the colon, instead of U+{ord(odd[1]):04X}"
-
-
-def _syntax_hint(problem: str, context: str, before: str, after: str) -> str | None:
-    """Return how to correct PyYAML's `problem`. `before` and `after` are the line around its place."""
-    if "\t" in before or after.startswith("\t"):
-        return "YAML does not allow tabs as indentation; use spaces"
-    if "mapping values are not allowed" in problem:
-        return _INDENTATION_HINT if _KEY_ALONE.fullmatch(before) else _COLON_HINT
-    if "flow" in context and "${{" in before + after:
-        return _FLOW_HINT
-    if "flow" in context and _BRACKETS_IN_A_VALUE.search(before + after):
-        return _FLOW_VALUE_HINT
-    if "cannot start any token" in problem or "an alias" in context or "a directive" in context:
-        return "put quotes around a value that begins with @, `, % or *"
-    if "an anchor" in context:
-        return _AND_HINT
-    if "a tag" in context:
-        return _TAG_HINT
-    if "could not find expected ':'" in problem:
-        return "write key: value, with a space after the colon"
-    if "did not find expected" in problem and _QUOTED_START.search(before):
-        return _QUOTE_HINT
-    return _INDENTATION_HINT if "block" in context and not before.strip() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from os.path import isfile
 
 from bridge.config.document import Invalid, Scalar
 from bridge.config.problems import Problems
@@ -115,6 +116,8 @@ class Environment:
         text = "" if secret is None else secret.reveal()
         name = env_name(scalar) or ""
         odd = next((what for looks, what in _ODD_SECRETS if looks.search(text)), None)
+        if odd is None and isfile(text):  # noqa: PTH113 - Path.is_file raises for a long name
+            odd = "is a path"
         if odd is None and strip_invisible(text) != text.replace(" ", ""):
             odd = "has an invisible character"
         if flaw is not None:

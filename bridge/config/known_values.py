@@ -31,7 +31,8 @@ def misfit(value: JSON, known: FieldTree, path: str) -> str | None:
     if value is None or known is None:
         return None
     if isinstance(known, list | Mapping):
-        return _instead_of_whole(known, path)
+        is_count = isinstance(known, list) and type(value) in (int, float)
+        return f"it is a list: write {path} | length" if is_count else _instead_of_whole(known, path)
     if not isinstance(value, str):
         written = f"'{str(value).lower()}'" if isinstance(value, bool) else f"{path} | float"
         return f"it is text: write {written}" if known else None

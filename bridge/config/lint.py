@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from bridge.config.compile import WORDS, Compiler
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
 from bridge.config.known_values import SPECIAL, misfit
-from bridge.config.models import RouteModel
+from bridge.config.models import RouteModel, TaskCallModel
 from bridge.config.problems import Problems, guess
 from bridge.config.readers import describe
 from bridge.core.errors import OverBudget
@@ -56,6 +56,17 @@ class Linter:
         if model.loop is not None:
             self._check_items(model, model.loop, source, names)
 
+    def check_alert(
+        self, name: str, model: TaskCallModel, names: tuple[str, ...], root: str, fields: Iterable[str]
+    ) -> None:
+        """Warn about a field that the `root` of an alert's arguments never has."""
+        for scalar in _scalars([model.task_arguments]):
+            template = self._compiler.template(scalar, names) if "${{" in scalar else None
+            for _, path, guarded in _paths(scalar, template):
+                if path.root == root:
+                    known: list[FieldTree] = [dict.fromkeys(fields)]
+                    self._check_field(scalar, path, (), known, f"job of {name}", guarded=guarded)
+
     def check_test(self, event: Scalar, source: Source) -> None:
         """Warn about a test's event: a test that expects no job would pass with any name."""
         if not isinstance(event, Invalid) and event not in source.type.setup_events:
@@ -71,6 +82,9 @@ class Linter:
             message = f"in looks for a part of the text {inside[1]}"
             hint = f"write == {inside[1]}, or a list: in [{inside[1]}, '…']"
             self._warn(when.at(inside.start()), message, hint)
+        if order := re.search(r"[<>]=? *(['\"])(-?\d+(?:\.\d+)?)\1", when):
+            message = f"{order[0]} compares text: no number is less or greater than text"
+            self._warn(when.at(order.start()), message, f"write {order[2]} without quotes; for text, x | int")
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:
@@ -119,9 +133,11 @@ class Linter:
         for key, node in (model.match or {}).items():
             path = self._compiler.path(key, names)
             for one in () if path is None else path.alternatives():
-                yield from ((at, one, glob) for at, glob in _patterns(node))
+                shown = Path(key, one.root, one.steps)
+                yield from ((at, shown, glob) for at, glob in _patterns(node))
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is not None and expression is not None:
+            yield from _beginnings(model.when, expression)
             for path, value in expression.compared:
                 if not isinstance(value, str) or not SPECIAL.search(value):
                     at = re.search(rf"(?<![\w.]){re.escape(_shown(value))}(?![\w.])", model.when)
@@ -191,6 +207,16 @@ class Linter:
         for scalar in _scalars([model.task_arguments, group, model.once_key]):
             if "${{" in scalar:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _beginnings(when: Scalar, expression: Expression) -> Iterator[tuple[Place, Path, JSON]]:
+    """Yield the path and the glob of each test ``is match('x')``, which looks only at the beginning."""
+    for found in re.finditer(r"([\w.]+) is match\(['\"]\^?([\w/-]+)['\"]\)", when):
+        yield from (
+            (when.at(found.start(2)), path, f"{found[2]}*")
+            for path in expression.paths
+            if path.text == found[1]
+        )
 
 
 def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:
@@ -319,6 +345,7 @@ def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tupl
         return f"{holder} is text in every known {what}", hint
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
+        hint = f"write {holder} | length" if step in ("length", "size", "count") else hint
         return f"{holder} is a list in every known {what}", hint
     if isinstance(stop.holder, tuple):
         return f"{holder} is true or false in every known {what}", f"write {holder}"

@@ -50,11 +50,21 @@ _FLAWS = (
         "+ joins only texts, and {} is a number", "write ~ instead of +, such as 'x' ~ payload.y",
     ),
     (re.compile(r"\A[^\n]+\n\Z"), "the text ends in a line break", NO_LINE_BREAK),
+    (
+        re.compile(r"""regex_replace\([^()]*(?:\([^()]*\)[^()]*)*,\s*['"][^'"]*\$\d"""),
+        "$1 is plain text in a replacement", r"write \1 for the first group",
+    ),
+    (
+        re.compile(rf"""\$\{{\{{\s*['"]({_FIELD})['"]\s*\}}\}}"""),
+        "{} in quotes is plain text", "remove the quotes",
+    ),
 )  # fmt: skip
 _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
 #: Fields whose values are single words: without a space, a dot or a slash.
 _WORDS = {"alertname", "env", "environment", "job", "level", "namespace", "priority", "severity", "team"}
+#: Fields of text that people write, in which any sign is usual.
+_PROSE = {"body", "description", "message", "subject", "summary", "text", "title"}
 #: Fields of files, whose names may have any sign before an extension.
 _FILES = {"added", "file", "filename", "files", "modified", "path", "paths", "removed"}
 #: Syntax of other tools' patterns: a regular expression for it, its name, and the hint. In it, … is the
@@ -124,6 +134,10 @@ def looks_like_a_pattern(text: str, field: str = "") -> tuple[str, str] | None:
             return f"{what} is plain text in a pattern", hint.replace("…", alternatives)
     if (excluded := re.fullmatch(r"(?i:not) +(\S+)", text)) and (field in _WORDS or "/" in excluded[1]):
         return "not is plain text in a pattern", f"write {{not: {excluded[1]}}}"
+    if field in _FILES and text.endswith("/"):
+        return "no file ends in /", f"write {text}*"
+    if field not in _PROSE and re.fullmatch(r"[\w./*-]+(?:, ?[\w./*-]+)+", text):
+        return "a comma is plain text in a pattern", f"{_SEVERAL}; for text with a comma {{regex: '^…$'}}"
     before = "" if field in _WORDS else r"(?<![^-_:])"
     if re.search(r"\.\+" if field in _FILES else rf"{before}\.\*|\.\+", text):
         glob = text.replace(".*", "*").replace(".+", "?*")

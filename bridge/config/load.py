@@ -18,7 +18,6 @@ from bridge.config.document import (
     Node,
     Scalar,
     Section,
-    odd_blank_hint,
     read_content,
     read_file,
 )
@@ -47,6 +46,7 @@ from bridge.config.problems import Problems
 from bridge.config.readers import describe
 from bridge.config.routing_tests import ExpectedJobModel, RoutingTestModel
 from bridge.config.sections import TableModel
+from bridge.config.syntax_hints import odd_blank_hint
 from bridge.core.errors import ConfigError
 from bridge.core.job import TableVersion
 from bridge.core.problem import Place, Problem

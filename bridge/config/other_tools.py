@@ -79,4 +79,5 @@ INSTEAD_OF_VALUE = {
     ("match", "text"): "write a field and its value, such as payload.ref: x, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
     ("retry", "text"): "write retry: {for: 24h}",
+    ("expect", "text"): "write - route: and the name of the route",
 }

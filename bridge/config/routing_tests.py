@@ -215,10 +215,11 @@ class RoutingTestBuilder:
             parse_json(body)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a file's name"
-            self._error(
-                payload.place, f"payload: {describe(payload)} cannot be read: {reason}",
-                f"the path is relative to {folder}",
-            )  # fmt: skip
+            hint = f"the path is relative to {folder}"
+            if payload.startswith(("{", "[")):
+                hint = "write the payload as a mapping, without quotes around it, or the name of a file"
+            message = f"payload: {describe(payload)} cannot be read: {reason}"
+            self._error(payload.place, message, hint)
             return None
         except Unreadable as error:
             self._error(payload.place, f"payload: {describe(payload)}: {error}")

@@ -85,7 +85,8 @@ class Rewriter(NodeTransformer):
         if node.name in ("env", "secrets", "vars"):
             where = "under theeye: and sources:, as a task's id, and in secret_key"
             hint = "write the value itself in the table"
-            hint = "give the secret to the task at TheEye" if node.name == "secrets" else hint
+            is_secret = node.name == "secrets" or re.search(r"KEY|PASS|SECRET|TOKEN", self._text)
+            hint = "give the secret to the task at TheEye, where its script reads it" if is_secret else hint
             self._refuse(f"env is available only {where}", node.name, hint)
         if node.name not in self._names:
             guess = did_you_mean(node.name, self._names, sure=True)
@@ -305,7 +306,12 @@ class Rewriter(NodeTransformer):
         known = FILTERS if what == "filter" else TESTS
         name = self._quoted(node, place, f"the name of a {what}")
         if name not in known:
-            self._refuse(f"{node.name}: unknown {what} {name!r}{did_you_mean(name, known)}", node.name)
+            hint = f"{what}s: {', '.join(sorted(known))}"
+            guess = did_you_mean(name, known, sure=node.name == "map")
+            if node.name == "map" and not guess:
+                hint = f"for a field write map(attribute={name!r})"
+            hint = f"write '{_OPERATORS[name]}'" if name in _OPERATORS else hint
+            self._refuse(f"{node.name}: unknown {what} {name!r}{guess}", node.name, hint)
         inner = nodes.Filter(None, name, node.args[place + 1 :], node.kwargs, None, None, lineno=1)
         self._arguments(inner, known[name])
 
@@ -339,6 +345,10 @@ class Rewriter(NodeTransformer):
                 before = value
             at += len(value)
         return 0
+
+
+#: Names of the tests that compare like these.
+_OPERATORS = {"==": "eq", "=": "eq", "equals": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 
 def _compared(

@@ -324,6 +324,10 @@ class OnDead(Alert):
     NAME: ClassVar[str] = "on_dead"
     #: The names in its arguments.
     NAMES: ClassVar[tuple[str, ...]] = ("job", "dead")
+    #: The fields of job in them.
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        "id", "event", "route", "task", "task_id", "item", "reason", "created_at",
+    )  # fmt: skip
 
     @staticmethod
     def parse_item_key(item_key: str) -> tuple[int, int]:

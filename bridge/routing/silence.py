@@ -74,6 +74,8 @@ class OnSilence(Alert):
     NAME: ClassVar[str] = "on_silence"
     #: The source of its events, a name that no source of a table can have.
     SOURCE: ClassVar[str] = "(bridge)"
+    #: The fields of payload in its arguments.
+    FIELDS: ClassVar[tuple[str, ...]] = ("source", "route", "expect_every", "last_seen_at", "silent_since")
 
     @classmethod
     def event_for(cls, silent: Watched) -> Event:

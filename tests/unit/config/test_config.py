@@ -299,6 +299,14 @@ def test_a_secret_that_only_looks_odd_is_not_warned_about(tmp_path: Path, secret
     assert [str(each) for each in found if "routes" not in each.message] == []
 
 
+def test_the_name_of_a_file_is_not_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.yml").write_text(HEAD + SECRET_PLACES["secret"] + "\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    for value, warnings in (("table.yml", 1), ("tables.yml", 0), ("é" * 4000 + "a", 0), ("a\0table.yml", 0)):
+        found = load(tmp_path, {"BLANK": value}, TYPES).problems
+        assert sum("is a path" in each.message for each in found) == warnings, value[:20]
+
+
 def test_a_variable_of_a_file_is_not_the_secret(tmp_path: Path) -> None:
     line = SECRET_PLACES["secret"].replace("BLANK", "BLANK_FILE")
     (tmp_path / "table.yml").write_text(HEAD + line + "\n", "utf-8")

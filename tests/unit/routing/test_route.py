@@ -20,6 +20,7 @@ from bridge.routing import routing_table as table_module
 from bridge.routing.check_result import CheckResult, Explanation
 from bridge.routing.route import MAX_WARNINGS, Argument, Concurrency, Key, Once, OnDead, Route, item_key
 from bridge.routing.routing_table import MISS_STEPS, Routed, RoutingTable
+from bridge.routing.silence import Expectation, OnSilence, Watched
 from tests.support.examples import examples
 from tests.support.tables import NOW, make_event, make_route, make_table, make_task
 
@@ -417,14 +418,26 @@ class TestArgumentsThatTheEyesAgentCannotRun:
 
     def test_the_job_of_on_dead_too(self) -> None:
         template = Language().template("data:,${{ job.reason }}", OnDead.NAMES)
-        died = Job(
-            "first", "id", "task", "", None, None, "why", id=7, event_id=1, state=JobState.DEAD,
-            created_at=NOW, due_at=NOW, retry_window_start=NOW, window_attempts=0, window_unknowns=0,
-        )  # fmt: skip
 
-        job = OnDead(make_task(), (Argument("argument 1", template),)).job_for(died, 1)
+        job = OnDead(make_task(), (Argument("argument 1", template),)).job_for(DIED, 1)
 
         assert (job.arguments, job.reason) == (None, f"argument 1: {self.DROPPED}")
+
+
+DIED = Job(
+    "first", "id", "task", "", None, None, "why", id=7, event_id=1, state=JobState.DEAD,
+    created_at=NOW, due_at=NOW, retry_window_start=NOW, window_attempts=0, window_unknowns=0,
+)  # fmt: skip
+
+
+def test_the_fields_that_check_knows_of_alerts() -> None:
+    template = Language().template("${{ job }}", OnDead.NAMES)
+    (job,) = OnDead(make_task(), (Argument("argument 1", template),)).job_for(DIED, 1).arguments or ()
+    silent = Watched(Expectation("github", "", 60.0), NOW, None, is_alerted=False, now=NOW + 61)
+    payload = OnSilence.event_for(silent).payload
+
+    assert isinstance(job, dict) and isinstance(payload, dict)
+    assert (tuple(job), tuple(payload)) == (OnDead.FIELDS, OnSilence.FIELDS)
 
 
 def keyed(text: str, **more: Any) -> Route:
