@@ -21,8 +21,9 @@ def audit(terminal: Terminal, since: float | None, limit: int, in_json: bool) ->
     operator's name.
     """
     with terminal.outbox(shows_name=True) as outbox:
-        entries = terminal.newest(outbox.audit.entries(since=since, limit=limit + 1), limit)
-    if in_json:
-        terminal.say_json([audit_json(entry) for entry in entries])
-    else:
-        terminal.say(audit_lines(entries))
+        found = outbox.audit.entries(since=since, limit=limit + 1)
+    with terminal.newest(found, limit) as entries:
+        if in_json:
+            terminal.say_json([audit_json(entry) for entry in entries])
+        else:
+            terminal.say(audit_lines(entries))

@@ -48,11 +48,11 @@ def list_events(
         found = outbox.events(source=source, since=since, limit=limit + 1)
         if source is not None and not found:
             require_source(terminal, outbox, source)
-    listed = terminal.newest(found, limit)
-    if in_json:
-        terminal.say_json([event_json(event) for event in listed])
-    else:
-        terminal.say(with_heading(EVENT_HEADING, map(event_line, listed), "no events"))
+    with terminal.newest(found, limit) as listed:
+        if in_json:
+            terminal.say_json([event_json(event) for event in listed])
+        else:
+            terminal.say(with_heading(EVENT_HEADING, map(event_line, listed), "no events"))
 
 
 @events.command("show")
@@ -113,10 +113,10 @@ def _list_refused(
         found = outbox.refused(source=source, since=since, limit=limit + 1)
         if source is not None and not found:
             require_source(terminal, outbox, source)
-    refused = terminal.newest(found, limit)
-    if in_json:
-        terminal.say_json([refused_json(one) for one in refused])
-    else:
-        lines = map(refused_line, refused)
-        terminal.say(with_heading(REFUSED_HEADING, lines, "no refused requests"))
-        terminal.say(advice_lines(refused))
+    with terminal.newest(found, limit) as refused:
+        if in_json:
+            terminal.say_json([refused_json(one) for one in refused])
+        else:
+            lines = map(refused_line, refused)
+            terminal.say(with_heading(REFUSED_HEADING, lines, "no refused requests"))
+            terminal.say(advice_lines(refused))

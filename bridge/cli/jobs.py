@@ -50,13 +50,13 @@ def list_jobs(
         if route is not None and not found:
             require_route(terminal, outbox, route)
         paused = outbox.paused()
-    listed = terminal.newest(found, limit)
-    if in_json:
-        terminal.say_json([job_json(job) for job in listed])
-    else:
-        terminal.say(with_heading(JOB_HEADING, map(job_line, listed), "no jobs"))
-        for pause in paused:
-            terminal.warn(pause_line(pause, {job.task_id: job.task for job in listed}))
+    with terminal.newest(found, limit) as listed:
+        if in_json:
+            terminal.say_json([job_json(job) for job in listed])
+        else:
+            terminal.say(with_heading(JOB_HEADING, map(job_line, listed), "no jobs"))
+            for pause in paused:
+                terminal.warn(pause_line(pause, {job.task_id: job.task for job in listed}))
 
 
 @jobs.command("show")

@@ -83,11 +83,12 @@ class Terminal:
         """Print a line on standard error."""
         click.echo(self.fit(text), err=True)
 
-    def newest(self, found: Sequence[T], limit: int) -> Sequence[T]:
-        """Return the first `limit` of `found`; if there are more, say so on standard error."""
+    @contextmanager
+    def newest(self, found: Sequence[T], limit: int) -> Iterator[Sequence[T]]:
+        """Yield the first `limit` of `found`; if there are more, say so on standard error, below the list."""
+        yield found[:limit]
         if len(found) > limit:
-            self.warn(f"only the newest {limit} are listed; list more with --limit")
-        return found[:limit]
+            self.warn(f"there are more than {limit}: list them with --limit")
 
     def load(
         self, path: Path | None = None, *, require_env: bool = False, with_tests: bool = False
