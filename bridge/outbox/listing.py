@@ -285,7 +285,9 @@ def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list
     if wanted.has_jobs is not None:
         rest.append(made.exists() if wanted.has_jobs else ~made.exists())
     if wanted.state is not None:
-        rest.append(made.where(jobs.c.state == wanted.state, *had_ended(wanted.shown)).exists())
+        # Not a column alone: SQLite would read all jobs of the state for each event.
+        in_state = jobs.c.state.concat("") == wanted.state
+        rest.append(made.where(in_state, *had_ended(wanted.shown)).exists())
     if wanted.route is not None:
         rest.append(made.where(jobs.c.route == wanted.route).exists())
     if wanted.has_warnings:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from bridge.core.budget import BUDGET, Budget
-from bridge.core.errors import ExpressionError, OverBudget
+from bridge.core.errors import ExpressionError, OverBudget, quoted
 from bridge.core.event import JSON, Event
 from bridge.core.exact_json import dumps
 from bridge.core.fields import parse_path
@@ -50,7 +50,7 @@ class Query:
         """A form sends its empty fields, too. Raises BadQuery."""
         for key, value in values.items():
             if not is_storable(value):
-                raise BadQuery(f"{key[:40]} must be text without NUL and without half of a surrogate pair")
+                raise BadQuery(f"{quoted(key)} must be text without NUL and without half of a surrogate pair")
         return cls({key: value for key, value in values.items() if value})
 
     def get(self, key: str) -> str | None:
@@ -76,7 +76,7 @@ class Query:
         if text is None:
             return None
         if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise BadQuery(f"{key} must be a number, got {text[:40]!r}")
+            raise BadQuery(f"{key} must be a number, got {quoted(text)}")
         return int(text)
 
     def seconds(self, key: str) -> float | None:
@@ -85,7 +85,7 @@ class Query:
         if text is None:
             return None
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) is None:
-            raise BadQuery(f"{key} must be a time in seconds, got {text[:40]!r}")
+            raise BadQuery(f"{key} must be a time in seconds, got {quoted(text)}")
         return float(text)
 
     def window(self, now: float) -> Window:
@@ -108,7 +108,7 @@ class Query:
         try:
             return JobState(text)
         except ValueError:
-            raise BadQuery(f"state must be one of {', '.join(JobState)}, got {text[:40]!r}") from None
+            raise BadQuery(f"state must be one of {', '.join(JobState)}, got {quoted(text)}") from None
 
     def events(self, now: float | None = None) -> EventFilter:
         """Return the filter of a list of events. Raises BadQuery."""
@@ -120,7 +120,7 @@ class Query:
             delivery_id = search.removeprefix("delivery:")
         tab = self.values.get("tab", "all")
         if tab not in EVENT_TABS:
-            raise BadQuery(f"tab must be one of {', '.join(EVENT_TABS)}, got {tab[:40]!r}")
+            raise BadQuery(f"tab must be one of {', '.join(EVENT_TABS)}, got {quoted(tab)}")
         return EventFilter(
             self.window(time.time() if now is None else now),
             source=self.values.get("source"),
@@ -165,7 +165,7 @@ def _field_search(search: str) -> Callable[[Event], bool]:
     try:
         condition = Condition(parse_path(path_text.strip(), _ROOTS), _AsText(Glob.parse(value)))
     except ExpressionError as error:
-        raise BadQuery(f"the search {search[:80]!r} has no valid field: {error}") from error
+        raise BadQuery(f"the search {quoted(search)} has no valid field: {error}") from error
 
     def matches(event: Event) -> bool:
         try:
@@ -181,8 +181,8 @@ def _time(text: str) -> float:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise BadQuery(f"expected a time such as 2026-11-29T11:00, got {text[:40]!r}") from None
+        raise BadQuery(f"expected a time such as 2026-11-29T11:00, got {quoted(text)}") from None
     seconds = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     if not 0 <= seconds <= LATEST:
-        raise BadQuery(f"expected a time from 1970 to 9999, got {text[:40]!r}")
+        raise BadQuery(f"expected a time from 1970 to 9999, got {quoted(text)}")
     return seconds

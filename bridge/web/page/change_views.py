@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, redirect, render_template, request, session, url_for
 
 from bridge.app import Bridge
+from bridge.core.errors import quoted
 from bridge.core.event import JSON, rfc3339
 from bridge.core.job import JobState
 from bridge.intake.changes import ORDERS, Changed, Changes
@@ -123,7 +124,7 @@ def _selection(bridge: Bridge, query: Query) -> Selection:
     """
     order = query.get("order") or ""
     if order != REPLAY and order not in ORDERS:
-        raise BadQuery(f"order must be one of {', '.join((*ORDERS, REPLAY))}, got {order[:40]!r}")
+        raise BadQuery(f"order must be one of {', '.join((*ORDERS, REPLAY))}, got {quoted(order)}")
     if (number := query.number("id")) is not None:
         if order == REPLAY:
             bridge.outbox.summary(number)
@@ -190,7 +191,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
         known = bridge.table.tasks if kind is Pausable.TASK else [each.name for each in bridge.table.routes]
         is_paused = any((each.kind, each.name) == (kind, name) for each in bridge.outbox.paused())
         if name not in known and not is_paused:
-            raise BadQuery(f"there is no {kind} {name[:80]!r}")
+            raise BadQuery(f"there is no {kind} {quoted(name)}")
         action = _action("pause" if is_pause else "resume", {str(kind): name}, None)
         with audit.recording(action) as entry:
             (bridge.outbox.pause if is_pause else bridge.outbox.resume)(kind, name, entry=entry)

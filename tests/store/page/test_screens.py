@@ -78,7 +78,7 @@ class TestEvents:
     def test_nul_is_refused_in_words(self, browser: Browser, path: str, key: str) -> None:
         answer = browser.get(f"{path}?order=retry&{key}=a%00b")
         assert answer.status_code == 400
-        assert f"{key} must be text without NUL" in answer.text
+        assert "must be text without NUL" in answer.text
 
     @pytest.mark.parametrize("query", ["before=" + "9" * 19, "upto=" + "9" * 18, "id=" + "9" * 18])
     @pytest.mark.parametrize("path", ["/events", "/jobs", "/events/newer", "/change", "/routes"])
