@@ -1,4 +1,4 @@
-"""The database of a release, with data, as SQL: ``python -m tests.support.release_database 0.2.0 c8feefc``.
+"""The database of a release, with data, as SQL: ``python -m tests.support.release_database 0.3.0 e17b39d``.
 
 It runs the release from its commit, on each engine, with a stand-in TheEye, and writes FOLDER's files.
 """
@@ -55,7 +55,7 @@ def table(url: str) -> dict[str, object]:
 
     return {
         "theeye": {"url": url, "customer": "acme", "timeout": "30s", "retry": {"longest_wait": "2s"}},
-        "sources": {"github": {"secret": "${{ env.HOOK_SECRET }}"}},
+        "sources": {"github": {"secret": "${{ env.HOOK_SECRET }}", "expect_every": "365d"}},
         "tasks": {
             f"task{number}": {
                 "id": task.id,
@@ -122,6 +122,7 @@ def fill(server: Release, theeye: StandIn) -> None:
     wait_until(lambda: states(server.database_url) == STATES, f"the states {STATES}")
     wait_until(lambda: count(server.database_url, "refused_requests"), "the refused request")
     wait_until(lambda: count(server.database_url, "processes"), "the process")
+    wait_until(lambda: count(server.database_url, "expectations"), "the expectation")
     server.kill()
 
 
