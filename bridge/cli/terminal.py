@@ -88,7 +88,7 @@ class Terminal:
         """Yield the first `limit` of `found`; if there are more, say so on standard error, below the list."""
         yield found[:limit]
         if len(found) > limit:
-            self.warn(f"there are more than {limit}: list them with --limit")
+            self.warn(f"this list shows the newest {limit}; for more, add --limit {20 * limit}")
 
     def load(
         self, path: Path | None = None, *, require_env: bool = False, with_tests: bool = False

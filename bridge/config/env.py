@@ -91,7 +91,7 @@ class Environment:
             return None
         name, characters = env_name(scalar), len(strip_invisible(value))
         is_ours = user == "a source"
-        origin = "create one with openssl rand -hex 32" if is_ours else f"copy it from its page at {user}"
+        origin = "create one with openssl rand -hex 32" if is_ours else f"copy it from {user}"
         if not characters:
             hint = f"set {name}, or the file that {name}_FILE names; {origin}"
             self._error(scalar.place, f"the secret in {name} is blank", hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from bridge.config.compile import WORDS, Compiler
 from bridge.config.document import Invalid, Items, Node, Scalar, Section
@@ -57,15 +57,17 @@ class Linter:
             self._check_items(model, model.loop, source, names)
 
     def check_alert(
-        self, name: str, model: TaskCallModel, names: tuple[str, ...], root: str, fields: Iterable[str]
+        self, name: str, model: TaskCallModel, names: tuple[str, ...], root: str, fields: Collection[str]
     ) -> None:
         """Warn about a field that the `root` of an alert's arguments never has."""
         for scalar in _scalars([model.task_arguments]):
             template = self._compiler.template(scalar, names) if "${{" in scalar else None
-            for _, path, guarded in _paths(scalar, template):
-                if path.root == root:
-                    known: list[FieldTree] = [dict.fromkeys(fields)]
-                    self._check_field(scalar, path, (), known, f"job of {name}", guarded=guarded)
+            for _, path, _ in _paths(scalar, template):
+                step = path.steps[0] if path.steps and path.root == root else None
+                if isinstance(step, str) and step not in fields:
+                    meant, known = guess(step, fields)
+                    place = scalar.at(max(scalar.find(path.text), 0))
+                    self._warn(place, f"{root} of {name} has no field {step}{meant}", f"it has: {known}")
 
     def check_test(self, event: Scalar, source: Source) -> None:
         """Warn about a test's event: a test that expects no job would pass with any name."""
@@ -79,12 +81,15 @@ class Linter:
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
         if inside := re.search(r"\bin\s+((['\"])([^'\"]*)\2)\s*(?:\)|and\b|or\b|$)", when):
-            message = f"in looks for a part of the text {inside[1]}"
+            message = f"in {inside[1]} also matches each part of this text"
             hint = f"write == {inside[1]}, or a list: in [{inside[1]}, '…']"
             self._warn(when.at(inside.start()), message, hint)
         if order := re.search(r"[<>]=? *(['\"])(-?\d+(?:\.\d+)?)\1", when):
-            message = f"{order[0]} compares text: no number is less or greater than text"
-            self._warn(when.at(order.start()), message, f"write {order[2]} without quotes; for text, x | int")
+            message = f"{order[0]} compares text; with a number it is always false"
+            number = order[0].replace(order[1], "")
+            self._warn(
+                when.at(order.start()), message, f"write {number}; if the field is text, x | int {number}"
+            )
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:
@@ -112,6 +117,8 @@ class Linter:
             self._check_field(model.loop, looped, (), payloads, what)
         for place, path, value in self._compared(model, names):
             self._check_value(place, path, value, items, payloads, what)
+        for place, path, start in self._beginnings(model, names):
+            self._check_value(place, path, start, items, payloads, what, begins=True)
         for scalar, path, guarded in read:
             if path.root == "payload" and not source.removes(path):
                 self._check_field(scalar, path, (), payloads, what, guarded=guarded)
@@ -119,14 +126,21 @@ class Linter:
                 self._check_field(scalar, path, items, payloads, what, guarded=guarded)
 
     def _check_value(
-        self, place: Place, path: Path, value: JSON, items: Steps, payloads: list[FieldTree], what: str
-    ) -> None:
-        """Warn about a value that the field never has. `items` are the steps to the items of the loop."""
+        self, place: Place, path: Path, value: JSON, items: Steps, payloads: list[FieldTree], what: str,
+        *, begins: bool = False,
+    ) -> None:  # fmt: skip
+        """Warn about a value that the field never has, or never `begins` with.
+
+        `items` are the steps to the items of the loop.
+        """
         before = items if path.root == "item" else ()
         if path.root == "payload" or before:
-            hints = [misfit(value, known_at(each, (*before, *path.steps)), path.text) for each in payloads]
-            if None not in hints and not self._problems.has_problem_at(place):
-                self._warn(place, f"no known {what} has {_shown(value)} as {path.text}", hints[0])
+            pattern = f"{value}*" if begins else value
+            hints = [misfit(pattern, known_at(each, (*before, *path.steps)), path.text) for each in payloads]
+            if hints and hints[0] and None not in hints and not self._problems.has_problem_at(place):
+                how = "at the beginning of" if begins else "as"
+                message = f"no known {what} has {_shown(value)} {how} {path.text}"
+                self._warn(place, message, hints[0].removesuffix("*") if begins else hints[0])
 
     def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, JSON]]:
         """Yield every field that match or when compares, with the place of its pattern or value."""
@@ -137,11 +151,20 @@ class Linter:
                 yield from ((at, shown, glob) for at, glob in _patterns(node))
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is not None and expression is not None:
-            yield from _beginnings(model.when, expression)
             for path, value in expression.compared:
                 if not isinstance(value, str) or not SPECIAL.search(value):
                     at = re.search(rf"(?<![\w.]){re.escape(_shown(value))}(?![\w.])", model.when)
                     yield model.when.at(at.start() if at else 0), path, value
+
+    def _beginnings(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, str]]:
+        """Yield the field and the text of each ``is match('x')``, which looks only at the beginning."""
+        when = model.when
+        expression = None if when is None else self._compiler.condition(when, names)
+        if when is not None and expression is not None:
+            for found in re.finditer(r"([\w.]+) is match\(['\"]\^?([\w/-]+)['\"]\)", when):
+                for path in expression.paths:
+                    if path.text == found[1]:
+                        yield when.at(found.start(2)), path, found[2]
 
     def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
         """Warn about items that share what should differ: their once_key, or their arguments."""
@@ -153,6 +176,8 @@ class Linter:
             message = "all items have the same once_key: only one of them runs in the time of once_within"
             hint = f"write once_key: ${{{{ item.{field} }}}}, or another field that differs for each item"
             self._warn((model.once_key or loop).place, message, hint)
+        if looped is not None:
+            self._check_match_of_items(model, looped, names)
         arguments = [text for text in _scalars([model.task_arguments]) if "${{" in text]
         if looped is None or any(map(_ITEM.search, arguments)):
             return
@@ -165,6 +190,14 @@ class Linter:
                     hint = f"write {path_text('item', path.steps[length:])}"
                     message = f"{element} is the same for every item of the loop"
                     self._warn(scalar.place, message, hint)
+
+    def _check_match_of_items(self, model: RouteModel, looped: Path, names: tuple[str, ...]) -> None:
+        """Warn about a line of match that looks at all items: each item then passes, or none."""
+        for key in model.match or ():
+            path = self._compiler.path(key, names)
+            if path is not None and path.is_inside(looped):
+                message = f"{key} matches every item of the loop if it matches one"
+                self._warn(key.place, message, f"write {path_text('item', path.steps[len(looped.steps) :])}")
 
     def _items(self, loop: Scalar) -> Path | None:
         """Return the path of a loop's items, if the loop is only a field of the payload."""
@@ -207,16 +240,6 @@ class Linter:
         for scalar in _scalars([model.task_arguments, group, model.once_key]):
             if "${{" in scalar:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
-
-
-def _beginnings(when: Scalar, expression: Expression) -> Iterator[tuple[Place, Path, JSON]]:
-    """Yield the path and the glob of each test ``is match('x')``, which looks only at the beginning."""
-    for found in re.finditer(r"([\w.]+) is match\(['\"]\^?([\w/-]+)['\"]\)", when):
-        yield from (
-            (when.at(found.start(2)), path, f"{found[2]}*")
-            for path in expression.paths
-            if path.text == found[1]
-        )
 
 
 def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:

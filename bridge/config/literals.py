@@ -93,6 +93,7 @@ _PATTERNS = (
     (re.compile(r".*\[[!^]?\w-\w[^\]]*\].*", re.DOTALL), "[ ]", "write {regex: '^…[0-9]…$'}"),
     (re.compile(r".*\{[^{}]*,[^{}]*\}.*", re.DOTALL), "{ , }", _SEVERAL),
     (re.compile(_ALTERNATIVES), "|", _SEVERAL),
+    (re.compile(r"[\w./*-]+(?: (?:or|\|\|) [\w./*-]+)+"), "or", _SEVERAL),
 )  # fmt: skip
 
 
@@ -135,9 +136,12 @@ def looks_like_a_pattern(text: str, field: str = "") -> tuple[str, str] | None:
     if (excluded := re.fullmatch(r"(?i:not) +(\S+)", text)) and (field in _WORDS or "/" in excluded[1]):
         return "not is plain text in a pattern", f"write {{not: {excluded[1]}}}"
     if field in _FILES and text.endswith("/"):
-        return "no file ends in /", f"write {text}*"
+        return "no path of a file ends with /", f"write {text}*"
     if field not in _PROSE and re.fullmatch(r"[\w./*-]+(?:, ?[\w./*-]+)+", text):
-        return "a comma is plain text in a pattern", f"{_SEVERAL}; for text with a comma {{regex: '^…$'}}"
+        return (
+            "a comma is plain text in a pattern",
+            f"{_SEVERAL}; if the value has a comma, write {{regex: '^…$'}}",
+        )
     before = "" if field in _WORDS else r"(?<![^-_:])"
     if re.search(r"\.\+" if field in _FILES else rf"{before}\.\*|\.\+", text):
         glob = text.replace(".*", "*").replace(".+", "?*")

@@ -10,10 +10,10 @@ NAMED_ELSEWHERE = {
     "no_log": "sensitive", **dict.fromkeys(("args", "inputs", "params", "with"), "task_arguments"),
 }  # fmt: skip
 
-_TASK = "remove it: TheEye's task runs the script; a route has only task: and task_arguments:"
+_TASK = "remove it: TheEye runs the task's script; a route names the task and its arguments"
 _ORDER = "remove it: no job waits for another's result; to run one at a time write concurrency: {group: …}"
 _SENDER = "remove it: set it in Alertmanager, which sends the webhooks"
-_TIME = "remove it: each webhook runs its jobs at once; schedule other tasks in TheEye"
+_TIME = "remove it: a webhook creates its jobs immediately; schedule other tasks in TheEye"
 
 #: What to write instead of keys that no key here is named after.
 INSTEAD_OF_KEY = {
@@ -30,7 +30,7 @@ INSTEAD_OF_KEY = {
     ),
     "match_re": "write match: {payload.commonLabels.severity: {regex: '^(critical|page)$'}}",
     "receiver": "write task: for the task that the route runs, and source: for the sender",
-    "receivers": "write tasks:, and source: and task: in each route",
+    "receivers": "remove it: write task: in each route",
     "continue": "remove it: every route that matches creates jobs, except those with otherwise: true",
     "routes": "write each route as an item of routes:, without routes inside",
     "group_by": "write concurrency: {group: …} to order jobs, or once_key: to drop repeated ones",
@@ -39,12 +39,14 @@ INSTEAD_OF_KEY = {
         ("group_wait", "group_interval", "send_resolved", "max_alerts", "webhook_configs", "inhibit_rules",
          "mute_time_intervals", "active_time_intervals", "time_intervals", "templates"), _SENDER,
     ),
-    "for": "remove it: write for: in the rule of Prometheus; the bridge routes each webhook when it comes",
+    "for": "remove it: set for: in Prometheus's alert rule",
     **dict.fromkeys(("schedule", "cron"), _TIME),
     **dict.fromkeys(("with_items", "with_list", "for_each", "foreach"), "write loop: payload.alerts"),
     "loop_control": "remove it: the item of a loop is named item, and its number index",
     **dict.fromkeys(("env", "vars", "environment"), "write task_arguments: and the values in TheEye's order"),
-    **dict.fromkeys(("retries", "delay", "until"), "write retry: {for: 24h} under theeye:, for all jobs"),
+    **dict.fromkeys(
+        ("retry", "retries", "delay", "until"), "write retry: {for: 24h} under theeye:, for all jobs"
+    ),
     **dict.fromkeys(("timeout-minutes", "async", "poll"), "remove it: set the task's time limit in TheEye"),
     **dict.fromkeys(("needs", "depends_on", "register", "notify", "handlers", "listen"), _ORDER),
     **dict.fromkeys(
@@ -53,19 +55,21 @@ INSTEAD_OF_KEY = {
          "failed_when", "changed_when", "permissions", "strategy", "matrix", "container", "services",
          "defaults"), _TASK,
     ),
-    **dict.fromkeys(("enabled", "disabled", "active"), "to stop a route for a while run theeye-bridge pause"),
+    **dict.fromkeys(
+        ("enabled", "disabled", "active"), "remove it; to stop the route for a while, run theeye-bridge pause"
+    ),
     **dict.fromkeys(("description", "comment", "summary"), "write it as a comment, after #"),
 }  # fmt: skip
 
 #: The same of keys at the top of a table.
 INSTEAD_OF_SECTION = {
     "name": "remove it, or write it as a comment, after #",
-    "on": "write routes: and in each route source: and event:",
-    "jobs": "write routes: and in each route task: and task_arguments:",
+    "on": "write routes:, with source: and event: in each route",
+    "jobs": "write routes:, with task: and task_arguments: in each route",
     "env": "remove it: ${{ env.NAME }} reads the variables of the bridge's process",
     **dict.fromkeys(("handlers", "steps", "hosts", "vars"), _TASK),
     "global": "write theeye: for the address and the customer, and sources: for the senders",
-    "receivers": INSTEAD_OF_KEY["receivers"],
+    "receivers": "write tasks:, and in each route source: and task:",
     "rules": "write routes:",
     **dict.fromkeys(("inhibit_rules", "mute_time_intervals", "time_intervals", "templates"), _SENDER),
     "concurrency": "write it in a route",
@@ -79,5 +83,5 @@ INSTEAD_OF_VALUE = {
     ("match", "text"): "write a field and its value, such as payload.ref: x, or an expression under when:",
     ("concurrency", "text"): "write the text under concurrency: group:",
     ("retry", "text"): "write retry: {for: 24h}",
-    ("expect", "text"): "write - route: and the name of the route",
+    ("expect", "text"): "write expect: [{route: a}]",
 }

@@ -82,7 +82,10 @@ def read_list(value: Any) -> Any:
     if isinstance(value, Invalid):
         return ()
     if not isinstance(value, Items):
-        reject(f"found {describe(value)}, expected a list of jobs", "write [] if it creates no job")
+        reject(
+            f"found {describe(value)}, expected a list of jobs",
+            "write expect: [{route: a}], or [] if it creates no job",
+        )
     return value
 
 

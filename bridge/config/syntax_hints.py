@@ -45,7 +45,7 @@ def syntax_hint(problem: str, context: str, before: str, after: str) -> str | No
     if "a tag" in context:
         return TAG_HINT
     if "could not find expected ':'" in problem:
-        return "write key: value, with a space after the colon"
+        return "write key: value, with a space after the colon; or add the colon to the key on the line above"
     if "did not find expected" in problem and _QUOTED_START.search(before):
         return _QUOTE_HINT
     return _INDENTATION_HINT if "block" in context and not before.strip() else None
@@ -53,7 +53,7 @@ def syntax_hint(problem: str, context: str, before: str, after: str) -> str | No
 
 def _second_colon_hint(before: str) -> str:
     if _KEY_ALONE.fullmatch(before):
-        return f"{_INDENTATION_HINT}; end the key above with a colon"
+        return f"{_INDENTATION_HINT}; if the line above is a key without a colon, add the colon"
     inner = re.fullmatch(r" *(?:- )?[\w-]+: ([a-z_]+)", before)
     if inner is None:
         return COLON_HINT

@@ -259,7 +259,7 @@ def _inventory(holder: str, value: JSON | Absent, budget: Budget) -> str:
     if isinstance(value, dict | Headers):
         some = list(islice(value, _CONSIDERED_NAMES_LIMIT))
         budget.charge(_MESSAGE + 4 * len(some))
-        # Without long names: many that begin alike take long to sort, and no mask finds a part of a secret.
+        # Without long names: many that begin alike are slow to sort, and no mask finds a part of a secret.
         names = sorted(name for name in some if len(name) <= _NAME_LENGTH_LIMIT)[:_LISTED_NAMES_LIMIT]
         if not len(value):
             return f"{holder} has no fields"

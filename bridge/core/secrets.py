@@ -111,7 +111,7 @@ class Mask:
     def cut(self, text: str, limit: int) -> str:
         """Return the first `limit` characters, masked, with … if there are more.
 
-        A mask of text that is cut before shows the beginning of a secret, and one of all of it may take long.
+        First masked, then cut: otherwise the beginning of a secret could stay. A mask of a long text is slow.
         """
         # The end of this part may be the beginning of a secret, of which no letter may show. A shorter secret
         # inside makes it longer, at most twice: its 4 letters or more become the 8 of <secret>.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bridge.expressions.filters import FILTERS, TEXT_METHODS
 
-#: What to write instead of functions of GitHub Actions and filters of Ansible.
+#: Replacements for functions of GitHub Actions and filters of Ansible.
 INSTEAD_OF_NAME = {
     "contains": "'text' in x",
-    "format": "the text with an expression in it, such as ${{ payload.ref }} by ${{ payload.pusher.name }}",
+    "format": 'text around the expressions, such as "${{ payload.ref }} by ${{ payload.pusher.name }}"',
     "bool": "a comparison, such as x == 'true'",
     "ternary": "'a' if x else 'b'",
     "basename": "x | regex_replace('^.*/', '')",
     "dirname": "x | regex_replace('/[^/]*$', '')",
     **dict.fromkeys(
-        ("always", "cancelled", "failure", "success"), "a condition on a field: no step runs before a job"
+        ("always", "cancelled", "failure", "success"), "a condition on a field; a job has no earlier steps"
     ),
     **dict.fromkeys(("regex_findall", "findall"), "x | regex_search('…') for the first one"),
     "truncate": "x[:80]",

@@ -132,7 +132,7 @@ class Listing:
     def count_events(self, wanted: EventFilter) -> dict[str, Count]:
         """Count the newest SCANNED events: ``all``, ``jobs`` (with), ``none`` (without), ``failed``.
 
-        Without `matches`, for which each event would be read.
+        Ignores `matches`, which would read every event.
         """
         return self._database.read(partial(_count_events, wanted=wanted))
 
@@ -171,7 +171,7 @@ class Listing:
         return self._database.read(read)
 
     def job_ids(self, wanted: JobFilter, reached: int | None, limit: int, *, falls: bool) -> list[int]:
-        """Return the next ids after the one that was reached; those of the newest first if it `falls`."""
+        """Return the next ids after the one that was reached, in descending order if it `falls`."""
 
         def read(connection: Connection) -> list[int]:
             query, _ = _job_query(connection, wanted)
@@ -273,7 +273,7 @@ def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list
     if wanted.source is not None:
         indexed += [events.c.source == wanted.source, IS_LISTED]
     if wanted.delivery_id is not None:
-        # The index has the source first. It may have left the table.
+        # The index begins with the source, which may no longer be in the routing table.
         sources = [row.source for row in connection.execute(_SOURCES)]
         indexed += [events.c.source.in_(sources), events.c.delivery_id == wanted.delivery_id]
     rest: list[Condition] = []

@@ -31,7 +31,7 @@ HOLDS_KEY = text("once_key IS NOT NULL AND state IN ('waiting', 'sending', 'acce
 #: A dead job without an alert.
 LACKS_ALERT = text("state = 'dead' AND NOT alerted")
 #: Every row. Only the page's lists have this condition, so that their indexes change no other plan.
-#: SQLite reads an index from the first of several lower bounds on: write this one last.
+#: SQLite uses only the first of several lower bounds of an index: write this one last.
 IS_LISTED = text("id > 0")
 #: A job about which a person must decide.
 NEEDS_PERSON = text("state IN ('dead', 'unknown')")

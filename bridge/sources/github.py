@@ -9,7 +9,18 @@ from bridge.core.event import JSON, Request
 from bridge.sources.base.bodies import JsonBody, JsonForm
 from bridge.sources.base.event_mismatch import Markers
 from bridge.sources.base.guide import Guide
-from bridge.sources.base.known_fields import BOOLEAN, BRANCH, FILES, NAME, OWNED, REF, fields, keyed, names
+from bridge.sources.base.known_fields import (
+    ANY,
+    BOOLEAN,
+    BRANCH,
+    FILES,
+    NAME,
+    OWNED,
+    REF,
+    fields,
+    keyed,
+    names,
+)
 from bridge.sources.base.proofs import HmacSignature
 from bridge.sources.base.source_type import ParsedWebhook, SourceType, required_headers, text_at
 
@@ -51,6 +62,9 @@ _ALL = fields("installation enterprise organization", repository=_REPOSITORY, se
 _CONCLUSION = names(
     "success failure neutral cancelled skipped timed_out action_required stale startup_failure"
 )  # fmt: skip
+_RUN = {ANY: None, "conclusion": _CONCLUSION}
+_DEPLOYMENT_STATE = names("error failure inactive in_progress pending queued success waiting")
+_REVIEW_STATE = names("approved changes_requested commented dismissed pending")
 #: By event, https://docs.github.com/webhooks/webhook-events-and-payloads
 _ACTIONS = keyed(
     """
@@ -125,6 +139,14 @@ _FIELDS = {
             head_repository=None, pull_requests=[None],
         ), **_ALL,
     ),
+    "check_run": fields("*", action=_ACTIONS["check_run"], check_run=_RUN, **_ALL),
+    "check_suite": fields("*", action=_ACTIONS["check_suite"], check_suite=_RUN, **_ALL),
+    "workflow_job": fields("*", workflow_job=_RUN, **_ALL),
+    "deployment_status": fields(
+        "* deployment", deployment_status=fields("*", state=_DEPLOYMENT_STATE), **_ALL
+    ),
+    "status": fields("* sha", state=names("error failure pending success"), **_ALL),
+    "pull_request_review": fields("* pull_request", review=fields("*", state=_REVIEW_STATE), **_ALL),
 }  # fmt: skip
 
 #: Where an event happened. An event of an organization or enterprise has no `repository`.

@@ -89,7 +89,10 @@ _ACTIONS = (
 
 _LABEL = fields("title *")
 #: Fields of every event of a project. The name of a subgroup has several slashes, and no scheme.
-_ALL = fields("*", project=fields("*", path_with_namespace=("*/*", "!*:*")), user=fields("username *"))
+_ALL = fields(
+    "*", project=fields("*", path_with_namespace=("*/*", "!*:*")), user=fields("username *"),
+    repository=fields("name url description homepage git_http_url git_ssh_url visibility_level"),
+)  # fmt: skip
 
 
 class GitLab(SourceType):
@@ -136,6 +139,7 @@ class GitLab(SourceType):
             **_ALL, "labels": [_LABEL],
             "object_attributes": {
                 ANY: None, "source_branch": BRANCH, "target_branch": BRANCH, "labels": [_LABEL],
+                "action": _NAMED_ACTIONS["Merge Request Hook"],
             },
         },
         "Issue Hook": {**_ALL, "labels": [_LABEL], "object_attributes": {ANY: None, "labels": [_LABEL]}},

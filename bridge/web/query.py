@@ -23,7 +23,7 @@ from bridge.routing.match import Condition, Glob, Pattern
 #: The spans that a list offers; the first is the default.
 SPANS = ("24h", "1h", "7d", "30d")
 #: Tabs of the list of events, with their labels.
-EVENT_TABS = {"all": "All", "jobs": "Made jobs", "none": "No job", "failed": "Failed to route"}
+EVENT_TABS = {"all": "All", "jobs": "Created jobs", "none": "No job", "failed": "Failed to route"}
 #: The last time that has a year of four digits, seconds since the epoch.
 LATEST = 253402300799.0
 #: The roots of a path that a search may begin with.
@@ -50,7 +50,7 @@ class Query:
         """A form sends its empty fields, too. Raises BadQuery."""
         for key, value in values.items():
             if not is_storable(value):
-                raise BadQuery(f"{quoted(key)} must be text without NUL and without half of a surrogate pair")
+                raise BadQuery(f"{quoted(key)} must be text without NUL and lone surrogates")
         return cls({key: value for key, value in values.items() if value})
 
     def get(self, key: str) -> str | None:

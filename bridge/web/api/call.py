@@ -72,7 +72,9 @@ def _text(key: str, value: JSON, shapes: Mapping[str, Any]) -> str:
     shape = shapes[key]
     longest = shape.get("maxLength", 1000)
     if not isinstance(value, str) or not 0 < len(value) <= longest or not is_storable(value):
-        raise BadQuery(f"{key} must be one text of 1 to {longest:,} characters, without NUL")
+        raise BadQuery(
+            f"{key} must be one text of 1 to {longest:,} characters, without NUL and lone surrogates"
+        )
     if value not in shape.get("enum", [value]):
         raise BadQuery(f"{key} must be one of {', '.join(shape['enum'])}, got {quoted(value)}")
     if shape["type"] == "integer":

@@ -208,7 +208,7 @@ def _running() -> Response:
 #: The status and the title for each error.
 _ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     ParseException: (400, "The form cannot be read"),
-    BadQuery: (400, "This address is not valid"),
+    BadQuery: (400, "This request is not valid"),
     CSRFError: (400, "The form has expired"),
     BodyGone: (404, "The payload is not stored"),
     NoSuchEvent: (404, "There is no such event"),

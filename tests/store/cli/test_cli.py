@@ -245,8 +245,8 @@ def test_a_list_that_is_cut_says_so(terminal: Terminal) -> None:
     for command in (("jobs", "list"), ("events", "list"), ("audit",)):
         cut = terminal.run(*command, "--json", "--limit", "1")
         assert [each["id"] for each in json.loads(cut.stdout)] == [2]
-        assert cut.stderr.endswith("there are more than 1: list them with --limit\n")
-        assert terminal.run(*command, "--limit", "1").output.endswith("list them with --limit\n")
+        assert cut.stderr.endswith("this list shows the newest 1; for more, add --limit 20\n")
+        assert terminal.run(*command, "--limit", "1").output.endswith("for more, add --limit 20\n")
         assert "--limit" not in terminal.run(*command, "--limit", "2").output
 
 

@@ -43,8 +43,8 @@ routes:
 
 
 REFERENCE = (CHECKOUT / "docs" / "reference" / "api.md").read_text("utf-8")
-ONE_TEXT = "must be one text of 1 to 1,000 characters, without NUL"
-ONE_REASON = "must be one text of 1 to 500 characters, without NUL"
+ONE_TEXT = "must be one text of 1 to 1,000 characters, without NUL and lone surrogates"
+ONE_REASON = "must be one text of 1 to 500 characters, without NUL and lone surrogates"
 
 
 @pytest.fixture

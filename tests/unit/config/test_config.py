@@ -384,8 +384,8 @@ def test_what_a_very_short_secret_means_is_said(tmp_path: Path) -> None:
     ("table", "end"),
     [
         (HEAD + SECRET_PLACES["secret"], "; create one with openssl rand -hex 32"),
-        (HEAD + SECRET_PLACES["secret_key"], "; copy it from its page at TheEye"),
-        ("theeye: {customer: acme, access_token: '${{ env.BLANK }}'}", "; copy it from its page at TheEye"),
+        (HEAD + SECRET_PLACES["secret_key"], "; copy it from TheEye"),
+        ("theeye: {customer: acme, access_token: '${{ env.BLANK }}'}", "; copy it from TheEye"),
     ],
 )
 def test_the_hint_for_a_weak_secret_says_where_it_comes_from(
