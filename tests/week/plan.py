@@ -50,11 +50,11 @@ def _without_web(scene: Scene) -> Iterator[None]:
     scene.system.server.start()
 
 
-@contextmanager
-def _without_database(scene: Scene) -> Iterator[None]:
-    what = What.STOP_DATABASE if scene.system.workers else What.LOCK_DATABASE
-    with _befalls(scene, Action(0.0, what, _ENDLESS)):
-        yield
+def _without_database(scene: Scene) -> AbstractContextManager[None]:
+    if scene.system.workers:
+        return _befalls(scene, Action(0.0, What.STOP_DATABASE, _ENDLESS))
+    # A locked database answers a scrape too late.
+    return scene.system.full_disk()
 
 
 def _without_delivery(scene: Scene) -> AbstractContextManager[None]:

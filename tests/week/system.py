@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 from tests.chaos.system import System
+from tests.support.disk import filled
 from tests.support.postgresql import Cluster
 from tests.support.server import CHECKOUT, Program
 
@@ -35,6 +36,13 @@ class Production(System):
             program.folder = CHECKOUT
             self._restart(program)
             yield program
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Nothing can be stored on SQLite inside."""
+        assert self._disk is not None, "this machine mounts no small file system"
+        with filled(self._disk):
+            yield
 
     @contextmanager
     def without_delivery(self) -> Iterator[None]:
