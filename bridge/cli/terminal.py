@@ -37,7 +37,7 @@ limited = click.option(
     metavar="N",
     default=50,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**31),
     help="List at most this many.",
 )
 

@@ -80,16 +80,16 @@ class Linter:
             self._warn(event.place, *flaw)
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
-        if inside := re.search(r"\bin\s+((['\"])([^'\"]*)\2)\s*(?:\)|and\b|or\b|$)", when):
-            message = f"in {inside[1]} also matches each part of this text"
-            hint = f"write == {inside[1]}, or a list: in [{inside[1]}, '…']"
-            self._warn(when.at(inside.start()), message, hint)
-        if order := re.search(r"[<>]=? *(['\"])(-?\d+(?:\.\d+)?)\1", when):
-            message = f"{order[0]} compares text; with a number it is always false"
-            number = order[0].replace(order[1], "")
-            self._warn(
-                when.at(order.start()), message, f"write {number}; if the field is text, x | int {number}"
-            )
+        inside = re.search(
+            r"\bin\s+(['\"])([A-Za-z][\w./-]{2,}(?:, ?[\w./-]+)*)\1\s*(?:\)|and\b|or\b|$)", when
+        )
+        if inside and not any(when[: inside.start()].count(quote) % 2 for quote in ("'", '"')):
+            message = f"in '{inside[2]}' also matches each part of this text"
+            values = ", ".join(f"'{value}'" for value in re.split(", ?", inside[2]))
+            self._warn(when.at(inside.start()), message, f"write a list: in [{values}]")
+        if order := re.search(r"\b(?:length|count|number|size) *([<>]=?) *(['\"])(-?\d+)\2", when):
+            message = f"{order[1]} '{order[3]}' compares text; with a number it is always false"
+            self._warn(when.at(order.start(1)), message, f"write {order[1]} {order[3]}")
         expression = self._compiler.condition(when, names)
         if expression is not None and not expression.names:
             try:
@@ -368,7 +368,8 @@ def _field_warning(path: Path, there: int, stop: UnknownStep, what: str) -> tupl
         return f"{holder} is text in every known {what}", hint
     if isinstance(stop.holder, list):
         hint = "write [0] for its first element; in match, [*] for any"
-        hint = f"write {holder} | length" if step in ("length", "size", "count") else hint
+        if step in ("length", "size", "count"):
+            hint = f"write {holder} | length in an expression, such as when: {holder} | length == 2"
         return f"{holder} is a list in every known {what}", hint
     if isinstance(stop.holder, tuple):
         return f"{holder} is true or false in every known {what}", f"write {holder}"

@@ -51,7 +51,7 @@ _FLAWS = (
     ),
     (re.compile(r"\A[^\n]+\n\Z"), "the text ends in a line break", NO_LINE_BREAK),
     (
-        re.compile(r"""regex_replace\([^()]*(?:\([^()]*\)[^()]*)*,\s*['"][^'"]*\$\d"""),
+        re.compile(r"""regex_replace\([^()]*(?:\([^()]*\)[^()]*)+,\s*['"][^'"]*\$1\b"""),
         "$1 is plain text in a replacement", r"write \1 for the first group",
     ),
     (
@@ -63,8 +63,14 @@ _ALTERNATIVES = r"[\w./*-]+(\|[\w./*-]+)+"
 _SEVERAL = "to match any of several values, write a list: [first, second]"
 #: Fields whose values are single words: without a space, a dot or a slash.
 _WORDS = {"alertname", "env", "environment", "job", "level", "namespace", "priority", "severity", "team"}
-#: Fields of text that people write, in which any sign is usual.
-_PROSE = {"body", "description", "message", "subject", "summary", "text", "title"}
+#: Fields with one word, branch or state, in which neither a comma nor a space is usual.
+_SINGLE = {
+    "action", "base_ref", "conclusion", "event", "head_branch", "ref", "severity", "source_branch", "state",
+    "status", "target_branch",
+}  # fmt: skip
+_WORD = r"[\w./-]+"
+#: Fields with the files of a commit.
+_COMMITTED = {"added", "modified", "removed"}
 #: Fields of files, whose names may have any sign before an extension.
 _FILES = {"added", "file", "filename", "files", "modified", "path", "paths", "removed"}
 #: Syntax of other tools' patterns: a regular expression for it, its name, and the hint. In it, … is the
@@ -93,7 +99,6 @@ _PATTERNS = (
     (re.compile(r".*\[[!^]?\w-\w[^\]]*\].*", re.DOTALL), "[ ]", "write {regex: '^…[0-9]…$'}"),
     (re.compile(r".*\{[^{}]*,[^{}]*\}.*", re.DOTALL), "{ , }", _SEVERAL),
     (re.compile(_ALTERNATIVES), "|", _SEVERAL),
-    (re.compile(r"[\w./*-]+(?: (?:or|\|\|) [\w./*-]+)+"), "or", _SEVERAL),
 )  # fmt: skip
 
 
@@ -135,13 +140,10 @@ def looks_like_a_pattern(text: str, field: str = "") -> tuple[str, str] | None:
             return f"{what} is plain text in a pattern", hint.replace("…", alternatives)
     if (excluded := re.fullmatch(r"(?i:not) +(\S+)", text)) and (field in _WORDS or "/" in excluded[1]):
         return "not is plain text in a pattern", f"write {{not: {excluded[1]}}}"
-    if field in _FILES and text.endswith("/"):
+    if field in _COMMITTED and text.endswith("/"):
         return "no path of a file ends with /", f"write {text}*"
-    if field not in _PROSE and re.fullmatch(r"[\w./*-]+(?:, ?[\w./*-]+)+", text):
-        return (
-            "a comma is plain text in a pattern",
-            f"{_SEVERAL}; if the value has a comma, write {{regex: '^…$'}}",
-        )
+    if field in _SINGLE and re.fullmatch(rf"{_WORD}(?:(?:, ?| or | \|\| ){_WORD})+", text):
+        return "several values are plain text in a pattern", _SEVERAL
     before = "" if field in _WORDS else r"(?<![^-_:])"
     if re.search(r"\.\+" if field in _FILES else rf"{before}\.\*|\.\+", text):
         glob = text.replace(".*", "*").replace(".+", "?*")

@@ -328,15 +328,31 @@ def _behind(connection: Connection, job: Job, limit: int) -> list[Job]:
 
 def _count_jobs(connection: Connection, wanted: JobFilter) -> dict[JobState | None, Count]:
     window = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
-    counts: dict[JobState | None, Count] = {}
-    for state in (None, *JobState):
+    of_all, rest = _job_conditions(replace(wanted, state=None), window)
+    newest = _newest(jobs, of_all)
+    query = select(jobs.c.state, func.count(), func.count().filter(and_(true(), *rest)))
+    query = query.join_from(jobs, newest, newest.c.id == jobs.c.id).group_by(jobs.c.state)
+    found = {state: (scanned, number) for state, scanned, number in connection.execute(query)}
+    is_cut = sum(scanned for scanned, _ in found.values()) == SCANNED
+    counts: dict[JobState | None, Count] = {None: Count(sum(number for _, number in found.values()), is_cut)}
+    for state in JobState:
         # The list of this state looks at the same rows.
         indexed, rest = _job_conditions(replace(wanted, state=state), window)
-        newest = _newest(jobs, indexed)
+        if len(indexed) == len(of_all):  # no index has the state
+            counts[state] = Count(found.get(state, (0, 0))[1], is_cut)
+        else:
+            counts[state] = _count_newest(connection, indexed, rest)
+    return counts
+
+
+def _count_newest(connection: Connection, indexed: Sequence[Condition], rest: Sequence[Condition]) -> Count:
+    newest = _newest(jobs, indexed)
+    if not rest:
+        scanned = found = connection.execute(select(func.count()).select_from(newest)).scalar_one()
+    else:
         query = select(func.count(), func.count().filter(and_(true(), *rest)))
         scanned, found = connection.execute(query.join_from(jobs, newest, newest.c.id == jobs.c.id)).one()
-        counts[state] = Count(found, scanned == SCANNED)
-    return counts
+    return Count(found, scanned == SCANNED)
 
 
 def _count_events(connection: Connection, wanted: EventFilter) -> dict[str, Count]:

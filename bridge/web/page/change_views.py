@@ -201,7 +201,7 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
 def _own_page(url: str | None) -> str | None:
     """Return the URL if it is on this host: by https, too, which a proxy in front may use."""
     own = (f"http://{request.host}/", f"https://{request.host}/")
-    return url if url is not None and url.startswith(own) else None
+    return url if url is not None and request.host and url.startswith(own) else None
 
 
 def _action(name: str, target: Mapping[str, JSON], selected: int | None) -> Action:

@@ -112,6 +112,11 @@ MATCHES = [
     ("alertmanager", "firing", "payload.commonLabels.service: x"),
     ("shop", "order.created", "'headers[\"Idempotency-Key\"]': x"), ("shop", "x", "query.team: x"),
     ("shop", "order.created", "payload.ref: main"), ("shop", "'*'", "payload.file: payload.json"),
+    ("shop", "x", 'payload.tags: "*,production,*"'), ("shop", "x", 'payload.city: "Paris, France"'),
+    ("shop", "x", 'headers.accept: "text/html,application/json"'),
+    ("shop", "x", "payload.comment: yes or no"),
+    ("shop", "x", "payload.request.path: /api/v1/"), ("shop", "x", "payload.file: incoming/"),
+    ("alertmanager", "firing", 'payload.commonLabels.alertname: "Latency, EU"'),
 ]  # fmt: skip
 
 CONDITIONS = [
@@ -123,6 +128,7 @@ CONDITIONS = [
     "payload.deleted == true", "not payload.deleted", "payload.head_commit != null", "payload.commits != []",
     "payload.repository.size > 5", "payload.ref is not none", "payload.ref in ('refs/heads/a',)",
     "'.md' in payload.head_commit.message", "payload.repository == null", "payload.head_commit != none",
+    "payload.after >= '2.1'", "payload.head_commit.timestamp >= '2026'", "payload.after[0] in '0123456789'",
 ]  # fmt: skip
 
 #: Loops of a route for Alertmanager.
