@@ -22,6 +22,8 @@ TOLD = 5
 ANSWERED_WITHIN = TIMEOUT + 1.0
 #: What the system says of a connection that never was: nothing was sent on it that could be unknown.
 NEVER_LEFT = "refused"
+#: In the detail of an attempt that another process ended.
+LEFT_BEHIND = "the process ended before the answer came"
 #: Two readings of one clock that went through a database may differ by so many seconds.
 ROUNDING = 1e-5
 
@@ -285,6 +287,9 @@ def _without_cause(run: _Run) -> Iterator[str]:
         causes = [cause for cause in run.causes if cause.kind in (None, kind)]
         for attempt in run.attempts(job):
             begun, ended = run.in_flight(job, attempt)
+            if attempt.detail == LEFT_BEHIND:
+                # A process that was frozen in between sends only when it goes on.
+                begun = attempt.started_at
             never_left = NEVER_LEFT in (attempt.detail or "").lower()
             if attempt.outcome is Outcome.UNKNOWN and not any(
                 not never_left

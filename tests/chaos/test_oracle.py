@@ -9,6 +9,7 @@ import pytest
 
 from bridge.core.job import Attempt, Job, JobState, Outcome
 from tests.chaos.oracle import (
+    LEFT_BEHIND,
     Arrival,
     Cause,
     History,
@@ -230,6 +231,16 @@ def test_unknown_without_a_cause(told: Told) -> None:
     told.send(job := told.push(0.0), 0.11, Outcome.UNKNOWN)
     told.send(job, 0.4)
     assert "without cause" in told.found()
+
+
+def test_unknown_because_its_process_froze_before_it_sent(told: Told) -> None:
+    told.causes.append(Cause(NOW + 20.05, NOW + 20.08))
+    told.send(job := told.push(20.0), 20.11, Outcome.UNKNOWN)
+    told.send(job, 20.4)
+    told.attempts[job.id][0] = replace(told.attempts[job.id][0], started_at=NOW + 20.06)
+    assert told.found() == ["without cause"]
+    told.attempts[job.id][0] = replace(told.attempts[job.id][0], detail=LEFT_BEHIND)
+    assert told.found() == []
 
 
 def test_unknown_though_it_never_left(told: Told) -> None:

@@ -8,7 +8,7 @@ from statistics import median
 
 from tests.chaos.oracle import Violation
 
-#: The last day may need so many times what the second day needed.
+#: The last day may need so many times what the steady day needed.
 GROWTH = 1.15
 #: Labels and value of one counter.
 Counts = Mapping[tuple[str, ...], float]
@@ -70,16 +70,16 @@ def medians(samples: Iterable[Sample], what: str) -> dict[int, float]:
     return {day: median(values) for day, values in sorted(days.items())}
 
 
-def judge_growth(samples: Sequence[Sample], second: int, last: int) -> list[Violation]:
-    """The last day needs no more memory and disk than the second, but for a small part."""
+def judge_growth(samples: Sequence[Sample], steady: int, last: int) -> list[Violation]:
+    """The last day needs no more memory and disk than the steady one, but for a small part."""
     found = []
     for what in ("memory", "disk"):
         of_day = medians(samples, what)
-        if second not in of_day or last not in of_day:
-            found.append(f"{what} was not measured on day {second} or day {last}")
-        elif of_day[last] > GROWTH * of_day[second]:
-            grown = of_day[last] / of_day[second] - 1
-            found.append(f"{what} grew by {grown:.0%}, from {of_day[second]:.0f} to {of_day[last]:.0f} bytes")
+        if steady not in of_day or last not in of_day:
+            found.append(f"{what} was not measured on day {steady} or day {last}")
+        elif of_day[last] > GROWTH * of_day[steady]:
+            grown = of_day[last] / of_day[steady] - 1
+            found.append(f"{what} grew by {grown:.0%}, from {of_day[steady]:.0f} to {of_day[last]:.0f} bytes")
     return [Violation("growth", what) for what in found]
 
 

@@ -41,6 +41,8 @@ BEFORE, BESIDE = 60, 20
 FIRES_WITHIN, CLEARS_WITHIN = 240.0, 300.0
 #: Seconds of random faults on each day, at least.
 LEAST_CHAOS = 10.0
+#: On this day retention has begun, and PostgreSQL reuses the room of deleted rows.
+STEADY = 3
 #: Pushes that reach each of two web processes, most probably.
 PUSHES = 8
 #: Prometheus has seen these counters at 0: it sees no growth where a series begins.
@@ -319,7 +321,7 @@ def _live(
             *judge_single(record, scene.single.taken),
             *truth.judge(pushes, len(unmatched), scene.beacon.taken),
             *judge_alerts(FAULTS, week.planned, firings),
-            *judge_growth(scales.samples, 2, len(DAYS)),
+            *judge_growth(scales.samples, STEADY, len(DAYS)),
             *housekeeping.violations,
             *week.violations,
             *(Violation("ended by itself", said) for said in system.crashed),
