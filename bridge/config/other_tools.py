@@ -15,7 +15,7 @@ _ORDER = "remove it: no job waits for another's result; to run one at a time wri
 _SENDER = "remove it: set it in Alertmanager, which sends the webhooks"
 _TIME = "remove it: a webhook creates its jobs immediately; schedule other tasks in TheEye"
 
-#: What to write instead of keys that no key here is named after.
+#: Replacements for keys that no key here is named after.
 INSTEAD_OF_KEY = {
     "branches": "write match: {payload.ref: refs/heads/main}",
     "tags": "for tags of git, write match: {payload.ref: refs/tags/v*}",
@@ -75,7 +75,7 @@ INSTEAD_OF_SECTION = {
     "concurrency": "write it in a route",
 }
 
-#: What to write instead of values that other tools allow, by key and kind of value.
+#: Replacements for values that other tools allow, by key and kind of value.
 INSTEAD_OF_VALUE = {
     ("event", "a mapping"): "write the name, such as event: push or event: pull_request.opened, and match:",
     ("when", "a list"): "write one text, with and between the conditions",

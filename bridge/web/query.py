@@ -35,7 +35,7 @@ class BadQuery(Exception):
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database can compare and store the text."""
+    """Return whether every database can compare and store the text."""
     return "\x00" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 

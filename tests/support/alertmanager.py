@@ -1,4 +1,4 @@
-"""The real Alertmanager in a process of its own, for tests that need to see what it sends."""
+"""The real Alertmanager in a separate process, for tests that need to see what it sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that runs beside a test, in a process group of its own."""
+"""A program that runs beside a test, in a separate process group."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Daemon(ABC):
             raise
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end, as a platform does; its exit status once it has."""
+        """Send it a signal, as a platform does, and return its exit status."""
         process = self._running()
         process.send_signal(how)
         try:
@@ -90,7 +90,7 @@ class Daemon(ABC):
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """What is executed."""
+        """Return the command."""
 
     @abstractmethod
     def _works(self) -> bool:
@@ -153,7 +153,7 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether a program of this machine accepts connections there."""
+    """Return whether a program of this machine accepts connections there."""
     with suppress(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
         return True

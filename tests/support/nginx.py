@@ -1,4 +1,4 @@
-"""nginx in a process of its own, for tests of the configurations in the docs."""
+"""nginx in a separate process, for tests of the configurations in the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PgBouncer in a process of its own, between the bridge and a cluster of the tests."""
+"""PgBouncer in a separate process, between the bridge and a cluster of the tests."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the bridge needs at a moment of a day; None where it could not be measured."""
+    """Measured use of the bridge at a moment of a day; None where it could not be measured."""
 
     day: int
     #: Bytes.

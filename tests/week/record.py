@@ -44,7 +44,7 @@ class Record:
 
 
 class Housekeeping:
-    """What an operator's timers do: retention, and backups that are checked."""
+    """The work of an operator's timers: retention, and backups that are checked."""
 
     def __init__(
         self, folder: Path, cluster: Cluster | None, url: str, record: Record, retention: int

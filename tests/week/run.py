@@ -53,7 +53,7 @@ RELOADED_WITHIN = 60.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What the week is to be."""
+    """The options of a week."""
 
     seconds: float
     seed: int
@@ -194,7 +194,7 @@ class Week:
 
 @dataclass(frozen=True)
 class Report:
-    """What the week was, and what came of it."""
+    """The report of a week."""
 
     taken: int
     statuses: Counter[int]
@@ -211,8 +211,9 @@ class Report:
     def __str__(self) -> str:
         statuses = ", ".join(f"{status or 'none'}: {count}" for status, count in self.statuses.most_common())
         lines = [
-            f"{self.taken} pushes accepted (answers: {statuses}), {self.jobs} jobs, {self.sent} orders sent, "
-            f"{self.doubled} doubles, {self.unknown} answers lost",
+            f"{self.taken} webhooks accepted (answers: {statuses}), {self.jobs} jobs, "
+            f"{self.sent} attempts that TheEye read, {self.doubled} jobs run twice, "
+            f"{self.unknown} answers lost",
             f"1 upgrade, {self.week.edits} valid edits and as many invalid ones, "
             f"{self.housekeeping.backups} backups checked, {self.housekeeping.prunes} prunes, "
             f"{self.week.happened.total()} random faults",
@@ -331,7 +332,7 @@ def _live(
 
 
 def history_of(record: Record, scene: Scene, taken: tuple[Taken, ...]) -> History:
-    """What the oracle of `tests.chaos` judges: the tasks that it knows."""
+    """The part that the oracle of `tests.chaos` judges: the tasks that it knows."""
     known = {*TASKS.values()}
     jobs = tuple(job for job in record.jobs.values() if job.task_id in known)
     return History(

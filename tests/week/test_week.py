@@ -70,25 +70,25 @@ def test_each_rule_has_one_planned_fault() -> None:
 PLANNED = [Planned("Down", 10, 20)]
 
 
-def told(*firings: Firing) -> list[str]:
+def problems(*firings: Firing) -> list[str]:
     return [each.what for each in judge_alerts(["Down"], PLANNED, firings)]
 
 
 def test_an_alert_that_fires_by_its_fault_and_clears_is_good() -> None:
-    assert told(Firing("Down", 12, 24)) == []
-    assert told(Firing("Down", 2, 4), Firing("Down", 12, 24), Firing("Late", 50, 60)) == []
+    assert problems(Firing("Down", 12, 24)) == []
+    assert problems(Firing("Down", 2, 4), Firing("Down", 12, 24), Firing("Late", 50, 60)) == []
 
 
 @pytest.mark.parametrize(
     "firings", [[], [Firing("Late", 12, 24)], [Firing("Down", 2, 24)], [Firing("Down", 21, 24)]]
 )
 def test_an_alert_that_did_not_begin_to_fire_by_its_fault(firings: list[Firing]) -> None:
-    assert told(*firings) == ["Down did not fire from 10 s to 20 s"]
+    assert problems(*firings) == ["Down did not fire from 10 s to 20 s"]
 
 
 def test_an_alert_that_did_not_clear() -> None:
-    assert told(Firing("Down", 12)) == ["Down fires since 12 s and did not clear"]
-    assert told(Firing("Down", 12, 24), Firing("Late", 50)) == ["Late fires since 50 s and did not clear"]
+    assert problems(Firing("Down", 12)) == ["Down fires since 12 s and did not clear"]
+    assert problems(Firing("Down", 12, 24), Firing("Late", 50)) == ["Late fires since 50 s and did not clear"]
 
 
 def test_a_rule_without_a_fault() -> None:

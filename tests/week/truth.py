@@ -1,4 +1,4 @@
-"""The counters of ``/metrics``, held against what happened."""
+"""The counters of ``/metrics``, compared with what happened."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def counts(server: Server, name: str, *labels: str) -> dict[tuple[str, ...], flo
 
 
 class Truth:
-    """The counters, held against what happened since the upgrade."""
+    """The counters, compared with what happened since the upgrade."""
 
     METRICS = (EVENTS, JOBS_CREATED, JOBS_ENDED, ATTEMPTS)
 

@@ -29,7 +29,7 @@ PART = 50
 REASON_CHARACTERS = 500
 #: The name of a replay among the orders.
 REPLAY = "replay"
-#: What an entry of the audit has in its target if the page made it.
+#: In the target of an entry of the audit that the page made.
 BY = "page"
 #: The parameters of a filter.
 _FILTER = ("source", "event", "route", "task", "state", "tab", "q", "from", "to")
