@@ -73,7 +73,7 @@ FILTERS = {
     "/table": ("",),
     "/try": ("", "event_id=1"),
     "/build/1": ("",),
-    "/change": ("order=replay&tab=none", "order=retry&id=1", "order=retry", "order=sent"),
+    "/change": ("order=replay&tab=none", "order=replay&id=1", "order=retry", "order=sent"),
 }  # fmt: skip
 API = {
     **{path: tuple(each for each in FILTERS[path] if "upto" not in each) for path in ("/events", "/jobs")},
