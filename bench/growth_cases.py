@@ -21,7 +21,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from bench.growth_fill import ACCEPTED, DONE, ROUTES, TASK, fill_events, fill_lists, fill_waiting_jobs
 from bench.load import BODY, NothingAccepted
-from bench.measure import cpu_seconds
+from bench.measure import run_seconds
 from bench.round import ask, warm_up
 from bench.targets import PostgreSQLBridge
 from bridge.config.load import load
@@ -221,13 +221,13 @@ def page(size: int, folder: Path, url: str) -> Iterator[Measure]:
             programs["PostgreSQL"] = _postmaster(url)
 
         def cpu(polls: int, *paths: str) -> Figures:
-            before = {name: cpu_seconds([pid]) for name, pid in programs.items()}
+            before = {name: run_seconds([pid]) for name, pid in programs.items()}
             for _ in range(polls):
                 for each in paths:
                     person.text(each)
                 time.sleep(POLL_SECONDS)
             minutes = polls * POLL_SECONDS / 60
-            return {name: (cpu_seconds([pid]) - before[name]) / minutes for name, pid in programs.items()}
+            return {name: (run_seconds([pid]) - before[name]) / minutes for name, pid in programs.items()}
 
         def measure() -> Figures:
             shown = {"nobody": cpu(2), "the overview": cpu(POLLS, "/")}
