@@ -137,10 +137,11 @@ class Linter:
         if path.root == "payload" or before:
             pattern = f"{value}*" if begins else value
             hints = [misfit(pattern, known_at(each, (*before, *path.steps)), path.text) for each in payloads]
-            if hints and hints[0] and None not in hints and not self._problems.has_problem_at(place):
+            hint = hints[0]
+            if hint is not None and None not in hints and not self._problems.has_problem_at(place):
                 how = "at the beginning of" if begins else "as"
                 message = f"no known {what} has {_shown(value)} {how} {path.text}"
-                self._warn(place, message, hints[0].removesuffix("*") if begins else hints[0])
+                self._warn(place, message, hint.removesuffix("*") if begins else hint)
 
     def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, JSON]]:
         """Yield every field that match or when compares, with the place of its pattern or value."""

@@ -73,7 +73,7 @@ class Selection:
         return self.order != REPLAY and ORDERS[self.order].newest_first
 
     def bounded(self, bridge: Bridge) -> Selection:
-        """Return the same selection without what comes into it from now on. Raises BadQuery."""
+        """Return the selection with the bounds of its present jobs or events. Raises BadQuery."""
         if self._numbers:
             return replace(self, count=len(self._numbers))
         wanted, listing = self._filter(), bridge.outbox.listing
