@@ -23,7 +23,7 @@ from bridge.server import gunicorn_config as settings
 from bridge.web.page.sign_in import FREE_TRIES
 from tests.conftest import lacks
 from tests.store.page.conftest import PASSWORD
-from tests.support.daemon import PATIENCE, find_program, free_port
+from tests.support.daemon import PATIENCE, find_program, free_port, hold_port
 from tests.support.documents import code_blocks
 from tests.support.nginx import Nginx
 from tests.support.page import PageClient, token_of
@@ -136,7 +136,7 @@ def start(bridge: Server, certificates: Path, tmp_path: Path) -> Iterator[Callab
     with ExitStack() as running:
 
         def start(added: str = "", upstream: int = bridge.port, *, page: bool = False) -> Front:
-            front = Front(free_port(), free_port(), tmp_path)
+            front = Front(free_port(running), free_port(running), tmp_path)
             hooks, others = (
                 "        location /hooks/ {\n",
                 "        location / {\n            return 404;\n        }\n",
@@ -336,8 +336,9 @@ def test_no_query_string_is_in_its_logs(start: Callable[..., Front]) -> None:
 
 
 def test_no_query_string_is_logged_while_the_bridge_is_away(start: Callable[..., Front]) -> None:
-    front = start(upstream=free_port())
-    assert front.post(f"/hooks/alerts?token={TOKEN}") == 502
+    with hold_port() as upstream:
+        front = start(upstream=upstream.getsockname()[1])
+        assert front.post(f"/hooks/alerts?token={TOKEN}") == 502
 
     assert logged_statuses(front, 1) == ["502"]
     assert_no_token(front)

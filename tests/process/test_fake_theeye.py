@@ -19,6 +19,7 @@ from bridge.config.load import load
 from bridge.demo.fake_theeye import FIXED, fake_theeye
 from bridge.demo.theeye import StandIn
 from bridge.sources.base.discovery import discover
+from tests.support.daemon import hold_port
 from tests.support.pushes import DEPLOY, RELEASE, VARIABLES, push, write_table
 from tests.support.server import CHECKOUT, PATIENCE, Server
 
@@ -68,13 +69,13 @@ def post(port: int, path: str, **body: object) -> tuple[int, object]:
         return response.status, json.loads(response.read())
 
 
-def free_port() -> int:
-    with StandIn([], []) as theeye:
-        return int(theeye.url.rpartition(":")[2])
+@pytest.fixture
+def port() -> Iterator[int]:
+    with hold_port() as holder:
+        yield holder.getsockname()[1]
 
 
-def test_it_prints_what_the_script_of_a_servers_job_receives(tmp_path: Path) -> None:
-    port = free_port()
+def test_it_prints_what_the_script_of_a_servers_job_receives(tmp_path: Path, port: int) -> None:
     config = write_table(tmp_path, f"http://127.0.0.1:{port}")
     environ = {"BRIDGE_CONFIG": str(config), **VARIABLES}
     with (

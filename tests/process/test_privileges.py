@@ -16,6 +16,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from bridge.outbox.migrations import HEAD
 from bridge.outbox.store import Outbox
+from tests.support.daemon import PATIENCE
 from tests.support.documents import code_blocks
 from tests.support.forked import run_program
 from tests.support.postgresql import USER, Cluster, find_programs
@@ -95,8 +96,8 @@ def test_a_role_with_the_documented_grants_runs_the_bridge(
         succeed(url, config, "events", "replay", "1")
         theeye.wait_for(2)
         assert server.get("/readyz")[0] == 200
-    with closing(Outbox(url)) as outbox:
-        wait_until_none_waits(outbox, 10)
+        with closing(Outbox(url)) as outbox:
+            wait_until_none_waits(outbox, PATIENCE)
     execute(url, "UPDATE events SET received_at = 0;\nUPDATE jobs SET created_at = 0, ended_at = 0")
     assert succeed(url, config, "prune")
     with closing(Outbox(url)) as outbox:

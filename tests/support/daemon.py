@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
@@ -145,11 +146,23 @@ def require_program(*names: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """A port of this machine that no program uses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def hold_port() -> socket.socket:
+    """A socket that keeps a free port of 127.0.0.1 while it is open, and accepts no connection.
+
+    A program can listen there meanwhile if it sets SO_REUSEADDR, as servers do.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
+
+
+def free_port(user: object) -> int:
+    """A port of 127.0.0.1 that is given to no one else while `user` lives."""
+    holder = hold_port()
+    weakref.finalize(user, holder.close)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 def listens(port: int) -> bool:

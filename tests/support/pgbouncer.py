@@ -42,7 +42,7 @@ class PgBouncer(Daemon):
         self._program, self._server, self._port = (
             require_program("pgbouncer"),
             make_url(server_url),
-            free_port(),
+            free_port(self),
         )
         # Not a folder of pytest's: those are closed to every user but the one who runs the tests.
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-pgbouncer-"))

@@ -59,7 +59,7 @@ class Cluster:
         self._programs = programs
         self._fsync = fsync
         self._names = (f"test_{number}" for number in count(1))
-        self._port = free_port()
+        self._port = free_port(self)
         self._folder: Path | None = None
         self._postmaster: subprocess.Popen[bytes] | None = None
         self._frozen: list[int] = []

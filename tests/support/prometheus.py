@@ -30,7 +30,7 @@ class Prometheus(Daemon):
     def __init__(self, config: str, folder: Path) -> None:
         """`config` is the YAML of its file."""
         super().__init__(folder / "prometheus.log")
-        self._folder, self._port = folder, free_port()
+        self._folder, self._port = folder, free_port(self)
         (folder / "prometheus.yml").write_text(config)
 
     def query(self, expression: str) -> list[dict[str, Any]]:

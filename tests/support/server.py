@@ -110,7 +110,7 @@ class Server(Program):
 
     def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str] | None = None) -> None:
         """`config` is a folder or file of YAML; for the rest see Program."""
-        self.port = free_port()
+        self.port = free_port(self)
         super().__init__("server", config, database, {"PORT": str(self.port), **(environ or {})})
 
     @property
