@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection, Integer, cast, func, select
+from sqlalchemy import Connection, Integer, bindparam, cast, func, select
 
 from bridge.core.job import Job, JobState
 from bridge.outbox.bounds import Window, first_id, window_conditions
@@ -16,6 +16,30 @@ from bridge.outbox.row_mapping import job_of
 from bridge.outbox.schema import IS_LISTED, NEEDS_PERSON, events, jobs, refused_requests
 
 MINUTE = 60
+
+# Built once: to build one takes longer than to execute it.
+_OF_SOURCE = events.c.source == bindparam("source")
+_EVENTS_OF_SOURCE = select(func.count()).select_from(
+    select(events.c.id)
+    .where(_OF_SOURCE, events.c.id >= bindparam("first"), IS_LISTED)
+    .limit(SCANNED)
+    .subquery()
+)
+_LAST_OF_SOURCE = (
+    select(events.c.received_at).where(_OF_SOURCE, IS_LISTED).order_by(events.c.id.desc()).limit(1)
+)
+_REFUSED_OF_SOURCE = (
+    select(refused_requests.c.reason, refused_requests.c.at)
+    .where(refused_requests.c.source == bindparam("source"), refused_requests.c.at >= bindparam("since"))
+    .order_by(refused_requests.c.id.desc())
+)
+# An index has all that this reads.
+_NEEDY = (
+    select(jobs.c.route, jobs.c.state, func.count().label("jobs"), func.max(jobs.c.id).label("newest"))
+    .where(NEEDS_PERSON)
+    .group_by(jobs.c.state, jobs.c.route)
+)
+_BACKLOG = select(func.count(), func.min(jobs.c.id)).where(jobs.c.state == JobState.WAITING)
 
 
 @dataclass(frozen=True)
@@ -97,10 +121,9 @@ class Activity:
 
     def backlog(self) -> Backlog:
         """Return how many jobs wait, and since when."""
-        waiting = select(func.count(), func.min(jobs.c.id)).where(jobs.c.state == JobState.WAITING)
 
         def read(connection: Connection) -> Backlog:
-            count, oldest = connection.execute(waiting).one()
+            count, oldest = connection.execute(_BACKLOG).one()
             created = select(jobs.c.created_at).where(jobs.c.id == oldest)
             return Backlog(count, connection.execute(created).scalar() if count else None)
 
@@ -108,7 +131,7 @@ class Activity:
 
 
 def _routes(connection: Connection, names: tuple[str, ...], window: Window) -> dict[str, RouteActivity]:
-    first = first_id(connection, jobs, jobs.c.created_at, window.since)
+    first = first_id(connection, jobs, window.since)
     found = {}
     for name in names:
         some = (
@@ -126,32 +149,20 @@ def _routes(connection: Connection, names: tuple[str, ...], window: Window) -> d
 
 
 def _sources(connection: Connection, names: tuple[str, ...], window: Window) -> dict[str, SourceActivity]:
-    first = first_id(connection, events, events.c.received_at, window.since)
+    first = first_id(connection, events, window.since)
     found = {}
     for name in names:
-        of_source = events.c.source == name
-        some = select(events.c.id).where(of_source, events.c.id >= first, IS_LISTED).limit(SCANNED).subquery()
-        count = connection.execute(select(func.count()).select_from(some)).scalar_one()
-        newest = (
-            select(events.c.received_at).where(of_source, IS_LISTED).order_by(events.c.id.desc()).limit(1)
-        )
-        last = connection.execute(newest).scalar()
-        refused = connection.execute(
-            select(refused_requests.c.reason, refused_requests.c.at)
-            .where(refused_requests.c.source == name, refused_requests.c.at >= window.since)
-            .order_by(refused_requests.c.id.desc())
-        ).all()
+        values = {"source": name, "first": first, "since": window.since}
+        count = connection.execute(_EVENTS_OF_SOURCE, values).scalar_one()
+        last = connection.execute(_LAST_OF_SOURCE, values).scalar()
+        refused = connection.execute(_REFUSED_OF_SOURCE, values).all()
         reason, at = refused[0] if refused else (None, None)
         found[name] = SourceActivity(count, last, len(refused), reason, at)
     return found
 
 
 def _needy(connection: Connection) -> list[Needy]:
-    # An index has all that this reads.
-    grouped = select(
-        jobs.c.route, jobs.c.state, func.count().label("jobs"), func.max(jobs.c.id).label("newest")
-    )
-    rows = connection.execute(grouped.where(NEEDS_PERSON).group_by(jobs.c.state, jobs.c.route)).all()
+    rows = connection.execute(_NEEDY).all()
     newest = select(jobs).where(jobs.c.id.in_([row.newest for row in rows]))
     by_id = {row.id: job_of(row) for row in connection.execute(newest)}
     found = [Needy(row.route, JobState(row.state), row.jobs, by_id[row.newest]) for row in rows]
@@ -161,7 +172,7 @@ def _needy(connection: Connection) -> list[Needy]:
 def _minutes(connection: Connection, window: Window) -> list[Minute]:
     # PostgreSQL rounds to the second, SQLite cuts.
     number = cast(jobs.c.created_at - window.since, Integer) // MINUTE
-    conditions = window_conditions(connection, jobs, jobs.c.created_at, window)
+    conditions = window_conditions(connection, jobs, window)
     query = select(number.label("minute"), jobs.c.state, func.count().label("jobs"))
     query = query.where(*conditions).group_by("minute", jobs.c.state)
     end = window.since if window.until is None else window.until

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Table, TextClause, case, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+)
 
-from bridge.outbox.schema import jobs
+from bridge.outbox.schema import events, jobs
 
 #: A condition of a query.
 Condition: TypeAlias = ColumnElement[bool] | TextClause
@@ -16,6 +28,8 @@ Condition: TypeAlias = ColumnElement[bool] | TextClause
 DISORDER_SECONDS = 120.0
 #: Where the search for a time begins: more than any id.
 _STEP = 2**62
+#: When a row of each table was stored.
+_TIMES = {events: events.c.received_at, jobs: jobs.c.created_at}
 
 
 @dataclass(frozen=True)
@@ -41,31 +55,35 @@ class Shown:
     ended_at: float | None = None
 
 
-def window_conditions(
-    connection: Connection, table: Table, time: ColumnElement[float], window: Window
-) -> list[Condition]:
+def window_conditions(connection: Connection, table: Table, window: Window) -> list[Condition]:
     """Return the conditions on a row's time. Its id bounds it too, so that no index has the time."""
-    first = first_id(connection, table, time, window.since - DISORDER_SECONDS)
+    time = _TIMES[table]
+    first = first_id(connection, table, window.since - DISORDER_SECONDS)
     conditions: list[Condition] = [table.c.id >= first, time >= window.since]
     if window.until is not None:
-        last = first_id(connection, table, time, window.until + DISORDER_SECONDS)
+        last = first_id(connection, table, window.until + DISORDER_SECONDS)
         conditions += [table.c.id <= last, time < window.until]
     return conditions
 
 
-def first_id(connection: Connection, table: Table, time: ColumnElement[float], since: float) -> int:
-    """Return the first id whose row is about as late as `since`, by a search in the primary key.
+def first_id(connection: Connection, table: Table, since: float) -> int:
+    """Return the first id whose row is about as late as `since`, by a search in the primary key."""
+    return int(connection.execute(_SEARCHES[table], {"since": since}).scalar_one()) + 1
 
-    The search is one statement: on PostgreSQL, each takes longer to send than to answer.
-    """
+
+def _search(table: Table) -> Select[Any]:
+    """Return the search of `first_id`: one statement, as each takes longer to send than to answer."""
     found = select(literal(0, BigInteger).label("low"), literal(_STEP, BigInteger).label("step"))
     search = found.cte("search", recursive=True)
     low, step = search.c.low, search.c.step
-    next_time = select(time).where(table.c.id >= low + step).order_by(table.c.id).limit(1).scalar_subquery()
-    search = search.union_all(
-        select(low + case((next_time < since, step), else_=0), step // 2).where(step > 0)
-    )
-    return int(connection.execute(select(func.max(search.c.low))).scalar_one()) + 1
+    later = select(_TIMES[table]).where(table.c.id >= low + step).order_by(table.c.id).limit(1)
+    is_before = later.scalar_subquery() < bindparam("since")
+    search = search.union_all(select(low + case((is_before, step), else_=0), step // 2).where(step > 0))
+    return select(func.max(search.c.low))
+
+
+#: Built once: to build one takes longer than to execute it.
+_SEARCHES = {table: _search(table) for table in _TIMES}
 
 
 def in_shown(table: Table, shown: Shown | None) -> list[Condition]:

@@ -268,7 +268,7 @@ def _listed(connection: Connection, ids: Sequence[int]) -> tuple[ListedEvent, ..
 
 def _event_conditions(connection: Connection, wanted: EventFilter) -> tuple[list[Condition], list[Condition]]:
     """Return the conditions that an index answers, and the rest."""
-    indexed = window_conditions(connection, events, events.c.received_at, wanted.window)
+    indexed = window_conditions(connection, events, wanted.window)
     indexed += in_shown(events, wanted.shown)
     if wanted.source is not None:
         indexed += [events.c.source == wanted.source, IS_LISTED]
@@ -305,7 +305,7 @@ def _list_jobs(connection: Connection, wanted: JobFilter, before: int | None, li
 
 def _job_query(connection: Connection, wanted: JobFilter) -> tuple[Select[Any], bool]:
     """Return the query of the jobs, the newest first, and whether it looks only at some."""
-    window = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
+    window = window_conditions(connection, jobs, wanted.window)
     indexed, rest = _job_conditions(wanted, window)
     if not rest:
         return select(jobs).where(*indexed).order_by(jobs.c.id.desc()), False
@@ -327,7 +327,7 @@ def _behind(connection: Connection, job: Job, limit: int) -> list[Job]:
 
 
 def _count_jobs(connection: Connection, wanted: JobFilter) -> dict[JobState | None, Count]:
-    window = window_conditions(connection, jobs, jobs.c.created_at, wanted.window)
+    window = window_conditions(connection, jobs, wanted.window)
     of_all, rest = _job_conditions(replace(wanted, state=None), window)
     newest = _newest(jobs, of_all)
     query = select(jobs.c.state, func.count(), func.count().filter(and_(true(), *rest)))

@@ -248,7 +248,7 @@ def test_the_first_row_of_a_time_is_found_by_one_statement(outbox: Outbox, url: 
         connection.execute(delete(events).where(events.c.id.in_(numbers[2:5])))
     with executed() as statements:
         first = outbox._database.read(
-            lambda connection: bounds.first_id(connection, events, events.c.received_at, NOW + seconds)
+            lambda connection: bounds.first_id(connection, events, NOW + seconds)
         )
     left = [number for number in numbers if number not in numbers[2:5]]
     later = [each for each in left if each >= numbers[0] + seconds]
