@@ -87,7 +87,7 @@ TABLES = (
     ),
     Table("events", "stored events", stored_events, (0, 10_000, 1_000_000)),
     Table("lists", "events and jobs of a list", lists, (10_000, 1_000_000)),
-    Table("page", "events and jobs: CPU seconds a minute while the overview is open", page, (1_000_000,)),
+    Table("page", "events and jobs: CPU seconds a minute of the overview", page, (1_000_000,)),
     Table("bodies", "body", bodies, (1024, 64 * 1024, 1024**2, 5 * 1024**2), unit=_bytes),
     Table("alerts", "alerts of a group", alerts, (1, 10, 100, 1000)),
     Table("processes", "web processes, and as many workers, on PostgreSQL", processes, (1, 2), ()),

@@ -55,8 +55,9 @@ AWAY = AttemptResult(0.1, Outcome.UNAVAILABLE, 503, "", None)
 REPEATS = 7
 #: The default of BRIDGE_RETENTION, and the events that one run of `prune` deletes.
 RETENTION, PRUNED = Retention(events=30 * 86400.0, bodies=7 * 86400.0), 500
-#: The interval of a page that is open, and the intervals of a figure: they draw the chart twice.
-POLL_SECONDS, POLLS = 5.0, 6
+#: The interval of a page that is open, the intervals of a figure, and the most open pages. A process that
+#: mostly sleeps wakes to cold caches; with many pages, one costs what it costs beside other work.
+POLL_SECONDS, POLLS, PAGES = 5.0, 4, 20
 #: Seconds of load on processes.
 LOAD_SECONDS = 4
 
@@ -220,20 +221,28 @@ def page(size: int, folder: Path, url: str) -> Iterator[Measure]:
         if url.startswith("postgresql"):
             programs["PostgreSQL"] = _postmaster(url)
 
-        def cpu(*paths: str) -> Figures:
+        def cpu(pages: int) -> dict[str, float]:
             before = {name: run_seconds([pid]) for name, pid in programs.items()}
-            for _ in range(POLLS):
-                for each in paths:
-                    person.text(each)
-                time.sleep(POLL_SECONDS)
-            minutes = POLLS * POLL_SECONDS / 60
+            began = time.monotonic()
+            for _ in range(POLLS * max(1, pages)):
+                if pages:
+                    person.text("/")
+                time.sleep(POLL_SECONDS / max(1, pages))
+            minutes = (time.monotonic() - began) / 60
             return {name: (run_seconds([pid]) - before[name]) / minutes for name, pid in programs.items()}
 
         def measure() -> Figures:
-            shown = {"nobody": cpu(), "the overview": cpu("/")}
-            return {f"{name}, {page}": value for page, of in shown.items() for name, value in of.items()}
+            nobody, one, all_pages = cpu(0), cpu(1), cpu(PAGES)
+            return {
+                **{f"{name}, nobody": value for name, value in nobody.items()},
+                **{f"{name}, a page": one[name] - value for name, value in nobody.items()},
+                **{
+                    f"{name}, each of {PAGES} pages": (all_pages[name] - value) / PAGES
+                    for name, value in nobody.items()
+                },
+            }
 
-        cpu("/")  # the first answers import modules and compile templates and statements
+        cpu(1)  # the first answers import modules and compile templates and statements
         yield measure
 
 
