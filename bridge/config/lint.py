@@ -17,6 +17,7 @@ from bridge.core.fields import EVENT_NAMES, Each, Path, Step, path_text
 from bridge.core.json_text import json_text
 from bridge.core.problem import Place
 from bridge.core.suggestions import closest_match, did_you_mean
+from bridge.expressions.comparisons import Comparison
 from bridge.expressions.expression import Expression, Template
 from bridge.routing.match import NOT
 from bridge.sources.base.known_fields import ANY, FieldTree, UnknownStep, find_unknown_step, known_at
@@ -80,18 +81,13 @@ class Linter:
             self._warn(event.place, *flaw)
 
     def _check_when(self, when: Scalar, names: tuple[str, ...]) -> None:
-        inside = re.search(
-            r"\bin\s+(['\"])([A-Za-z][\w./-]{2,}(?:, ?[\w./-]+)*)\1\s*(?:\)|and\b|or\b|$)", when
-        )
-        if inside and not any(when[: inside.start()].count(quote) % 2 for quote in ("'", '"')):
-            message = f"in '{inside[2]}' also matches each part of this text"
-            values = ", ".join(f"'{value}'" for value in re.split(", ?", inside[2]))
-            self._warn(when.at(inside.start()), message, f"write a list: in [{values}]")
-        if order := re.search(r"\b(?:length|count|number|size) *([<>]=?) *(['\"])(-?\d+)\2", when):
-            message = f"{order[1]} '{order[3]}' compares text; with a number it is always false"
-            self._warn(when.at(order.start(1)), message, f"write {order[1]} {order[3]}")
         expression = self._compiler.condition(when, names)
-        if expression is not None and not expression.names:
+        if expression is None:
+            return
+        for each in expression.comparisons:
+            if (flaw := each.text_mistake) is not None:
+                self._warn(_place_of(each, when), *flaw)
+        if not expression.names:
             try:
                 always = "true" if expression.is_true({})[0] else "false"
             except OverBudget:
@@ -115,10 +111,8 @@ class Linter:
         items = () if looped is None else looped.steps
         if model.loop is not None and looped is not None:
             self._check_field(model.loop, looped, (), payloads, what)
-        for place, path, value in self._compared(model, names):
-            self._check_value(place, path, value, items, payloads, what)
-        for place, path, start in self._beginnings(model, names):
-            self._check_value(place, path, start, items, payloads, what, begins=True)
+        for place, path, value, begins in self._compared(model, names):
+            self._check_value(place, path, value, items, payloads, what, begins=begins)
         for scalar, path, guarded in read:
             if path.root == "payload" and not source.removes(path):
                 self._check_field(scalar, path, (), payloads, what, guarded=guarded)
@@ -127,7 +121,7 @@ class Linter:
 
     def _check_value(
         self, place: Place, path: Path, value: JSON, items: Steps, payloads: list[FieldTree], what: str,
-        *, begins: bool = False,
+        *, begins: bool,
     ) -> None:  # fmt: skip
         """Warn about a value that the field never has, or never `begins` with.
 
@@ -143,29 +137,25 @@ class Linter:
                 message = f"no known {what} has {_shown(value)} {how} {path.text}"
                 self._warn(place, message, hint.removesuffix("*") if begins else hint)
 
-    def _compared(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, JSON]]:
-        """Yield every field that match or when compares, with the place of its pattern or value."""
+    def _compared(
+        self, model: RouteModel, names: tuple[str, ...]
+    ) -> Iterator[tuple[Place, Path, JSON, bool]]:
+        """Yield every field that match or when compares, with the place of its pattern or value.
+
+        Last is whether the field need only begin with it.
+        """
         for key, node in (model.match or {}).items():
             path = self._compiler.path(key, names)
             for one in () if path is None else path.alternatives():
                 shown = Path(key, one.root, one.steps)
-                yield from ((at, shown, glob) for at, glob in _patterns(node))
+                yield from ((at, shown, glob, False) for at, glob in _patterns(node))
         expression = None if model.when is None else self._compiler.condition(model.when, names)
-        if model.when is not None and expression is not None:
-            for path, value in expression.compared:
-                if not isinstance(value, str) or not SPECIAL.search(value):
-                    at = re.search(rf"(?<![\w.]){re.escape(_shown(value))}(?![\w.])", model.when)
-                    yield model.when.at(at.start() if at else 0), path, value
-
-    def _beginnings(self, model: RouteModel, names: tuple[str, ...]) -> Iterator[tuple[Place, Path, str]]:
-        """Yield the field and the text of each ``is match('x')``, which looks only at the beginning."""
-        when = model.when
-        expression = None if when is None else self._compiler.condition(when, names)
-        if when is not None and expression is not None:
-            for found in re.finditer(r"([\w.]+) is match\(['\"]\^?([\w/-]+)['\"]\)", when):
-                for path in expression.paths:
-                    if path.text == found[1]:
-                        yield when.at(found.start(2)), path, found[2]
+        if model.when is None or expression is None:
+            return
+        for each in expression.comparisons:
+            is_pattern = isinstance(each.value, str) and SPECIAL.search(each.value)
+            if each.path is not None and each.value is not None and not is_pattern:
+                yield _place_of(each, model.when), each.path, each.value, each.operator == "match"
 
     def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
         """Warn about items that share what should differ: their once_key, or their arguments."""
@@ -241,6 +231,13 @@ class Linter:
         for scalar in _scalars([model.task_arguments, group, model.once_key]):
             if "${{" in scalar:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
+
+
+def _place_of(compared: Comparison, when: Scalar) -> Place:
+    """Return the place of the constant, or that of the whole condition."""
+    value = _shown(compared.constant)
+    found = re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", when)
+    return when.at(found.start() if found else 0)
 
 
 def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:

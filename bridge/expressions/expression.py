@@ -15,6 +15,7 @@ from bridge.core.errors import EvaluationError, ExpressionError, Incomparable, O
 from bridge.core.event import JSON
 from bridge.core.fields import EVENT_NAMES, Path, reject_lone_surrogates
 from bridge.core.json_values import MISSING
+from bridge.expressions.comparisons import Comparison, comparisons
 from bridge.expressions.rewrite import Rewriter
 from bridge.expressions.sandbox import Sandbox
 from bridge.expressions.values import Missing, MissingInCondition, TextLimit, to_json_value, to_text
@@ -138,8 +139,7 @@ class Expression:
     paths: tuple[Path, ...]
     #: The paths that may be missing, since `default` or `is defined` follows, and those inside them.
     optional: frozenset[Path]
-    #: The fields that it compares with a constant; those of a list's elements for ``x in list``.
-    compared: tuple[tuple[Path, JSON], ...]
+    comparisons: tuple[Comparison, ...]
     _sandbox: Sandbox = field(repr=False, compare=False)
     _code: jinja2.Template = field(repr=False, compare=False)
     #: The budget steps of its evaluation, besides those of its operations.
@@ -255,6 +255,7 @@ class Language:
         offset = part.offset + part.text.index(stripped)
         try:
             tree = sandbox.parse_one(stripped)
+            compared = tuple(comparisons(tree))  # before the tree is rewritten
             rewriter = Rewriter(sandbox, stripped, names)
             rewritten = rewriter.visit(tree)
             code = sandbox.compile_one(rewritten)
@@ -274,7 +275,6 @@ class Language:
         only = _only_field(rewritten, rewriter)
         steps = _EVALUATION if only is None else _LOOK_UP
         steps += sum(1 for _ in rewritten.find_all(nodes.Expr))
-        compared = tuple(rewriter.compared)
         made = Expression(stripped, used, paths, optional, compared, sandbox, code, steps, only)
         self._compiled[sandbox, stripped, names] = made
         return made

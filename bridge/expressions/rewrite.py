@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any, NoReturn
 
@@ -20,7 +20,6 @@ from bridge.core.fields import (
     CONTAINERS,
     EVENT_NAMES,
     FOREIGN_NAMES,
-    Each,
     Path,
     Step,
     path_elsewhere,
@@ -29,6 +28,7 @@ from bridge.core.fields import (
 )
 from bridge.core.regex import compile_regex, compile_replacement
 from bridge.core.suggestions import did_you_mean
+from bridge.expressions.comparisons import constant_step
 from bridge.expressions.filters import (
     FILTERS,
     NAMING_FILTERS,
@@ -65,8 +65,6 @@ class Rewriter(NodeTransformer):
         self.used: set[str] = set()
         self.paths: list[Path] = []
         self.optional: list[Path] = []
-        #: Fields that are compared with a constant, and that constant.
-        self.compared: list[tuple[Path, Any]] = []
         self._optional_node: nodes.Expr | None = None
 
     def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
@@ -158,7 +156,7 @@ class Rewriter(NodeTransformer):
         base = self._source(method.node)
         if method.attr == "get":
             field, otherwise = base + "…", "…"
-            if arguments and (step := _constant_step(arguments[0])) is not None:
+            if arguments and (step := constant_step(arguments[0])) is not None:
                 self._constant(step)
                 field = path_text(base, [step])
             if len(arguments) > 1 and isinstance(arguments[1], nodes.Const):
@@ -210,9 +208,6 @@ class Rewriter(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
         operators = tuple(operand.op for operand in node.ops)
         others = [self.visit(operand.expr) for operand in node.ops]
-        for field, constant in ((node.expr, node.ops[0].expr), (node.ops[0].expr, node.expr)):
-            if (path := _constant_path(field)) is not None and len(operators) == 1:
-                self.compared += _compared(path, operators[0], constant, is_right=constant is not node.expr)
         return self._function(".compare", self.visit(node.expr), [nodes.Const(operators), *others])
 
     def _function(self, name: str, first: nodes.Expr, others: list[nodes.Expr]) -> nodes.Filter:
@@ -239,7 +234,7 @@ class Rewriter(NodeTransformer):
             self._refuse(f"{root} has no fields: it is text or a number", root, hint)
         if root != VALUE:
             path: list[Step] = []
-            for step in map(_constant_step, steps[::-1]):
+            for step in map(constant_step, steps[::-1]):
                 if step is None:
                     break
                 path.append(step)
@@ -326,7 +321,7 @@ class Rewriter(NodeTransformer):
             return node.name
         if isinstance(node, nodes.Getattr):
             return path_text(self._source(node.node), [node.attr])
-        if isinstance(node, nodes.Getitem) and (step := _constant_step(node.arg)) is not None:
+        if isinstance(node, nodes.Getitem) and (step := constant_step(node.arg)) is not None:
             self._constant(step)
             return path_text(self._source(node.node), [step])
         return VALUE
@@ -349,38 +344,3 @@ class Rewriter(NodeTransformer):
 
 #: Names of the tests that compare like these.
 _OPERATORS = {"==": "eq", "=": "eq", "equals": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-
-
-def _compared(
-    path: Path, operator: str, constant: nodes.Expr, *, is_right: bool
-) -> Iterator[tuple[Path, Any]]:
-    """Yield the path, or that of its elements, with each constant that it is compared with."""
-    several = constant.items if isinstance(constant, nodes.List | nodes.Tuple) else None
-    if operator in ("in", "notin") and not is_right:
-        path = Path(f"{path.text}[*]", path.root, (*path.steps, Each()))
-    elif (operator in ("in", "notin")) is (several is None):
-        return
-    for value in several or [constant]:
-        # The order of texts says nothing about them.
-        is_order = operator in ("lt", "lteq", "gt", "gteq")
-        if isinstance(value, nodes.Const) and (not is_order or type(value.value) in (int, float)):
-            yield path, value.value
-
-
-def _constant_path(node: nodes.Expr) -> Path | None:
-    """Return the path of an expression that is only a field."""
-    steps: list[Step] = []
-    while isinstance(node, nodes.Getattr | nodes.Getitem):
-        step = node.attr if isinstance(node, nodes.Getattr) else _constant_step(node.arg)
-        if step is None:
-            return None
-        steps.insert(0, step)
-        node = node.node
-    return (
-        Path(path_text(node.name, steps), node.name, tuple(steps)) if isinstance(node, nodes.Name) else None
-    )
-
-
-def _constant_step(node: nodes.Expr) -> Step | None:
-    value = node.value if isinstance(node, nodes.Const) else None
-    return value if type(value) in (str, int) else None
