@@ -53,6 +53,8 @@ class Shown:
     newest: int
     #: When the last of the jobs ended; None if none has.
     ended_at: float | None = None
+    #: Whether the filter looked only at the newest SCANNED rows.
+    is_partial: bool = False
 
 
 def window_conditions(connection: Connection, table: Table, window: Window) -> list[Condition]:

@@ -148,10 +148,11 @@ class Listing:
         """Return the bounds of the jobs that a person may change at once, the newest IDS_LIMIT."""
 
         def read(connection: Connection) -> Shown:
-            query, _ = _job_query(connection, wanted)
+            query, is_partial = _job_query(connection, wanted)
             some = query.with_only_columns(jobs.c.id, jobs.c.ended_at).limit(IDS_LIMIT).subquery()
             of_id = (func.coalesce(edge(some.c.id), 0) for edge in (func.min, func.max))
-            return Shown(*connection.execute(select(func.count(), *of_id, func.max(some.c.ended_at))).one())
+            row = connection.execute(select(func.count(), *of_id, func.max(some.c.ended_at))).one()
+            return Shown(row[0], row[1], row[2], row[3], is_partial)
 
         return self._database.read(read)
 
@@ -159,14 +160,14 @@ class Listing:
         """Return the bounds of the events that a person may change at once, the newest IDS_LIMIT."""
 
         def read(connection: Connection) -> Shown:
-            query, _ = _event_query(connection, wanted)
+            query, is_partial = _event_query(connection, wanted)
             ids = _matching(connection, query, wanted.matches, IDS_LIMIT)
             ended = None
             if wanted.state is not None:
                 # There are at most SCANNED.
                 in_state = jobs.c.event_id.in_(ids), jobs.c.state == wanted.state
                 ended = connection.execute(select(func.max(jobs.c.ended_at)).where(*in_state)).scalar()
-            return Shown(len(ids), min(ids, default=0), max(ids, default=0), ended)
+            return Shown(len(ids), min(ids, default=0), max(ids, default=0), ended, is_partial)
 
         return self._database.read(read)
 

@@ -16,7 +16,7 @@ from bridge.core.job import JobState
 from bridge.intake.changes import ORDERS, Changed, Changes
 from bridge.outbox.audit import Action, AuditEntry
 from bridge.outbox.bounds import Shown
-from bridge.outbox.listing import EventFilter, JobFilter
+from bridge.outbox.listing import SCANNED, EventFilter, JobFilter
 from bridge.outbox.pauses import Pausable
 from bridge.web.query import BadQuery, Query
 
@@ -46,6 +46,8 @@ class Selection:
     #: A number, or the filter with absolute times and the bounds of what was counted.
     target: Mapping[str, JSON]
     count: int = 0
+    #: Whether the filter looked only at the newest SCANNED.
+    is_partial: bool = False
 
     @property
     def what(self) -> str:
@@ -82,7 +84,8 @@ class Selection:
         else:
             shown = listing.shown_jobs(wanted)
         bounds = {key: value for key, value in asdict(shown).items() if value is not None}
-        return replace(self, count=bounds.pop("count"), target={**self.target, **bounds})
+        count, is_partial = bounds.pop("count"), bounds.pop("is_partial")
+        return replace(self, count=count, is_partial=is_partial, target={**self.target, **bounds})
 
     def part(self, bridge: Bridge, reached: int | None) -> Sequence[int]:
         """Return the next ids, at most PART, after the one that was reached. Raises BadQuery."""
@@ -155,7 +158,9 @@ def add_change_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def confirm() -> str:
         selection = _selection(bridge, Query.of(request.args)).bounded(bridge)
         back = _own_page(request.referrer) or url_for("page.overview")
-        return render_template("confirm.html", selection=selection, count=selection.count, back=back)
+        return render_template(
+            "confirm.html", selection=selection, count=selection.count, scanned=SCANNED, back=back
+        )
 
     @blueprint.post("/change")
     def begin() -> BaseResponse:

@@ -226,7 +226,7 @@ class TestJobs:
         assert outbox.listing.shown_jobs(JobFilter(EVER, route="none")) == Shown(0, 0, 0)
         of_events = EventFilter(EVER, state=JobState.DEAD, shown=shown)
         assert outbox.listing.event_ids(of_events, None, 9) == [a, c]
-        assert outbox.listing.shown_events(of_events) == Shown(2, a, c, clock.now - 1)
+        assert outbox.listing.shown_events(of_events) == Shown(2, a, c, clock.now - 1, is_partial=True)
 
     def test_pages(self, outbox: Outbox) -> None:
         made = store(outbox, *(make_job(number) for number in range(4)))
@@ -247,9 +247,7 @@ def test_the_first_row_of_a_time_is_found_by_one_statement(outbox: Outbox, url: 
     with beside(url) as connection:
         connection.execute(delete(events).where(events.c.id.in_(numbers[2:5])))
     with executed() as statements:
-        first = outbox._database.read(
-            lambda connection: bounds.first_id(connection, events, NOW + seconds)
-        )
+        first = outbox._database.read(lambda connection: bounds.first_id(connection, events, NOW + seconds))
     left = [number for number in numbers if number not in numbers[2:5]]
     later = [each for each in left if each >= numbers[0] + seconds]
     assert [each for each in left if each >= first] == later
