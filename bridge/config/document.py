@@ -189,9 +189,8 @@ class _Reader:
                     self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
             if key in section:
                 first = section.key(key).place
-                self.problems.error(
-                    key.place, f"{key} is defined twice; first at {first}", "remove one of them"
-                )
+                hint = "remove one of them" if isinstance(value, Scalar) else f"put both under one {key}:"
+                self.problems.error(key.place, f"{key} is defined twice; first at {first}", hint)
                 continue
             section[key] = value
         return section if section or section.complete else Invalid.at_place(place)
