@@ -308,7 +308,8 @@ def test_a_restart_that_cannot_write_serves_and_recovers_claims_once_it_can(
         assert server.get("/healthz") == (200, {"alive": True})
         assert not sender.push("refused")
         assert server.get("/readyz")[0] == 503
-        assert "jobs cannot be claimed: the database cannot be written" in server.log
+        cannot_claim = "jobs cannot be claimed: the database cannot be written"
+        wait_until(lambda: cannot_claim in server.log, "the dispatcher's line")
         assert "cannot start, next try" not in server.log
         pids = server.workers
         trouble.end(server)
@@ -391,7 +392,7 @@ def test_a_worker_that_is_killed_while_the_file_is_read_only_starts_once_it_is_n
     server = Server(write_table(tmp_path, theeye.url), folder / "bridge.db", VARIABLES)
     with server:
         assert push(server.port, "abc").status == 202
-        theeye.wait_for(1)
+        wait_until(lambda: "now accepted" in server.log, "the record: else it is sent again later")
         os.kill(server.workers[0], signal.SIGKILL)
         wait_until(lambda: is_read_only(folder), "no file that is open")
         wait_until(lambda: "cannot start, next try in 2 s: " in server.log, "a worker that cannot start")
