@@ -212,8 +212,10 @@ def test_prometheus_scrapes_the_bridge_and_every_panel_has_data(bridge: Server, 
         assert empty == []
         (dead,) = server.query('bridge_jobs_ended_total{state="dead", route="github * release"}')
         assert dead["metric"]["job"] == "bridge"
-        firing = server.query('ALERTS{alertname="BridgeJobsDead", alertstate="firing"}')
-        assert [each["metric"]["task"] for each in firing] == ["release"]
+        # Rules are evaluated up to 500 ms after the scrape that a panel shows.
+        firing = 'ALERTS{alertname="BridgeJobsDead", alertstate="firing"}'
+        alerts = wait_until(lambda: server.query(firing), "the alert")
+        assert [each["metric"]["task"] for each in alerts] == ["release"]
         assert server.query('ALERTS{alertname="BridgeDown"}') == []
 
 
