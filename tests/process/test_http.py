@@ -860,9 +860,8 @@ def test_a_connection_that_was_idle_for_too_long_is_not(
 
 def test_too_long_is_two_seconds(client: HttpClient, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(answers(OK))
-    clock = time.monotonic
-    ahead = 0.0
-    monkeypatch.setattr("bridge.http.connection.time.monotonic", lambda: clock() + ahead)
+    now, ahead = time.monotonic(), 0.0
+    monkeypatch.setattr("bridge.http.connection.time.monotonic", lambda: now + ahead)
     for step, connections in [(0.0, 1), (1.5, 1), (2.1, 2)]:
         ahead += step
         post(client, server.url)
