@@ -147,7 +147,7 @@ def server_of(
     """Two workers, with a clock that follows a jump after so many seconds."""
     settings = f"import bridge.process.clock\nbridge.process.clock.FOLLOW_DELAY = {follow_after}"
     environ = {**VARIABLES, **wall_clock.environ, "WEB_CONCURRENCY": "2"}
-    return TwoWorkers(settings, write_table(folder, theeye, timeout="20s"), url, environ)
+    return TwoWorkers(settings, write_table(folder, theeye, timeout="60s"), url, environ)
 
 
 @pytest.mark.parametrize("follow_after", [FOLLOW_DELAY, 1.0])
@@ -178,7 +178,7 @@ def test_a_restart_while_the_clock_is_an_hour_ahead_doubles_nothing(
     environ = {**VARIABLES, **wall_clock.environ}
     with (
         stand_in() as theeye,
-        Server(write_table(tmp_path, theeye.url, timeout="20s"), store, environ) as server,
+        Server(write_table(tmp_path, theeye.url, timeout="60s"), store, environ) as server,
     ):
         theeye.fault(Fault(hang=60))
         assert push(server.port, "before").status == 202
@@ -222,7 +222,7 @@ def test_postgresqls_clock_an_hour_forward_doubles_nothing(tmp_path: Path) -> No
         url = running.enter_context(ClusterOfAnotherClock(of_cluster)).create_database()
         theeye = running.enter_context(stand_in())
         environ = {**VARIABLES, "WEB_CONCURRENCY": "2"}
-        server = running.enter_context(Server(write_table(tmp_path, theeye.url, timeout="20s"), url, environ))
+        server = running.enter_context(Server(write_table(tmp_path, theeye.url, timeout="60s"), url, environ))
         outbox = running.enter_context(closing(Outbox(url, beside_a_server=True)))
         theeye.fault(Fault(hang=60))
         for number in range(4):

@@ -31,7 +31,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, database: Path, theeye: StandIn) -> Iterator[Server]:
-    with Server(write_table(tmp_path, theeye.url), database, VARIABLES) as running:
+    with Server(write_table(tmp_path, theeye.url, timeout="60s"), database, VARIABLES) as running:
         yield running
 
 
@@ -91,7 +91,7 @@ def test_a_deleted_log_is_saved_while_no_webhook_comes(
 def test_an_answer_that_comes_after_the_deletion_is_recorded(
     server: Server, database: Path, theeye: StandIn
 ) -> None:
-    theeye.fault(Fault(hang=3.0, times=1))
+    theeye.fault(Fault(hang=60.0, times=1))
     job_id = push(server.port, "one").jobs[0]
     theeye.wait_for_requests(1)
     delete(database, "-wal")
