@@ -176,11 +176,12 @@ def test_every_screen_and_every_filter_is_there(system: System, both: Iterator[P
 
 
 def test_a_change_of_many_jobs_goes_on_at_either_process(system: System, both: Iterator[PageClient]) -> None:
-    system.theeye.fault(Fault(answer=Answer(400), method="POST"))
-    with closing(Client(system.server.port)) as sender:
-        for number in range(REFUSED):
-            assert sender.push(f"refused-{number}").status == 202
     with closing(Outbox(system.server.database_url, beside_a_server=True)) as outbox:
+        wait_until_none_waits(outbox, PATIENCE)  # those of other tests would be refused too
+        system.theeye.fault(Fault(answer=Answer(400), method="POST"))
+        with closing(Client(system.server.port)) as sender:
+            for number in range(REFUSED):
+                assert sender.push(f"refused-{number}").status == 202
         wait_until_none_waits(outbox, PATIENCE)
         system.theeye.clear()
         confirm = next(both).text("/change?order=retry&state=dead")
