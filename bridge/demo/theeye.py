@@ -48,7 +48,7 @@ class Jobs:
             self._jobs.append(job)
             self._changed.notify_all()
 
-    def wait_for(self, jobs: int, timeout: float = 10) -> tuple[StandInJob, ...]:
+    def wait_for(self, jobs: int, timeout: float = 30) -> tuple[StandInJob, ...]:
         """Return the jobs as soon as there are so many. Raises TimeoutError after `timeout` seconds."""
         return self._wait("jobs", self._jobs, jobs, timeout)
 

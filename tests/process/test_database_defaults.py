@@ -23,7 +23,7 @@ from bridge.outbox.store import Outbox
 from tests.support.forked import run_program
 from tests.support.postgresql import Cluster
 from tests.support.pushes import DEPLOY, VARIABLES, push, wait_until_none_waits, write_table
-from tests.support.server import Server
+from tests.support.server import PATIENCE, Server
 from tests.support.tables import in_threads
 from tests.support.theeye import StandIn
 
@@ -125,7 +125,7 @@ def test_the_bridge_works_whatever_a_database_is_set_to(
         assert push(server.port, commits[0]).status == 200
         theeye.wait_for(10)
         assert server.get("/readyz")[0] == 200
-        wait_until_none_waits(outbox, 20)
+        wait_until_none_waits(outbox, PATIENCE)
         assert outbox.counts() == {JobState.ACCEPTED: 10}
         assert "Traceback" not in server.log
         assert "cannot NOTIFY" not in server.log

@@ -116,7 +116,7 @@ class Records(theeye.Jobs):
             self._received[place] = replace(self._received[place], status=status)
             self._changed.notify_all()
 
-    def wait_for_requests(self, requests: int, timeout: float = 10) -> tuple[Received, ...]:
+    def wait_for_requests(self, requests: int, timeout: float = 30) -> tuple[Received, ...]:
         """The requests, as soon as so many came in, answered or not. Raises TimeoutError."""
         return self._wait("requests", self._received, requests, timeout)
 
