@@ -37,6 +37,12 @@ def utc(seconds: float) -> str:
     return f"{rfc3339(seconds)[:23]}Z"
 
 
+def clock(seconds: float, now: float) -> str:
+    """Return the time of day in UTC, with the date unless it is today's."""
+    date, _, of_day = utc(seconds).partition("T")
+    return of_day[:8] if date == utc(now)[:10] else f"{date} {of_day[:5]}"
+
+
 def visible(mask: Mask, text: object, limit: int = CELL_CHARACTERS) -> str:
     """Return text from outside, masked, cut, and without characters that act on a terminal."""
     return escaped(mask.cut(str(text), limit))
@@ -70,7 +76,7 @@ def size(count: int) -> str:
 def filters(mask: Mask) -> dict[str, Callable[..., Any]]:
     """Return the filters of the templates."""
     return {
-        "ago": ago, "span": span, "utc": utc, "grouped": grouped, "capped": capped, "glyph": glyph,
-        "size": size, "mask": mask, "visible": partial(visible, mask),
+        "ago": ago, "clock": clock, "span": span, "utc": utc, "grouped": grouped, "capped": capped,
+        "glyph": glyph, "size": size, "mask": mask, "visible": partial(visible, mask),
         "visible_lines": partial(visible_lines, mask),
     }  # fmt: skip

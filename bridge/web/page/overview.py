@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from flask import Blueprint, render_template, url_for
 
 from bridge.app import Bridge
-from bridge.core.job import TableVersion
+from bridge.core.job import JobState, TableVersion
+from bridge.delivery.target import outage_began_before
 from bridge.outbox.activity import MINUTE, Minute, SourceActivity
 from bridge.outbox.bounds import Window
 from bridge.outbox.listing import SCANNED, EventFilter
@@ -110,7 +111,11 @@ def add_overview(blueprint: Blueprint, bridge: Bridge) -> None:
 def _needs(bridge: Bridge, sources: Mapping[str, SourceActivity], trouble: Iterable[str]) -> Iterator[Need]:
     """Yield what a person must look at, the most urgent first."""
     for text in trouble:
-        yield Need("unknown", "problem", "", text, url_for("page.table"), "Table →")
+        if outage_began_before(text) is None:
+            yield Need("unknown", "problem", "", text, url_for("page.table"), "Details →")
+        else:
+            url = url_for("page.jobs", state=JobState.WAITING, last="30d")
+            yield Need("dead", "problem", "", text, url, "Waiting jobs →")
     for each in bridge.outbox.activity.needy():
         count = f"{each.count:,} {each.state}"
         url = url_for("page.jobs", state=each.state, route=each.route, last="30d")

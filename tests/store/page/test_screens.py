@@ -11,10 +11,15 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from bridge.config.reload import Reloader
+from bridge.core.attempt_result import AttemptResult
+from bridge.core.job import JobState, Outcome
+from bridge.core.problem import Place, Problem, Severity
+from bridge.core.retry import Decision
 from bridge.intake.answer import Answer
 from tests.store.page.conftest import PASSWORD, TABLE, Browser, Tags
 from tests.support.intake import VARIABLES, Intake, github_headers, sample
-from tests.support.tables import make_event, make_webhook, wait_until
+from tests.support.tables import NOW, attempt_of, claim_jobs, make_event, make_webhook, wait_until
 
 #: Texts that try to become more than text.
 HOSTILE = (
@@ -42,6 +47,14 @@ class TestOverview:
         assert "1 dead" in text
         assert "payload.repository.full_name is missing" in text
         assert 'href="/jobs?state=dead&amp;route=deploy+main&amp;last=30d"' in text
+
+    def test_an_outage_leads_to_the_jobs_that_wait(
+        self, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        texts = ["TheEye has been unreachable since 2026-11-30T10:38:23Z", "the log has no space"]
+        monkeypatch.setattr("bridge.web.page.overview.troubles", lambda _: texts)
+        links = re.findall(r'<a href="([^"]+)"><span class="state', browser.text("/"))
+        assert links == ["/jobs?state=waiting&amp;last=30d", "/table"]
 
 
 class TestEvents:
@@ -204,6 +217,17 @@ class TestEvent:
 
 
 class TestHostile:
+@pytest.mark.parametrize("detail", ["503 slow down", "slow down"])
+def test_the_status_of_an_attempt_is_shown_once(intake: Intake, browser: Browser, detail: str) -> None:
+    push(intake, ref="refs/heads/main")
+    token, (job,) = claim_jobs(intake.outbox, 1)
+    result = AttemptResult(0.1, Outcome.UNAVAILABLE, 503, detail, None)
+    decision = Decision(JobState.WAITING, NOW + 5, None)
+    assert intake.outbox.record(job, token, attempt_of(intake.outbox, job), result, decision)
+    attempts = browser.text("/jobs/1").partition("Attempts")[2]
+    assert attempts.count("503") == 1
+
+
     @pytest.fixture
     def sent(self, intake: Intake) -> None:
         for text in HOSTILE:
