@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template, request
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, redirect, render_template, request, url_for
 
 from bridge.app import Bridge
 from bridge.core.exact_json import dumps
 from bridge.outbox.listing import SCANNED
 from bridge.report.verdict import URGENT_FIRST, arguments_text
 from bridge.web.query import SPANS, Query
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as BaseResponse
 
 #: How many jobs of a group a job's page lists.
 GROUP_LIMIT = 20
@@ -18,8 +23,10 @@ def add_job_views(blueprint: Blueprint, bridge: Bridge) -> None:
     """Add the views of jobs."""
 
     @blueprint.get("/jobs")
-    def jobs() -> str:
+    def jobs() -> str | BaseResponse:
         query = Query.of(request.args)
+        if (number := query.number("id")) is not None:
+            return redirect(url_for("page.job", job_id=number))
         wanted = query.jobs()
         page = bridge.outbox.listing.jobs(wanted, query.before)
         return render_template(

@@ -11,6 +11,8 @@ from bridge.outbox.bounds import Window
 from bridge.outbox.listing import SCANNED
 from bridge.outbox.pauses import Pausable
 from bridge.report.events import advice_for
+from bridge.routing.match import EventCheck
+from bridge.routing.route import Route
 from bridge.web.health import troubles
 from bridge.web.page.overview import DAY, table_version
 from bridge.web.query import Query
@@ -28,7 +30,7 @@ def add_table_views(blueprint: Blueprint, bridge: Bridge) -> None:
     def routes() -> str:
         query = Query.of(request.args)
         wanted = (query.get("q") or "").casefold()
-        found = [each for each in bridge.table.routes if wanted in f"{each.name} {each.source}".casefold()]
+        found = [each for each in bridge.table.routes if wanted in _searched(each).casefold()]
         start = query.number("after") or 0
         shown = found[start : start + ROUTES_LIMIT]
         window = Window(time.time() - DAY)
@@ -56,7 +58,10 @@ def add_table_views(blueprint: Blueprint, bridge: Bridge) -> None:
 
     @blueprint.get("/audit")
     def audit() -> str:
-        return render_template(
-            "audit.html", entries=bridge.outbox.audit.entries(limit=AUDIT_LIMIT),
-            target=lambda target: ", ".join(f"{key}: {value}" for key, value in target.items()),
-        )  # fmt: skip
+        return render_template("audit.html", entries=bridge.outbox.audit.entries(limit=AUDIT_LIMIT))
+
+
+def _searched(route: Route) -> str:
+    """Return the text in which a search for routes looks."""
+    events = [check.expected for check in route.checks if isinstance(check, EventCheck)]
+    return " ".join((route.name, route.source, route.task.name, *events))

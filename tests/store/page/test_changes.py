@@ -130,6 +130,7 @@ class TestOne:
         assert entry.ended_at is not None
         for path in ("/audit", "/jobs/1"):
             assert "wrong &lt;b&gt;branch&lt;/b&gt;" in browser.text(path)
+        assert '<a href="/jobs/1">job 1</a>' in browser.text("/audit")
 
 
 def fails(*_: object) -> NoReturn:
@@ -160,6 +161,9 @@ class TestMany:
         (entry,) = intake.outbox.audit.entries()
         assert (entry.action.selected, entry.changed) == (5, 5)
         assert entry.action.target["state"] == "dead"
+        assert "oldest" in entry.action.target
+        audit = browser.text("/audit")
+        assert "state: <b>dead</b>" in audit and "oldest" not in audit
 
     def test_what_came_after_the_count_is_left_alone(self, intake: Intake, browser: Browser) -> None:
         dead(intake, 3)

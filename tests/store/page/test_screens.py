@@ -96,7 +96,8 @@ class TestEvents:
     @pytest.mark.parametrize("query", ["before=" + "9" * 19, "upto=" + "9" * 18, "id=" + "9" * 18])
     @pytest.mark.parametrize("path", ["/events", "/jobs", "/events/newer", "/change", "/routes"])
     def test_a_number_beyond_the_database_is_no_defect(self, browser: Browser, path: str, query: str) -> None:
-        assert browser.get(f"{path}?order=retry&after={query[-18:]}&{query}").status_code in (200, 400, 404)
+        answer = browser.get(f"{path}?order=retry&after={query[-18:]}&{query}", follow_redirects=True)
+        assert answer.status_code in (200, 400, 404)
 
     def test_a_delivery_of_a_source_that_has_left_the_table(self, intake: Intake, browser: Browser) -> None:
         push(intake)
@@ -216,7 +217,6 @@ class TestEvent:
         assert "-H 'user-agent: <secret>'" in unescape(browser.text("/events/1"))
 
 
-class TestHostile:
 @pytest.mark.parametrize("detail", ["503 slow down", "slow down"])
 def test_the_status_of_an_attempt_is_shown_once(intake: Intake, browser: Browser, detail: str) -> None:
     push(intake, ref="refs/heads/main")
@@ -228,6 +228,7 @@ def test_the_status_of_an_attempt_is_shown_once(intake: Intake, browser: Browser
     assert attempts.count("503") == 1
 
 
+class TestHostile:
     @pytest.fixture
     def sent(self, intake: Intake) -> None:
         for text in HOSTILE:
@@ -292,6 +293,23 @@ class TestTable:
         push(intake, ref="refs/heads/main")
         assert "never matched" not in browser.text("/routes")
         assert "No route with this name" in browser.text("/routes?q=other")
+
+    def test_a_route_is_known_by_its_event(self, browser: Browser) -> None:
+        text = unescape(browser.text("/routes?q=push"))
+        assert "deploy main" in text
+        assert "event: push<" in text and 'payload.ref: "refs/heads/main"<' in text
+
+    def test_a_job_is_known_by_its_number(self, intake: Intake, browser: Browser) -> None:
+        push(intake, ref="refs/heads/main")
+        answer = browser.get("/jobs?id=1&state=dead")
+        assert (answer.status_code, answer.location) == (302, "/jobs/1")
+
+    def test_a_mistake_of_the_table_has_its_hint_on_a_line(
+        self, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        problem = Problem(Place("table.yml", 1, 1), Severity.ERROR, "x is missing", "add x")
+        monkeypatch.setattr(Reloader, "rejected", property(lambda _: (problem,)), raising=False)
+        assert "x is missing\n    hint: add x" in browser.text("/table")
 
     def test_refused_with_what_to_do(self, intake: Intake, browser: Browser) -> None:
         body = sample("github/push.json")
