@@ -58,7 +58,7 @@ class Order:
 
 
 ORDERS: Mapping[str, Order] = {
-    "retry": Order("jobs retry", "send again", (JobState.DEAD,)),
+    "retry": Order("jobs retry", "retry", (JobState.DEAD,)),
     "cancel": Order(
         "jobs cancel", "cancel", CANCELABLE, newest_first=True,
     ),

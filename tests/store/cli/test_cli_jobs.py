@@ -353,7 +353,7 @@ class TestRetry:
 
         assert result.exit_code == 0
         assert result.output.splitlines() == [
-            "2 dead jobs: send again? [y/N]: y",
+            "2 dead jobs: retry? [y/N]: y",
             "job 1 is waiting to be sent", "job 2 is waiting to be sent", "is waiting to be sent: 2",
         ]  # fmt: skip
         assert states(terminal, made) == [WAITING, WAITING, DEAD]

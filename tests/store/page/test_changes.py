@@ -297,7 +297,7 @@ class TestMany:
         ("query", "message"),
         [
             ("order=delete", "order must be one of"),
-            ("order=retry&state=accepted", "you cannot send again jobs that are accepted"),
+            ("order=retry&state=accepted", "you cannot retry jobs that are accepted"),
             ("order=retry&id=x", "id must be a number"),
         ],
     )
