@@ -59,7 +59,7 @@ def test_a_pause_stops_the_updates(bridge: Bridge, signed_in: Page) -> None:
     card = signed_in.locator(".card", has_text="Events, last hour").locator(".n")
     signed_in.wait_for_timeout(6000)
     expect(card).to_have_text("0")
-    signed_in.get_by_role("button", name="Go on").click()
+    signed_in.get_by_role("button", name="Resume").click()
     expect(card).to_have_text("1")
 
 
@@ -105,6 +105,21 @@ def test_a_route_is_built_by_clicking(bridge: Bridge, signed_in: Page, tmp_path:
     wait_until(lambda: "reload" in bridge.server.log, "the reload")
     signed_in.goto(f"/events/{number}")
     expect(signed_in.locator("details.route").first).to_contain_text("1 job")
+
+
+def test_the_route_is_in_sight_of_the_fields(bridge: Bridge, signed_in: Page) -> None:
+    signed_in.goto(f"/build/{bridge.push()}")
+    last = signed_in.locator(".tree .field").last
+    last.scroll_into_view_if_needed()
+    last.click()
+    expect(signed_in.locator("#builder li").first).to_be_in_viewport()
+
+
+def test_every_screen_is_a_tap_away(signed_in: Page) -> None:
+    for link in signed_in.get_by_role("navigation", name="Main").get_by_role("link").all():
+        box = link.bounding_box()
+        assert box is not None and box["height"] >= 24
+        expect(link).to_be_in_viewport(ratio=1)
 
 
 def test_a_dead_job_is_mended_replayed_and_accepted(bridge: Bridge, signed_in: Page) -> None:

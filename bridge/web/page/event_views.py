@@ -78,12 +78,12 @@ class Verdicts:
         if source is None:
             return Verdict("none", "no source", f"the table has no source {event.source}"), None
         if source.type.is_setup_event(event):
-            return Verdict("none", "setup", "a test or confirmation of the sender: no route is asked"), None
+            return Verdict("none", "setup", "a test or confirmation of the sender: no route is checked"), None
         if not event.event:
             return Verdict("none", "unreadable", "its event could not be read"), None
         explanations = table.explain(event)
         if any(each.jobs for each in explanations):
-            return Verdict("none", "no job", "with the table of today it would make jobs: replay it"), None
+            return Verdict("none", "no job", "the active table would create jobs: replay it"), None
         miss = nearest_miss(explanations, event.source, self._bridge.mask)
         if miss is None:
             return Verdict("none", "no route", f"no route wants {event.full_name} from {event.source}"), None

@@ -20,7 +20,7 @@ function showPause() {
   if (!button) return;
   button.hidden = !document.querySelector("[data-live]");
   button.setAttribute("aria-pressed", String(isPaused()));
-  button.querySelector("b").textContent = isPaused() ? "Go on" : "Pause";
+  button.querySelector("b").textContent = isPaused() ? "Resume" : "Pause";
 }
 
 onPage("click", "#pause", () => {
