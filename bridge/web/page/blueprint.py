@@ -9,16 +9,28 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from gunicorn.http.errors import ParseException
 from markupsafe import Markup
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import IntegerConverter, Map
 from werkzeug.wrappers import Response as BaseResponse
 
 from bridge.app import Bridge
 from bridge.core.errors import BodyGone, NoSuchEvent, NoSuchJob, StoreUnavailable, WrongState
 from bridge.core.secrets import Mask
+from bridge.web.api.problem import API_PATH
 from bridge.web.page.change_views import add_change_views
 from bridge.web.page.event_views import add_event_views
 from bridge.web.page.format import filters
@@ -99,6 +111,7 @@ def add_page(app: Flask, bridge: Bridge) -> None:
         SESSION_COOKIE_NAME="bridge", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Strict",
         WTF_CSRF_TIME_LIMIT=None, MAX_CONTENT_LENGTH=SMALL_FORM_BYTES, MAX_FORM_MEMORY_SIZE=SMALL_FORM_BYTES,
     )  # fmt: skip
+    app.before_request(_no_such_page)
     app.before_request(_allow_large_form)  # first: the next reads the form
     CSRFProtect(app)
     blueprint.before_request(_require_session)
@@ -157,6 +170,15 @@ def _local(target: str) -> str | None:
 def _allow_large_form() -> None:
     if request.endpoint in ("page.try_it", "page.rebuilt") and is_signed_in(time.time()):
         request.max_content_length = request.max_form_memory_size = MAX_FORM_BYTES
+
+
+def _no_such_page() -> Response | None:
+    """Answer a mistyped address; programs get JSON."""
+    is_page = isinstance(request.routing_exception, NotFound) and not request.path.startswith(API_PATH)
+    if not is_page or request.method != "GET" or not _is_browser():
+        return None
+    title, hint = "There is no such page", f"Check the address: {request.path}"
+    return _with_headers(make_response(render_template("error.html", title=title, hint=hint), 404))
 
 
 def _require_session() -> BaseResponse | None:

@@ -133,6 +133,15 @@ class TestEvents:
         assert "There is no such" in answer.text
 
 
+def test_a_mistyped_address_leads_back(browser: Browser) -> None:
+    answer = browser.get("/event/7")
+    assert answer.status_code == 404
+    assert "There is no such page" in answer.text and 'href="/"' in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for other in (browser.client.get("/event/7"), browser.get("/api/v1/event/7")):
+        assert other.content_type == "application/problem+json"
+
+
 def test_commands_have_the_public_url(intake: Intake) -> None:
     app = intake.app({"BRIDGE_ADMIN_PASSWORD": PASSWORD, "BRIDGE_PUBLIC_URL": "http://hooks.example.com/x"})
     browser = Browser(app, app.test_client())
