@@ -148,8 +148,8 @@ class TestMany:
         assert "5 jobs" in text
         assert "route: <b>deploy main</b>" in text
         assert 'name="reason"' in text
-        assert "looks at" not in text
-        assert "looks at the newest 1,000 events" in browser.text("/change?order=replay&tab=jobs")
+        assert "newest 1,000" not in text
+        assert "looks only at the newest 1,000 events" in browser.text("/change?order=replay&tab=jobs")
 
     def test_all_of_a_filter_in_parts(self, intake: Intake, browser: Browser) -> None:
         dead(intake, 5)
