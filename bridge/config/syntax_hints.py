@@ -8,8 +8,8 @@ import re
 _ODD_BLANK = re.compile(r":([^\S \t\r\n])")
 #: The start of a line: indentation and a key.
 _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
-#: Two keys of the table on one line.
-_INNER_KEY = re.compile(r" *(?:any_of|basic_auth|concurrency|match|retry|signature): ([\w.]+)")
+#: A key of the table, and one of its own keys on the same line. The second may be a secret.
+_OUTER_KEY = re.compile(r" *(any_of|basic_auth|concurrency|match|retry|signature): [\w.]+")
 #: A value, up to its closing quote.
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
 #: Brackets that belong to a value, as in a regular expression.
@@ -56,7 +56,7 @@ def syntax_hint(problem: str, context: str, before: str, after: str) -> str | No
 def _second_colon_hint(before: str) -> str:
     if _KEY_ALONE.fullmatch(before):
         return f"{_INDENTATION_HINT}; if the line above is a key without a colon, add the colon"
-    inner = _INNER_KEY.fullmatch(before)
-    if inner is None:
+    outer = _OUTER_KEY.fullmatch(before)
+    if outer is None:
         return COLON_HINT
-    return f"write {inner[1]}: on the next line, indented, or {{{inner[1]}: …}}"
+    return f"write each key of {outer[1]} on a line below it, indented, or all between {{ and }}"
