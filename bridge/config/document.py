@@ -189,7 +189,11 @@ class _Reader:
                     self.problems.error(value.place, f"{key} has no value", _BLANK_HINT)
             if key in section:
                 first = section.key(key).place
-                hint = "remove one of them" if isinstance(value, Scalar) else f"put both under one {key}:"
+                hint = (
+                    "remove one of them"
+                    if isinstance(value, Scalar)
+                    else f"put both under one {key}:, or rename one"
+                )
                 self.problems.error(key.place, f"{key} is defined twice; first at {first}", hint)
                 continue
             section[key] = value
