@@ -84,9 +84,9 @@ class Linter:
         expression = self._compiler.condition(when, names)
         if expression is None:
             return
-        for each in expression.comparisons:
+        for place, each in _placed(expression.comparisons, when):
             if (flaw := each.text_mistake) is not None:
-                self._warn(_place_of(each, when), *flaw)
+                self._warn(place, *flaw)
         if not expression.names:
             try:
                 always = "true" if expression.is_true({})[0] else "false"
@@ -152,10 +152,10 @@ class Linter:
         expression = None if model.when is None else self._compiler.condition(model.when, names)
         if model.when is None or expression is None:
             return
-        for each in expression.comparisons:
+        for place, each in _placed(expression.comparisons, model.when):
             is_pattern = isinstance(each.value, str) and SPECIAL.search(each.value)
             if each.path is not None and each.value is not None and not is_pattern:
-                yield _place_of(each, model.when), each.path, each.value, each.operator == "match"
+                yield place, each.path, each.value, each.operator == "match"
 
     def _check_items(self, model: RouteModel, loop: Scalar, source: Source, names: tuple[str, ...]) -> None:
         """Warn about items that share what should differ: their once_key, or their arguments."""
@@ -233,11 +233,17 @@ class Linter:
                 yield from _paths(scalar, self._compiler.template(scalar, names))
 
 
-def _place_of(compared: Comparison, when: Scalar) -> Place:
-    """Return the place of the constant, or that of the whole condition."""
-    value = _shown(compared.constant)
-    found = re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", when)
-    return when.at(found.start() if found else 0)
+def _placed(comparisons: Iterable[Comparison], when: Scalar) -> Iterator[tuple[Place, Comparison]]:
+    """Yield each comparison with the place of its constant, or that of the whole condition."""
+    ends: dict[str, int] = {}
+    for each in comparisons:
+        value = re.escape(_shown(each.constant))
+        is_text = isinstance(each.constant, str)
+        pattern = re.compile(rf"(?<=['\"]){value}(?=['\"])" if is_text else rf"(?<![\w.]){value}(?![\w.])")
+        # Equal constants follow each other in the order of their comparisons.
+        found = pattern.search(when, ends.get(value, 0)) or pattern.search(when)
+        ends[value] = found.end() if found else 0
+        yield when.at(found.start() if found else 0), each
 
 
 def _event_flaw(event: Scalar, kind: SourceType, events: list[Scalar]) -> tuple[str, str] | None:

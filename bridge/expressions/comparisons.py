@@ -11,11 +11,8 @@ from jinja2 import nodes
 from bridge.core.event import JSON
 from bridge.core.fields import Each, Path, Step, path_text
 
-#: The comparisons of two values' order, each with the same one for exchanged sides.
-_ORDERS = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_JINJA = {"lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
-
-
+#: The comparisons of two values' order.
+_ORDERS = ("lt", "lteq", "gt", "gteq")
 #: A regular expression that is only the beginning of a text.
 _BEGINNING = re.compile(r"\^?([\w/-]+)")
 #: One name or several.
@@ -32,8 +29,8 @@ class Comparison:
     path: Path | None
     #: The value's last field or filter, such as ``length``; empty for other values.
     name: str
-    #: ``==``, also for its contrary and for each constant of a list; an order such as ``<``; ``in`` for a
-    #: part of a constant text; ``match`` for the test of this name.
+    #: ``==``, also for its contrary and for each constant of a list; ``order`` for ``<`` and the like; ``in``
+    #: for a part of a constant text; ``match`` for the test of this name.
     operator: str
     constant: JSON
 
@@ -44,7 +41,7 @@ class Comparison:
             beginning = _BEGINNING.fullmatch(str(self.constant))
             return beginning and beginning[1]
         # The order of texts says nothing about them.
-        is_known = self.operator == "==" or (self.operator in _ORDERS and type(self.constant) in (int, float))
+        is_known = self.operator == "==" or (self.operator == "order" and type(self.constant) in (int, float))
         return self.constant if is_known else None
 
     @property
@@ -56,9 +53,9 @@ class Comparison:
         if operator == "in" and _NAMES.fullmatch(text):
             values = ", ".join(f"'{value}'" for value in re.split(", ?", text))
             return f"in '{text}' also matches each part of this text", f"write a list: in [{values}]"
-        if operator in _ORDERS and self.name in _COUNTS and text.removeprefix("-").isdecimal():
-            message = f"{operator} '{text}' compares text; with a number it is always false"
-            return message, f"write {operator} {text}"
+        if operator == "order" and self.name in _COUNTS and text.removeprefix("-").isdecimal():
+            message = f"'{text}' is text; its order with a number is always false"
+            return message, f"write {text} without quotes"
         return None
 
 
@@ -69,6 +66,8 @@ def comparisons(tree: nodes.Expr) -> Iterator[Comparison]:
             yield from _compared(node.expr, node.ops[0].op, node.ops[0].expr)
         elif isinstance(node, nodes.Test) and node.name == "match" and node.args:
             yield from _of(node.node, "match", [node.args[0]])
+        elif isinstance(node, nodes.Test) and node.name == "in" and node.args:
+            yield from _compared(node.node, "in", node.args[0])
 
 
 def constant_step(node: nodes.Expr) -> Step | None:
@@ -86,9 +85,9 @@ def _compared(left: nodes.Expr, operator: str, right: nodes.Expr) -> Iterator[Co
     elif is_in:
         yield from _of(right, "==", [left], elements=True)
     else:
-        shown = _JINJA.get(operator, "==")
-        yield from _of(left, shown, [right])
-        yield from _of(right, _ORDERS.get(shown, shown), [left])
+        kind = "order" if operator in _ORDERS else "=="
+        yield from _of(left, kind, [right])
+        yield from _of(right, kind, [left])
 
 
 def _of(
