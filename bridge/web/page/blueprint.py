@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def _allow_large_form() -> None:
 def _no_such_page() -> Response | None:
     """Answer a mistyped address; programs get JSON."""
     is_page = isinstance(request.routing_exception, NotFound) and not request.path.startswith(API_PATH)
-    if not is_page or request.method != "GET" or not _is_browser():
+    if not is_page or request.method not in ("GET", "HEAD") or not _is_browser():
         return None
     title, hint = "There is no such page", f"Check the address: {request.path}"
     return _with_headers(make_response(render_template("error.html", title=title, hint=hint), 404))
@@ -209,7 +210,7 @@ def _masked(mask: Mask, value: object) -> object:
 def _with_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers[name] = value
-    if request.endpoint == "page.static":
+    if request.endpoint == "page.static" and response.status_code < HTTPStatus.BAD_REQUEST:
         response.headers["Cache-Control"] = f"public, max-age={_STATIC_SECONDS}, immutable"
     return response
 

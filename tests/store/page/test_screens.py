@@ -19,6 +19,7 @@ from bridge.core.retry import Decision
 from bridge.intake.answer import Answer
 from tests.store.page.conftest import PASSWORD, TABLE, Browser, Tags
 from tests.support.intake import VARIABLES, Intake, github_headers, sample
+from tests.support.page import HTML
 from tests.support.tables import NOW, attempt_of, claim_jobs, make_event, make_webhook, wait_until
 
 #: Texts that try to become more than text.
@@ -138,6 +139,8 @@ def test_a_mistyped_address_leads_back(browser: Browser) -> None:
     assert answer.status_code == 404
     assert "There is no such page" in answer.text and 'href="/"' in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    head = browser.client.head("/event/7", headers=HTML).headers
+    assert (head["Content-Type"], head["Cache-Control"]) == (answer.content_type, "no-store")
     for other in (browser.client.get("/event/7"), browser.get("/api/v1/event/7")):
         assert other.content_type == "application/problem+json"
 
@@ -301,7 +304,7 @@ class TestTable:
         assert "never matched" in text and "table.yml:" in text
         push(intake, ref="refs/heads/main")
         assert "never matched" not in browser.text("/routes")
-        assert "No route with this name" in browser.text("/routes?q=other")
+        assert "No route has this name, event, source or task" in browser.text("/routes?q=other")
 
     def test_a_route_is_known_by_its_event(self, browser: Browser) -> None:
         text = unescape(browser.text("/routes?q=push"))

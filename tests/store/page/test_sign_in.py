@@ -190,3 +190,4 @@ def test_files_may_be_stored_by_the_browser(visitor: Browser) -> None:
     assert "v=" in url
     with visitor.get(url) as answer:
         assert "immutable" in answer.headers["Cache-Control"]
+    assert visitor.get("/static/of-the-next-release.js").headers["Cache-Control"] == "no-store"
