@@ -150,6 +150,8 @@ class TestMany:
         assert 'name="reason"' in text
         assert "newest 1,000" not in text
         assert "looks only at the newest 1,000 events" in browser.text("/change?order=replay&tab=jobs")
+        for path in ("/change?order=retry&source=github", "/jobs?state=dead&source=github"):
+            assert "the newest 1,000 dead jobs" in browser.text(path)
 
     def test_all_of_a_filter_in_parts(self, intake: Intake, browser: Browser) -> None:
         dead(intake, 5)
