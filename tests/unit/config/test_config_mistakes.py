@@ -733,6 +733,7 @@ def test_any_change_of_a_table_gives_a_table_or_problems(
     st.integers(0, 40),
 )
 def test_any_cut_of_a_bad_table_shows_no_literal(find: Find, path: Path, at: int, cut: int) -> None:
+    # A literal at a place that shows short texts is long enough to stay hidden after any cut.
     text = path.read_text("utf-8")
     text = text[text.index("\n\n") :]
     found = find(text[:at] + text[at + cut :])
