@@ -16,8 +16,8 @@ from tests.chaos.table import ONCE_WITHIN, RATE, SPAN, TIMEOUT, Kind
 
 #: How often at most a job is sent whose answers are lost, until a person asks for it again.
 MOST_SENDS = 3
-#: Of each check so many violations are told, and how many there are.
-TOLD = 5
+#: The report lists this many violations of each check, and counts the rest.
+LISTED = 5
 #: Whatever becomes of an attempt is known so many seconds after its start, where nothing goes wrong.
 ANSWERED_WITHIN = TIMEOUT + 1.0
 #: What the system says of a connection that never was: nothing was sent on it that could be unknown.
@@ -120,10 +120,10 @@ def violations(history: History) -> list[Violation]:
     found = []
     for check in checks:
         name = check.__name__.strip("_").replace("_", " ")
-        told = [Violation(name, what) for what in check(run)]
-        found += told[:TOLD]
-        if len(told) > TOLD:
-            found.append(Violation(name, f"and {len(told) - TOLD} more"))
+        broken = [Violation(name, what) for what in check(run)]
+        found += broken[:LISTED]
+        if len(broken) > LISTED:
+            found.append(Violation(name, f"and {len(broken) - LISTED} more"))
     return found
 
 
@@ -309,7 +309,7 @@ def _sent_too_often(run: _Run) -> Iterator[str]:
             if unknowns > MOST_SENDS:
                 yield f"job {job.id} was sent {unknowns} times without an answer, {MOST_SENDS} are allowed"
             if any(attempt.outcome is Outcome.ACCEPTED for attempt in life[:-1]):
-                yield f"job {job.id} was sent again after it was accepted: {_told(life)}"
+                yield f"job {job.id} was sent again after it was accepted: {_outcomes(life)}"
 
 
 def _held(run: _Run) -> Iterator[str]:
@@ -320,7 +320,7 @@ def _held(run: _Run) -> Iterator[str]:
             yield f"TheEye has job {job.id} ({commit_of(job)}), held, {saves} times"
         for life in run.lives(job):
             if any(attempt.outcome is Outcome.UNKNOWN for attempt in life[:-1]):
-                yield f"job {job.id}, held, was sent again: {_told(life)}"
+                yield f"job {job.id}, held, was sent again: {_outcomes(life)}"
 
 
 def _unstarted(run: _Run) -> Iterator[str]:
@@ -440,5 +440,5 @@ def _more_than_once(run: _Run) -> Iterator[str]:
                 yield f"job {job.id} was skipped, and no other held key {key}: {job.reason}"
 
 
-def _told(life: Iterable[Attempt]) -> str:
+def _outcomes(life: Iterable[Attempt]) -> str:
     return ", ".join(f"{attempt.number} {attempt.outcome}" for attempt in life)

@@ -25,8 +25,8 @@ from tests.support.tables import NOW
 TAKES = 0.1
 
 
-class Told:
-    """A history as it is told, push after push: each is answered 0.01 s after it was begun."""
+class Recorder:
+    """Builds a history, push after push: each is answered 0.01 s after it was begun."""
 
     def __init__(self) -> None:
         self.taken: list[Taken] = []
@@ -96,7 +96,7 @@ class Told:
 
     def found(self) -> list[str]:
         """The checks that find something."""
-        history = History(
+        whole = History(
             tuple(self.taken),
             tuple(self.arrivals),
             tuple(self.saved),
@@ -105,275 +105,277 @@ class Told:
             tuple(self.resolved),
             tuple(self.causes),
         )
-        return [violation.check for violation in violations(history)]
+        return [violation.check for violation in violations(whole)]
 
 
 @pytest.fixture
-def told() -> Told:
+def history() -> Recorder:
     """A run that kept every promise, with all that is allowed in it."""
-    told = Told()
-    plain = told.push(0.0)
-    told.send(plain, 0.1, Outcome.UNKNOWN, saves=True)
-    told.send(plain, 0.3, Outcome.UNAVAILABLE)
-    told.send(plain, 0.5, Outcome.UNKNOWN, saves=True)
-    told.send(plain, 0.7)
+    history = Recorder()
+    plain = history.push(0.0)
+    history.send(plain, 0.1, Outcome.UNKNOWN, saves=True)
+    history.send(plain, 0.3, Outcome.UNAVAILABLE)
+    history.send(plain, 0.5, Outcome.UNKNOWN, saves=True)
+    history.send(plain, 0.7)
 
-    held = told.push(0.0, Kind.HOLD)
-    told.send(held, 0.1, Outcome.UNAVAILABLE)
-    told.send(held, 0.3, Outcome.UNKNOWN)
-    told.resolve(held, 0.5, sent=False)
-    told.send(held, 0.6, Outcome.UNKNOWN, saves=True)
-    told.resolve(held, 0.9, sent=True)
+    held = history.push(0.0, Kind.HOLD)
+    history.send(held, 0.1, Outcome.UNAVAILABLE)
+    history.send(held, 0.3, Outcome.UNKNOWN)
+    history.resolve(held, 0.5, sent=False)
+    history.send(held, 0.6, Outcome.UNKNOWN, saves=True)
+    history.resolve(held, 0.9, sent=True)
 
     for place in range(3):
-        told.send(told.push(place * 0.02, Kind.GROUPED, "acme/1"), 1.0 + place * 0.2)
+        history.send(history.push(place * 0.02, Kind.GROUPED, "acme/1"), 1.0 + place * 0.2)
     # In flight together, so either may come first.
-    told.taken[-1] = replace(told.taken[-1], begun=NOW, answered=NOW + 0.5)
+    history.taken[-1] = replace(history.taken[-1], begun=NOW, answered=NOW + 0.5)
 
-    told.send(told.push(0.0, Kind.LATEST, "acme/1"), 0.1)
-    told.push(0.1, Kind.LATEST, "acme/1", state=JobState.SKIPPED)
-    told.send(told.push(0.2, Kind.LATEST, "acme/1"), 0.3)
+    history.send(history.push(0.0, Kind.LATEST, "acme/1"), 0.1)
+    history.push(0.1, Kind.LATEST, "acme/1", state=JobState.SKIPPED)
+    history.send(history.push(0.2, Kind.LATEST, "acme/1"), 0.3)
 
     for place in range(2 * RATE):
-        told.send(told.push(0.0, Kind.RATED), 1.0 + place // RATE)
+        history.send(history.push(0.0, Kind.RATED), 1.0 + place // RATE)
 
-    told.send(told.push(0.0, Kind.ONCE, "acme/1"), 0.01)
-    told.push(0.2, Kind.ONCE, "acme/1", state=JobState.SKIPPED)
-    told.send(told.push(ONCE_WITHIN + 0.2, Kind.ONCE, "acme/1"), ONCE_WITHIN + 0.3)
+    history.send(history.push(0.0, Kind.ONCE, "acme/1"), 0.01)
+    history.push(0.2, Kind.ONCE, "acme/1", state=JobState.SKIPPED)
+    history.send(history.push(ONCE_WITHIN + 0.2, Kind.ONCE, "acme/1"), ONCE_WITHIN + 0.3)
     # A key is not held for as long as a person thinks.
-    unknown = told.push(0.0, Kind.ONCE, "acme/2", ended_at=NOW + 60)
-    told.send(unknown, 0.1, Outcome.UNKNOWN, saves=True)
-    told.send(told.push(ONCE_WITHIN + 0.3, Kind.ONCE, "acme/2"), ONCE_WITHIN + 0.4)
-    told.resolve(unknown, 60.0, sent=True)
-    return told
+    unknown = history.push(0.0, Kind.ONCE, "acme/2", ended_at=NOW + 60)
+    history.send(unknown, 0.1, Outcome.UNKNOWN, saves=True)
+    history.send(history.push(ONCE_WITHIN + 0.3, Kind.ONCE, "acme/2"), ONCE_WITHIN + 0.4)
+    history.resolve(unknown, 60.0, sent=True)
+    return history
 
 
-def test_a_run_that_kept_its_promises_is_left_in_peace(told: Told) -> None:
-    assert told.found() == []
+def test_a_run_that_kept_its_promises_is_left_in_peace(history: Recorder) -> None:
+    assert history.found() == []
 
 
-def test_lost_at_theeye(told: Told) -> None:
-    told.push(0.0)
-    assert told.found() == ["lost", "misrecorded"]
+def test_lost_at_theeye(history: Recorder) -> None:
+    history.push(0.0)
+    assert history.found() == ["lost", "misrecorded"]
 
 
-def test_lost_from_the_store(told: Told) -> None:
-    told.taken.append(Taken("gone", Kind.PLAIN, "", NOW, NOW + 1))
-    assert told.found() == ["lost"]
+def test_lost_from_the_store(history: Recorder) -> None:
+    history.taken.append(Taken("gone", Kind.PLAIN, "", NOW, NOW + 1))
+    assert history.found() == ["lost"]
 
 
-def test_lost_a_job_that_was_answered(told: Told) -> None:
-    told.taken[0] = replace(told.taken[0], jobs=(1, 99))
-    assert told.found() == ["lost"]
+def test_lost_a_job_that_was_answered(history: Recorder) -> None:
+    history.taken[0] = replace(history.taken[0], jobs=(1, 99))
+    assert history.found() == ["lost"]
 
 
-def test_lost_by_giving_way_where_nothing_gives_way(told: Told) -> None:
-    told.push(0.0, state=JobState.SKIPPED)
-    assert told.found() == ["lost"]
+def test_lost_by_giving_way_where_nothing_gives_way(history: Recorder) -> None:
+    history.push(0.0, state=JobState.SKIPPED)
+    assert history.found() == ["lost"]
 
 
 @pytest.mark.parametrize(
     "state", [JobState.WAITING, JobState.SENDING, JobState.UNKNOWN, JobState.DEAD, JobState.CANCELED]
 )
-def test_unfinished(told: Told, state: JobState) -> None:
-    told.change(told.jobs[0], state=state)
-    assert told.found() == ["unfinished"]
+def test_unfinished(history: Recorder, state: JobState) -> None:
+    history.change(history.jobs[0], state=state)
+    assert history.found() == ["unfinished"]
 
 
-def test_unfinished_attempt(told: Told) -> None:
-    told.send(told.jobs[1], 1.5, None)
-    assert "unfinished" in told.found()
+def test_unfinished_attempt(history: Recorder) -> None:
+    history.send(history.jobs[1], 1.5, None)
+    assert "unfinished" in history.found()
 
 
-def test_made_up(told: Told) -> None:
-    job = told.push(0.0)
-    told.send(job, 0.1)
-    told.taken.pop()
-    assert told.found() == ["made up"]
+def test_made_up(history: Recorder) -> None:
+    job = history.push(0.0)
+    history.send(job, 0.1)
+    history.taken.pop()
+    assert history.found() == ["made up"]
 
 
-def test_made_up_twice_of_one_push(told: Told) -> None:
+def test_made_up_twice_of_one_push(history: Recorder) -> None:
     # TheEye got one job, so only the store shows it.
-    told.jobs.append(replace(told.jobs[0], id=99))
-    assert "made up" in told.found()
+    history.jobs.append(replace(history.jobs[0], id=99))
+    assert "made up" in history.found()
 
 
-def test_made_up_acceptance(told: Told) -> None:
-    told.saved.remove(next(saved for saved in told.saved if saved.id == "1-4"))
-    assert told.found() == ["made up"]
+def test_made_up_acceptance(history: Recorder) -> None:
+    history.saved.remove(next(saved for saved in history.saved if saved.id == "1-4"))
+    assert history.found() == ["made up"]
 
 
-def test_misrecorded_by_an_older_claim(told: Told) -> None:
-    told.change(told.jobs[0], theeye_job_id="1-1")
-    assert told.found() == ["misrecorded"]
+def test_misrecorded_by_an_older_claim(history: Recorder) -> None:
+    history.change(history.jobs[0], theeye_job_id="1-1")
+    assert history.found() == ["misrecorded"]
 
 
-def test_an_answer_that_came_late(told: Told) -> None:
-    job = told.push(0.0)
-    told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
-    told.change(job, theeye_job_id=told.saved[-1].id)
-    assert told.found() == []
+def test_an_answer_that_came_late(history: Recorder) -> None:
+    job = history.push(0.0)
+    history.send(job, 0.1, Outcome.UNKNOWN, saves=True)
+    history.change(job, theeye_job_id=history.saved[-1].id)
+    assert history.found() == []
 
 
-def test_misrecorded_without_an_acceptance(told: Told) -> None:
-    job = told.push(0.0)
-    told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
-    assert told.found() == ["misrecorded"]
+def test_misrecorded_without_an_acceptance(history: Recorder) -> None:
+    job = history.push(0.0)
+    history.send(job, 0.1, Outcome.UNKNOWN, saves=True)
+    assert history.found() == ["misrecorded"]
 
 
-def test_doubled(told: Told) -> None:
-    told.save(told.jobs[0], 0.8)
-    assert told.found() == ["doubled"]
+def test_doubled(history: Recorder) -> None:
+    history.save(history.jobs[0], 0.8)
+    assert history.found() == ["doubled"]
 
 
-def test_unknown_without_a_cause(told: Told) -> None:
-    told.causes = [Cause(NOW, NOW + 0.1), Cause(NOW + 0.11 + TAKES + 0.01, NOW + 10)]
-    told.send(job := told.push(0.0), 0.11, Outcome.UNKNOWN)
-    told.send(job, 0.4)
-    assert "without cause" in told.found()
+def test_unknown_without_a_cause(history: Recorder) -> None:
+    history.causes = [Cause(NOW, NOW + 0.1), Cause(NOW + 0.11 + TAKES + 0.01, NOW + 10)]
+    history.send(job := history.push(0.0), 0.11, Outcome.UNKNOWN)
+    history.send(job, 0.4)
+    assert "without cause" in history.found()
 
 
-def test_unknown_because_its_process_froze_before_it_sent(told: Told) -> None:
-    told.causes.append(Cause(NOW + 20.05, NOW + 20.08))
-    told.send(job := told.push(20.0), 20.11, Outcome.UNKNOWN)
-    told.send(job, 20.4)
-    told.attempts[job.id][0] = replace(told.attempts[job.id][0], started_at=NOW + 20.06)
-    assert told.found() == ["without cause"]
-    told.attempts[job.id][0] = replace(told.attempts[job.id][0], detail=LEFT_BEHIND)
-    assert told.found() == []
+def test_unknown_because_its_process_froze_before_it_sent(history: Recorder) -> None:
+    history.causes.append(Cause(NOW + 20.05, NOW + 20.08))
+    history.send(job := history.push(20.0), 20.11, Outcome.UNKNOWN)
+    history.send(job, 20.4)
+    history.attempts[job.id][0] = replace(history.attempts[job.id][0], started_at=NOW + 20.06)
+    assert history.found() == ["without cause"]
+    history.attempts[job.id][0] = replace(history.attempts[job.id][0], detail=LEFT_BEHIND)
+    assert history.found() == []
 
 
-def test_unknown_though_it_never_left(told: Told) -> None:
-    told.send(job := told.push(0.0), 0.1, Outcome.UNKNOWN)
-    told.send(job, 0.4)
-    assert told.found() == []
-    told.attempts[job.id][0] = replace(told.attempts[job.id][0], detail="[Errno 111] Connection refused")
-    assert told.found() == ["without cause"]
+def test_unknown_though_it_never_left(history: Recorder) -> None:
+    history.send(job := history.push(0.0), 0.1, Outcome.UNKNOWN)
+    history.send(job, 0.4)
+    assert history.found() == []
+    history.attempts[job.id][0] = replace(
+        history.attempts[job.id][0], detail="[Errno 111] Connection refused"
+    )
+    assert history.found() == ["without cause"]
 
 
-def test_unknown_with_the_cause_of_another(told: Told) -> None:
-    told.causes.append(Cause(NOW + 10, NOW + 30, kind=Kind.HOLD))
-    told.causes.append(Cause(NOW + 10, NOW + 30, 502))
-    told.send(job := told.push(20.0), 20.1, Outcome.UNKNOWN)
-    told.send(job, 20.4)
-    assert told.found() == ["without cause"]
-    told.causes.append(Cause(NOW + 20.15, NOW + 20.3, kind=Kind.PLAIN))
-    assert told.found() == []
+def test_unknown_with_the_cause_of_another(history: Recorder) -> None:
+    history.causes.append(Cause(NOW + 10, NOW + 30, kind=Kind.HOLD))
+    history.causes.append(Cause(NOW + 10, NOW + 30, 502))
+    history.send(job := history.push(20.0), 20.1, Outcome.UNKNOWN)
+    history.send(job, 20.4)
+    assert history.found() == ["without cause"]
+    history.causes.append(Cause(NOW + 20.15, NOW + 20.3, kind=Kind.PLAIN))
+    assert history.found() == []
 
 
-def test_sent_too_often(told: Told) -> None:
-    job = told.push(0.0)
+def test_sent_too_often(history: Recorder) -> None:
+    job = history.push(0.0)
     for place in range(3):
-        told.send(job, 0.1 + place, Outcome.UNKNOWN)
-    told.resolve(job, 5.0, sent=False)
-    told.send(job, 6.0)
-    assert told.found() == []
-    told.resolved.clear()
-    told.send(job, 7.0, Outcome.UNKNOWN)
-    assert "sent too often" in told.found()
+        history.send(job, 0.1 + place, Outcome.UNKNOWN)
+    history.resolve(job, 5.0, sent=False)
+    history.send(job, 6.0)
+    assert history.found() == []
+    history.resolved.clear()
+    history.send(job, 7.0, Outcome.UNKNOWN)
+    assert "sent too often" in history.found()
 
 
-def test_sent_again_after_it_was_accepted(told: Told) -> None:
-    told.send(told.jobs[0], 3.0, Outcome.UNAVAILABLE)
-    assert told.found() == ["misrecorded", "sent too often"]
+def test_sent_again_after_it_was_accepted(history: Recorder) -> None:
+    history.send(history.jobs[0], 3.0, Outcome.UNAVAILABLE)
+    assert history.found() == ["misrecorded", "sent too often"]
 
 
-def test_held_and_sent_again(told: Told) -> None:
-    job = told.push(0.0, Kind.HOLD)
-    told.send(job, 0.1, Outcome.UNKNOWN)
-    told.send(job, 0.3)
-    assert told.found() == ["held"]
+def test_held_and_sent_again(history: Recorder) -> None:
+    job = history.push(0.0, Kind.HOLD)
+    history.send(job, 0.1, Outcome.UNKNOWN)
+    history.send(job, 0.3)
+    assert history.found() == ["held"]
 
 
-def test_held_and_doubled(told: Told) -> None:
-    job = told.push(0.0, Kind.HOLD)
-    told.send(job, 0.1, Outcome.UNKNOWN, saves=True)
-    told.resolve(job, 0.3, sent=False)
-    told.send(job, 0.4)
-    assert told.found() == ["held"]
+def test_held_and_doubled(history: Recorder) -> None:
+    job = history.push(0.0, Kind.HOLD)
+    history.send(job, 0.1, Outcome.UNKNOWN, saves=True)
+    history.resolve(job, 0.3, sent=False)
+    history.send(job, 0.4)
+    assert history.found() == ["held"]
 
 
-def test_unstarted(told: Told) -> None:
-    told.arrive(told.jobs[0], 3.0)
-    assert told.found() == ["unstarted"]
+def test_unstarted(history: Recorder) -> None:
+    history.arrive(history.jobs[0], 3.0)
+    assert history.found() == ["unstarted"]
 
 
-def test_overlapping(told: Told) -> None:
-    job = told.push(0.0)
-    told.send(job, 0.1, Outcome.UNAVAILABLE)
-    told.send(job, 0.1 + TAKES / 2)
-    assert told.found() == ["overlapping"]
+def test_overlapping(history: Recorder) -> None:
+    job = history.push(0.0)
+    history.send(job, 0.1, Outcome.UNAVAILABLE)
+    history.send(job, 0.1 + TAKES / 2)
+    assert history.found() == ["overlapping"]
 
 
-def test_in_no_group(told: Told) -> None:
-    told.send(told.push(2.0, Kind.GROUPED, "acme/9", group=None), 2.1)
-    assert told.found() == ["ungrouped"]
+def test_in_no_group(history: Recorder) -> None:
+    history.send(history.push(2.0, Kind.GROUPED, "acme/9", group=None), 2.1)
+    assert history.found() == ["ungrouped"]
 
 
-def test_in_the_group_of_another(told: Told) -> None:
-    told.send(told.push(2.0, Kind.GROUPED, "acme/9", group="acme/1"), 2.1)
-    assert told.found() == ["ungrouped"]
+def test_in_the_group_of_another(history: Recorder) -> None:
+    history.send(history.push(2.0, Kind.GROUPED, "acme/9", group="acme/1"), 2.1)
+    assert history.found() == ["ungrouped"]
 
 
-def test_in_another_group_than_those_before(told: Told) -> None:
-    told.send(told.push(2.0, Kind.GROUPED, "acme/1", group="acme/9"), 2.1)
-    assert told.found() == ["ungrouped"]
+def test_in_another_group_than_those_before(history: Recorder) -> None:
+    history.send(history.push(2.0, Kind.GROUPED, "acme/1", group="acme/9"), 2.1)
+    assert history.found() == ["ungrouped"]
 
 
 @pytest.mark.parametrize("kind", [Kind.GROUPED, Kind.LATEST])
-def test_out_of_order(told: Told, kind: Kind) -> None:
-    first, second = told.push(0.0, kind, "acme/9"), told.push(0.1, kind, "acme/9")
-    told.send(second, 0.2)
-    told.send(first, 0.4)
+def test_out_of_order(history: Recorder, kind: Kind) -> None:
+    first, second = history.push(0.0, kind, "acme/9"), history.push(0.1, kind, "acme/9")
+    history.send(second, 0.2)
+    history.send(first, 0.4)
     # The store gave the later one the place in front.
-    told.change(first, position=second.id + 1)
-    assert told.found() == ["out of order"]
+    history.change(first, position=second.id + 1)
+    assert history.found() == ["out of order"]
 
 
-def test_out_of_order_before_the_one_in_front_is_there(told: Told) -> None:
-    first, second = told.push(0.0, Kind.GROUPED, "acme/9"), told.push(0.1, Kind.GROUPED, "acme/9")
-    told.send(first, 0.2, Outcome.UNKNOWN)
-    told.send(second, 0.4)
-    told.send(first, 0.6)
-    assert set(told.found()) == {"out of order", "out of position"}
+def test_out_of_order_before_the_one_in_front_is_there(history: Recorder) -> None:
+    first, second = history.push(0.0, Kind.GROUPED, "acme/9"), history.push(0.1, Kind.GROUPED, "acme/9")
+    history.send(first, 0.2, Outcome.UNKNOWN)
+    history.send(second, 0.4)
+    history.send(first, 0.6)
+    assert set(history.found()) == {"out of order", "out of position"}
 
 
-def test_out_of_position(told: Told) -> None:
-    first, second = told.push(0.0, Kind.GROUPED, "acme/9"), told.push(0.0, Kind.GROUPED, "acme/9")
-    told.send(first, 0.2)
-    told.send(second, 0.2 + TAKES / 2)
-    assert told.found() == ["out of position"]
+def test_out_of_position(history: Recorder) -> None:
+    first, second = history.push(0.0, Kind.GROUPED, "acme/9"), history.push(0.0, Kind.GROUPED, "acme/9")
+    history.send(first, 0.2)
+    history.send(second, 0.2 + TAKES / 2)
+    assert history.found() == ["out of position"]
 
 
-def test_not_the_latest(told: Told) -> None:
-    told.push(1.0, Kind.LATEST, "acme/1", state=JobState.SKIPPED)
-    assert told.found() == ["not the latest"]
+def test_not_the_latest(history: Recorder) -> None:
+    history.push(1.0, Kind.LATEST, "acme/1", state=JobState.SKIPPED)
+    assert history.found() == ["not the latest"]
 
 
-def test_an_old_one_after_the_latest(told: Told) -> None:
-    old = told.push(0.0, Kind.LATEST, "acme/9", state=JobState.SKIPPED)
-    new = told.push(0.1, Kind.LATEST, "acme/9")
-    told.send(new, 0.2)
-    told.send(old, 0.4, Outcome.UNAVAILABLE)
-    assert set(told.found()) == {"out of order", "out of position"}
+def test_an_old_one_after_the_latest(history: Recorder) -> None:
+    old = history.push(0.0, Kind.LATEST, "acme/9", state=JobState.SKIPPED)
+    new = history.push(0.1, Kind.LATEST, "acme/9")
+    history.send(new, 0.2)
+    history.send(old, 0.4, Outcome.UNAVAILABLE)
+    assert set(history.found()) == {"out of order", "out of position"}
 
 
-def test_too_fast(told: Told) -> None:
-    told.send(told.push(0.0, Kind.RATED), 1.9)
-    assert set(told.found()) == {"too fast"}
+def test_too_fast(history: Recorder) -> None:
+    history.send(history.push(0.0, Kind.RATED), 1.9)
+    assert set(history.found()) == {"too fast"}
 
 
-def test_more_than_once(told: Told) -> None:
-    told.send(told.push(ONCE_WITHIN - 0.1, Kind.ONCE, "acme/1"), ONCE_WITHIN)
-    assert "more than once" in told.found()
+def test_more_than_once(history: Recorder) -> None:
+    history.send(history.push(ONCE_WITHIN - 0.1, Kind.ONCE, "acme/1"), ONCE_WITHIN)
+    assert "more than once" in history.found()
 
 
-def test_skipped_though_no_other_held_its_key(told: Told) -> None:
-    told.push(2.0, Kind.ONCE, "acme/9", state=JobState.SKIPPED)
-    assert told.found() == ["more than once"]
+def test_skipped_though_no_other_held_its_key(history: Recorder) -> None:
+    history.push(2.0, Kind.ONCE, "acme/9", state=JobState.SKIPPED)
+    assert history.found() == ["more than once"]
 
 
-def test_few_of_many_are_told(told: Told) -> None:
+def test_few_of_many_are_told(history: Recorder) -> None:
     for _ in range(100):
-        told.push(0.0)
-    assert told.found() == ["lost"] * 6 + ["misrecorded"] * 6
+        history.push(0.0)
+    assert history.found() == ["lost"] * 6 + ["misrecorded"] * 6
