@@ -33,7 +33,7 @@ from bridge.sources.base.discovery import discover
 from tests.support.delivery import TASK, Process, arguments, quick_client
 from tests.support.intake import BEARER, JSON_HEADERS, Intake
 from tests.support.pushes import DEPLOY, RELEASE, VARIABLES, Client, push, write_table
-from tests.support.server import Server, SetServer, SlowServer, Worker
+from tests.support.server import SLOW, Server, SetServer, Worker
 from tests.support.tables import PATIENCE, make_table, make_task, stand_in_task, wait_until
 from tests.support.theeye import Fault, StandIn
 
@@ -491,7 +491,7 @@ def is_in_trouble(server: Server) -> bool:
     return any(text.startswith(TROUBLE) for text in trouble(server))
 
 
-#: The master makes a file once it has loaded an edited table.
+#: The master makes a file once it has loaded an edited table, of which it logs nothing.
 NOTES = """
 ready = when_ready
 
@@ -509,21 +509,13 @@ def when_ready(arbiter):
 """
 
 
-def note_of_master(server: SetServer) -> Path:
-    """Let the master make this file once it has loaded an edited table: it logs nothing of it."""
-    note = server._settings.with_name("note")
-    with server._settings.open("a") as settings:
-        settings.write(NOTES.format(path=str(note)))
-    return note
-
-
 @pytest.mark.parametrize("start", ["a killed worker's", "a reload's"])
 def test_what_starts_in_the_middle_of_a_bad_edit_has_the_last_good_table(
     tmp_path: Path, config: Path, theeye: StandIn, start: str
 ) -> None:
-    server = SetServer("", config, tmp_path / "bridge.db", VARIABLES)
-    note = note_of_master(server)
-    with server:
+    note = tmp_path / "note"
+    noting = NOTES.format(path=str(note))
+    with SetServer(noting, config, tmp_path / "bridge.db", VARIABLES) as server:
         assert trouble(server) == []
         good = config.read_text()
         spoil(config)
@@ -602,9 +594,9 @@ def test_a_web_process_reads_it_anew_at_sighup(tmp_path: Path, config: Path) -> 
 def test_a_master_whose_table_takes_long_to_load_still_leads(
     tmp_path: Path, config: Path, theeye: StandIn
 ) -> None:
-    server = SlowServer(3 * POLL_INTERVAL, config, tmp_path / "bridge.db", VARIABLES)
-    note = note_of_master(server)
-    with server:
+    note = tmp_path / "note"
+    slow = SLOW.format(seconds=3 * POLL_INTERVAL) + NOTES.format(path=str(note))
+    with SetServer(slow, config, tmp_path / "bridge.db", VARIABLES) as server:
         # What is pushed to release is deployed.
         text = config.read_text()
         config.write_text(text.replace("heads/release", "heads/x").replace("heads/main", "heads/release"))

@@ -193,7 +193,7 @@ def post_fork(arbiter, worker):
 """
 
 #: The master loads a table for so many seconds.
-_SLOW = """
+SLOW = """
 def when_ready(arbiter):
     read = arbiter.watcher._read
     arbiter.watcher._read = lambda: [time.sleep({seconds}), read()][1]
@@ -222,15 +222,6 @@ class HeldServer(SetServer):
     def __init__(self, config: Path, database: Path | str, environ: Mapping[str, str]) -> None:
         self.gate = config.with_name("gate")
         super().__init__(_HELD.format(gate=str(self.gate)), config, database, environ)
-
-
-class SlowServer(SetServer):
-    """Its master, once it has started, loads a table for `seconds`."""
-
-    def __init__(
-        self, seconds: float, config: Path, database: Path | str, environ: Mapping[str, str]
-    ) -> None:
-        super().__init__(_SLOW.format(seconds=seconds), config, database, environ)
 
 
 class Worker(Program):
