@@ -8,7 +8,7 @@ import re
 _ODD_BLANK = re.compile(r":([^\S \t\r\n])")
 #: The start of a line: indentation and a key.
 _KEY_ALONE = re.compile(r"[ -]*[^\s:]+")
-#: A key of the table, and one of its own keys on the same line. The second may be a secret.
+#: A key of the table, and a second key on the same line, which may be a secret.
 _OUTER_KEY = re.compile(r" *(any_of|basic_auth|concurrency|match|retry|signature): [\w.]+")
 #: A value, up to its closing quote.
 _QUOTED_START = re.compile(r"""(: |- )(["']).*\2\s*$""")
